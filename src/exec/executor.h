@@ -1,0 +1,91 @@
+// The executor: writes any number of artifacts to their sinks in one pass over their sources, within a memory budget,
+// resumable, verified, cancellable, split over ranks. docs/design/executor.md tells how it works.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/cancel.h"
+#include "base/status.h"
+#include "exec/layout.h"
+#include "storage/store.h"
+#include "tensor/artifact.h"
+
+namespace ingot {
+
+// One thing to be written: a file, or a directory of files.
+struct Output {
+  Artifact artifact;
+  LayoutFn layout;
+  Store* store = nullptr;
+  std::string path;  // final name; nothing is there until it is whole and verified
+  bool directory = false;
+};
+
+enum class Phase { kPlan, kStages, kWrite, kVerify, kCommit, kDone };
+const char* phase_name(Phase p);
+
+// A snapshot for a bar or an event stream. Bytes are bytes of output (or re-read, when verifying) of this phase.
+struct Progress {
+  Phase phase = Phase::kPlan;
+  uint64_t done = 0, total = 0;
+  uint64_t resumed = 0;  // of `done`, taken over from an earlier run
+  std::string tensor;    // being worked on
+};
+
+struct ExecOptions {
+  int threads = 0;        // compute threads; 0 = the machine's
+  uint64_t memory = 0;    // bytes for buffers; 0 = a quarter of what is free
+  bool resume = true;     // false: an unfinished run of the same job is discarded
+  bool force = false;     // replace existing outputs
+  bool verify = true;     // read everything back and compare with the hashes of what was computed
+  int rank = 0, world = 1;
+  uint64_t seed = 0;
+  uint64_t tile_bytes = 0;  // upper bound of a tile, 0 = chosen from the budget (tests force small ones)
+  CancelToken* cancel = nullptr;
+  // Called now and then from worker threads, never concurrently.
+  std::function<void(const Progress&)> on_progress;
+  // Notices for the user ("starting over: ...").
+  std::function<void(const std::string&)> on_notice;
+  // Where the journal lives; null: beside the first output, in its store.
+  Store* journal_store = nullptr;
+  std::string journal_path;  // empty: derived from the first output
+};
+
+struct OutputReport {
+  std::string path;
+  uint64_t bytes = 0;
+  std::string hash;  // root of the tree of 1 MiB leaf hashes (XXH3-128) over its files
+};
+
+struct ExecReport {
+  std::vector<OutputReport> outputs;
+  uint64_t source_bytes = 0;   // read from sources in this run
+  uint64_t written_bytes = 0;  // written in this run
+  uint64_t resumed_bytes = 0;  // taken over from an earlier run
+  uint64_t tasks = 0;
+  double seconds_write = 0, seconds_verify = 0;
+};
+
+// What a run will do, before it does it (--dry-run, and the checks before the first byte).
+struct PlanReport {
+  struct File {
+    std::string path;
+    uint64_t bytes = 0;
+  };
+  std::vector<File> files;
+  uint64_t source_bytes = 0;   // to be read
+  uint64_t memory_floor = 0;   // the least --memory that works
+  uint64_t memory = 0;         // what the run will reserve at most
+  uint64_t tasks = 0;
+  int shared_spilled = 0;      // groups that go to disk
+};
+
+Result<PlanReport> plan_job(const std::vector<Output>& outputs, const ExecOptions& options);
+Result<ExecReport> run_job(const std::vector<Output>& outputs, const ExecOptions& options);
+
+}  // namespace ingot

@@ -1,0 +1,42 @@
+// Layout: where each tensor of an artifact lies in the files of one output. A format makes it from names and
+// specs alone (before any data); the executor fills it in any order.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+#include "tensor/shape.h"
+
+namespace ingot {
+
+// Bytes known beforehand: headers, indexes, side files. Gaps between these and tensors are filled with zeros.
+struct FixedBytes {
+  uint64_t offset = 0;
+  std::string bytes;
+};
+
+struct FileLayout {
+  std::string name;  // within the output directory; ignored for an output that is one file
+  uint64_t size = 0;
+  std::vector<FixedBytes> fixed;
+};
+
+struct Placement {
+  int file = 0;
+  uint64_t offset = 0;
+};
+
+struct Layout {
+  std::vector<FileLayout> files;
+  std::vector<Placement> tensors;  // one for each tensor of the artifact, in its order
+};
+
+using NamedSpec = std::pair<std::string, TensorSpec>;
+// Called once the facts that decide sizes are known.
+using LayoutFn = std::function<Result<Layout>(const std::vector<NamedSpec>&)>;
+
+}  // namespace ingot

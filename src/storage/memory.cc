@@ -1,0 +1,216 @@
+// Files in memory with chosen capabilities.
+#include <algorithm>
+#include <map>
+#include <mutex>
+#include <set>
+
+#include "storage/store.h"
+
+namespace ingot {
+namespace {
+
+struct Blob {
+  std::mutex mutex;
+  std::string bytes;
+  uint64_t version = 0;
+  bool complete = false;  // on a store without rename: whether readers see it
+};
+using BlobPtr = std::shared_ptr<Blob>;
+
+class MemoryRead final : public ReadFile {
+ public:
+  MemoryRead(std::string path, BlobPtr blob) : path_(std::move(path)), blob_(std::move(blob)) {
+    std::lock_guard lock(blob_->mutex);
+    size_ = blob_->bytes.size();
+    identity_ = fmt::format("{}:v{}", size_, blob_->version);
+  }
+  uint64_t size() const override { return size_; }
+  std::string identity() const override { return identity_; }
+  Status read(uint64_t offset, MutByteView out) const override {
+    std::lock_guard lock(blob_->mutex);
+    uint64_t end;
+    if (!checked_add(offset, out.size(), &end) || end > blob_->bytes.size())
+      return bad_input("reading {}: it ends at byte {}, but bytes {} to {} are needed; the file was cut short", path_,
+                       blob_->bytes.size(), offset, offset + out.size());
+    if (!out.empty()) std::memcpy(out.data(), blob_->bytes.data() + offset, out.size());
+    return {};
+  }
+
+ private:
+  std::string path_, identity_;
+  BlobPtr blob_;
+  uint64_t size_;
+};
+
+class MemoryWrite final : public WriteFile {
+ public:
+  MemoryWrite(std::string path, BlobPtr blob, Capabilities caps)
+      : path_(std::move(path)), blob_(std::move(blob)), caps_(caps) {
+    resumed_ = caps_.mode == WriteMode::kRandom ? 0 : blob_->bytes.size();
+  }
+  uint64_t resumed() const override { return resumed_; }
+  Status write(uint64_t offset, ByteView bytes) override {
+    std::lock_guard lock(blob_->mutex);
+    auto& b = blob_->bytes;
+    if (caps_.mode != WriteMode::kRandom && offset != b.size())
+      return failed("writing {}: offset {} is not its end {}; this store only appends", path_, offset, b.size());
+    if (caps_.mode == WriteMode::kParts) {
+      if (bytes.size() > caps_.part_max) return failed("writing {}: a part of {} bytes", path_, bytes.size());
+      if (short_part_) return failed("writing {}: a part after one of less than {} bytes", path_, caps_.part_min);
+      if (bytes.size() < caps_.part_min) short_part_ = true;
+      if (++parts_ > caps_.part_count_max) return failed("writing {}: more than {} parts", path_, parts_ - 1);
+    }
+    if (offset + bytes.size() > b.size()) b.resize(offset + bytes.size(), '\0');
+    if (!bytes.empty()) std::memcpy(b.data() + offset, bytes.data(), bytes.size());
+    ++blob_->version;
+    return {};
+  }
+  Status read_back(uint64_t offset, MutByteView out) override {
+    std::lock_guard lock(blob_->mutex);
+    if (offset + out.size() > blob_->bytes.size()) return failed("reading back {}: beyond its end", path_);
+    if (!out.empty()) std::memcpy(out.data(), blob_->bytes.data() + offset, out.size());
+    return {};
+  }
+  Status truncate(uint64_t size) override {
+    std::lock_guard lock(blob_->mutex);
+    blob_->bytes.resize(std::min<size_t>(size, blob_->bytes.size()));
+    resumed_ = blob_->bytes.size();
+    return {};
+  }
+  Status sync() override { return {}; }
+  Status complete() override {
+    std::lock_guard lock(blob_->mutex);
+    blob_->complete = true;
+    return {};
+  }
+
+ private:
+  std::string path_;
+  BlobPtr blob_;
+  Capabilities caps_;
+  uint64_t resumed_;
+  uint32_t parts_ = 0;
+  bool short_part_ = false;
+};
+
+class MemoryStore final : public Store {
+ public:
+  explicit MemoryStore(Capabilities caps) : caps_(caps) {}
+  std::string name() const override { return "memory"; }
+  Capabilities capabilities() const override { return caps_; }
+
+  Result<std::unique_ptr<ReadFile>> open(const std::string& path) override {
+    std::lock_guard lock(mutex_);
+    auto it = files_.find(path);
+    if (it == files_.end() || !visible(*it->second)) return bad_input("opening {}: no such file or directory", path);
+    return std::unique_ptr<ReadFile>(new MemoryRead(path, it->second));
+  }
+  Result<std::unique_ptr<WriteFile>> create(const std::string& path, uint64_t size, bool resume) override {
+    std::lock_guard lock(mutex_);
+    auto& blob = files_[path];
+    // As on a file system, an open reader keeps what it opened.
+    if (!blob || !resume) blob = std::make_shared<Blob>();
+    if (caps_.mode == WriteMode::kRandom && blob->bytes.size() < size) blob->bytes.resize(size, '\0');
+    return std::unique_ptr<WriteFile>(new MemoryWrite(path, blob, caps_));
+  }
+  bool exists(const std::string& path) override {
+    std::lock_guard lock(mutex_);
+    auto it = files_.find(path);
+    return (it != files_.end() && visible(*it->second)) || directory(path);
+  }
+  bool is_directory(const std::string& path) override {
+    std::lock_guard lock(mutex_);
+    return directory(path);
+  }
+  Result<std::vector<Entry>> list(const std::string& dir) override {
+    std::lock_guard lock(mutex_);
+    if (!directory(dir)) return bad_input("listing {}: no such directory", dir);
+    std::set<std::pair<std::string, bool>> seen;
+    const std::string prefix = dir == "." ? "" : dir + "/";
+    for (const auto& [name, blob] : files_) {
+      if (name.compare(0, prefix.size(), prefix) || name.size() == prefix.size()) continue;
+      const std::string rest = name.substr(prefix.size());
+      const size_t slash = rest.find('/');
+      seen.insert({rest.substr(0, slash), slash != std::string::npos});
+    }
+    std::vector<Entry> out;
+    for (const auto& [n, d] : seen) out.push_back({n, d});
+    return out;
+  }
+  Status make_directory(const std::string& path) override {
+    std::lock_guard lock(mutex_);
+    directories_.insert(path);
+    return {};
+  }
+  Status rename(const std::string& from, const std::string& to, bool replace) override {
+    std::lock_guard lock(mutex_);
+    if (!caps_.rename) return failed("renaming {}: this store cannot rename", from);
+    if (!replace && (files_.count(to) || directory(to))) return failed("renaming {} to {}: the target exists", from, to);
+    std::map<std::string, BlobPtr> moved;
+    for (auto it = files_.begin(); it != files_.end();) {
+      const bool target = it->first == to || it->first.compare(0, to.size() + 1, to + "/") == 0;
+      if (it->first == from) moved[to] = it->second;
+      else if (it->first.compare(0, from.size() + 1, from + "/") == 0) moved[to + it->first.substr(from.size())] = it->second;
+      else if (!target) { ++it; continue; }
+      it = files_.erase(it);
+    }
+    if (directories_.erase(from)) directories_.insert(to);
+    else if (moved.empty()) return failed("renaming {}: no such file or directory", from);
+    files_.merge(moved);
+    return {};
+  }
+  Status remove(const std::string& path) override {
+    std::lock_guard lock(mutex_);
+    for (auto it = files_.begin(); it != files_.end();)
+      it = it->first == path || it->first.compare(0, path.size() + 1, path + "/") == 0 ? files_.erase(it) : std::next(it);
+    directories_.erase(path);
+    return {};
+  }
+  Status sync_directory(const std::string&) override { return {}; }
+  Result<uint64_t> free_space(const std::string&) override { return UINT64_MAX; }
+  Result<std::unique_ptr<StoreLock>> lock(const std::string& path) override {
+    std::lock_guard lock(locks_->mutex);
+    if (!locks_->held.insert(path).second)
+      return failed("locking {}: another ingot is writing this output; wait for it or stop it", path);
+    return std::unique_ptr<StoreLock>(new Lock(locks_, path));
+  }
+
+ private:
+  struct Locks {
+    std::mutex mutex;
+    std::set<std::string> held;
+  };
+  class Lock final : public StoreLock {
+   public:
+    Lock(std::shared_ptr<Locks> locks, std::string path) : locks_(std::move(locks)), path_(std::move(path)) {}
+    ~Lock() override {
+      std::lock_guard lock(locks_->mutex);
+      locks_->held.erase(path_);
+    }
+
+   private:
+    std::shared_ptr<Locks> locks_;
+    std::string path_;
+  };
+
+  bool visible(const Blob& b) const { return caps_.rename || b.complete; }
+  bool directory(const std::string& path) const {
+    if (path == "." || directories_.count(path)) return true;
+    auto it = files_.lower_bound(path + "/");
+    return it != files_.end() && it->first.compare(0, path.size() + 1, path + "/") == 0;
+  }
+
+  Capabilities caps_;
+  std::mutex mutex_;
+  std::map<std::string, BlobPtr> files_;
+  std::set<std::string> directories_;
+  std::shared_ptr<Locks> locks_ = std::make_shared<Locks>();
+};
+
+}  // namespace
+
+std::unique_ptr<Store> make_memory_store(Capabilities capabilities) {
+  return std::make_unique<MemoryStore>(capabilities);
+}
+
+}  // namespace ingot

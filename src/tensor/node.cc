@@ -1,0 +1,33 @@
+#include "tensor/node.h"
+
+#include <unordered_map>
+
+#include "kernels/hash.h"
+
+namespace ingot {
+namespace {
+
+// Post-order over a shared graph; each node is hashed once.
+std::string identity_of(const Node& node, std::unordered_map<const Node*, std::string>& seen) {
+  if (auto it = seen.find(&node); it != seen.end()) return it->second;
+  std::string text = node.describe();
+  const TensorSpec s = node.spec();
+  text += "|" + std::string(info(s.type).name) + to_string(s.shape);
+  for (const auto& in : node.inputs()) text += "|" + identity_of(*in, seen);
+  for (const auto& st : node.stages())
+    text += "|" + hex(hash128(as_bytes(st->describe() + "|" + identity_of(*st->input(), seen))));
+  return seen[&node] = hex(hash128(as_bytes(text)));
+}
+
+}  // namespace
+
+std::string graph_identity(const Node& node) {
+  std::unordered_map<const Node*, std::string> seen;
+  return identity_of(node, seen);
+}
+
+std::string fact_key(const Stage& stage) {
+  return hex(hash128(as_bytes(stage.describe() + "|" + graph_identity(*stage.input()))));
+}
+
+}  // namespace ingot
