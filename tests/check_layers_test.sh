@@ -10,6 +10,7 @@ printf '#include <string>\n#include "ingot/status.h"\n' >"$tree/include/ingot/in
 printf '#include "base/bytes.h"\n#include "ingot/status.h"\n// #include "quant/no.h" is a comment\n' >"$tree/src/tensor/types.h"
 printf '#include "quant/codec.h"\n#include <fmt/format.h>\n' >"$tree/src/cli/main.cc"
 printf 'auto w = store->create(path, 0, false);\n' >"$tree/src/exec/sink.cc"
+printf '  case DType::k##x: return &kCodec##x;\n' >"$tree/src/quant/codec.cc"
 printf 'auto w = store->create(path, 0, false);\n#include "exec/plan.h"\n' >"$tree/src/quant/codec_test.cc"
 
 "$check" "$tree" >/dev/null || { echo "a tree that keeps the rules was refused:"; "$check" "$tree"; exit 1; }

@@ -1,7 +1,6 @@
 // Status and Result: how every ingot function reports failure. No exceptions cross the public API.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -30,14 +29,15 @@ struct Error {
 class [[nodiscard]] Status {
  public:
   Status() = default;
-  Status(Error e) : error_(std::move(e)) {}  // NOLINT: implicit by intent
-  bool ok() const { return !error_; }
-  explicit operator bool() const { return ok(); }
-  const Error& error() const { return *error_; }
-  Error&& take_error() { return std::move(*error_); }
+  Status(Error e) : ok_(false), error_(std::move(e)) {}  // NOLINT: implicit by intent
+  bool ok() const { return ok_; }
+  explicit operator bool() const { return ok_; }
+  const Error& error() const { return error_; }
+  Error&& take_error() { return std::move(error_); }
 
  private:
-  std::optional<Error> error_;
+  bool ok_ = true;
+  Error error_;  // meaningless while ok_
 };
 
 // A T or an Error. value() and * must only be called when ok().
@@ -59,7 +59,7 @@ class [[nodiscard]] Result {
   T&& value() && { return std::move(*std::get_if<0>(&v_)); }
   T& operator*() & { return value(); }
   const T& operator*() const& { return value(); }
-  T&& operator*() && { return std::move(*this).value(); }
+  T operator*() && { return std::move(*this).value(); }  // by value: no dangling in a range-for
   T* operator->() { return &value(); }
   const T* operator->() const { return &value(); }
   const Error& error() const { return *std::get_if<1>(&v_); }

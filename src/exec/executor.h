@@ -45,7 +45,9 @@ struct ExecOptions {
   bool verify = true;     // read everything back and compare with the hashes of what was computed
   int rank = 0, world = 1;
   uint64_t seed = 0;
-  uint64_t tile_bytes = 0;  // upper bound of a tile, 0 = chosen from the budget (tests force small ones)
+  // For tests: elements of a tile at most (0 = chosen from the budget), and bytes of a leaf of the hash tree.
+  int64_t tile_elements = 0;
+  uint64_t leaf_bytes = 1 << 20;
   CancelToken* cancel = nullptr;
   // Called now and then from worker threads, never concurrently.
   std::function<void(const Progress&)> on_progress;

@@ -22,15 +22,11 @@ struct ToBf16 {
   using In = float;
   using Out = uint16_t;
   static void step(const In* x, Out* out) {
-    const I32 u = bits(load(x));
+    const F32 f = load(x);
+    const I32 u = bits(f);
     const I32 rounded = shr<16>(u + splat_i(0x7fff) + (shr<16>(u) & splat_i(1)));
-    // Above infinity's bits lies NaN; adding to it could carry into the sign. Exponent and mantissa are compared
-    // as floats of the integer (exact order, no NaN involved).
-    const Mask nan = splat(static_cast<float>(0x7f80)) < to_float(shr<16>(u & splat_i(0x7fffffff)) + has_low(u));
-    store_u16(out, select(nan, shr<16>(u) | splat_i(0x40), rounded));
+    store_u16(out, select(is_nan(f), shr<16>(u) | splat_i(0x40), rounded));
   }
-  // 1 where any of the low 16 bits is set: keeps a NaN whose payload lies only there above infinity.
-  static I32 has_low(I32 u) { return shr<16>((u & splat_i(0xffff)) + splat_i(0xffff)); }
 };
 struct FromBf16 {
   using In = uint16_t;

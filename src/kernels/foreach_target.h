@@ -21,7 +21,16 @@
 #define INGOT_FOREACH_ACTIVE
 
 #if defined(__x86_64__)
+// GCC 12 takes its own intrinsics' deliberately undefined registers for uninitialized variables.
+#if !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
+#if !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 #define INGOT_TARGET avx512
 #define INGOT_TARGET_ID 2
 #include INGOT_TARGET_FILE

@@ -47,6 +47,7 @@ INGOT_OP(F32, round, (F32 a), _mm256_round_ps(a.lo, _MM_FROUND_TO_NEAREST_INT | 
          _mm256_round_ps(a.hi, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC))
 INGOT_COMPARE(operator<, _CMP_LT_OQ)
 INGOT_COMPARE(operator>, _CMP_GT_OQ)
+INGOT_OP(Mask, is_nan, (F32 a), _mm256_cmp_ps(a.lo, a.lo, _CMP_UNORD_Q), _mm256_cmp_ps(a.hi, a.hi, _CMP_UNORD_Q))
 INGOT_OP(F32, select, (Mask m, F32 a, F32 b), _mm256_blendv_ps(b.lo, a.lo, m.lo), _mm256_blendv_ps(b.hi, a.hi, m.hi))
 INGOT_OP(I32, select, (Mask m, I32 a, I32 b), _mm256_blendv_epi8(b.lo, a.lo, _mm256_castps_si256(m.lo)),
          _mm256_blendv_epi8(b.hi, a.hi, _mm256_castps_si256(m.hi)))

@@ -37,6 +37,7 @@ INGOT_OP(F32, abs, (F32 a), _mm512_abs_ps(a.v))
 INGOT_OP(F32, round, (F32 a), _mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC))
 INGOT_OP(Mask, operator<, (F32 a, F32 b), _mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ))
 INGOT_OP(Mask, operator>, (F32 a, F32 b), _mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ))
+INGOT_OP(Mask, is_nan, (F32 a), _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q))
 INGOT_OP(F32, select, (Mask m, F32 a, F32 b), _mm512_mask_blend_ps(m.v, b.v, a.v))
 INGOT_OP(I32, select, (Mask m, I32 a, I32 b), _mm512_mask_blend_epi32(m.v, b.v, a.v))
 

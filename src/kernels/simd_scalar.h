@@ -45,6 +45,7 @@ INGOT_OP(F32, abs, (F32 a), std::fabs(a.v[i]))
 INGOT_OP(F32, round, (F32 a), std::nearbyint(a.v[i]))  // half to even
 INGOT_OP(Mask, operator<, (F32 a, F32 b), a.v[i] < b.v[i])
 INGOT_OP(Mask, operator>, (F32 a, F32 b), a.v[i] > b.v[i])
+INGOT_OP(Mask, is_nan, (F32 a), a.v[i] != a.v[i])
 INGOT_OP(F32, select, (Mask m, F32 a, F32 b), m.v[i] ? a.v[i] : b.v[i])
 INGOT_OP(I32, select, (Mask m, I32 a, I32 b), m.v[i] ? a.v[i] : b.v[i])
 

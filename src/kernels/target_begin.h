@@ -23,3 +23,4 @@
 
 namespace ingot {
 namespace INGOT_TARGET {
+namespace {  // kernels are reached by INGOT_DISPATCH in their own file only; names may repeat between files

@@ -1,4 +1,5 @@
 // Closes what target_begin.h opened.
+}  // namespace
 }  // namespace INGOT_TARGET
 }  // namespace ingot
 

@@ -22,9 +22,16 @@ struct Codec {
   void (*decode)(const std::byte* in, int64_t n, float* out);
   // Whether the type can hold NaN and infinity; block types cannot and their encoders are given finite rows only.
   bool holds_nonfinite;
+  // Block types: the largest |x| whose block still gets finite scales. Encoders clamp what is beyond it, so that a
+  // file never holds an infinite scale; a caller that must not change values silently checks first.
+  float max_abs;
 };
 
 // The codec of a type, or nullptr where ingot only carries its bytes.
 const Codec* find_codec(DType t);
+
+// find_codec(t)->max_abs; 0 where there is no codec. F32 and BF16: the largest finite f32; F16: 65504 (larger values
+// become infinity, as IEEE rounds).
+float max_abs_encodable(DType t);
 
 }  // namespace ingot

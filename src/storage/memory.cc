@@ -196,8 +196,10 @@ class MemoryStore final : public Store {
   bool visible(const Blob& b) const { return caps_.rename || b.complete; }
   bool directory(const std::string& path) const {
     if (path == "." || directories_.count(path)) return true;
-    auto it = files_.lower_bound(path + "/");
-    return it != files_.end() && it->first.compare(0, path.size() + 1, path + "/") == 0;
+    const std::string prefix = path + "/";
+    for (auto it = files_.lower_bound(prefix); it != files_.end() && !it->first.compare(0, prefix.size(), prefix); ++it)
+      if (visible(*it->second)) return true;
+    return false;
   }
 
   Capabilities caps_;

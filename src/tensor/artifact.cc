@@ -11,7 +11,7 @@ class MemoryTensor final : public LeafNode {
  public:
   MemoryTensor(TensorSpec spec, std::vector<std::byte> bytes, std::string identity)
       : spec_(spec), bytes_(std::move(bytes)), identity_(std::move(identity)) {
-    if (identity_.empty()) identity_ = hex(hash128(bytes_));
+    if (identity_.empty()) identity_ = to_hex(hash128(bytes_));
   }
   TensorSpec spec() const override { return spec_; }
   std::string describe() const override { return "memory:" + identity_; }

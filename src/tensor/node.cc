@@ -15,8 +15,8 @@ std::string identity_of(const Node& node, std::unordered_map<const Node*, std::s
   text += "|" + std::string(info(s.type).name) + to_string(s.shape);
   for (const auto& in : node.inputs()) text += "|" + identity_of(*in, seen);
   for (const auto& st : node.stages())
-    text += "|" + hex(hash128(as_bytes(st->describe() + "|" + identity_of(*st->input(), seen))));
-  return seen[&node] = hex(hash128(as_bytes(text)));
+    text += "|" + to_hex(hash128(as_bytes(st->describe() + "|" + identity_of(*st->input(), seen))));
+  return seen[&node] = to_hex(hash128(as_bytes(text)));
 }
 
 }  // namespace
@@ -27,7 +27,7 @@ std::string graph_identity(const Node& node) {
 }
 
 std::string fact_key(const Stage& stage) {
-  return hex(hash128(as_bytes(stage.describe() + "|" + graph_identity(*stage.input()))));
+  return to_hex(hash128(as_bytes(stage.describe() + "|" + graph_identity(*stage.input()))));
 }
 
 }  // namespace ingot

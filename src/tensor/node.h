@@ -74,7 +74,8 @@ class Node {
   // Operation, version and parameters, not the inputs: part of the job's key. A leaf names its file's identity.
   virtual std::string describe() const = 0;
   virtual std::vector<NodePtr> inputs() const { return {}; }
-  // Multiples in which regions may be asked for, one for each dimension of the output.
+  // Multiples in which regions may be asked for, one for each dimension of the output, what its inputs ask for
+  // included. A node that needs a dimension whole says the dimension's size.
   virtual Shape granularity() const {
     Shape g = spec().shape;
     for (int i = 0; i < g.rank; ++i) g[i] = 1;

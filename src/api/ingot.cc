@@ -1,0 +1,159 @@
+// The public API over the layers beneath: one function of ours for each of include/ingot/ingot.h.
+#include "ingot/ingot.h"
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "api/model.h"
+#include "exec/evaluate.h"
+#include "exec/executor.h"
+#include "formats/formats.h"
+#include "formats/outputs.h"
+#include "quant/codec.h"
+#include "transform/cast.h"
+#include "transform/lora.h"
+#include "transform/quantize.h"
+#include "transform/to_gguf.h"
+
+namespace ingot {
+
+const char* version() { return "0.1.0"; }
+
+LazyModel::LazyModel() : impl_(std::make_shared<const Impl>()) {}
+LazyModel::LazyModel(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+LazyModel::~LazyModel() = default;
+LazyModel::LazyModel(const LazyModel&) = default;
+LazyModel& LazyModel::operator=(const LazyModel&) = default;
+// A moved-from model stays usable, as one without tensors.
+LazyModel::LazyModel(LazyModel&& o) noexcept : impl_(o.impl_) {}
+LazyModel& LazyModel::operator=(LazyModel&& o) noexcept {
+  impl_ = o.impl_;
+  return *this;
+}
+
+const std::string& LazyModel::path() const { return impl_->artifact.path; }
+const std::string& LazyModel::format() const { return impl_->artifact.format; }
+
+std::vector<TensorInfo> LazyModel::tensors() const {
+  std::vector<TensorInfo> out;
+  for (const LazyTensor& t : impl_->artifact.tensors) {
+    const TensorSpec s = t.spec();
+    out.push_back({t.name, std::string(info(s.type).name), {s.shape.d.begin(), s.shape.d.begin() + s.shape.rank}, bytes_of(s)});
+  }
+  return out;
+}
+
+std::string LazyModel::file(const std::string& name) const {
+  const auto it = impl_->artifact.files.find(name);
+  return it == impl_->artifact.files.end() ? "" : it->second;
+}
+
+Result<std::vector<float>> LazyModel::read(const std::string& tensor) const {
+  const LazyTensor* t = impl_->artifact.find(tensor);
+  if (!t) return bad_input("'{}' has no tensor '{}'", path(), tensor);
+  const TensorSpec spec = t->spec();
+  const Codec* codec = find_codec(spec.type);
+  if (!codec) return bad_input("tensor '{}': values of type {} cannot be read", tensor, info(spec.type).name);
+  INGOT_ASSIGN(const std::vector<std::byte> bytes, evaluate(t->node));
+  std::vector<float> values(static_cast<size_t>(spec.shape.elements()));
+  if (!values.empty()) codec->decode(bytes.data(), spec.shape.elements(), values.data());
+  return values;
+}
+
+namespace {
+
+LazyModel wrap(Artifact a) { return LazyModel(std::make_shared<const LazyModel::Impl>(LazyModel::Impl{std::move(a)})); }
+
+// Raises the token when the caller's function says so.
+class CancelPoll {
+ public:
+  explicit CancelPoll(const std::function<bool()>& asked) {
+    if (!asked) return;
+    thread_ = std::thread([this, asked] {
+      std::unique_lock lock(mutex_);
+      while (!done_ && !token_.cancelled()) {
+        if (asked()) token_.cancel();
+        wake_.wait_for(lock, std::chrono::milliseconds(50));
+      }
+    });
+  }
+  ~CancelPoll() {
+    if (!thread_.joinable()) return;
+    {
+      std::lock_guard lock(mutex_);
+      done_ = true;
+    }
+    wake_.notify_all();
+    thread_.join();
+  }
+  CancelToken* token() { return &token_; }
+
+ private:
+  CancelToken token_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool done_ = false;
+  std::thread thread_;
+};
+
+}  // namespace
+
+Result<LazyModel> open(const std::string& path) {
+  INGOT_ASSIGN(Artifact a, open_model(local_store(), path));
+  return wrap(std::move(a));
+}
+
+Result<LazyModel> lora_merge(const LazyModel& base, const std::vector<AdapterSource>& adapters) {
+  std::vector<AdapterSpec> specs;
+  for (const AdapterSource& a : adapters) {
+    INGOT_ASSIGN(Artifact adapter, open_model(local_store(), a.path));
+    if (adapter.format != "peft") return bad_input("'{}' is no PEFT adapter directory but {}", a.path, adapter.format);
+    specs.push_back({std::move(adapter), a.weight});
+  }
+  INGOT_ASSIGN(Artifact merged, lora_merge(base.impl().artifact, specs));
+  return wrap(std::move(merged));
+}
+
+Result<LazyModel> cast(const LazyModel& model, const std::string& type) {
+  const auto t = dtype_by_name(type);
+  if (!t || !is_float_type(*t)) return usage("cast: '{}' is no float type; use f32, f16 or bf16", type);
+  INGOT_ASSIGN(Artifact a, cast_floats(model.impl().artifact, *t));
+  return wrap(std::move(a));
+}
+
+Result<WriteReport> write(const std::vector<WriteTarget>& targets, const WriteOptions& o) {
+  if (targets.empty()) return usage("write: there is nothing to be written");
+  std::vector<Output> outputs;
+  for (const WriteTarget& t : targets) {
+    INGOT_ASSIGN(Output output, make_output(t.model.impl().artifact, local_store(), t.path, "", o.max_shard_bytes));
+    outputs.push_back(std::move(output));
+  }
+  CancelPoll poll(o.cancel);
+  ExecOptions e;
+  e.threads = o.threads;
+  e.memory = o.memory;
+  e.force = o.force;
+  e.resume = o.resume;
+  e.verify = o.verify;
+  e.cancel = poll.token();
+  if (o.progress)
+    e.on_progress = [&o](const Progress& p) { o.progress({phase_name(p.phase), p.done, p.total, p.resumed, p.tensor}); };
+  INGOT_ASSIGN(const ExecReport r, run_job(outputs, e));
+  WriteReport report;
+  for (const OutputReport& f : r.outputs) report.outputs.push_back({f.path, f.bytes, f.hash});
+  report.source_bytes = r.source_bytes;
+  report.written_bytes = r.written_bytes;
+  report.resumed_bytes = r.resumed_bytes;
+  report.seconds_write = r.seconds_write;
+  report.seconds_verify = r.seconds_verify;
+  return report;
+}
+
+Result<WriteReport> write(const LazyModel& model, const std::string& path, const WriteOptions& options) {
+  return write({{model, path}}, options);
+}
+
+}  // namespace ingot

@@ -1,0 +1,300 @@
+// Options of a command: parsing by CLI11, values, messages and help by us.
+#include "cli/args.h"
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "cli/output.h"
+#include "cli/text.h"
+
+namespace ingot::cli {
+
+namespace {
+constexpr int kHelpWidth = 80, kHelpColumn = 25;
+}
+
+Args::Args(std::string command, std::vector<std::string> words)
+    : command_(std::move(command)), words_(std::move(words)) {}
+
+Args::Spec& Args::add(std::string names, std::string value_name, std::string help) {
+  Spec s;
+  const auto parts = split(names, '|');
+  s.names = split(parts[0], ',');
+  s.shown = s.names.size();
+  if (parts.size() > 1)
+    for (auto& n : split(parts[1], ',')) s.names.push_back(n);
+  // The main name is the long one.
+  if (s.names.size() > 1 && s.shown > 1 && s.names[0].size() == 2) std::swap(s.names[0], s.names[1]);
+  s.value_name = std::move(value_name);
+  s.help = std::move(help);
+  specs_.push_back(std::move(s));
+  return specs_.back();
+}
+
+void Args::positional(std::string name, std::string* value, std::string help, bool required) {
+  Spec& s = add(name, name, std::move(help));
+  s.is_positional = true, s.required = required;
+  s.set = [value](const std::string&, const std::string& v) {
+    *value = v;
+    return Status();
+  };
+}
+
+void Args::positionals(std::string name, std::vector<std::string>* values, std::string help) {
+  Spec& s = add(name, name, std::move(help));
+  s.is_positional = true, s.required = true, s.repeat = true;
+  s.set = [values](const std::string&, const std::string& v) {
+    values->push_back(v);
+    return Status();
+  };
+}
+
+void Args::text(std::string names, std::string value_name, std::string* value, std::string help) {
+  add(std::move(names), std::move(value_name), std::move(help)).set = [value](const std::string&, const std::string& v) {
+    *value = v;
+    return Status();
+  };
+}
+
+void Args::list(std::string names, std::string value_name, std::vector<std::string>* values, std::string help) {
+  Spec& s = add(std::move(names), std::move(value_name), std::move(help));
+  s.repeat = true;
+  s.set = [values](const std::string&, const std::string& v) {
+    values->push_back(v);
+    return Status();
+  };
+}
+
+void Args::integer(std::string names, std::string value_name, int64_t* value, int64_t least, int64_t most,
+                   std::string help) {
+  add(std::move(names), std::move(value_name), std::move(help)).set = [=](const std::string& name,
+                                                                          const std::string& v) -> Status {
+    int64_t x = 0;
+    auto [p, ec] = std::from_chars(v.data(), v.data() + v.size(), x);
+    if (ec != std::errc() || p != v.data() + v.size())
+      return ingot::usage("{} takes a whole number, not '{}'", name, v);
+    if (x < least || x > most) {
+      if (most == INT64_MAX || most >= INT32_MAX) return ingot::usage("{} must be at least {}, not {}", name, least, x);
+      return ingot::usage("{} must be from {} to {}, not {}", name, least, most, x);
+    }
+    *value = x;
+    return {};
+  };
+}
+
+void Args::real(std::string names, std::string value_name, double* value, double least, double most,
+                std::string help) {
+  add(std::move(names), std::move(value_name), std::move(help)).set = [=](const std::string& name,
+                                                                          const std::string& v) -> Status {
+    double x = 0;
+    const char* begin = v.data() + (v.size() > 1 && v[0] == '+');
+    auto [p, ec] = std::from_chars(begin, v.data() + v.size(), x);
+    if (ec != std::errc() || p != v.data() + v.size() || !std::isfinite(x))
+      return ingot::usage("{} takes a number, not '{}'", name, v);
+    if (x < least || x > most) {
+      if (most > 1e30) return ingot::usage("{} must be at least {}, not {}", name, least, v);
+      return ingot::usage("{} must be from {} to {}, not {}", name, least, most, v);
+    }
+    *value = x;
+    return {};
+  };
+}
+
+void Args::size(std::string names, std::string value_name, uint64_t* value, std::string help) {
+  add(std::move(names), std::move(value_name), std::move(help)).set = [=](const std::string& name,
+                                                                          const std::string& v) -> Status {
+    auto bytes = parse_size(v);
+    if (!bytes.ok()) return ingot::usage("{}: {}", name, bytes.error().message);
+    if (*bytes == 0) return ingot::usage("{} must be more than zero", name);
+    *value = *bytes;
+    return {};
+  };
+}
+
+void Args::flag(std::string names, bool* value, std::string help) {
+  add(std::move(names), "", std::move(help)).set = [value](const std::string&, const std::string&) {
+    *value = true;
+    return Status();
+  };
+}
+
+void Args::later(std::string names, bool takes_value, std::string what) {
+  Spec& s = add(std::move(names), takes_value ? "VALUE" : "", "");
+  s.later = true, s.repeat = true;
+  s.set = [what, this](const std::string& name, const std::string&) -> Status {
+    return ingot::usage("{}: {} is not there yet in this version of ingot; leave it out", name, what);
+  };
+}
+
+void Args::add_common() {
+  const size_t from = specs_.size();
+  integer("--threads|-t", "N", &common.threads, 1, 4096, "compute threads (default: as many as the machine has)");
+  size("--memory|--max-buffer-size", "SIZE", &common.memory, "bytes for buffers, like 512M, 5GB or 4.5GiB (default: a quarter of what is free)");
+  flag("--json", &common.json, "events on stderr, one result object on stdout (docs/json.md)");
+  flag("--quiet|-q", &common.quiet, "no progress and no notices");
+  flag("-v,--verbose", &common.verbose, "say more");
+  flag("--dry-run", &common.dry_run, "print the plan (files, sizes, memory) and stop");
+  flag("--force", &common.force, "replace an existing output");
+  flag("--no-resume", &common.no_resume, "discard an unfinished run instead of going on with it");
+  integer("--seed|--random-seed", "N", &common.seed, 0, INT64_MAX, "seed of everything random (default 0)");
+  size("--max-shard-size|--out-shard-size", "SIZE", &common.max_shard_size, "largest file of a Hugging Face directory (default: one file)");
+  for (size_t i = from; i < specs_.size(); ++i) specs_[i].everywhere = true;
+}
+
+bool Args::has(std::string_view main_name) const {
+  for (const auto& [name, value] : given_)
+    if (name == main_name) return true;
+  return false;
+}
+
+std::string Args::hint() const { return fmt::format("see: ingot {} --help", command_); }
+
+Status Args::check_unknown(const std::vector<std::string>& words) const {
+  for (const std::string& word : words) {
+    if (word == "--") continue;
+    if (word.size() > 1 && word[0] == '-') {
+      const std::string name = word.substr(0, word.find('='));
+      std::vector<std::string> names = {"--help"};
+      for (const Spec& s : specs_)
+        if (!s.is_positional && !s.later) names.insert(names.end(), s.names.begin(), s.names.end());
+      const std::string near = name[1] == '-' ? nearest(name, names) : "";
+      return ingot::usage("no option {} in 'ingot {}'; {}", name, command_,
+                          near.empty() ? hint() : fmt::format("did you mean {}?", near));
+    }
+    return ingot::usage("'{}' is one argument too many for 'ingot {}'; {}", word, command_, hint());
+  }
+  return {};
+}
+
+Result<bool> Args::parse() {
+  add_common();
+  CLI::App app;
+  app.set_help_flag();
+  app.allow_extras();
+  std::vector<std::pair<CLI::Option*, size_t>> options;  // and the index of its spec
+  bool help_wanted = false;
+  app.add_flag("-h,--help", help_wanted);
+  for (size_t i = 0; i < specs_.size(); ++i) {
+    const Spec& s = specs_[i];
+    if (s.names.empty()) continue;
+    const std::string names = s.is_positional ? "p" + std::to_string(i) : join(s.names, ",");
+    CLI::Option* o;
+    if (!s.is_positional && s.value_name.empty()) {
+      o = app.add_flag(names)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    } else {
+      o = app.add_option(names, [](const CLI::results_t&) { return true; })
+              ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+              ->expected(1)
+              ->allow_extra_args(false);
+      if (s.is_positional && s.repeat) o->expected(-1);
+    }
+    options.emplace_back(o, i);
+  }
+  // CLI11 takes the next word for the value of "--prompt=": give it the empty one.
+  std::vector<std::string> words;
+  for (const std::string& w : words_) {
+    if (w.size() > 3 && w[0] == '-' && w[1] == '-' && w.back() == '=' && w.find('=') == w.size() - 1) {
+      words.push_back(w.substr(0, w.size() - 1));
+      words.emplace_back();
+    } else {
+      words.push_back(w);
+    }
+  }
+  std::reverse(words.begin(), words.end());
+  try {
+    app.parse(words);
+  } catch (const CLI::ArgumentMismatch& e) {
+    // The one thing CLI11 can find wrong here: an option at the end without its value.
+    const std::string last = words_.empty() ? "" : words_.back();
+    return ingot::usage("{} needs a value; {}", last, hint());
+  } catch (const CLI::Error& e) {
+    return ingot::usage("{}; {}", e.what(), hint());
+  }
+  if (help_wanted) {
+    INGOT_TRY(print(help()));
+    return false;
+  }
+  INGOT_TRY(check_unknown(app.remaining()));
+
+  // Values in the order given, so that --weight can belong to the --adapter before it.
+  std::vector<size_t> used(options.size(), 0);
+  for (const CLI::Option* o : app.parse_order()) {
+    for (size_t k = 0; k < options.size(); ++k) {
+      if (options[k].first != o) continue;
+      const Spec& s = specs_[options[k].second];
+      const size_t n = used[k]++;
+      if (n >= o->results().size()) break;
+      const std::string& value = o->results()[n];
+      if (n > 0 && !s.repeat && !s.value_name.empty())
+        return ingot::usage("{} is given twice: '{}' and '{}'", s.names[0], o->results()[0], value);
+      if (s.value_name.empty() && value == "false") return ingot::usage("{} takes no value", s.names[0]);
+      INGOT_TRY(s.set(s.names[0], value));
+      given_.emplace_back(s.names[0], s.value_name.empty() ? "" : value);
+    }
+  }
+  for (const Spec& s : specs_)
+    if (s.required && !has(s.names[0]))
+      return ingot::usage("'ingot {}' needs {} ({}); {}", command_, s.names[0], s.help, hint());
+  return true;
+}
+
+std::string Args::help_line(const Spec& s) {
+  std::vector<std::string> names(s.names.begin(), s.names.begin() + static_cast<long>(s.shown));
+  if (names.size() > 1) std::swap(names[0], names[1]);  // the short one first
+  std::string left = "  " + join(names, ", ");
+  if (!s.is_positional && !s.value_name.empty()) left += " " + s.value_name;
+  left += left.size() + 2 > kHelpColumn ? "\n" + std::string(kHelpColumn, ' ')
+                                        : std::string(kHelpColumn - left.size(), ' ');
+  // wrap() counts from the column where the help text begins.
+  std::string help = wrap(s.help, kHelpWidth - kHelpColumn, 0);
+  for (size_t at = 0; (at = help.find('\n', at)) != std::string::npos; at += kHelpColumn + 1)
+    help.insert(at + 1, std::string(kHelpColumn, ' '));
+  return left + help + "\n";
+}
+
+std::string common_help() {
+  Args args("COMMAND", {});
+  args.add_common();
+  std::string out = "Options that every command takes:\n\n";
+  for (const Args::Spec& s : args.specs_) out += Args::help_line(s);
+  return out;
+}
+
+std::string Args::help() const {
+  std::string out = wrap(fmt::format("ingot {}: {}", command_, summary_), kHelpWidth, 2) + "\n\n";
+  for (size_t i = 0; i < usages_.size(); ++i)
+    out += wrap((i ? "       ingot " : "Usage: ingot ") + usages_[i], kHelpWidth, 9) + "\n";
+  for (const std::string& d : details_) out += "\n" + wrap(d, kHelpWidth, 0) + "\n";
+  bool titled = false;
+  std::vector<std::string> everywhere;
+  for (const Spec& s : specs_) {
+    if (!s.title.empty()) {
+      out += "\n" + s.title + ":\n";
+      titled = true;
+      continue;
+    }
+    if (s.later) continue;
+    if (s.everywhere) {
+      everywhere.push_back(s.names[0] + (s.value_name.empty() ? "" : " " + s.value_name));
+      continue;
+    }
+    if (!titled) {
+      out += "\n";
+      titled = true;
+    }
+    out += help_line(s);
+  }
+  if (!everywhere.empty())
+    out += "\n" + wrap("Everywhere: " + join(everywhere, ", ") + " ('ingot help options' explains them)", kHelpWidth, 2) + "\n";
+  if (!examples_.empty()) {
+    out += examples_.size() > 1 ? "\nExamples:\n" : "\nExample:\n";
+    for (const std::string& e : examples_) out += "  " + e + "\n";
+  }
+  return out;
+}
+
+}  // namespace ingot::cli

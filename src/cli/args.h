@@ -1,0 +1,86 @@
+// The options of one command: declared with their help, then parsed. CLI11 takes the words apart (args.cc alone
+// includes it); values, messages, suggestions and the help text are made here.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+
+namespace ingot::cli {
+
+// Options that every command takes.
+struct CommonOptions {
+  int64_t threads = 0;   // 0: as many as the machine has
+  uint64_t memory = 0;   // bytes; 0: a quarter of what is free
+  uint64_t max_shard_size = 0;
+  int64_t seed = 0;
+  bool json = false, quiet = false, verbose = false, dry_run = false, force = false, no_resume = false;
+};
+
+class Args {
+ public:
+  Args(std::string command, std::vector<std::string> words);
+
+  // What the help says besides the options; several usages and examples may be added.
+  void summary(std::string text) { summary_ = std::move(text); }
+  void usage(std::string text) { usages_.push_back(std::move(text)); }
+  void detail(std::string text) { details_.push_back(std::move(text)); }
+  void example(std::string text) { examples_.push_back(std::move(text)); }
+  void section(std::string title) { specs_.push_back(Spec{.title = std::move(title)}); }
+
+  // `names` is "--type" or "-n,--n-predict": all of them work, those after a '|' are not shown in the help
+  // ("--type|--outtype").
+  void positional(std::string name, std::string* value, std::string help, bool required = true);
+  void positionals(std::string name, std::vector<std::string>* values, std::string help);
+  void text(std::string names, std::string value_name, std::string* value, std::string help);
+  void list(std::string names, std::string value_name, std::vector<std::string>* values, std::string help);
+  void integer(std::string names, std::string value_name, int64_t* value, int64_t least, int64_t most, std::string help);
+  void real(std::string names, std::string value_name, double* value, double least, double most, std::string help);
+  void size(std::string names, std::string value_name, uint64_t* value, std::string help);
+  void flag(std::string names, bool* value, std::string help);
+  // A name of the contract whose behaviour comes later: refused by name, with `what` it will do.
+  void later(std::string names, bool takes_value, std::string what);
+
+  // False: the help was asked for and printed. Else every value is set, or the error (kUsage) names the option.
+  Result<bool> parse();
+
+  CommonOptions common;
+  const std::string& command() const { return command_; }
+  // Every option as given, in order: main name and value ("" for a flag).
+  const std::vector<std::pair<std::string, std::string>>& given() const { return given_; }
+  bool has(std::string_view main_name) const;
+  std::string help() const;
+  friend std::string common_help();
+
+ private:
+  struct Spec {
+    std::string title = {};               // a section's heading, nothing else set
+    std::vector<std::string> names = {};  // the first is the main name
+    size_t shown = 0;
+    std::string value_name = {};  // empty for a flag
+    std::string help = {};
+    std::function<Status(const std::string& name, const std::string& value)> set = {};
+    bool repeat = false, is_positional = false, required = false, later = false, everywhere = false;
+  };
+  Spec& add(std::string names, std::string value_name, std::string help);
+  void add_common();
+  static std::string help_line(const Spec& s);
+  Status check_unknown(const std::vector<std::string>& words) const;
+  std::string hint() const;
+
+  std::string command_;
+  std::vector<std::string> words_;
+  std::string summary_;
+  std::vector<std::string> usages_, details_, examples_;
+  std::vector<Spec> specs_;
+  std::vector<std::pair<std::string, std::string>> given_;
+};
+
+// The options that every command takes, explained.
+std::string common_help();
+
+}  // namespace ingot::cli

@@ -1,0 +1,169 @@
+// Text from a model.
+#include "cli/generation.h"
+
+#include "cli/text.h"
+
+namespace ingot::cli {
+
+namespace {
+
+template <class T>
+const T* value_of(const Artifact& a, const char* key) {
+  const MetaValue* v = a.meta(key);
+  return v ? std::get_if<T>(&v->v) : nullptr;
+}
+
+// Any integer type that holds a token id.
+std::optional<int32_t> id_of(const Artifact& a, const char* key) {
+  const MetaValue* v = a.meta(key);
+  if (!v) return {};
+  return std::visit(
+      [](const auto& x) -> std::optional<int32_t> {
+        using T = std::decay_t<decltype(x)>;
+        if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
+          if (std::cmp_greater_equal(x, 0) && std::cmp_less_equal(x, INT32_MAX)) return static_cast<int32_t>(x);
+        }
+        return {};
+      },
+      v->v);
+}
+
+std::optional<bool> bool_of(const Artifact& a, const char* key) {
+  const bool* b = value_of<bool>(a, key);
+  return b ? std::optional<bool>(*b) : std::nullopt;
+}
+
+Result<Tokenizer> from_gguf_metadata(const Artifact& a) {
+  GgufVocab v;
+  const auto* model = value_of<std::string>(a, "tokenizer.ggml.model");
+  const auto* tokens = value_of<std::vector<std::string>>(a, "tokenizer.ggml.tokens");
+  if (!model || !tokens)
+    return bad_input("'{}' holds no tokenizer (tokenizer.ggml.model and tokenizer.ggml.tokens are missing)", a.path);
+  v.model = *model;
+  v.tokens = *tokens;
+  if (const auto* pre = value_of<std::string>(a, "tokenizer.ggml.pre")) v.pre = *pre;
+  if (const auto* types = value_of<std::vector<int32_t>>(a, "tokenizer.ggml.token_type")) v.token_types = *types;
+  if (const auto* merges = value_of<std::vector<std::string>>(a, "tokenizer.ggml.merges")) v.merges = *merges;
+  v.bos = id_of(a, "tokenizer.ggml.bos_token_id");
+  v.eos = id_of(a, "tokenizer.ggml.eos_token_id");
+  v.unk = id_of(a, "tokenizer.ggml.unknown_token_id");
+  v.sep = id_of(a, "tokenizer.ggml.seperator_token_id");
+  v.pad = id_of(a, "tokenizer.ggml.padding_token_id");
+  v.mask = id_of(a, "tokenizer.ggml.mask_token_id");
+  v.eot = id_of(a, "tokenizer.ggml.eot_token_id");
+  v.eom = id_of(a, "tokenizer.ggml.eom_token_id");
+  v.add_bos = bool_of(a, "tokenizer.ggml.add_bos_token");
+  v.add_eos = bool_of(a, "tokenizer.ggml.add_eos_token");
+  v.add_sep = bool_of(a, "tokenizer.ggml.add_sep_token");
+  v.add_space_prefix = bool_of(a, "tokenizer.ggml.add_space_prefix");
+  if (const auto* chat = value_of<std::string>(a, "tokenizer.chat_template")) v.chat_template = *chat;
+  auto tokenizer = Tokenizer::from_gguf(v);
+  if (!tokenizer.ok()) return tokenizer.take_error().during(fmt::format("the tokenizer of '{}'", a.path));
+  return tokenizer;
+}
+
+}  // namespace
+
+Result<Tokenizer> open_tokenizer(const Artifact& a) {
+  if (a.format == "gguf" || a.meta("tokenizer.ggml.model")) return from_gguf_metadata(a);
+  const auto file = [&](const char* name) -> std::string_view {
+    auto it = a.files.find(name);
+    return it == a.files.end() ? std::string_view() : std::string_view(it->second);
+  };
+  if (file("tokenizer.json").empty())
+    return bad_input("'{}' has no tokenizer.json, from which its tokenizer would be read", a.path);
+  auto tokenizer = Tokenizer::from_hf(
+      {file("tokenizer.json"), file("tokenizer_config.json"), file("config.json"), file("chat_template.jinja")});
+  if (!tokenizer.ok()) return tokenizer.take_error().during(fmt::format("the tokenizer of '{}'", a.path));
+  return tokenizer;
+}
+
+Result<std::unique_ptr<Model>> load_model(Context& c, const Artifact& artifact) {
+  LoadOptions options;
+  options.threads = static_cast<int>(c.args.common.threads);
+  options.cancel = &c.cancel;
+  options.on_progress = [&](uint64_t done, uint64_t total) {
+    Progress p;
+    p.phase = Phase::kStages;
+    p.done = done;
+    p.total = total;
+    c.report.progress(p);
+  };
+  c.report.begin_progress("loading");
+  auto model = Model::load(artifact, options);
+  c.report.end_progress();
+  return model;
+}
+
+Result<TextResult> generate_text(Context& c, const Model& model, const Tokenizer& tokenizer, const TextRequest& request,
+                                 const std::function<Status(std::string_view)>& show) {
+  INGOT_ASSIGN(std::vector<int32_t> prompt, tokenizer.encode(request.prompt, true));
+  if (prompt.empty()) {
+    // A model without a BOS token has nothing to begin from.
+    if (!tokenizer.bos()) return usage("the prompt is empty, and this model has no token to begin a text with");
+    prompt.push_back(*tokenizer.bos());
+  }
+  SessionOptions session_options;
+  session_options.cancel = &c.cancel;
+  Session session(model, session_options);
+  // The stream has seen the prompt, so that a leading space of the first new token is kept.
+  Tokenizer::Stream stream(tokenizer, true);
+  for (const int32_t id : prompt) (void)stream.next(id);
+  StopFilter filter(request.stops);
+  TextResult result;
+  Status shown;
+  const auto emit = [&](const std::string& text) {
+    result.text += text;
+    if (!text.empty() && show && shown.ok()) shown = show(text);
+  };
+  GenerateOptions options;
+  options.max_tokens = request.max_tokens;
+  options.stop_ids = tokenizer.end_ids();
+  options.sample = request.sample;
+  options.cancel = &c.cancel;
+  options.on_token = [&](int32_t id) {
+    emit(filter.add(stream.next(id)));
+    return shown.ok() && !filter.stopped();
+  };
+  auto generation = generate(session, prompt, options);
+  if (!generation.ok()) return generation.take_error();
+  if (!filter.stopped()) emit(filter.add(stream.finish()));
+  emit(filter.finish());
+  INGOT_TRY(std::move(shown));
+  result.generation = std::move(*generation);
+  result.stopped_by_string = filter.stopped();
+  return result;
+}
+
+const char* stop_reason(const TextResult& r) {
+  if (r.stopped_by_string) return "stop_string";
+  switch (r.generation.reason) {
+    case StopReason::kLength: return "length";
+    case StopReason::kStopToken: return "end_of_text";
+    case StopReason::kCallback: return "stopped";
+    case StopReason::kContext: return "context_full";
+    case StopReason::kCancelled: return "cancelled";
+  }
+  return "";
+}
+
+nlohmann::ordered_json text_json(const TextRequest& request, const TextResult& r) {
+  const Generation& g = r.generation;
+  return {{"prompt", request.prompt},
+          {"text", r.text},
+          {"ids", g.ids},
+          {"stop", stop_reason(r)},
+          {"prompt_tokens", g.prompt_tokens},
+          {"tokens", g.ids.size()},
+          {"prompt_tokens_per_second", g.prompt_rate()},
+          {"tokens_per_second", g.generate_rate()}};
+}
+
+std::string speed_text(const TextResult& r) {
+  const Generation& g = r.generation;
+  const auto rate = [](double x) { return x >= 100 ? format_count(static_cast<uint64_t>(x)) : fmt::format("{:.1f}", x); };
+  return fmt::format("{} tokens, {} tokens/s (prompt: {} tokens, {} tokens/s)", g.ids.size(), rate(g.generate_rate()),
+                     g.prompt_tokens, rate(g.prompt_rate()));
+}
+
+}  // namespace ingot::cli

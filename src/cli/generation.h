@@ -1,0 +1,58 @@
+// Text from a model: the prompt tokenized, new tokens generated, shown as whole characters, stop strings held back.
+#pragma once
+
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cli/command.h"
+#include "infer/generate.h"
+#include "model/tokenizer.h"
+#include "tensor/artifact.h"
+
+namespace ingot::cli {
+
+// The tokenizer of a GGUF artifact (its metadata) or of a Hugging Face directory (its files).
+Result<Tokenizer> open_tokenizer(const Artifact& artifact);
+
+// The weights of a GGUF-shaped artifact in memory, with progress shown.
+Result<std::unique_ptr<Model>> load_model(Context& context, const Artifact& artifact);
+
+struct TextRequest {
+  std::string prompt;
+  int64_t max_tokens = 128;
+  SampleOptions sample;
+  std::vector<std::string> stops;
+};
+struct TextResult {
+  std::string text;  // what follows the prompt, up to a stop string
+  Generation generation;
+  bool stopped_by_string = false;
+};
+// `show` gets the text in pieces of whole characters as it is made; an error from it ends the generation.
+Result<TextResult> generate_text(Context& context, const Model& model, const Tokenizer& tokenizer,
+                                 const TextRequest& request, const std::function<Status(std::string_view)>& show = {});
+
+const char* stop_reason(const TextResult& r);
+nlohmann::ordered_json text_json(const TextRequest& request, const TextResult& result);
+// "24 tokens, 812 tokens/s (prompt: 5 tokens, 1,900 tokens/s)".
+std::string speed_text(const TextResult& r);
+
+// Holds back what may be the beginning of a stop string.
+class StopFilter {
+ public:
+  explicit StopFilter(std::vector<std::string> stops) : stops_(std::move(stops)) {}
+  // What may be shown now.
+  std::string add(std::string_view text);
+  std::string finish();  // what was held back at the end
+  bool stopped() const { return stopped_; }
+
+ private:
+  std::vector<std::string> stops_;
+  std::string held_;
+  bool stopped_ = false;
+};
+
+}  // namespace ingot::cli

@@ -1,0 +1,251 @@
+// ingot inspect: what is in a model, from its headers; one tensor's values with --tensor.
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <map>
+
+#include "cli/command.h"
+#include "cli/job.h"
+#include "cli/metadata.h"
+#include "cli/output.h"
+#include "cli/paths.h"
+#include "cli/text.h"
+#include "exec/evaluate.h"
+#include "formats/formats.h"
+#include "formats/json.h"
+#include "quant/codec.h"
+
+namespace ingot::cli {
+
+namespace {
+
+uint64_t disk_bytes(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (!fs::is_directory(path, error)) return fs::file_size(path, error);
+  uint64_t sum = 0;
+  for (const auto& e : fs::directory_iterator(path, error))
+    if (e.is_regular_file(error)) sum += e.file_size(error);
+  return sum;
+}
+
+// [4096, 256] as people read a matrix.
+OrderedJson shape_json(const Shape& s) {
+  OrderedJson a = OrderedJson::array();
+  for (int i = 0; i < s.rank; ++i) a.push_back(s[i]);
+  return a;
+}
+
+struct TypeTotals {
+  uint64_t tensors = 0, elements = 0, bytes = 0;
+};
+std::vector<std::pair<std::string, TypeTotals>> by_type(const Artifact& a) {
+  std::map<std::string, TypeTotals> m;
+  for (const LazyTensor& t : a.tensors) {
+    const TensorSpec s = t.spec();
+    TypeTotals& x = m[std::string(info(s.type).name)];
+    ++x.tensors;
+    x.elements += static_cast<uint64_t>(s.shape.elements());
+    x.bytes += bytes_of(s);
+  }
+  std::vector<std::pair<std::string, TypeTotals>> v(m.begin(), m.end());
+  std::stable_sort(v.begin(), v.end(), [](const auto& x, const auto& y) { return x.second.bytes > y.second.bytes; });
+  return v;
+}
+
+// Values of one tensor, a band of rows at a time.
+struct Statistics {
+  uint64_t count = 0, nan = 0, infinite = 0, zero = 0;
+  double least = INFINITY, most = -INFINITY, sum = 0, squares = 0;
+  std::vector<float> first;
+
+  void add(float v) {
+    if (first.size() < 8) first.push_back(v);
+    ++count;
+    if (std::isnan(v)) {
+      ++nan;
+    } else if (std::isinf(v)) {
+      ++infinite;
+    } else {
+      zero += v == 0;
+      least = std::min(least, static_cast<double>(v)), most = std::max(most, static_cast<double>(v));
+      sum += v, squares += static_cast<double>(v) * v;
+    }
+  }
+  double finite() const { return static_cast<double>(count - nan - infinite); }
+};
+
+Result<Statistics> measure(const LazyTensor& t, CancelToken& cancel) {
+  const TensorSpec spec = t.spec();
+  const Codec* codec = find_codec(spec.type);
+  if (!codec) return bad_input("tensor '{}': values of type {} cannot be read yet", t.name, info(spec.type).name);
+  Statistics s;
+  const int64_t rows = spec.shape.rank ? spec.shape[0] : 1;
+  const int64_t row = std::max<int64_t>(1, spec.shape.elements() / std::max<int64_t>(1, rows));
+  // About 4 MB at a time; a 1-d tensor is cut at multiples of its block.
+  int64_t band = std::max<int64_t>(1, (1 << 20) / row);
+  if (spec.shape.rank == 1) band = align_up(static_cast<uint64_t>(band), static_cast<uint64_t>(info(spec.type).block));
+  std::vector<float> values;
+  for (int64_t r = 0; r < rows && spec.shape.elements() > 0; r += band) {
+    if (cancel.cancelled()) return interrupted();
+    const Region region = Region::rows(spec.shape, r, std::min(band, rows - r));
+    INGOT_ASSIGN(const std::vector<std::byte> bytes, evaluate(t.node, region));
+    values.resize(static_cast<size_t>(region.elements()));
+    codec->decode(bytes.data(), region.elements(), values.data());
+    for (const float v : values) s.add(v);
+  }
+  return s;
+}
+
+Status inspect_tensor(Context& c, const Artifact& a, const std::string& name) {
+  const LazyTensor* t = a.find(name);
+  if (!t) {
+    std::vector<std::string> names;
+    for (const LazyTensor& x : a.tensors) names.push_back(x.name);
+    const std::string near = nearest(name, names);
+    return bad_input("'{}' has no tensor '{}'; {}", a.path, name,
+                     near.empty() ? "'ingot inspect' without --tensor lists them" : fmt::format("did you mean '{}'?", near));
+  }
+  const TensorSpec spec = t->spec();
+  INGOT_ASSIGN(const Statistics s, measure(*t, c.cancel));
+  const double n = s.finite();
+  OrderedJson first = OrderedJson::array();
+  std::string first_text;
+  for (const float v : s.first) {
+    first.push_back(std::isfinite(v) ? OrderedJson(v) : OrderedJson(fmt::format("{}", v)));
+    first_text += fmt::format("{}{:.6g}", first_text.empty() ? "" : " ", v);
+  }
+  OrderedJson j = {{"path", a.path},
+                   {"tensor", t->name},
+                   {"type", info(spec.type).name},
+                   {"shape", shape_json(spec.shape)},
+                   {"bytes", bytes_of(spec)},
+                   {"values", s.count},
+                   {"nan", s.nan},
+                   {"infinite", s.infinite},
+                   {"zero", s.zero}};
+  Table table({"", ""});
+  table.row({"tensor", printable(t->name)});
+  table.row({"type", std::string(info(spec.type).name)});
+  table.row({"shape", to_string(spec.shape)});
+  table.row({"size", fmt::format("{} ({} values)", format_bytes(bytes_of(spec)), format_count(s.count))});
+  if (n > 0) {
+    const double mean = s.sum / n, rms = std::sqrt(s.squares / n);
+    const double deviation = std::sqrt(std::max(0.0, s.squares / n - mean * mean));
+    j["min"] = s.least, j["max"] = s.most, j["mean"] = mean, j["deviation"] = deviation, j["rms"] = rms;
+    table.row({"range", fmt::format("{:.6g} to {:.6g}", s.least, s.most)});
+    table.row({"mean", fmt::format("{:.6g}, standard deviation {:.6g}, rms {:.6g}", mean, deviation, rms)});
+  }
+  table.row({"zeros", format_count(s.zero)});
+  table.row({"NaN, infinite", fmt::format("{}, {}", format_count(s.nan), format_count(s.infinite))});
+  table.row({"first values", first_text});
+  j["first"] = first;
+  return c.report.result(j, table.str());
+}
+
+std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, OrderedJson>>& config, uint64_t on_disk) {
+  const Totals totals = totals_of(a);
+  std::string out = fmt::format("{}: {}, {} on disk\n{} tensors, {} values, {:.2f} bits each\n\n", a.path, a.format,
+                                format_bytes(on_disk), format_count(totals.tensors), format_count(totals.elements),
+                                totals.bits_per_weight());
+  Table types({"type", ">tensors", ">values", ">size"});
+  for (const auto& [name, t] : by_type(a))
+    types.row({name, format_count(t.tensors), format_count(t.elements), format_bytes(t.bytes)});
+  out += types.str();
+  const int width = stdout_is_terminal() ? stderr_width() : 100;
+  if (!a.metadata.empty()) {
+    Table t({"  metadata", ""});
+    size_t longest = 0;
+    for (const auto& [k, v] : a.metadata) longest = std::max(longest, k.size());
+    for (const auto& [k, v] : a.metadata)
+      t.row({"  " + printable(k), meta_text(v, std::max(20, width - static_cast<int>(longest) - 5))});
+    out += "\n" + t.str();
+  }
+  for (const auto& [name, values] : config) {
+    Table t({"  " + name, ""});
+    for (const auto& [k, v] : values.items())
+      t.row({"  " + printable(k), shorten_middle(v.is_string() ? printable(v.get<std::string>()) : printable(v.dump()), 70)});
+    out += "\n" + t.str();
+  }
+  if (!a.files.empty()) {
+    Table t({"  file", ">size"});
+    for (const auto& [name, bytes] : a.files) t.row({"  " + printable(name), format_bytes(bytes.size())});
+    out += "\n" + t.str();
+  }
+  const std::string tokenizer = tokenizer_text(a);
+  if (!tokenizer.empty()) out += "\ntokenizer: " + tokenizer + "\n";
+  Table t({"tensor", "type", "shape", ">size"});
+  for (const LazyTensor& x : a.tensors) {
+    const TensorSpec s = x.spec();
+    t.row({printable(x.name), std::string(info(s.type).name), to_string(s.shape), format_bytes(bytes_of(s))});
+  }
+  return out + "\n" + t.str();
+}
+
+}  // namespace
+
+Status command_inspect(Context& c) {
+  std::string path, tensor;
+  c.args.usage("inspect PATH [--tensor NAME] [--json]");
+  c.args.detail("Reads headers only, whatever the model's size; --tensor reads that tensor.");
+  c.args.positional("PATH", &path, "a model file or directory, or an adapter");
+  c.args.section("Options");
+  c.args.text("--tensor", "NAME", &tensor, "one tensor: range, mean, NaN and infinity counts, first values");
+  c.args.example("ingot inspect model.gguf");
+  c.args.example("ingot inspect base/ --tensor model.norm.weight");
+  c.args.example("ingot inspect model.gguf --json | jq .types");
+  INGOT_ASSIGN(const bool go, c.args.parse());
+  if (!go) return {};
+
+  INGOT_ASSIGN(path, input_path(path));
+  INGOT_ASSIGN(const Artifact a, open_model(local_store(), path));
+  if (c.args.has("--tensor")) return inspect_tensor(c, a, tensor);
+
+  std::vector<std::pair<std::string, OrderedJson>> config;
+  for (const char* name : {"config.json", "adapter_config.json"}) {
+    if (auto it = a.files.find(name); it != a.files.end()) {
+      auto parsed = parse_json_ordered(it->second, join_path(path, name));
+      if (parsed.ok() && parsed->is_object())
+        config.emplace_back(name, *parsed);
+      else
+        c.report.warning(parsed.ok() ? fmt::format("{} is no JSON object", join_path(path, name)) : parsed.error().message);
+    }
+  }
+  const uint64_t on_disk = disk_bytes(path);
+  if (!c.report.json()) return c.report.result({}, text_of(a, config, on_disk));
+
+  const Totals totals = totals_of(a);
+  OrderedJson j = {{"path", path},
+                   {"format", a.format},
+                   {"bytes", on_disk},
+                   {"totals",
+                    {{"tensors", totals.tensors},
+                     {"values", totals.elements},
+                     {"bytes", totals.bytes},
+                     {"bits_per_weight", totals.bits_per_weight()}}}};
+  OrderedJson types = OrderedJson::object();
+  for (const auto& [name, t] : by_type(a))
+    types[name] = {{"tensors", t.tensors}, {"values", t.elements}, {"bytes", t.bytes}};
+  j["types"] = types;
+  OrderedJson metadata = OrderedJson::object();
+  for (const auto& [k, v] : a.metadata) metadata[k] = meta_json(v, c.report.verbose() ? SIZE_MAX : 16);
+  j["metadata"] = metadata;
+  for (const auto& [name, values] : config) j[name == "config.json" ? "config" : "adapter_config"] = values;
+  if (!a.files.empty()) {
+    OrderedJson files = OrderedJson::object();
+    for (const auto& [name, bytes] : a.files) files[name] = bytes.size();
+    j["files"] = files;
+  }
+  const OrderedJson tokenizer = tokenizer_json(a);
+  if (!tokenizer.is_null()) j["tokenizer"] = tokenizer;
+  OrderedJson tensors = OrderedJson::array();
+  for (const LazyTensor& x : a.tensors) {
+    const TensorSpec s = x.spec();
+    tensors.push_back(
+        {{"name", x.name}, {"type", info(s.type).name}, {"shape", shape_json(s.shape)}, {"bytes", bytes_of(s)}});
+  }
+  j["tensors"] = tensors;
+  return c.report.result(j, "");
+}
+
+}  // namespace ingot::cli

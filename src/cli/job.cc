@@ -1,0 +1,115 @@
+// One job of the executor as the command line runs it.
+#include "cli/job.h"
+
+#include "cli/output.h"
+#include "cli/text.h"
+
+namespace ingot::cli {
+
+ExecOptions exec_options(Context& c) {
+  const CommonOptions& o = c.args.common;
+  ExecOptions e;
+  e.threads = static_cast<int>(o.threads);
+  e.memory = o.memory;
+  e.resume = !o.no_resume;
+  e.force = o.force;
+  e.seed = static_cast<uint64_t>(o.seed);
+  e.cancel = &c.cancel;
+  e.on_progress = [&c](const Progress& p) { c.report.progress(p); };
+  e.on_notice = [&c](const std::string& text) { c.report.notice(text); };
+  return e;
+}
+
+namespace {
+
+Status print_plan(Context& c, const std::vector<Output>& outputs, const ExecOptions& options) {
+  INGOT_ASSIGN(const PlanReport plan, plan_job(outputs, options));
+  OrderedJson files = OrderedJson::array();
+  Table table({"file", ">size"});
+  uint64_t bytes = 0;
+  for (const auto& f : plan.files) {
+    files.push_back({{"path", f.path}, {"bytes", f.bytes}});
+    table.row({f.path, format_bytes(f.bytes)});
+    bytes += f.bytes;
+  }
+  const std::string text =
+      table.str() + fmt::format("reads {}, writes {} in {} tasks; memory for buffers {} (least possible {}){}\n",
+                                format_bytes(plan.source_bytes), format_bytes(bytes), plan.tasks,
+                                format_bytes(plan.memory), format_bytes(plan.memory_floor),
+                                plan.shared_spilled ? fmt::format("; {} groups go to disk", plan.shared_spilled) : "");
+  return c.report.result({{"dry_run", true},
+                          {"files", files},
+                          {"source_bytes", plan.source_bytes},
+                          {"written_bytes", bytes},
+                          {"memory", plan.memory},
+                          {"memory_floor", plan.memory_floor},
+                          {"tasks", plan.tasks},
+                          {"groups_spilled", plan.shared_spilled}},
+                         text);
+}
+
+}  // namespace
+
+Result<std::optional<ExecReport>> run_reported(Context& c, const std::vector<Output>& outputs) {
+  const ExecOptions options = exec_options(c);
+  if (c.args.common.dry_run) {
+    INGOT_TRY(print_plan(c, outputs, options));
+    return std::optional<ExecReport>();
+  }
+  c.report.begin_progress();
+  auto report = run_job(outputs, options);
+  c.report.end_progress();
+  if (!report.ok()) return report.take_error();
+  return std::optional<ExecReport>(std::move(*report));
+}
+
+Totals totals_of(const Artifact& artifact) {
+  Totals t;
+  for (const LazyTensor& tensor : artifact.tensors) {
+    const TensorSpec spec = tensor.spec();
+    ++t.tensors;
+    t.elements += static_cast<uint64_t>(spec.shape.elements());
+    t.bytes += bytes_of(spec);
+  }
+  return t;
+}
+
+std::string report_text(const std::vector<Output>& outputs, const ExecReport& r) {
+  Table table({"file", ">size", ">bits/weight", "hash (verified)"});
+  for (size_t i = 0; i < r.outputs.size(); ++i) {
+    const OutputReport& o = r.outputs[i];
+    table.row({o.path, format_bytes(o.bytes),
+               i < outputs.size() ? fmt::format("{:.2f}", totals_of(outputs[i].artifact).bits_per_weight()) : "", o.hash});
+  }
+  std::string line = fmt::format("read {}, wrote {} in {}", format_bytes(r.source_bytes), format_bytes(r.written_bytes),
+                                 format_duration(r.seconds_write));
+  if (r.seconds_write > 0 && r.written_bytes)
+    line += fmt::format(" ({})", format_rate(static_cast<double>(r.written_bytes) / r.seconds_write));
+  if (r.seconds_verify > 0) line += fmt::format("; read back and compared in {}", format_duration(r.seconds_verify));
+  if (r.resumed_bytes) line += fmt::format("; {} were there from an earlier run", format_bytes(r.resumed_bytes));
+  return table.str() + line + "\n";
+}
+
+OrderedJson report_json(const std::vector<Output>& outputs, const ExecReport& r) {
+  OrderedJson list = OrderedJson::array();
+  for (size_t i = 0; i < r.outputs.size(); ++i) {
+    const OutputReport& o = r.outputs[i];
+    OrderedJson j = {{"path", o.path}, {"bytes", o.bytes}, {"hash", o.hash}, {"verified", true}};
+    if (i < outputs.size()) {
+      const Totals t = totals_of(outputs[i].artifact);
+      j["tensors"] = t.tensors;
+      j["weights"] = t.elements;
+      j["bits_per_weight"] = t.bits_per_weight();
+    }
+    list.push_back(std::move(j));
+  }
+  return {{"outputs", list},
+          {"source_bytes", r.source_bytes},
+          {"written_bytes", r.written_bytes},
+          {"resumed_bytes", r.resumed_bytes},
+          {"tasks", r.tasks},
+          {"seconds_write", r.seconds_write},
+          {"seconds_verify", r.seconds_verify}};
+}
+
+}  // namespace ingot::cli

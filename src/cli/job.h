@@ -1,0 +1,35 @@
+// One job of the executor as the command line runs it: options from the common ones, progress shown, the plan
+// printed instead for --dry-run, the result as a table and as JSON.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/command.h"
+#include "exec/executor.h"
+
+namespace ingot::cli {
+
+using OrderedJson = nlohmann::ordered_json;
+
+ExecOptions exec_options(Context& context);
+
+// Runs the job with progress shown. No report: --dry-run, whose plan was printed.
+Result<std::optional<ExecReport>> run_reported(Context& context, const std::vector<Output>& outputs);
+
+// Elements of all tensors, and bits each takes.
+struct Totals {
+  uint64_t tensors = 0, elements = 0, bytes = 0;
+  double bits_per_weight() const {
+    return elements ? static_cast<double>(bytes) * 8 / static_cast<double>(elements) : 0;
+  }
+};
+Totals totals_of(const Artifact& artifact);
+
+// The files that were written, for people and for --json.
+std::string report_text(const std::vector<Output>& outputs, const ExecReport& report);
+OrderedJson report_json(const std::vector<Output>& outputs, const ExecReport& report);
+
+}  // namespace ingot::cli

@@ -1,0 +1,114 @@
+// Metadata values and the tokenizer's summary.
+#include "cli/metadata.h"
+
+#include <cmath>
+
+#include "cli/text.h"
+#include "formats/json.h"
+
+namespace ingot::cli {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+template <class T>
+Json scalar(const T& v) {
+  if constexpr (std::is_floating_point_v<T>) {
+    if (!std::isfinite(v)) return fmt::format("{}", v);  // JSON has no NaN
+  }
+  return Json(v);
+}
+
+template <class T>
+Json array(const T& values, size_t limit) {
+  Json a = Json::array();
+  for (const auto& v : values) {
+    if (values.size() > limit && a.size() >= 3) return {{"count", values.size()}, {"first", a}};
+    if constexpr (std::is_same_v<T, MetaArray>) {
+      a.push_back(meta_json(v, limit));
+    } else {
+      a.push_back(scalar(v));
+    }
+  }
+  return a;
+}
+
+}  // namespace
+
+Json meta_json(const MetaValue& value, size_t limit) {
+  return std::visit(
+      [&](const auto& v) -> Json {
+        using T = std::decay_t<decltype(v)>;
+        if constexpr (std::is_same_v<T, std::string> || std::is_arithmetic_v<T>) {
+          return scalar(v);
+        } else {
+          return array(v, limit);
+        }
+      },
+      value.v);
+}
+
+std::string meta_text(const MetaValue& value, int width) {
+  const Json j = meta_json(value, 6);
+  const auto dump = [](const Json& x) { return x.dump(-1, ' ', false, Json::error_handler_t::replace); };
+  std::string s;
+  if (j.is_string()) {
+    s = printable(j.get<std::string>());
+  } else if (j.is_object()) {
+    s = fmt::format("{} values: ", format_count(j["count"].get<uint64_t>()));
+    for (const Json& v : j["first"]) s += printable(dump(v)) + ", ";
+    s += "..";
+  } else {
+    s = printable(dump(j));
+  }
+  // The head says more than the middle here.
+  if (display_width(s) <= width) return s;
+  size_t n = 0;
+  while (n < s.size() && display_width(std::string_view(s).substr(0, n + 1)) <= width - 2) ++n;
+  return s.substr(0, complete_utf8(std::string_view(s).substr(0, n))) + "..";
+}
+
+nlohmann::ordered_json tokenizer_json(const Artifact& a) {
+  Json j;
+  if (const MetaValue* model = a.meta("tokenizer.ggml.model")) {
+    j["model"] = meta_json(*model, 16);
+    if (const MetaValue* tokens = a.meta("tokenizer.ggml.tokens"))
+      if (const auto* list = std::get_if<std::vector<std::string>>(&tokens->v)) j["tokens"] = list->size();
+    for (const auto& [key, name] : {std::pair{"tokenizer.ggml.pre", "pre_tokenizer"},
+                                    {"tokenizer.ggml.bos_token_id", "bos"},
+                                    {"tokenizer.ggml.eos_token_id", "eos"},
+                                    {"tokenizer.ggml.add_bos_token", "add_bos"}})
+      if (const MetaValue* v = a.meta(key)) j[name] = meta_json(*v, 16);
+    j["chat_template"] = a.meta("tokenizer.chat_template") != nullptr;
+    return j;
+  }
+  const auto it = a.files.find("tokenizer.json");
+  if (it == a.files.end()) return j;
+  // Only counts are wanted; the tokenizer itself checks the rest.
+  const auto parsed = parse_json(it->second, "tokenizer.json");
+  if (!parsed.ok()) return {{"error", parsed.error().message}};
+  if (const auto* model = json_member(*parsed, "model")) {
+    if (auto type = json_string(*model, "type")) j["model"] = *type;
+    if (const auto* vocabulary = json_member(*model, "vocab")) j["tokens"] = vocabulary->size();
+  }
+  if (const auto* added = json_member(*parsed, "added_tokens")) j["added_tokens"] = added->size();
+  j["chat_template"] = a.files.count("chat_template.jinja") > 0;
+  return j;
+}
+
+std::string tokenizer_text(const Artifact& a) {
+  const Json j = tokenizer_json(a);
+  std::string s;
+  for (const auto& [k, v] : j.items()) {
+    std::string key = k;
+    for (char& c : key)
+      if (c == '_') c = ' ';
+    s += (s.empty() ? "" : ", ") + key + " " +
+         (v.is_boolean() ? std::string(v.get<bool>() ? "yes" : "no")
+                         : v.is_string() ? printable(v.get<std::string>()) : v.dump());
+  }
+  return s;
+}
+
+}  // namespace ingot::cli

@@ -1,0 +1,50 @@
+// Options that several commands share, and what they stand for: adapters with weights, GGUF file types, models opened
+// with their adapters folded in.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/command.h"
+#include "tensor/artifact.h"
+
+namespace ingot::cli {
+
+struct AdapterArgument {
+  std::string path;
+  double weight = 1.0;
+};
+
+// Declares --adapter and --weight; read() gives them in the order of the command line, each weight with the adapter
+// before it.
+class AdapterArgs {
+ public:
+  void declare(Args& args);
+  Result<std::vector<AdapterArgument>> read(const Args& args) const;
+
+ private:
+  std::vector<std::string> adapters_, weights_;
+};
+
+// "Q4_K_M,F16" -> canonical names; an unknown one is an error with the nearest.
+Result<std::vector<std::string>> read_types(const std::string& text);
+
+// A model as given on the command line.
+struct OpenedModel {
+  std::string path;
+  Artifact base;      // as opened
+  Artifact artifact;  // adapters folded in (lazily)
+  bool is_gguf() const { return base.format == "gguf"; }
+};
+Result<OpenedModel> open_with_adapters(const std::string& given, const std::vector<AdapterArgument>& adapters);
+
+// Every path read by a job, for the check that an output is none of them.
+std::vector<std::string> input_paths(const OpenedModel& model, const std::vector<AdapterArgument>& adapters);
+
+// The artifact as GGUF names it (itself when it is GGUF already).
+Result<Artifact> as_gguf(Context& context, const Artifact& artifact, const std::string& pre_tokenizer);
+
+// The same for running it: without a tokenizer, which may have no name in GGUF's world.
+Result<Artifact> as_gguf_weights(Context& context, const Artifact& artifact);
+
+}  // namespace ingot::cli

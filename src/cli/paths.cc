@@ -1,0 +1,138 @@
+// Paths as users give them.
+#include "cli/paths.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <set>
+
+#include "cli/text.h"
+#include "storage/store.h"
+
+namespace ingot::cli {
+
+namespace fs = std::filesystem;
+
+Result<std::string> expand_variables(const std::string& path) {
+  std::string out;
+  for (size_t i = 0; i < path.size();) {
+    if (path.compare(i, 2, "${") != 0) {
+      out += path[i++];
+      continue;
+    }
+    const size_t end = path.find('}', i);
+    const std::string name = end == std::string::npos ? "" : path.substr(i + 2, end - i - 2);
+    if (name.empty()) return usage("'{}': ${{ without a name and a closing }}", path);
+    const char* value = std::getenv(name.c_str());
+    if (!value) return usage("'{}': the environment variable {} is not set", path, name);
+    out += value;
+    i = end + 1;
+  }
+  return out;
+}
+
+namespace {
+
+// "s3" of "s3://bucket/key".
+std::string url_scheme(const std::string& path) {
+  const size_t at = path.find("://");
+  if (at == std::string::npos || at == 0) return "";
+  for (size_t i = 0; i < at; ++i)
+    if (!std::isalnum(static_cast<unsigned char>(path[i]))) return "";
+  return path.substr(0, at);
+}
+
+bool like_hub_name(const std::string& path) {
+  const auto parts = split(path, '/');
+  if (parts.size() != 2 || parts[0].empty() || parts[1].empty() || parts[0][0] == '.' || parts[0][0] == '~') return false;
+  const std::string e = extension(path);
+  return e != "gguf" && e != "safetensors" && e != "json";
+}
+
+Result<std::string> without_url(const std::string& given) {
+  INGOT_ASSIGN(std::string path, expand_variables(given));
+  if (path.empty()) return usage("an empty path was given{}", given.empty() ? "" : fmt::format(" ('{}')", given));
+  const std::string scheme = url_scheme(path);
+  if (scheme.empty()) return path;
+  if (scheme == "file") return usage("'{}': give the path itself, without file://", path);
+  return bad_input("'{}': {}:// is not there yet in this version of ingot; copy it here first and give the path", path,
+                   scheme);
+}
+
+}  // namespace
+
+std::string extension(const std::string& path) {
+  return lower(fs::path(path).extension().string().substr(fs::path(path).has_extension() ? 1 : 0));
+}
+
+Result<std::string> input_path(const std::string& given) {
+  INGOT_ASSIGN(std::string path, without_url(given));
+  std::error_code error;
+  const auto status = fs::status(path, error);
+  if (fs::exists(status)) {
+    if (::access(path.c_str(), R_OK) != 0) return bad_input("'{}' may not be read: permission denied", path);
+    return path;
+  }
+  if (error && status.type() != fs::file_type::not_found) return bad_input("'{}': {}", path, error.message());
+  if (like_hub_name(path)) {
+    return bad_input(
+        "'{0}' is no file or directory here. If it names a model on the Hugging Face Hub: reading from there is not "
+        "there yet; fetch it first (hf download {0} --local-dir DIR) and give the directory",
+        path);
+  }
+  // The nearest name beside it, for a typo.
+  const std::string parent = parent_path(path);
+  std::vector<std::string> names;
+  if (fs::is_directory(parent, error)) {
+    for (const auto& e : fs::directory_iterator(parent, error)) names.push_back(e.path().filename().string());
+  } else {
+    return bad_input("'{}': there is no directory '{}'", path, parent);
+  }
+  const std::string near = nearest(file_name(path), names);
+  return bad_input("'{}': no such file or directory{}", path,
+                   near.empty() ? "" : fmt::format("; did you mean '{}'?", join_path(parent, near)));
+}
+
+Result<std::string> output_path(const std::string& given, const std::vector<std::string>& inputs) {
+  INGOT_ASSIGN(std::string path, without_url(given));
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  std::error_code error;
+  const auto same = [&](const fs::path& a) { return fs::equivalent(a, path, error) && !error; };
+  for (const std::string& input : inputs) {
+    bool hit = same(input);
+    if (!hit && fs::is_directory(input, error)) {
+      for (const auto& e : fs::directory_iterator(input, error)) {
+        const std::string kind = extension(e.path().string());
+        hit = hit || ((kind == "safetensors" || kind == "gguf") && same(e.path()));
+      }
+    }
+    if (hit) return usage("the output '{}' is the input itself (or a file of it); give another --out", path);
+  }
+  const std::string parent = parent_path(path);
+  if (!fs::is_directory(parent, error)) {
+    if (fs::exists(parent, error)) return failed("cannot write '{}': '{}' is not a directory", path, parent);
+    return failed("cannot write '{}': there is no directory '{}'; make it first", path, parent);
+  }
+  if (::access(parent.c_str(), W_OK | X_OK) != 0)
+    return failed("cannot write '{}': no permission to write in the directory '{}'", path, parent);
+  return path;
+}
+
+Result<std::vector<std::string>> output_paths(const std::string& pattern, const std::vector<std::string>& types) {
+  const bool has_type = pattern.find("{type}") != std::string::npos;
+  if (types.size() > 1 && !has_type)
+    return usage("--out '{}' names one file for {} types; write {{type}} where each name differs, like 'model-{{type}}.gguf'",
+                 pattern, types.size());
+  std::vector<std::string> out;
+  std::set<std::string> seen;
+  for (const std::string& type : types) {
+    std::string path = pattern;
+    for (size_t at = 0; (at = path.find("{type}", at)) != std::string::npos; at += type.size()) path.replace(at, 6, type);
+    if (!seen.insert(path).second) return usage("two outputs would have the name '{}'", path);
+    out.push_back(path);
+  }
+  return out;
+}
+
+}  // namespace ingot::cli

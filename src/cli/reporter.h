@@ -1,0 +1,76 @@
+// Reporter: everything that a command says while it works. A progress bar (a terminal), JSON lines (--json), or
+// nothing (--quiet, no terminal); notices, warnings and the one error. Thread-safe.
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "base/cancel.h"
+#include "base/status.h"
+#include "cli/progress.h"
+#include "exec/executor.h"
+
+namespace ingot::cli {
+
+enum class ReportMode { kPlain, kQuiet, kJson };
+
+class Reporter {
+ public:
+  Reporter() = default;
+  ~Reporter();
+  // Said once the options are known. The token: "stopping" is shown when it is raised.
+  void configure(std::string command, ReportMode mode, bool verbose, const CancelToken* cancel);
+  const std::string& command() const { return command_; }
+  bool json() const { return mode_ == ReportMode::kJson; }
+  bool quiet() const { return mode_ == ReportMode::kQuiet; }
+  bool verbose() const { return verbose_; }
+
+  void notice(const std::string& message);   // worth knowing
+  void warning(const std::string& message);  // likely not what was meant
+  void detail(const std::string& message);   // with -v
+  // What failed, on stderr; with --json also the result object on stdout.
+  void error(const Error& error);
+  // An event of this name for --json; `fields` are added to it. Nothing in the other modes.
+  void event(const char* name, const nlohmann::ordered_json& fields);
+
+  // Long work: progress() may be called often, from any thread; end_progress() leaves a clean line.
+  // `verb` ("loading") stands for the phase's own where given.
+  void begin_progress(const char* verb = nullptr);
+  void progress(const Progress& p);
+  void end_progress();
+
+  // The result: `text` for people, `object` with --json (exactly one a run).
+  Status result(const nlohmann::ordered_json& object, const std::string& text);
+
+ private:
+  void say(const char* kind, const char* colour, const std::string& message);
+  void tick();           // the drawing thread
+  void draw();           // with the lock held
+  void clear();          // with the lock held
+  void emit_progress();  // with the lock held
+
+  std::string command_;
+  ReportMode mode_ = ReportMode::kPlain;
+  bool verbose_ = false;
+  const CancelToken* cancel_ = nullptr;
+  bool redraw_ = false;  // a bar can be drawn
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::thread thread_;
+  bool active_ = false, drawn_ = false, any_ = false;
+  const char* verb_ = nullptr;
+  Progress now_;
+  RateMeter meter_;
+  Phase metered_ = Phase::kDone;
+  uint64_t emitted_done_ = 0;
+  Phase emitted_phase_ = Phase::kDone;
+  double last_emit_ = 0;
+};
+
+}  // namespace ingot::cli

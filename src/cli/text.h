@@ -1,0 +1,55 @@
+// Text for people: sizes, times, columns, the nearest word. No I/O here.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+
+namespace ingot::cli {
+
+// "4.2 MB"; units of 1000, as disks and file managers have them.
+std::string format_bytes(uint64_t bytes);
+// "0.8 s", "42 s", "3:05", "1:02:10".
+std::string format_duration(double seconds);
+std::string format_rate(double bytes_per_second);
+std::string format_count(uint64_t n);  // "4,096"
+
+// 512M, 5GB, 4.5GiB, 1000. K M G T (and KiB ...) are powers of 1024; KB MB GB TB powers of 1000.
+Result<uint64_t> parse_size(std::string_view text);
+
+// Columns that UTF-8 text takes on a terminal, counting code points (wide ones count two).
+int display_width(std::string_view utf8);
+// At most `width` columns; what is too long loses its middle: "blk.12…weight".
+std::string shorten_middle(std::string_view utf8, int width);
+// The longest prefix of `text` that ends on a complete UTF-8 sequence.
+size_t complete_utf8(std::string_view text);
+// Text safe to show on a terminal: control characters and broken UTF-8 are written as \x1b and the like.
+std::string printable(std::string_view text, bool keep_newlines = false);
+
+// Broken at spaces to lines of at most `width` columns, never inside a word or inside '...'.
+std::string wrap(std::string_view text, int width, int indent);
+
+// The word nearest to `word` by edits (a transposition is one), or empty if none is near enough to be meant.
+std::string nearest(std::string_view word, const std::vector<std::string>& words);
+
+std::vector<std::string> split(std::string_view text, char separator);
+std::string join(const std::vector<std::string>& parts, std::string_view separator);
+std::string lower(std::string_view s);
+
+// Aligned columns; a column whose header starts with '>' is right-aligned.
+class Table {
+ public:
+  explicit Table(std::vector<std::string> header);
+  void row(std::vector<std::string> cells);
+  std::string str(int indent = 0) const;
+
+ private:
+  std::vector<std::string> header_;
+  std::vector<bool> right_;
+  std::vector<std::vector<std::string>> rows_;
+};
+
+}  // namespace ingot::cli

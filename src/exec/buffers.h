@@ -1,0 +1,82 @@
+// The byte budget of a job, and the buffers that live under it. One thread admits work (reserve), others give it
+// back (release); buffers are recycled, so that pages are faulted in once.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "base/bytes.h"
+
+namespace ingot {
+
+class BufferPool;
+
+// A block of memory of at least the asked size; returns to its pool on destruction.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(Buffer&& o) noexcept { *this = std::move(o); }
+  Buffer& operator=(Buffer&& o) noexcept;
+  ~Buffer();
+  std::byte* data() const { return data_; }
+  size_t size() const { return size_; }
+  MutByteView view() const { return {data_, size_}; }
+
+ private:
+  friend class BufferPool;
+  BufferPool* pool_ = nullptr;
+  std::byte* data_ = nullptr;
+  size_t size_ = 0, capacity_ = 0;
+};
+
+class BufferPool {
+ public:
+  explicit BufferPool(uint64_t limit) : limit_(limit) {}
+  ~BufferPool();
+  // Waits until `bytes` more fit under the limit, or `stop()` says to give up (polled; false then).
+  template <class Stop>
+  bool reserve(uint64_t bytes, Stop stop) {
+    std::unique_lock lock(mutex_);
+    while (reserved_ + bytes > limit_ && reserved_ > 0) {
+      if (stop()) return false;
+      freed_.wait_for(lock, std::chrono::milliseconds(50));
+    }
+    reserved_ += bytes;
+    return !stop();
+  }
+  void release(uint64_t bytes);
+  // A buffer under what its user has reserved.
+  Buffer get(size_t size);
+  void wake() { freed_.notify_all(); }
+
+ private:
+  friend class Buffer;
+  void put(std::byte* data, size_t capacity);
+  uint64_t limit_;
+  std::mutex mutex_;
+  std::condition_variable freed_;
+  uint64_t reserved_ = 0;
+  uint64_t allocated_ = 0;                         // in use and idle
+  std::multimap<size_t, std::byte*> idle_;         // by capacity
+};
+
+// Bump allocator for the intermediates of one sub-tile; reset between sub-tiles.
+class Arena {
+ public:
+  std::byte* allocate(size_t bytes);  // 64-byte aligned
+  void reset();
+
+ private:
+  struct Block {
+    std::unique_ptr<std::byte[]> memory;
+    size_t size;
+  };
+  std::vector<Block> blocks_;
+  size_t block_ = 0, used_ = 0;
+};
+
+}  // namespace ingot

@@ -1,0 +1,83 @@
+#include "formats/file_tensor.h"
+
+#include <cstring>
+#include <vector>
+
+namespace ingot {
+namespace {
+
+// Short strided runs (a few columns of a wide matrix) are read as one span where that costs less than a call for each:
+// a gap of 16 KiB takes about as long to copy as a system call takes to make.
+constexpr uint64_t kGap = 16 << 10;
+constexpr uint64_t kSpan = 256 << 10;
+
+struct Run {
+  uint64_t from, to, size;  // bytes: within the tensor, within the output
+};
+
+class FileTensor final : public LeafNode {
+ public:
+  FileTensor(std::shared_ptr<const SourceFile> source, std::string name, uint64_t offset, TensorSpec spec)
+      : source_(std::move(source)), name_(std::move(name)), offset_(offset), spec_(spec) {}
+
+  TensorSpec spec() const override { return spec_; }
+  std::string describe() const override {
+    return fmt::format("file:{}|{}|{}@{}", source_->path, source_->file->identity(), source_->header_hash, offset_);
+  }
+
+  Status read(const Region& region, MutByteView out) const override {
+    if (region.elements() == 0) return {};
+    const Region whole = Region::all(spec_.shape);
+    int64_t first = 0;
+    if (contiguous_in(whole, region, &first))
+      return fetch(bytes_of(spec_.type, first), out.first(bytes_of(spec_.type, region.elements())));
+    std::vector<Run> batch;
+    Status status;
+    for_each_run(whole, region, [&](int64_t at, int64_t to, int64_t n) {
+      if (!status.ok()) return;
+      const Run r{bytes_of(spec_.type, at), bytes_of(spec_.type, to), bytes_of(spec_.type, n)};
+      if (!batch.empty()) {
+        const uint64_t end = batch.back().from + batch.back().size;
+        if (r.from - end > kGap || r.from + r.size - batch.front().from > kSpan) status = flush(&batch, out);
+      }
+      batch.push_back(r);
+    });
+    INGOT_TRY(std::move(status));
+    return flush(&batch, out);
+  }
+
+ private:
+  Status fetch(uint64_t from, MutByteView out) const {
+    if (auto s = source_->file->read(offset_ + from, out); !s.ok())
+      return s.take_error().during(fmt::format("reading tensor '{}' of {}", name_, source_->path));
+    return {};
+  }
+  Status flush(std::vector<Run>* batch, MutByteView out) const {
+    if (batch->empty()) return {};
+    if (batch->size() == 1) {
+      const Run r = batch->front();
+      batch->clear();
+      return fetch(r.from, out.subspan(r.to, r.size));
+    }
+    thread_local std::vector<std::byte> span;
+    const uint64_t begin = batch->front().from, size = batch->back().from + batch->back().size - begin;
+    if (span.size() < size) span.resize(size);
+    INGOT_TRY(fetch(begin, MutByteView(span).first(size)));
+    for (const Run& r : *batch) std::memcpy(out.data() + r.to, span.data() + (r.from - begin), r.size);
+    batch->clear();
+    return {};
+  }
+
+  std::shared_ptr<const SourceFile> source_;
+  std::string name_;
+  uint64_t offset_;
+  TensorSpec spec_;
+};
+
+}  // namespace
+
+NodePtr make_file_tensor(std::shared_ptr<const SourceFile> source, std::string name, uint64_t offset, TensorSpec spec) {
+  return std::make_shared<FileTensor>(std::move(source), std::move(name), offset, spec);
+}
+
+}  // namespace ingot

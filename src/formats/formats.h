@@ -1,0 +1,38 @@
+// Opening whatever lies at a path: each format looks at the content and gives a score, the best one opens it.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "storage/store.h"
+#include "tensor/artifact.h"
+
+namespace ingot {
+
+// What a format sees before it says how well it knows the thing.
+struct Probe {
+  std::string path;
+  bool directory = false;
+  std::string head;                // the first bytes of a file, at most kProbeBytes
+  uint64_t size = 0;               // of the file
+  std::vector<std::string> names;  // of a directory's entries
+  bool has(std::string_view name) const;
+};
+inline constexpr uint64_t kProbeBytes = 4096;
+
+// 0: not mine. 100: a magic number of mine. Between: a likeness.
+#define FORMAT(name) int probe_##name(const Probe& probe);
+#include "formats/formats.def"
+#undef FORMAT
+#define FORMAT(name) Result<Artifact> open_##name(Store& store, const std::string& path);
+#include "formats/formats.def"
+#undef FORMAT
+
+// Reads headers only. kBadInput if there is nothing, or nothing known, at the path.
+Result<Artifact> open_model(Store& store, const std::string& path);
+
+// The names of the formats that can be opened.
+std::vector<std::string_view> format_names();
+
+}  // namespace ingot

@@ -1,0 +1,29 @@
+// GGUF versions 2 and 3, little-endian (facts: ggml's gguf.md): metadata and tensors of one file or of a set of splits.
+// Reading, and the layout for writing.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "exec/layout.h"
+#include "formats/file_tensor.h"
+#include "tensor/artifact.h"
+
+namespace ingot {
+
+// Ids of the value types of the format.
+enum class GgufType : uint32_t {
+  kU8 = 0, kI8 = 1, kU16 = 2, kI16 = 3, kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7, kString = 8, kArray = 9,
+  kU64 = 10, kI64 = 11, kF64 = 12,
+};
+
+// The longest tensor name that llama.cpp can load.
+inline constexpr size_t kMaxGgufTensorName = 63;
+
+// Header, key-values in the artifact's order, tensor infos in the order of `specs`, then the data at
+// general.alignment (32 unless the metadata says otherwise).
+Result<Layout> layout_gguf(const Artifact& meta, const std::vector<NamedSpec>& specs);
+
+}  // namespace ingot

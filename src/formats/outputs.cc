@@ -1,0 +1,97 @@
+#include "formats/outputs.h"
+
+#include "formats/gguf.h"
+#include "formats/json.h"
+
+namespace ingot {
+namespace {
+
+const char* torch_name(DType t) {
+  switch (t) {
+    case DType::kF32: return "float32";
+    case DType::kF16: return "float16";
+    case DType::kBF16: return "bfloat16";
+    case DType::kF64: return "float64";
+    default: return nullptr;
+  }
+}
+
+bool ends_with(std::string_view s, std::string_view end) {
+  return s.size() > end.size() && s.substr(s.size() - end.size()) == end;
+}
+
+}  // namespace
+
+std::string config_with_dtype(const std::string& config, const std::vector<NamedSpec>& specs) {
+  uint64_t count[4] = {};
+  constexpr DType kFloats[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kF64};
+  for (const auto& s : specs)
+    for (int i = 0; i < 4; ++i)
+      if (s.second.type == kFloats[i]) count[i] += static_cast<uint64_t>(s.second.shape.elements());
+  int best = 0;
+  for (int i = 1; i < 4; ++i)
+    if (count[i] > count[best]) best = i;
+  auto parsed = parse_json_ordered(config, "config.json");
+  if (!parsed.ok() || !parsed->is_object() || count[best] == 0) return config;
+  OrderedJson& j = *parsed;
+  bool changed = false;
+  for (const char* key : {"dtype", "torch_dtype"})
+    if (auto it = j.find(key); it != j.end() && it.value() != torch_name(kFloats[best])) {
+      it.value() = torch_name(kFloats[best]);
+      changed = true;
+    }
+  // As json.dump(indent=2) writes it.
+  return changed ? j.dump(2, ' ', true, OrderedJson::error_handler_t::replace) + "\n" : config;
+}
+
+Output gguf_output(Artifact artifact, Store& store, const std::string& path) {
+  Output o;
+  Artifact meta;
+  meta.metadata = artifact.metadata;
+  o.layout = [meta = std::move(meta)](const std::vector<NamedSpec>& specs) { return layout_gguf(meta, specs); };
+  o.artifact = std::move(artifact);
+  o.store = &store;
+  o.path = path;
+  return o;
+}
+
+Output hf_directory_output(Artifact artifact, Store& store, const std::string& path, uint64_t max_shard) {
+  Output o;
+  o.layout = [files = artifact.files, max_shard](const std::vector<NamedSpec>& specs) {
+    auto side = files;
+    if (auto it = side.find("config.json"); it != side.end()) it->second = config_with_dtype(it->second, specs);
+    return layout_hf_directory(specs, side, max_shard);
+  };
+  o.artifact = std::move(artifact);
+  o.store = &store;
+  o.path = path;
+  o.directory = true;
+  return o;
+}
+
+Output safetensors_output(Artifact artifact, Store& store, const std::string& path) {
+  std::map<std::string, std::string> metadata;
+  if (artifact.format == "safetensors")
+    for (const auto& [k, v] : artifact.metadata)
+      if (const auto* s = std::get_if<std::string>(&v.v)) metadata[k] = *s;
+  Output o;
+  o.layout = [metadata = std::move(metadata)](const std::vector<NamedSpec>& specs) {
+    return layout_safetensors(specs, metadata);
+  };
+  o.artifact = std::move(artifact);
+  o.store = &store;
+  o.path = path;
+  return o;
+}
+
+Result<Output> make_output(Artifact artifact, Store& store, const std::string& path, const std::string& format,
+                           uint64_t max_shard) {
+  if (format == "gguf" || (format.empty() && ends_with(path, ".gguf"))) return gguf_output(std::move(artifact), store, path);
+  if (ends_with(path, ".safetensors") && (format.empty() || format == "safetensors"))
+    return safetensors_output(std::move(artifact), store, path);
+  if (format.empty() || format == "safetensors")
+    return hf_directory_output(std::move(artifact), store, path, max_shard);
+  return usage("writing {}: the format '{}' is not known for output; known: gguf, safetensors", path, format);
+}
+
+}  // namespace ingot

@@ -1,0 +1,25 @@
+// From an artifact to an Output that the executor can write: the artifact with the layout of a format bound to it.
+#pragma once
+
+#include <string>
+
+#include "exec/executor.h"
+#include "formats/safetensors.h"
+
+namespace ingot {
+
+Output gguf_output(Artifact artifact, Store& store, const std::string& path);
+// A directory that transformers loads. config.json is written with the dtype that the weights have.
+Output hf_directory_output(Artifact artifact, Store& store, const std::string& path,
+                           uint64_t max_shard = kDefaultShardBytes);
+Output safetensors_output(Artifact artifact, Store& store, const std::string& path);
+// By name as in --to ("gguf", "safetensors"), or by the extension of the path when it is empty: .gguf, .safetensors,
+// else a directory.
+Result<Output> make_output(Artifact artifact, Store& store, const std::string& path, const std::string& format,
+                           uint64_t max_shard = kDefaultShardBytes);
+
+// config.json with "dtype" (and "torch_dtype", where that is the name in use) set to the float type that most of the
+// weights have; the text unchanged where it has neither, or is no JSON object.
+std::string config_with_dtype(const std::string& config, const std::vector<NamedSpec>& specs);
+
+}  // namespace ingot

@@ -1,0 +1,41 @@
+// safetensors: u64 header length, JSON header, data (docs/formats/safetensors.md). Reading a single file, a Hugging
+// Face directory (one file or an index with shards, plus its small side files); layouts for writing both.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "exec/layout.h"
+#include "formats/file_tensor.h"
+#include "storage/store.h"
+#include "tensor/artifact.h"
+
+namespace ingot {
+
+// One parsed file.
+struct SafetensorsFile {
+  std::vector<LazyTensor> tensors;  // in the order of their data
+  std::map<std::string, std::string> metadata;
+};
+Result<SafetensorsFile> read_safetensors(Store& store, const std::string& path);
+
+// Where the default limit of a shard lies, as huggingface_hub has it: 5 GB.
+inline constexpr uint64_t kDefaultShardBytes = 5'000'000'000;
+
+// One file, byte for byte as the reference writer makes it: tensors by falling alignment of their type, then by name;
+// the header padded with spaces to 8 bytes. `metadata` empty: {"format": "pt"}.
+Result<Layout> layout_safetensors(const std::vector<NamedSpec>& specs,
+                                  const std::map<std::string, std::string>& metadata = {});
+
+// A Hugging Face directory: model.safetensors, or model-00001-of-0000N.safetensors with an index when the tensors take
+// more than max_shard bytes. Tensors fill the shards in the artifact's order. `files` are written as they are.
+Result<Layout> layout_hf_directory(const std::vector<NamedSpec>& specs, const std::map<std::string, std::string>& files,
+                                   uint64_t max_shard);
+
+// The side files of a model directory that ingot carries along, those of them that exist.
+Result<std::map<std::string, std::string>> read_side_files(Store& store, const std::string& directory,
+                                                           const std::vector<std::string>& names);
+
+}  // namespace ingot

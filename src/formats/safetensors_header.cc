@@ -1,0 +1,117 @@
+#include "formats/safetensors_header.h"
+
+#include <nlohmann/json.hpp>
+#include <unordered_set>
+
+namespace ingot {
+namespace {
+
+using J = nlohmann::json;
+
+// The header has a fixed form: {name: {dtype, shape: [..], data_offsets: [a, b]}, __metadata__: {key: text}}.
+// Anything else ends the parse with a sentence that says where.
+class Handler {
+ public:
+  using number_integer_t = J::number_integer_t;
+  using number_unsigned_t = J::number_unsigned_t;
+  using number_float_t = J::number_float_t;
+  using string_t = J::string_t;
+  using binary_t = J::binary_t;
+
+  SafetensorsHeader header;
+  std::string error;
+
+  bool null() { return wrong("null"); }
+  bool boolean(bool) { return wrong("true or false"); }
+  bool number_integer(number_integer_t v) { return wrong(std::to_string(v)); }
+  bool number_float(number_float_t, const string_t& s) { return wrong(s.substr(0, 40)); }
+  bool binary(binary_t&) { return wrong("binary data"); }
+  bool number_unsigned(number_unsigned_t v) {
+    if (!list_) return wrong(std::to_string(v));
+    if (list_->size() >= kMaxList) return fail(where() + " has more than 64 entries");
+    list_->push_back(v);
+    return true;
+  }
+  bool string(string_t& s) {
+    if (depth_ == 2 && in_metadata_) {
+      header.metadata[field_] = std::move(s);
+      return true;
+    }
+    if (depth_ == 2 && field_ == "dtype" && !list_) {
+      row().dtype = std::move(s);
+      row().has_dtype = true;
+      return true;
+    }
+    return wrong("the text '" + s.substr(0, 40) + "'");
+  }
+  bool start_object(size_t) {
+    if (depth_ > 1 || list_) return wrong("an object");
+    if (depth_++ == 1 && !in_metadata_) header.rows.push_back({name_, {}, {}, {}});
+    return true;
+  }
+  bool end_object() {
+    if (--depth_ == 1) in_metadata_ = false, fields_.clear();
+    return true;
+  }
+  bool start_array(size_t) {
+    if (depth_ != 2 || in_metadata_ || list_) return wrong("a list");
+    if (field_ == "shape") list_ = &row().shape, row().has_shape = true;
+    else if (field_ == "data_offsets") list_ = &row().offsets, row().has_offsets = true;
+    else return wrong("a list");
+    return true;
+  }
+  bool end_array() {
+    list_ = nullptr;
+    return true;
+  }
+  bool key(string_t& k) {
+    if (depth_ == 1) {
+      if (!names_.insert(k).second) return fail("the tensor '" + k + "' stands twice in the header");
+      name_ = std::move(k);
+      in_metadata_ = name_ == "__metadata__";
+      return true;
+    }
+    if (!fields_.insert(k).second) return fail("the key '" + k + "' of '" + name_ + "' stands twice");
+    if (!in_metadata_ && k != "dtype" && k != "shape" && k != "data_offsets")
+      return fail("the tensor '" + name_ + "' has the unknown key '" + k +
+                  "' (expected dtype, shape and data_offsets)");
+    field_ = std::move(k);
+    return true;
+  }
+  bool parse_error(size_t at, const std::string&, const nlohmann::detail::exception&) {
+    return fail(fmt::format("the header is not valid JSON (byte {} of it)", at));
+  }
+
+ private:
+  static constexpr size_t kMaxList = 64;
+  SafetensorsRow& row() { return header.rows.back(); }
+  std::string where() const {
+    if (depth_ == 0) return "the header";
+    if (depth_ == 1) return "the entry '" + name_ + "'";
+    return "'" + field_ + "' of '" + name_ + "'";
+  }
+  bool wrong(const std::string& found) { return fail(where() + " may not be " + found); }
+  bool fail(std::string why) {
+    if (error.empty()) error = std::move(why);
+    return false;
+  }
+
+  int depth_ = 0;
+  bool in_metadata_ = false;
+  std::string name_, field_;
+  std::vector<uint64_t>* list_ = nullptr;
+  std::unordered_set<std::string> names_, fields_;
+};
+
+}  // namespace
+
+Result<SafetensorsHeader> parse_safetensors_header(std::string_view json, const std::string& path) {
+  Handler h;
+  const bool ok = J::sax_parse(json.begin(), json.end(), &h);
+  if (!ok || !h.error.empty())
+    return bad_input("reading {}: {}; the file is damaged or no safetensors file, copy it again", path,
+                     h.error.empty() ? std::string("the header is not valid JSON") : h.error);
+  return std::move(h.header);
+}
+
+}  // namespace ingot

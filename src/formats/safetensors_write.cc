@@ -1,0 +1,157 @@
+// Layouts of safetensors files and of Hugging Face directories.
+#include <algorithm>
+
+#include "base/bytes.h"
+#include "formats/json.h"
+#include "formats/safetensors.h"
+
+namespace ingot {
+namespace {
+
+// The order of dtypes in the reference implementation, in which a writer puts the last ones first: falling alignment,
+// so that every tensor is aligned to its own type.
+int dtype_rank(DType t) {
+  static constexpr DType kOrder[] = {DType::kBool,   DType::kF4,     DType::kF6E2M3, DType::kF6E3M2,     DType::kU8,
+                                     DType::kI8,     DType::kF8E5M2, DType::kF8E4M3, DType::kF8E8M0,
+                                     DType::kF8E4M3Fnuz, DType::kF8E5M2Fnuz, DType::kI16, DType::kU16, DType::kF16,
+                                     DType::kBF16,   DType::kI32,    DType::kU32,    DType::kF32,        DType::kC64,
+                                     DType::kF64,    DType::kI64,    DType::kU64};
+  for (int i = 0; i < static_cast<int>(std::size(kOrder)); ++i)
+    if (kOrder[i] == t) return i;
+  return -1;
+}
+
+bool valid_utf8(std::string_view s) {
+  size_t i = 0;
+  while (i < s.size()) {
+    const auto c = static_cast<unsigned char>(s[i]);
+    const int n = c < 0x80 ? 1 : c >= 0xC2 && c < 0xE0 ? 2 : c >= 0xE0 && c < 0xF0 ? 3 : c >= 0xF0 && c < 0xF5 ? 4 : 0;
+    if (n == 0 || i + static_cast<size_t>(n) > s.size()) return false;
+    for (int k = 1; k < n; ++k)
+      if ((static_cast<unsigned char>(s[i + static_cast<size_t>(k)]) & 0xC0) != 0x80) return false;
+    i += static_cast<size_t>(n);
+  }
+  return true;
+}
+
+// Header and offsets of the tensors `which` as file number `file` of the layout.
+Result<FileLayout> place_file(const std::vector<NamedSpec>& specs, std::vector<int> which,
+                              const std::map<std::string, std::string>& metadata, int file,
+                              std::vector<Placement>* placements) {
+  for (int i : which) {
+    const auto& [name, spec] = specs[static_cast<size_t>(i)];
+    if (dtype_rank(spec.type) < 0)
+      return usage("writing safetensors: tensor '{}' has the type {}, which the format does not have; choose a float "
+                   "type with --dtype, or write GGUF",
+                   name, info(spec.type).name);
+    if (!valid_utf8(name)) return bad_input("writing safetensors: the tensor name '{}' is not UTF-8", name);
+  }
+  std::sort(which.begin(), which.end(), [&](int a, int b) {
+    const auto& x = specs[static_cast<size_t>(a)];
+    const auto& y = specs[static_cast<size_t>(b)];
+    const int rx = dtype_rank(x.second.type), ry = dtype_rank(y.second.type);
+    return rx != ry ? rx > ry : x.first < y.first;
+  });
+  std::string json = "{\"__metadata__\":{";
+  bool first = true;
+  for (const auto& [k, v] : metadata) {
+    json += fmt::format("{}{}:{}", first ? "" : ",", json_quote(k), json_quote(v));
+    first = false;
+  }
+  json += "}";
+  uint64_t at = 0;
+  for (int i : which) {
+    const auto& [name, spec] = specs[static_cast<size_t>(i)];
+    const uint64_t size = bytes_of(spec);
+    json += fmt::format(",{}:{{\"dtype\":\"{}\",\"shape\":[", json_quote(name), info(spec.type).st_name);
+    for (int d = 0; d < spec.shape.rank; ++d) json += fmt::format("{}{}", d ? "," : "", spec.shape[d]);
+    json += fmt::format("],\"data_offsets\":[{},{}]}}", at, at + size);
+    (*placements)[static_cast<size_t>(i)] = {file, at};
+    at += size;
+  }
+  json += "}";
+  json.resize(align_up(json.size(), 8), ' ');
+  const uint64_t base = 8 + json.size();
+  for (int i : which) (*placements)[static_cast<size_t>(i)].offset += base;
+  ByteWriter w;
+  w.write<uint64_t>(json.size());
+  w.append(json);
+  FileLayout out;
+  out.size = base + at;
+  out.fixed.push_back({0, std::move(w.str())});
+  return out;
+}
+
+Status check_unique(const std::vector<NamedSpec>& specs) {
+  std::vector<std::string_view> names;
+  for (const auto& s : specs) names.push_back(s.first);
+  std::sort(names.begin(), names.end());
+  if (auto it = std::adjacent_find(names.begin(), names.end()); it != names.end())
+    return bad_input("writing safetensors: the tensor '{}' would stand twice", *it);
+  return {};
+}
+
+std::vector<int> iota(size_t n) {
+  std::vector<int> v(n);
+  for (size_t i = 0; i < n; ++i) v[i] = static_cast<int>(i);
+  return v;
+}
+
+}  // namespace
+
+Result<Layout> layout_safetensors(const std::vector<NamedSpec>& specs,
+                                  const std::map<std::string, std::string>& metadata) {
+  INGOT_TRY(check_unique(specs));
+  Layout l;
+  l.tensors.resize(specs.size());
+  const std::map<std::string, std::string> pt = {{"format", "pt"}};
+  INGOT_ASSIGN(auto file, place_file(specs, iota(specs.size()), metadata.empty() ? pt : metadata, 0, &l.tensors));
+  l.files.push_back(std::move(file));
+  return l;
+}
+
+Result<Layout> layout_hf_directory(const std::vector<NamedSpec>& specs, const std::map<std::string, std::string>& files,
+                                   uint64_t max_shard) {
+  INGOT_TRY(check_unique(specs));
+  // huggingface_hub's rule: tensors in order, a new shard when the next one would not fit.
+  std::vector<std::vector<int>> shards(1);
+  uint64_t in_shard = 0, total = 0;
+  for (size_t i = 0; i < specs.size(); ++i) {
+    const uint64_t size = bytes_of(specs[i].second);
+    if (!shards.back().empty() && in_shard + size > max_shard) shards.emplace_back(), in_shard = 0;
+    shards.back().push_back(static_cast<int>(i));
+    in_shard += size;
+    total += size;
+  }
+  Layout l;
+  l.tensors.resize(specs.size());
+  const std::map<std::string, std::string> pt = {{"format", "pt"}};
+  std::map<std::string, std::string> map;
+  for (size_t s = 0; s < shards.size(); ++s) {
+    INGOT_ASSIGN(auto file, place_file(specs, shards[s], pt, static_cast<int>(s), &l.tensors));
+    file.name = shards.size() == 1 ? "model.safetensors"
+                                   : fmt::format("model-{:05}-of-{:05}.safetensors", s + 1, shards.size());
+    for (int i : shards[s]) map[specs[static_cast<size_t>(i)].first] = file.name;
+    l.files.push_back(std::move(file));
+  }
+  std::map<std::string, std::string> side = files;
+  if (shards.size() > 1) {
+    std::string json = fmt::format("{{\n  \"metadata\": {{\n    \"total_size\": {}\n  }},\n  \"weight_map\": {{", total);
+    bool first = true;
+    for (const auto& [name, file] : map) {
+      json += fmt::format("{}\n    {}: {}", first ? "" : ",", json_quote(name), json_quote(file));
+      first = false;
+    }
+    side["model.safetensors.index.json"] = json + "\n  }\n}\n";
+  }
+  for (auto& [name, bytes] : side) {
+    FileLayout f;
+    f.name = name;
+    f.size = bytes.size();
+    if (!bytes.empty()) f.fixed.push_back({0, std::move(bytes)});
+    l.files.push_back(std::move(f));
+  }
+  return l;
+}
+
+}  // namespace ingot

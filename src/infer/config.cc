@@ -1,0 +1,154 @@
+// Reading and checking ModelConfig. Metadata is untrusted: every number has a range.
+#include "infer/config.h"
+
+#include <cmath>
+#include <optional>
+#include <type_traits>
+
+namespace ingot {
+namespace {
+
+struct ArchitectureRow {
+  std::string_view name;
+  RopeKind rope;
+};
+// One row an architecture whose layers are Llama's.
+constexpr ArchitectureRow kArchitectures[] = {
+    {"llama", RopeKind::kInterleaved},
+};
+
+// A number of any width, or an array whose elements are all the same number (some writers give one a layer).
+std::optional<double> number(const MetaValue& m) {
+  return std::visit(
+      [](const auto& v) -> std::optional<double> {
+        using T = std::decay_t<decltype(v)>;
+        if constexpr (std::is_same_v<T, bool>) {
+          return std::nullopt;
+        } else if constexpr (std::is_arithmetic_v<T>) {
+          return static_cast<double>(v);
+        } else if constexpr (std::is_same_v<T, std::vector<int32_t>> || std::is_same_v<T, std::vector<uint32_t>> ||
+                             std::is_same_v<T, std::vector<float>>) {
+          if (v.empty()) return std::nullopt;
+          for (const auto& x : v)
+            if (x != v[0]) return std::nullopt;
+          return static_cast<double>(v[0]);
+        } else {
+          return std::nullopt;
+        }
+      },
+      m.v);
+}
+
+class Reader {
+ public:
+  Reader(const Artifact& artifact, std::string arch) : artifact_(artifact), arch_(std::move(arch)) {}
+
+  const MetaValue* find(std::string_view key) const { return artifact_.meta(arch_ + "." + std::string(key)); }
+
+  // `fallback` < 0: the key must be there.
+  Result<int64_t> integer(std::string_view key, int64_t min, int64_t max, int64_t fallback = -1) const {
+    const MetaValue* m = find(key);
+    if (!m && fallback >= 0) return fallback;
+    if (!m) return missing(key);
+    const auto v = number(*m);
+    if (!v) return bad_input("metadata {}.{} is not one whole number that holds for all layers", arch_, key);
+    if (!(*v >= static_cast<double>(min) && *v <= static_cast<double>(max)) || *v != std::floor(*v))
+      return bad_input("metadata {}.{} is {}; expected a whole number from {} to {}", arch_, key, *v, min, max);
+    return static_cast<int64_t>(*v);
+  }
+  Result<float> real(std::string_view key, double min, double max, std::optional<double> fallback) const {
+    const MetaValue* m = find(key);
+    if (!m && fallback) return static_cast<float>(*fallback);
+    if (!m) return missing(key);
+    const auto v = number(*m);
+    if (!v || !(*v >= min && *v <= max))
+      return bad_input("metadata {}.{} is {}; expected a number from {} to {}", arch_, key,
+                       v ? fmt::format("{}", *v) : std::string("not a number"), min, max);
+    return static_cast<float>(*v);
+  }
+
+ private:
+  Error missing(std::string_view key) const {
+    return bad_input("metadata {}.{} is missing; without it the model cannot be run", arch_, key);
+  }
+  const Artifact& artifact_;
+  std::string arch_;
+};
+
+Status refuse_unsupported(const Reader& r, const std::string& arch) {
+  INGOT_ASSIGN(const int64_t experts, r.integer("expert_count", 0, 1 << 20, 0));
+  if (experts > 0)
+    return bad_input("{} model with {} experts: running mixtures of experts is not supported yet", arch, experts);
+  INGOT_ASSIGN(const int64_t window, r.integer("attention.sliding_window", 0, INT64_C(1) << 40, 0));
+  if (window > 0)
+    return bad_input("{} model with a sliding attention window of {}: not supported yet", arch, window);
+  return Status();
+}
+
+Status read_rope(const Reader& r, ModelConfig* c) {
+  INGOT_ASSIGN(c->rope_dim, r.integer("rope.dimension_count", 0, c->head_dim, c->head_dim));
+  if (c->rope_dim % 2) return bad_input("metadata {}.rope.dimension_count is odd: {}", c->architecture, c->rope_dim);
+  INGOT_ASSIGN(c->rope_base, r.real("rope.freq_base", 1e-3, 1e30, 10000.0));
+  std::string type = "none";
+  if (const MetaValue* m = r.find("rope.scaling.type"))
+    if (const auto* s = std::get_if<std::string>(&m->v)) type = *s;
+  if (type == "linear") {
+    INGOT_ASSIGN(c->rope_scale, r.real("rope.scaling.factor", 1e-6, 1e9, 1.0));
+  } else if (type != "none") {
+    return bad_input("metadata {}.rope.scaling.type is '{}': supported are none, linear, and Llama 3's factors in the "
+                     "tensor rope_freqs.weight",
+                     c->architecture, type);
+  }
+  return Status();
+}
+
+}  // namespace
+
+std::vector<std::string_view> inference_architectures() {
+  std::vector<std::string_view> names;
+  for (const auto& a : kArchitectures) names.push_back(a.name);
+  return names;
+}
+
+Result<ModelConfig> read_model_config(const Artifact& artifact) {
+  const MetaValue* m = artifact.meta("general.architecture");
+  const std::string* name = m ? std::get_if<std::string>(&m->v) : nullptr;
+  if (!name) return bad_input("metadata general.architecture is missing: this is not a model that can be run");
+  const ArchitectureRow* row = nullptr;
+  for (const auto& a : kArchitectures)
+    if (a.name == *name) row = &a;
+  if (!row)
+    return bad_input("architecture '{}' cannot be run; known: {}", *name,
+                     fmt::join(inference_architectures(), ", "));
+
+  ModelConfig c;
+  c.architecture = *name;
+  c.rope = row->rope;
+  const Reader r(artifact, *name);
+  INGOT_TRY(refuse_unsupported(r, *name));
+  INGOT_ASSIGN(c.layers, r.integer("block_count", 1, 1 << 16));
+  INGOT_ASSIGN(c.hidden, r.integer("embedding_length", 1, 1 << 22));
+  INGOT_ASSIGN(c.heads, r.integer("attention.head_count", 1, 1 << 16));
+  INGOT_ASSIGN(c.kv_heads, r.integer("attention.head_count_kv", 1, 1 << 16, c.heads));
+  if (c.heads % c.kv_heads)
+    return bad_input("metadata {0}.attention.head_count is {1}, not a multiple of {0}.attention.head_count_kv, {2}",
+                     *name, c.heads, c.kv_heads);
+  if (!r.find("attention.key_length") && c.hidden % c.heads)
+    return bad_input("metadata {0}.embedding_length is {1}, not a multiple of {0}.attention.head_count, {2}, and "
+                     "{0}.attention.key_length is missing",
+                     *name, c.hidden, c.heads);
+  INGOT_ASSIGN(c.head_dim, r.integer("attention.key_length", 1, 1 << 16, c.hidden / c.heads));
+  if (c.head_dim < 1) return bad_input("metadata {}.attention.head_count is larger than the hidden size", *name);
+  INGOT_ASSIGN(const int64_t value_dim, r.integer("attention.value_length", 1, 1 << 16, c.head_dim));
+  if (value_dim != c.head_dim)
+    return bad_input("metadata {0}.attention.value_length is {1}, {0}.attention.key_length {2}: different lengths are "
+                     "not supported",
+                     *name, value_dim, c.head_dim);
+  INGOT_ASSIGN(c.ffn, r.integer("feed_forward_length", 1, 1 << 24));
+  INGOT_ASSIGN(c.context, r.integer("context_length", 1, INT64_C(1) << 40));
+  INGOT_ASSIGN(c.norm_eps, r.real("attention.layer_norm_rms_epsilon", 0, 1, std::nullopt));
+  INGOT_TRY(read_rope(r, &c));
+  return c;
+}
+
+}  // namespace ingot

@@ -1,0 +1,45 @@
+// ModelConfig: what a model's metadata says about its forward pass, checked. All later code trusts these numbers.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "tensor/artifact.h"
+
+namespace ingot {
+
+// Which two elements of a head one rotation turns.
+enum class RopeKind {
+  kInterleaved,  // (2i, 2i + 1): ggml's "norm", after the permutation of q and k rows that GGUF's Llama has
+  kHalves,       // (i, i + d/2): ggml's "neox"
+};
+
+struct ModelConfig {
+  std::string architecture;
+  RopeKind rope = RopeKind::kInterleaved;
+  int64_t layers = 0;
+  int64_t hidden = 0;
+  int64_t heads = 0, kv_heads = 0, head_dim = 0;
+  int64_t ffn = 0;
+  int64_t vocab = 0;    // rows of the embedding, filled by Model::load
+  int64_t context = 0;  // positions the model was trained for
+  int64_t rope_dim = 0;  // leading elements of a head that are rotated
+  float rope_base = 10000.0f;
+  float rope_scale = 1.0f;  // positions are divided by it ("linear" scaling)
+  float norm_eps = 1e-5f;
+
+  int64_t q_dim() const { return heads * head_dim; }
+  int64_t kv_dim() const { return kv_heads * head_dim; }
+  int64_t group() const { return heads / kv_heads; }  // query heads that share a key head
+};
+
+// From the metadata of a GGUF-shaped artifact.
+Result<ModelConfig> read_model_config(const Artifact& artifact);
+
+// Architectures that have a forward pass, as general.architecture names them.
+std::vector<std::string_view> inference_architectures();
+
+}  // namespace ingot

@@ -1,0 +1,203 @@
+// The f32 product. A task is a panel of rows: one token reads the weights in their own type once, straight from
+// memory; many tokens get the panel expanded to f32 in the second-level cache and register tiles over it.
+//
+// Each output is one vector of 16 running sums over k, folded at the end: whatever the tile, the same sum.
+#include "infer/matmul.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "infer/packed.h"
+
+#define INGOT_TARGET_FILE "infer/matmul.cc"
+#include "kernels/foreach_target.h"
+#include "kernels/target_begin.h"
+
+// Accumulators of a tile: as many as the registers hold.
+#if INGOT_TARGET_ID == 2
+constexpr int kTileRows = 4, kTileTokens = 6;
+#elif INGOT_TARGET_ID == 1
+constexpr int kTileRows = 2, kTileTokens = 2;
+#else
+constexpr int kTileRows = 2, kTileTokens = 2;
+#endif
+
+struct LoadF32 {
+  static constexpr int64_t kBytes = 4;
+  static inline F32 get(const std::byte* p) { return load(reinterpret_cast<const float*>(p)); }
+};
+struct LoadF16 {
+  static constexpr int64_t kBytes = 2;
+  static inline F32 get(const std::byte* p) { return load_f16(p); }
+};
+struct LoadBF16 {
+  static constexpr int64_t kBytes = 2;
+  static inline F32 get(const std::byte* p) { return from_bits(shl<16>(load_u16(p))); }
+};
+
+// The last n < 16 values of a row, zeros after them.
+template <class L>
+inline F32 load_tail(const std::byte* p, int64_t n) {
+  std::byte b[16 * 4] = {};
+  std::memcpy(b, p, static_cast<size_t>(n * L::kBytes));
+  return L::get(b);
+}
+
+// Adds k in [0, n) of kR rows times kT tokens to the running sums s[r * kT + t]. Row strides in bytes.
+template <class L, int kR, int kT>
+inline void accumulate(const std::byte* w, int64_t w_stride, const float* x, int64_t x_stride, int64_t n, F32* s) {
+  F32 acc[kR * kT];
+  for (int i = 0; i < kR * kT; ++i) acc[i] = s[i];
+  int64_t k = 0;
+  for (; k + 16 <= n; k += 16) {
+    F32 a[kR];
+    for (int r = 0; r < kR; ++r) a[r] = L::get(w + r * w_stride + k * L::kBytes);
+    for (int t = 0; t < kT; ++t) {
+      const F32 b = load(x + t * x_stride + k);
+      for (int r = 0; r < kR; ++r) acc[r * kT + t] = fma(a[r], b, acc[r * kT + t]);
+    }
+  }
+  if (k < n)
+    for (int t = 0; t < kT; ++t) {
+      const F32 b = load_tail<LoadF32>(reinterpret_cast<const std::byte*>(x + t * x_stride + k), n - k);
+      for (int r = 0; r < kR; ++r)
+        acc[r * kT + t] = fma(load_tail<L>(w + r * w_stride + k * L::kBytes, n - k), b, acc[r * kT + t]);
+    }
+  for (int i = 0; i < kR * kT; ++i) s[i] = acc[i];
+}
+
+// One token: y[r] for n_rows rows, as they lie in memory.
+template <class L>
+inline void rows_by_one(const std::byte* w, int64_t w_stride, const float* x, int64_t cols, int64_t n_rows, float* y) {
+  int64_t r = 0;
+  for (; r + 4 <= n_rows; r += 4) {
+    F32 s[4] = {splat(0.0f), splat(0.0f), splat(0.0f), splat(0.0f)};
+    accumulate<L, 4, 1>(w + r * w_stride, w_stride, x, 0, cols, s);
+    for (int i = 0; i < 4; ++i) y[r + i] = sum_lanes(s[i]);
+  }
+  for (; r < n_rows; ++r) {
+    F32 s[1] = {splat(0.0f)};
+    accumulate<L, 1, 1>(w + r * w_stride, w_stride, x, 0, cols, s);
+    y[r] = sum_lanes(s[0]);
+  }
+}
+
+void rows_f32(const std::byte* w, int64_t stride, const float* x, int64_t cols, int64_t n, float* y) {
+  rows_by_one<LoadF32>(w, stride, x, cols, n, y);
+}
+void rows_f16(const std::byte* w, int64_t stride, const float* x, int64_t cols, int64_t n, float* y) {
+  rows_by_one<LoadF16>(w, stride, x, cols, n, y);
+}
+void rows_bf16(const std::byte* w, int64_t stride, const float* x, int64_t cols, int64_t n, float* y) {
+  rows_by_one<LoadBF16>(w, stride, x, cols, n, y);
+}
+
+// Part of a panel in f32 [rows, cols] times `tokens` tokens; k in chunks that stay in the first-level cache, the
+// running sums waiting in `sums` [rows, tokens] in between.
+template <int kR, int kT>
+inline void tile(const float* w, int64_t cols, const float* x, int64_t n, int64_t ld, F32* sums) {
+  F32 s[kR * kT];
+  for (int r = 0; r < kR; ++r)
+    for (int t = 0; t < kT; ++t) s[r * kT + t] = sums[r * ld + t];
+  accumulate<LoadF32, kR, kT>(reinterpret_cast<const std::byte*>(w), cols * 4, x, cols, n, s);
+  for (int r = 0; r < kR; ++r)
+    for (int t = 0; t < kT; ++t) sums[r * ld + t] = s[r * kT + t];
+}
+
+template <int kT>
+inline void tile_rows(const float* w, int64_t rows, int64_t cols, const float* x, int64_t n, int64_t ld, F32* sums) {
+  int64_t r = 0;
+  for (; r + kTileRows <= rows; r += kTileRows) tile<kTileRows, kT>(w + r * cols, cols, x, n, ld, sums + r * ld);
+  for (; r < rows; ++r) tile<1, kT>(w + r * cols, cols, x, n, ld, sums + r * ld);
+}
+
+// y + t * y_stride + r. `sums_memory`: rows * tokens * 16 floats.
+void panel(const float* w, int64_t rows, int64_t cols, const float* x, int64_t tokens, float* y, int64_t y_stride,
+           float* sums_memory) {
+  constexpr int64_t kChunk = 512;
+  F32* sums = reinterpret_cast<F32*>(sums_memory);
+  for (int64_t i = 0; i < rows * tokens; ++i) sums[i] = splat(0.0f);
+  for (int64_t k = 0; k < cols; k += kChunk) {
+    const int64_t n = std::min(kChunk, cols - k);
+    int64_t t = 0;
+    for (; t + kTileTokens <= tokens; t += kTileTokens)
+      tile_rows<kTileTokens>(w + k, rows, cols, x + t * cols + k, n, tokens, sums + t);
+    for (; t < tokens; ++t) tile_rows<1>(w + k, rows, cols, x + t * cols + k, n, tokens, sums + t);
+  }
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t t = 0; t < tokens; ++t) y[t * y_stride + r] = sum_lanes(sums[r * tokens + t]);
+}
+
+#include "kernels/target_end.h"
+
+#if INGOT_LAST_TARGET
+namespace ingot {
+namespace {
+
+constexpr int64_t kTokenBlock = 96;  // tokens whose running sums are kept at once
+
+// Rows of a task: enough to amortize it, few enough that an expanded panel stays in the second-level cache.
+int64_t panel_rows(const WeightMatrix& w, int64_t tokens) {
+  if (tokens == 1) return std::clamp<int64_t>(65536 / w.cols / 4 * 4, 4, 256);
+  return std::clamp<int64_t>(49152 / w.cols / 4 * 4, 4, 16);
+}
+
+// Memory of one thread, grown as needed and kept. 64-byte aligned.
+float* scratch(int which, int64_t floats) {
+  thread_local Buffer buffers[2];
+  thread_local int64_t sizes[2] = {0, 0};
+  if (sizes[which] < floats) {
+    buffers[which] = allocate_buffer(static_cast<uint64_t>(floats) * 4);
+    sizes[which] = buffers[which] ? floats : 0;
+  }
+  return reinterpret_cast<float*>(buffers[which].get());
+}
+
+void multiply_panel(const WeightMatrix& w, int64_t first, int64_t n, const float* x, int64_t tokens, float* y) {
+  if (tokens == 1 && w.type == DType::kF32)
+    return INGOT_DISPATCH(rows_f32)(w.row(first), static_cast<int64_t>(w.row_bytes), x, w.cols, n, y + first);
+  if (tokens == 1 && w.type == DType::kF16)
+    return INGOT_DISPATCH(rows_f16)(w.row(first), static_cast<int64_t>(w.row_bytes), x, w.cols, n, y + first);
+  if (tokens == 1 && w.type == DType::kBF16)
+    return INGOT_DISPATCH(rows_bf16)(w.row(first), static_cast<int64_t>(w.row_bytes), x, w.cols, n, y + first);
+  float* f32 = scratch(0, n * w.cols);
+  for (int64_t r = 0; r < n; ++r) decode_row(w, first + r, f32 + r * w.cols);
+  if (tokens == 1)
+    return INGOT_DISPATCH(rows_f32)(reinterpret_cast<const std::byte*>(f32), w.cols * 4, x, w.cols, n, y + first);
+  float* sums = scratch(1, n * kTokenBlock * 16);
+  for (int64_t t = 0; t < tokens; t += kTokenBlock)
+    INGOT_DISPATCH(panel)
+    (f32, n, w.cols, x + t * w.cols, std::min(kTokenBlock, tokens - t), y + t * w.rows + first, w.rows, sums);
+}
+
+}  // namespace
+
+void multiply(ThreadPool& pool, const float* x, int64_t tokens, std::span<const Product> products) {
+  struct Task {
+    const Product* product;
+    int64_t first, n;
+  };
+  thread_local std::vector<Task> tasks;
+  std::vector<Task>& list = tasks;
+  list.clear();
+  int64_t work = 0;
+  for (const Product& p : products) {
+    if (p.w->packed) continue;
+    const int64_t step = panel_rows(*p.w, tokens);
+    for (int64_t r = 0; r < p.w->rows; r += step) list.push_back({&p, r, std::min(step, p.w->rows - r)});
+    work += p.w->rows * p.w->cols * tokens;
+  }
+  auto one = [&](int64_t i) {
+    const Task& t = list[static_cast<size_t>(i)];
+    multiply_panel(*t.product->w, t.first, t.n, x, tokens, t.product->y);
+  };
+  const int64_t n = static_cast<int64_t>(list.size());
+  if (work < 32768)
+    for (int64_t i = 0; i < n; ++i) one(i);
+  else
+    pool.parallel_for(n, one);
+}
+
+}  // namespace ingot
+#endif

@@ -1,0 +1,112 @@
+// Loading a model: every tensor by its GGUF name, shapes checked against the metadata.
+#include "infer/model.h"
+
+#include <cmath>
+
+namespace ingot {
+namespace {
+
+// The number of tokens the model's own tokenizer has, or -1.
+int64_t tokenizer_size(const Artifact& artifact) {
+  const MetaValue* m = artifact.meta("tokenizer.ggml.tokens");
+  const auto* tokens = m ? std::get_if<std::vector<std::string>>(&m->v) : nullptr;
+  return tokens ? static_cast<int64_t>(tokens->size()) : -1;
+}
+
+uint64_t total_bytes(const Artifact& artifact) {
+  uint64_t n = 0;
+  for (const auto& t : artifact.tensors) n += bytes_of(t.spec());
+  return n;
+}
+
+uint64_t bytes_of_layer(const LayerWeights& l) {
+  uint64_t n = 0;
+  for (const auto* w : {&l.q, &l.k, &l.v, &l.attn_output, &l.gate, &l.up, &l.down}) n += w->bytes();
+  return n;
+}
+
+}  // namespace
+
+Result<LayerWeights> load_layer(const Artifact& artifact, const ModelConfig& c, int64_t layer) {
+  const std::string p = fmt::format("blk.{}.", layer);
+  LayerWeights l;
+  INGOT_ASSIGN(l.attn_norm, load_vector(artifact, p + "attn_norm.weight", c.hidden));
+  INGOT_ASSIGN(l.q, load_matrix(artifact, p + "attn_q.weight", c.q_dim(), c.hidden));
+  INGOT_ASSIGN(l.k, load_matrix(artifact, p + "attn_k.weight", c.kv_dim(), c.hidden));
+  INGOT_ASSIGN(l.v, load_matrix(artifact, p + "attn_v.weight", c.kv_dim(), c.hidden));
+  INGOT_ASSIGN(l.attn_output, load_matrix(artifact, p + "attn_output.weight", c.hidden, c.q_dim()));
+  INGOT_ASSIGN(l.q_bias, load_vector(artifact, p + "attn_q.bias", c.q_dim(), true));
+  INGOT_ASSIGN(l.k_bias, load_vector(artifact, p + "attn_k.bias", c.kv_dim(), true));
+  INGOT_ASSIGN(l.v_bias, load_vector(artifact, p + "attn_v.bias", c.kv_dim(), true));
+  INGOT_ASSIGN(l.attn_output_bias, load_vector(artifact, p + "attn_output.bias", c.hidden, true));
+  INGOT_ASSIGN(l.ffn_norm, load_vector(artifact, p + "ffn_norm.weight", c.hidden));
+  INGOT_ASSIGN(l.gate, load_matrix(artifact, p + "ffn_gate.weight", c.ffn, c.hidden));
+  INGOT_ASSIGN(l.up, load_matrix(artifact, p + "ffn_up.weight", c.ffn, c.hidden));
+  INGOT_ASSIGN(l.down, load_matrix(artifact, p + "ffn_down.weight", c.hidden, c.ffn));
+  return l;
+}
+
+Result<std::unique_ptr<Model>> Model::load(const Artifact& artifact, const LoadOptions& options) {
+  std::unique_ptr<Model> m(new Model());
+  auto loaded = [&]() -> Status {
+    INGOT_ASSIGN(m->config_, read_model_config(artifact));
+    return m->load_tensors(artifact, options);
+  }();
+  if (!loaded.ok()) {
+    if (loaded.error().kind == ErrorKind::kInterrupted) return loaded.take_error();
+    return loaded.take_error().during("loading " + artifact.path);
+  }
+  m->pool_ = std::make_unique<ThreadPool>(options.threads);
+  return m;
+}
+
+Status Model::load_tensors(const Artifact& artifact, const LoadOptions& options) {
+  const uint64_t total = total_bytes(artifact);
+  auto progress = [&] {
+    if (options.on_progress) options.on_progress(weight_bytes_, total);
+  };
+  const LazyTensor* embedding = artifact.find("token_embd.weight");
+  if (!embedding) return bad_input("tensor token_embd.weight is missing: is this a model?");
+  const Shape shape = embedding->spec().shape;
+  if (shape.rank != 2 || shape[0] < 1 || shape[0] > INT32_MAX)
+    return bad_input("tensor token_embd.weight has shape {}; expected [tokens, {}]", to_string(shape), config_.hidden);
+  config_.vocab = shape[0];
+  if (const int64_t n = tokenizer_size(artifact); n > config_.vocab)
+    return bad_input("the tokenizer has {} tokens but token_embd.weight only {} rows: they are not of one model", n,
+                     config_.vocab);
+  INGOT_ASSIGN(token_embedding_, load_matrix(artifact, "token_embd.weight", config_.vocab, config_.hidden));
+  weight_bytes_ += token_embedding_.bytes();
+  if (artifact.find("output.weight")) {
+    INGOT_ASSIGN(output_, load_matrix(artifact, "output.weight", config_.vocab, config_.hidden));
+    weight_bytes_ += output_.bytes();
+  } else {
+    output_ = token_embedding_;
+    output_.name = "output.weight";
+  }
+  INGOT_ASSIGN(output_norm_, load_vector(artifact, "output_norm.weight", config_.hidden));
+  INGOT_TRY(load_rope(artifact));
+  for (int64_t i = 0; i < config_.layers; ++i) {
+    if (options.cancel && options.cancel->cancelled()) return interrupted();
+    INGOT_ASSIGN(auto layer, load_layer(artifact, config_, i));
+    weight_bytes_ += bytes_of_layer(layer);
+    layers_.push_back(std::move(layer));
+    progress();
+  }
+  return Status();
+}
+
+// As the reference: the exponent and the division by a factor in f32.
+Status Model::load_rope(const Artifact& artifact) {
+  const int64_t n = config_.rope_dim / 2;
+  INGOT_ASSIGN(const auto factors, load_vector(artifact, "rope_freqs.weight", n, true));
+  rope_frequencies_.resize(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) {
+    const float exponent = static_cast<float>(2 * i) / static_cast<float>(config_.rope_dim);
+    float f = static_cast<float>(1.0 / std::pow(static_cast<double>(config_.rope_base), static_cast<double>(exponent)));
+    if (!factors.empty()) f /= factors[static_cast<size_t>(i)];
+    rope_frequencies_[static_cast<size_t>(i)] = f / config_.rope_scale;
+  }
+  return Status();
+}
+
+}  // namespace ingot

@@ -1,0 +1,179 @@
+// Norms, gates, rotations and attention, the same bits on every target.
+#include "infer/ops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#define INGOT_TARGET_FILE "infer/ops.cc"
+#include "kernels/foreach_target.h"
+#include "kernels/target_begin.h"
+
+// 2^n * p(r) with x = n ln 2 + r; the polynomial is the Taylor series to r^7 (|r| <= 0.347: error below 1e-8 of the
+// value). Below -87.3 the result is 0, above 88.7 infinity; NaN stays NaN.
+inline F32 exp_lanes(F32 x) {
+  const F32 low = splat(-87.33654f), high = splat(88.72283f);
+  const F32 c = min(max(x, low), high);
+  const F32 n = round(c * splat(1.44269504f));
+  F32 r = fnma(n, splat(0.693359375f), c);  // ln 2 in two parts: the first product is exact
+  r = fnma(n, splat(-2.12194440e-4f), r);
+  F32 p = splat(1.0f / 5040.0f);
+  p = fma(p, r, splat(1.0f / 720.0f));
+  p = fma(p, r, splat(1.0f / 120.0f));
+  p = fma(p, r, splat(1.0f / 24.0f));
+  p = fma(p, r, splat(1.0f / 6.0f));
+  p = fma(p, r, splat(0.5f));
+  p = fma(p, r, splat(1.0f));
+  p = fma(p, r, splat(1.0f));
+  // Two factors: 2^128 alone would overflow for the largest x.
+  const I32 k = to_int(n);
+  const I32 h = to_int(round(n * splat(0.5f)));
+  p = p * from_bits(shl<23>(h + splat_i(127)));
+  p = p * from_bits(shl<23>((k - h) + splat_i(127)));
+  p = select(x < low, splat(0.0f), p);
+  p = select(x > high, splat(std::numeric_limits<float>::infinity()), p);
+  return select(is_nan(x), x, p);
+}
+
+inline F32 load_part(const float* p, int64_t n) {
+  float b[16] = {};
+  std::memcpy(b, p, static_cast<size_t>(n) * 4);
+  return load(b);
+}
+inline void store_part(float* p, F32 v, int64_t n) {
+  float b[16];
+  store(b, v);
+  std::memcpy(p, b, static_cast<size_t>(n) * 4);
+}
+
+void exp_impl(float* x, int64_t n) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) store(x + i, exp_lanes(load(x + i)));
+  if (i < n) store_part(x + i, exp_lanes(load_part(x + i, n - i)), n - i);
+}
+
+void rms_norm_impl(const float* x, const float* weight, int64_t n, float eps, float* out) {
+  F32 s = splat(0.0f);
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    const F32 v = load(x + i);
+    s = fma(v, v, s);
+  }
+  if (i < n) {
+    const F32 v = load_part(x + i, n - i);
+    s = fma(v, v, s);
+  }
+  const float inverse = 1.0f / std::sqrt(sum_lanes(s) / static_cast<float>(n) + eps);
+  for (i = 0; i + 16 <= n; i += 16) store(out + i, load(x + i) * splat(inverse) * load(weight + i));
+  for (; i < n; ++i) out[i] = x[i] * inverse * weight[i];
+}
+
+inline F32 silu_lanes(F32 g) { return g / (splat(1.0f) + exp_lanes(splat(0.0f) - g)); }
+
+void silu_mul_impl(float* gate, const float* up, int64_t n) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) store(gate + i, silu_lanes(load(gate + i)) * load(up + i));
+  if (i < n) store_part(gate + i, silu_lanes(load_part(gate + i, n - i)) * load_part(up + i, n - i), n - i);
+}
+
+void add_impl(float* out, const float* x, int64_t n) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) store(out + i, load(out + i) + load(x + i));
+  for (; i < n; ++i) out[i] += x[i];
+}
+
+// Scores of kBlocks blocks of 16 positions.
+template <int kBlocks>
+inline void score_blocks(const float* keys, int64_t block_stride, const float* q, int64_t d, F32 scale, float* out) {
+  F32 acc[kBlocks];
+  for (int b = 0; b < kBlocks; ++b) acc[b] = splat(0.0f);
+  for (int64_t i = 0; i < d; ++i) {
+    const F32 qi = splat(q[i]);
+    for (int b = 0; b < kBlocks; ++b) acc[b] = fma(qi, load(keys + b * block_stride + i * 16), acc[b]);
+  }
+  for (int b = 0; b < kBlocks; ++b) store(out + b * 16, acc[b] * scale);
+}
+
+template <int kParts>
+inline void weigh_values(const float* values, int64_t stride, const float* p, int64_t n, F32 inverse, float* out) {
+  F32 acc[kParts];
+  for (int i = 0; i < kParts; ++i) acc[i] = splat(0.0f);
+  for (int64_t k = 0; k < n; ++k) {
+    const F32 w = splat(p[k]);
+    for (int i = 0; i < kParts; ++i) acc[i] = fma(w, load(values + k * stride + i * 16), acc[i]);
+  }
+  for (int i = 0; i < kParts; ++i) store(out + i * 16, acc[i] * inverse);
+}
+
+void attend_impl(const CacheView& c, const float* query, int64_t kv_head, int64_t n, float scale, float* scores,
+                 float* out) {
+  const int64_t d = c.head_dim;
+  const int64_t stride = c.kv_heads * d * 16;
+  const float* keys = c.keys + kv_head * d * 16;
+  const int64_t blocks = (n + 15) / 16;
+  const F32 s = splat(scale);
+  int64_t b = 0;
+  for (; b + 4 <= blocks; b += 4) score_blocks<4>(keys + b * stride, stride, query, d, s, scores + b * 16);
+  for (; b < blocks; ++b) score_blocks<1>(keys + b * stride, stride, query, d, s, scores + b * 16);
+  for (int64_t i = n; i < blocks * 16; ++i) scores[i] = -std::numeric_limits<float>::infinity();
+
+  F32 top = load(scores);
+  for (b = 1; b < blocks; ++b) top = max(top, load(scores + b * 16));
+  float lanes[16];
+  store(lanes, top);
+  const F32 m = splat(*std::max_element(lanes, lanes + 16));
+  F32 sum = splat(0.0f);
+  for (b = 0; b < blocks; ++b) {
+    const F32 e = exp_lanes(load(scores + b * 16) - m);
+    store(scores + b * 16, e);
+    sum = sum + e;
+  }
+  const F32 inverse = splat(1.0f / sum_lanes(sum));
+
+  const int64_t value_stride = c.kv_heads * c.value_stride;
+  const float* values = c.values + kv_head * c.value_stride;
+  int64_t i = 0;
+  for (; i + 64 <= d; i += 64) weigh_values<4>(values + i, value_stride, scores, n, inverse, out + i);
+  for (; i + 16 <= d; i += 16) weigh_values<1>(values + i, value_stride, scores, n, inverse, out + i);
+  if (i < d) {
+    float part[16];
+    weigh_values<1>(values + i, value_stride, scores, n, inverse, part);
+    std::memcpy(out + i, part, static_cast<size_t>(d - i) * 4);
+  }
+}
+
+#include "kernels/target_end.h"
+
+#if INGOT_LAST_TARGET
+namespace ingot {
+
+void rms_norm(const float* x, const float* weight, int64_t n, float eps, float* out) {
+  INGOT_DISPATCH(rms_norm_impl)(x, weight, n, eps, out);
+}
+void silu_mul(float* gate, const float* up, int64_t n) { INGOT_DISPATCH(silu_mul_impl)(gate, up, n); }
+void add(float* out, const float* x, int64_t n) { INGOT_DISPATCH(add_impl)(out, x, n); }
+void exp_f32(float* x, int64_t n) { INGOT_DISPATCH(exp_impl)(x, n); }
+
+void rotate_interleaved(float* head, const float* cos, const float* sin, int64_t n_pairs) {
+  for (int64_t i = 0; i < n_pairs; ++i) {
+    const float a = head[2 * i], b = head[2 * i + 1];
+    head[2 * i] = a * cos[i] - b * sin[i];
+    head[2 * i + 1] = b * cos[i] + a * sin[i];
+  }
+}
+void rotate_halves(float* head, const float* cos, const float* sin, int64_t n_pairs) {
+  for (int64_t i = 0; i < n_pairs; ++i) {
+    const float a = head[i], b = head[i + n_pairs];
+    head[i] = a * cos[i] - b * sin[i];
+    head[i + n_pairs] = b * cos[i] + a * sin[i];
+  }
+}
+
+void attend(const CacheView& cache, const float* query, int64_t kv_head, int64_t n, float scale, float* scores,
+            float* out) {
+  INGOT_DISPATCH(attend_impl)(cache, query, kv_head, n, scale, scores, out);
+}
+
+}  // namespace ingot
+#endif

@@ -1,0 +1,48 @@
+// WeightMatrix: one tensor of a model in memory, in its own type, ready for products.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "quant/codec.h"
+#include "tensor/artifact.h"
+
+namespace ingot {
+
+// 64-byte aligned bytes that are not zeroed first (weights are gigabytes); null when memory is short.
+struct FreeBytes {
+  void operator()(std::byte* p) const { std::free(p); }
+};
+using Buffer = std::unique_ptr<std::byte[], FreeBytes>;
+Buffer allocate_buffer(uint64_t bytes);
+
+struct PackedMatrix;  // packed.h
+
+struct WeightMatrix {
+  std::string name;
+  DType type = DType::kF32;
+  int64_t rows = 0, cols = 0;
+  uint64_t row_bytes = 0;
+  std::shared_ptr<const std::byte[]> data;  // null when only the packed form is kept
+  std::shared_ptr<const PackedMatrix> packed;
+  const Codec* codec = nullptr;
+
+  explicit operator bool() const { return data || packed; }
+  const std::byte* row(int64_t r) const { return data.get() + static_cast<uint64_t>(r) * row_bytes; }
+  uint64_t bytes() const { return static_cast<uint64_t>(rows) * row_bytes; }
+};
+
+// Reads `name`, which must have exactly this shape and a type with a codec.
+Result<WeightMatrix> load_matrix(const Artifact& artifact, const std::string& name, int64_t rows, int64_t cols);
+// A vector (norm, bias) as f32. With `optional`, an absent tensor is an empty vector.
+Result<std::vector<float>> load_vector(const Artifact& artifact, const std::string& name, int64_t n,
+                                       bool optional = false);
+// n values of one row as f32; the matrix has its plain data.
+void decode_row(const WeightMatrix& w, int64_t row, float* out);
+
+}  // namespace ingot

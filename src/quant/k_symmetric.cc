@@ -1,0 +1,127 @@
+// Q6_K: super-blocks of 256 values in sixteen blocks of 16, value = d * scale * q with a signed 8-bit scale for
+// each block, d f16 for the super-block, q of 6 bits from -32 to 31. One super-block is sixteen lanes.
+#include <cstdint>
+#include <cstring>
+
+#include "quant/codec.h"
+
+#define INGOT_TARGET_FILE "quant/k_symmetric.cc"
+#include "kernels/foreach_target.h"
+#include "kernels/target_begin.h"
+
+#include "quant/lanes-inl.h"
+#include "quant/symmetric-inl.h"
+
+constexpr int kSuper = 256, kBytes = 210;
+constexpr float kLimit = 65504.0f * 127 * 31;
+constexpr float kLevels[] = {-30.5f, -31.0f, -31.5f, -32.0f, -32.5f, -33.0f, -33.5f, -34.0f, 30.0f, 30.5f, 31.0f, 31.5f};
+
+inline float round_f16(float v, uint16_t* h) {
+  float in[16] = {v}, out[16];
+  uint16_t bits16[16];
+  store_f16(bits16, load(in));
+  store(out, load_f16(bits16));
+  *h = bits16[0];
+  return out[0];
+}
+
+template <bool kWeighted>
+inline void encode_super(const float* src, const float* importance, uint8_t* out) {
+  Symmetric<16, 31, kWeighted> e;
+  e.read(src, importance, kLimit);
+  const F32 scale = e.search(kLevels, 1);
+  float s[16];
+  store(s, scale);
+  float most = 0;  // the scale of largest magnitude takes -128, the one code without a positive twin
+  for (int i = 0; i < 16; ++i)
+    if (__builtin_fabsf(s[i]) > __builtin_fabsf(most)) most = s[i];
+  uint16_t h;
+  float u = most / -128.0f;
+  u = u > 65504.0f ? 65504.0f : u < -65504.0f ? -65504.0f : u;
+  float d = round_f16(u, &h);
+  if (d == 0.0f && __builtin_fabsf(most) >= 0x1p-25f) d = round_f16(most > 0 ? -0x1p-24f : 0x1p-24f, &h);
+  const F32 unit = splat(d), lo = splat(-128.0f), hi = splat(127.0f);
+  const F32 nearest = clamp(round(scale * inverse_or_zero(unit)), lo, hi);
+  F32 cand[3], stored[3], err[3];
+  for (int c = 0; c < 3; ++c) {
+    cand[c] = clamp(nearest + splat(static_cast<float>(c - 1)), lo, hi);
+    stored[c] = cand[c] * unit;
+  }
+  e.template errors<3>(stored, err);
+  F32 best = cand[1], best_err = err[1];
+  for (int c = 0; c < 3; c += 2) {
+    const Mask better = err[c] < best_err;
+    best = select(better, cand[c], best);
+    best_err = select(better, err[c], best_err);
+  }
+
+  float scales[16], inv[16];
+  store(scales, best);
+  store(inv, inverse_or_zero(best * unit));
+  store_u8(out + 192, to_int(best));
+  std::memcpy(out + 208, &h, 2);
+  const I32 offset = splat_i(32), nibble = splat_i(15);
+  for (int half = 0; half < 2; ++half)
+    for (int part = 0; part < 2; ++part) {  // 16 columns of the 32 that share their high bits
+      I32 q[4];
+      for (int j = 0; j < 4; ++j) {
+        const int block = 8 * half + 2 * j + part;
+        q[j] = to_int(Symmetric<16, 31, kWeighted>::code(load(src + 16 * block) * splat(inv[block]))) + offset;
+      }
+      uint8_t* low = out + 64 * half + 16 * part;
+      store_u8(low, (q[0] & nibble) | shl<4>(q[2] & nibble));
+      store_u8(low + 32, (q[1] & nibble) | shl<4>(q[3] & nibble));
+      store_u8(out + 128 + 32 * half + 16 * part,
+               shr<4>(q[0]) | shl<2>(shr<4>(q[1])) | shl<4>(shr<4>(q[2])) | shl<6>(shr<4>(q[3])));
+    }
+}
+
+void encode_q6_k(const float* x, int64_t n_rows, int64_t row, const float* importance, std::byte* out) {
+  uint8_t* p = reinterpret_cast<uint8_t*>(out);
+  for (int64_t i = 0; i < n_rows * row; i += kSuper, p += kBytes) {
+    if (importance)
+      encode_super<true>(x + i, importance + i % row, p);
+    else
+      encode_super<false>(x + i, nullptr, p);
+  }
+}
+
+void decode_q6_k(const std::byte* in, int64_t n, float* out) {
+  const uint8_t* p = reinterpret_cast<const uint8_t*>(in);
+  const I32 nibble = splat_i(15), two = splat_i(3), offset = splat_i(32);
+  for (int64_t i = 0; i < n; i += kSuper, p += kBytes, out += kSuper) {
+    uint16_t h[16] = {};
+    std::memcpy(h, p + 208, 2);
+    float d[16], scale[16];
+    store(d, load_f16(h));
+    store(scale, splat(d[0]) * to_float(load_i8(reinterpret_cast<const int8_t*>(p + 192))));
+    for (int half = 0; half < 2; ++half)
+      for (int part = 0; part < 2; ++part) {
+        const I32 l0 = load_u8(p + 64 * half + 16 * part), l1 = load_u8(p + 64 * half + 32 + 16 * part);
+        const I32 high = load_u8(p + 128 + 32 * half + 16 * part);
+        const I32 q[4] = {(l0 & nibble) | shl<4>(high & two), (l1 & nibble) | shl<4>(shr<2>(high) & two),
+                          shr<4>(l0) | shl<4>(shr<4>(high) & two), shr<4>(l1) | shl<4>(shr<6>(high))};
+        for (int j = 0; j < 4; ++j) {
+          const int block = 8 * half + 2 * j + part;
+          store(out + 16 * block, splat(scale[block]) * to_float(q[j] - offset));
+        }
+      }
+  }
+}
+
+#include "kernels/target_end.h"
+
+#if INGOT_LAST_TARGET
+namespace ingot {
+namespace {
+void enc(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
+  INGOT_DISPATCH(encode_q6_k)(x, r, n, w, out);
+}
+void dec(const std::byte* in, int64_t n, float* out) { INGOT_DISPATCH(decode_q6_k)(in, n, out); }
+}  // namespace
+
+extern const Codec kCodecQ6_K;
+const Codec kCodecQ6_K{DType::kQ6_K, 1, enc, dec, false, 65504.0f * 127 * 31};
+
+}  // namespace ingot
+#endif

@@ -1,0 +1,148 @@
+// The 32-value blocks: Q8_0 (value = d * q, q of 8 bits) and Q4_0 (value = d * (q - 8), q of 4 bits), d f16.
+// Sixteen blocks are encoded at a time.
+#include <cstdint>
+#include <cstring>
+
+#include "quant/codec.h"
+
+#define INGOT_TARGET_FILE "quant/legacy.cc"
+#include "kernels/foreach_target.h"
+#include "kernels/target_begin.h"
+
+#include "quant/lanes-inl.h"
+#include "quant/symmetric-inl.h"
+
+constexpr int kBlock = 32, kGroup = 512, kQ8Bytes = 34, kQ4Bytes = 18;
+constexpr float kQ8Limit = 65504.0f * 127, kQ4Limit = 65504.0f * 7;
+constexpr float kLevels[] = {-7.0f, -7.5f, -8.0f, -8.5f, -9.0f, 6.5f, 7.0f, 7.5f};
+
+// Calls step(values, importance, blocks, bytes) for each sixteen blocks; the last ones padded with zeros.
+template <class Step>
+inline void for_groups(const float* x, int64_t n, int64_t row, const float* importance, uint8_t* out) {
+  float xs[kGroup], ws[kGroup];
+  for (int64_t i = 0; i < n; i += kGroup) {
+    const int blocks = static_cast<int>((n - i < kGroup ? n - i : kGroup) / kBlock);
+    const float* src = x + i;
+    if (blocks < 16) {
+      std::memset(xs, 0, sizeof xs);
+      std::memcpy(xs, src, static_cast<size_t>(blocks) * kBlock * 4);
+      src = xs;
+    }
+    if (importance)
+      for (int b = 0; b < 16; ++b) std::memcpy(ws + b * kBlock, importance + (i + b * kBlock) % row, kBlock * 4);
+    Step::step(src, importance ? ws : nullptr, blocks, out + i / kBlock * Step::kBytes);
+  }
+}
+
+struct Q8 {
+  static constexpr int kBytes = kQ8Bytes;
+  static void step(const float* x, const float*, int blocks, uint8_t* out) {
+    F32 m[16];
+    for (int b = 0; b < 16; ++b) m[b] = max(abs(load(x + 32 * b)), abs(load(x + 32 * b + 16)));
+    transpose(m);
+    for (int w = 8; w >= 1; w /= 2)
+      for (int i = 0; i < w; ++i) m[i] = max(m[i], m[i + w]);
+    uint16_t h[16];
+    float inv[16];
+    store_f16(h, min(m[0], splat(kQ8Limit)) * splat(1.0f / 127));
+    store(inv, inverse_or_zero(load_f16(h)));
+    const F32 lo = splat(-127.0f), hi = splat(127.0f);
+    for (int b = 0; b < blocks; ++b, out += kBytes) {
+      std::memcpy(out, h + b, 2);
+      const F32 s = splat(inv[b]);
+      store_u8(out + 2, to_int(clamp(load(x + 32 * b) * s, lo, hi)));
+      store_u8(out + 18, to_int(clamp(load(x + 32 * b + 16) * s, lo, hi)));
+    }
+  }
+};
+
+template <bool kWeighted>
+struct Q4 {
+  static constexpr int kBytes = kQ4Bytes;
+  using Fit = Symmetric<kBlock, 7, kWeighted>;
+  static void step(const float* x, const float* importance, int blocks, uint8_t* out) {
+    Fit e;
+    e.read(x, importance, kQ4Limit);
+    uint16_t h[16];
+    float inv[16];
+    store_f16(h, clamp(e.search(kLevels, 1), splat(-65504.0f), splat(65504.0f)));
+    store(inv, inverse_or_zero(load_f16(h)));
+    const I32 eight = splat_i(8);
+    for (int b = 0; b < blocks; ++b, out += kBytes) {
+      std::memcpy(out, h + b, 2);
+      const F32 s = splat(inv[b]);
+      const I32 q0 = to_int(Fit::code(load(x + 32 * b) * s)) + eight;
+      const I32 q1 = to_int(Fit::code(load(x + 32 * b + 16) * s)) + eight;
+      store_u8(out + 2, q0 | shl<4>(q1));
+    }
+  }
+};
+
+void encode_q8_0(const float* x, int64_t r, int64_t n, const float*, std::byte* out) {
+  for_groups<Q8>(x, r * n, n, nullptr, reinterpret_cast<uint8_t*>(out));
+}
+void encode_q4_0(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
+  uint8_t* p = reinterpret_cast<uint8_t*>(out);
+  if (w)
+    for_groups<Q4<true>>(x, r * n, n, w, p);
+  else
+    for_groups<Q4<false>>(x, r * n, n, nullptr, p);
+}
+
+// The f16 scales of up to sixteen blocks.
+inline void scales(const uint8_t* p, int bytes, int blocks, float* d) {
+  uint16_t h[16] = {};
+  for (int b = 0; b < blocks; ++b) std::memcpy(h + b, p + b * bytes, 2);
+  store(d, load_f16(h));
+}
+
+void decode_q8_0(const std::byte* in, int64_t n, float* out) {
+  const uint8_t* p = reinterpret_cast<const uint8_t*>(in);
+  for (int64_t left = n / kBlock; left > 0; left -= 16) {
+    const int blocks = static_cast<int>(left < 16 ? left : 16);
+    float d[16];
+    scales(p, kQ8Bytes, blocks, d);
+    for (int b = 0; b < blocks; ++b, p += kQ8Bytes, out += kBlock) {
+      const int8_t* q = reinterpret_cast<const int8_t*>(p + 2);
+      store(out, splat(d[b]) * to_float(load_i8(q)));
+      store(out + 16, splat(d[b]) * to_float(load_i8(q + 16)));
+    }
+  }
+}
+
+void decode_q4_0(const std::byte* in, int64_t n, float* out) {
+  const uint8_t* p = reinterpret_cast<const uint8_t*>(in);
+  const I32 nibble = splat_i(15), eight = splat_i(8);
+  for (int64_t left = n / kBlock; left > 0; left -= 16) {
+    const int blocks = static_cast<int>(left < 16 ? left : 16);
+    float d[16];
+    scales(p, kQ4Bytes, blocks, d);
+    for (int b = 0; b < blocks; ++b, p += kQ4Bytes, out += kBlock) {
+      const I32 q = load_u8(p + 2);
+      store(out, splat(d[b]) * to_float((q & nibble) - eight));
+      store(out + 16, splat(d[b]) * to_float(shr<4>(q) - eight));
+    }
+  }
+}
+
+#include "kernels/target_end.h"
+
+#if INGOT_LAST_TARGET
+namespace ingot {
+namespace {
+void enc8(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
+  INGOT_DISPATCH(encode_q8_0)(x, r, n, w, out);
+}
+void enc4(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
+  INGOT_DISPATCH(encode_q4_0)(x, r, n, w, out);
+}
+void dec8(const std::byte* in, int64_t n, float* out) { INGOT_DISPATCH(decode_q8_0)(in, n, out); }
+void dec4(const std::byte* in, int64_t n, float* out) { INGOT_DISPATCH(decode_q4_0)(in, n, out); }
+}  // namespace
+
+extern const Codec kCodecQ8_0, kCodecQ4_0;
+const Codec kCodecQ8_0{DType::kQ8_0, 1, enc8, dec8, false, 65504.0f * 127};
+const Codec kCodecQ4_0{DType::kQ4_0, 1, enc4, dec4, false, 65504.0f * 7};
+
+}  // namespace ingot
+#endif

@@ -1,0 +1,92 @@
+// The search shared by types without a min: value = scale * q, q from kMin = -kMax - 1 to kMax, scale of either
+// sign (so the larger end of a block can take the extra negative code). Include after lanes-inl.h.
+
+template <int kBlock, int kMax, bool kWeighted>
+struct Symmetric {
+  F32 x[kBlock];
+  F32 w[kWeighted ? kBlock : 1];
+  F32 extreme;  // the value of largest magnitude
+  F32 mass;     // what a block's error counts beside the others'
+
+  static F32 code(F32 v) {
+    return clamp(round(v), splat(static_cast<float>(-kMax - 1)), splat(static_cast<float>(kMax)));
+  }
+
+  void read(const float* values, const float* importance, float limit) {
+    to_lanes<kBlock>(values, -limit, limit, x);
+    mass = splat(1.0f);
+    if constexpr (kWeighted) mass = importance_to_lanes<kBlock>(importance, w);
+    F32 lo = x[0], hi = x[0];
+    for (int k = 1; k < kBlock; ++k) {
+      lo = min(lo, x[k]);
+      hi = max(hi, x[k]);
+    }
+    extreme = select(hi < splat(0.0f) - lo, lo, hi);
+  }
+
+  struct Sums {
+    F32 qq, qx;
+  };
+  template <int kN>
+  void assign(const F32* inv, Sums* out) const {
+    for (int c = 0; c < kN; ++c) out[c] = {splat(0.0f), splat(0.0f)};
+    for (int k = 0; k < kBlock; ++k)
+      for (int c = 0; c < kN; ++c) {
+        const F32 q = code(x[k] * inv[c]);
+        F32 wq = q;
+        if constexpr (kWeighted) wq = w[k] * q;
+        out[c].qq = fma(wq, q, out[c].qq);
+        out[c].qx = fma(wq, x[k], out[c].qx);
+      }
+  }
+
+  // The least-squares scale over candidates that map the extreme value to levels[c]; gain as in k_affine.cc.
+  template <int kCandidates>
+  F32 search(const float (&levels)[kCandidates], int rounds) const {
+    constexpr int kN = 4;
+    static_assert(kCandidates % kN == 0);
+    const F32 unit = inverse_or_zero(extreme), zero = splat(0.0f), one = splat(1.0f);
+    F32 best = zero, best_gain = zero;
+    for (int c0 = 0; c0 < kCandidates; c0 += kN) {
+      F32 inv[kN];
+      Sums s[kN];
+      for (int c = 0; c < kN; ++c) inv[c] = unit * splat(levels[c0 + c]);
+      assign<kN>(inv, s);
+      for (int c = 0; c < kN; ++c) keep_better(s[c], &best, &best_gain);
+    }
+    for (int i = 0; i < rounds; ++i) {
+      const F32 inv = inverse_or_zero(best);
+      Sums s;
+      assign<1>(&inv, &s);
+      keep_better(s, &best, &best_gain);
+    }
+    (void)one;
+    return best;
+  }
+
+  static void keep_better(const Sums& s, F32* best, F32* best_gain) {
+    const Mask any = splat(0.0f) < s.qq;
+    const F32 scale = s.qx / select(any, s.qq, splat(1.0f));
+    const F32 gain = scale * s.qx;
+    const Mask better = *best_gain < gain;
+    *best_gain = select(better, gain, *best_gain);
+    *best = select(better, scale, *best);
+  }
+
+  // The error of kN stored scales, codes chosen for each.
+  template <int kN>
+  void errors(const F32* scale, F32* err) const {
+    F32 inv[kN];
+    for (int c = 0; c < kN; ++c) {
+      inv[c] = inverse_or_zero(scale[c]);
+      err[c] = splat(0.0f);
+    }
+    for (int k = 0; k < kBlock; ++k)
+      for (int c = 0; c < kN; ++c) {
+        const F32 e = fnma(scale[c], code(x[k] * inv[c]), x[k]);
+        F32 we = e;
+        if constexpr (kWeighted) we = w[k] * e;
+        err[c] = fma(we, e, err[c]);
+      }
+  }
+};

@@ -1,0 +1,210 @@
+#include "transform/cast.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <unordered_map>
+
+#include "kernels/cast.h"
+#include "kernels/hash.h"
+#include "quant/codec.h"
+
+namespace ingot {
+namespace {
+
+// Rows are cast in pieces of about this many elements: 64 KiB of f32, which stays in the first-level caches.
+constexpr int64_t kPiece = 16 << 10;
+
+struct Geometry {
+  int64_t rows, cols;
+};
+Geometry geometry(const Region& r) {
+  const int64_t cols = r.extent.back();
+  return {cols ? r.elements() / cols : 0, cols};
+}
+
+class Cast final : public Node {
+ public:
+  Cast(std::string tensor, NodePtr input, const Codec& from, const Codec& to, CastOptions options)
+      : tensor_(std::move(tensor)), input_(std::move(input)), from_(from), to_(to), options_(std::move(options)) {
+    spec_ = input_->spec();
+    spec_.type = to.type;
+    describe_ = fmt::format("cast {}v{} {}v{}", info(from.type).name, from.version, info(to.type).name, to.version);
+    if (options_.importance)
+      describe_ += " imatrix " + to_hex(hash128({reinterpret_cast<const std::byte*>(options_.importance->data()),
+                                                 options_.importance->size() * sizeof(float)}));
+  }
+
+  TensorSpec spec() const override { return spec_; }
+  std::string describe() const override { return describe_; }
+  std::vector<NodePtr> inputs() const override { return {input_}; }
+  Shape granularity() const override {
+    Shape g = Node::granularity();
+    // Blocks are powers of two: the larger is a multiple of the smaller.
+    if (g.rank) g[g.rank - 1] = std::max(info(from_.type).block, info(to_.type).block);
+    return g;
+  }
+  void needs(const Region& r, std::vector<Need>* out) const override { out->push_back({input_, r, false}); }
+  uint64_t workspace(const Region& r) const override {
+    if (from_.type == DType::kF32 || to_.type == DType::kF32) return 0;
+    const auto g = geometry(r);
+    return static_cast<uint64_t>(piece_rows(g) * g.cols) * sizeof(float);
+  }
+
+  Status compute(const Compute& c) const override {
+    const auto g = geometry(c.region);
+    const int64_t step = piece_rows(g);
+    const std::byte* in = c.inputs[0].data;
+    for (int64_t row = 0; row < g.rows; row += step) {
+      const int64_t n = std::min(step, g.rows - row) * g.cols, done = row * g.cols;
+      std::byte* out = c.out.data() + bytes_of(to_.type, done);
+      const std::byte* from = in + bytes_of(from_.type, done);
+      const float* x = reinterpret_cast<const float*>(from);
+      if (from_.type != DType::kF32) {
+        float* f = reinterpret_cast<float*>(to_.type == DType::kF32 ? out : c.workspace.data());
+        from_.decode(from, n, f);
+        x = f;
+      }
+      if (to_.type == DType::kF32) {
+        count(count_nonfinite(x, n));
+        continue;
+      }
+      if (!to_.holds_nonfinite) {
+        if (const int64_t bad = first_nonfinite(x, n); bad >= 0) return refuse(c.region, done + bad, x[bad]);
+      }
+      encode(c.region, row, n / g.cols, g.cols, x, out);
+      if (to_.holds_nonfinite) INGOT_TRY(check_overflow(c.region, done, x, n, out));
+    }
+    return {};
+  }
+
+ private:
+  static int64_t piece_rows(Geometry g) {
+    return g.cols ? std::clamp<int64_t>(kPiece / g.cols, 1, std::max<int64_t>(g.rows, 1)) : 1;
+  }
+  void count(int64_t n) const {
+    if (n && options_.counts) options_.counts->nonfinite += static_cast<uint64_t>(n);
+  }
+
+  void encode(const Region& region, int64_t row, int64_t n_rows, int64_t cols, const float* x, std::byte* out) const {
+    const int last = region.extent.rank - 1;
+    if (!options_.importance || last < 0) return to_.encode(x, n_rows, cols, nullptr, out);
+    const auto& imp = *options_.importance;
+    const int64_t width = spec_.shape.back(), matrices = static_cast<int64_t>(imp.size()) / width;
+    for (int64_t i = 0; i < n_rows; ++i) {
+      // The matrix of a row is its index in dimension 0 of a 3-D tensor (the expert).
+      const int64_t per_matrix = region.extent.rank > 2 ? region.extent.stride(0) / cols : INT64_MAX;
+      const int64_t m = matrices > 1 ? region.begin[0] + (row + i) / per_matrix : 0;
+      to_.encode(x + i * cols, 1, cols, imp.data() + m * width + region.begin[last],
+                 out + bytes_of(to_.type, i * cols));
+    }
+  }
+
+  // 16-bit floats: an exponent of all ones is NaN or infinity. Finite values must not have become one.
+  Status check_overflow(const Region& region, int64_t first, const float* x, int64_t n, const std::byte* out) const {
+    const uint16_t mask = to_.type == DType::kF16 ? 0x7C00 : to_.type == DType::kBF16 ? 0x7F80 : 0;
+    if (!mask) return {};
+    const auto* h = reinterpret_cast<const uint16_t*>(out);
+    uint32_t any = 0;
+    for (int64_t i = 0; i < n; ++i) any |= (h[i] & mask) == mask;
+    if (!any) return {};
+    int64_t kept = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      if ((h[i] & mask) != mask) continue;
+      if (std::isfinite(x[i])) return refuse(region, first + i, x[i]);
+      ++kept;
+    }
+    count(kept);
+    return {};
+  }
+
+  // Element `at` of the region, as an error.
+  Error refuse(const Region& region, int64_t at, float value) const {
+    std::string index;
+    for (int i = region.extent.rank; i-- > 0;) {
+      index = fmt::format("{}{}{}", region.begin[i] + at % region.extent[i], index.empty() ? "" : ", ", index);
+      at /= region.extent[i];
+    }
+    if (std::isfinite(value))
+      return bad_input("writing tensor '{}' as {}: element [{}] is {}, beyond the type's range; use BF16 or F32",
+                       tensor_, info(to_.type).name, index, value);
+    return bad_input("writing tensor '{}' as {}: element [{}] is {}, which the type cannot hold; the weights are "
+                     "damaged, or keep the tensor in a float type",
+                     tensor_, info(to_.type).name, index, std::isnan(value) ? "NaN" : value > 0 ? "inf" : "-inf");
+  }
+
+  std::string tensor_;
+  NodePtr input_;
+  const Codec& from_;
+  const Codec& to_;
+  CastOptions options_;
+  TensorSpec spec_;
+  std::string describe_;
+};
+
+}  // namespace
+
+bool is_float_type(DType t) {
+  return t == DType::kF32 || t == DType::kF16 || t == DType::kBF16 || t == DType::kF64;
+}
+
+Result<NodePtr> cast(const std::string& tensor, NodePtr node, DType to, const CastOptions& options) {
+  const TensorSpec s = node->spec();
+  if (s.type == to) return node;
+  const Codec* from_codec = find_codec(s.type);
+  const Codec* to_codec = find_codec(to);
+  if (!from_codec)
+    return bad_input("tensor '{}' is {}, whose values ingot cannot read yet; convert it to a float type first", tensor,
+                     info(s.type).name);
+  if (!to_codec) return usage("tensor '{}': ingot cannot write the type {} yet", tensor, info(to).name);
+  if (s.shape.back() % info(to).block != 0)
+    return usage("tensor '{}' has rows of {} elements, which {} with its blocks of {} cannot hold", tensor,
+                 s.shape.back(), info(to).name, info(to).block);
+  if (options.importance) {
+    const auto n = static_cast<int64_t>(options.importance->size());
+    const int64_t matrices = s.shape.rank > 2 ? s.shape[0] : 1, cols = s.shape.back();
+    if (n != cols && n != cols * matrices)
+      return bad_input("the importance matrix has {} values for tensor '{}' {}, expected {}; it is of another model", n,
+                       tensor, to_string(s.shape), cols * matrices);
+    for (float v : *options.importance)
+      if (!(v >= 0) || std::isinf(v))
+        return bad_input("the importance matrix of tensor '{}' holds {}, expected finite numbers from 0", tensor, v);
+  }
+  return NodePtr(std::make_shared<Cast>(tensor, std::move(node), *from_codec, *to_codec, options));
+}
+
+Result<Artifact> cast_floats(const Artifact& a, DType to, std::shared_ptr<CastCounts> counts) {
+  Artifact out = a;
+  for (auto& t : out.tensors)
+    if (is_float_type(t.spec().type)) {
+      INGOT_ASSIGN(t.node, cast(t.name, t.node, to, {nullptr, counts}));
+    }
+  return out;
+}
+
+DType main_float_type(const Artifact& a) {
+  std::map<DType, int64_t> count;
+  for (const auto& t : a.tensors)
+    if (const auto s = t.spec(); is_float_type(s.type)) count[s.type] += s.shape.elements();
+  DType best = DType::kF32;
+  int64_t most = 0;
+  for (const auto& [type, n] : count)
+    if (n > most) best = type, most = n;
+  return best;
+}
+
+Result<Artifact> cast_like(const Artifact& a, const Artifact& like, std::shared_ptr<CastCounts> counts) {
+  std::unordered_map<std::string_view, DType> types;
+  for (const auto& t : like.tensors) types[t.name] = t.spec().type;
+  const DType other = main_float_type(like);
+  Artifact out = a;
+  for (auto& t : out.tensors) {
+    if (!is_float_type(t.spec().type)) continue;
+    auto it = types.find(t.name);
+    const DType to = it != types.end() && is_float_type(it->second) ? it->second : other;
+    INGOT_ASSIGN(t.node, cast(t.name, t.node, to, {nullptr, counts}));
+  }
+  return out;
+}
+
+}  // namespace ingot

@@ -1,0 +1,39 @@
+// Cast: a tensor in another element type, through f32, rounded once to nearest even.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tensor/artifact.h"
+
+namespace ingot {
+
+// What passed through casts between float types, for a notice at the end of a job.
+struct CastCounts {
+  std::atomic<uint64_t> nonfinite{0};  // NaN and infinity, kept as they were
+};
+
+struct CastOptions {
+  // The imatrix of the tensor: one weight for each input column (times the matrices of a 3-D tensor), or null.
+  std::shared_ptr<const std::vector<float>> importance;
+  std::shared_ptr<CastCounts> counts;  // may be null
+};
+
+// F32, F16, BF16, F64: what a model's weights are stored in.
+bool is_float_type(DType t);
+
+// `tensor` names it in messages. The node itself when it has that type already. Fails when either type has no codec or
+// the rows do not fill whole blocks. Computing fails, naming the element, when NaN or infinity meets a block type and
+// when a finite value does not fit into the float type.
+Result<NodePtr> cast(const std::string& tensor, NodePtr node, DType to, const CastOptions& options = {});
+
+// Every float tensor in the type `to`; others as they are.
+Result<Artifact> cast_floats(const Artifact& a, DType to, std::shared_ptr<CastCounts> counts = nullptr);
+// Every float tensor in the type that the tensor of that name has in `like` (new ones: the type that most of `like` has).
+Result<Artifact> cast_like(const Artifact& a, const Artifact& like, std::shared_ptr<CastCounts> counts = nullptr);
+// The float type that most elements have; F32 when there is none.
+DType main_float_type(const Artifact& a);
+
+}  // namespace ingot

@@ -1,0 +1,290 @@
+#include "transform/lora_config.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "formats/json.h"
+
+namespace ingot {
+namespace {
+
+constexpr int64_t kMaxRank = 1 << 20;
+
+// How each field of PEFT 0.21's LoraConfig is treated.
+enum class Field {
+  kUsed,     // read below
+  kIgnored,  // does not change the merged weights
+  kRefused,  // changes them, not supported: an error when set
+};
+struct FieldRule {
+  const char* name;
+  Field field;
+  const char* why;  // for kRefused
+};
+constexpr FieldRule kFields[] = {
+    {"peft_type", Field::kUsed, ""},
+    {"r", Field::kUsed, ""},
+    {"lora_alpha", Field::kUsed, ""},
+    {"target_modules", Field::kUsed, ""},
+    {"exclude_modules", Field::kUsed, ""},
+    {"fan_in_fan_out", Field::kUsed, ""},
+    {"bias", Field::kUsed, ""},
+    {"use_rslora", Field::kUsed, ""},
+    {"modules_to_save", Field::kUsed, ""},
+    {"init_lora_weights", Field::kUsed, ""},
+    {"layers_to_transform", Field::kUsed, ""},
+    {"layers_pattern", Field::kUsed, ""},
+    {"rank_pattern", Field::kUsed, ""},
+    {"alpha_pattern", Field::kUsed, ""},
+    {"lora_bias", Field::kUsed, ""},
+    {"ensure_weight_tying", Field::kUsed, ""},
+    {"auto_mapping", Field::kIgnored, ""},
+    {"base_model_name_or_path", Field::kIgnored, ""},
+    {"base_model_class", Field::kIgnored, ""},
+    {"parent_library", Field::kIgnored, ""},
+    {"inference_mode", Field::kIgnored, ""},
+    {"lora_dropout", Field::kIgnored, ""},
+    {"megatron_core", Field::kIgnored, ""},
+    {"peft_version", Field::kIgnored, ""},
+    {"revision", Field::kIgnored, ""},
+    {"task_type", Field::kIgnored, ""},
+    {"runtime_config", Field::kIgnored, ""},
+    {"qalora_group_size", Field::kIgnored, ""},  // only read with use_qalora
+    {"eva_config", Field::kIgnored, ""},         // EVA initialises A and leaves the base as it is
+    {"loftq_config", Field::kIgnored, ""},       // init_lora_weights tells whether it was used
+    {"corda_config", Field::kIgnored, ""},
+    {"lora_ga_config", Field::kIgnored, ""},
+    {"use_dora", Field::kRefused, "DoRA scales the merged rows by trained magnitudes"},
+    {"use_qalora", Field::kRefused, "QALoRA pools the inputs in groups"},
+    {"use_bdlora", Field::kRefused, "block-diagonal factors are laid out differently"},
+    {"target_parameters", Field::kRefused, "adapters on bare parameters (expert stacks) are laid out differently"},
+    {"trainable_token_indices", Field::kRefused, "single rows of the embedding were trained"},
+    {"layer_replication", Field::kRefused, "the adapter belongs to a model with repeated layers"},
+    {"alora_invocation_tokens", Field::kRefused, "an activated LoRA acts on some tokens only and cannot be merged"},
+    {"megatron_config", Field::kRefused, "Megatron's parallel layers split the factors"},
+    {"arrow_config", Field::kRefused, "Arrow routes between adapters at run time and cannot be merged"},
+    {"kasa_config", Field::kRefused, "KaSA has singular values of its own"},
+    {"monteclora_config", Field::kRefused, "MonteCLoRA has sampled factors of its own"},
+    {"velora_config", Field::kRefused, "VeLoRA is not supported"},
+};
+
+bool is_unset(const Json& j) {
+  if (j.is_null() || (j.is_boolean() && !j.get<bool>())) return true;
+  if (j.is_number()) return j.get<double>() == 0;
+  return (j.is_string() || j.is_array() || j.is_object()) && j.empty();
+}
+
+struct Reader {
+  const Json& j;
+  const std::string& path;
+
+  Error wrong(const char* key, const char* expected) const {
+    return bad_input("reading {}: '{}' is {}, expected {}", path, key, json_brief(*json_member(j, key)), expected);
+  }
+  Status boolean(const char* key, bool* out) const {
+    const Json* m = json_member(j, key);
+    if (!m) return {};
+    if (!m->is_boolean()) return wrong(key, "true or false");
+    *out = m->get<bool>();
+    return {};
+  }
+  Status strings(const char* key, std::vector<std::string>* out) const {
+    const Json* m = json_member(j, key);
+    if (!m) return {};
+    if (!m->is_array()) return wrong(key, "a list of texts");
+    for (const auto& e : *m) {
+      const auto* s = e.get_ptr<const std::string*>();
+      if (!s || s->empty()) return wrong(key, "a list of texts");
+      out->push_back(*s);
+    }
+    return {};
+  }
+  Status selector(const char* key, ModuleSelector* out) const {
+    const Json* m = json_member(j, key);
+    if (!m || !m->is_string()) return strings(key, &out->names);
+    const std::string s = *m->get_ptr<const std::string*>();
+    if (s == "all-linear") {
+      out->all_linear = true;
+      return {};
+    }
+    INGOT_ASSIGN(out->pattern, Pattern::compile(s, fmt::format("{}: {}", path, key)));
+    return {};
+  }
+};
+
+Status check_fields(const Json& j, const std::string& path) {
+  for (auto it = j.begin(); it != j.end(); ++it) {
+    const FieldRule* rule = nullptr;
+    for (const auto& f : kFields)
+      if (it.key() == f.name) rule = &f;
+    if (rule && rule->field != Field::kRefused) continue;
+    if (is_unset(it.value())) continue;
+    if (rule)
+      return bad_input("reading {}: '{}' is set ({}), which is not supported: {}", path, rule->name,
+                       json_brief(it.value()), rule->why);
+    return bad_input("reading {}: the field '{}' ({}) is unknown to ingot and might change the merge; a newer ingot "
+                     "may know it, or remove it if it does not matter",
+                     path, it.key().substr(0, 100), json_brief(it.value()));
+  }
+  return {};
+}
+
+Status check_init(const Json& j, const std::string& path) {
+  const Json* m = json_member(j, "init_lora_weights");
+  if (!m || m->is_boolean()) return {};
+  const auto* s = m->get_ptr<const std::string*>();
+  for (const char* fine : {"gaussian", "eva", "orthogonal", "mica"})
+    if (s && *s == fine) return {};
+  return bad_input(
+      "reading {}: 'init_lora_weights' is {}: PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA train against a changed base, so "
+      "that merging into the original one would be wrong; convert the adapter with PEFT's "
+      "path_initial_model_for_weight_conversion first",
+      path, json_brief(*m));
+}
+
+// PEFT: re.match(rf"(.*\.)?({key})$", module).
+Result<Pattern> name_pattern(const std::string& key, const std::string& what) {
+  return Pattern::compile("(.*\\.)?(" + key + ")$", what);
+}
+
+Status read_patterns(const std::string& text, const std::string& path, LoraConfig* c) {
+  INGOT_ASSIGN(OrderedJson j, parse_json_ordered(text, "reading " + path));
+  for (const char* key : {"rank_pattern", "alpha_pattern"}) {
+    auto m = j.find(key);
+    if (m == j.end() || m->is_null()) continue;
+    if (!m->is_object()) return bad_input("reading {}: '{}' is no object of module names and numbers", path, key);
+    for (auto it = m->begin(); it != m->end(); ++it) {
+      const bool rank = key == std::string_view("rank_pattern");
+      const double v = it.value().is_number() ? it.value().get<double>() : NAN;
+      if (!std::isfinite(v) || (rank && (v < 1 || v > kMaxRank || v != std::floor(v))))
+        return bad_input("reading {}: '{}' of '{}' is {}, expected {}", path, key, it.key(),
+                         json_brief(Json(it.value())), rank ? "a rank from 1" : "a number");
+      INGOT_ASSIGN(auto p, name_pattern(it.key(), fmt::format("{}: {}", path, key)));
+      if (rank) c->rank_pattern.emplace_back(std::move(p), static_cast<int64_t>(v));
+      else c->alpha_pattern.emplace_back(std::move(p), v);
+    }
+  }
+  return {};
+}
+
+Status read_layers(const Json& j, const std::string& path, LoraConfig* c) {
+  const Json* m = json_member(j, "layers_to_transform");
+  if (m) {
+    std::vector<int64_t> v;
+    const Json list = m->is_array() ? *m : Json::array({*m});
+    for (const auto& e : list) {
+      if (!e.is_number_integer())
+        return bad_input("reading {}: 'layers_to_transform' is {}, expected numbers", path, json_brief(*m));
+      v.push_back(e.get<int64_t>());
+    }
+    if (!v.empty()) c->layers = std::move(v);
+  }
+  std::vector<std::string> names;
+  const Json* p = json_member(j, "layers_pattern");
+  if (p && p->is_string()) names.push_back(*p->get_ptr<const std::string*>());
+  else INGOT_TRY((Reader{j, path}.strings("layers_pattern", &names)));
+  std::erase(names, "");
+  if (names.empty()) names.push_back("[^.]*");  // any name before the first number
+  if (!c->layers) return {};
+  for (int64_t layer : *c->layers)
+    for (const auto& n : names) {
+      // The first numbered part is the layer's: nothing before it may be one.
+      INGOT_ASSIGN(auto pattern, Pattern::compile(fmt::format("((?!\\d+\\.)[^.]*\\.)*?{}\\.{}\\.", n, layer),
+                                                  fmt::format("{}: layers_pattern", path)));
+      c->layer_patterns.push_back(std::move(pattern));
+    }
+  return {};
+}
+
+bool is_or_ends_with(const std::string& module, const std::string& name) {
+  if (module == name) return true;
+  return module.size() > name.size() && module.ends_with(name) && module[module.size() - name.size() - 1] == '.';
+}
+
+}  // namespace
+
+Result<bool> ModuleSelector::matches(const std::string& module) const {
+  if (pattern) return pattern->full_match(module);
+  return std::any_of(names.begin(), names.end(), [&](const auto& n) { return is_or_ends_with(module, n); });
+}
+
+Result<LoraConfig::Scaling> LoraConfig::scaling(const std::string& module) const {
+  Scaling s{r, alpha, 0};
+  for (const auto& [pattern, rank] : rank_pattern) {
+    INGOT_ASSIGN(bool hit, pattern.match(module));
+    if (hit) {
+      s.rank = rank;
+      break;
+    }
+  }
+  for (const auto& [pattern, a] : alpha_pattern) {
+    INGOT_ASSIGN(bool hit, pattern.match(module));
+    if (hit) {
+      s.alpha = a;
+      break;
+    }
+  }
+  const auto rank = static_cast<double>(s.rank);
+  s.scale = s.alpha / (rslora ? std::sqrt(rank) : rank);
+  return s;
+}
+
+bool LoraConfig::is_saved(const std::string& module) const {
+  const std::string dotted = "." + module + ".";
+  return std::any_of(modules_to_save.begin(), modules_to_save.end(),
+                     [&](const auto& m) { return dotted.find("." + m + ".") != std::string::npos; });
+}
+
+Result<bool> LoraConfig::is_target(const std::string& module) const {
+  INGOT_ASSIGN(bool out, excluded.matches(module));
+  if (out || is_saved(module)) return false;
+  if (targets.all_linear) return true;
+  INGOT_ASSIGN(bool in, targets.matches(module));
+  if (!in || targets.pattern || !layers) return in;
+  for (const auto& p : layer_patterns) {
+    INGOT_ASSIGN(bool hit, p.match(module));
+    if (hit) return true;
+  }
+  return false;
+}
+
+Result<LoraConfig> parse_lora_config(const std::string& text, const std::string& path) {
+  INGOT_ASSIGN(Json j, parse_json(text, "reading " + path));
+  if (!j.is_object()) return bad_input("reading {}: it is no JSON object", path);
+  const Reader in{j, path};
+  const std::string type = json_string(j, "peft_type").value_or("");
+  if (type != "LORA")
+    return bad_input("reading {}: 'peft_type' is '{}'; only LORA adapters can be merged yet", path, type.substr(0, 60));
+  INGOT_TRY(check_fields(j, path));
+  INGOT_TRY(check_init(j, path));
+  LoraConfig c;
+  if (const Json* m = json_member(j, "r")) {
+    const auto r = json_int(j, "r");
+    if (!r || *r < 1 || *r > kMaxRank)
+      return bad_input("reading {}: the rank 'r' is {}, expected a whole number from 1", path, json_brief(*m));
+    c.r = *r;
+  }
+  if (const Json* m = json_member(j, "lora_alpha")) {
+    if (!m->is_number() || !std::isfinite(m->get<double>())) return in.wrong("lora_alpha", "a number");
+    c.alpha = m->get<double>();
+  }
+  INGOT_TRY(in.boolean("use_rslora", &c.rslora));
+  INGOT_TRY(in.boolean("fan_in_fan_out", &c.fan_in_fan_out));
+  INGOT_TRY(in.boolean("lora_bias", &c.lora_bias));
+  INGOT_TRY(in.boolean("ensure_weight_tying", &c.ensure_weight_tying));
+  if (const Json* m = json_member(j, "bias")) {
+    c.bias = json_string(j, "bias").value_or("");
+    if (c.bias != "none" && c.bias != "all" && c.bias != "lora_only")
+      return bad_input("reading {}: 'bias' is {}, expected none, all or lora_only", path, json_brief(*m));
+  }
+  INGOT_TRY(in.selector("target_modules", &c.targets));
+  INGOT_TRY(in.selector("exclude_modules", &c.excluded));
+  INGOT_TRY(in.strings("modules_to_save", &c.modules_to_save));
+  if (c.targets.empty() && c.modules_to_save.empty())
+    return bad_input("reading {}: 'target_modules' is missing; the configuration is not whole", path);
+  INGOT_TRY(read_patterns(text, path, &c));
+  INGOT_TRY(read_layers(j, path, &c));
+  return c;
+}
+
+}  // namespace ingot

@@ -1,0 +1,54 @@
+// adapter_config.json of PEFT's LoRA: what it says about how the weights are merged. A field that changes the merge and
+// is not supported is refused by its name, and so is an unknown one that is set.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+#include "transform/pattern.h"
+
+namespace ingot {
+
+// target_modules, exclude_modules: a list of name ends, or one expression for the whole name.
+struct ModuleSelector {
+  std::vector<std::string> names;
+  std::optional<Pattern> pattern;
+  bool all_linear = false;  // "all-linear": whatever the file holds
+  bool empty() const { return names.empty() && !pattern && !all_linear; }
+  Result<bool> matches(const std::string& module) const;
+};
+
+struct LoraConfig {
+  int64_t r = 8;
+  double alpha = 8;
+  bool rslora = false;
+  bool fan_in_fan_out = false;
+  bool lora_bias = false;
+  bool ensure_weight_tying = false;
+  std::string bias = "none";
+  std::vector<std::pair<Pattern, int64_t>> rank_pattern;  // in the file's order: the first that matches holds
+  std::vector<std::pair<Pattern, double>> alpha_pattern;
+  ModuleSelector targets, excluded;
+  std::vector<std::string> modules_to_save;
+  std::optional<std::vector<int64_t>> layers;  // layers_to_transform
+  std::vector<Pattern> layer_patterns;         // layers_pattern, with the layer's number as group 1
+
+  struct Scaling {
+    int64_t rank;
+    double alpha;
+    double scale;  // alpha / r, or alpha / sqrt(r)
+  };
+  Result<Scaling> scaling(const std::string& module) const;
+  // Whether PEFT would put an adapter on this module.
+  Result<bool> is_target(const std::string& module) const;
+  // Whether the module, or one that it lies in, is replaced as a whole.
+  bool is_saved(const std::string& module) const;
+};
+
+// `path` names the file in messages.
+Result<LoraConfig> parse_lora_config(const std::string& json, const std::string& path);
+
+}  // namespace ingot

@@ -1,0 +1,202 @@
+#include "transform/lora_nodes.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "kernels/cast.h"
+#include "kernels/matmul.h"
+#include "quant/codec.h"
+
+namespace ingot {
+namespace {
+
+constexpr int64_t kPiece = 16 << 10;
+
+float* floats(std::byte* p) { return reinterpret_cast<float*>(p); }
+
+void decode(const View& v, int64_t first, int64_t n, float* out) {
+  const std::byte* p = v.data + bytes_of(v.type, first);
+  if (v.type == DType::kF32) std::memcpy(out, p, static_cast<size_t>(n) * sizeof(float));
+  else find_codec(v.type)->decode(p, n, out);
+}
+
+// in [rows, cols] -> out [cols, rows]
+void transpose(const float* in, int64_t rows, int64_t cols, float* out) {
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < cols; ++j) out[j * rows + i] = in[i * cols + j];
+}
+
+std::string codec_tag(DType t) { return fmt::format("{}v{}", info(t).name, find_codec(t)->version); }
+
+class LoraDelta final : public Node {
+ public:
+  LoraDelta(std::string tensor, NodePtr base, LoraFactors f)
+      : tensor_(std::move(tensor)), base_(std::move(base)), f_(std::move(f)) {
+    spec_ = base_->spec();
+    spec_.type = DType::kF32;
+    rank_ = f_.a->spec().shape[0];
+  }
+
+  TensorSpec spec() const override { return spec_; }
+  std::string describe() const override {
+    return fmt::format("lora v1 scale {:a} transposed {} base {} a {} b {}", static_cast<float>(f_.scale),
+                       f_.transposed, codec_tag(base_->spec().type), codec_tag(f_.a->spec().type),
+                       codec_tag(f_.b->spec().type));
+  }
+  std::vector<NodePtr> inputs() const override { return {base_, f_.a, f_.b}; }
+  Shape granularity() const override {
+    Shape g = Node::granularity();
+    g[1] = info(base_->spec().type).block;
+    return g;
+  }
+
+  // The product's left factor has the region's rows, its right factor the region's columns: the right one is the same
+  // for every tile of whole rows.
+  void needs(const Region& r, std::vector<Need>* out) const override {
+    out->push_back({base_, r, false});
+    const int64_t row = r.begin[0], rows = r.extent[0], col = r.begin[1], cols = r.extent[1];
+    Region a = Region::all(f_.a->spec().shape), b = Region::all(f_.b->spec().shape);
+    Region& left = f_.transposed ? a : b;
+    Region& right = f_.transposed ? b : a;
+    const int left_dim = f_.transposed ? 1 : 0;
+    left.begin[left_dim] = row, left.extent[left_dim] = rows;
+    right.begin[1 - left_dim] = col, right.extent[1 - left_dim] = cols;
+    out->push_back({f_.a, a, !f_.transposed});
+    out->push_back({f_.b, b, f_.transposed});
+  }
+
+  uint64_t workspace(const Region& r) const override {
+    const int64_t left = r.extent[0] * rank_, right = r.extent[1] * rank_;
+    const int64_t spare = f_.transposed ? std::max(left, right) : 0;
+    return static_cast<uint64_t>(left + right + spare) * sizeof(float);
+  }
+
+  Status compute(const Compute& c) const override {
+    const int64_t rows = c.region.extent[0], cols = c.region.extent[1];
+    float* left = floats(c.workspace.data());
+    float* right = left + rows * rank_;
+    const View& a = c.inputs[1];
+    const View& b = c.inputs[2];
+    if (!f_.transposed) {
+      decode(b, 0, rows * rank_, left);
+      decode(a, 0, rank_ * cols, right);
+    } else {
+      float* spare = right + rank_ * cols;
+      decode(a, 0, rank_ * rows, spare);
+      transpose(spare, rank_, rows, left);
+      decode(b, 0, cols * rank_, spare);
+      transpose(spare, cols, rank_, right);
+    }
+    INGOT_TRY(finite(left, rows * rank_, f_.transposed ? f_.a_name : f_.b_name));
+    INGOT_TRY(finite(right, cols * rank_, f_.transposed ? f_.b_name : f_.a_name));
+    float* out = floats(c.out.data());
+    decode(c.inputs[0], 0, rows * cols, out);
+    matmul_add(out, left, right, rows, rank_, cols, static_cast<float>(f_.scale));
+    return {};
+  }
+
+ private:
+  Status finite(const float* x, int64_t n, const std::string& name) const {
+    if (const int64_t bad = first_nonfinite(x, n); bad >= 0)
+      return bad_input("merging into tensor '{}': the adapter's '{}' holds {}; the adapter is damaged, or its training "
+                       "diverged",
+                       tensor_, name, std::isnan(x[bad]) ? "NaN" : "infinity");
+    return {};
+  }
+  std::string tensor_;
+  NodePtr base_;
+  LoraFactors f_;
+  TensorSpec spec_;
+  int64_t rank_;
+};
+
+class AddScaled final : public Node {
+ public:
+  AddScaled(NodePtr base, NodePtr x, double scale) : base_(std::move(base)), x_(std::move(x)), scale_(scale) {
+    spec_ = base_->spec();
+    spec_.type = DType::kF32;
+  }
+  TensorSpec spec() const override { return spec_; }
+  std::string describe() const override {
+    return fmt::format("add_scaled v1 {:a} {} {}", static_cast<float>(scale_), codec_tag(base_->spec().type),
+                       codec_tag(x_->spec().type));
+  }
+  std::vector<NodePtr> inputs() const override { return {base_, x_}; }
+  void needs(const Region& r, std::vector<Need>* out) const override {
+    out->push_back({base_, r, false});
+    out->push_back({x_, r, false});
+  }
+  uint64_t workspace(const Region& r) const override { return static_cast<uint64_t>(piece(r)) * sizeof(float); }
+  Status compute(const Compute& c) const override {
+    const int64_t n = c.region.elements(), step = piece(c.region);
+    float* out = floats(c.out.data());
+    float* x = floats(c.workspace.data());
+    decode(c.inputs[0], 0, n, out);
+    for (int64_t at = 0; at < n; at += step) {
+      const int64_t m = std::min(step, n - at);
+      decode(c.inputs[1], at, m, x);
+      for (int64_t i = 0; i < m; ++i) out[at + i] += static_cast<float>(scale_) * x[i];
+    }
+    return {};
+  }
+
+ private:
+  static int64_t piece(const Region& r) { return std::clamp<int64_t>(r.elements(), 1, kPiece); }
+  NodePtr base_, x_;
+  double scale_;
+  TensorSpec spec_;
+};
+
+class SameAs final : public Node {
+ public:
+  SameAs(std::string tensor, NodePtr base, NodePtr copy, std::string copy_name)
+      : tensor_(std::move(tensor)), base_(std::move(base)), copy_(std::move(copy)), copy_name_(std::move(copy_name)) {}
+  TensorSpec spec() const override { return base_->spec(); }
+  std::string describe() const override { return "same_as v1"; }
+  std::vector<NodePtr> inputs() const override { return {base_, copy_}; }
+  void needs(const Region& r, std::vector<Need>* out) const override {
+    out->push_back({base_, r, false});
+    out->push_back({copy_, r, false});
+  }
+  uint64_t workspace(const Region& r) const override { return 2 * static_cast<uint64_t>(piece(r)) * sizeof(float); }
+  Status compute(const Compute& c) const override {
+    std::memcpy(c.out.data(), c.inputs[0].data, c.out.size());
+    if (c.inputs[0].type == c.inputs[1].type && std::memcmp(c.inputs[0].data, c.inputs[1].data, c.out.size()) == 0)
+      return {};
+    const int64_t n = c.region.elements(), step = piece(c.region);
+    float* x = floats(c.workspace.data());
+    float* y = x + step;
+    for (int64_t at = 0; at < n; at += step) {
+      const int64_t m = std::min(step, n - at);
+      decode(c.inputs[0], at, m, x);
+      decode(c.inputs[1], at, m, y);
+      for (int64_t i = 0; i < m; ++i)
+        if (x[i] != y[i])
+          return bad_input("merging into tensor '{}': the adapter's own copy of it ('{}') holds {} where the base has "
+                           "{}; the adapter was trained on another base",
+                           tensor_, copy_name_, y[i], x[i]);
+    }
+    return {};
+  }
+
+ private:
+  static int64_t piece(const Region& r) { return std::clamp<int64_t>(r.elements(), 1, kPiece); }
+  std::string tensor_;
+  NodePtr base_, copy_;
+  std::string copy_name_;
+};
+
+}  // namespace
+
+NodePtr lora_delta(std::string tensor, NodePtr base, LoraFactors factors) {
+  return std::make_shared<LoraDelta>(std::move(tensor), std::move(base), std::move(factors));
+}
+NodePtr add_scaled(NodePtr base, NodePtr x, double scale) {
+  return std::make_shared<AddScaled>(std::move(base), std::move(x), scale);
+}
+NodePtr same_as(std::string tensor, NodePtr base, NodePtr copy, std::string copy_name) {
+  return std::make_shared<SameAs>(std::move(tensor), std::move(base), std::move(copy), std::move(copy_name));
+}
+
+}  // namespace ingot

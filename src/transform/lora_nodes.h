@@ -1,0 +1,28 @@
+// The nodes that a LoRA merge puts between the base's tensors and what follows.
+#pragma once
+
+#include <string>
+
+#include "tensor/node.h"
+
+namespace ingot {
+
+struct LoraFactors {
+  NodePtr a, b;  // Linear: A [r, in], B [out, r]; embedding: A [r, vocabulary], B [width, r]
+  std::string a_name, b_name;
+  double scale = 1;
+  // The base is [in, out] (fan_in_fan_out, embeddings): W += s (B A)^T.
+  bool transposed = false;
+};
+
+// W + s B A in f32, F32 out. Shapes and types were checked by the caller. `tensor` is for messages.
+NodePtr lora_delta(std::string tensor, NodePtr base, LoraFactors factors);
+
+// base + s x, elementwise in f32, F32 out (lora_bias). Same shapes.
+NodePtr add_scaled(NodePtr base, NodePtr x, double scale);
+
+// `base` as it is; computing fails where `copy`, of the same shape and in any float type, holds another value. For the
+// copies of base weights that PEFT stores in an adapter.
+NodePtr same_as(std::string tensor, NodePtr base, NodePtr copy, std::string copy_name);
+
+}  // namespace ingot

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# clean_root.sh [SUITE [LOG]]: what a newcomer meets. Makes a minimal Debian (bookworm) or Ubuntu (noble) root with
+# mmdebstrap, where no make, compiler or python is, clones this repository into it, and runs ./run demo and
+# ./run test there. Needs root, mmdebstrap and git. Appends the outcome to LOG (docs/logs/clean-root.txt).
+set -euo pipefail
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+suite=${1:-bookworm}
+log=${2:-$repo/docs/logs/clean-root.txt}
+case $suite in
+  bookworm) mirrors=("deb http://deb.debian.org/debian bookworm main") ;;
+  noble)  # Debian has no package of Ubuntu's keys: they are in ubuntu-keyring_*.deb of Ubuntu's pool
+    keyring=${UBUNTU_KEYRING:-/usr/share/keyrings/ubuntu-archive-keyring.gpg}
+    [[ -r $keyring ]] || { echo "clean_root.sh: set UBUNTU_KEYRING to ubuntu-archive-keyring.gpg" >&2; exit 2; }
+    mirrors=("deb [signed-by=$keyring] http://archive.ubuntu.com/ubuntu noble main universe") ;;
+  *) echo "clean_root.sh: unknown suite $suite" >&2; exit 2 ;;
+esac
+mkdir -p "$(dirname "$log")"
+work=$(mktemp -d "${CLEAN_ROOT_DIR:-/var/tmp}/ingot-clean-XXXXXX")
+root=$work/root
+cleanup() {
+  for mounted in dev/pts dev/shm dev proc sys; do
+    if mountpoint -q "$root/$mounted"; then umount -l "$root/$mounted"; fi
+  done
+  # Never through a mount that would not go.
+  if ! grep -q " $root/" /proc/mounts; then rm -rf "$work"; fi
+}
+trap cleanup EXIT
+
+start=$SECONDS
+# apt is there on every Ubuntu, but not among what mmdebstrap calls minbase.
+mmdebstrap --variant=minbase --include=apt "$suite" "$root" "${mirrors[@]}" >"$work/mmdebstrap.log" 2>&1 ||
+  { tail -n 20 "$work/mmdebstrap.log" >&2; echo "clean_root.sh: mmdebstrap failed" >&2; exit 1; }
+# The network as here, nothing else from here.
+if [[ $suite == noble ]]; then  # the sources list names the keys by this path
+  mkdir -p "$root$(dirname "$keyring")"
+  cp "$keyring" "$root$keyring"
+fi
+cp -L /etc/resolv.conf /etc/hosts "$root/etc/" 2>/dev/null || true
+if [[ -n ${http_proxy:-} ]]; then echo "Acquire::http::Proxy \"$http_proxy\";" >"$root/etc/apt/apt.conf.d/01proxy"; fi
+mount -t proc proc "$root/proc"
+mount --rbind /dev "$root/dev" 2>/dev/null || mount --bind /dev "$root/dev"
+mount --make-rslave "$root/dev" 2>/dev/null || true
+git clone -q "$repo" "$root/home/ingot"
+commit=$(git -C "$repo" rev-parse --short HEAD)
+for tool in make g++ cc python3 cmake git sudo; do
+  if chroot "$root" bash -c "command -v $tool" >/dev/null; then present="${present:-} $tool"; fi
+done
+echo "== $suite root ($(du -sm "$root" --exclude=dev --exclude=proc | cut -f1) MB) in $((SECONDS - start)) s; of make g++ cc python3 cmake git sudo it has:${present:- none}"
+
+outcome=()
+failed=0
+inside() {  # COMMAND: its output is shown and kept
+  local start=$SECONDS rc=0
+  echo "== in the root: $1"
+  chroot "$root" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb \
+    bash -c "cd /home/ingot && $1" </dev/null >"$work/out" 2>&1 || rc=$?
+  cat "$work/out"
+  outcome+=("  $1: exit code $rc in $((SECONDS - start)) s; last line: $(tail -n 1 "$work/out")")
+  ((rc == 0)) || failed=1
+}
+inside './run demo'
+continuation=$(grep -m1 -A3 'def main(' "$work/out" | head -c 400 || true)
+inside './run test'
+inside './run demo >/dev/null && echo "the demo again"'
+{
+  echo
+  echo "$(date -u +%FT%TZ) tests/clean_root.sh $suite, commit $commit, $(nproc) cores; minbase root with:${present:- none} of make g++ cc python3 cmake git sudo"
+  printf '%s\n' "${outcome[@]}"
+  if [[ -n $continuation ]]; then printf '  the demo said: %s\n' "${continuation//$'\n'/$'\n'    }"; fi
+} | tee -a "$log"
+exit $failed
