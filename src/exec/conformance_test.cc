@@ -2,6 +2,7 @@
 // of sink at many thread counts, tile sizes, ranks, and with a kill at every journal write, give the same bytes.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <thread>
@@ -418,7 +419,7 @@ TEST(Conformance, KillAtEveryJournalWriteThenResume) {
     for (uint64_t n = 0;; ++n) {
       auto store = make_memory_store(kind.caps);
       auto journal = make_memory_store();
-      bool killed = false;
+      std::atomic<bool> killed{false};
       uint64_t writes = 0;
       FaultHooks hooks;
       hooks.hook = [&](uint64_t, const char* op, const std::string& path) -> std::string {
@@ -461,7 +462,7 @@ TEST(Conformance, CrashAtEveryStoreCallThenResume) {
       auto journal = make_memory_store();
       std::mutex mutex;
       uint64_t calls = 0;
-      bool killed = false;
+      std::atomic<bool> killed{false};
       FaultHooks hooks;
       hooks.hook = [&](uint64_t, const char*, const std::string&) -> std::string {
         std::lock_guard lock(mutex);

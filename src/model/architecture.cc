@@ -89,10 +89,11 @@ const TensorRule* Architecture::by_role(std::string_view role) const {
 
 Result<Architecture> parse_architecture(std::string_view json, const std::string& what) {
   INGOT_ASSIGN(Json j, parse_json(json, what));
-  INGOT_TRY(known_keys(j, {"name", "classes", "block", "require", "params", "tensors", "drop", "metadata"}, what));
+  INGOT_TRY(known_keys(j, {"name", "classes", "block", "require", "params", "tensors", "drop", "metadata", "tied_by_default"}, what));
   Architecture a;
   a.name = json_string(j, "name").value_or("");
   if (a.name.empty()) return bad_input("{}: there is no 'name'", what);
+  a.tied_by_default = json_bool(j, "tied_by_default").value_or(false);
   for (auto [key, list] : {std::pair{"classes", &a.classes}, std::pair{"drop", &a.drop}})
     if (const Json* m = json_member(j, key)) {
       INGOT_ASSIGN(*list, string_list(*m, what + ": " + key));

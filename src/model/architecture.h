@@ -39,6 +39,7 @@ struct Architecture {
   std::vector<TensorRule> tensors;
   std::vector<std::string> drop;
   std::vector<MetadataRule> metadata;
+  bool tied_by_default = false;  // what the class takes where config.json has no tie_word_embeddings
 
   const TensorRule* by_role(std::string_view role) const;
 };

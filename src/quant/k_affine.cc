@@ -13,22 +13,46 @@
 #include "quant/lanes-inl.h"
 
 constexpr int kBlock = 32, kSuper = 256, kGroup = 512;
+constexpr float kLimit = 65504.0f * 63;
 
 // What a block is stored as, one in each lane: value = scale * q - min.
 struct Affine {
   F32 scale, min;
 };
 
-// The sums of one assignment of codes to a block, in each lane.
+// The sums of one assignment of codes to a block, in each lane; y is the value less the block's mean.
 struct Sums {
   F32 q, qq, qy;  // of w q, w q^2, w q y
 };
 
+// A candidate range: code 0 .. kMax + level of the whole range, moved up by shift.
+struct Range {
+  float level, shift;
+};
+
+// Chosen greedily from 399 (level, shift) pairs: each the one that lowers most the mean least error over blocks of
+// the tiny Llama's weights and of gaussian and student-t values, given those before it.
+template <int kMax>
+struct Ranges;
+template <>
+struct Ranges<15> {
+  static constexpr Range kAll[] = {{0.25f, -0.125f}, {0.25f, -0.375f}, {0.25f, 0.125f},  {-0.75f, -0.125f},
+                                   {0.5f, -0.375f},  {0.25f, 0.0f},    {0.25f, 0.25f},   {0.25f, -0.5f},
+                                   {-0.25f, 0.0f},   {-1.0f, -0.25f},  {-0.75f, 0.0f},   {-1.75f, -0.125f}};
+};
+template <>
+struct Ranges<31> {
+  static constexpr Range kAll[] = {{0.25f, -0.125f}, {-0.75f, -0.125f}, {0.25f, -0.375f}, {0.25f, 0.125f},
+                                   {-1.75f, -0.125f}, {-0.25f, 0.0f},   {-1.0f, -0.125f}, {-1.0f, 0.125f},
+                                   {-0.25f, 0.25f},  {-2.75f, -0.125f}, {-2.0f, -0.125f}, {-2.0f, 0.125f}};
+};
+
+// Sixteen blocks and what can be asked of them.
 template <int kMax, bool kWeighted>
-struct Encoder {
-  F32 x[kBlock];  // values
-  F32 y[kBlock];  // values less the (weighted) mean
-  F32 w[kWeighted ? kBlock : 1];
+struct Blocks {
+  F32 x[kBlock];                       // values
+  F32 y[kBlock];                       // values less the (weighted) mean
+  F32 w[kWeighted ? kBlock : 1];       // weights
   F32 total, inv_total, mean, wmean2;  // sum of weights, its inverse, mean of x, total * mean^2
   F32 lo, hi;                          // range of the values and 0
   F32 mass;                            // what a block's error counts beside the others'
@@ -39,28 +63,26 @@ struct Encoder {
     to_lanes<kBlock>(values, -kLimit, kLimit, x);
     mass = splat(1.0f);
     if constexpr (kWeighted) mass = importance_to_lanes<kBlock>(importance, w);
-    F32 s = splat(0.0f), t = splat(0.0f);
+    F32 sum = splat(0.0f), weights = splat(0.0f);
     lo = hi = splat(0.0f);
-    F32 least = x[0];
     for (int k = 0; k < kBlock; ++k) {
       lo = min(lo, x[k]);
       hi = max(hi, x[k]);
-      least = min(least, x[k]);
       if constexpr (kWeighted) {
-        s = fma(w[k], x[k], s);
-        t = t + w[k];
+        sum = fma(w[k], x[k], sum);
+        weights = weights + w[k];
       } else {
-        s = s + x[k];
+        sum = sum + x[k];
       }
     }
-    total = kWeighted ? t : splat(static_cast<float>(kBlock));
+    total = kWeighted ? weights : splat(static_cast<float>(kBlock));
     inv_total = splat(1.0f) / total;
-    mean = s * inv_total;
+    mean = sum * inv_total;
     wmean2 = total * mean * mean;
     for (int k = 0; k < kBlock; ++k) y[k] = x[k] - mean;
   }
 
-  // Codes round(x * inv + offset) for kN candidates at once.
+  // The sums for codes round(x * inv + offset), of kN candidates at once.
   template <int kN>
   void assign(const F32* inv, const F32* offset, Sums* out) const {
     for (int c = 0; c < kN; ++c) out[c] = {splat(0.0f), splat(0.0f), splat(0.0f)};
@@ -79,56 +101,48 @@ struct Encoder {
   // gain is the least error, with no second pass over the values. A min is never negative: where it would be, the
   // best scale without one.
   Affine solve(const Sums& s, F32* gain) const {
-    const F32 zero = splat(0.0f);
-    const F32 var = fnma(s.q * inv_total, s.q, s.qq);
-    const Mask flat = var < s.qq * splat(1e-5f) + splat(1e-30f);
-    const F32 slope = select(flat, zero, s.qy / select(flat, splat(1.0f), var));
+    const F32 zero = splat(0.0f), one = splat(1.0f);
+    const F32 variance = fnma(s.q * inv_total, s.q, s.qq);
+    const Mask flat = variance < fma(s.qq, splat(1e-5f), splat(1e-30f));
+    const F32 slope = select(flat, zero, s.qy / select(flat, one, variance));
     const F32 m = fma(slope, s.q * inv_total, zero - mean);
-    const F32 free_gain = slope * s.qy;
     const F32 qx = fma(mean, s.q, s.qy);
-    const Mask any = zero < s.qq;
-    const F32 slope0 = max(zero, qx / select(any, s.qq, splat(1.0f)));
-    const F32 gain0 = slope0 * qx - wmean2;
-    const Mask no_min = m < zero;
-    const Mask rising = zero < slope;
-    *gain = select(no_min, gain0, select(rising, free_gain, zero));
+    const F32 slope0 = max(zero, qx / select(zero < s.qq, s.qq, one));
+    const Mask no_min = m < zero, rising = zero < slope;
+    *gain = select(no_min, slope0 * qx - wmean2, select(rising, slope * s.qy, zero));
     return {select(no_min, slope0, max(zero, slope)), select(no_min, zero, m)};
   }
 
-  // The unconstrained fit: a few ranges, then codes and fit in turn.
+  // The fit before scale and min are rounded: a few ranges, then the best one's codes and fit once more.
   Affine search() const {
     constexpr int kN = 4;
-    const F32 range_inv = inverse_or_zero(hi - lo);
-    F32 best_gain = splat(-3e38f);
-    Affine best{splat(0.0f), splat(0.0f)};
-    for (int c0 = 0; c0 < kCandidates; c0 += kN) {
-      F32 inv[kN], offset[kN];
-      Sums s[kN];
-      for (int c = 0; c < kN; ++c) {
-        inv[c] = splat(kLevels[c0 + c] + kMax) * range_inv;
-        offset[c] = splat(0.0f) - lo * inv[c] + splat(kShift[c0 + c]);
-      }
-      assign<kN>(inv, offset, s);
-      for (int c = 0; c < kN; ++c) {
-        F32 gain;
-        const Affine a = solve(s[c], &gain);
-        const Mask better = best_gain < gain;
-        best_gain = select(better, gain, best_gain);
-        best.scale = select(better, a.scale, best.scale);
-        best.min = select(better, a.min, best.min);
-      }
-    }
-    for (int i = 0; i < kLloyd; ++i) {
-      const F32 inv = inverse_or_zero(best.scale), offset = best.min * inv;
-      Sums s;
-      assign<1>(&inv, &offset, &s);
+    constexpr int kRanges = sizeof Ranges<kMax>::kAll / sizeof(Range);
+    static_assert(kRanges % kN == 0);
+    const F32 zero = splat(0.0f), unit = inverse_or_zero(hi - lo);
+    F32 most = splat(-3e38f), inv[kN], offset[kN];
+    Affine best{zero, zero};
+    Sums s[kN];
+    const auto keep_better = [&](const Sums& sums) __attribute__((always_inline)) {
       F32 gain;
-      const Affine a = solve(s, &gain);
-      const Mask better = best_gain < gain;
-      best_gain = select(better, gain, best_gain);
+      const Affine a = solve(sums, &gain);
+      const Mask better = most < gain;
+      most = select(better, gain, most);
       best.scale = select(better, a.scale, best.scale);
       best.min = select(better, a.min, best.min);
+    };
+    for (int first = 0; first < kRanges; first += kN) {
+      for (int c = 0; c < kN; ++c) {
+        const Range r = Ranges<kMax>::kAll[first + c];
+        inv[c] = splat(kMax + r.level) * unit;
+        offset[c] = fnma(lo, inv[c], splat(r.shift));
+      }
+      assign<kN>(inv, offset, s);
+      for (int c = 0; c < kN; ++c) keep_better(s[c]);
     }
+    inv[0] = inverse_or_zero(best.scale);
+    offset[0] = best.min * inv[0];
+    assign<1>(inv, offset, s);
+    keep_better(s[0]);
     return best;
   }
 
@@ -149,79 +163,150 @@ struct Encoder {
         err[c] = fma(we, e, err[c]);
       }
   }
-
-  static constexpr float kLimit = 65504.0f * 63;
-  static constexpr int kCandidates = 12, kLloyd = 2;
-  static constexpr float kLevels[kCandidates] = {-1.0f, -0.7f, -0.4f, -0.2f, 0, 0.2f, 0.4f, 0.6f, 0.8f, 1.0f, 1.2f, 1.5f};
-  static constexpr float kShift[kCandidates] = {};
 };
 
-struct Super {
-  float d[16], dmin[16];          // f16 values, the same for the eight lanes of a super-block
-  float scale6[16], min6[16];     // integers 0 .. 63
+// The stored scales of two super-blocks.
+struct Scales {
+  float d[16], dmin[16];       // f16 values, the same for the eight lanes of a super-block
+  float scale6[16], min6[16];  // integers 0 .. 63
 };
 
-inline float round_f16(float v) {
-  float in[16] = {v}, out[16];
-  uint16_t h[16];
-  store_f16(h, load(in));
-  store(out, load_f16(h));
-  return out[0];
-}
-
-// The f16 unit such that `most` is 63 of it; never 0 for what can be stored at all, never infinite.
+// The f16 unit such that `most` is 63 of it: never infinite, and 0 only where even one smallest unit is too much.
 inline float unit(float most) {
-  const float u = round_f16(most / 63.0f);
-  if (u > 65504.0f) return 65504.0f;
+  const float u = round_f16(min_of(most / 63.0f, 65504.0f));
   return u == 0.0f && most >= 0x1p-25f ? 0x1p-24f : u;
 }
 
+// Chooses scale6 and min6 for the units in g: three scales beside the exact one's rounding, each with the min that
+// suits it best. Returns the error of each block.
 template <int kMax, bool kWeighted>
-inline void fit_group(const float* values, const float* importance, Super* out) {
-  Encoder<kMax, kWeighted> e;
-  e.read(values, importance);
-  const Affine a = e.search();
-  float scale[16], mn[16];
-  store(scale, a.scale);
-  store(mn, a.min);
-  for (int s = 0; s < 16; s += 8) {
+inline F32 round_scales(const Blocks<kMax, kWeighted>& blocks, const Affine& exact, Scales* g) {
+  constexpr int kN = 3;
+  const F32 zero = splat(0.0f), top = splat(63.0f);
+  const F32 d = load(g->d), dmin = load(g->dmin), per_dmin = inverse_or_zero(dmin);
+  const F32 nearest = clamp(round(exact.scale * inverse_or_zero(d)), zero, top);
+  Affine stored[kN];
+  F32 s6[kN], m6[kN], inv[kN], offset[kN], err[kN];
+  Sums sums[kN];
+  for (int c = 0; c < kN; ++c) {
+    s6[c] = clamp(nearest + splat(static_cast<float>(c - 1)), zero, top);
+    stored[c].scale = s6[c] * d;
+    inv[c] = inverse_or_zero(stored[c].scale);
+    offset[c] = exact.min * inv[c];
+  }
+  blocks.template assign<kN>(inv, offset, sums);
+  for (int c = 0; c < kN; ++c) {
+    const F32 m = stored[c].scale * sums[c].q * blocks.inv_total - blocks.mean;
+    m6[c] = clamp(round(m * per_dmin), zero, top);
+    stored[c].min = m6[c] * dmin;
+  }
+  blocks.template errors<kN>(stored, err);
+  F32 best_s = s6[1], best_m = m6[1], least = err[1];
+  for (int c = 0; c < kN; c += 2) {
+    const Mask better = err[c] < least;
+    least = select(better, err[c], least);
+    best_s = select(better, s6[c], best_s);
+    best_m = select(better, m6[c], best_m);
+  }
+  // The min that suits the codes need not be the one that suits the codes it leads to: its neighbours too.
+  F32 beside[2], err2[2];
+  Affine near[2];
+  for (int c = 0; c < 2; ++c) {
+    beside[c] = clamp(best_m + splat(c == 0 ? -1.0f : 1.0f), zero, top);
+    near[c] = {best_s * d, beside[c] * dmin};
+  }
+  blocks.template errors<2>(near, err2);
+  for (int c = 0; c < 2; ++c) {
+    const Mask better = err2[c] < least;
+    least = select(better, err2[c], least);
+    best_m = select(better, beside[c], best_m);
+  }
+  store(g->scale6, best_s);
+  store(g->min6, best_m);
+  return least;
+}
+
+// Least squares for d and dmin of each super-block given all its codes; kept where the error is really less, as
+// both are rounded to f16 and codes change with them.
+template <int kMax, bool kWeighted>
+inline void refit_units(const Blocks<kMax, kWeighted>& blocks, F32 err, Scales* g) {
+  const F32 s6 = load(g->scale6), m6 = load(g->min6), mass = blocks.mass;
+  const F32 inv = inverse_or_zero(s6 * load(g->d)), offset = m6 * load(g->dmin) * inv;
+  Sums sums;
+  blocks.template assign<1>(&inv, &offset, &sums);
+  float ss[16], sm[16], mm[16], sx[16], mx[16];  // terms of the normal equations
+  store(ss, mass * s6 * s6 * sums.qq);
+  store(sm, mass * s6 * m6 * sums.q);
+  store(mm, mass * m6 * m6 * blocks.total);
+  store(sx, mass * s6 * fma(blocks.mean, sums.q, sums.qy));
+  store(mx, mass * m6 * blocks.mean * blocks.total);
+  float d[16], dmin[16], before[16], after[16];
+  for (int first = 0; first < 16; first += 8) {
+    double a = 0, b = 0, c = 0, u = 0, v = 0;
+    for (int i = first; i < first + 8; ++i) {
+      a += ss[i];
+      b += sm[i];
+      c += mm[i];
+      u += sx[i];
+      v += mx[i];
+    }
+    double fit_d = g->d[first], fit_m = g->dmin[first];
+    const double det = a * c - b * b;
+    if (c == 0 && a > 0) {
+      fit_d = u / a;
+    } else if (det > 1e-7 * a * c) {
+      fit_d = (u * c - b * v) / det;
+      fit_m = (b * u - a * v) / det;
+    }
+    const bool sound = fit_d > 0 && fit_d <= 65504 && fit_m >= 0 && fit_m <= 65504;  // false for NaN too
+    for (int i = first; i < first + 8; ++i) {
+      d[i] = sound ? round_f16(static_cast<float>(fit_d)) : g->d[i];
+      dmin[i] = sound ? round_f16(static_cast<float>(fit_m)) : g->dmin[i];
+    }
+  }
+  const Affine refitted{s6 * load(d), m6 * load(dmin)};
+  F32 err_refitted;
+  blocks.template errors<1>(&refitted, &err_refitted);
+  store(before, mass * err);
+  store(after, mass * err_refitted);
+  for (int first = 0; first < 16; first += 8) {
+    float old_error = 0, new_error = 0;
+    for (int i = first; i < first + 8; ++i) {
+      old_error += before[i];
+      new_error += after[i];
+    }
+    if (!(new_error < old_error)) continue;
+    std::memcpy(g->d + first, d + first, 8 * sizeof(float));
+    std::memcpy(g->dmin + first, dmin + first, 8 * sizeof(float));
+  }
+}
+
+template <int kMax, bool kWeighted>
+inline void fit_group(const float* values, const float* importance, Scales* g) {
+  Blocks<kMax, kWeighted> blocks;
+  blocks.read(values, importance);
+  const Affine exact = blocks.search();
+  float scale[16], mins[16];
+  store(scale, exact.scale);
+  store(mins, exact.min);
+  for (int first = 0; first < 16; first += 8) {
     float most_scale = 0, most_min = 0;
-    for (int i = s; i < s + 8; ++i) {
-      most_scale = scale[i] > most_scale ? scale[i] : most_scale;
-      most_min = mn[i] > most_min ? mn[i] : most_min;
+    for (int i = first; i < first + 8; ++i) {
+      most_scale = max_of(scale[i], most_scale);
+      most_min = max_of(mins[i], most_min);
     }
-    for (int i = s; i < s + 8; ++i) {
-      out->d[i] = unit(most_scale);
-      out->dmin[i] = unit(most_min);
-    }
-  }
-  const F32 d = load(out->d), dmin = load(out->dmin), zero = splat(0.0f), top = splat(63.0f);
-  const F32 s0 = clamp(round(a.scale * inverse_or_zero(d)), zero, top);
-  const F32 m0 = clamp(round(a.min * inverse_or_zero(dmin)), zero, top);
-  F32 best = splat(3e38f), bs = s0, bm = m0;
-  for (int ds = -1; ds <= 1; ++ds) {
-    const F32 s6 = clamp(s0 + splat(static_cast<float>(ds)), zero, top);
-    Affine cand[3];
-    F32 m6[3], err[3];
-    for (int c = 0; c < 3; ++c) {
-      m6[c] = clamp(m0 + splat(static_cast<float>(c - 1)), zero, top);
-      cand[c] = {s6 * d, m6[c] * dmin};
-    }
-    e.template errors<3>(cand, err);
-    for (int c = 0; c < 3; ++c) {
-      const Mask better = err[c] < best;
-      best = select(better, err[c], best);
-      bs = select(better, s6, bs);
-      bm = select(better, m6[c], bm);
+    const float d = unit(most_scale), dmin = unit(most_min);
+    for (int i = first; i < first + 8; ++i) {
+      g->d[i] = d;
+      g->dmin[i] = dmin;
     }
   }
-  store(out->scale6, bs);
-  store(out->min6, bm);
+  refit_units(blocks, round_scales(blocks, exact, g), g);
 }
 
 // The bytes of one super-block whose scales are the eight lanes from `lane`.
 template <int kBits>
-inline void pack(const float* x, const Super& g, int lane, uint8_t* out) {
+inline void pack(const float* x, const Scales& g, int lane, uint8_t* out) {
   constexpr int kMax = (1 << kBits) - 1;
   const float* sc = g.scale6 + lane;
   const float* mn = g.min6 + lane;
@@ -271,7 +356,7 @@ template <int kBits, bool kWeighted>
 inline void encode_rows(const float* x, int64_t n, int64_t row, const float* importance, std::byte* out) {
   constexpr int kMax = (1 << kBits) - 1;
   uint8_t* p = reinterpret_cast<uint8_t*>(out);
-  Super g;
+  Scales g;
   float xs[kGroup], ws[kGroup];
   for (int64_t i = 0; i < n; i += kGroup) {
     const bool whole = i + kGroup <= n;

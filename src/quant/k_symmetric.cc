@@ -16,15 +16,6 @@ constexpr int kSuper = 256, kBytes = 210;
 constexpr float kLimit = 65504.0f * 127 * 31;
 constexpr float kLevels[] = {-30.5f, -31.0f, -31.5f, -32.0f, -32.5f, -33.0f, -33.5f, -34.0f, 30.0f, 30.5f, 31.0f, 31.5f};
 
-inline float round_f16(float v, uint16_t* h) {
-  float in[16] = {v}, out[16];
-  uint16_t bits16[16];
-  store_f16(bits16, load(in));
-  store(out, load_f16(bits16));
-  *h = bits16[0];
-  return out[0];
-}
-
 template <bool kWeighted>
 inline void encode_super(const float* src, const float* importance, uint8_t* out) {
   Symmetric<16, 31, kWeighted> e;

@@ -37,3 +37,16 @@ inline F32 importance_to_lanes(const float* importance, F32* w) {
   for (int k = 0; k < kBlock; ++k) w[k] = fma(w[k], scale, floor);
   return mean;
 }
+
+inline float min_of(float a, float b) { return a < b ? a : b; }
+inline float max_of(float a, float b) { return a > b ? a : b; }
+
+// v rounded to f16 and back; *half, if wanted, gets the f16.
+inline float round_f16(float v, uint16_t* half = nullptr) {
+  float in[16] = {v}, out[16];
+  uint16_t h[16];
+  store_f16(h, load(in));
+  store(out, load_f16(h));
+  if (half) *half = h[0];
+  return out[0];
+}

@@ -1,0 +1,317 @@
+#include "transform/gguf_map.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <unordered_set>
+
+#include "formats/json.h"
+#include "model/architecture.h"
+#include "storage/store.h"
+#include "transform/gguf_vocab.h"
+#include "transform/permute.h"
+#include "transform/quantize.h"
+
+namespace ingot {
+namespace {
+
+using Params = std::map<std::string, int64_t>;
+
+// Runs of digits compare as numbers, so that layer 10 follows layer 9. An order of our own, not the file's: sharded or
+// not, merged in one pass or stored in between, a model gives the same GGUF.
+bool natural_less(const std::string& a, const std::string& b) {
+  size_t i = 0, j = 0;
+  const auto digit = [](char c) { return c >= '0' && c <= '9'; };
+  while (i < a.size() && j < b.size()) {
+    if (digit(a[i]) && digit(b[j])) {
+      size_t x = i, y = j;
+      while (x < a.size() && digit(a[x])) ++x;
+      while (y < b.size() && digit(b[y])) ++y;
+      if (x - i != y - j) return x - i < y - j;
+      if (const int c = a.compare(i, x - i, b, j, y - j); c != 0) return c < 0;
+      i = x, j = y;
+    } else {
+      if (a[i] != b[j]) return static_cast<unsigned char>(a[i]) < static_cast<unsigned char>(b[j]);
+      ++i, ++j;
+    }
+  }
+  return a.size() - i < b.size() - j;
+}
+
+std::string file_text(const Artifact& a, const std::string& name) {
+  auto it = a.files.find(name);
+  return it == a.files.end() ? std::string() : it->second;
+}
+
+class Mapper {
+ public:
+  Mapper(const Artifact& hf, const ToGgufOptions& options) : hf_(hf), options_(options) {}
+  Result<Artifact> run();
+
+ private:
+  Status read_config();
+  Status map_tensors();
+  Result<NodePtr> map_tensor(const LazyTensor& t, const MappedName& m);
+  Status check_complete();
+  Status rope_scaling();
+  Status add_rope_factors(const Json& rope, const std::string& type);
+  Status add_metadata();
+  Status add_vocab();
+  void put(std::string key, auto value) { out_.metadata.emplace_back(std::move(key), MetaValue{std::move(value)}); }
+
+  const Artifact& hf_;
+  const ToGgufOptions& options_;
+  std::string config_path_;
+  Json config_;
+  const Architecture* arch_ = nullptr;
+  Params params_;
+  bool tied_ = false;
+  int64_t vocab_rows_ = 0;
+  Artifact out_;
+};
+
+Status Mapper::read_config() {
+  config_path_ = join_path(hf_.path, "config.json");
+  const std::string text = file_text(hf_, "config.json");
+  if (text.empty())
+    return bad_input("converting {}: there is no config.json beside the weights; give the model's directory", hf_.path);
+  INGOT_ASSIGN(config_, parse_json(text, "reading " + config_path_));
+  const std::string what = "reading " + config_path_;
+  INGOT_ASSIGN(arch_, find_architecture(config_, what));
+  INGOT_ASSIGN(params_, config_params(*arch_, config_, what));
+  if (const Json* q = json_member(config_, "quantization_config"))
+    return bad_input("{}: 'quantization_config' is set ({}); quantized Hugging Face models cannot be converted yet", what,
+                     json_brief(*q));
+  if (auto p = config_number(config_, "partial_rotary_factor"); p && *p != 1)
+    return bad_input("{}: 'partial_rotary_factor' is {}, which {} does not support", what, *p, arch_->name);
+  tied_ = json_bool(config_, "tie_word_embeddings").value_or(arch_->tied_by_default);
+  return {};
+}
+
+Result<NodePtr> Mapper::map_tensor(const LazyTensor& t, const MappedName& m) {
+  INGOT_ASSIGN(const Shape want, expected_shape(*m.rule, params_));
+  const TensorSpec spec = t.spec();
+  if (!(spec.shape == want))
+    return bad_input("converting {}: tensor '{}' is {}, but config.json makes it {}; the two do not belong together",
+                     hf_.path, t.name, to_string(spec.shape), to_string(want));
+  if (m.layer >= params_.at("layers"))
+    return bad_input("converting {}: tensor '{}' is in layer {}, but config.json says {} layers", hf_.path, t.name,
+                     m.layer, params_.at("layers"));
+  NodePtr node = t.node;
+  if (!m.rule->permute.empty()) {
+    auto permuted = permute_rope(node, params_.at(m.rule->permute), RopeOrder::kToInterleaved);
+    if (!permuted.ok()) return std::move(permuted.take_error()).during(fmt::format("converting tensor '{}'", t.name));
+    node = std::move(permuted).value();
+  }
+  if (spec.shape.rank < 2 || m.name.ends_with("_norm.weight")) return cast(t.name, node, DType::kF32, {nullptr, options_.counts});
+  if (!is_float_type(spec.type) || spec.type == DType::kF64)
+    return bad_input("converting {}: tensor '{}' is {}, expected F32, F16 or BF16", hf_.path, t.name,
+                     info(spec.type).name);
+  return node;
+}
+
+Status Mapper::map_tensors() {
+  std::vector<const LazyTensor*> in;
+  for (const auto& t : hf_.tensors) in.push_back(&t);
+  std::sort(in.begin(), in.end(), [](auto* a, auto* b) { return natural_less(a->name, b->name); });
+  for (const LazyTensor* t : in) {
+    if (is_dropped(*arch_, t->name)) continue;
+    const auto m = map_to_gguf(*arch_, t->name);
+    if (!m)
+      return bad_input("converting {}: the tensor '{}' {} is none that {} has; data/architectures/{}.json lists them",
+                       hf_.path, t->name, to_string(t->spec().shape), config_["architectures"][0].dump(), arch_->name);
+    if (m->rule->role == "output" && tied_) continue;
+    INGOT_ASSIGN(auto node, map_tensor(*t, *m));
+    if (m->rule->role == "embedding") vocab_rows_ = node->spec().shape[0];
+    out_.tensors.push_back({m->name, std::move(node)});
+  }
+  return {};
+}
+
+Status Mapper::check_complete() {
+  std::unordered_set<std::string> have;
+  for (const auto& t : out_.tensors) have.insert(t.name);
+  for (const auto& r : arch_->tensors) {
+    if (r.optional || (r.role == "output" && tied_)) continue;
+    const int64_t n = r.per_layer() ? params_.at("layers") : 1;
+    for (int64_t i = 0; i < n; ++i)
+      if (!have.count(expand(r.gguf, static_cast<int>(i))))
+        return bad_input("converting {}: the tensor '{}' is missing; the model is not whole", hf_.path,
+                         expand(r.hf, static_cast<int>(i)));
+  }
+  return {};
+}
+
+// Llama 3's scaling: a factor for each frequency, stored as a tensor (the formula: meta-llama's apply_scaling). In
+// single precision where the reference is, from a power that is exact to the last bit.
+Status Mapper::add_rope_factors(const Json& rope, const std::string& what) {
+  const double base = config_number(rope, "rope_theta").value_or(config_number(config_, "rope_theta").value_or(10000.0));
+  const auto number = [&](const char* key, double fallback) { return config_number(rope, key).value_or(fallback); };
+  const auto factor = static_cast<float>(number("factor", 8));
+  const double low = number("low_freq_factor", 1), high = number("high_freq_factor", 4);
+  const double old_length = number("original_max_position_embeddings", 8192);
+  if (!(base > 0) || !(factor > 0) || !(low > 0) || !(high > low) || !(old_length > 0))
+    return bad_input("{}: the numbers of the llama3 rope scaling make no sense: {}", what, json_brief(rope));
+  const int64_t dim = params_.at("head_dim");
+  std::vector<std::byte> bytes(static_cast<size_t>(dim / 2) * sizeof(float));
+  auto* f = reinterpret_cast<float*>(bytes.data());
+  for (int64_t i = 0; i < dim / 2; ++i) {
+    const float power = static_cast<float>(std::pow(base, static_cast<double>(static_cast<float>(2 * i) / static_cast<float>(dim))));
+    const float wave = static_cast<float>(2 * std::numbers::pi) / (1.0f / power);
+    if (wave < old_length / high) f[i] = 1;
+    else if (wave > old_length / low) f[i] = factor;
+    else {
+      const float smooth = (static_cast<float>(old_length) / wave - static_cast<float>(low)) / static_cast<float>(high - low);
+      f[i] = 1.0f / ((1.0f - smooth) / factor + smooth);
+    }
+  }
+  out_.tensors.insert(out_.tensors.begin(),
+                      {"rope_freqs.weight", make_memory_tensor({DType::kF32, {dim / 2}}, std::move(bytes))});
+  return {};
+}
+
+Status Mapper::rope_scaling() {
+  const std::string what = "reading " + config_path_;
+  const Json* rope = json_member(config_, "rope_parameters");
+  if (!rope) rope = json_member(config_, "rope_scaling");
+  if (!rope) return {};
+  if (!rope->is_object()) return bad_input("{}: the rope parameters are {}, expected an object", what, json_brief(*rope));
+  const std::string type = json_string(*rope, "rope_type").value_or(json_string(*rope, "type").value_or("default"));
+  if (type == "default") return {};
+  if (type == "llama3") return add_rope_factors(*rope, what);
+  const auto factor = config_number(*rope, "factor");
+  if ((type == "linear" || type == "yarn") && factor && *factor > 0) {
+    const std::string key = arch_->name + ".rope.scaling.";
+    put(key + "type", type);
+    put(key + "factor", static_cast<float>(*factor));
+    if (type == "linear") return {};
+    const auto length = config_number(*rope, "original_max_position_embeddings");
+    if (!length || !(*length >= 1) || *length > 4e9)
+      return bad_input("{}: yarn rope scaling needs 'original_max_position_embeddings'", what);
+    put(key + "original_context_length", static_cast<uint32_t>(*length));
+    for (const char* k : {"extrapolation_factor", "attention_factor", "attn_factor", "beta_fast", "beta_slow", "mscale"})
+      if (json_member(*rope, k))
+        return bad_input("{}: '{}' of the yarn rope scaling is not supported yet", what, k);
+    return {};
+  }
+  return bad_input("{}: the rope scaling {} is not supported (supported: default, llama3, linear, yarn)", what,
+                   json_brief(*rope));
+}
+
+Status Mapper::add_metadata() {
+  put("general.architecture", arch_->name);
+  put("general.type", std::string("model"));
+  std::string id = json_string(config_, "_name_or_path").value_or("");
+  if (id.empty() || std::count(id.begin(), id.end(), '/') > 1) id = file_name(hf_.path);
+  if (const auto slash = id.rfind('/'); slash != std::string::npos) id = id.substr(slash + 1);
+  if (id.empty() || id == "." || id == "..") id = "model";
+  put("general.name", title_of(id));
+  uint64_t parameters = 0;
+  for (const auto& t : out_.tensors) parameters += static_cast<uint64_t>(t.spec().shape.elements());
+  put("general.size_label", size_label(parameters));
+  for (const auto& r : arch_->metadata) {
+    if (r.special == "rope_scaling") {
+      INGOT_TRY(rope_scaling());
+    } else if (r.special == "file_type") {
+      // By the type that most of the weights have, when the rest is written.
+      put("general.file_type", uint32_t{0});
+    } else if (r.special == "quantization_version") {
+      put("general.quantization_version", kQuantizationVersion);
+    } else {
+      std::optional<double> v;
+      for (const auto& path : r.from)
+        if (!v) v = config_number(config_, path);
+      if (!v && r.optional) continue;
+      if (!v) return bad_input("reading {}: there is no number '{}'", config_path_, r.from[0]);
+      if (r.type == "f32") {
+        put(r.key, static_cast<float>(*v));
+      } else {
+        if (!(*v >= 0) || *v > 4294967295.0 || *v != std::floor(*v))
+          return bad_input("reading {}: '{}' is {}, expected a whole number", config_path_, r.from[0], *v);
+        put(r.key, static_cast<uint32_t>(*v));
+      }
+    }
+  }
+  for (auto& [key, value] : out_.metadata)
+    if (key == "general.file_type") value.v = float_file_type(out_);
+  return {};
+}
+
+Status Mapper::add_vocab() {
+  const std::string tokenizer = file_text(hf_, "tokenizer.json"), config = file_text(hf_, "tokenizer_config.json"),
+                    model = file_text(hf_, "config.json"), chat = file_text(hf_, "chat_template.jinja");
+  if (tokenizer.empty())
+    return bad_input("converting {}: there is no tokenizer.json{}", hf_.path,
+                     hf_.files.count("tokenizer.model")
+                         ? ", only tokenizer.model (SentencePiece), which is not supported yet; load the tokenizer with "
+                           "transformers and save it again"
+                         : "; copy it from the model's repository");
+  const std::string what = "converting the tokenizer of " + hf_.path;
+  auto t = Tokenizer::from_hf({tokenizer, config, model, chat});
+  if (!t.ok()) return std::move(t.take_error()).during(what);
+  if (!options_.pre_tokenizer.empty()) INGOT_TRY(t->override_pre_tokenizer(options_.pre_tokenizer));
+  auto vocab = t->to_gguf_vocab(static_cast<size_t>(vocab_rows_));
+  if (!vocab.ok()) return std::move(vocab.take_error()).during(what);
+  if (static_cast<int64_t>(t->size()) < vocab_rows_ && options_.on_notice)
+    options_.on_notice(fmt::format("the embedding has {} rows for {} tokens: {} unused tokens pad the vocabulary",
+                                   vocab_rows_, t->size(), vocab_rows_ - static_cast<int64_t>(t->size())));
+  append_vocab(*vocab, &out_.metadata);
+  return {};
+}
+
+Result<Artifact> Mapper::run() {
+  if (hf_.format != "safetensors")
+    return bad_input("converting {}: it is {}, expected a Hugging Face model", hf_.path, hf_.format);
+  out_.path = hf_.path;
+  out_.format = "gguf";
+  INGOT_TRY(read_config());
+  INGOT_TRY(map_tensors());
+  INGOT_TRY(check_complete());
+  INGOT_TRY(add_metadata());
+  INGOT_TRY(add_vocab());
+  return std::move(out_);
+}
+
+}  // namespace
+
+std::string title_of(const std::string& id) {
+  std::string out, word;
+  const auto flush = [&] {
+    if (word.empty()) return;
+    bool lower = false, upper = false, version = false;
+    for (char c : word) lower = lower || (c >= 'a' && c <= 'z'), upper = upper || (c >= 'A' && c <= 'Z');
+    if (word[0] >= '0' && word[0] <= '9') version = true;
+    if (word.size() > 1 && word[0] == 'v' && word.find_first_not_of("0123456789.", 1) == std::string::npos) version = true;
+    if (lower && !upper && !version) {
+      bool start = true;
+      for (char& c : word) {
+        const bool letter = c >= 'a' && c <= 'z';
+        if (letter && start) c = static_cast<char>(c - 'a' + 'A');
+        start = !letter && static_cast<unsigned char>(c) < 0x80;
+      }
+    }
+    if (!out.empty()) out += ' ';
+    out += word;
+    word.clear();
+  };
+  for (char c : id) {
+    if (c == '-' || c == ' ') flush();
+    else word += c;
+  }
+  flush();
+  return out;
+}
+
+std::string size_label(uint64_t n) {
+  const auto x = static_cast<double>(n);
+  const auto [scale, suffix] = x > 1e12 ? std::pair{1e-12, "T"} : x > 1e9 ? std::pair{1e-9, "B"}
+                               : x > 1e6 ? std::pair{1e-6, "M"} : std::pair{1e-3, "K"};
+  const double scaled = x * scale;
+  const std::string whole = std::to_string(static_cast<int64_t>(std::nearbyint(scaled)));
+  const int digits = whole == "0" ? 0 : static_cast<int>(whole.size());
+  return fmt::format("{:.{}f}{}", scaled, std::max(2 - digits, 0), suffix);
+}
+
+Result<Artifact> to_gguf(const Artifact& hf, const ToGgufOptions& options) { return Mapper(hf, options).run(); }
+
+}  // namespace ingot

@@ -1,0 +1,29 @@
+// A Hugging Face model as a GGUF one: names, row permutations, metadata and tokenizer. Types stay as they are, but for
+// norms and 1-D tensors, which are F32 (quantize.h chooses others).
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "tensor/artifact.h"
+#include "transform/cast.h"
+
+namespace ingot {
+
+struct ToGgufOptions {
+  std::string pre_tokenizer;  // --pre-tokenizer: instead of the one that the tokenizer's rules match
+  std::shared_ptr<CastCounts> counts;
+  std::function<void(const std::string&)> on_notice;
+};
+
+// The metadata and its order are those of llama.cpp's converter, but for what it guesses from a model's name and card
+// (general.basename, .finetune, .license ...).
+Result<Artifact> to_gguf(const Artifact& hf, const ToGgufOptions& options = {});
+
+// "tiny-llama-base" -> "Tiny Llama Base", as the reference makes general.name.
+std::string title_of(const std::string& id);
+// 6816000 -> "6.8M".
+std::string size_label(uint64_t parameters);
+
+}  // namespace ingot

@@ -1,0 +1,89 @@
+#include "transform/gguf_vocab.h"
+
+namespace ingot {
+namespace {
+
+struct IdKey {
+  const char* key;
+  std::optional<int32_t> GgufVocab::*slot;
+};
+constexpr IdKey kIds[] = {
+    {"tokenizer.ggml.bos_token_id", &GgufVocab::bos},       {"tokenizer.ggml.eos_token_id", &GgufVocab::eos},
+    {"tokenizer.ggml.unknown_token_id", &GgufVocab::unk},   {"tokenizer.ggml.seperator_token_id", &GgufVocab::sep},
+    {"tokenizer.ggml.padding_token_id", &GgufVocab::pad},   {"tokenizer.ggml.mask_token_id", &GgufVocab::mask},
+    {"tokenizer.ggml.eot_token_id", &GgufVocab::eot},       {"tokenizer.ggml.eom_token_id", &GgufVocab::eom}};
+
+struct FlagKey {
+  const char* key;
+  std::optional<bool> GgufVocab::*slot;
+};
+constexpr FlagKey kFlags[] = {{"tokenizer.ggml.add_bos_token", &GgufVocab::add_bos},
+                              {"tokenizer.ggml.add_eos_token", &GgufVocab::add_eos},
+                              {"tokenizer.ggml.add_sep_token", &GgufVocab::add_sep}};
+
+template <class T>
+const T* get(const Artifact& a, const char* key) {
+  const MetaValue* m = a.meta(key);
+  return m ? std::get_if<T>(&m->v) : nullptr;
+}
+
+std::optional<int64_t> integer(const MetaValue& m) {
+  return std::visit(
+      [](const auto& v) -> std::optional<int64_t> {
+        using T = std::decay_t<decltype(v)>;
+        if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) return static_cast<int64_t>(v);
+        else return std::nullopt;
+      },
+      m.v);
+}
+
+}  // namespace
+
+void append_vocab(const GgufVocab& v, std::vector<std::pair<std::string, MetaValue>>* out) {
+  const auto put = [&](const char* key, auto value) { out->emplace_back(key, MetaValue{std::move(value)}); };
+  if (v.add_space_prefix) put("tokenizer.ggml.add_space_prefix", *v.add_space_prefix);
+  put("tokenizer.ggml.model", v.model);
+  if (!v.pre.empty()) put("tokenizer.ggml.pre", v.pre);
+  put("tokenizer.ggml.tokens", v.tokens);
+  if (!v.token_types.empty()) put("tokenizer.ggml.token_type", v.token_types);
+  if (!v.merges.empty()) put("tokenizer.ggml.merges", v.merges);
+  for (const auto& k : kIds)
+    if (v.*k.slot) put(k.key, static_cast<uint32_t>(*(v.*k.slot)));
+  for (const auto& k : kFlags)
+    if (v.*k.slot) put(k.key, *(v.*k.slot));
+  if (v.chat_template) put("tokenizer.chat_template", *v.chat_template);
+}
+
+Result<GgufVocab> gguf_vocab(const Artifact& a) {
+  GgufVocab v;
+  const auto* model = get<std::string>(a, "tokenizer.ggml.model");
+  if (!model) return bad_input("reading {}: there is no tokenizer (tokenizer.ggml.model)", a.path);
+  v.model = *model;
+  if (const auto* pre = get<std::string>(a, "tokenizer.ggml.pre")) v.pre = *pre;
+  const auto* tokens = get<std::vector<std::string>>(a, "tokenizer.ggml.tokens");
+  if (!tokens) return bad_input("reading {}: there is no list of tokens (tokenizer.ggml.tokens)", a.path);
+  v.tokens = *tokens;
+  if (const auto* types = get<std::vector<int32_t>>(a, "tokenizer.ggml.token_type")) {
+    if (types->size() != tokens->size())
+      return bad_input("reading {}: {} tokens but {} token types", a.path, tokens->size(), types->size());
+    v.token_types = *types;
+  }
+  if (const auto* merges = get<std::vector<std::string>>(a, "tokenizer.ggml.merges")) v.merges = *merges;
+  for (const auto& k : kIds)
+    if (const MetaValue* m = a.meta(k.key)) {
+      const auto id = integer(*m);
+      // 0xFFFFFFFF and -1 stand for "none" in older files.
+      if (!id || *id < 0 || *id >= static_cast<int64_t>(tokens->size())) {
+        if (id && (*id == -1 || *id == 0xFFFFFFFF)) continue;
+        return bad_input("reading {}: {} is no id of the {} tokens", a.path, k.key, tokens->size());
+      }
+      v.*k.slot = static_cast<int32_t>(*id);
+    }
+  for (const auto& k : kFlags)
+    if (const auto* b = get<bool>(a, k.key)) v.*k.slot = *b;
+  if (const auto* b = get<bool>(a, "tokenizer.ggml.add_space_prefix")) v.add_space_prefix = *b;
+  if (const auto* t = get<std::string>(a, "tokenizer.chat_template")) v.chat_template = *t;
+  return v;
+}
+
+}  // namespace ingot

@@ -1,0 +1,293 @@
+#include "transform/quantize.h"
+
+#include <algorithm>
+#include <array>
+
+#include "quant/codec.h"
+#include "transform/pattern.h"
+
+namespace ingot {
+namespace {
+
+enum class Category { attn_v, attn_k, attn_q, attn_output, ffn_up, ffn_gate, ffn_down, output, token_embd, other };
+
+// What a rule's condition looks at.
+struct Place {
+  int64_t i = 0, n = 0;  // the tensor's position among those of its category, and their number
+  int64_t experts = 0;
+  bool imatrix = false;
+};
+
+// Conditions of mixes.def. All divisions are of integers.
+bool always(const Place&) { return true; }
+bool first_four(const Place& p) { return p.i < 4; }
+bool first_eighth(const Place& p) { return p.i < p.n / 8; }
+bool first_eighth_with_imatrix(const Place& p) { return p.imatrix && first_eighth(p); }
+bool more_bits(const Place& p) {
+  return p.i < p.n / 8 || p.i >= 7 * p.n / 8 || (p.i - p.n / 8) % 3 == 2;
+}
+bool eight_experts(const Place& p) { return p.experts == 8; }
+
+struct Rule {
+  std::string_view mix;
+  Category category;
+  bool (*when)(const Place&);
+  DType type;
+};
+#define MIX(...)
+#define RULE(mix, category, when, type) {#mix, Category::category, when, DType::type},
+constexpr Rule kRules[] = {
+#include "transform/mixes.def"
+    {"", Category::other, always, DType::kF32}};
+#undef MIX
+#undef RULE
+
+Category category_of(std::string_view name) {
+  const auto has = [&](std::string_view part) { return name.find(part) != std::string_view::npos; };
+  if (name == "output.weight") return Category::output;
+  if (name == "token_embd.weight" || name == "per_layer_token_embd.weight") return Category::token_embd;
+  if (has("attn_qkv.weight") || has("attn_kv_b.weight") || has("attn_v.weight")) return Category::attn_v;
+  if (has("attn_k.weight")) return Category::attn_k;
+  if (has("attn_q.weight")) return Category::attn_q;
+  if (has("attn_output.weight")) return Category::attn_output;
+  if (has("ffn_up")) return Category::ffn_up;
+  if (has("ffn_gate")) return Category::ffn_gate;
+  if (has("ffn_down")) return Category::ffn_down;
+  return Category::other;
+}
+
+// Tensors that are never quantized: vectors, norms, routers, and small tables that llama.cpp reads as floats.
+bool may_quantize(const LazyTensor& t, const QuantizeOptions& o) {
+  static constexpr std::string_view kKept[] = {
+      "_norm.weight",      "ffn_gate_inp.weight", "ffn_gate_tid2eid.weight", "altup",          "laurel",
+      "per_layer_model_proj", "ssm_conv1d",       "shortconv.conv.weight",   "indexer.k_proj", "indexer.q_proj",
+      "time_mix_first",    "time_mix_w",          "time_mix_v0",             "time_mix_v1",    "time_mix_v2",
+      "time_mix_a",        "time_mix_g1",         "time_mix_g2",             "time_mix_decay_w1", "time_mix_decay_w2",
+      "time_mix_lerp_fused", "attn_rel_b.weight", ".position_embd",          "sam.",           ".rel_pos",
+      ".patch_embd",       ".patch_merger"};
+  const TensorSpec s = t.spec();
+  int dims = 0;  // as ggml counts them: from the first that is not 1
+  for (int i = 0; i < s.shape.rank; ++i)
+    if (dims || s.shape[i] != 1) ++dims;
+  if (dims < 2 || !t.name.ends_with("weight")) return false;
+  if (t.name == "position_embd.weight" || t.name == "token_types.weight") return false;
+  if (o.leave_output && t.name == "output.weight") return false;
+  return std::none_of(std::begin(kKept), std::end(kKept),
+                      [&](auto part) { return t.name.find(part) != std::string::npos; });
+}
+
+int64_t layer_of(const std::string& name) {
+  if (!name.starts_with("blk.")) return -1;
+  int64_t n = 0;
+  size_t i = 4;
+  for (; i < name.size() && i < 12 && name[i] >= '0' && name[i] <= '9'; ++i) n = n * 10 + (name[i] - '0');
+  return i > 4 ? n : -1;
+}
+
+std::optional<int64_t> meta_int(const Artifact& a, std::string_view suffix) {
+  const MetaValue* arch = a.meta("general.architecture");
+  const auto* name = arch ? std::get_if<std::string>(&arch->v) : nullptr;
+  const MetaValue* m = name ? a.meta(*name + "." + std::string(suffix)) : nullptr;
+  if (!m) return std::nullopt;
+  if (auto* v = std::get_if<uint32_t>(&m->v)) return *v;
+  if (auto* v = std::get_if<int32_t>(&m->v)) return *v;
+  if (auto* v = std::get_if<uint64_t>(&m->v)) return static_cast<int64_t>(*v);
+  return std::nullopt;
+}
+
+// A type whose blocks fit the rows, for a row that the wanted one does not fit.
+DType smaller_block(DType t) {
+  switch (t) {
+    case DType::kQ4_K: return DType::kQ5_0;
+    case DType::kQ5_K: return DType::kQ5_1;
+    case DType::kQ6_K: return DType::kQ8_0;
+    case DType::kQ2_K: case DType::kQ3_K: case DType::kTQ1_0: case DType::kTQ2_0: case DType::kQ2_0: return DType::kQ4_0;
+    default: return info(t).block > 32 ? DType::kIQ4_NL : t;
+  }
+}
+
+class Chooser {
+ public:
+  Chooser(const Artifact& a, const FileType& type, const QuantizeOptions& o) : a_(a), type_(type), o_(o) {}
+
+  Result<std::vector<DType>> run() {
+    for (const auto& [expression, type] : o_.tensor_types) {
+      INGOT_ASSIGN(auto p, Pattern::compile(expression, "--tensor-type"));
+      patterns_.emplace_back(std::move(p), type);
+    }
+    tied_ = !a_.find("output.weight");
+    experts_ = meta_int(a_, "expert_count").value_or(0);
+    const auto heads = meta_int(a_, "attention.head_count"), kv = meta_int(a_, "attention.head_count_kv");
+    seventy_b_ = meta_int(a_, "block_count") == 80 && heads && kv && *heads != *kv;
+    count_places();
+    std::vector<DType> out;
+    for (size_t i = 0; i < a_.tensors.size(); ++i) {
+      INGOT_ASSIGN(DType t, choose(i));
+      out.push_back(t);
+    }
+    return out;
+  }
+
+ private:
+  // Positions follow the layer numbers, not the order in the file: with several tensors of a category in a layer
+  // (experts) the position is the layer's.
+  void count_places() {
+    std::array<std::vector<std::pair<int64_t, size_t>>, 10> by_category;
+    for (size_t i = 0; i < a_.tensors.size(); ++i)
+      by_category[static_cast<size_t>(category_of(a_.tensors[i].name))].emplace_back(layer_of(a_.tensors[i].name), i);
+    places_.resize(a_.tensors.size());
+    for (auto& list : by_category) {
+      std::stable_sort(list.begin(), list.end(), [](auto& x, auto& y) { return x.first < y.first; });
+      // Biases share a category with their weights only where names overlap ("ffn_down.bias"): count layers.
+      int64_t n = 0;
+      for (size_t k = 0; k < list.size(); ++k) {
+        if (k && list[k].first != list[k - 1].first) ++n;
+        places_[list[k].second].i = n;
+      }
+      for (const auto& [layer, i] : list) {
+        places_[i].n = n + 1;
+        places_[i].experts = experts_;
+        places_[i].imatrix = !o_.importance.empty();
+      }
+    }
+  }
+
+  Result<DType> choose(size_t index) {
+    const LazyTensor& t = a_.tensors[index];
+    const TensorSpec spec = t.spec();
+    if (!may_quantize(t, o_)) return spec.type;
+    const Category c = category_of(t.name);
+    if (c == Category::token_embd && o_.token_embedding_type) return fit(t, *o_.token_embedding_type);
+    if (c == Category::output && o_.output_type) return fit(t, *o_.output_type);
+    for (const auto& [pattern, type] : patterns_) {
+      INGOT_ASSIGN(bool hit, pattern.search(t.name));
+      if (hit) return fit(t, type);
+    }
+    DType type = type_.base;
+    if (is_block_type(type) && !o_.pure) type = mixed(t, c, places_[index]);
+    return fit(t, type);
+  }
+
+  DType mixed(const LazyTensor& t, Category c, const Place& p) {
+    DType type = type_.base;
+    if (c == Category::output || (c == Category::token_embd && tied_)) {
+      if (o_.output_type) return *o_.output_type;
+      if (t.spec().shape.back() % info(type).block != 0) return DType::kQ8_0;
+      return type == DType::kQ8_0 ? type : DType::kQ6_K;
+    }
+    for (const auto& r : kRules)
+      if (r.mix == type_.name && r.category == c && r.when(p)) {
+        if (find_codec(r.type)) {
+          type = r.type;
+        } else {
+          notice("tensor '{}' would be {} in a {} file, which ingot cannot write yet: it is {}", t.name,
+                 info(r.type).name, type_.name, info(type).name);
+        }
+        break;
+      }
+    // A 70B shares attn_v between 8 heads, a model of 8 experts between them: more bits there cost little.
+    if (c == Category::attn_v && seventy_b_ && (type == DType::kQ3_K || type == DType::kQ4_K)) type = DType::kQ5_K;
+    if ((c == Category::attn_v || c == Category::attn_k) && p.experts == 8) type = DType::kQ8_0;
+    return type;
+  }
+
+  // A type that the rows can be cut into.
+  DType fit(const LazyTensor& t, DType type) {
+    const int64_t cols = t.spec().shape.back();
+    if (cols % info(type).block == 0) return type;
+    DType other = smaller_block(type);
+    if (cols % info(other).block != 0 || !find_codec(other)) other = DType::kF16;
+    notice("tensor '{}' has rows of {} elements, which {} with its blocks of {} cannot hold: it is {}", t.name, cols,
+           info(type).name, info(type).block, info(other).name);
+    return other;
+  }
+
+  template <class... A>
+  void notice(fmt::format_string<A...> f, A&&... args) {
+    if (o_.on_notice) o_.on_notice(fmt::format(f, std::forward<A>(args)...));
+  }
+
+  const Artifact& a_;
+  const FileType& type_;
+  const QuantizeOptions& o_;
+  std::vector<std::pair<Pattern, DType>> patterns_;
+  std::vector<Place> places_;
+  bool tied_ = false, seventy_b_ = false;
+  int64_t experts_ = 0;
+};
+
+void set_meta(Artifact* a, const std::string& key, uint32_t value) {
+  for (auto& [k, v] : a->metadata)
+    if (k == key) {
+      v.v = value;
+      return;
+    }
+  a->metadata.emplace_back(key, MetaValue{value});
+}
+
+}  // namespace
+
+const std::vector<FileType>& file_types() {
+#define MIX(name, id, base) {#name, id, DType::base},
+#define RULE(...)
+  static const std::vector<FileType> all = {
+#include "transform/mixes.def"
+  };
+#undef MIX
+#undef RULE
+  return all;
+}
+
+Result<FileType> file_type_by_name(std::string_view name) {
+  std::string known;
+  for (const auto& f : file_types()) {
+    if (std::equal(f.name.begin(), f.name.end(), name.begin(), name.end(), [](char a, char b) {
+          return a == (b >= 'a' && b <= 'z' ? b - 'a' + 'A' : b);
+        }))
+      return f;
+    known += known.empty() ? "" : " ";
+    known += f.name;
+  }
+  return usage("the file type '{}' is unknown; known are {}", name, known);
+}
+
+uint32_t float_file_type(const Artifact& a) {
+  Artifact weights;
+  for (const auto& t : a.tensors)
+    if (t.spec().shape.rank > 1) weights.tensors.push_back(t);
+  switch (main_float_type(weights)) {
+    case DType::kF16: return 1;
+    case DType::kBF16: return 32;
+    default: return 0;
+  }
+}
+
+Result<std::vector<DType>> choose_types(const Artifact& gguf, const FileType& type, const QuantizeOptions& options) {
+  return Chooser(gguf, type, options).run();
+}
+
+Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type, const QuantizeOptions& options) {
+  INGOT_ASSIGN(const FileType type, file_type_by_name(file_type));
+  if (gguf.format != "gguf")
+    return bad_input("quantizing {}: it is {}, expected a GGUF model", gguf.path, gguf.format);
+  INGOT_ASSIGN(const auto types, choose_types(gguf, type, options));
+  Artifact out = gguf;
+  for (size_t i = 0; i < out.tensors.size(); ++i) {
+    LazyTensor& t = out.tensors[i];
+    const DType from = t.spec().type;
+    if (from == types[i]) continue;
+    if (is_block_type(from) && !options.allow_requantize)
+      return bad_input("quantizing {}: tensor '{}' is {} already; quantizing it again loses more than once: start from "
+                       "F32, F16 or BF16, or allow it with --allow-requantize",
+                       gguf.path, t.name, info(from).name);
+    CastOptions o{nullptr, options.counts};
+    if (auto it = options.importance.find(t.name); it != options.importance.end() && is_block_type(types[i]))
+      o.importance = it->second;
+    INGOT_ASSIGN(t.node, cast(t.name, t.node, types[i], o));
+  }
+  set_meta(&out, "general.quantization_version", kQuantizationVersion);
+  set_meta(&out, "general.file_type", type.id);
+  return out;
+}
+
+}  // namespace ingot

@@ -1,0 +1,50 @@
+// Choosing the type of every tensor of a GGUF model for a file type ("Q4_K_M"), as llama-quantize does, and casting.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "tensor/artifact.h"
+#include "transform/cast.h"
+
+namespace ingot {
+
+inline constexpr uint32_t kQuantizationVersion = 2;  // general.quantization_version of today's block layouts
+
+struct QuantizeOptions {
+  bool allow_requantize = false;  // from a type that has lost precision already
+  bool pure = false;              // no mix: every tensor that is quantized gets the file type's own type
+  bool leave_output = false;      // output.weight stays as it is
+  std::optional<DType> output_type, token_embedding_type;
+  // Expression searched in a tensor's name -> its type; the first that matches holds.
+  std::vector<std::pair<std::string, DType>> tensor_types;
+  // The imatrix: tensor name -> mean of squares of each input column.
+  std::map<std::string, std::shared_ptr<const std::vector<float>>> importance;
+  std::shared_ptr<CastCounts> counts;
+  std::function<void(const std::string&)> on_notice;
+};
+
+struct FileType {
+  std::string_view name;
+  uint32_t id;   // general.file_type
+  DType base;
+};
+const std::vector<FileType>& file_types();
+// Case-insensitive; a usage error that lists the known ones.
+Result<FileType> file_type_by_name(std::string_view name);
+// The general.file_type of an artifact whose weights are floats: that of the type most of them have.
+uint32_t float_file_type(const Artifact& a);
+
+// The type that each tensor gets, in the artifact's order.
+Result<std::vector<DType>> choose_types(const Artifact& gguf, const FileType& type, const QuantizeOptions& options);
+
+// Tensors that have their type already pass unchanged.
+Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type, const QuantizeOptions& options = {});
+
+}  // namespace ingot

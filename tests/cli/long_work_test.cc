@@ -1,0 +1,274 @@
+// Long work: the bar on a pseudo-terminal, Ctrl-C, kill -9 and going on, disks that are full.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <thread>
+
+#include "cli/text.h"
+#include "program.h"
+
+namespace ingot::testing {
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// One model for all tests here: big enough that a job on one thread takes seconds.
+class LongWork : public CliTest {
+ protected:
+  static void SetUpTestSuite() {
+    models_ = new TemporaryDirectory;
+    make_model(*models_ / "big", 240);
+    make_model(*models_ / "small", 60);
+  }
+  static void TearDownTestSuite() {
+    delete models_;
+    models_ = nullptr;
+  }
+  static std::string big() { return *models_ / "big"; }
+  static std::string small() { return *models_ / "small"; }
+  static TemporaryDirectory* models_;
+
+  static SpawnOptions terminal(int columns) {
+    SpawnOptions o;
+    o.terminal = true;
+    o.columns = columns;
+    o.set = {{"TERM", "xterm-256color"}, {"LC_ALL", "C.UTF-8"}};
+    o.unset = {"NO_COLOR"};
+    return o;
+  }
+};
+TemporaryDirectory* LongWork::models_ = nullptr;
+
+bool has_written(const std::string& err) {
+  for (const auto& e : events_of(err))
+    if (e["event"] == "progress" && e["phase"] == "write" && e["done"].get<uint64_t>() > 0) return true;
+  return false;
+}
+
+TEST_F(LongWork, TheBarShowsProgressFitsTheTerminalAndLeavesNoTrace) {
+  for (const int columns : {40, 80, 132}) {
+    Child child(slow_job(big(), dir_ / "out" + std::to_string(columns) + ".gguf"), terminal(columns));
+    const Finished f = child.finish();
+    ASSERT_EQ(f.exit_code, 0) << f.err;
+    const Screen screen = render(f.err, columns);
+    EXPECT_GT(screen.redraws, 3);
+    EXPECT_NE(f.err.find("writing"), std::string::npos);
+    EXPECT_NE(f.err.find("%"), std::string::npos);
+    if (columns >= 80) EXPECT_NE(f.err.find("left"), std::string::npos);
+    if (columns >= 132) EXPECT_NE(f.err.find("blk."), std::string::npos);
+    // Every state of the line that was drawn fits; the result's lines are not ours to judge by width.
+    for (const std::string& piece : cli::split(f.err, '\r')) {
+      if (piece.find("\x1b[K") == std::string::npos) continue;
+      EXPECT_FALSE(render(piece.substr(0, piece.find("\x1b[K")), columns).wrapped) << piece;
+    }
+    for (const std::string& line : screen.lines) {
+      EXPECT_EQ(line.find("writing"), std::string::npos) << "left behind: " << line;
+      EXPECT_EQ(line.find("%"), std::string::npos) << "left behind: " << line;
+    }
+  }
+}
+
+TEST_F(LongWork, NoBarWithoutATerminalOrWithQuiet) {
+  const Finished f = ingot({"quantize", small(), "--type", "Q8_0", "--out", dir_ / "a.gguf"});
+  ASSERT_EQ(f.exit_code, 0) << f.err;
+  EXPECT_EQ(f.err.find('\r'), std::string::npos);
+  EXPECT_EQ(f.err.find('\x1b'), std::string::npos);
+  const Finished q = Child({INGOT_PROGRAM, "quantize", small(), "--type", "Q8_0", "--out", dir_ / "b.gguf", "--quiet"},
+                           terminal(80)).finish();
+  ASSERT_EQ(q.exit_code, 0) << q.err;
+  EXPECT_EQ(q.err.find("writing"), std::string::npos) << q.err;
+  SpawnOptions dumb = terminal(80);
+  dumb.set["TERM"] = "dumb";
+  const Finished d = Child({INGOT_PROGRAM, "quantize", small(), "--type", "Q8_0", "--out", dir_ / "c.gguf"}, dumb).finish();
+  ASSERT_EQ(d.exit_code, 0) << d.err;
+  EXPECT_EQ(d.err.find("\x1b"), std::string::npos) << d.err;
+}
+
+TEST_F(LongWork, NoColorMeansNoColour) {
+  SpawnOptions o = terminal(100);
+  o.set["NO_COLOR"] = "1";
+  const Finished f = Child(slow_job(small(), dir_ / "a.gguf"), o).finish();
+  ASSERT_EQ(f.exit_code, 0) << f.err;
+  EXPECT_NE(f.err.find("writing"), std::string::npos);
+  EXPECT_EQ(f.err.find("\x1b[3"), std::string::npos);
+  EXPECT_EQ(f.err.find("\x1b[1"), std::string::npos);
+}
+
+TEST_F(LongWork, JsonEventsTellPhaseBytesAndTensor) {
+  auto arguments = slow_job(small(), dir_ / "a.gguf");
+  arguments.push_back("--json");
+  const Finished f = Child(arguments).finish();
+  ASSERT_EQ(f.exit_code, 0) << f.err;
+  uint64_t last = 0, writes = 0;
+  for (const auto& e : events_of(f.err)) {
+    if (e["event"] != "progress" || e["phase"] != "write") continue;
+    ++writes;
+    EXPECT_GE(e["done"].get<uint64_t>(), last);
+    last = e["done"];
+    EXPECT_LE(last, e["total"].get<uint64_t>());
+  }
+  EXPECT_GT(writes, 0u);
+  const auto j = result_of(f);
+  EXPECT_EQ(j["outputs"][0]["path"], dir_ / "a.gguf");
+  EXPECT_EQ(j["outputs"][0]["bytes"].get<uint64_t>(), std::filesystem::file_size(dir_ / "a.gguf"));
+}
+
+TEST_F(LongWork, CtrlCStopsWithinASecondExits4AndTheSameCommandGoesOn) {
+  const std::string out = dir_ / "a.gguf";
+  Child child(slow_job(big(), out), terminal(80));
+  ASSERT_TRUE(child.wait_for([](const std::string& e) { return e.find(" 10%") != std::string::npos || e.find(" 2") != std::string::npos; }));
+  const double before = now();
+  child.type("\x03");
+  const Finished f = child.finish(20);
+  EXPECT_LT(now() - before, 1.0);
+  EXPECT_EQ(f.exit_code, 4) << f.err;
+  EXPECT_FALSE(exists(out));
+  const Screen screen = render(f.err, 80);
+  ASSERT_GE(screen.lines.size(), 2u);
+  EXPECT_NE(f.err.find("interrupted"), std::string::npos);
+  for (const std::string& line : screen.lines) EXPECT_EQ(line.find('%'), std::string::npos) << "left behind: " << line;
+
+  auto again = slow_job(big(), out);
+  again.push_back("--json");
+  const Finished g = Child(again).finish();
+  ASSERT_EQ(g.exit_code, 0) << g.err;
+  EXPECT_GT(result_of(g)["resumed_bytes"].get<uint64_t>(), 0u);
+  ASSERT_EQ(Child(slow_job(big(), dir_ / "fresh.gguf")).finish().exit_code, 0);
+  EXPECT_TRUE(same_bytes(out, dir_ / "fresh.gguf"));
+  EXPECT_TRUE(empty_but_for(dir_.path(), {"a.gguf", "fresh.gguf"}));
+}
+
+TEST_F(LongWork, SigtermToo) {
+  auto arguments = slow_job(big(), dir_ / "a.gguf");
+  arguments.push_back("--json");
+  Child child(arguments);
+  ASSERT_TRUE(child.wait_for(has_written));
+  const double before = now();
+  child.send(SIGTERM);
+  const Finished f = child.finish(20);
+  EXPECT_LT(now() - before, 1.0);
+  EXPECT_EQ(f.exit_code, 4) << f.err;
+  EXPECT_EQ(result_of(f)["error"]["kind"], "interrupted");
+}
+
+TEST_F(LongWork, ASecondCtrlCExitsAtOnce) {
+  auto arguments = slow_job(big(), dir_ / "a.gguf");
+  arguments.push_back("--json");
+  Child child(arguments);
+  ASSERT_TRUE(child.wait_for(has_written));
+  child.send(SIGINT);
+  child.send(SIGINT);
+  const double before = now();
+  const Finished f = child.finish(20);
+  EXPECT_LT(now() - before, 1.0);
+  EXPECT_EQ(f.exit_code, 4);
+  EXPECT_FALSE(exists(dir_ / "a.gguf"));
+}
+
+TEST_F(LongWork, AfterKill9TheSameCommandGoesOnAndGivesTheSameBytes) {
+  const std::string out = dir_ / "killed.gguf";
+  auto arguments = slow_job(big(), out);
+  arguments.push_back("--json");
+  uint64_t total = 0;
+  for (int kill = 0; kill < 2; ++kill) {
+    Child child(arguments);
+    const bool seen = child.wait_for([&](const std::string& err) {
+      for (const auto& e : events_of(err)) {
+        if (e["event"] != "progress" || e["phase"] != "write") continue;
+        total = e["total"];
+        if (e["done"].get<uint64_t>() > total * static_cast<uint64_t>(kill + 1) / 4) return true;
+      }
+      return false;
+    });
+    ASSERT_TRUE(seen);
+    child.send(SIGKILL);
+    EXPECT_EQ(child.finish().signal, SIGKILL);
+    EXPECT_FALSE(exists(out));
+  }
+  const Finished f = Child(arguments).finish();
+  ASSERT_EQ(f.exit_code, 0) << f.err;
+  const auto j = result_of(f);
+  EXPECT_GT(j["resumed_bytes"].get<uint64_t>(), total / 4);
+  EXPECT_LT(j["written_bytes"].get<uint64_t>(), total * 3 / 4);
+  ASSERT_EQ(Child(slow_job(big(), dir_ / "fresh.gguf")).finish().exit_code, 0);
+  EXPECT_TRUE(same_bytes(out, dir_ / "fresh.gguf"));
+  EXPECT_TRUE(empty_but_for(dir_.path(), {"fresh.gguf", "killed.gguf"}));
+}
+
+TEST_F(LongWork, AnExistingOutputIsKeptUnlessForced) {
+  write_file(dir_ / "a.gguf", "precious");
+  const std::vector<std::string> job = {"quantize", small(), "--type", "Q8_0", "--out", dir_ / "a.gguf"};
+  const Finished f = ingot(job);
+  EXPECT_EQ(f.exit_code, 1) << f.err;
+  EXPECT_NE(f.err.find("a.gguf"), std::string::npos);
+  EXPECT_NE(f.err.find("--force"), std::string::npos) << f.err;
+  EXPECT_EQ(read_file(dir_ / "a.gguf"), "precious");
+  auto forced = job;
+  forced.push_back("--force");
+  EXPECT_EQ(ingot(forced).exit_code, 0);
+  EXPECT_EQ(read_file(dir_ / "a.gguf").substr(0, 4), "GGUF");
+  EXPECT_TRUE(empty_but_for(dir_.path(), {"a.gguf"}));
+}
+
+TEST_F(LongWork, AnOutputThatIsTheInputIsRefusedEvenWithForce) {
+  const std::string file = dir_ / "a.gguf";
+  ASSERT_EQ(ingot({"quantize", small(), "--type", "F16", "--out", file}).exit_code, 0);
+  ASSERT_EQ(::symlink(file.c_str(), (dir_ / "link.gguf").c_str()), 0);
+  const std::string before = read_file(file).substr(0, 100000);
+  for (const std::string& out : {file, dir_ / "link.gguf", dir_ / "../" + std::filesystem::path(dir_.path()).filename().string() + "/a.gguf"}) {
+    const Finished f = ingot({"quantize", file, "--type", "Q8_0", "--out", out, "--force"});
+    EXPECT_EQ(f.exit_code, 2) << f.err;
+    EXPECT_NE(f.err.find("input itself"), std::string::npos) << f.err;
+  }
+  EXPECT_EQ(read_file(file).substr(0, 100000), before);
+}
+
+TEST_F(LongWork, AReadOnlyDirectoryIsNamed) {
+  SpawnOptions o;
+  if (::geteuid() == 0) o.user = 65534;  // root may write anywhere
+  std::filesystem::create_directory(dir_ / "locked");
+  ASSERT_EQ(::chmod((dir_ / "locked").c_str(), 0555), 0);
+  ASSERT_EQ(::chmod(dir_.path().c_str(), 0755), 0);
+  const Finished f = ingot({"quantize", example("tiny-llama-base"), "--type", "F16", "--out", dir_ / "locked/a.gguf"}, o);
+  if (f.exit_code == 126 || f.exit_code == 127 || f.exit_code == 3) GTEST_SKIP() << "the other user cannot read the program";
+  EXPECT_EQ(f.exit_code, 1) << f.err;
+  EXPECT_NE(f.err.find("locked"), std::string::npos) << f.err;
+}
+
+TEST_F(LongWork, ADirectoryThatIsNotThereIsNamed) {
+  const Finished f = ingot({"quantize", small(), "--type", "F16", "--out", dir_ / "none/a.gguf"});
+  EXPECT_EQ(f.exit_code, 1);
+  EXPECT_NE(f.err.find("there is no directory"), std::string::npos) << f.err;
+}
+
+TEST_F(LongWork, AFileSystemThatRefusesMoreBytesLeavesNothingUnderTheFinalName) {
+  SpawnOptions o;
+  o.file_size_limit = 20 << 20;
+  const Finished f = ingot({"quantize", small(), "--type", "F16", "--out", dir_ / "a.gguf"}, o);
+  EXPECT_EQ(f.exit_code, 1) << "signal " << f.signal << " " << f.err;
+  EXPECT_NE(f.err.find("a.gguf"), std::string::npos) << f.err;
+  EXPECT_FALSE(exists(dir_ / "a.gguf"));
+}
+
+TEST_F(LongWork, DryRunWritesNothingAndTellsTheSizeExactly) {
+  const auto j = result_of(ingot({"quantize", small(), "--type", "Q4_K_M", "--out", dir_ / "a.gguf", "--dry-run", "--json"}));
+  EXPECT_TRUE(empty_but_for(dir_.path(), {}));
+  ASSERT_EQ(ingot({"quantize", small(), "--type", "Q4_K_M", "--out", dir_ / "a.gguf"}).exit_code, 0);
+  EXPECT_EQ(j["files"][0]["bytes"].get<uint64_t>(), std::filesystem::file_size(dir_ / "a.gguf"));
+}
+
+TEST_F(LongWork, MemoryBelowTheLeastPossibleIsRefusedWithTheLeastNamed) {
+  const Finished f = ingot({"quantize", small(), "--type", "Q4_K_M", "--out", dir_ / "a.gguf", "--memory", "1k"});
+  EXPECT_NE(f.exit_code, 0);
+  EXPECT_NE(f.err.find("--memory"), std::string::npos) << f.err;
+  EXPECT_TRUE(empty_but_for(dir_.path(), {}));
+}
+
+}  // namespace
+}  // namespace ingot::testing

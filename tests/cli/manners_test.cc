@@ -1,0 +1,211 @@
+// How the program speaks: help, wrong usage, bad input, exit codes, pipes, JSON.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "cli/text.h"
+#include "program.h"
+
+namespace ingot::testing {
+namespace {
+
+using Manners = CliTest;
+
+const std::vector<std::string> kCommands = {"ship", "convert", "quantize", "lora", "run", "tokenize", "inspect", "list"};
+
+TEST_F(Manners, HelpIsThereForEachCommandIn80ColumnsWithAnExample) {
+  const Finished all = ingot({"--help"});
+  EXPECT_EQ(all.exit_code, 0);
+  EXPECT_EQ(all.err, "");
+  std::vector<std::string> texts = {all.out};
+  for (const std::string& c : kCommands) {
+    EXPECT_NE(all.out.find("  " + c), std::string::npos) << c;
+    const Finished f = ingot({c, "--help"});
+    EXPECT_EQ(f.exit_code, 0) << c;
+    EXPECT_NE(f.out.find("ingot " + c), std::string::npos);
+    EXPECT_NE(f.out.find("Example"), std::string::npos) << c;
+    EXPECT_EQ(ingot({"help", c}).out, f.out);
+    texts.push_back(f.out);
+  }
+  texts.push_back(ingot({"help", "options"}).out);
+  for (const std::string& text : texts) {
+    for (const std::string& line : cli::split(text, '\n')) {
+      // An example is to be copied: it may be longer.
+      if (line.rfind("  ingot ", 0) != 0) EXPECT_LE(cli::display_width(line), 80) << line;
+    }
+  }
+}
+
+TEST_F(Manners, HelpIsFast) {
+  double best = 1;
+  for (int i = 0; i < 5; ++i) best = std::min(best, ingot({"--help"}).seconds);
+  EXPECT_LT(best, 0.02);
+}
+
+TEST_F(Manners, VersionIsTheProjects) {
+  const std::string cmake = read_file(std::string(INGOT_SOURCE_DIR) + "/CMakeLists.txt");
+  const size_t at = cmake.find("project(ingot VERSION ") + 22;
+  EXPECT_EQ(ingot({"--version"}).out, "ingot " + cmake.substr(at, cmake.find(' ', at) - at) + "\n");
+}
+
+struct Usage {
+  std::vector<std::string> arguments;
+  int exit_code;
+  std::vector<std::string> said;  // parts of stderr
+};
+
+TEST_F(Manners, WrongUsageIsNamedAndTheNearestSuggested) {
+  const std::string base = example("tiny-llama-base"), lora = example("lora-code");
+  const std::vector<Usage> cases = {
+      {{}, 2, {"a command is needed"}},
+      {{"shpi"}, 2, {"no command 'shpi'", "did you mean 'ingot ship'"}},
+      {{"quantise", "x"}, 2, {"did you mean 'ingot quantize'"}},
+      {{"imatrix", "x"}, 2, {"not there yet"}},
+      {{"checkpoint", "ls", "x"}, 2, {"not there yet"}},
+      {{"--json"}, 2, {}},
+      {{"ship", base, "--adaptr", lora}, 2, {"--adaptr", "did you mean --adapter?"}},
+      {{"ship"}, 2, {"BASE"}},
+      {{"ship", base, "--out", "x.gguf"}, 2, {"--type"}},
+      {{"ship", base, "--type", "F16"}, 2, {"--out"}},
+      {{"ship", base, "extra", "--type", "F16", "--out", "x.gguf"}, 2, {"'extra'"}},
+      {{"ship", base, "--type", "Q4_KM", "--out", "x.gguf"}, 2, {"'Q4_KM'", "Q4_K_M"}},
+      {{"ship", base, "--type", "F16,Q8_0", "--out", "x.gguf"}, 2, {"{type}"}},
+      {{"ship", base, "--type", "F16", "--out"}, 2, {"--out", "needs a value"}},
+      {{"ship", base, "--type", "F16", "--out", "a", "--out", "b"}, 2, {"--out is given twice"}},
+      {{"ship", base, "--weight", "2", "--adapter", lora, "--type", "F16", "--out", "x.gguf"}, 2, {"--weight", "--adapter"}},
+      {{"ship", base, "--adapter", lora, "--weight", "much", "--type", "F16", "--out", "x.gguf"}, 2, {"'much'"}},
+      {{"ship", base, "--type", "F16", "--out", "x.gguf", "--calibrate", "t.txt"}, 2, {"--calibrate", "not there yet"}},
+      {{"ship", base, "--type", "F16", "--out", "x.gguf", "--eval", "t.txt"}, 2, {"--eval", "not there yet"}},
+      {{"ship", base, "--type", "F16", "--out", "x.gguf", "--ollama", "n"}, 2, {"--ollama", "not there yet"}},
+      {{"ship", base, "--type", "F16", "--out", "x.gguf", "--keep", "adapter-gguf=a"}, 2, {"adapter-gguf", "not there yet"}},
+      {{"ship", base, "--type", "F16", "--out", "x.gguf", "--keep", "merge=a"}, 2, {"merged=DIR"}},
+      {{"ship", base, "--type", "F16", "--out", "x.gguf", "--threads", "0"}, 2, {"--threads"}},
+      {{"ship", base, "--type", "F16", "--out", "x.gguf", "--threads", "two"}, 2, {"'two'"}},
+      {{"ship", base, "--type", "F16", "--out", "x.gguf", "--memory", "lots"}, 2, {"'lots'"}},
+      {{"quantize", base, "--type", "Q8_0", "--out", "x.gguf", "--imatrix", "i"}, 2, {"--imatrix", "not there yet"}},
+      {{"quantize", base, "--bpw", "4.5", "--out", "x.gguf"}, 2, {"--bpw", "not there yet"}},
+      {{"quantize", base, "--type", "Q8_0", "--out", "x.gguf", "--tensor-type", "nonsense"}, 2, {"PATTERN=T"}},
+      {{"lora", "stack", base}, 2, {"not there yet"}},
+      {{"lora", "mrge", base}, 2, {"merge"}},
+      {{"lora", "merge", base, "--out", "x"}, 2, {"--adapter"}},
+      {{"lora", "merge", base, "--adapter", lora, "--out", "x", "--dtype", "f8"}, 2, {"'f8'"}},
+      {{"convert", base, "--out", "x.gguf", "--type", "Q4_K_M"}, 2, {"ingot quantize"}},
+      {{"run", base}, 2, {"--prompt"}},
+      {{"run", base, "--prompt", "x", "--chat"}, 2, {"--chat", "not there yet"}},
+      {{"run", base, "--prompt", "x", "--top-p", "1.5"}, 2, {"--top-p"}},
+      {{"tokenize", base, "--text", "x", "--ids", "--pieces"}, 2, {"exclude"}},
+      {{"list", "typs"}, 2, {"types"}},
+  };
+  SpawnOptions here;
+  here.directory = dir_.path();
+  for (const Usage& u : cases) {
+    const Finished f = ingot(u.arguments, here);
+    const std::string shown = cli::join(u.arguments, " ");
+    EXPECT_EQ(f.exit_code, u.exit_code) << shown << "\n" << f.err;
+    for (const std::string& part : u.said) EXPECT_NE(f.err.find(part), std::string::npos) << shown << "\n" << f.err;
+    EXPECT_TRUE(empty_but_for(dir_.path(), {})) << shown;
+  }
+}
+
+TEST_F(Manners, BadInputExitsWith3AndSaysWhat) {
+  write_file(dir_ / "junk.gguf", "this is no model at all");
+  write_file(dir_ / "empty.gguf", "");
+  const std::string lora = example("lora-code");
+  const std::vector<Usage> cases = {
+      {{"inspect", "nowhere/model"}, 3, {"'nowhere/model'", "Hugging Face Hub"}},
+      {{"inspect", "junk.ggu"}, 3, {"no such file", "junk.gguf"}},
+      {{"inspect", "junk.gguf"}, 3, {"junk.gguf"}},
+      {{"inspect", "empty.gguf"}, 3, {"empty"}},
+      {{"inspect", "s3://bucket/model"}, 3, {"s3://", "not there yet"}},
+      {{"inspect", lora, "--tensor", "nothing.like.it"}, 3, {"nothing.like.it"}},
+      {{"ship", lora, "--type", "F16", "--out", "x.gguf"}, 3, {"adapter"}},
+      {{"ship", example("tiny-llama-base"), "--adapter", "no-adapter", "--type", "F16", "--out", "x.gguf"}, 3, {"no-adapter"}},
+      {{"run", "missing.gguf", "--prompt", "x"}, 3, {"missing.gguf"}},
+  };
+  SpawnOptions here;
+  here.directory = dir_.path();
+  for (const Usage& u : cases) {
+    const Finished f = ingot(u.arguments, here);
+    EXPECT_EQ(f.exit_code, u.exit_code) << cli::join(u.arguments, " ") << "\n" << f.err;
+    for (const std::string& part : u.said) EXPECT_NE(f.err.find(part), std::string::npos) << f.err;
+  }
+  EXPECT_TRUE(empty_but_for(dir_.path(), {"empty.gguf", "junk.gguf"}));
+}
+
+TEST_F(Manners, VariablesInPathsAreExpandedAndAnUnsetOneIsNamed) {
+  SpawnOptions o;
+  o.set = {{"INGOT_MODELS", std::string(INGOT_SOURCE_DIR) + "/examples"}};
+  o.unset = {"INGOT_UNSET"};
+  EXPECT_EQ(ingot({"inspect", "${INGOT_MODELS}/tiny-llama-base"}, o).exit_code, 0);
+  const Finished f = ingot({"inspect", "${INGOT_UNSET}/base"}, o);
+  EXPECT_EQ(f.exit_code, 2);
+  EXPECT_NE(f.err.find("INGOT_UNSET is not set"), std::string::npos) << f.err;
+}
+
+TEST_F(Manners, ErrorsAreOneLineInALogAndUncoloured) {
+  const Finished f = ingot({"inspect", "a/very/long/path/that/goes/on/and/on/and/on/until/it/would/be/wrapped/x.gguf"});
+  EXPECT_EQ(f.err.rfind("ingot: error: ", 0), 0u) << f.err;
+  EXPECT_EQ(std::count(f.err.begin(), f.err.end(), '\n'), 1) << f.err;
+  EXPECT_EQ(f.err.find('\x1b'), std::string::npos);
+}
+
+TEST_F(Manners, ErrorsOnATerminalAreWrappedBetweenWordsAndNoColorIsRespected) {
+  const std::string path = "no-such-directory-with-a-rather-long-name/x.gguf.part";
+  for (const bool colour : {true, false}) {
+    SpawnOptions o;
+    o.terminal = true;
+    o.columns = 50;
+    o.set = {{"TERM", "xterm"}};
+    if (!colour) o.set["NO_COLOR"] = "1";
+    const Finished f = ingot({"inspect", "./" + path}, o);
+    EXPECT_EQ(f.exit_code, 3);
+    EXPECT_EQ(f.err.find("\x1b[") != std::string::npos, colour) << f.err;
+    EXPECT_NE(f.err.find(path), std::string::npos) << "a path was broken: " << f.err;
+  }
+}
+
+TEST_F(Manners, JsonGivesOneObjectAndOnlyEventsOnStderr) {
+  const auto j = result_of(ingot({"inspect", example("tiny-llama-base"), "--json"}));
+  EXPECT_EQ(j["ok"], true);
+  EXPECT_EQ(j["command"], "inspect");
+  const Finished bad = ingot({"inspect", "missing.gguf", "--json"});
+  EXPECT_EQ(bad.exit_code, 3);
+  const auto e = result_of(bad);
+  EXPECT_EQ(e["ok"], false);
+  EXPECT_EQ(e["error"]["kind"], "bad_input");
+  EXPECT_EQ(e["error"]["exit_code"], 3);
+  const auto events = events_of(bad.err);
+  ASSERT_EQ(events.size(), 1u);
+  EXPECT_EQ(events[0]["event"], "error");
+  // Wrong usage too, wherever --json stands.
+  EXPECT_EQ(result_of(ingot({"ship", "--json", "--nonsense"}))["error"]["kind"], "usage");
+}
+
+TEST_F(Manners, AReaderThatLeavesIsNoError) {
+  SpawnOptions o;
+  o.close_stdout = true;
+  const Finished f = ingot({"list", "types"}, o);
+  EXPECT_EQ(f.signal, SIGPIPE);  // as other programs in a pipe
+  EXPECT_EQ(f.err, "");
+}
+
+TEST_F(Manners, AFullStandardOutputIsAnError) {
+  if (::access("/dev/full", W_OK) != 0) GTEST_SKIP() << "no /dev/full here";
+  Child child({"/bin/sh", "-c", "exec \"$0\" list types >/dev/full", INGOT_PROGRAM});
+  const Finished f = child.finish();
+  EXPECT_EQ(f.exit_code, 1);
+  EXPECT_NE(f.err.find("standard output"), std::string::npos) << f.err;
+}
+
+TEST_F(Manners, ListShowsWhatThereIs) {
+  EXPECT_NE(ingot({"list", "types"}).out.find("Q4_K_M"), std::string::npos);
+  EXPECT_NE(ingot({"list", "formats"}).out.find("gguf"), std::string::npos);
+  EXPECT_NE(ingot({"list", "architectures"}).out.find("LlamaForCausalLM"), std::string::npos);
+  EXPECT_NE(ingot({"list", "stores"}).out.find("local"), std::string::npos);
+  EXPECT_EQ(ingot({"list", "methods"}).exit_code, 0);
+  const auto j = result_of(ingot({"list", "types", "--json"}));
+  EXPECT_GT(j["types"].size(), 10u);
+}
+
+}  // namespace
+}  // namespace ingot::testing
