@@ -170,6 +170,14 @@ Status Args::check_unknown(const std::vector<std::string>& words) const {
   return {};
 }
 
+std::string Args::take_word() {
+  if (words_.empty() || words_[0].empty() || words_[0][0] == '-') return "";
+  std::string word = words_[0];
+  words_.erase(words_.begin());
+  command_ += " " + word;
+  return word;
+}
+
 Result<bool> Args::parse() {
   add_common();
   CLI::App app;

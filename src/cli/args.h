@@ -45,6 +45,9 @@ class Args {
   // A name of the contract whose behaviour comes later: refused by name, with `what` it will do.
   void later(std::string names, bool takes_value, std::string what);
 
+  // Takes the first word (a subcommand: "merge" of `ingot lora merge`) unless it is an option; empty when there is none.
+  std::string take_word();
+
   // False: the help was asked for and printed. Else every value is set, or the error (kUsage) names the option.
   Result<bool> parse();
 

@@ -2,61 +2,14 @@
 #include "cli/generation.h"
 
 #include "cli/text.h"
+#include "transform/gguf_vocab.h"
 
 namespace ingot::cli {
 
 namespace {
 
-template <class T>
-const T* value_of(const Artifact& a, const char* key) {
-  const MetaValue* v = a.meta(key);
-  return v ? std::get_if<T>(&v->v) : nullptr;
-}
-
-// Any integer type that holds a token id.
-std::optional<int32_t> id_of(const Artifact& a, const char* key) {
-  const MetaValue* v = a.meta(key);
-  if (!v) return {};
-  return std::visit(
-      [](const auto& x) -> std::optional<int32_t> {
-        using T = std::decay_t<decltype(x)>;
-        if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
-          if (std::cmp_greater_equal(x, 0) && std::cmp_less_equal(x, INT32_MAX)) return static_cast<int32_t>(x);
-        }
-        return {};
-      },
-      v->v);
-}
-
-std::optional<bool> bool_of(const Artifact& a, const char* key) {
-  const bool* b = value_of<bool>(a, key);
-  return b ? std::optional<bool>(*b) : std::nullopt;
-}
-
 Result<Tokenizer> from_gguf_metadata(const Artifact& a) {
-  GgufVocab v;
-  const auto* model = value_of<std::string>(a, "tokenizer.ggml.model");
-  const auto* tokens = value_of<std::vector<std::string>>(a, "tokenizer.ggml.tokens");
-  if (!model || !tokens)
-    return bad_input("'{}' holds no tokenizer (tokenizer.ggml.model and tokenizer.ggml.tokens are missing)", a.path);
-  v.model = *model;
-  v.tokens = *tokens;
-  if (const auto* pre = value_of<std::string>(a, "tokenizer.ggml.pre")) v.pre = *pre;
-  if (const auto* types = value_of<std::vector<int32_t>>(a, "tokenizer.ggml.token_type")) v.token_types = *types;
-  if (const auto* merges = value_of<std::vector<std::string>>(a, "tokenizer.ggml.merges")) v.merges = *merges;
-  v.bos = id_of(a, "tokenizer.ggml.bos_token_id");
-  v.eos = id_of(a, "tokenizer.ggml.eos_token_id");
-  v.unk = id_of(a, "tokenizer.ggml.unknown_token_id");
-  v.sep = id_of(a, "tokenizer.ggml.seperator_token_id");
-  v.pad = id_of(a, "tokenizer.ggml.padding_token_id");
-  v.mask = id_of(a, "tokenizer.ggml.mask_token_id");
-  v.eot = id_of(a, "tokenizer.ggml.eot_token_id");
-  v.eom = id_of(a, "tokenizer.ggml.eom_token_id");
-  v.add_bos = bool_of(a, "tokenizer.ggml.add_bos_token");
-  v.add_eos = bool_of(a, "tokenizer.ggml.add_eos_token");
-  v.add_sep = bool_of(a, "tokenizer.ggml.add_sep_token");
-  v.add_space_prefix = bool_of(a, "tokenizer.ggml.add_space_prefix");
-  if (const auto* chat = value_of<std::string>(a, "tokenizer.chat_template")) v.chat_template = *chat;
+  INGOT_ASSIGN(const GgufVocab v, gguf_vocab(a));
   auto tokenizer = Tokenizer::from_gguf(v);
   if (!tokenizer.ok()) return tokenizer.take_error().during(fmt::format("the tokenizer of '{}'", a.path));
   return tokenizer;

@@ -1,10 +1,115 @@
 // ingot list: what there is.
-#include <nlohmann/json.hpp>
-
 #include "cli/command.h"
+#include "cli/job.h"
 #include "cli/output.h"
 #include "cli/text.h"
+#include "formats/formats.h"
+#include "model/architecture.h"
+#include "transform/quantize.h"
 
 namespace ingot::cli {
-Status command_list(Context&) { return {}; }
+
+namespace {
+
+// What the published comparisons of llama.cpp's types say, in a line. A type without a row is listed without advice.
+struct Advice {
+  std::string_view type, text;
+};
+constexpr Advice kAdvice[] = {
+    {"F32", "exact; only to convert on from"},
+    {"F16", "exact for most models; the reference to compare with"},
+    {"BF16", "exact for models trained in bf16"},
+    {"Q8_0", "next to no loss"},
+    {"Q6_K", "very small loss"},
+    {"Q5_K_M", "small loss"},
+    {"Q5_K_S", "small loss, a little smaller"},
+    {"Q4_K_M", "the usual choice: a quarter of F16, moderate loss"},
+    {"Q4_K_S", "smaller, more loss"},
+    {"Q4_0", "old and simple; Q4_K_S is better at its size"},
+};
+
+double bits_of(DType t) { return 8.0 * static_cast<double>(info(t).bytes) / static_cast<double>(info(t).block); }
+
+Status list_types(Context& c) {
+  Table table({"type", ">bits/weight", ">8B model", "advice"});
+  OrderedJson types = OrderedJson::array();
+  for (const FileType& t : file_types()) {
+    std::string_view advice;
+    for (const Advice& a : kAdvice)
+      if (a.type == t.name) advice = a.text;
+    table.row({std::string(t.name), fmt::format("{:.2f}", bits_of(t.base)),
+               format_bytes(static_cast<uint64_t>(bits_of(t.base) / 8 * 8.03e9)), std::string(advice)});
+    types.push_back({{"name", t.name}, {"file_type", t.id}, {"element_type", info(t.base).name},
+                     {"bits_per_weight", bits_of(t.base)}, {"advice", advice}});
+  }
+  return c.report.result({{"types", types}},
+                         table.str() + "Bits and size are of the type that most tensors get; _S and _M keep some tensors larger.\n");
 }
+
+Status list_formats(Context& c) {
+  Table table({"format", "read", "write", ""});
+  OrderedJson formats = OrderedJson::array();
+  for (const std::string_view name : format_names()) {
+    const bool write = name == "safetensors" || name == "gguf";
+    const char* what = name == "safetensors" ? "a Hugging Face directory (single or sharded), or one .safetensors file"
+                       : name == "gguf"      ? "llama.cpp's format, one file or splits"
+                       : name == "peft"      ? "a LoRA adapter directory"
+                                             : "";
+    table.row({std::string(name), "yes", write ? "yes" : "no", what});
+    formats.push_back({{"name", name}, {"read", true}, {"write", write}, {"about", what}});
+  }
+  return c.report.result({{"formats", formats}}, table.str());
+}
+
+Status list_architectures(Context& c) {
+  INGOT_ASSIGN(const std::vector<Architecture>* all, architectures());
+  Table table({"architecture", "classes of config.json"});
+  OrderedJson list = OrderedJson::array();
+  for (const Architecture& a : *all) {
+    table.row({a.name, join(a.classes, ", ")});
+    list.push_back({{"name", a.name}, {"classes", a.classes}});
+  }
+  return c.report.result({{"architectures", list}}, table.str());
+}
+
+Status list_methods(Context& c) {
+  return c.report.result({{"methods", {{{"name", "lora"}, {"about", "PEFT LoRA adapters folded into their base"}}}}},
+                         "lora  PEFT LoRA adapters folded into their base (ingot lora merge, ingot ship)\n");
+}
+
+Status list_stores(Context& c) {
+  return c.report.result({{"stores", {{{"name", "local"}, {"about", "files and directories"}}}}},
+                         "local  files and directories (paths)\n");
+}
+
+struct Row {
+  const char* name;
+  Status (*list)(Context&);
+};
+constexpr Row kLists[] = {{"types", list_types},
+                          {"methods", list_methods},
+                          {"formats", list_formats},
+                          {"architectures", list_architectures},
+                          {"stores", list_stores}};
+
+}  // namespace
+
+Status command_list(Context& c) {
+  std::string what;
+  c.args.usage("list types | methods | formats | architectures | stores");
+  c.args.positional("WHAT", &what, "types, methods, formats, architectures or stores");
+  c.args.later("--for", true, "sizes for one model");
+  c.args.example("ingot list types");
+  INGOT_ASSIGN(const bool go, c.args.parse());
+  if (!go) return {};
+  std::vector<std::string> names;
+  for (const Row& row : kLists) {
+    if (what == row.name) return row.list(c);
+    names.emplace_back(row.name);
+  }
+  const std::string near = nearest(what, names);
+  return usage("there is no list of '{}'{}; there are {}", what, near.empty() ? "" : fmt::format(" (did you mean {}?)", near),
+               join(names, ", "));
+}
+
+}  // namespace ingot::cli

@@ -7,6 +7,7 @@
 
 #include "cli/command.h"
 #include "tensor/artifact.h"
+#include "transform/cast.h"
 
 namespace ingot::cli {
 
@@ -26,8 +27,13 @@ class AdapterArgs {
   std::vector<std::string> adapters_, weights_;
 };
 
-// "Q4_K_M,F16" -> canonical names; an unknown one is an error with the nearest.
+// "q4_k_m" -> "Q4_K_M"; an unknown one is an error with the nearest.
+Result<std::string> read_type(const std::string& name);
+// "Q4_K_M,F16" -> canonical names.
 Result<std::vector<std::string>> read_types(const std::string& text);
+
+// f32, f16, bf16 (float32 ... too).
+Result<DType> read_float_type(const std::string& name);
 
 // A model as given on the command line.
 struct OpenedModel {
@@ -43,8 +49,10 @@ std::vector<std::string> input_paths(const OpenedModel& model, const std::vector
 
 // The artifact as GGUF names it (itself when it is GGUF already).
 Result<Artifact> as_gguf(Context& context, const Artifact& artifact, const std::string& pre_tokenizer);
+// The same for running it: its tokenizer may have no name in GGUF's world.
+Result<Artifact> as_gguf_weights(const Artifact& artifact);
 
-// The same for running it: without a tokenizer, which may have no name in GGUF's world.
-Result<Artifact> as_gguf_weights(Context& context, const Artifact& artifact);
+// After a job that cast floats.
+void warn_nonfinite(Context& context, const CastCounts& counts);
 
 }  // namespace ingot::cli

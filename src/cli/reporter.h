@@ -25,6 +25,7 @@ class Reporter {
   ~Reporter();
   // Said once the options are known. The token: "stopping" is shown when it is raised.
   void configure(std::string command, ReportMode mode, bool verbose, const CancelToken* cancel);
+  void set_command(std::string command) { command_ = std::move(command); }
   const std::string& command() const { return command_; }
   bool json() const { return mode_ == ReportMode::kJson; }
   bool quiet() const { return mode_ == ReportMode::kQuiet; }

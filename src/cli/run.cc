@@ -55,7 +55,7 @@ Status command_run(Context& c) {
 
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(path, adapters));
   INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(opened.base));
-  INGOT_ASSIGN(const Artifact gguf, as_gguf_weights(c, opened.artifact));
+  INGOT_ASSIGN(const Artifact gguf, as_gguf_weights(opened.artifact));
   INGOT_ASSIGN(const std::unique_ptr<Model> model, load_model(c, gguf));
 
   const bool terminal = stdout_is_terminal();

@@ -14,42 +14,80 @@
 
 constexpr int kSuper = 256, kBytes = 210;
 constexpr float kLimit = 65504.0f * 127 * 31;
-constexpr float kLevels[] = {-30.5f, -31.0f, -31.5f, -32.0f, -32.5f, -33.0f, -33.5f, -34.0f, 30.0f, 30.5f, 31.0f, 31.5f};
+// Chosen greedily as in k_affine.cc: codes of the block's largest value.
+constexpr float kLevels[] = {-32.0f, -31.0f, -30.0f, -29.0f, -28.0f,  -27.0f,
+                             -32.5f, -26.0f, -31.75f, -31.25f, -30.75f, -30.25f};
+
+// The sum of lanes in f64.
+inline double total(F32 v) {
+  float lanes[16];
+  store(lanes, v);
+  double sum = 0;
+  for (int i = 0; i < 16; ++i) sum += lanes[i];
+  return sum;
+}
+
+struct Scales {
+  float d;    // the value of the f16
+  F32 scale;  // integers -128 .. 127
+};
+
+// The unit such that the scale of largest magnitude takes -128, the one code without a positive twin.
+inline float unit(F32 scale) {
+  float s[16];
+  store(s, scale);
+  float most = 0;
+  for (int i = 0; i < 16; ++i)
+    if (__builtin_fabsf(s[i]) > __builtin_fabsf(most)) most = s[i];
+  const float d = round_f16(max_of(min_of(most / -128.0f, 65504.0f), -65504.0f));
+  if (d == 0.0f && __builtin_fabsf(most) >= 0x1p-25f) return most > 0 ? -0x1p-24f : 0x1p-24f;
+  return d;
+}
+
+template <bool kWeighted>
+inline Scales fit_super(const Symmetric<16, 31, kWeighted>& blocks) {
+  constexpr int kN = 3;
+  const F32 exact = blocks.search(kLevels);
+  Scales g{unit(exact), splat(0.0f)};
+  const F32 d = splat(g.d), lo = splat(-128.0f), hi = splat(127.0f);
+  const F32 nearest = clamp(round(exact * inverse_or_zero(d)), lo, hi);
+  F32 cand[kN], stored[kN], err[kN];
+  for (int c = 0; c < kN; ++c) {
+    cand[c] = clamp(nearest + splat(static_cast<float>(c - 1)), lo, hi);
+    stored[c] = cand[c] * d;
+  }
+  blocks.template errors<kN>(stored, err);
+  g.scale = cand[1];
+  F32 least = err[1];
+  for (int c = 0; c < kN; c += 2) {
+    const Mask better = err[c] < least;
+    g.scale = select(better, cand[c], g.scale);
+    least = select(better, err[c], least);
+  }
+  // Least squares for d given all codes; kept where the error is really less, as it is rounded and codes change.
+  const F32 inv = inverse_or_zero(g.scale * d);
+  typename Symmetric<16, 31, kWeighted>::Sums sums;
+  blocks.template assign<1>(&inv, &sums);
+  const double energy = total(blocks.mass * g.scale * g.scale * sums.qq);
+  const double fit = total(blocks.mass * g.scale * sums.qx) / (energy > 0 ? energy : 1);
+  if (!(fit >= -65504 && fit <= 65504) || fit == 0) return g;
+  const float refitted = round_f16(static_cast<float>(fit));
+  F32 stored_refitted = g.scale * splat(refitted), err_refitted;
+  blocks.template errors<1>(&stored_refitted, &err_refitted);
+  if (total(blocks.mass * err_refitted) < total(blocks.mass * least)) g.d = refitted;
+  return g;
+}
 
 template <bool kWeighted>
 inline void encode_super(const float* src, const float* importance, uint8_t* out) {
-  Symmetric<16, 31, kWeighted> e;
-  e.read(src, importance, kLimit);
-  const F32 scale = e.search(kLevels, 1);
-  float s[16];
-  store(s, scale);
-  float most = 0;  // the scale of largest magnitude takes -128, the one code without a positive twin
-  for (int i = 0; i < 16; ++i)
-    if (__builtin_fabsf(s[i]) > __builtin_fabsf(most)) most = s[i];
+  Symmetric<16, 31, kWeighted> blocks;
+  blocks.read(src, importance, kLimit);
+  const Scales g = fit_super(blocks);
   uint16_t h;
-  float u = most / -128.0f;
-  u = u > 65504.0f ? 65504.0f : u < -65504.0f ? -65504.0f : u;
-  float d = round_f16(u, &h);
-  if (d == 0.0f && __builtin_fabsf(most) >= 0x1p-25f) d = round_f16(most > 0 ? -0x1p-24f : 0x1p-24f, &h);
-  const F32 unit = splat(d), lo = splat(-128.0f), hi = splat(127.0f);
-  const F32 nearest = clamp(round(scale * inverse_or_zero(unit)), lo, hi);
-  F32 cand[3], stored[3], err[3];
-  for (int c = 0; c < 3; ++c) {
-    cand[c] = clamp(nearest + splat(static_cast<float>(c - 1)), lo, hi);
-    stored[c] = cand[c] * unit;
-  }
-  e.template errors<3>(stored, err);
-  F32 best = cand[1], best_err = err[1];
-  for (int c = 0; c < 3; c += 2) {
-    const Mask better = err[c] < best_err;
-    best = select(better, cand[c], best);
-    best_err = select(better, err[c], best_err);
-  }
-
-  float scales[16], inv[16];
-  store(scales, best);
-  store(inv, inverse_or_zero(best * unit));
-  store_u8(out + 192, to_int(best));
+  round_f16(g.d, &h);
+  float inv[16];
+  store(inv, inverse_or_zero(g.scale * splat(g.d)));
+  store_u8(out + 192, to_int(g.scale));
   std::memcpy(out + 208, &h, 2);
   const I32 offset = splat_i(32), nibble = splat_i(15);
   for (int half = 0; half < 2; ++half)

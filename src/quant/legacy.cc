@@ -14,7 +14,10 @@
 
 constexpr int kBlock = 32, kGroup = 512, kQ8Bytes = 34, kQ4Bytes = 18;
 constexpr float kQ8Limit = 65504.0f * 127, kQ4Limit = 65504.0f * 7;
-constexpr float kLevels[] = {-7.0f, -7.5f, -8.0f, -8.5f, -9.0f, 6.5f, 7.0f, 7.5f};
+// Chosen greedily as in k_affine.cc: codes of the block's largest value. Without importance the first four, as Q4_0 is
+// there to be fast.
+constexpr float kLevels[] = {-8.125f, -8.625f, -7.25f, -7.75f};
+constexpr float kMoreLevels[] = {-8.125f, -8.625f, -7.25f, -7.75f, -8.375f, -6.875f, -8.875f, -8.0f};
 
 // Calls step(values, importance, blocks, bytes) for each sixteen blocks; the last ones padded with zeros.
 template <class Step>
@@ -65,7 +68,12 @@ struct Q4 {
     e.read(x, importance, kQ4Limit);
     uint16_t h[16];
     float inv[16];
-    store_f16(h, clamp(e.search(kLevels, 1), splat(-65504.0f), splat(65504.0f)));
+    F32 d;
+    if constexpr (kWeighted)
+      d = e.search(kMoreLevels);
+    else
+      d = e.search(kLevels);
+    store_f16(h, clamp(d, splat(-65504.0f), splat(65504.0f)));
     store(inv, inverse_or_zero(load_f16(h)));
     const I32 eight = splat_i(8);
     for (int b = 0; b < blocks; ++b, out += kBytes) {

@@ -40,36 +40,32 @@ struct Symmetric {
       }
   }
 
-  // The least-squares scale over candidates that map the extreme value to levels[c]; gain as in k_affine.cc.
+  // The least-squares scale over candidates that map the extreme value to levels[c], then over the best one's own
+  // codes. The gain is the energy explained: the most gain is the least error.
   template <int kCandidates>
-  F32 search(const float (&levels)[kCandidates], int rounds) const {
+  F32 search(const float (&levels)[kCandidates]) const {
     constexpr int kN = 4;
     static_assert(kCandidates % kN == 0);
-    const F32 unit = inverse_or_zero(extreme), zero = splat(0.0f), one = splat(1.0f);
-    F32 best = zero, best_gain = zero;
-    for (int c0 = 0; c0 < kCandidates; c0 += kN) {
-      F32 inv[kN];
-      Sums s[kN];
-      for (int c = 0; c < kN; ++c) inv[c] = unit * splat(levels[c0 + c]);
+    const F32 unit = inverse_or_zero(extreme);
+    F32 best = splat(0.0f), most = splat(0.0f), inv[kN];
+    Sums s[kN];
+    for (int first = 0; first < kCandidates; first += kN) {
+      for (int c = 0; c < kN; ++c) inv[c] = unit * splat(levels[first + c]);
       assign<kN>(inv, s);
-      for (int c = 0; c < kN; ++c) keep_better(s[c], &best, &best_gain);
+      for (int c = 0; c < kN; ++c) keep_better(s[c], &best, &most);
     }
-    for (int i = 0; i < rounds; ++i) {
-      const F32 inv = inverse_or_zero(best);
-      Sums s;
-      assign<1>(&inv, &s);
-      keep_better(s, &best, &best_gain);
-    }
-    (void)one;
+    inv[0] = inverse_or_zero(best);
+    assign<1>(inv, s);
+    keep_better(s[0], &best, &most);
     return best;
   }
 
-  static void keep_better(const Sums& s, F32* best, F32* best_gain) {
+  static void keep_better(const Sums& s, F32* best, F32* most) {
     const Mask any = splat(0.0f) < s.qq;
     const F32 scale = s.qx / select(any, s.qq, splat(1.0f));
     const F32 gain = scale * s.qx;
-    const Mask better = *best_gain < gain;
-    *best_gain = select(better, gain, *best_gain);
+    const Mask better = *most < gain;
+    *most = select(better, gain, *most);
     *best = select(better, scale, *best);
   }
 

@@ -1,0 +1,100 @@
+// ingot convert: a model to another format, or to another float type.
+#include "cli/command.h"
+#include "cli/job.h"
+#include "cli/model_args.h"
+#include "cli/paths.h"
+#include "cli/text.h"
+#include "formats/outputs.h"
+#include "transform/quantize.h"
+
+namespace ingot::cli {
+
+namespace {
+
+constexpr const char* kTypes[] = {"F32", "F16", "BF16", "Q8_0"};
+
+// "gguf" or "safetensors", from --to or from the name.
+Result<std::string> target_format(const std::string& to, const std::string& out) {
+  if (!to.empty()) {
+    const std::string format = lower(to);
+    if (format == "gguf" || format == "safetensors") return format;
+    for (const char* later : {"torch", "dcp", "deepspeed-universal", "onnx", "npz", "peft", "awq", "gptq",
+                              "compressed-tensors", "fp8", "nf4", "mxfp4", "nvfp4"})
+      if (format == later) return usage("--to {} is not there yet in this version of ingot; there are gguf and safetensors", to);
+    return usage("--to '{}' is no format; there are gguf and safetensors", to);
+  }
+  const std::string e = extension(out);
+  if (e == "gguf") return std::string("gguf");
+  for (const char* later : {"onnx", "npz", "pt", "pth", "bin"})
+    if (e == later) return usage("--out '{}': writing .{} files is not there yet; there are .gguf, .safetensors and directories", out, e);
+  return std::string("safetensors");
+}
+
+Result<Artifact> to_gguf_type(Context& c, const Artifact& in, const std::string& type, const std::string& pre_tokenizer,
+                              const std::shared_ptr<CastCounts>& counts) {
+  INGOT_ASSIGN(Artifact gguf, as_gguf(c, in, pre_tokenizer));
+  if (type.empty()) return gguf;
+  QuantizeOptions options;
+  options.counts = counts;
+  options.on_notice = [&c](const std::string& text) { c.report.notice(text); };
+  return quantize_gguf(gguf, type, options);
+}
+
+}  // namespace
+
+Status command_convert(Context& c) {
+  std::string path, out, type, dtype, to, pre_tokenizer;
+  c.args.usage("convert IN --out OUT [--type T | --dtype T]");
+  c.args.detail(
+      "The format of OUT follows its name: .gguf, .safetensors, else a Hugging Face directory. Without a type the "
+      "weights keep the one they have.");
+  c.args.positional("IN", &path, "a Hugging Face directory, a safetensors or a GGUF file");
+  c.args.section("Options");
+  c.args.text("--out|--outfile,-o", "OUT", &out, "what is written");
+  c.args.text("--type|--outtype", "T", &type, "of a GGUF file: F32, F16, BF16 or Q8_0 ('ingot quantize' makes smaller ones)");
+  c.args.text("--dtype", "T", &dtype, "of safetensors: f32, f16 or bf16");
+  c.args.text("--to", "FORMAT", &to, "gguf or safetensors, where the name does not say it");
+  c.args.text("--pre-tokenizer", "NAME", &pre_tokenizer, "name of the tokenizer's rules where they match none that is known");
+  c.args.later("--config-from", true, "giving a configuration to a bare state dict");
+  c.args.example("ingot convert base/ --out model-F16.gguf --type F16");
+  c.args.example("ingot convert base/ --out base-f16/ --dtype f16 --max-shard-size 2GB");
+  INGOT_ASSIGN(const bool go, c.args.parse());
+  if (!go) return {};
+  if (out.empty()) return usage("'ingot convert' needs --out OUT");
+  INGOT_ASSIGN(const std::string format, target_format(to, out));
+  const bool to_gguf = format == "gguf";
+  if (!type.empty()) {
+    INGOT_ASSIGN(type, read_type(type));
+    bool known = false;
+    for (const char* t : kTypes) known = known || type == t;
+    if (!known) return usage("'ingot convert' writes F32, F16, BF16 and Q8_0; for {} use: ingot quantize {} --type {} --out {}", type, path, type, out);
+    if (!to_gguf) return usage("--type {} is for GGUF files; '{}' is written as safetensors, whose type is chosen by --dtype", type, out);
+  }
+  if (!dtype.empty() && to_gguf) return usage("--dtype {} is for safetensors; the type of a GGUF file is chosen by --type", dtype);
+
+  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(path, {}));
+  INGOT_ASSIGN(const std::string target, output_path(out, {opened.path}));
+  const auto counts = std::make_shared<CastCounts>();
+  Artifact result;
+  if (to_gguf) {
+    INGOT_ASSIGN(result, to_gguf_type(c, opened.artifact, type, pre_tokenizer, counts));
+  } else {
+    if (opened.is_gguf())
+      return usage("from GGUF to safetensors ('{}' to '{}') is not there yet in this version of ingot", opened.path, target);
+    result = opened.artifact;
+    if (!dtype.empty()) {
+      INGOT_ASSIGN(const DType t, read_float_type(dtype));
+      INGOT_ASSIGN(result, cast_floats(opened.artifact, t, counts));
+    }
+  }
+  INGOT_ASSIGN(Output output, make_output(std::move(result), local_store(), target, to, c.args.common.max_shard_size
+                                              ? c.args.common.max_shard_size
+                                              : kDefaultShardBytes));
+  const std::vector<Output> outputs = {std::move(output)};
+  INGOT_ASSIGN(const auto report, run_reported(c, outputs));
+  if (!report) return {};
+  warn_nonfinite(c, *counts);
+  return c.report.result(report_json(outputs, *report), report_text(outputs, *report));
+}
+
+}  // namespace ingot::cli

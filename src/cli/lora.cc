@@ -1,0 +1,78 @@
+// ingot lora: adapters. merge today; the other subcommands are refused by name.
+#include "cli/command.h"
+#include "cli/job.h"
+#include "cli/model_args.h"
+#include "cli/output.h"
+#include "cli/paths.h"
+#include "cli/text.h"
+#include "formats/outputs.h"
+
+namespace ingot::cli {
+
+namespace {
+
+Status lora_merge_command(Context& c) {
+  std::string path, out, dtype;
+  AdapterArgs adapter_args;
+  c.args.summary("folds PEFT LoRA adapters into their base model");
+  c.args.usage("lora merge BASE --adapter DIR [--weight W] [--adapter DIR ...] --out DIR [--dtype T]");
+  c.args.detail("Writes a Hugging Face directory that transformers loads: weights, config, tokenizer. Computed in f32, rounded once.");
+  c.args.positional("BASE", &path, "the Hugging Face directory that the adapters were trained on");
+  c.args.section("Options");
+  adapter_args.declare(c.args);
+  c.args.text("--out", "DIR", &out, "the merged model");
+  c.args.text("--dtype", "T", &dtype, "f32, f16 or bf16 (default: as the base)");
+  c.args.example("ingot lora merge base/ --adapter lora/ --out merged/");
+  c.args.example("ingot lora merge base/ --adapter a/ --weight 0.7 --adapter b/ --out merged/ --dtype f16");
+  INGOT_ASSIGN(const bool go, c.args.parse());
+  if (!go) return {};
+  INGOT_ASSIGN(const std::vector<AdapterArgument> adapters, adapter_args.read(c.args));
+  if (adapters.empty()) return usage("'ingot lora merge' needs at least one --adapter DIR");
+  if (out.empty()) return usage("'ingot lora merge' needs --out DIR");
+  if (extension(out) == "gguf")
+    return usage("'ingot lora merge' writes a Hugging Face directory; for a GGUF file in one pass use: ingot ship {} --adapter {} --type F16 --out {}",
+                 path, adapters[0].path, out);
+  DType type = DType::kF32;
+  if (!dtype.empty()) {
+    INGOT_ASSIGN(type, read_float_type(dtype));
+  }
+
+  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(path, adapters));
+  INGOT_ASSIGN(const std::string target, output_path(out, input_paths(opened, adapters)));
+  const auto counts = std::make_shared<CastCounts>();
+  Artifact merged;
+  if (dtype.empty()) {
+    INGOT_ASSIGN(merged, cast_like(opened.artifact, opened.base, counts));
+  } else {
+    INGOT_ASSIGN(merged, cast_floats(opened.artifact, type, counts));
+    if (const DType from = main_float_type(opened.base); from != type)
+      c.report.notice(fmt::format("the base is {}, the merged model will be {} (--dtype)", info(from).name, info(type).name));
+  }
+  const uint64_t shard = c.args.common.max_shard_size;
+  const std::vector<Output> outputs = {
+      hf_directory_output(std::move(merged), local_store(), target, shard ? shard : kDefaultShardBytes)};
+  INGOT_ASSIGN(const auto report, run_reported(c, outputs));
+  if (!report) return {};
+  warn_nonfinite(c, *counts);
+  return c.report.result(report_json(outputs, *report), report_text(outputs, *report));
+}
+
+}  // namespace
+
+Status command_lora(Context& c) {
+  const std::string what = c.args.take_word();
+  c.report.set_command(c.args.command());
+  if (what == "merge") return lora_merge_command(c);
+  c.args.usage("lora merge BASE --adapter DIR ... --out DIR");
+  c.args.detail("'ingot lora merge --help' tells its options. Later: stack, combine, extract, inspect, convert.");
+  c.args.example("ingot lora merge base/ --adapter lora/ --out merged/");
+  if (what.empty()) {
+    INGOT_ASSIGN(const bool go, c.args.parse());
+    return go ? Status(usage("'ingot lora' needs a subcommand: merge")) : Status();
+  }
+  for (const char* later : {"stack", "combine", "extract", "inspect", "convert"})
+    if (what == later) return usage("'ingot lora {}' is not there yet in this version of ingot", what);
+  return usage("'ingot lora' has no subcommand '{}'; there is merge", what);
+}
+
+}  // namespace ingot::cli

@@ -1,0 +1,56 @@
+// ingot quantize: a GGUF file or a Hugging Face directory to smaller GGUF files.
+#include "cli/command.h"
+#include "cli/job.h"
+#include "cli/model_args.h"
+#include "cli/paths.h"
+#include "cli/quantize_args.h"
+#include "cli/text.h"
+#include "formats/outputs.h"
+
+namespace ingot::cli {
+
+Status command_quantize(Context& c) {
+  std::string path, types_text, out, pre_tokenizer;
+  QuantizeArgs quantize_args;
+  c.args.usage("quantize IN --type T[,T...] --out FILE");
+  c.args.positional("IN", &path, "a GGUF file or a Hugging Face directory");
+  c.args.section("Options");
+  c.args.text("--type|--outtype", "T[,T...]", &types_text, "file types, like Q4_K_M ('ingot list types'); several are made from one read");
+  c.args.text("--out|--outfile,-o", "FILE", &out, "the GGUF file; {type} in it stands for each type");
+  c.args.text("--pre-tokenizer", "NAME", &pre_tokenizer, "name of the tokenizer's rules where they match none that is known");
+  quantize_args.declare(c.args);
+  for (const auto& [name, what] : {std::pair{"--bpw", "choosing types by bits per weight"},
+                                   {"--size", "choosing types by size"},
+                                   {"--fit-ram", "choosing types by memory"},
+                                   {"--to", "writing formats for GPU serving"},
+                                   {"--bits", "formats for GPU serving"},
+                                   {"--group", "formats for GPU serving"}})
+    c.args.later(name, true, what);
+  c.args.example("ingot quantize model-F16.gguf --type Q4_K_M --out model-Q4_K_M.gguf");
+  c.args.example("ingot quantize base/ --type Q4_K_M,Q8_0 --out 'model-{type}.gguf'");
+  c.args.example("ingot quantize base/ --type Q4_K_M --tensor-type attn_v=Q6_K --out m.gguf");
+  INGOT_ASSIGN(const bool go, c.args.parse());
+  if (!go) return {};
+  if (types_text.empty()) return usage("'ingot quantize' needs --type T, like Q4_K_M; 'ingot list types' shows them");
+  if (out.empty()) return usage("'ingot quantize' needs --out FILE");
+  INGOT_ASSIGN(const std::vector<std::string> types, read_types(types_text));
+  INGOT_ASSIGN(const QuantizeOptions options, quantize_args.read(c));
+  INGOT_ASSIGN(const std::vector<std::string> names, output_paths(out, types));
+
+  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(path, {}));
+  INGOT_ASSIGN(const Artifact gguf, as_gguf(c, opened.artifact, pre_tokenizer));
+  std::vector<Output> outputs;
+  for (size_t i = 0; i < types.size(); ++i) {
+    INGOT_ASSIGN(const std::string file, output_path(names[i], {opened.path}));
+    INGOT_ASSIGN(Artifact quantized, quantize_gguf(gguf, types[i], options));
+    outputs.push_back(gguf_output(std::move(quantized), local_store(), file));
+  }
+  INGOT_ASSIGN(const auto report, run_reported(c, outputs));
+  if (!report) return {};
+  warn_nonfinite(c, *options.counts);
+  OrderedJson j = report_json(outputs, *report);
+  for (size_t i = 0; i < types.size(); ++i) j["outputs"][i]["type"] = types[i];
+  return c.report.result(j, report_text(outputs, *report));
+}
+
+}  // namespace ingot::cli
