@@ -14,9 +14,9 @@
 #include "formats/outputs.h"
 #include "quant/codec.h"
 #include "transform/cast.h"
+#include "transform/gguf_map.h"
 #include "transform/lora.h"
 #include "transform/quantize.h"
-#include "transform/to_gguf.h"
 
 namespace ingot {
 
@@ -115,6 +115,40 @@ Result<LazyModel> lora_merge(const LazyModel& base, const std::vector<AdapterSou
   }
   INGOT_ASSIGN(Artifact merged, lora_merge(base.impl().artifact, specs));
   return wrap(std::move(merged));
+}
+
+Result<LazyModel> to_gguf(const LazyModel& model, const std::string& pre_tokenizer) {
+  if (model.format() == "gguf") return model;
+  ToGgufOptions options;
+  options.pre_tokenizer = pre_tokenizer;
+  INGOT_ASSIGN(Artifact a, to_gguf(model.impl().artifact, options));
+  return wrap(std::move(a));
+}
+
+Result<LazyModel> quantize(const LazyModel& gguf, const std::string& file_type, const QuantizeParameters& p) {
+  if (gguf.format() != "gguf")
+    return usage("quantize: '{}' is {}, not GGUF-shaped; call to_gguf first", gguf.path(), gguf.format());
+  QuantizeOptions options;
+  options.pure = p.pure;
+  options.allow_requantize = p.allow_requantize;
+  options.leave_output = p.leave_output_tensor;
+  const auto type = [](const std::string& name) -> Result<DType> {
+    const auto t = dtype_by_name(name);
+    if (!t || !find_codec(*t)) return usage("quantize: there is no type '{}' of a tensor", name);
+    return *t;
+  };
+  if (!p.output_tensor_type.empty()) {
+    INGOT_ASSIGN(options.output_type, type(p.output_tensor_type));
+  }
+  if (!p.token_embedding_type.empty()) {
+    INGOT_ASSIGN(options.token_embedding_type, type(p.token_embedding_type));
+  }
+  for (const auto& [pattern, name] : p.tensor_types) {
+    INGOT_ASSIGN(const DType t, type(name));
+    options.tensor_types.emplace_back(pattern, t);
+  }
+  INGOT_ASSIGN(Artifact a, quantize_gguf(gguf.impl().artifact, file_type, options));
+  return wrap(std::move(a));
 }
 
 Result<LazyModel> cast(const LazyModel& model, const std::string& type) {

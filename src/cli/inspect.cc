@@ -154,23 +154,26 @@ std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, 
   out += types.str();
   const int width = stdout_is_terminal() ? stderr_width() : 100;
   if (!a.metadata.empty()) {
-    Table t({"  metadata", ""});
+    Table t({"metadata", ""});
     size_t longest = 0;
     for (const auto& [k, v] : a.metadata) longest = std::max(longest, k.size());
     for (const auto& [k, v] : a.metadata)
-      t.row({"  " + printable(k), meta_text(v, std::max(20, width - static_cast<int>(longest) - 5))});
-    out += "\n" + t.str();
+      t.row({printable(k), meta_text(v, std::max(20, width - static_cast<int>(longest) - 5))});
+    out += "\n";
+    out += t.str(2);
   }
   for (const auto& [name, values] : config) {
-    Table t({"  " + name, ""});
+    Table t({name, ""});
     for (const auto& [k, v] : values.items())
-      t.row({"  " + printable(k), shorten_middle(v.is_string() ? printable(v.get<std::string>()) : printable(v.dump()), 70)});
-    out += "\n" + t.str();
+      t.row({printable(k), shorten_middle(v.is_string() ? printable(v.get<std::string>()) : printable(v.dump()), 70)});
+    out += "\n";
+    out += t.str(2);
   }
   if (!a.files.empty()) {
-    Table t({"  file", ">size"});
-    for (const auto& [name, bytes] : a.files) t.row({"  " + printable(name), format_bytes(bytes.size())});
-    out += "\n" + t.str();
+    Table t({"file", ">size"});
+    for (const auto& [name, bytes] : a.files) t.row({printable(name), format_bytes(bytes.size())});
+    out += "\n";
+    out += t.str(2);
   }
   const std::string tokenizer = tokenizer_text(a);
   if (!tokenizer.empty()) out += "\ntokenizer: " + tokenizer + "\n";

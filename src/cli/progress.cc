@@ -44,7 +44,7 @@ namespace {
 std::string draw_bar(double share, int width, bool utf8) {
   if (!utf8) {
     const int full = static_cast<int>(share * width);
-    return "[" + std::string(static_cast<size_t>(full), '#') + std::string(static_cast<size_t>(width - full), '.') + "]";
+    return fmt::format("[{:.<{}}]", std::string(static_cast<size_t>(full), '#'), width);
   }
   static const char* kEighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
   const int eighths = static_cast<int>(share * width * 8);

@@ -176,21 +176,32 @@ void multiply_panel(const WeightMatrix& w, int64_t first, int64_t n, const float
 void multiply(ThreadPool& pool, const float* x, int64_t tokens, std::span<const Product> products) {
   struct Task {
     const Product* product;
-    int64_t first, n;
+    int64_t first, n;  // rows, or strips of a packed matrix
   };
   thread_local std::vector<Task> tasks;
-  std::vector<Task>& list = tasks;
+  thread_local Int8Activations rounded;
+  std::vector<Task>& list = tasks;  // a thread_local named in the loop's body would be the worker's own
+  Int8Activations& int8 = rounded;
   list.clear();
   int64_t work = 0;
+  bool any_packed = false;
   for (const Product& p : products) {
-    if (p.w->packed) continue;
-    const int64_t step = panel_rows(*p.w, tokens);
-    for (int64_t r = 0; r < p.w->rows; r += step) list.push_back({&p, r, std::min(step, p.w->rows - r)});
+    int64_t step = panel_rows(*p.w, tokens), n = p.w->rows;
+    if (p.w->packed) {
+      any_packed = true;
+      step = tokens == 1 ? std::max<int64_t>(1, step / 16) : 1;
+      n = p.w->packed->strips;
+    }
+    for (int64_t r = 0; r < n; r += step) list.push_back({&p, r, std::min(step, n - r)});
     work += p.w->rows * p.w->cols * tokens;
   }
+  if (any_packed) int8.quantize(pool, x, tokens, products[0].w->cols);
   auto one = [&](int64_t i) {
     const Task& t = list[static_cast<size_t>(i)];
-    multiply_panel(*t.product->w, t.first, t.n, x, tokens, t.product->y);
+    if (t.product->w->packed)
+      multiply_strips(*t.product->w->packed, t.first, t.first + t.n, int8, t.product->y);
+    else
+      multiply_panel(*t.product->w, t.first, t.n, x, tokens, t.product->y);
   };
   const int64_t n = static_cast<int64_t>(list.size());
   if (work < 32768)

@@ -3,6 +3,8 @@
 
 #include <cmath>
 
+#include "infer/packed.h"
+
 namespace ingot {
 namespace {
 
@@ -48,6 +50,7 @@ Result<LayerWeights> load_layer(const Artifact& artifact, const ModelConfig& c, 
 
 Result<std::unique_ptr<Model>> Model::load(const Artifact& artifact, const LoadOptions& options) {
   std::unique_ptr<Model> m(new Model());
+  m->pool_ = std::make_unique<ThreadPool>(options.threads);
   auto loaded = [&]() -> Status {
     INGOT_ASSIGN(m->config_, read_model_config(artifact));
     return m->load_tensors(artifact, options);
@@ -56,7 +59,6 @@ Result<std::unique_ptr<Model>> Model::load(const Artifact& artifact, const LoadO
     if (loaded.error().kind == ErrorKind::kInterrupted) return loaded.take_error();
     return loaded.take_error().during("loading " + artifact.path);
   }
-  m->pool_ = std::make_unique<ThreadPool>(options.threads);
   return m;
 }
 
@@ -83,16 +85,26 @@ Status Model::load_tensors(const Artifact& artifact, const LoadOptions& options)
     output_ = token_embedding_;
     output_.name = "output.weight";
   }
+  pack(&output_, options);
   INGOT_ASSIGN(output_norm_, load_vector(artifact, "output_norm.weight", config_.hidden));
   INGOT_TRY(load_rope(artifact));
   for (int64_t i = 0; i < config_.layers; ++i) {
     if (options.cancel && options.cancel->cancelled()) return interrupted();
     INGOT_ASSIGN(auto layer, load_layer(artifact, config_, i));
     weight_bytes_ += bytes_of_layer(layer);
+    for (auto* w : {&layer.q, &layer.k, &layer.v, &layer.attn_output, &layer.gate, &layer.up, &layer.down})
+      pack(w, options);
     layers_.push_back(std::move(layer));
     progress();
   }
   return Status();
+}
+
+// Where there is no memory for it, or no packed form, the plain one stays.
+void Model::pack(WeightMatrix* w, const LoadOptions& options) {
+  if (options.arithmetic != Arithmetic::kFast || !can_pack(w->type)) return;
+  w->packed = pack_matrix(*pool_, *w);
+  if (w->packed) w->data = nullptr;
 }
 
 // As the reference: the exponent and the division by a factor in f32.

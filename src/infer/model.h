@@ -54,6 +54,7 @@ class Model {
   Model() = default;
   Status load_tensors(const Artifact& artifact, const LoadOptions& options);
   Status load_rope(const Artifact& artifact);
+  void pack(WeightMatrix* w, const LoadOptions& options);
 
   ModelConfig config_;
   std::vector<LayerWeights> layers_;

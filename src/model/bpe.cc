@@ -191,7 +191,10 @@ void Bpe::merge_long(BpeSession& s) const {
       std::push_heap(heap.begin(), heap.end(), later);
     }
   };
-  for (size_t i = 0; i + 1 < n; ++i) push(static_cast<int32_t>(i));
+  for (size_t i = 0; i + 1 < n; ++i) {
+    if (const Pair* p = find(nodes[i].id, nodes[i + 1].id)) heap.push_back({p->rank, static_cast<int32_t>(i), p->id, 0, 0});
+  }
+  std::make_heap(heap.begin(), heap.end(), later);
   while (!heap.empty()) {
     std::pop_heap(heap.begin(), heap.end(), later);
     const auto c = heap.back();

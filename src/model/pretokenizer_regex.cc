@@ -64,20 +64,21 @@ Workspace& workspace() {
 
 struct Regex::Code {
   std::string pattern;
-  pcre2_code* code = nullptr;
-  bool jit = false;
+  pcre2_code* codes[2] = {nullptr, nullptr};  // for most texts, and for those with recent characters
+  bool jit = false;                           // of both
   bool trusted = false;
   Code() = default;
   Code(const Code&) = delete;
   Code& operator=(const Code&) = delete;
-  ~Code() { pcre2_code_free(code); }
+  ~Code() {
+    for (auto* c : codes) pcre2_code_free(c);
+  }
 };
 
 Result<Regex> Regex::compile(std::string_view pattern, bool trusted) {
   if (pattern.size() > kMaxPattern) {
     return bad_input("the pattern {} is {} bytes long; at most {} are accepted", quoted(pattern), pattern.size(), kMaxPattern);
   }
-  INGOT_ASSIGN(const std::string translated, translate_oniguruma(pattern));
   std::unique_ptr<pcre2_compile_context, decltype(&pcre2_compile_context_free)> context(
       pcre2_compile_context_create(nullptr), pcre2_compile_context_free);
   if (!context) return failed("no memory to compile a pattern");
@@ -86,21 +87,27 @@ Result<Regex> Regex::compile(std::string_view pattern, bool trusted) {
   auto code = std::make_shared<Code>();
   code->pattern = std::string(pattern);
   code->trusted = trusted;
-  int error = 0;
-  size_t offset = 0;
+  code->jit = trusted;
   const uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | (trusted ? 0 : PCRE2_USE_OFFSET_LIMIT);
-  code->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(), options, &error, &offset,
+  for (const bool recent : {false, true}) {
+    INGOT_ASSIGN(const std::string translated, translate_oniguruma(pattern, recent));
+    int error = 0;
+    size_t offset = 0;
+    auto*& compiled = code->codes[recent];
+    compiled = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(), options, &error, &offset,
                              context.get());
-  if (!code->code) return bad_input("the pattern {} is not accepted: {}", quoted(pattern), message_of(error));
-  size_t size = 0;
-  pcre2_pattern_info(code->code, PCRE2_INFO_SIZE, &size);
-  if (trusted && size <= kMaxJitCode) code->jit = pcre2_jit_compile(code->code, PCRE2_JIT_COMPLETE) == 0;
+    if (!compiled) return bad_input("the pattern {} is not accepted: {}", quoted(pattern), message_of(error));
+    size_t size = 0;
+    pcre2_pattern_info(compiled, PCRE2_INFO_SIZE, &size);
+    if (trusted && (size > kMaxJitCode || pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE) != 0)) code->jit = false;
+  }
   Regex regex;
   regex.code_ = std::move(code);
   return regex;
 }
 
-Regex::Iterator::Iterator(const Regex& regex, std::string_view text) : regex_(regex), text_(text) {
+Regex::Iterator::Iterator(const Regex& regex, std::string_view text)
+    : regex_(regex), text_(text), recent_(has_recent_characters(text)) {
   // Steps: real patterns pass over a run of characters a few times; a hostile one needs far more.
   match_limit_ = static_cast<uint32_t>(std::min<size_t>(500'000 + 8 * text.size(), 1u << 31));
 }
@@ -136,9 +143,9 @@ bool Regex::Iterator::next(size_t* begin, size_t* end) {
       pcre2_set_offset_limit(w.context, PCRE2_UNSET);
     }
     const auto* subject = reinterpret_cast<PCRE2_SPTR>(text_.data());
-    int rc = pcre2_match(code.code, subject, text_.size(), at_, PCRE2_NO_UTF_CHECK, w.data, w.context);
+    int rc = pcre2_match(code.codes[recent_], subject, text_.size(), at_, PCRE2_NO_UTF_CHECK, w.data, w.context);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT) {
-      rc = pcre2_match(code.code, subject, text_.size(), at_, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, w.data, w.context);
+      rc = pcre2_match(code.codes[recent_], subject, text_.size(), at_, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, w.data, w.context);
     }
     if (rc == PCRE2_ERROR_NOMATCH) {
       if (window_end >= text_.size()) {

@@ -10,8 +10,10 @@
 
 namespace ingot {
 
-// The PCRE2 pattern (UTF and UCP) that matches what `pattern` matches under Oniguruma.
-Result<std::string> translate_oniguruma(std::string_view pattern);
+// The PCRE2 pattern (UTF and UCP) that matches what `pattern` matches under Oniguruma. Characters of Unicode 15 and 16 are
+// classified rightly only with `recent`, which makes slower patterns: for texts that hold one of them.
+Result<std::string> translate_oniguruma(std::string_view pattern, bool recent);
+bool has_recent_characters(std::string_view text);
 
 // A compiled pattern. Immutable; any number of threads may match with it.
 class Regex {
@@ -33,6 +35,7 @@ class Regex {
     bool over_budget();
     const Regex& regex_;
     std::string_view text_;
+    bool recent_;
     size_t at_ = 0;
     size_t last_end_ = static_cast<size_t>(-1);
     uint32_t match_limit_ = 0;

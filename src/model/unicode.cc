@@ -59,6 +59,55 @@ const ByteAlphabet& alphabet() {
   return a;
 }
 
+// Punctuation beyond ASCII as of Unicode 8: that is what the crate behind the library's Punctuation knows, and pieces must
+// not depend on the version of utf8proc.
+struct Range {
+  char32_t first, last;
+};
+constexpr Range kPunctuation[] = {
+    {0xA1, 0xA1}, {0xA7, 0xA7}, {0xAB, 0xAB}, {0xB6, 0xB7}, {0xBB, 0xBB}, {0xBF, 0xBF}, {0x37E, 0x37E},
+    {0x387, 0x387}, {0x55A, 0x55F}, {0x589, 0x58A}, {0x5BE, 0x5BE}, {0x5C0, 0x5C0}, {0x5C3, 0x5C3}, {0x5C6,
+    0x5C6}, {0x5F3, 0x5F4}, {0x609, 0x60A}, {0x60C, 0x60D}, {0x61B, 0x61B}, {0x61E, 0x61F}, {0x66A, 0x66D},
+    {0x6D4, 0x6D4}, {0x700, 0x70D}, {0x7F7, 0x7F9}, {0x830, 0x83E}, {0x85E, 0x85E}, {0x964, 0x965}, {0x970,
+    0x970}, {0xAF0, 0xAF0}, {0xDF4, 0xDF4}, {0xE4F, 0xE4F}, {0xE5A, 0xE5B}, {0xF04, 0xF12}, {0xF14, 0xF14},
+    {0xF3A, 0xF3D}, {0xF85, 0xF85}, {0xFD0, 0xFD4}, {0xFD9, 0xFDA}, {0x104A, 0x104F}, {0x10FB, 0x10FB},
+    {0x1360, 0x1368}, {0x1400, 0x1400}, {0x166D, 0x166E}, {0x169B, 0x169C}, {0x16EB, 0x16ED}, {0x1735,
+    0x1736}, {0x17D4, 0x17D6}, {0x17D8, 0x17DA}, {0x1800, 0x180A}, {0x1944, 0x1945}, {0x1A1E, 0x1A1F},
+    {0x1AA0, 0x1AA6}, {0x1AA8, 0x1AAD}, {0x1B5A, 0x1B60}, {0x1BFC, 0x1BFF}, {0x1C3B, 0x1C3F}, {0x1C7E,
+    0x1C7F}, {0x1CC0, 0x1CC7}, {0x1CD3, 0x1CD3}, {0x2010, 0x2027}, {0x2030, 0x2043}, {0x2045, 0x2051},
+    {0x2053, 0x205E}, {0x207D, 0x207E}, {0x208D, 0x208E}, {0x2308, 0x230B}, {0x2329, 0x232A}, {0x2768,
+    0x2775}, {0x27C5, 0x27C6}, {0x27E6, 0x27EF}, {0x2983, 0x2998}, {0x29D8, 0x29DB}, {0x29FC, 0x29FD},
+    {0x2CF9, 0x2CFC}, {0x2CFE, 0x2CFF}, {0x2D70, 0x2D70}, {0x2E00, 0x2E2E}, {0x2E30, 0x2E42}, {0x3001,
+    0x3003}, {0x3008, 0x3011}, {0x3014, 0x301F}, {0x3030, 0x3030}, {0x303D, 0x303D}, {0x30A0, 0x30A0},
+    {0x30FB, 0x30FB}, {0xA4FE, 0xA4FF}, {0xA60D, 0xA60F}, {0xA673, 0xA673}, {0xA67E, 0xA67E}, {0xA6F2,
+    0xA6F7}, {0xA874, 0xA877}, {0xA8CE, 0xA8CF}, {0xA8F8, 0xA8FA}, {0xA8FC, 0xA8FC}, {0xA92E, 0xA92F},
+    {0xA95F, 0xA95F}, {0xA9C1, 0xA9CD}, {0xA9DE, 0xA9DF}, {0xAA5C, 0xAA5F}, {0xAADE, 0xAADF}, {0xAAF0,
+    0xAAF1}, {0xABEB, 0xABEB}, {0xFD3E, 0xFD3F}, {0xFE10, 0xFE19}, {0xFE30, 0xFE52}, {0xFE54, 0xFE61},
+    {0xFE63, 0xFE63}, {0xFE68, 0xFE68}, {0xFE6A, 0xFE6B}, {0xFF01, 0xFF03}, {0xFF05, 0xFF0A}, {0xFF0C,
+    0xFF0F}, {0xFF1A, 0xFF1B}, {0xFF1F, 0xFF20}, {0xFF3B, 0xFF3D}, {0xFF3F, 0xFF3F}, {0xFF5B, 0xFF5B},
+    {0xFF5D, 0xFF5D}, {0xFF5F, 0xFF65}, {0x10100, 0x10102}, {0x1039F, 0x1039F}, {0x103D0, 0x103D0},
+    {0x1056F, 0x1056F}, {0x10857, 0x10857}, {0x1091F, 0x1091F}, {0x1093F, 0x1093F}, {0x10A50, 0x10A58},
+    {0x10A7F, 0x10A7F}, {0x10AF0, 0x10AF6}, {0x10B39, 0x10B3F}, {0x10B99, 0x10B9C}, {0x11047, 0x1104D},
+    {0x110BB, 0x110BC}, {0x110BE, 0x110C1}, {0x11140, 0x11143}, {0x11174, 0x11175}, {0x111C5, 0x111C9},
+    {0x111CD, 0x111CD}, {0x111DB, 0x111DB}, {0x111DD, 0x111DF}, {0x11238, 0x1123D}, {0x112A9, 0x112A9},
+    {0x114C6, 0x114C6}, {0x115C1, 0x115D7}, {0x11641, 0x11643}, {0x1173C, 0x1173E}, {0x12470, 0x12474},
+    {0x16A6E, 0x16A6F}, {0x16AF5, 0x16AF5}, {0x16B37, 0x16B3B}, {0x16B44, 0x16B44}, {0x1BC9F, 0x1BC9F},
+    {0x1DA87, 0x1DA8B}};
+// Numbers added by Unicode 16 and 17, which the library's char::is_numeric knows.
+constexpr Range kRecentNumbers[] = {{0x10D40, 0x10D49}, {0x116D0, 0x116E3}, {0x11BF0, 0x11BF9}, {0x11DE0, 0x11DE9},
+                                    {0x16130, 0x16139}, {0x16D70, 0x16D79}, {0x16FF4, 0x16FF6}, {0x1CCF0, 0x1CCF9},
+                                    {0x1E5F1, 0x1E5FA}};
+// Compatibility decompositions younger than the crate behind the library's NFKC and NFKD: left alone.
+constexpr Range kRecentCompatibility[] = {{0x32FF, 0x32FF},   {0xA7F2, 0xA7F4},   {0xAB69, 0xAB69},
+                                          {0x10781, 0x10785}, {0x10787, 0x107B0}, {0x107B2, 0x107BA},
+                                          {0x1E030, 0x1E06D}, {0x1F16C, 0x1F16C}, {0x1FBF0, 0x1FBF9}};
+
+template <size_t N>
+bool is_in(const Range (&ranges)[N], char32_t c) {
+  const auto* it = std::upper_bound(ranges, ranges + N, c, [](char32_t v, const Range& r) { return v < r.first; });
+  return it != ranges && c <= it[-1].last;
+}
+
 int category(char32_t c) { return utf8proc_category(static_cast<utf8proc_int32_t>(c)); }
 
 // Normalizes one segment. utf8proc's own reordering is quadratic in a run of marks, so decomposition is sorted here.
@@ -70,6 +119,10 @@ void normalize_segment(std::string_view text, Form form, std::vector<utf8proc_in
   buffer.clear();
   for (const char *p = text.data(), *end = p + text.size(); p < end;) {
     const char32_t c = next_char(p);
+    if (compat && is_in(kRecentCompatibility, c)) {
+      buffer.push_back(static_cast<utf8proc_int32_t>(c));
+      continue;
+    }
     utf8proc_int32_t d[64];
     int last = 0;
     const auto n = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), d, 64, options, &last);
@@ -90,13 +143,21 @@ void normalize_segment(std::string_view text, Form form, std::vector<utf8proc_in
     std::stable_sort(buffer.begin() + i, buffer.begin() + j, [&](auto a, auto b) { return ccc(a) < ccc(b); });
     i = j;
   }
-  auto length = static_cast<utf8proc_ssize_t>(buffer.size());
-  if (compose) {
-    const auto n = utf8proc_normalize_utf32(buffer.data(), length,
-                                            static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-    if (n >= 0) length = n;
+  // utf8proc composes U+11A7, one before the first trailing jamo, away: compose the runs between them.
+  constexpr utf8proc_int32_t kBeforeJamo = 0x11A7;
+  const auto compose_option = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+  for (auto from = buffer.begin(); from != buffer.end();) {
+    const auto to = std::find(from, buffer.end(), kBeforeJamo);
+    auto length = static_cast<utf8proc_ssize_t>(to - from);
+    if (compose && length > 1) {
+      const auto n = utf8proc_normalize_utf32(&*from, length, compose_option);
+      if (n >= 0) length = n;
+    }
+    for (utf8proc_ssize_t i = 0; i < length; ++i) append_utf8(out, static_cast<char32_t>(from[i]));
+    if (to == buffer.end()) break;
+    append_utf8(out, kBeforeJamo);
+    from = to + 1;
   }
-  for (utf8proc_ssize_t i = 0; i < length; ++i) append_utf8(out, static_cast<char32_t>(buffer[i]));
 }
 
 }  // namespace
@@ -187,15 +248,14 @@ bool byte_chars_to_bytes(std::string_view text, std::string& out) {
 bool is_numeric(char32_t c) {
   if (c < 0x80) return c >= '0' && c <= '9';
   const int g = category(c);
-  return g == UTF8PROC_CATEGORY_ND || g == UTF8PROC_CATEGORY_NL || g == UTF8PROC_CATEGORY_NO;
+  return g == UTF8PROC_CATEGORY_ND || g == UTF8PROC_CATEGORY_NL || g == UTF8PROC_CATEGORY_NO || is_in(kRecentNumbers, c);
 }
 
 bool is_punctuation(char32_t c) {
   if (c < 0x80) {
     return (c >= 0x21 && c <= 0x2F) || (c >= 0x3A && c <= 0x40) || (c >= 0x5B && c <= 0x60) || (c >= 0x7B && c <= 0x7E);
   }
-  const int g = category(c);
-  return g >= UTF8PROC_CATEGORY_PC && g <= UTF8PROC_CATEGORY_PO;
+  return is_in(kPunctuation, c);
 }
 
 bool is_whitespace(char32_t c) {

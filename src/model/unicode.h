@@ -30,7 +30,7 @@ void append_byte_chars(std::string& out, std::string_view bytes);
 bool byte_chars_to_bytes(std::string_view text, std::string& out);
 
 bool is_numeric(char32_t c);      // general category N*, as Rust's char::is_numeric
-bool is_punctuation(char32_t c);  // ASCII punctuation or category P*
+bool is_punctuation(char32_t c);  // ASCII punctuation or category P* (of Unicode 8)
 bool is_whitespace(char32_t c);   // property White_Space
 bool is_word(char32_t c);         // \w of UTS 18: Alphabetic, M, Nd, Pc, Join_Control
 

@@ -1,0 +1,49 @@
+// Fuzzes the safetensors reader: the bytes as a file, and as the index of a directory with one shard.
+#include <cstdlib>
+
+#include "formats/formats.h"
+#include "formats/outputs.h"
+
+namespace {
+
+void put(ingot::Store& store, const std::string& path, std::string_view bytes) {
+  if (!store.make_directory(ingot::parent_path(path)).ok()) return;
+  auto f = store.create(path, bytes.size(), false);
+  if (!f.ok() || !(*f)->write(0, ingot::as_bytes(bytes)).ok() || !(*f)->complete().ok()) std::abort();
+}
+
+// Whatever opens must be readable to the last byte, and be laid out again.
+void use(const ingot::Result<ingot::Artifact>& a) {
+  if (!a.ok()) return;
+  std::vector<ingot::NamedSpec> specs;
+  for (const auto& t : a->tensors) {
+    const auto spec = t.spec();
+    specs.emplace_back(t.name, spec);
+    std::vector<std::byte> bytes(ingot::bytes_of(spec));
+    const auto* leaf = dynamic_cast<const ingot::LeafNode*>(t.node.get());
+    if (!leaf || !leaf->read(ingot::Region::all(spec.shape), bytes).ok()) std::abort();
+  }
+  if (!ingot::layout_safetensors(specs).ok()) std::abort();
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string_view bytes(reinterpret_cast<const char*>(data), size);
+  auto store = ingot::make_memory_store();
+  put(*store, "m.safetensors", bytes);
+  use(ingot::open_safetensors(*store, "m.safetensors"));
+  static const std::string kShard = [] {
+    const std::string header = R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}  )";
+    ingot::ByteWriter w;
+    w.write<uint64_t>(header.size());
+    w.append(header);
+    w.append("abcd");
+    return w.str();
+  }();
+  put(*store, "d/s.safetensors", kShard);
+  put(*store, "d/t.safetensors", kShard);
+  put(*store, "d/model.safetensors.index.json", bytes);
+  use(ingot::open_safetensors(*store, "d"));
+  return 0;
+}

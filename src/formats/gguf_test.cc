@@ -1,0 +1,254 @@
+#include "formats/gguf.h"
+
+#include "formats/formats_testing.h"
+#include "formats/outputs.h"
+
+namespace ingot {
+namespace {
+
+using namespace ingot::testing;
+
+void put_text(ByteWriter* w, std::string_view s) {
+  w->write<uint64_t>(s.size());
+  w->append(s);
+}
+
+// The pieces of a file, to be put together wrongly.
+struct Raw {
+  uint32_t version = 3;
+  uint64_t tensors = 1, kvs = 1;
+  std::string kv, info, data = std::string(64, 'd');
+  std::string bytes(uint64_t alignment = 32) const {
+    ByteWriter w;
+    w.append("GGUF");
+    w.write(version);
+    w.write(tensors);
+    w.write(kvs);
+    w.append(kv);
+    w.append(info);
+    w.pad_to(alignment);
+    w.append(data);
+    return w.str();
+  }
+};
+
+template <class T>
+std::string scalar(std::string_view key, uint32_t type, T v) {
+  ByteWriter w;
+  put_text(&w, key);
+  w.write(type);
+  w.write(v);
+  return w.str();
+}
+
+std::string tensor(std::string_view name, std::vector<uint64_t> ne, uint32_t type, uint64_t offset) {
+  ByteWriter w;
+  put_text(&w, name);
+  w.write<uint32_t>(static_cast<uint32_t>(ne.size()));
+  for (uint64_t d : ne) w.write(d);
+  w.write(type);
+  w.write(offset);
+  return w.str();
+}
+
+Raw good() {
+  Raw r;
+  r.kv = scalar<uint32_t>("k", 4, 7);
+  r.info = tensor("w", {4, 2}, 0, 0);
+  r.data = std::string(32, 'd');
+  return r;
+}
+
+TEST(Gguf, EveryKindOfValueRoundTrips) {
+  Artifact a;
+  a.format = "gguf";
+  const auto put = [&](const char* k, auto v) { a.metadata.emplace_back(k, MetaValue{v}); };
+  put("b", true);
+  put("u8", uint8_t{200});
+  put("i8", int8_t{-5});
+  put("u16", uint16_t{60000});
+  put("i16", int16_t{-3});
+  put("u32", uint32_t{4000000000u});
+  put("i32", int32_t{-7});
+  put("u64", uint64_t{1} << 60);
+  put("i64", int64_t{-1} << 60);
+  put("f32", 1.5f);
+  put("f64", 2.5);
+  put("s", std::string("text \xff with any bytes"));
+  put("empty", std::string());
+  put("as", std::vector<std::string>{"x", "", "yz"});
+  put("ai", std::vector<int32_t>{1, -2});
+  put("au", std::vector<uint32_t>{1, 2});
+  put("af", std::vector<float>{0.5f});
+  put("none", std::vector<int32_t>{});
+  put("ab", MetaArray{MetaValue{true}, MetaValue{false}});
+  put("a64", MetaArray{MetaValue{uint64_t{9}}});
+  put("nested", MetaArray{MetaValue{std::vector<int32_t>{1}}, MetaValue{std::vector<int32_t>{2, 3}}});
+  a.tensors.push_back({"t", f32_tensor({3, 5}, random_floats(15, 1))});
+  a.tensors.push_back({"u", f32_tensor({2, 3, 4}, random_floats(24, 2))});
+  auto store = make_memory_store();
+  write_output(gguf_output(a, *store, "a.gguf"));
+  auto b = open_model(*store, "a.gguf");
+  ASSERT_TRUE(b.ok()) << b.error().message;
+  ASSERT_EQ(b->metadata.size(), a.metadata.size());
+  for (size_t i = 0; i < a.metadata.size(); ++i) EXPECT_EQ(b->metadata[i].first, a.metadata[i].first);
+  EXPECT_EQ(std::get<std::string>(b->meta("s")->v), "text \xff with any bytes");
+  EXPECT_EQ(std::get<int64_t>(b->meta("i64")->v), int64_t{-1} << 60);
+  EXPECT_EQ(std::get<MetaArray>(b->meta("nested")->v).size(), 2u);
+  EXPECT_TRUE(b->tensors[0].spec().shape == (Shape{3, 5}));
+  EXPECT_TRUE(*evaluate(a.tensors[1].node) == *evaluate(b->tensors[1].node));
+  expect_regions_match(b->tensors[1].node, 20, 1);
+  // Written again it is the same file.
+  write_output(gguf_output(*b, *store, "b.gguf"));
+  EXPECT_TRUE(get_file(*store, "a.gguf") == get_file(*store, "b.gguf"));
+}
+
+TEST(Gguf, AlignmentIsKept) {
+  Artifact a;
+  a.format = "gguf";
+  a.metadata.emplace_back("general.alignment", MetaValue{uint32_t{256}});
+  a.tensors.push_back({"t", f32_tensor({3}, {1, 2, 3})});
+  a.tensors.push_back({"u", f32_tensor({1}, {4})});
+  auto store = make_memory_store();
+  write_output(gguf_output(a, *store, "a.gguf"));
+  EXPECT_EQ(get_file(*store, "a.gguf").size() % 256, 0u);
+  auto b = open_model(*store, "a.gguf");
+  ASSERT_TRUE(b.ok()) << b.error().message;
+  EXPECT_EQ(to_floats(*evaluate(b->tensors[1].node)), std::vector<float>{4});
+}
+
+TEST(Gguf, HostileFilesGiveOneClearError) {
+  struct Case {
+    const char* name;
+    std::string bytes;
+    const char* message;
+  };
+  std::vector<Case> cases;
+  const auto add = [&](const char* name, Raw r, const char* message) { cases.push_back({name, r.bytes(), message}); };
+  Raw r = good();
+  r.version = 1, add("version 1", r, "version 1");
+  r.version = 0x03000000, add("big-endian", r, "big-endian");
+  r.version = 9, add("version 9", r, "version 9");
+  r = good(), r.tensors = UINT64_MAX, add("tensors", r, "claims 18446744073709551615 tensors");
+  r = good(), r.kvs = uint64_t{1} << 60, add("kvs", r, "key-values, more than");
+  r = good(), r.tensors = 3, add("tensors 3", r, "tensor");
+  r = good(), r.kv += r.kv, r.kvs = 2, add("key twice", r, "'k' stands twice");
+  r = good(), r.info += tensor("w", {1}, 0, 32), r.tensors = 2, r.data.resize(64), add("tensor twice", r, "'w' stands twice");
+  r = good(), r.kv = scalar<uint32_t>("k", 13, 7), add("kv type", r, "'k' has the unknown type 13");
+  r = good(), r.kv = scalar<uint8_t>("k", 7, 2), add("bool", r, "truth value is 2");
+  r = good(), r.kv = scalar<uint64_t>("k", 8, uint64_t{1} << 40), add("string", r, "a text is 1099511627776 bytes");
+  r = good(), r.kv = scalar<uint64_t>("k", 8, 5000), add("string past the end", r, "truncated");
+  const auto array = [](uint32_t of, uint64_t n) {
+    ByteWriter w;
+    put_text(&w, "k");
+    w.write<uint32_t>(9);
+    w.write(of);
+    w.write(n);
+    return w.str();
+  };
+  r = good(), r.kv = array(4, uint64_t{1} << 40), add("array", r, "claims 1099511627776 elements");
+  r = good(), r.kv = array(8, uint64_t{1} << 61), add("array overflow", r, "elements, but only");
+  r = good(), r.kv = array(77, 1), add("array of", r, "unknown type 77");
+  r = good(), r.kv = array(9, 1);
+  for (int i = 0; i < 10; ++i) {
+    ByteWriter w;
+    w.write<uint32_t>(9);
+    w.write<uint64_t>(1);
+    r.kv += w.str();
+  }
+  add("nested arrays", r, "nested too deep");
+  r = good(), r.info = tensor("w", {1, 1, 1, 1, 1}, 0, 0), add("5 dims", r, "5 dimensions");
+  r = good(), r.info = tensor("w", {uint64_t{1} << 40, uint64_t{1} << 40}, 0, 0), add("shape", r, "overflows");
+  r = good(), r.info = tensor("w", {UINT64_MAX}, 0, 0), add("negative", r, "overflows");
+  r = good(), r.info = tensor("w", {4}, 4, 0), add("type", r, "unknown type 4");
+  r = good(), r.info = tensor("w", {33}, 2, 0), add("block", r, "expected a multiple of 32");
+  r = good(), r.info = tensor("w", {4}, 0, 8), add("misaligned", r, "expected a multiple of 32");
+  r = good(), r.info = tensor("w", {4}, 0, 64), add("offset", r, "the file holds only 32");
+  r = good(), r.info = tensor("w", {400}, 0, 0), add("truncated data", r, "truncated");
+  r = good(), r.info = tensor("w", {4}, 0, ~uint64_t{31}), add("offset overflow", r, "truncated");
+  r = good(), r.info = tensor("w", {16}, 0, 0) + tensor("x", {4}, 0, 32), r.tensors = 2, r.data.resize(64), add("overlap", r, "overlap");
+  r = good(), r.info = tensor("", {4}, 0, 0), add("no name", r, "name that is empty");
+  r = good(), r.kv = scalar<uint32_t>("general.alignment", 4, 3), add("alignment 3", r, "power of two");
+  r = good(), r.kv = scalar<uint32_t>("general.alignment", 4, 0), add("alignment 0", r, "power of two");
+  r = good(), r.data = "", add("no data", r, "truncated");
+  for (const auto& c : cases) {
+    auto store = make_memory_store();
+    put_file(*store, "dir/bad.gguf", c.bytes);
+    auto a = open_model(*store, "dir/bad.gguf");
+    ASSERT_FALSE(a.ok()) << c.name;
+    EXPECT_EQ(a.error().kind, ErrorKind::kBadInput) << c.name;
+    EXPECT_NE(a.error().message.find(c.message), std::string::npos) << c.name << ": " << a.error().message;
+    EXPECT_NE(a.error().message.find("dir/bad.gguf"), std::string::npos) << c.name << ": " << a.error().message;
+  }
+  auto store = make_memory_store();
+  put_file(*store, "good.gguf", good().bytes());
+  EXPECT_TRUE(open_model(*store, "good.gguf").ok());
+}
+
+TEST(Gguf, EveryTruncationIsAnError) {
+  const std::string bytes = good().bytes();
+  for (size_t n = 4; n < bytes.size(); ++n) {
+    auto store = make_memory_store();
+    put_file(*store, "a.gguf", bytes.substr(0, n));
+    EXPECT_FALSE(open_model(*store, "a.gguf").ok()) << n;
+  }
+}
+
+// Any single flipped bit gives an error or another valid file, never a crash (sanitizers watch).
+TEST(Gguf, FlippedBitsAreSurvived) {
+  const std::string bytes = good().bytes();
+  int errors = 0;
+  for (size_t i = 0; i < bytes.size() * 8; ++i) {
+    std::string b = bytes;
+    b[i / 8] = static_cast<char>(b[i / 8] ^ (1 << i % 8));
+    auto store = make_memory_store();
+    put_file(*store, "a.gguf", b);
+    auto a = open_model(*store, "a.gguf");
+    if (!a.ok()) ++errors;
+    else
+      for (const auto& t : a->tensors) EXPECT_TRUE(evaluate(t.node).ok());
+  }
+  EXPECT_GT(errors, 100);
+}
+
+TEST(Gguf, SplitsAreOneModel) {
+  auto store = make_memory_store();
+  const auto part = [&](int no, int count, const char* name, float v, int tensors = 2) {
+    Artifact a;
+    a.format = "gguf";
+    if (no == 0) a.metadata.emplace_back("general.architecture", MetaValue{std::string("llama")});
+    a.metadata.emplace_back("split.no", MetaValue{static_cast<uint16_t>(no)});
+    a.metadata.emplace_back("split.count", MetaValue{static_cast<uint16_t>(count)});
+    a.metadata.emplace_back("split.tensors.count", MetaValue{int32_t{tensors}});
+    a.tensors.push_back({name, f32_tensor({1}, {v})});
+    return a;
+  };
+  write_output(gguf_output(part(0, 2, "a", 1), *store, "m-00001-of-00002.gguf"));
+  auto missing = open_model(*store, "m-00001-of-00002.gguf");
+  ASSERT_FALSE(missing.ok());
+  EXPECT_NE(missing.error().message.find("m-00002-of-00002.gguf is not there"), std::string::npos);
+  write_output(gguf_output(part(1, 2, "b", 2), *store, "m-00002-of-00002.gguf"));
+  auto a = open_model(*store, "m-00001-of-00002.gguf");
+  ASSERT_TRUE(a.ok()) << a.error().message;
+  ASSERT_EQ(a->tensors.size(), 2u);
+  EXPECT_EQ(a->metadata.size(), 1u);
+  EXPECT_FALSE(open_model(*store, "m-00002-of-00002.gguf").ok());
+  write_output(gguf_output(part(1, 2, "a", 2), *store, "m-00002-of-00002.gguf"));
+  EXPECT_FALSE(open_model(*store, "m-00001-of-00002.gguf").ok());
+  write_output(gguf_output(part(0, 2, "b", 2), *store, "m-00002-of-00002.gguf"));
+  EXPECT_FALSE(open_model(*store, "m-00001-of-00002.gguf").ok());
+}
+
+TEST(Gguf, WhatCannotBeWrittenIsRefused) {
+  Artifact a;
+  EXPECT_FALSE(layout_gguf(a, {{"t", {DType::kU8, {1}}}}).ok());
+  EXPECT_FALSE(layout_gguf(a, {{std::string(64, 'n'), {DType::kF32, {1}}}}).ok());
+  EXPECT_TRUE(layout_gguf(a, {{std::string(63, 'n'), {DType::kF32, {1}}}}).ok());
+  EXPECT_FALSE(layout_gguf(a, {{"t", {DType::kF32, {1, 1, 1, 1, 1}}}}).ok());
+  EXPECT_FALSE(layout_gguf(a, {{"t", {DType::kF32, {1}}}, {"t", {DType::kF32, {1}}}}).ok());
+  a.metadata.emplace_back("mixed", MetaValue{MetaArray{MetaValue{true}, MetaValue{1.0}}});
+  EXPECT_FALSE(layout_gguf(a, {}).ok());
+}
+
+}  // namespace
+}  // namespace ingot

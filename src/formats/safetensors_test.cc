@@ -1,0 +1,263 @@
+#include "formats/safetensors.h"
+
+#include "formats/formats_testing.h"
+#include "formats/json.h"
+#include "formats/outputs.h"
+
+namespace ingot {
+namespace {
+
+using namespace ingot::testing;
+
+std::string st_file(const std::string& header, const std::string& data) {
+  ByteWriter w;
+  w.write<uint64_t>(header.size());
+  w.append(header);
+  w.append(data);
+  return w.str();
+}
+
+TEST(Safetensors, RealFilesAreWrittenBackByteForByte) {
+  for (const char* path : {"/examples/lora-code/adapter_model.safetensors", "/examples/tiny-llama-base/model.safetensors"}) {
+    const std::string file = INGOT_SOURCE_DIR + std::string(path);
+    auto a = open_model(local_store(), file);
+    ASSERT_TRUE(a.ok()) << a.error().message;
+    EXPECT_EQ(a->format, "safetensors");
+    auto memory = make_memory_store();
+    const auto files = render(safetensors_output(*a, *memory, "x.safetensors"));
+    ASSERT_EQ(files.size(), 1u);
+    EXPECT_TRUE(files.begin()->second == get_file(local_store(), file)) << path;
+  }
+}
+
+// What the safetensors package writes for {"b": i64 [1], "a": f32 [2], "c": bf16 [3], "empty": f32 [0, 4], "s": f16 []}.
+TEST(Safetensors, WritesTheReferencesBytes) {
+  std::vector<NamedSpec> specs = {{"c", {DType::kBF16, {3}}},
+                                  {"s", {DType::kF16, {}}},
+                                  {"a", {DType::kF32, {2}}},
+                                  {"empty", {DType::kF32, {0, 4}}},
+                                  {"b", {DType::kI64, {1}}}};
+  auto l = layout_safetensors(specs);
+  ASSERT_TRUE(l.ok());
+  std::string header =
+      R"({"__metadata__":{"format":"pt"},"b":{"dtype":"I64","shape":[1],"data_offsets":[0,8]},)"
+      R"("a":{"dtype":"F32","shape":[2],"data_offsets":[8,16]},"empty":{"dtype":"F32","shape":[0,4],"data_offsets":[16,16]},)"
+      R"("c":{"dtype":"BF16","shape":[3],"data_offsets":[16,22]},"s":{"dtype":"F16","shape":[],"data_offsets":[22,24]}})";
+  header.resize((header.size() + 7) / 8 * 8, ' ');
+  EXPECT_EQ(l->files[0].fixed[0].bytes, st_file(header, ""));
+  EXPECT_EQ(l->files[0].size, 8 + header.size() + 24);
+  EXPECT_EQ(l->tensors[0].offset, 8 + header.size() + 16);
+}
+
+TEST(Safetensors, ReadsRegions) {
+  auto store = make_memory_store();
+  const auto v = random_floats(7 * 300 * 5, 1);
+  Artifact a;
+  a.format = "safetensors";
+  a.tensors.push_back({"x", f32_tensor({7, 300, 5}, v)});
+  a.tensors.push_back({"scalar", f32_tensor({}, {3})});
+  a.tensors.push_back({"wide", f32_tensor({200, 3000}, random_floats(600000, 2))});
+  write_output(safetensors_output(a, *store, "d/m.safetensors"));
+  auto b = open_model(*store, "d/m.safetensors");
+  ASSERT_TRUE(b.ok()) << b.error().message;
+  ASSERT_EQ(b->tensors.size(), 3u);
+  for (const auto& t : a.tensors) {
+    const auto* got = b->find(t.name);
+    ASSERT_NE(got, nullptr);
+    auto x = evaluate(t.node), y = evaluate(got->node);
+    ASSERT_TRUE(x.ok() && y.ok());
+    EXPECT_TRUE(*x == *y) << t.name;
+    expect_regions_match(got->node, 50, 3);
+  }
+}
+
+struct Hostile {
+  const char* name;
+  std::string bytes;
+  const char* message;  // a part of it
+};
+
+std::string one(const std::string& dtype, const std::string& shape, const std::string& offsets, size_t data) {
+  return st_file("{\"w\":{\"dtype\":\"" + dtype + "\",\"shape\":" + shape + ",\"data_offsets\":" + offsets + "}}",
+                 std::string(data, 'x'));
+}
+
+TEST(Safetensors, HostileFilesGiveOneClearError) {
+  const std::string two = R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":)";
+  ByteWriter huge;
+  huge.write<uint64_t>(UINT64_MAX);
+  huge.append("{}");
+  ByteWriter past;
+  past.write<uint64_t>(1000);
+  past.append("{}");
+  std::string deep = "{\"w\":";
+  deep += std::string(100000, '[');
+  const Hostile cases[] = {
+      {"short", "abc", "3 bytes"},
+      {"huge header", huge.str(), "limit of 100000000"},
+      {"header past the end", past.str(), "claims 1000 bytes, but only 2"},
+      {"no json", st_file("{nope}", ""), "not valid JSON"},
+      {"trailing", st_file("{} {}", ""), "not valid JSON"},
+      {"bad utf8", st_file("{\"\xff\":1}", ""), "not valid JSON"},
+      {"array", st_file("[1]", ""), "may not be a list"},
+      {"number for tensor", st_file("{\"w\":3}", ""), "the entry 'w' may not be 3"},
+      {"deep", st_file(deep, ""), "may not be a list"},
+      {"duplicate tensor", st_file(two + "[4,8]},\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[8,8]}}", "12345678"), "'a' stands twice"},
+      {"duplicate key", st_file(R"({"w":{"dtype":"U8","dtype":"U8"}})", ""), "'dtype' of 'w' stands twice"},
+      {"unknown key", st_file(R"({"w":{"dtyp":"U8"}})", ""), "unknown key 'dtyp'"},
+      {"missing", st_file(R"({"w":{"dtype":"U8","shape":[1]}})", "x"), "no data_offsets"},
+      {"dtype", one("Q9", "[1]", "[0,1]", 1), "dtype 'Q9'"},
+      {"negative", one("U8", "[-1]", "[0,1]", 1), "may not be -1"},
+      {"float", one("U8", "[1.5]", "[0,1]", 1), "may not be 1.5"},
+      {"overflow", one("F32", "[4294967296,4294967296,4294967296]", "[0,4]", 4), "overflows"},
+      {"overflow 2", one("F64", "[9223372036854775807]", "[0,4]", 4), "overflows"},
+      {"zero hides overflow", one("F64", "[0,18446744073709551615]", "[0,0]", 0), "overflows"},
+      {"9 dims", one("U8", "[1,1,1,1,1,1,1,1,1]", "[0,1]", 1), "9 dimensions"},
+      {"size", one("F32", "[2]", "[0,4]", 4), "has 4 bytes in the file, but F32 [2] needs 8"},
+      {"truncated", one("U8", "[8]", "[0,8]", 5), "ends at byte 8 of the data, but the file holds only 5"},
+      {"backwards", one("U8", "[1]", "[1,0]", 1), "not [begin, end]"},
+      {"one offset", one("U8", "[1]", "[0]", 1), "not [begin, end]"},
+      {"odd nibbles", one("F4", "[3]", "[0,1]", 1), "whole bytes"},
+      {"overlap", st_file(two + "[2,6]}}", "123456"), "'a' and 'b' overlap"},
+      {"hole", st_file(two + "[5,9]}}", "123456789"), "belong to no tensor"},
+      {"tail", st_file(two + "[4,8]}}", "123456789"), "bytes were added"},
+      {"metadata", st_file(R"({"__metadata__":{"a":1}})", ""), "may not be 1"},
+  };
+  for (const auto& c : cases) {
+    auto store = make_memory_store();
+    put_file(*store, "dir/bad.safetensors", c.bytes);
+    auto a = open_model(*store, "dir/bad.safetensors");
+    ASSERT_FALSE(a.ok()) << c.name;
+    EXPECT_EQ(a.error().kind, ErrorKind::kBadInput) << c.name;
+    EXPECT_NE(a.error().message.find(c.message), std::string::npos) << c.name << ": " << a.error().message;
+    EXPECT_NE(a.error().message.find("dir/bad.safetensors"), std::string::npos) << c.name << ": " << a.error().message;
+  }
+}
+
+TEST(Safetensors, EveryTruncationOfARealHeaderIsAnError) {
+  const std::string good = one("F32", "[2,3]", "[0,24]", 24);
+  for (size_t n = 1; n < good.size(); ++n) {
+    auto store = make_memory_store();
+    put_file(*store, "a.safetensors", good.substr(0, n));
+    EXPECT_FALSE(open_model(*store, "a.safetensors").ok()) << n;
+  }
+}
+
+Artifact four_tensors() {
+  Artifact a;
+  a.format = "safetensors";
+  for (const char* n : {"a", "b", "c", "d"}) a.tensors.push_back({n, f32_tensor({10}, random_floats(10, static_cast<uint64_t>(n[0])))});
+  a.files["config.json"] = "{\"zeta\": 1, \"torch_dtype\": \"bfloat16\"}";
+  a.files["tokenizer.json"] = "{}";
+  return a;
+}
+
+TEST(HfDirectory, ShardsAndIndexRoundTrip) {
+  auto store = make_memory_store();
+  const Artifact a = four_tensors();
+  write_output(hf_directory_output(a, *store, "m", 85));
+  EXPECT_EQ(get_file(*store, "m/model.safetensors.index.json"),
+            "{\n  \"metadata\": {\n    \"total_size\": 160\n  },\n  \"weight_map\": {\n"
+            "    \"a\": \"model-00001-of-00002.safetensors\",\n    \"b\": \"model-00001-of-00002.safetensors\",\n"
+            "    \"c\": \"model-00002-of-00002.safetensors\",\n    \"d\": \"model-00002-of-00002.safetensors\"\n  }\n}\n");
+  // The order of the keys stays, the type is that of the weights.
+  EXPECT_EQ(get_file(*store, "m/config.json"), "{\n  \"zeta\": 1,\n  \"torch_dtype\": \"float32\"\n}\n");
+  auto b = open_model(*store, "m/");
+  ASSERT_TRUE(b.ok()) << b.error().message;
+  EXPECT_EQ(b->tensors.size(), 4u);
+  EXPECT_EQ(b->files.size(), 2u);
+  for (const auto& t : a.tensors) EXPECT_TRUE(*evaluate(t.node) == *evaluate(b->find(t.name)->node));
+  // A tensor larger than the limit has a shard of its own; one shard needs no index.
+  write_output(hf_directory_output(a, *store, "n", 1));
+  EXPECT_TRUE(store->exists("n/model-00004-of-00004.safetensors"));
+  write_output(hf_directory_output(a, *store, "o"));
+  EXPECT_TRUE(store->exists("o/model.safetensors"));
+  EXPECT_FALSE(store->exists("o/model.safetensors.index.json"));
+}
+
+TEST(HfDirectory, ContradictoryIndexesAreErrors) {
+  struct Case {
+    const char* index;
+    const char* message;
+  };
+  const std::string shard = "model-00001-of-00002.safetensors";
+  const Case cases[] = {
+      {R"({"weight_map":{"a":"../secret.safetensors"}})", "lies outside the directory"},
+      {R"({"weight_map":{"a":"/etc/passwd"}})", "lies outside the directory"},
+      {R"({"weight_map":{"a":".."}})", "lies outside the directory"},
+      {R"({"weight_map":{"a":"gone.safetensors"}})", "names the shard 'gone.safetensors', which is not there"},
+      {R"({"weight_map":{"a":3}})", "expected a text"},
+      {R"({"weight_map":{}})", "no 'weight_map'"},
+      {R"({"weight_map":{"a":"x","a":"y"}})", "'a' stands twice"},
+      {R"([])", "no 'weight_map'"},
+      {R"({)", "not valid JSON"},
+      {R"({"weight_map":{"zz":"model-00001-of-00002.safetensors"}})", "where it is not"},
+      {R"({"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}})", "puts tensor 'b' into"},
+      {R"({"weight_map":{"a":"model-00001-of-00002.safetensors","c":"copy.safetensors"}})", "but it is in"},
+      {R"({"weight_map":{"b":"copy.safetensors","zz":"model-00001-of-00002.safetensors"}})", "is in two shards"},
+  };
+  for (const auto& c : cases) {
+    auto store = make_memory_store();
+    write_output(hf_directory_output(four_tensors(), *store, "m", 85));
+    put_file(*store, "m/copy.safetensors", get_file(*store, "m/" + shard));
+    put_file(*store, "m/model.safetensors.index.json", c.index);
+    auto a = open_model(*store, "m");
+    ASSERT_FALSE(a.ok()) << c.index;
+    EXPECT_NE(a.error().message.find(c.message), std::string::npos) << a.error().message;
+    EXPECT_NE(a.error().message.find("m/model.safetensors.index.json"), std::string::npos) << a.error().message;
+  }
+}
+
+TEST(Open, SaysWhatIsWrongWithThePath) {
+  auto store = make_memory_store();
+  put_file(*store, "empty/notes.txt", "hello");
+  put_file(*store, "zero.gguf", "");
+  put_file(*store, "text.txt", "hello");
+  put_file(*store, "torch/pytorch_model.bin", "x");
+  put_file(*store, "torch/config.json", "{}");
+  put_file(*store, "lora/adapter_model.safetensors", one("F32", "[1]", "[0,4]", 4));
+  const std::pair<const char*, const char*> cases[] = {
+      {"nowhere", "no such file"},        {"meta-llama/Llama-3", "org/model cannot be fetched yet"},
+      {"s3://bucket/x", "URLs"},          {"empty", "no model that ingot knows"},
+      {"zero.gguf", "empty"},             {"text.txt", "no format that ingot knows"},
+      {"torch", "safe_serialization"},    {"lora", "no adapter_config.json"}};
+  for (const auto& [path, message] : cases) {
+    auto a = open_model(*store, path);
+    ASSERT_FALSE(a.ok()) << path;
+    EXPECT_EQ(a.error().kind, ErrorKind::kBadInput);
+    EXPECT_NE(a.error().message.find(message), std::string::npos) << a.error().message;
+    EXPECT_NE(a.error().message.find(path), std::string::npos) << a.error().message;
+  }
+}
+
+TEST(Open, FindsAnAdapter) {
+  auto a = open_model(local_store(), INGOT_SOURCE_DIR "/examples/lora-code");
+  ASSERT_TRUE(a.ok()) << a.error().message;
+  EXPECT_EQ(a->format, "peft");
+  EXPECT_EQ(a->tensors.size(), 84u);
+  EXPECT_EQ(a->files.count("adapter_config.json"), 1u);
+}
+
+// A name says nothing against the content.
+TEST(Open, GoesByContent) {
+  auto store = make_memory_store();
+  put_file(*store, "m.gguf", one("F32", "[1]", "[0,4]", 4));
+  auto a = open_model(*store, "m.gguf");
+  ASSERT_TRUE(a.ok()) << a.error().message;
+  EXPECT_EQ(a->format, "safetensors");
+}
+
+TEST(Json, IsStrict) {
+  EXPECT_TRUE(parse_json(R"({"a": [1, {"b": null}], "c": "x"})", "f").ok());
+  const std::string deep = std::string(65, '[') + std::string(65, ']');
+  const std::string fine = std::string(64, '[') + std::string(64, ']');
+  EXPECT_TRUE(parse_json(fine, "f").ok());
+  for (const std::string& bad : {std::string(R"({"a":1,"a":2})"), std::string("{} x"), std::string(""), std::string("\"\xc3\""), deep,
+                                 std::string(R"({"x":{"a":1,"b":2,"a":3}})"), std::string("[1,]"), std::string("NaN"), std::string("1e999")})
+    EXPECT_FALSE(parse_json(bad, "f").ok()) << bad.substr(0, 40);
+  EXPECT_EQ(json_int(*parse_json("{\"a\":18446744073709551615}", "f"), "a"), std::nullopt);
+  EXPECT_EQ(json_quote("a\"\\\n\x01\x7f\xc3\xa9"), "\"a\\\"\\\\\\n\\u0001\x7f\xc3\xa9\"");
+}
+
+}  // namespace
+}  // namespace ingot

@@ -1,0 +1,108 @@
+#include "model/architecture.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+namespace ingot {
+namespace {
+
+const char* kConfig = R"({"architectures":["LlamaForCausalLM"],"hidden_size":256,"intermediate_size":768,
+  "num_hidden_layers":6,"num_attention_heads":8,"num_key_value_heads":4,"vocab_size":4096,"hidden_act":"silu"})";
+
+const Architecture& llama() {
+  const Architecture* a = find_architecture_by_name("llama");
+  EXPECT_NE(a, nullptr);
+  return *a;
+}
+
+TEST(Architecture, AllFilesParse) {
+  auto all = architectures();
+  ASSERT_TRUE(all.ok()) << all.error().message;
+  ASSERT_FALSE((*all)->empty());
+  for (const auto& a : **all) {
+    EXPECT_FALSE(a.classes.empty()) << a.name;
+    EXPECT_NE(a.by_role("embedding"), nullptr) << a.name;
+    std::set<std::string> hf, gguf;
+    for (const auto& t : a.tensors) {
+      EXPECT_TRUE(hf.insert(t.hf).second) << t.hf;
+      EXPECT_TRUE(gguf.insert(t.gguf).second) << t.gguf;
+      // Both ways, for several layers.
+      for (int layer : {0, 9, 123}) {
+        const auto there = map_to_gguf(a, expand(t.hf, layer));
+        ASSERT_TRUE(there.has_value()) << t.hf;
+        EXPECT_EQ(there->rule, &t);
+        const auto back = map_from_gguf(a, there->name);
+        ASSERT_TRUE(back.has_value()) << there->name;
+        EXPECT_EQ(back->name, expand(t.hf, layer));
+        EXPECT_EQ(back->layer, t.per_layer() ? layer : -1);
+      }
+    }
+  }
+}
+
+TEST(Architecture, NamesThatAreNoneOfIts) {
+  for (const char* n : {"model.layers.x.mlp.up_proj.weight", "model.layers..mlp.up_proj.weight", "model.layers.1.mlp.up_proj",
+                        "model.layers.01.mlp.up_proj.weight", "model.layers.-1.mlp.up_proj.weight",
+                        "model.layers.99999999999.mlp.up_proj.weight", "", "model.embed_tokens.weightx"})
+    EXPECT_FALSE(map_to_gguf(llama(), n).has_value()) << n;
+  EXPECT_TRUE(is_dropped(llama(), "model.layers.3.self_attn.rotary_emb.inv_freq"));
+  EXPECT_FALSE(is_dropped(llama(), "model.layers.3.self_attn.q_proj.weight"));
+}
+
+TEST(Architecture, IsFoundByClass) {
+  auto config = parse_json(kConfig, "c");
+  ASSERT_TRUE(config.ok());
+  auto a = find_architecture(*config, "c");
+  ASSERT_TRUE(a.ok()) << a.error().message;
+  EXPECT_EQ((*a)->name, "llama");
+  auto unknown = find_architecture(*parse_json(R"({"architectures":["MambaForCausalLM"]})", "c"), "reading c");
+  ASSERT_FALSE(unknown.ok());
+  for (const char* part : {"reading c", "MambaForCausalLM", "LlamaForCausalLM", "MistralForCausalLM"})
+    EXPECT_NE(unknown.error().message.find(part), std::string::npos) << unknown.error().message;
+  EXPECT_FALSE(find_architecture(*parse_json("{}", "c"), "c").ok());
+  EXPECT_FALSE(find_architecture(*parse_json(R"({"architectures":"LlamaForCausalLM"})", "c"), "c").ok());
+  EXPECT_FALSE(find_architecture(*parse_json(R"([1])", "c"), "c").ok());
+}
+
+TEST(Architecture, ParamsOfAConfig) {
+  auto config = parse_json(kConfig, "c");
+  auto p = config_params(llama(), *config, "c");
+  ASSERT_TRUE(p.ok()) << p.error().message;
+  EXPECT_EQ(p->at("head_dim"), 32);  // not in the file: hidden / heads
+  EXPECT_EQ(p->at("kv_heads"), 4);
+  auto q = map_to_gguf(llama(), "model.layers.0.self_attn.k_proj.weight");
+  auto shape = expected_shape(*q->rule, *p);
+  ASSERT_TRUE(shape.ok());
+  EXPECT_TRUE(*shape == (Shape{128, 256}));
+  const std::pair<const char*, const char*> bad[] = {{"\"hidden_size\":256", "\"hidden_size\":-1"},
+                                                     {"\"hidden_size\":256", "\"hidden_size\":1e300"},
+                                                     {"\"hidden_size\":256", "\"hidden_size\":257"},
+                                                     {"\"num_hidden_layers\":6", "\"num_hidden_layers\":\"six\""},
+                                                     {"\"num_attention_heads\":8", "\"num_attention_heads\":0"},
+                                                     {"\"hidden_act\":\"silu\"", "\"hidden_act\":\"gelu\""}};
+  for (const auto& [from, to] : bad) {
+    std::string text = kConfig;
+    text.replace(text.find(from), std::string_view(from).size(), to);
+    EXPECT_FALSE(config_params(llama(), *parse_json(text, "c"), "c").ok()) << to;
+  }
+}
+
+TEST(Architecture, AMistakeInAFileIsNamed) {
+  const std::pair<const char*, const char*> cases[] = {
+      {R"({"name":"x","tensor":[]})", "unknown key 'tensor'"},
+      {R"({"name":"x","params":{"layers":["n"]},"tensors":[{"hf":"a"}]})", "'hf' and 'gguf'"},
+      {R"({"name":"x","params":{"layers":["n"]},"tensors":[{"hf":"a","gguf":"b","shape":["z"]}]})", "'z' is no param"},
+      {R"({"name":"x","params":{"layers":["n"]},"tensors":[{"hf":"a","gguf":"b"}],"metadata":[{"key":"k","type":"u9","from":["a"]}]})", "metadata rule"},
+      {R"({"name":"x","params":{"layers":[1]}})", "expected a text"},
+      {R"({"name":"x"})", "no 'tensors'"},
+      {R"({})", "no 'name'"}};
+  for (const auto& [json, message] : cases) {
+    auto a = parse_architecture(json, "f.json");
+    ASSERT_FALSE(a.ok()) << json;
+    EXPECT_NE(a.error().message.find(message), std::string::npos) << a.error().message;
+  }
+}
+
+}  // namespace
+}  // namespace ingot

@@ -1,0 +1,311 @@
+// What every codec promises: the same bytes on every target and at any tiling, hand-computed blocks, error bounds,
+// finite output whatever finite floats come in.
+#include "quant/codec.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "kernels/cast.h"
+#include "kernels/dispatch.h"
+#include "quant/test_tensors.h"
+
+namespace ingot {
+namespace {
+
+using testing::Generator;
+using Bytes = std::vector<std::byte>;
+
+const std::vector<DType> kAll = {
+#define CODEC(x) DType::k##x,
+#include "quant/codecs.def"
+#undef CODEC
+};
+
+Bytes encode(DType t, const std::vector<float>& x, int64_t row, const float* importance = nullptr) {
+  const int64_t n = static_cast<int64_t>(x.size());
+  Bytes out(static_cast<size_t>(n / info(t).block * info(t).bytes) + 1, std::byte{0xa5});
+  find_codec(t)->encode(x.data(), n / row, row, importance, out.data());
+  EXPECT_EQ(out.back(), std::byte{0xa5}) << "written past the end";
+  out.pop_back();
+  return out;
+}
+
+std::vector<float> decode(DType t, const Bytes& b) {
+  const int64_t n = static_cast<int64_t>(b.size()) / info(t).bytes * info(t).block;
+  std::vector<float> y(static_cast<size_t>(n) + 1, 123.0f);
+  find_codec(t)->decode(b.data(), n, y.data());
+  EXPECT_EQ(y.back(), 123.0f) << "written past the end";
+  y.pop_back();
+  return y;
+}
+
+// Rows that have broken quantizers: zeros, constants of both signs, one outlier, denormals, huge, alternating, ramps.
+std::vector<std::vector<float>> odd_rows(int64_t row) {
+  std::vector<std::vector<float>> rows;
+  const auto fill = [&](auto f) {
+    std::vector<float> r(static_cast<size_t>(row));
+    for (int64_t i = 0; i < row; ++i) r[static_cast<size_t>(i)] = f(i);
+    rows.push_back(std::move(r));
+  };
+  for (const float c : {0.0f, -0.0f, 1.0f, -1.0f, 0.37f, -1e-3f, 1e-8f, -3e-8f, 1e-30f, 1e-45f, 65504.0f, -7e4f, 1e6f, -1e9f, 3e38f, -3e38f})
+    fill([&](int64_t) { return c; });
+  for (const float c : {1.0f, -100.0f, 1e-7f, 1e8f, 3e38f})
+    fill([&](int64_t i) { return i == row / 2 + 3 ? c : 0.0f; });
+  for (const float c : {1e-45f, 1e-38f, 1e-20f, 1e-9f, 6e-8f, 1e-5f, 1.0f, 1e5f, 4e6f, 1e12f, 3e38f}) {
+    fill([&](int64_t i) { return i % 2 ? c : -c; });
+    fill([&](int64_t i) { return c * (static_cast<float>(i % 97) / 97.0f - 0.3f); });
+    Generator g(3);
+    fill([&](int64_t) { return c * (g.uniform() - 0.5f); });
+    fill([&](int64_t i) { return i % 32 < 3 ? c : c * 1e-6f; });
+  }
+  return rows;
+}
+
+class EachCodec : public ::testing::TestWithParam<DType> {
+ protected:
+  void TearDown() override { force_target(""); }
+};
+
+TEST_P(EachCodec, SameBytesOnEveryTarget) {
+  const DType t = GetParam();
+  struct Case {
+    std::vector<float> x;
+    std::vector<float> importance;
+    int64_t row;
+  };
+  std::vector<Case> cases;
+  for (const char* kind : testing::kKinds)
+    for (const int64_t row : {256, 768}) {  // one and three super-blocks: both an odd count in all
+      const auto w = testing::importance(row);
+      cases.push_back({testing::tensor(kind, 5 * row, row), {}, row});
+      cases.push_back({testing::tensor(kind, 5 * row, row, 2), w, row});
+    }
+  for (const auto& r : odd_rows(512)) {
+    cases.push_back({r, {}, 512});
+    cases.push_back({r, testing::importance(512), 512});
+  }
+  std::vector<float> extreme(256, 0.0f);
+  for (size_t i = 0; i < extreme.size(); ++i) extreme[i] = i % 5 == 0 ? 1e38f : i % 3 == 0 ? 1e-40f : 0.0f;
+  cases.push_back({testing::tensor("gaussian", 512, 256), extreme, 256});
+  cases.push_back({testing::tensor("gaussian", 512, 256), std::vector<float>(256, 0.0f), 256});
+  for (const auto& c : cases) {
+    const float* w = c.importance.empty() ? nullptr : c.importance.data();
+    force_target("scalar");
+    const Bytes want = encode(t, c.x, c.row, w);
+    const auto values = decode(t, want);
+    for (const auto& target : supported_targets()) {
+      ASSERT_TRUE(force_target(target));
+      ASSERT_EQ(encode(t, c.x, c.row, w), want) << target << " first value " << c.x[0];
+      const auto y = decode(t, want);
+      ASSERT_EQ(0, std::memcmp(y.data(), values.data(), y.size() * 4)) << target;
+    }
+  }
+}
+
+TEST_P(EachCodec, AnyTilingGivesTheSameBytes) {
+  const DType t = GetParam();
+  const int64_t row = 768, rows = 7;
+  const auto x = testing::tensor("rows", rows * row, row);
+  const auto w = testing::importance(row);
+  for (const float* importance : {static_cast<const float*>(nullptr), w.data()}) {
+    const Bytes whole = encode(t, x, row, importance);
+    for (const int64_t step : {1, 2, 3}) {
+      Bytes tiled;
+      for (int64_t r = 0; r < rows; r += step) {
+        const int64_t n = std::min(step, rows - r);
+        const Bytes b = encode(t, {x.begin() + r * row, x.begin() + (r + n) * row}, row, importance);
+        tiled.insert(tiled.end(), b.begin(), b.end());
+      }
+      EXPECT_EQ(tiled, whole) << step;
+    }
+    // Bytes at an odd address.
+    Bytes shifted(whole.size() + 1);
+    find_codec(t)->encode(x.data(), rows, row, importance, shifted.data() + 1);
+    EXPECT_EQ(0, std::memcmp(shifted.data() + 1, whole.data(), whole.size()));
+    std::vector<float> y(x.size());
+    find_codec(t)->decode(shifted.data() + 1, rows * row, y.data());
+    EXPECT_EQ(y, decode(t, whole));
+  }
+  EXPECT_TRUE(encode(t, {}, row).empty());
+}
+
+TEST_P(EachCodec, FiniteInFiniteOut) {
+  const DType t = GetParam();
+  if (find_codec(t)->holds_nonfinite) return;
+  const float limit = max_abs_encodable(t);
+  ASSERT_GT(limit, 65504.0f);
+  const auto w = testing::importance(256);
+  for (const auto& x : odd_rows(256))
+    for (const float* importance : {static_cast<const float*>(nullptr), w.data()}) {
+      const auto y = decode(t, encode(t, x, 256, importance));
+      ASSERT_EQ(first_nonfinite(y.data(), 256), -1) << x[0];
+      float most = 0;
+      for (const float v : x) most = std::max(most, std::fabs(v));
+      for (size_t i = 0; i < y.size(); ++i) ASSERT_LE(std::fabs(y[i]), most * 1.35f + 1e-6f) << x[i];
+    }
+  // What the limit names is stored with the precision of the type, not clamped.
+  std::vector<float> x(256);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = limit * (static_cast<float>(i % 31) / 15.0f - 1.0f);
+  EXPECT_LT(testing::relative_error(x, decode(t, encode(t, x, 256))), 0.03);
+}
+
+TEST_P(EachCodec, NonfiniteFloatsDoNotCrash) {  // the caller refuses them; garbage in must still be bytes out
+  const DType t = GetParam();
+  std::vector<float> x(512, 0.5f);
+  x[3] = std::numeric_limits<float>::quiet_NaN();
+  x[40] = INFINITY;
+  x[300] = -INFINITY;
+  const auto y = decode(t, encode(t, x, 512));
+  if (find_codec(t)->holds_nonfinite) {
+    EXPECT_TRUE(std::isnan(y[3]));
+    EXPECT_EQ(y[40], INFINITY);
+    EXPECT_EQ(y[300], -INFINITY);
+  }
+}
+
+TEST_P(EachCodec, ErrorIsBoundedByTheStep) {
+  const DType t = GetParam();
+  // Levels a block of the type has over the range from -max to max.
+  const double levels = t == DType::kQ8_0 ? 255 : t == DType::kQ6_K ? 64 : t == DType::kQ5_K ? 32 : is_block_type(t) ? 16 : 0;
+  if (levels == 0) return;
+  for (const char* kind : {"gaussian", "positive", "sparse"}) {
+    const auto x = testing::tensor(kind, 256 * 64, 256);
+    const auto y = decode(t, encode(t, x, 256));
+    for (size_t b = 0; b < x.size(); b += 256) {
+      float most = 0, worst = 0;
+      for (size_t i = b; i < b + 256; ++i) {
+        most = std::max(most, std::fabs(x[i]));
+        worst = std::max(worst, std::fabs(x[i] - y[i]));
+      }
+      ASSERT_LE(worst, 3.2 * most / levels) << kind;  // half a step, and what clipping may give up
+    }
+  }
+}
+
+TEST_P(EachCodec, DecodesAnyBytes) {  // a damaged file may hold any
+  const DType t = GetParam();
+  Generator g(9);
+  Bytes b(static_cast<size_t>(info(t).bytes) * 8);
+  for (auto& v : b) v = static_cast<std::byte>(g.next());
+  force_target("scalar");
+  const auto want = decode(t, b);
+  for (const auto& target : supported_targets()) {
+    force_target(target);
+    const auto y = decode(t, b);
+    EXPECT_EQ(0, std::memcmp(y.data(), want.data(), y.size() * 4)) << target;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, EachCodec, ::testing::ValuesIn(kAll),
+                         [](const auto& i) { return std::string(ingot::info(i.param).name); });
+
+TEST(Importance, IsHonoured) {
+  const int64_t row = 512;
+  const auto x = testing::tensor("gaussian", 32 * row, row);
+  const auto w = testing::importance(row);
+  const std::vector<float> same(row, 4.0f);
+  for (const DType t : {DType::kQ4_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K}) {
+    const auto plain = decode(t, encode(t, x, row)), weighted = decode(t, encode(t, x, row, w.data()));
+    EXPECT_LT(testing::relative_error(x, weighted, w), 0.97 * testing::relative_error(x, plain, w));
+    EXPECT_GT(testing::relative_error(x, weighted), testing::relative_error(x, plain));
+    // Equal weights say nothing.
+    const double e = testing::relative_error(x, decode(t, encode(t, x, row, same.data())));
+    EXPECT_NEAR(e / testing::relative_error(x, plain), 1.0, t == DType::kQ4_0 ? 0.02 : 0.005);
+  }
+}
+
+Bytes block(std::initializer_list<int> head, size_t size) {
+  Bytes b(size);
+  size_t i = 0;
+  for (const int v : head) b[i++] = static_cast<std::byte>(v);
+  return b;
+}
+
+TEST(HandComputed, Q8_0) {
+  Bytes b = block({0x00, 0x38, 1, 0xff, 127, 0x80}, 34);  // d = 0.5
+  const auto y = decode(DType::kQ8_0, b);
+  EXPECT_EQ(y[0], 0.5f);
+  EXPECT_EQ(y[1], -0.5f);
+  EXPECT_EQ(y[2], 63.5f);
+  EXPECT_EQ(y[3], -64.0f);
+  EXPECT_EQ(y[31], 0.0f);
+  std::vector<float> x(32, 0.0f);
+  x[0] = 127.0f;
+  x[1] = -2.5f;  // halves to even
+  x[2] = 3.5f;
+  x[31] = -127.0f;
+  b = encode(DType::kQ8_0, x, 32);
+  EXPECT_EQ(b[0], std::byte{0x00});
+  EXPECT_EQ(b[1], std::byte{0x3c});
+  EXPECT_EQ(b[2], std::byte{127});
+  EXPECT_EQ(b[3], std::byte{0xfe});
+  EXPECT_EQ(b[4], std::byte{4});
+  EXPECT_EQ(b[33], std::byte{0x81});
+}
+
+TEST(HandComputed, Q4_0) {
+  const auto y = decode(DType::kQ4_0, block({0x00, 0x3c, 0x0f, 0x80}, 18));  // d = 1
+  EXPECT_EQ(y[0], 7.0f);
+  EXPECT_EQ(y[16], -8.0f);  // the high nibble is sixteen values on
+  EXPECT_EQ(y[1], -8.0f);
+  EXPECT_EQ(y[17], 0.0f);
+}
+
+TEST(HandComputed, Q4_K) {
+  Bytes b(144);
+  b[1] = std::byte{0x3c};  // d = 1
+  b[3] = std::byte{0x38};  // dmin = 0.5
+  b[4] = std::byte{0x02 | 0x40};   // scale of block 0: 2; two high bits of scale 4: 1
+  b[8] = std::byte{0x03 | 0x80};   // min of block 0: 3; two high bits of min 4: 2
+  b[12] = std::byte{0x0a | 0x50};  // low bits: scale 4 = 10 + 16, min 4 = 5 + 32
+  b[16] = std::byte{0xc7};
+  b[16 + 64] = std::byte{0x01};
+  const auto y = decode(DType::kQ4_K, b);
+  EXPECT_EQ(y[0], 2.0f * 7 - 1.5f);
+  EXPECT_EQ(y[1], -1.5f);
+  EXPECT_EQ(y[32], 0.0f);  // block 1 has neither scale nor min
+  EXPECT_EQ(y[128], 26.0f * 1 - 18.5f);
+}
+
+TEST(HandComputed, Q5_K) {
+  Bytes b(176);
+  b[1] = std::byte{0x3c};
+  b[4] = b[5] = std::byte{1};  // scales of blocks 0 and 1
+  b[16] = std::byte{0x02};     // high bit of value 0 of block 1
+  b[48] = std::byte{0x35};
+  const auto y = decode(DType::kQ5_K, b);
+  EXPECT_EQ(y[0], 5.0f);
+  EXPECT_EQ(y[32], 19.0f);
+}
+
+TEST(HandComputed, Q6_K) {
+  Bytes b(210);
+  b[209] = std::byte{0x3c};
+  b[192] = std::byte{0xfe};  // scale of block 0: -2
+  b[194] = std::byte{3};     // of block 2
+  b[200] = std::byte{1};     // of block 8
+  b[0] = std::byte{0x21};
+  b[128] = std::byte{0x02};
+  b[64] = std::byte{0x0f};
+  const auto y = decode(DType::kQ6_K, b);
+  EXPECT_EQ(y[0], -2.0f * (0x21 - 32));
+  EXPECT_EQ(y[32], 3.0f * (0 - 32));
+  EXPECT_EQ(y[64], 0.0f);
+  EXPECT_EQ(y[128], 15.0f - 32);
+}
+
+TEST(Table, NamesWhatItHas) {
+  for (const DType t : kAll) EXPECT_EQ(find_codec(t)->type, t);
+  EXPECT_EQ(find_codec(DType::kI64), nullptr);
+  EXPECT_EQ(max_abs_encodable(DType::kI64), 0.0f);
+  EXPECT_EQ(max_abs_encodable(DType::kF16), 65504.0f);
+}
+
+}  // namespace
+}  // namespace ingot

@@ -1,0 +1,177 @@
+#include "transform/cast.h"
+
+#include <cmath>
+#include <limits>
+
+#include "kernels/cast.h"
+#include "transform/pattern.h"
+#include "transform/permute.h"
+#include "transform/transform_testing.h"
+
+namespace ingot {
+namespace {
+
+using namespace ingot::testing;
+
+NodePtr cast_or_die(NodePtr n, DType to, CastOptions o = {}) {
+  auto r = cast("t", std::move(n), to, o);
+  EXPECT_TRUE(r.ok()) << r.error().message;
+  return r.ok() ? *r : nullptr;
+}
+
+TEST(Cast, EveryPairEqualsItsCodecsOnTheWholeAndOnRegions) {
+  const auto v = random_floats(9 * 768, 1);
+  const DType types[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+  for (DType from : types)
+    for (DType to : types) {
+      const NodePtr in = typed_tensor(from, {9, 768}, v);
+      const NodePtr out = cast_or_die(in, to);
+      if (from == to) {
+        EXPECT_EQ(out, in);
+        continue;
+      }
+      const auto x = values(in);
+      std::vector<std::byte> want(bytes_of(to, 9 * 768));
+      find_codec(to)->encode(x.data(), 9, 768, nullptr, want.data());
+      EXPECT_TRUE(*evaluate(out) == want) << info(from).name << " to " << info(to).name;
+      expect_regions_match(out, 10, 2);
+    }
+}
+
+// Rows longer than a piece, one-row and 0-d tensors, an empty one.
+TEST(Cast, OddShapes) {
+  for (Shape s : {Shape{3, 40000}, Shape{100000}, Shape{1, 1}, Shape{}, Shape{2, 3, 5}}) {
+    const auto v = random_floats(s.elements(), 3);
+    const NodePtr out = cast_or_die(f32_tensor(s, v), DType::kBF16);
+    const auto got = values(out);
+    for (size_t i = 0; i < v.size(); ++i) ASSERT_LE(std::fabs(got[i] - v[i]), std::fabs(v[i]) / 256);
+    if (s.rank) expect_regions_match(out, 10, 4);
+  }
+  EXPECT_TRUE(evaluate(cast_or_die(f32_tensor({0, 32}, {}), DType::kQ8_0))->empty());
+}
+
+TEST(Cast, BlockTypesRefuseWhatIsNotFiniteByElement) {
+  for (float bad : {std::nanf(""), INFINITY, -INFINITY}) {
+    auto v = random_floats(5 * 256, 1);
+    v[3 * 256 + 17] = bad;
+    for (DType to : {DType::kQ8_0, DType::kQ4_0, DType::kQ4_K, DType::kQ6_K}) {
+      auto r = evaluate(*cast("blk.0.w", f32_tensor({5, 256}, v), to));
+      ASSERT_FALSE(r.ok());
+      EXPECT_EQ(r.error().kind, ErrorKind::kBadInput);
+      EXPECT_NE(r.error().message.find("blk.0.w"), std::string::npos);
+      EXPECT_NE(r.error().message.find("[3, 17]"), std::string::npos) << r.error().message;
+      // The element is counted from the tensor's start, not the region's.
+      auto part = evaluate(*cast("w", f32_tensor({5, 256}, v), to), Region::rows({5, 256}, 2, 3));
+      ASSERT_FALSE(part.ok());
+      EXPECT_NE(part.error().message.find("[3, 17]"), std::string::npos) << part.error().message;
+    }
+  }
+}
+
+TEST(Cast, FloatTypesPassAndCountWhatIsNotFinite) {
+  for (DType to : {DType::kF16, DType::kBF16}) {
+    auto counts = std::make_shared<CastCounts>();
+    auto v = random_floats(1000, 1);
+    v[5] = std::nanf(""), v[77] = INFINITY, v[999] = -INFINITY;
+    const auto got = values(cast_or_die(f32_tensor({1000}, v), to, {nullptr, counts}));
+    EXPECT_TRUE(std::isnan(got[5]));
+    EXPECT_EQ(got[77], INFINITY);
+    EXPECT_EQ(got[999], -INFINITY);
+    EXPECT_EQ(counts->nonfinite, 3u);
+    values(cast_or_die(typed_tensor(to, {1000}, v), DType::kF32, {nullptr, counts}));
+    EXPECT_EQ(counts->nonfinite, 6u);
+  }
+}
+
+TEST(Cast, AFiniteValueNeverBecomesInfinity) {
+  auto v = random_floats(300, 1);
+  v[201] = 65519.99f;  // rounds to the largest F16, 65504
+  EXPECT_EQ(values(cast_or_die(f32_tensor({3, 100}, v), DType::kF16))[201], 65504.0f);
+  v[201] = 65520;
+  auto r = evaluate(cast_or_die(f32_tensor({3, 100}, v), DType::kF16));
+  ASSERT_FALSE(r.ok());
+  EXPECT_NE(r.error().message.find("[2, 1]"), std::string::npos) << r.error().message;
+  v[201] = std::numeric_limits<float>::max();
+  EXPECT_FALSE(evaluate(cast_or_die(f32_tensor({3, 100}, v), DType::kBF16)).ok());
+}
+
+TEST(Cast, ImportanceIsTheColumnsOwn) {
+  const auto v = random_floats(4 * 512, 5);
+  auto imp = std::make_shared<std::vector<float>>();
+  for (int i = 0; i < 512; ++i) imp->push_back(static_cast<float>(1 + i % 7));
+  const NodePtr node = cast_or_die(f32_tensor({4, 512}, v), DType::kQ4_K, {imp, nullptr});
+  std::vector<std::byte> want(bytes_of(DType::kQ4_K, 4 * 512));
+  find_codec(DType::kQ4_K)->encode(v.data(), 4, 512, imp->data(), want.data());
+  EXPECT_TRUE(*evaluate(node) == want);
+  expect_regions_match(node, 20, 6);
+  EXPECT_NE(node->describe(), cast_or_die(f32_tensor({4, 512}, v), DType::kQ4_K)->describe());
+  // Experts: each matrix has its own weights.
+  auto two = std::make_shared<std::vector<float>>(*imp);
+  for (int i = 0; i < 512; ++i) two->push_back(static_cast<float>(1 + i % 3));
+  const NodePtr experts = cast_or_die(f32_tensor({2, 2, 512}, v), DType::kQ4_K, {two, nullptr});
+  find_codec(DType::kQ4_K)->encode(v.data() + 1024, 2, 512, two->data() + 512, want.data() + want.size() / 2);
+  EXPECT_TRUE(*evaluate(experts) == want);
+  expect_regions_match(experts, 20, 7);
+  for (auto bad : {std::vector<float>(511, 1.f), std::vector<float>(512, -1.f), std::vector<float>(512, std::nanf(""))})
+    EXPECT_FALSE(cast("t", f32_tensor({4, 512}, v), DType::kQ4_K, {std::make_shared<std::vector<float>>(bad), nullptr}).ok());
+}
+
+TEST(Cast, WhatCannotBeCastIsRefused) {
+  EXPECT_FALSE(cast("t", f32_tensor({2, 33}, random_floats(66, 1)), DType::kQ8_0).ok());
+  EXPECT_FALSE(cast("t", make_memory_tensor({DType::kI32, {1}}, std::vector<std::byte>(4)), DType::kF32).ok());
+  EXPECT_FALSE(cast("t", f32_tensor({1}, {1}), DType::kF8E4M3).ok());
+}
+
+TEST(Cast, LikeAnotherModel) {
+  Artifact like, a;
+  like.tensors.push_back({"x", typed_tensor(DType::kBF16, {4}, {1, 2, 3, 4})});
+  like.tensors.push_back({"y", f32_tensor({1}, {1})});
+  for (const char* n : {"x", "y", "new"}) a.tensors.push_back({n, f32_tensor({1}, {1})});
+  a.tensors.push_back({"ids", make_memory_tensor({DType::kI64, {1}}, std::vector<std::byte>(8))});
+  auto r = cast_like(a, like);
+  ASSERT_TRUE(r.ok());
+  EXPECT_EQ(r->find("x")->spec().type, DType::kBF16);
+  EXPECT_EQ(r->find("y")->spec().type, DType::kF32);
+  EXPECT_EQ(r->find("new")->spec().type, DType::kBF16);
+  EXPECT_EQ(r->find("ids")->spec().type, DType::kI64);
+}
+
+TEST(Permute, IsTheReferencesReshape) {
+  // reshape(h, 2, rows / h / 2, cols) -> swap axes 1 and 2 -> reshape
+  const int64_t heads = 3, rows = 24, cols = 5, half = rows / heads / 2;
+  const auto v = random_floats(rows * cols, 1);
+  const NodePtr in = f32_tensor({rows, cols}, v);
+  const NodePtr out = *permute_rope(in, heads, RopeOrder::kToInterleaved);
+  const auto got = values(out);
+  for (int64_t h = 0; h < heads; ++h)
+    for (int64_t j = 0; j < half; ++j)
+      for (int64_t k = 0; k < 2; ++k)
+        for (int64_t c = 0; c < cols; ++c)
+          ASSERT_EQ(got[static_cast<size_t>(((h * half + j) * 2 + k) * cols + c)],
+                    v[static_cast<size_t>(((h * 2 + k) * half + j) * cols + c)]);
+  expect_regions_match(out, 30, 2);
+  EXPECT_EQ(values(*permute_rope(out, heads, RopeOrder::kToHalves)), v);
+  // Biases, and rows of blocks.
+  const NodePtr bias = *permute_rope(f32_tensor({8}, {0, 1, 2, 3, 4, 5, 6, 7}), 2, RopeOrder::kToInterleaved);
+  EXPECT_EQ(values(bias), (std::vector<float>{0, 2, 1, 3, 4, 6, 5, 7}));
+  expect_regions_match(*permute_rope(typed_tensor(DType::kQ8_0, {8, 64}, random_floats(512, 1)), 2, RopeOrder::kToInterleaved), 20, 3);
+  for (int64_t h : {0, 5, 24, 48, -1}) EXPECT_FALSE(permute_rope(in, h, RopeOrder::kToHalves).ok()) << h;
+}
+
+TEST(Pattern, HasLimits) {
+  auto p = Pattern::compile("(a+)+$", "--flag");
+  ASSERT_TRUE(p.ok());
+  EXPECT_TRUE(*p->search("xxaaa"));
+  EXPECT_FALSE(*p->full_match("xaaa"));
+  auto slow = Pattern::compile("(.*a){30}(.*b){30}(.*c){30}x", "--flag");
+  ASSERT_TRUE(slow.ok());
+  auto r = slow->search(std::string(4000, 'a') + std::string(4000, 'b') + std::string(4000, 'c'));
+  if (!r.ok()) {
+    EXPECT_NE(r.error().message.find("--flag"), std::string::npos);
+  }
+  EXPECT_FALSE(Pattern::compile("(", "--flag").ok());
+  EXPECT_FALSE(Pattern::compile("\\C", "--flag").ok());
+}
+
+}  // namespace
+}  // namespace ingot

@@ -1,0 +1,439 @@
+#include "transform/lora.h"
+
+#include <cmath>
+
+#include "formats/json.h"
+#include "transform/lora_nodes.h"
+#include "transform/transform_testing.h"
+
+namespace ingot {
+namespace {
+
+using namespace ingot::testing;
+
+struct Matrix {
+  int64_t rows, cols;
+  std::vector<float> v;
+  double at(int64_t i, int64_t j) const { return v[static_cast<size_t>(i * cols + j)]; }
+};
+Matrix random_matrix(int64_t rows, int64_t cols, uint64_t seed, float scale = 1) {
+  return {rows, cols, random_floats(rows * cols, seed, scale)};
+}
+NodePtr node(const Matrix& m) { return f32_tensor({m.rows, m.cols}, m.v); }
+
+// W + s B A, or its transpose's form, in f64.
+double exact(const Matrix& w, const Matrix& a, const Matrix& b, double s, bool transposed, int64_t i, int64_t j) {
+  double sum = 0;
+  for (int64_t k = 0; k < a.rows; ++k) sum += transposed ? a.at(k, i) * b.at(j, k) : b.at(i, k) * a.at(k, j);
+  return w.at(i, j) + s * sum;
+}
+
+TEST(LoraDelta, RegionsEqualTheWholeAndAnF64Reference) {
+  for (bool transposed : {false, true})
+    for (int64_t r : {1, 3, 16, 64}) {
+      const int64_t out = 37, in = 53;
+      const Matrix w = random_matrix(transposed ? in : out, transposed ? out : in, 1), a = random_matrix(r, in, 2, 0.1f),
+                   b = random_matrix(out, r, 3, 0.1f);
+      const NodePtr n = lora_delta("t", node(w), {node(a), node(b), "a", "b", 0.7, transposed});
+      const auto got = values(n);
+      for (int64_t i = 0; i < w.rows; ++i)
+        for (int64_t j = 0; j < w.cols; ++j)
+          ASSERT_NEAR(got[static_cast<size_t>(i * w.cols + j)], exact(w, a, b, 0.7, transposed, i, j), 4e-7 * (1 + std::sqrt(static_cast<double>(r))));
+      expect_regions_match(n, 40, 4);
+      // Factors and base of other types go through f32.
+      const NodePtr low = lora_delta("t", typed_tensor(DType::kBF16, {w.rows, w.cols}, w.v),
+                                     {typed_tensor(DType::kF16, {r, in}, a.v), typed_tensor(DType::kBF16, {out, r}, b.v), "a", "b", 0.7, transposed});
+      expect_regions_match(low, 20, 5);
+    }
+}
+
+TEST(LoraDelta, DamagedFactorsAreNamed) {
+  const Matrix w = random_matrix(4, 6, 1);
+  Matrix a = random_matrix(2, 6, 2), b = random_matrix(4, 2, 3);
+  b.v[5] = std::nanf("");
+  auto r = evaluate(lora_delta("blk", node(w), {node(a), node(b), "the.lora_A", "the.lora_B", 1, false}));
+  ASSERT_FALSE(r.ok());
+  EXPECT_EQ(r.error().kind, ErrorKind::kBadInput);
+  for (const char* p : {"'blk'", "the.lora_B", "NaN"}) EXPECT_NE(r.error().message.find(p), std::string::npos) << r.error().message;
+}
+
+TEST(LoraNodes, AddScaledAndSameAs) {
+  const auto x = random_floats(40000, 1), y = random_floats(40000, 2);
+  const NodePtr sum = add_scaled(f32_tensor({40000}, x), f32_tensor({40000}, y), 0.25);
+  const auto got = values(sum);
+  for (size_t i = 0; i < x.size(); ++i) ASSERT_EQ(got[i], x[i] + 0.25f * y[i]);
+  expect_regions_match(sum, 20, 3);
+  const std::vector<float> v = {1, 0.5f, -2};
+  EXPECT_EQ(values(same_as("t", f32_tensor({3}, v), typed_tensor(DType::kBF16, {3}, v), "copy")), v);
+  auto r = evaluate(same_as("t", f32_tensor({3}, v), f32_tensor({3}, {1, 0.5f, -3}), "copy"));
+  ASSERT_FALSE(r.ok());
+  EXPECT_NE(r.error().message.find("'copy') holds -3 where the base has -2"), std::string::npos) << r.error().message;
+}
+
+Artifact copy_with_adapter_config(Artifact a, const std::string& key, Json value) {
+  Json j = *parse_json(a.files["adapter_config.json"], "c");
+  j[key] = std::move(value);
+  a.files["adapter_config.json"] = j.dump();
+  return a;
+}
+
+// PEFT's own results on the example model, in f32.
+TEST(LoraMerge, EqualsPeftOnEveryAdapter) {
+  const Artifact base = example_base();
+  for (const char* name : {"lora-code", "lora-prose", "lora-rs-patterns", "lora-embed-head"}) {
+    auto merged = lora_merge(base, {{example_adapter(name), 1}});
+    ASSERT_TRUE(merged.ok()) << merged.error().message;
+    const Artifact expected = open_or_die(local_store(), INGOT_SOURCE_DIR "/tests/data/lora/" + std::string(name) + ".safetensors");
+    ASSERT_FALSE(expected.tensors.empty());
+    for (const auto& t : expected.tensors) {
+      std::string key = t.name;
+      const auto slice = key.find("[:");  // NAME[:64] holds the first 64 rows
+      const bool part = slice != std::string::npos;
+      if (part) key.resize(slice);
+      const LazyTensor* got = merged->find(key);
+      ASSERT_NE(got, nullptr) << key;
+      auto want = values(t.node), have = values(got->node);
+      if (part) have.resize(want.size());
+      ASSERT_EQ(have.size(), want.size());
+      double worst = 0;
+      for (size_t i = 0; i < want.size(); ++i) worst = std::max(worst, std::fabs(static_cast<double>(want[i]) - have[i]));
+      EXPECT_LE(worst, 6e-8) << name << " " << key;  // weights are below 1: the last bit of f32
+    }
+  }
+}
+
+TEST(LoraMerge, ChangesWhatItNamesAndNothingElse) {
+  const Artifact base = example_base();
+  auto merged = lora_merge(base, {{example_adapter("lora-prose"), 1}});
+  ASSERT_TRUE(merged.ok());
+  int changed = 0;
+  for (size_t i = 0; i < base.tensors.size(); ++i) {
+    EXPECT_EQ(merged->tensors[i].name, base.tensors[i].name);
+    const bool is = merged->tensors[i].node != base.tensors[i].node;
+    const std::string& n = base.tensors[i].name;
+    EXPECT_EQ(is, n.find("q_proj") != n.npos || n.find("v_proj") != n.npos || n.find("down_proj") != n.npos) << n;
+    if (is) {
+      EXPECT_EQ(merged->tensors[i].spec().type, DType::kF32);
+    }
+    changed += is;
+  }
+  EXPECT_EQ(changed, 18);
+  EXPECT_NE(merged->files["config.json"].find("\"_name_or_path\": \"tiny-llama-base-lora-prose\""), std::string::npos);
+  // A weight of 0 is the base; adapters apply in order and add up.
+  auto none = lora_merge(base, {{example_adapter("lora-prose"), 0}});
+  const char* q = "model.layers.2.self_attn.q_proj.weight";
+  EXPECT_EQ(values(none->find(q)->node), values(base.find(q)->node));
+  auto both = lora_merge(base, {{example_adapter("lora-prose"), 0.5}, {example_adapter("lora-prose"), 0.5}});
+  const auto x = values(both->find(q)->node), y = values(merged->find(q)->node);
+  for (size_t i = 0; i < x.size(); ++i) ASSERT_NEAR(x[i], y[i], 1e-7);
+}
+
+// A small model made here: two layers "a" [out, in] and "c" with bias, and an adapter with every kind of key.
+struct Small {
+  Matrix a = random_matrix(6, 4, 1), c = random_matrix(4, 4, 2);
+  std::vector<float> bias = random_floats(4, 3);
+  Artifact base, adapter;
+  Json config = {{"peft_type", "LORA"}, {"r", 2}, {"lora_alpha", 3}, {"target_modules", {"a", "c"}}};
+  std::map<std::string, Matrix> factors;
+
+  Small() {
+    base.path = "base", base.format = "safetensors";
+    base.tensors = {{"m.layers.0.a.weight", node(a)}, {"m.layers.0.c.weight", node(c)}, {"m.layers.0.c.bias", f32_tensor({4}, bias)}};
+    adapter.path = "adapter", adapter.format = "peft";
+    put("a.lora_A.weight", random_matrix(2, 4, 4));
+    put("a.lora_B.weight", random_matrix(6, 2, 5));
+    put("c.lora_A.weight", random_matrix(2, 4, 6));
+    put("c.lora_B.weight", random_matrix(4, 2, 7));
+  }
+  void put(const std::string& name, Matrix m) {
+    adapter.tensors.push_back({"base_model.model.m.layers.0." + name, node(m)});
+    factors[name] = std::move(m);
+  }
+  void put_vector(const std::string& name, std::vector<float> v) {
+    const auto n = static_cast<int64_t>(v.size());
+    adapter.tensors.push_back({"base_model.model.m.layers.0." + name, f32_tensor({n}, v)});
+  }
+  void drop(const std::string& part) {
+    std::erase_if(adapter.tensors, [&](const auto& t) { return t.name.find(part) != std::string::npos; });
+  }
+  Result<Artifact> merge(double weight = 1) {
+    adapter.files["adapter_config.json"] = config.dump();
+    return lora_merge(base, {{adapter, weight}});
+  }
+};
+
+TEST(LoraMerge, TrainedBiasesReplaceThoseOfTheBase) {
+  for (const char* kind : {"all", "lora_only"})
+    for (const char* key : {"c.bias", "c.base_layer.bias"}) {
+      Small s;
+      s.config["bias"] = kind;
+      s.put_vector(key, {9, 8, 7, 6});
+      auto r = s.merge();
+      ASSERT_TRUE(r.ok()) << r.error().message;
+      EXPECT_EQ(values(r->find("m.layers.0.c.bias")->node), (std::vector<float>{9, 8, 7, 6}));
+      EXPECT_FALSE(s.merge(0.5).ok());  // a weight cannot scale a replacement
+    }
+  Small s;
+  s.put_vector("c.bias", {9, 8, 7, 6});
+  expect_error(s.merge(), {"c.bias", "left over"});  // bias: none
+  s = Small();
+  s.config["bias"] = "all";
+  s.put_vector("a.bias", {1, 2, 3, 4, 5, 6});
+  expect_error(s.merge(), {"a.bias", "does not have"});
+}
+
+TEST(LoraMerge, LoraBiasIsScaledAndAdded) {
+  Small s;
+  s.config["lora_bias"] = true;
+  s.put_vector("c.lora_B.bias", {1, 2, 3, 4});
+  auto r = s.merge(0.5);
+  ASSERT_TRUE(r.ok()) << r.error().message;
+  const auto got = values(r->find("m.layers.0.c.bias")->node);
+  for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(got[i], s.bias[i] + 0.5 * 1.5 * static_cast<double>(i + 1), 1e-6);
+  s.config["lora_bias"] = false;
+  expect_error(s.merge(), {"lora_bias is not set"});
+  s.config["lora_bias"] = true;
+  s.put_vector("a.lora_B.bias", {1, 2, 3, 4, 5, 6});
+  expect_error(s.merge(), {"no bias in the base", "'m.layers.0.a'"});
+}
+
+TEST(LoraMerge, FanInFanOutIsTheTransposedForm) {
+  // Conv1D: a is [in, out] = [6, 4]; the square c follows it, whatever the flag says.
+  for (bool flag : {true, false}) {
+    Small s;
+    s.drop(".a.");
+    s.put("a.lora_A.weight", random_matrix(2, 6, 8));
+    s.put("a.lora_B.weight", random_matrix(4, 2, 9));
+    s.config["fan_in_fan_out"] = flag;
+    auto r = s.merge();
+    ASSERT_TRUE(r.ok()) << r.error().message;
+    for (const char* m : {"a", "c"}) {
+      const Matrix& w = m[0] == 'a' ? s.a : s.c;
+      const auto got = values(r->find("m.layers.0." + std::string(m) + ".weight")->node);
+      for (int64_t i = 0; i < w.rows; ++i)
+        for (int64_t j = 0; j < w.cols; ++j)
+          ASSERT_NEAR(got[static_cast<size_t>(i * w.cols + j)],
+                      exact(w, s.factors[std::string(m) + ".lora_A.weight"], s.factors[std::string(m) + ".lora_B.weight"], 1.5, true, i, j), 2e-6);
+    }
+  }
+  // nn.Linear with the flag set by mistake: PEFT corrects it, by the class; here by the shape of a.
+  Small s;
+  s.config["fan_in_fan_out"] = true;
+  auto r = s.merge();
+  ASSERT_TRUE(r.ok());
+  EXPECT_NEAR(values(r->find("m.layers.0.c.weight")->node)[1],
+              exact(s.c, s.factors["c.lora_A.weight"], s.factors["c.lora_B.weight"], 1.5, false, 0, 1), 2e-6);
+  // Only square ones: the flag decides.
+  for (bool flag : {true, false}) {
+    Small q;
+    q.drop(".a.");
+    q.config["target_modules"] = {"c"};
+    q.config["fan_in_fan_out"] = flag;
+    auto m = q.merge();
+    ASSERT_TRUE(m.ok()) << m.error().message;
+    EXPECT_NEAR(values(m->find("m.layers.0.c.weight")->node)[1],
+                exact(q.c, q.factors["c.lora_A.weight"], q.factors["c.lora_B.weight"], 1.5, flag, 0, 1), 2e-6);
+  }
+}
+
+TEST(LoraMerge, ScalingFollowsThePatterns) {
+  Small s;
+  const auto scale_of = [&](const char* m) {
+    auto r = s.merge();
+    EXPECT_TRUE(r.ok()) << r.error().message;
+    if (!r.ok()) return 0.0;
+    const Matrix& w = m[0] == 'a' ? s.a : s.c;
+    const double got = values(r->find("m.layers.0." + std::string(m) + ".weight")->node)[0];
+    const double one = exact(w, s.factors[std::string(m) + ".lora_A.weight"], s.factors[std::string(m) + ".lora_B.weight"], 1, false, 0, 0) - w.at(0, 0);
+    return (got - w.at(0, 0)) / one;
+  };
+  EXPECT_NEAR(scale_of("a"), 1.5, 1e-5);
+  s.config["use_rslora"] = true;
+  EXPECT_NEAR(scale_of("a"), 3 / std::sqrt(2.0), 1e-5);
+  s.config["alpha_pattern"] = {{"a", 8}};
+  EXPECT_NEAR(scale_of("a"), 8 / std::sqrt(2.0), 1e-5);
+  EXPECT_NEAR(scale_of("c"), 3 / std::sqrt(2.0), 1e-5);
+  s.config["alpha_pattern"] = {{"layers.[0-9].c", 8}};  // an expression, anchored at a dot
+  EXPECT_NEAR(scale_of("c"), 8 / std::sqrt(2.0), 1e-5);
+  s.config["alpha_pattern"] = {{"ayers.0.c", 8}};
+  EXPECT_NEAR(scale_of("c"), 3 / std::sqrt(2.0), 1e-5);
+  s.config["rank_pattern"] = {{"c", 4}};
+  expect_error(s.merge(), {"'m.layers.0.c'", "[2, 4]", "the rank 4"});
+  s.config["r"] = 4, s.config["rank_pattern"] = {{".*", 2}};
+  EXPECT_NEAR(scale_of("a"), 3 / std::sqrt(2.0), 1e-5);
+  // The first pattern in the file's order that matches.
+  s.config.erase("rank_pattern"), s.config["r"] = 2, s.config.erase("alpha_pattern");
+  std::string text = s.config.dump();
+  text.insert(1, R"("alpha_pattern":{"layers.0.a":16,"a":8},)");
+  s.adapter.files["adapter_config.json"] = text;
+  auto r = lora_merge(s.base, {{s.adapter, 1}});
+  ASSERT_TRUE(r.ok()) << r.error().message;
+  const double one = exact(s.a, s.factors["a.lora_A.weight"], s.factors["a.lora_B.weight"], 1, false, 0, 0) - s.a.at(0, 0);
+  EXPECT_NEAR((values(r->find("m.layers.0.a.weight")->node)[0] - s.a.at(0, 0)) / one, 16 / std::sqrt(2.0), 1e-4);
+}
+
+TEST(LoraMerge, TargetsAndFileMustAgree) {
+  Small s;
+  s.config["target_modules"] = "m\\.layers\\.\\d+\\.(a|c)";
+  EXPECT_TRUE(s.merge().ok());
+  s.config["target_modules"] = "all-linear";
+  EXPECT_TRUE(s.merge().ok());
+  s.config["target_modules"] = {"a"};
+  expect_error(s.merge(), {"'m.layers.0.c'", "target_modules"});
+  s.config["target_modules"] = {"a", "c"}, s.config["exclude_modules"] = {"c"};
+  expect_error(s.merge(), {"'m.layers.0.c'", "target_modules"});
+  s.config.erase("exclude_modules"), s.config["layers_to_transform"] = {0};
+  EXPECT_TRUE(s.merge().ok());
+  s.config["layers_pattern"] = "layers";
+  EXPECT_TRUE(s.merge().ok());
+  s.config["layers_to_transform"] = 1;
+  expect_error(s.merge(), {"'m.layers.0.a'"});
+  s = Small();
+  s.drop(".c.");
+  expect_error(s.merge(), {"names the module 'm.layers.0.c'", "not whole"});
+  s = Small();
+  s.drop("c.lora_B");
+  expect_error(s.merge(), {"'m.layers.0.c' has lora_A but no lora_B"});
+  s.config["target_modules"] = "(((";
+  expect_error(s.merge(), {"no regular expression"});
+}
+
+TEST(LoraMerge, AnAdapterForAnotherBaseIsNamed) {
+  Small s;
+  s.put("z.lora_A.weight", random_matrix(2, 4, 1));
+  s.put("z.lora_B.weight", random_matrix(4, 2, 1));
+  expect_error(s.merge(), {"adapter", "base", "no module 'm.layers.0.z'", "another model"});
+  s = Small();
+  s.drop("a.lora_A");
+  s.put("a.lora_A.weight", random_matrix(2, 5, 1));
+  expect_error(s.merge(), {"'m.layers.0.a'", "[2, 5]", "[6, 2]", "[6, 4]", "another model"});
+  s = Small();
+  s.drop("a.lora");
+  s.put("a.lora_A.weight", random_matrix(0, 4, 1));
+  s.put("a.lora_B.weight", random_matrix(6, 0, 1));
+  expect_error(s.merge(), {"rank 0"});
+  s = Small();
+  s.adapter.tensors.push_back({"base_model.model.m.something", f32_tensor({1}, {1})});
+  expect_error(s.merge(), {"m.something", "left over"});
+  s = Small();
+  s.adapter.tensors.push_back({"lora_unet_x", f32_tensor({1}, {1})});
+  expect_error(s.merge(), {"lora_unet_x", "base_model.model."});
+  s = Small();
+  s.put_vector("a.lora_magnitude_vector", {1, 2, 3, 4, 5, 6});
+  expect_error(s.merge(), {"use_dora"});
+  s = Small();
+  s.put("c.base_layer.weight", random_matrix(5, 4, 1));
+  expect_error(s.merge(), {"c.base_layer.weight", "[5, 4]", "[4, 4]"});
+}
+
+TEST(LoraMerge, ModulesToSaveReplaceWholeTensors) {
+  for (const char* key : {"c.weight", "c.modules_to_save.default.weight", "c.modules_to_save.weight"}) {
+    Small s;
+    s.drop("c.lora");
+    s.config["modules_to_save"] = {"c"};
+    const Matrix m = random_matrix(4, 4, 11);
+    s.put(key, m);
+    auto r = s.merge();
+    ASSERT_TRUE(r.ok()) << r.error().message;
+    EXPECT_EQ(values(r->find("m.layers.0.c.weight")->node), m.v);
+  }
+  Small s;
+  s.drop("c.lora");
+  s.config["modules_to_save"] = {"c"};
+  s.put("c.weight", random_matrix(5, 4, 1));
+  expect_error(s.merge(), {"[5, 4]", "[4, 4]"});
+}
+
+// The copy of the embedding that PEFT stores must be the base's.
+TEST(LoraMerge, StoredBaseLayersMustEqualTheBase) {
+  const Artifact base = example_base();
+  Artifact adapter = example_adapter("lora-embed-head");
+  for (auto& t : adapter.tensors)
+    if (t.name.ends_with("embed_tokens.base_layer.weight")) {
+      auto v = values(t.node);
+      v[1000] += 1;
+      t.node = typed_tensor(t.spec().type, t.spec().shape, v);
+    }
+  auto r = lora_merge(base, {{adapter, 1}});
+  ASSERT_TRUE(r.ok());
+  auto e = evaluate(r->find("model.embed_tokens.weight")->node);
+  ASSERT_FALSE(e.ok());
+  EXPECT_NE(e.error().message.find("another base"), std::string::npos) << e.error().message;
+}
+
+TEST(LoraMerge, UnsupportedFieldsAreRefusedByName) {
+  const Artifact base = example_base(), adapter = example_adapter("lora-code");
+  const std::pair<const char*, Json> cases[] = {
+      {"use_dora", true},
+      {"target_parameters", Json::array({"experts.gate"})},
+      {"trainable_token_indices", Json::array({1, 2})},
+      {"layer_replication", Json::array({Json::array({0, 2})})},
+      {"use_qalora", true},
+      {"alora_invocation_tokens", Json::array({1})},
+      {"use_bdlora", Json{{"x", 1}}},
+      {"kasa_config", Json{{"x", 1}}},
+      {"velora_config", Json{{"x", 1}}},
+      {"monteclora_config", Json{{"x", 1}}},
+      {"arrow_config", Json{{"x", 1}}},
+      {"megatron_config", Json{{"x", 1}}},
+      {"init_lora_weights", "pissa"},
+      {"init_lora_weights", "pissa_niter_4"},
+      {"init_lora_weights", "olora"},
+      {"init_lora_weights", "corda"},
+      {"init_lora_weights", "loftq"},
+      {"init_lora_weights", "lora_ga"},
+      {"peft_type", "LOHA"},
+      {"peft_type", Json()},
+      {"a_field_of_the_future", 3},
+      {"r", 0},
+      {"r", -4},
+      {"r", "16"},
+      {"lora_alpha", "x"},
+      {"bias", "some"},
+      {"rank_pattern", Json{{"q_proj", 0}}},
+      {"alpha_pattern", Json{{"q_proj", "x"}}},
+      {"target_modules", Json::array({1})},
+      {"use_rslora", "yes"},
+  };
+  for (const auto& [key, value] : cases) {
+    auto r = lora_merge(base, {{copy_with_adapter_config(adapter, key, value), 1}});
+    expect_error(r, {key, "adapter_config.json"}, std::string(key) + value.dump());
+    if (!r.ok()) {
+      EXPECT_EQ(r.error().kind, ErrorKind::kBadInput);
+    }
+  }
+  // Unset fields of the future, and initialisations that leave the base alone, pass.
+  EXPECT_TRUE(lora_merge(base, {{copy_with_adapter_config(adapter, "a_field_of_the_future", false), 1}}).ok());
+  EXPECT_TRUE(lora_merge(base, {{copy_with_adapter_config(adapter, "init_lora_weights", "gaussian"), 1}}).ok());
+  Artifact twice = adapter;
+  twice.files["adapter_config.json"].insert(1, "\"r\": 4,");
+  expect_error(lora_merge(base, {{twice, 1}}), {"'r' stands twice"});
+  expect_error(lora_merge(base, {{base, 1}}), {"no PEFT adapter"});
+  expect_error(lora_merge(adapter, {{adapter, 1}}), {"not a model"});
+}
+
+// A tied model whose embedding is trained has two tensors afterwards, as it had in training.
+TEST(LoraMerge, TiedEmbeddingsAreUntiedWhenOneSideChanges) {
+  Artifact base = example_base();
+  std::erase_if(base.tensors, [](const auto& t) { return t.name == "lm_head.weight"; });
+  std::string& config = base.files["config.json"];
+  config.replace(config.find("\"tie_word_embeddings\": false"), 28, "\"tie_word_embeddings\": true");
+  const auto embedding = values(base.find("model.embed_tokens.weight")->node);
+  auto head = lora_merge(base, {{example_adapter("lora-embed-head"), 1}});
+  ASSERT_TRUE(head.ok()) << head.error().message;
+  ASSERT_NE(head->find("lm_head.weight"), nullptr);
+  EXPECT_NE(values(head->find("lm_head.weight")->node), embedding);  // from modules_to_save
+  EXPECT_NE(head->files["config.json"].find("\"tie_word_embeddings\": false"), std::string::npos);
+  Artifact only = copy_with_adapter_config(example_adapter("lora-embed-head"), "modules_to_save", Json());
+  std::erase_if(only.tensors, [](const auto& t) { return t.name.find("lm_head") != std::string::npos; });
+  auto embed = lora_merge(base, {{only, 1}});
+  ASSERT_TRUE(embed.ok()) << embed.error().message;
+  EXPECT_EQ(values(embed->find("lm_head.weight")->node), embedding);
+  auto kept = lora_merge(base, {{copy_with_adapter_config(only, "ensure_weight_tying", true), 1}});
+  ASSERT_TRUE(kept.ok());
+  EXPECT_EQ(kept->find("lm_head.weight"), nullptr);
+  EXPECT_NE(kept->files["config.json"].find("\"tie_word_embeddings\": true"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace ingot

@@ -1,0 +1,165 @@
+#include "transform/quantize.h"
+
+#include <sstream>
+
+#include "transform/gguf_map.h"
+#include "transform/transform_testing.h"
+
+namespace ingot {
+namespace {
+
+using namespace ingot::testing;
+
+Artifact example_gguf() {
+  auto g = to_gguf(example_base());
+  EXPECT_TRUE(g.ok()) << g.error().message;
+  return g.ok() ? *g : Artifact();
+}
+
+// llama-quantize's own choice for each tensor of the model, for every file type that can be written.
+TEST(Quantize, TypesAreTheReferences) {
+  const Artifact g = example_gguf();
+  std::istringstream in(get_file(local_store(), INGOT_SOURCE_DIR "/tests/data/gguf/tensor_types.tsv"));
+  std::string line;
+  std::getline(in, line);
+  std::map<std::string, std::map<std::string, std::string>> want;
+  while (std::getline(in, line)) {
+    std::istringstream row(line);
+    std::string file, tensor, type;
+    row >> file >> tensor >> type;
+    want[file][tensor] = type;
+  }
+  EXPECT_EQ(want.size(), 9u);
+  for (const auto& [file, tensors] : want) {
+    auto q = quantize_gguf(g, file);
+    ASSERT_TRUE(q.ok()) << q.error().message;
+    EXPECT_EQ(tensors.size(), 44u);
+    for (const auto& [name, type] : tensors) {
+      const LazyTensor* t = q->find(name);
+      ASSERT_NE(t, nullptr) << name;
+      EXPECT_EQ(info(t->spec().type).name, type) << file << " " << name;
+    }
+    // The rest are vectors.
+    for (const auto& t : q->tensors)
+      if (!tensors.count(t.name)) {
+        EXPECT_EQ(t.spec().type, DType::kF32) << t.name;
+      }
+    EXPECT_EQ(std::get<uint32_t>(q->meta("general.file_type")->v), file_type_by_name(file)->id);
+  }
+}
+
+TEST(Quantize, WhatHasItsTypePassesUnchanged) {
+  const Artifact g = example_gguf();
+  auto q = quantize_gguf(g, "bf16");
+  ASSERT_TRUE(q.ok());
+  for (size_t i = 0; i < g.tensors.size(); ++i) EXPECT_EQ(q->tensors[i].node, g.tensors[i].node);
+  EXPECT_EQ(q->metadata.size(), g.metadata.size());
+}
+
+TEST(Quantize, AQuantizedSourceIsRefused) {
+  auto q8 = quantize_gguf(example_gguf(), "Q8_0");
+  ASSERT_TRUE(q8.ok());
+  EXPECT_TRUE(quantize_gguf(*q8, "Q8_0").ok());
+  auto r = quantize_gguf(*q8, "Q4_K_M");
+  expect_error(r, {"output.weight", "Q8_0", "--allow-requantize"});
+  QuantizeOptions o;
+  o.allow_requantize = true;
+  EXPECT_TRUE(quantize_gguf(*q8, "Q4_K_M", o).ok());
+}
+
+TEST(Quantize, Options) {
+  const Artifact g = example_gguf();
+  QuantizeOptions o;
+  o.pure = true;
+  auto q = quantize_gguf(g, "Q4_K_M", o);
+  EXPECT_EQ(q->find("output.weight")->spec().type, DType::kQ4_K);
+  EXPECT_EQ(q->find("blk.5.attn_v.weight")->spec().type, DType::kQ4_K);
+  o = {};
+  o.leave_output = true;
+  EXPECT_EQ(quantize_gguf(g, "Q4_K_M", o)->find("output.weight")->spec().type, DType::kBF16);
+  o = {};
+  o.output_type = DType::kQ8_0;
+  o.token_embedding_type = DType::kF16;
+  o.tensor_types = {{"attn_q", DType::kQ6_K}, {"attn_.\\.weight", DType::kQ8_0}};
+  q = quantize_gguf(g, "Q4_K_M", o);
+  EXPECT_EQ(q->find("output.weight")->spec().type, DType::kQ8_0);
+  EXPECT_EQ(q->find("token_embd.weight")->spec().type, DType::kF16);
+  EXPECT_EQ(q->find("blk.0.attn_q.weight")->spec().type, DType::kQ6_K);
+  EXPECT_EQ(q->find("blk.0.attn_k.weight")->spec().type, DType::kQ8_0);
+  EXPECT_EQ(q->find("blk.0.attn_norm.weight")->spec().type, DType::kF32);
+  EXPECT_EQ(q->find("blk.0.ffn_up.weight")->spec().type, DType::kQ4_K);
+  o.tensor_types = {{"(", DType::kQ6_K}};
+  EXPECT_FALSE(quantize_gguf(g, "Q4_K_M", o).ok());
+  auto r = quantize_gguf(g, "Q9_X");
+  expect_error(r, {"Q9_X", "Q4_K_M", "F16"});
+}
+
+TEST(Quantize, ImportanceReachesTheEncoder) {
+  const Artifact g = example_gguf();
+  QuantizeOptions o;
+  auto imp = std::make_shared<std::vector<float>>();
+  for (int i = 0; i < 256; ++i) imp->push_back(i < 16 ? 1000.f : 0.001f);
+  o.importance["blk.0.attn_q.weight"] = imp;
+  auto plain = quantize_gguf(g, "Q4_K_S"), weighted = quantize_gguf(g, "Q4_K_S", o);
+  ASSERT_TRUE(plain.ok() && weighted.ok());
+  EXPECT_FALSE(*evaluate(plain->find("blk.0.attn_q.weight")->node) == *evaluate(weighted->find("blk.0.attn_q.weight")->node));
+  EXPECT_TRUE(*evaluate(plain->find("blk.0.attn_k.weight")->node) == *evaluate(weighted->find("blk.0.attn_k.weight")->node));
+  o.importance["blk.0.attn_q.weight"] = std::make_shared<std::vector<float>>(255, 1.f);
+  expect_error(quantize_gguf(g, "Q4_K_S", o), {"blk.0.attn_q.weight", "255", "256"});
+}
+
+Artifact rows_of(int64_t cols) {
+  Artifact a;
+  a.format = "gguf";
+  for (const char* n : {"output.weight", "token_embd.weight", "blk.0.attn_v.weight", "blk.0.ffn_up.weight"})
+    a.tensors.push_back({n, f32_tensor({2, cols}, random_floats(2 * cols, 1))});
+  a.tensors.push_back({"blk.0.attn_norm.weight", f32_tensor({cols}, random_floats(cols, 2))});
+  a.tensors.push_back({"blk.0.ffn_gate_inp.weight", f32_tensor({2, cols}, random_floats(2 * cols, 2))});
+  a.tensors.push_back({"one.weight", f32_tensor({1, cols}, random_floats(cols, 2))});
+  return a;
+}
+
+TEST(Quantize, RowsThatDoNotFitFallBackWithANotice) {
+  std::string notices;
+  QuantizeOptions o;
+  o.on_notice = [&](const std::string& s) { notices += s + "\n"; };
+  auto q = quantize_gguf(rows_of(96), "Q6_K", o);  // 96 = 3 * 32
+  ASSERT_TRUE(q.ok()) << q.error().message;
+  EXPECT_EQ(q->find("blk.0.ffn_up.weight")->spec().type, DType::kQ8_0);
+  EXPECT_EQ(q->find("output.weight")->spec().type, DType::kQ8_0);
+  EXPECT_NE(notices.find("'blk.0.ffn_up.weight' has rows of 96 elements"), std::string::npos) << notices;
+  for (const char* kept : {"blk.0.attn_norm.weight", "blk.0.ffn_gate_inp.weight", "one.weight"})
+    EXPECT_EQ(q->find(kept)->spec().type, DType::kF32) << kept;
+  q = quantize_gguf(rows_of(33), "Q4_K_M", o);
+  ASSERT_TRUE(q.ok());
+  EXPECT_EQ(q->find("blk.0.ffn_up.weight")->spec().type, DType::kF16);
+  EXPECT_EQ(q->find("output.weight")->spec().type, DType::kF16);
+  q = quantize_gguf(rows_of(96), "Q4_K_M", o);
+  ASSERT_TRUE(q.ok());
+  const DType t = q->find("blk.0.ffn_up.weight")->spec().type;
+  EXPECT_EQ(t, find_codec(DType::kQ5_0) ? DType::kQ5_0 : DType::kF16);
+}
+
+// 80 layers with grouped heads are a 70B: attn_v gets more bits. Layers count by number, not by place in the file.
+TEST(Quantize, LayerPositionsFollowTheNumbers) {
+  Artifact a;
+  a.format = "gguf";
+  a.metadata = {{"general.architecture", MetaValue{std::string("llama")}},
+                {"llama.block_count", MetaValue{uint32_t{80}}},
+                {"llama.attention.head_count", MetaValue{uint32_t{64}}},
+                {"llama.attention.head_count_kv", MetaValue{uint32_t{8}}}};
+  for (int i = 79; i >= 0; --i)
+    for (const char* part : {"attn_v", "ffn_down"})
+      a.tensors.push_back({fmt::format("blk.{}.{}.weight", i, part), f32_tensor({2, 256}, random_floats(512, 1))});
+  auto m = quantize_gguf(a, "Q4_K_M"), s = quantize_gguf(a, "Q4_K_S");
+  ASSERT_TRUE(m.ok() && s.ok());
+  for (int i = 0; i < 80; ++i) {
+    const bool more = i < 10 || i >= 70 || (i - 10) % 3 == 2;
+    EXPECT_EQ(m->find(fmt::format("blk.{}.attn_v.weight", i))->spec().type, more ? DType::kQ6_K : DType::kQ5_K) << i;
+    EXPECT_EQ(m->find(fmt::format("blk.{}.ffn_down.weight", i))->spec().type, more ? DType::kQ6_K : DType::kQ4_K) << i;
+    EXPECT_EQ(s->find(fmt::format("blk.{}.ffn_down.weight", i))->spec().type, i < 10 ? DType::kQ5_K : DType::kQ4_K) << i;
+  }
+}
+
+}  // namespace
+}  // namespace ingot
