@@ -2,7 +2,7 @@
 """Does llama.cpp agree with ingot's files? llama_cpp_check.py --text TEXT (./run check-peer sets the peers up).
 
 1. Every file type: ingot's file of base + adapter is loaded by llama.cpp and generates; F16 files of base and of
-   base + adapter must give exactly the recorded greedy continuations (tests/data/expected, made by transformers).
+   base + adapter must give exactly the recorded greedy continuations (tests/data/*.tsv, made by transformers).
 2. Q4_K_M: divergence from the F16 file, ingot's file against llama-quantize's, with llama-perplexity on the same
    pieces of held-out text: ingot's must be no worse by two standard errors of the paired differences.
 The outcome is appended to docs/logs/llama-cpp.txt.
@@ -24,7 +24,7 @@ TYPES = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--ingot", default=ROOT / "build" / "release" / "ingot")
-parser.add_argument("--expected", type=Path, default=ROOT / "tests" / "data" / "expected")
+parser.add_argument("--expected", type=Path, default=ROOT / "tests" / "data")
 parser.add_argument("--text", type=Path, help="held-out text for the divergence; without it part 2 is left out")
 parser.add_argument("--types", default="Q4_K_M", help="file types of part 2")
 args = parser.parse_args()

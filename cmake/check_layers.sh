@@ -21,7 +21,7 @@ FNR == 1 {
   split(FILENAME, part, "/")
   public = part[1] == "include"
   layer = public ? "include/ingot" : part[2]
-  test = FILENAME ~ /_test\.(cc|h)$/
+  test = FILENAME ~ /_test(ing)?\.(cc|h)$/
   if (!public && !(layer in rank)) broken("src/" layer " is not in INGOT_LAYERS")
 }
 { code = $0; sub(/\/\/.*/, "", code) }  # rules are about code, not about comments

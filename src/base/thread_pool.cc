@@ -1,5 +1,6 @@
-// Indices are claimed one by one from a ticket. The caller waits for claimed indices only, never for a thread that the
-// system has not scheduled. All spin a little before they sleep: a forward pass runs hundreds of short loops a token.
+// Indices are claimed one by one from a ticket. The caller waits for claimed indices only, never for a thread
+// that the system has not scheduled. All spin a little before they sleep: a forward pass runs hundreds of
+// short loops a token.
 #include "base/thread_pool.h"
 
 #include <system_error>
@@ -51,9 +52,12 @@ bool ThreadPool::work_on_one() {
     if ((t & kUnclaimed) == 0) return false;
   } while (!ticket_.compare_exchange_weak(t, t - 1, std::memory_order_acq_rel, std::memory_order_acquire));
   const int64_t n = n_.load(std::memory_order_relaxed);
-  call_.load(std::memory_order_relaxed)(fn_.load(std::memory_order_relaxed), n - static_cast<int64_t>(t & kUnclaimed));
+  call_.load(std::memory_order_relaxed)(fn_.load(std::memory_order_relaxed),
+                                        n - static_cast<int64_t>(t & kUnclaimed));
   if (done_.fetch_add(1) + 1 == n && caller_sleeps_.load()) {  // sequentially consistent: no wake-up is lost
-    { std::lock_guard<std::mutex> lock(mutex_); }
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+    }
     finished_.notify_one();
   }
   return true;
@@ -73,7 +77,9 @@ void ThreadPool::run(int64_t n, Call call, void* fn) {
   const uint64_t number = (ticket_.load(std::memory_order_relaxed) >> 32) + 1;
   ticket_.store(number << 32 | static_cast<uint64_t>(n));  // publishes the fields above
   if (sleepers_.load() > 0) {
-    { std::lock_guard<std::mutex> lock(mutex_); }
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+    }
     wake_.notify_all();
   }
   while (work_on_one()) {

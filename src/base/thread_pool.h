@@ -1,5 +1,5 @@
-// ThreadPool: fixed worker threads for data-parallel loops. The caller works too, so a pool of 1 has no thread of
-// its own. Which thread runs which index is not fixed: a result must not depend on it.
+// ThreadPool: fixed worker threads for data-parallel loops. The caller works too, so a pool of 1 has no
+// thread of its own. Which thread runs which index is not fixed: a result must not depend on it.
 #pragma once
 
 #include <atomic>
@@ -22,12 +22,14 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // fn(i) for each i in [0, n), in any order, on all threads; returns when all are done. One loop at a time: calls
-  // from several threads wait for each other, and a call from inside fn would wait for ever.
+  // fn(i) for each i in [0, n), in any order, on all threads; returns when all are done. One loop at a time:
+  // calls from several threads wait for each other, and a call from inside fn would wait for ever.
   template <class F>
   void parallel_for(int64_t n, F&& fn) {
     using Fn = std::remove_reference_t<F>;
-    run(n, [](void* f, int64_t i) { (*static_cast<Fn*>(f))(i); }, const_cast<void*>(static_cast<const void*>(&fn)));
+    run(
+        n, [](void* f, int64_t i) { (*static_cast<Fn*>(f))(i); },
+        const_cast<void*>(static_cast<const void*>(&fn)));
   }
 
  private:
@@ -38,9 +40,9 @@ class ThreadPool {
 
   std::vector<std::thread> workers_;
   std::mutex callers_;  // held by the one loop that runs
-  // The loop's number in the upper half, indices not yet claimed in the lower. A claim is a successful decrement; from
-  // then until it counts in done_ the fields below are its loop's. A thread that comes late finds nothing to claim,
-  // and nobody waits for it.
+  // The loop's number in the upper half, indices not yet claimed in the lower. A claim is a successful
+  // decrement; from then until it counts in done_ the fields below are its loop's. A thread that comes late
+  // finds nothing to claim, and nobody waits for it.
   std::atomic<uint64_t> ticket_{0};
   std::atomic<Call> call_{nullptr};
   std::atomic<void*> fn_{nullptr};

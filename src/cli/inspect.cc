@@ -29,6 +29,10 @@ uint64_t disk_bytes(const std::string& path) {
   return sum;
 }
 
+std::string dump_safe(const OrderedJson& j) {
+  return j.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+}
+
 // [4096, 256] as people read a matrix.
 OrderedJson shape_json(const Shape& s) {
   OrderedJson a = OrderedJson::array();
@@ -165,7 +169,8 @@ std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, 
   for (const auto& [name, values] : config) {
     Table t({name, ""});
     for (const auto& [k, v] : values.items())
-      t.row({printable(k), shorten_middle(v.is_string() ? printable(v.get<std::string>()) : printable(v.dump()), 70)});
+      if (!v.is_null())
+        t.row({printable(k), shorten_middle(printable(v.is_string() ? v.get<std::string>() : dump_safe(v)), 70)});
     out += "\n";
     out += t.str(2);
   }

@@ -12,38 +12,45 @@ namespace ingot::cli {
 namespace {
 
 // What the published comparisons of llama.cpp's types say, in a line. A type without a row is listed without advice.
+// `bits`: of a whole 8B model's file, as llama-quantize makes it; 0: those of the base type.
 struct Advice {
-  std::string_view type, text;
+  std::string_view type;
+  double bits;
+  std::string_view text;
 };
 constexpr Advice kAdvice[] = {
-    {"F32", "exact; only to convert on from"},
-    {"F16", "exact for most models; the reference to compare with"},
-    {"BF16", "exact for models trained in bf16"},
-    {"Q8_0", "next to no loss"},
-    {"Q6_K", "very small loss"},
-    {"Q5_K_M", "small loss"},
-    {"Q5_K_S", "small loss, a little smaller"},
-    {"Q4_K_M", "the usual choice: a quarter of F16, moderate loss"},
-    {"Q4_K_S", "smaller, more loss"},
-    {"Q4_0", "old and simple; Q4_K_S is better at its size"},
+    {"F32", 0, "exact; only to convert on from"},
+    {"F16", 0, "exact for most models; the reference to compare with"},
+    {"BF16", 0, "exact for models trained in bf16"},
+    {"Q8_0", 8.5, "next to no loss"},
+    {"Q6_K", 6.56, "very small loss"},
+    {"Q5_K_M", 5.7, "small loss"},
+    {"Q5_K_S", 5.57, "small loss, a little smaller"},
+    {"Q4_K_M", 4.89, "the usual choice: a quarter of F16, moderate loss"},
+    {"Q4_K_S", 4.67, "smaller, more loss"},
+    {"Q4_0", 0, "old and simple; Q4_K_S is better at its size"},
 };
 
 double bits_of(DType t) { return 8.0 * static_cast<double>(info(t).bytes) / static_cast<double>(info(t).block); }
 
 Status list_types(Context& c) {
-  Table table({"type", ">bits/weight", ">8B model", "advice"});
+  Table table({"type", "of", ">bits/weight", ">8B model", "advice"});
   OrderedJson types = OrderedJson::array();
   for (const FileType& t : file_types()) {
     std::string_view advice;
-    for (const Advice& a : kAdvice)
-      if (a.type == t.name) advice = a.text;
-    table.row({std::string(t.name), fmt::format("{:.2f}", bits_of(t.base)),
-               format_bytes(static_cast<uint64_t>(bits_of(t.base) / 8 * 8.03e9)), std::string(advice)});
+    double bits = bits_of(t.base);
+    for (const Advice& a : kAdvice) {
+      if (a.type != t.name) continue;
+      advice = a.text;
+      if (a.bits > 0) bits = a.bits;
+    }
+    table.row({std::string(t.name), std::string(info(t.base).name), fmt::format("{:.2f}", bits),
+               format_bytes(static_cast<uint64_t>(bits / 8 * 8.03e9)), std::string(advice)});
     types.push_back({{"name", t.name}, {"file_type", t.id}, {"element_type", info(t.base).name},
-                     {"bits_per_weight", bits_of(t.base)}, {"advice", advice}});
+                     {"bits_per_weight", bits}, {"advice", advice}});
   }
   return c.report.result({{"types", types}},
-                         table.str() + "Bits and size are of the type that most tensors get; _S and _M keep some tensors larger.\n");
+                         table.str() + "\"of\": the type that most tensors get; mixes (_S, _M) keep some tensors larger.\n");
 }
 
 Status list_formats(Context& c) {

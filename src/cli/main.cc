@@ -59,7 +59,9 @@ void install_signals() {
     // nohup and background jobs of a script have some ignored: leave that.
     if (before.sa_handler != SIG_IGN) ::sigaction(s, &action, nullptr);
   }
+  // A write that fails is an error like others, not the end: a closed pipe, a limit on the size of files.
   ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);
 }
 
 std::string overview() {
@@ -69,11 +71,11 @@ std::string overview() {
       "Usage: ingot COMMAND INPUT... [--out PATH] [options]\n\n";
   for (const Row& c : kCommands) out += fmt::format("  {:<10} {}\n", c.name, wrap(c.summary, 67, 13));
   out +=
-      "\nExample: a base model and a LoRA adapter become a quantized model, which is tried:\n"
+      "\nExample: a base model and a LoRA adapter become a quantized model that is tried:\n"
       "  ingot ship base/ --adapter lora/ --type Q4_K_M --out model.gguf --test 'Hello'\n\n"
       "Help on one command, with examples: ingot COMMAND --help\n"
-      "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 bad input, 4 interrupted (the same\n"
-      "command goes on), 5 nothing found\n";
+      "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 bad input, 4 interrupted (the\n"
+      "same command goes on), 5 nothing found\n";
   return out;
 }
 

@@ -1,10 +1,11 @@
 // Metadata values and the tokenizer's summary.
 #include "cli/metadata.h"
 
+#include <simdjson.h>
+
 #include <cmath>
 
 #include "cli/text.h"
-#include "formats/json.h"
 
 namespace ingot::cli {
 
@@ -85,14 +86,24 @@ nlohmann::ordered_json tokenizer_json(const Artifact& a) {
   }
   const auto it = a.files.find("tokenizer.json");
   if (it == a.files.end()) return j;
-  // Only counts are wanted; the tokenizer itself checks the rest.
-  const auto parsed = parse_json(it->second, "tokenizer.json");
-  if (!parsed.ok()) return {{"error", parsed.error().message}};
-  if (const auto* model = json_member(*parsed, "model")) {
-    if (auto type = json_string(*model, "type")) j["model"] = *type;
-    if (const auto* vocabulary = json_member(*model, "vocab")) j["tokens"] = vocabulary->size();
+  // Only counts are wanted, from a file that may have 20 MB; the tokenizer itself checks the rest.
+  namespace od = simdjson::ondemand;
+  od::parser parser;
+  const simdjson::padded_string text(it->second);
+  od::document document;
+  od::object root, model;
+  if (parser.iterate(text).get(document) || document.get_object().get(root)) return {{"error", "tokenizer.json is damaged"}};
+  od::array added;
+  size_t count = 0;
+  if (!root.find_field_unordered("added_tokens").get_array().get(added) && !added.count_elements().get(count))
+    j["added_tokens"] = count;
+  std::string_view type;
+  if (!root.find_field_unordered("model").get_object().get(model)) {
+    if (!model.find_field_unordered("type").get_string().get(type)) j["model"] = std::string(type);
+    od::object vocabulary;
+    if (!model.find_field_unordered("vocab").get_object().get(vocabulary) && !vocabulary.count_fields().get(count))
+      j["tokens"] = count;
   }
-  if (const auto* added = json_member(*parsed, "added_tokens")) j["added_tokens"] = added->size();
   j["chat_template"] = a.files.count("chat_template.jinja") > 0;
   return j;
 }

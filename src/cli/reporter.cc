@@ -14,7 +14,7 @@ namespace ingot::cli {
 namespace {
 
 constexpr auto kTick = std::chrono::milliseconds(100);
-constexpr double kEventSeconds = 0.5;
+constexpr double kEventSeconds = 0.2;
 constexpr char kRed[] = "\x1b[1;31m", kYellow[] = "\x1b[1;33m", kPlain[] = "\x1b[0m";
 
 double seconds_now() {

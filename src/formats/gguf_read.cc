@@ -195,8 +195,8 @@ bool read_info(HeaderReader* r, Info* t) {
   uint64_t n = 1;
   for (uint32_t i = 0; i < dims; ++i) {
     if (!r->read(&ne[i])) return false;
-    if (!checked_mul(n, ne[i], &n) || ne[i] > static_cast<uint64_t>(INT64_MAX) ||
-        n > static_cast<uint64_t>(INT64_MAX) / 16)
+    // A zero must not hide an overflow: whoever multiplies in another order would meet it.
+    if (!checked_mul(n, std::max<uint64_t>(ne[i], 1), &n) || n > static_cast<uint64_t>(INT64_MAX) / 16)
       return r->fail(fmt::format("the shape of tensor '{}' overflows (a dimension of {}); the header is damaged",
                                  t->name, ne[i]));
   }

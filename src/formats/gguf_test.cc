@@ -159,6 +159,8 @@ TEST(Gguf, HostileFilesGiveOneClearError) {
   add("nested arrays", r, "nested too deep");
   r = good(), r.info = tensor("w", {1, 1, 1, 1, 1}, 0, 0), add("5 dims", r, "5 dimensions");
   r = good(), r.info = tensor("w", {uint64_t{1} << 40, uint64_t{1} << 40}, 0, 0), add("shape", r, "overflows");
+  // Found by the fuzzer: the product was 0 in one order and overflowed in the other.
+  r = good(), r.info = tensor("w", {0, uint64_t{1} << 40, uint64_t{1} << 40}, 0, 0), add("zero hides overflow", r, "overflows");
   r = good(), r.info = tensor("w", {UINT64_MAX}, 0, 0), add("negative", r, "overflows");
   r = good(), r.info = tensor("w", {4}, 4, 0), add("type", r, "unknown type 4");
   r = good(), r.info = tensor("w", {33}, 2, 0), add("block", r, "expected a multiple of 32");

@@ -44,7 +44,8 @@ Result<TensorSpec> check_row(const SafetensorsRow& r, const std::string& path) {
   TensorSpec spec{*type, {}};
   uint64_t n = 1;
   for (uint64_t d : r.shape) {
-    if (!checked_mul(n, d, &n) || d > static_cast<uint64_t>(INT64_MAX) || n > static_cast<uint64_t>(INT64_MAX) / 16)
+    // A zero must not hide an overflow: whoever multiplies in another order would meet it.
+    if (!checked_mul(n, std::max<uint64_t>(d, 1), &n) || n > static_cast<uint64_t>(INT64_MAX) / 16)
       return bad_input("reading {}: the shape of tensor '{}' overflows (a dimension of {}); the header is damaged",
                        path, r.name, d);
     spec.shape.push_back(static_cast<int64_t>(d));

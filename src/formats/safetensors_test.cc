@@ -112,6 +112,7 @@ TEST(Safetensors, HostileFilesGiveOneClearError) {
       {"overflow", one("F32", "[4294967296,4294967296,4294967296]", "[0,4]", 4), "overflows"},
       {"overflow 2", one("F64", "[9223372036854775807]", "[0,4]", 4), "overflows"},
       {"zero hides overflow", one("F64", "[0,18446744073709551615]", "[0,0]", 0), "overflows"},
+      {"zero first hides overflow", one("U8", "[0,4294967296,4294967296]", "[0,0]", 0), "overflows"},
       {"9 dims", one("U8", "[1,1,1,1,1,1,1,1,1]", "[0,1]", 1), "9 dimensions"},
       {"size", one("F32", "[2]", "[0,4]", 4), "has 4 bytes in the file, but F32 [2] needs 8"},
       {"truncated", one("U8", "[8]", "[0,8]", 5), "ends at byte 8 of the data, but the file holds only 5"},

@@ -26,7 +26,8 @@ std::optional<double> number(const MetaValue& m) {
           return std::nullopt;
         } else if constexpr (std::is_arithmetic_v<T>) {
           return static_cast<double>(v);
-        } else if constexpr (std::is_same_v<T, std::vector<int32_t>> || std::is_same_v<T, std::vector<uint32_t>> ||
+        } else if constexpr (std::is_same_v<T, std::vector<int32_t>> ||
+                             std::is_same_v<T, std::vector<uint32_t>> ||
                              std::is_same_v<T, std::vector<float>>) {
           if (v.empty()) return std::nullopt;
           for (const auto& x : v)
@@ -53,7 +54,8 @@ class Reader {
     const auto v = number(*m);
     if (!v) return bad_input("metadata {}.{} is not one whole number that holds for all layers", arch_, key);
     if (!(*v >= static_cast<double>(min) && *v <= static_cast<double>(max)) || *v != std::floor(*v))
-      return bad_input("metadata {}.{} is {}; expected a whole number from {} to {}", arch_, key, *v, min, max);
+      return bad_input("metadata {}.{} is {}; expected a whole number from {} to {}", arch_, key, *v, min,
+                       max);
     return static_cast<int64_t>(*v);
   }
   Result<float> real(std::string_view key, double min, double max, std::optional<double> fallback) const {
@@ -78,7 +80,8 @@ class Reader {
 Status refuse_unsupported(const Reader& r, const std::string& arch) {
   INGOT_ASSIGN(const int64_t experts, r.integer("expert_count", 0, 1 << 20, 0));
   if (experts > 0)
-    return bad_input("{} model with {} experts: running mixtures of experts is not supported yet", arch, experts);
+    return bad_input("{} model with {} experts: running mixtures of experts is not supported yet", arch,
+                     experts);
   INGOT_ASSIGN(const int64_t window, r.integer("attention.sliding_window", 0, INT64_C(1) << 40, 0));
   if (window > 0)
     return bad_input("{} model with a sliding attention window of {}: not supported yet", arch, window);
@@ -87,7 +90,8 @@ Status refuse_unsupported(const Reader& r, const std::string& arch) {
 
 Status read_rope(const Reader& r, ModelConfig* c) {
   INGOT_ASSIGN(c->rope_dim, r.integer("rope.dimension_count", 0, c->head_dim, c->head_dim));
-  if (c->rope_dim % 2) return bad_input("metadata {}.rope.dimension_count is odd: {}", c->architecture, c->rope_dim);
+  if (c->rope_dim % 2)
+    return bad_input("metadata {}.rope.dimension_count is odd: {}", c->architecture, c->rope_dim);
   INGOT_ASSIGN(c->rope_base, r.real("rope.freq_base", 1e-3, 1e30, 10000.0));
   std::string type = "none";
   if (const MetaValue* m = r.find("rope.scaling.type"))
@@ -95,9 +99,10 @@ Status read_rope(const Reader& r, ModelConfig* c) {
   if (type == "linear") {
     INGOT_ASSIGN(c->rope_scale, r.real("rope.scaling.factor", 1e-6, 1e9, 1.0));
   } else if (type != "none") {
-    return bad_input("metadata {}.rope.scaling.type is '{}': supported are none, linear, and Llama 3's factors in the "
-                     "tensor rope_freqs.weight",
-                     c->architecture, type);
+    return bad_input(
+        "metadata {}.rope.scaling.type is '{}': supported are none, linear, and Llama 3's factors in the "
+        "tensor rope_freqs.weight",
+        c->architecture, type);
   }
   return Status();
 }
@@ -113,7 +118,8 @@ std::vector<std::string_view> inference_architectures() {
 Result<ModelConfig> read_model_config(const Artifact& artifact) {
   const MetaValue* m = artifact.meta("general.architecture");
   const std::string* name = m ? std::get_if<std::string>(&m->v) : nullptr;
-  if (!name) return bad_input("metadata general.architecture is missing: this is not a model that can be run");
+  if (!name)
+    return bad_input("metadata general.architecture is missing: this is not a model that can be run");
   const ArchitectureRow* row = nullptr;
   for (const auto& a : kArchitectures)
     if (a.name == *name) row = &a;
@@ -131,19 +137,23 @@ Result<ModelConfig> read_model_config(const Artifact& artifact) {
   INGOT_ASSIGN(c.heads, r.integer("attention.head_count", 1, 1 << 16));
   INGOT_ASSIGN(c.kv_heads, r.integer("attention.head_count_kv", 1, 1 << 16, c.heads));
   if (c.heads % c.kv_heads)
-    return bad_input("metadata {0}.attention.head_count is {1}, not a multiple of {0}.attention.head_count_kv, {2}",
-                     *name, c.heads, c.kv_heads);
+    return bad_input(
+        "metadata {0}.attention.head_count is {1}, not a multiple of {0}.attention.head_count_kv, {2}", *name,
+        c.heads, c.kv_heads);
   if (!r.find("attention.key_length") && c.hidden % c.heads)
-    return bad_input("metadata {0}.embedding_length is {1}, not a multiple of {0}.attention.head_count, {2}, and "
-                     "{0}.attention.key_length is missing",
-                     *name, c.hidden, c.heads);
+    return bad_input(
+        "metadata {0}.embedding_length is {1}, not a multiple of {0}.attention.head_count, {2}, and "
+        "{0}.attention.key_length is missing",
+        *name, c.hidden, c.heads);
   INGOT_ASSIGN(c.head_dim, r.integer("attention.key_length", 1, 1 << 16, c.hidden / c.heads));
-  if (c.head_dim < 1) return bad_input("metadata {}.attention.head_count is larger than the hidden size", *name);
+  if (c.head_dim < 1)
+    return bad_input("metadata {}.attention.head_count is larger than the hidden size", *name);
   INGOT_ASSIGN(const int64_t value_dim, r.integer("attention.value_length", 1, 1 << 16, c.head_dim));
   if (value_dim != c.head_dim)
-    return bad_input("metadata {0}.attention.value_length is {1}, {0}.attention.key_length {2}: different lengths are "
-                     "not supported",
-                     *name, value_dim, c.head_dim);
+    return bad_input(
+        "metadata {0}.attention.value_length is {1}, {0}.attention.key_length {2}: different lengths are "
+        "not supported",
+        *name, value_dim, c.head_dim);
   INGOT_ASSIGN(c.ffn, r.integer("feed_forward_length", 1, 1 << 24));
   INGOT_ASSIGN(c.context, r.integer("context_length", 1, INT64_C(1) << 40));
   INGOT_ASSIGN(c.norm_eps, r.real("attention.layer_norm_rms_epsilon", 0, 1, std::nullopt));

@@ -1,4 +1,5 @@
-// ModelConfig: what a model's metadata says about its forward pass, checked. All later code trusts these numbers.
+// ModelConfig: what a model's metadata says about its forward pass, checked. All later code trusts these
+// numbers.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +25,8 @@ struct ModelConfig {
   int64_t hidden = 0;
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
   int64_t ffn = 0;
-  int64_t vocab = 0;    // rows of the embedding, filled by Model::load
-  int64_t context = 0;  // positions the model was trained for
+  int64_t vocab = 0;     // rows of the embedding, filled by Model::load
+  int64_t context = 0;   // positions the model was trained for
   int64_t rope_dim = 0;  // leading elements of a head that are rotated
   float rope_base = 10000.0f;
   float rope_scale = 1.0f;  // positions are divided by it ("linear" scaling)

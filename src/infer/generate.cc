@@ -13,7 +13,8 @@ double now() {
 
 }  // namespace
 
-Result<Generation> generate(Session& session, std::span<const int32_t> prompt, const GenerateOptions& options) {
+Result<Generation> generate(Session& session, std::span<const int32_t> prompt,
+                            const GenerateOptions& options) {
   INGOT_TRY(check_sample_options(options.sample));
   if (options.max_tokens < 0) return usage("the number of tokens to generate is {}", options.max_tokens);
   Generation g;
@@ -47,7 +48,8 @@ Result<Generation> generate(Session& session, std::span<const int32_t> prompt, c
       g.reason = StopReason::kCallback;
       break;
     }
-    if (static_cast<int64_t>(g.ids.size()) >= options.max_tokens) break;  // the last token needs no pass of its own
+    if (static_cast<int64_t>(g.ids.size()) >= options.max_tokens)
+      break;  // the last token needs no pass of its own
     if (session.position() >= session.context()) {
       g.reason = StopReason::kContext;
       break;

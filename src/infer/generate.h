@@ -13,7 +13,8 @@ namespace ingot {
 
 struct GenerateOptions {
   int64_t max_tokens = 128;
-  std::vector<int32_t> stop_ids;  // end of text, end of turn; such a token ends the text and is not part of it
+  std::vector<int32_t>
+      stop_ids;  // end of text, end of turn; such a token ends the text and is not part of it
   SampleOptions sample;
   const CancelToken* cancel = nullptr;
   // Each new token at once; false ends the text after it (a stop string, a closed pipe).
@@ -28,13 +29,17 @@ struct Generation {
   int64_t prompt_tokens = 0;
   double prompt_seconds = 0, generate_seconds = 0;  // the latter for all passes after the prompt's
   int64_t generate_passes = 0;
-  double prompt_rate() const { return prompt_seconds > 0 ? static_cast<double>(prompt_tokens) / prompt_seconds : 0; }
+  double prompt_rate() const {
+    return prompt_seconds > 0 ? static_cast<double>(prompt_tokens) / prompt_seconds : 0;
+  }
   double generate_rate() const {
     return generate_seconds > 0 ? static_cast<double>(generate_passes) / generate_seconds : 0;
   }
 };
 
-// Appends the prompt to the session, then new tokens. A cancelled run returns what it has, with reason kCancelled.
-Result<Generation> generate(Session& session, std::span<const int32_t> prompt, const GenerateOptions& options);
+// Appends the prompt to the session, then new tokens. A cancelled run returns what it has, with reason
+// kCancelled.
+Result<Generation> generate(Session& session, std::span<const int32_t> prompt,
+                            const GenerateOptions& options);
 
 }  // namespace ingot

@@ -15,7 +15,8 @@ using namespace testing_models;
 void refused(const std::function<void(Artifact*)>& damage, const std::string& expected) {
   Artifact a = random_model({});
   damage(&a);
-  auto m = Model::load(a, {.threads = 1, .arithmetic = Arithmetic::kFast, .cancel = nullptr, .on_progress = {}});
+  auto m =
+      Model::load(a, {.threads = 1, .arithmetic = Arithmetic::kFast, .cancel = nullptr, .on_progress = {}});
   ASSERT_FALSE(m.ok()) << expected;
   EXPECT_EQ(m.error().kind, ErrorKind::kBadInput);
   EXPECT_NE(m.error().message.find(expected), std::string::npos) << m.error().message;
@@ -34,8 +35,9 @@ TEST(Load, Architectures) {
 }
 
 TEST(Load, HostileNumbers) {
-  for (const char* key : {"block_count", "embedding_length", "attention.head_count", "attention.head_count_kv",
-                          "feed_forward_length", "context_length", "attention.key_length"}) {
+  for (const char* key :
+       {"block_count", "embedding_length", "attention.head_count", "attention.head_count_kv",
+        "feed_forward_length", "context_length", "attention.key_length"}) {
     const std::string k = std::string("llama.") + key;
     refused_meta(k, {uint32_t{0}}, k + " is 0");
     refused_meta(k, {UINT64_MAX}, k + " is 1.84");
@@ -64,10 +66,12 @@ TEST(Load, HostileNumbers) {
 }
 
 TEST(Load, Tensors) {
-  for (const char* name : {"token_embd.weight", "output_norm.weight", "blk.1.attn_k.weight", "blk.0.ffn_norm.weight"})
+  for (const char* name :
+       {"token_embd.weight", "output_norm.weight", "blk.1.attn_k.weight", "blk.0.ffn_norm.weight"})
     refused([&](Artifact* a) { erase_tensor(a, name); }, std::string(name) + " is missing");
   refused_meta("llama.block_count", {uint32_t{65536}}, "blk.2.attn_norm.weight is missing");
-  refused_meta("llama.feed_forward_length", {uint32_t{81}}, "has shape [80, 48], but the model's metadata asks for [81, 48]");
+  refused_meta("llama.feed_forward_length", {uint32_t{81}},
+               "has shape [80, 48], but the model's metadata asks for [81, 48]");
   refused_meta("llama.embedding_length", {uint32_t{60}}, "token_embd.weight has shape [101, 48]");
   refused_meta("llama.attention.head_count_kv", {uint32_t{2}}, "attn_k.weight has shape");
   refused(
@@ -118,7 +122,8 @@ TEST(Load, RopeScaling) {
   Artifact linear = plain, factors = plain;
   set(&linear, "llama.rope.scaling.type", {std::string("linear")});
   set(&linear, "llama.rope.scaling.factor", {2.0f});
-  put(&factors, "rope_freqs.weight", DType::kF32, Shape{6}, encode(std::vector<float>(6, 2.0f), DType::kF32, 6));
+  put(&factors, "rope_freqs.weight", DType::kF32, Shape{6},
+      encode(std::vector<float>(6, 2.0f), DType::kF32, 6));
   EXPECT_NE(logits(plain), logits(linear));
   EXPECT_EQ(logits(linear), logits(factors));
 }

@@ -1,5 +1,6 @@
-// The f32 product. A task is a panel of rows: one token reads the weights in their own type once, straight from
-// memory; many tokens get the panel expanded to f32 in the second-level cache and register tiles over it.
+// The f32 product. A task is a panel of rows: one token reads the weights in their own type once, straight
+// from memory; many tokens get the panel expanded to f32 in the second-level cache and register tiles over
+// it.
 //
 // Each output is one vector of 16 running sums over k, folded at the end: whatever the tile, the same sum.
 #include "infer/matmul.h"
@@ -46,7 +47,8 @@ inline F32 load_tail(const std::byte* p, int64_t n) {
 
 // Adds k in [0, n) of kR rows times kT tokens to the running sums s[r * kT + t]. Row strides in bytes.
 template <class L, int kR, int kT>
-inline void accumulate(const std::byte* w, int64_t w_stride, const float* x, int64_t x_stride, int64_t n, F32* s) {
+inline void accumulate(const std::byte* w, int64_t w_stride, const float* x, int64_t x_stride, int64_t n,
+                       F32* s) {
   F32 acc[kR * kT];
   for (int i = 0; i < kR * kT; ++i) acc[i] = s[i];
   int64_t k = 0;
@@ -69,7 +71,8 @@ inline void accumulate(const std::byte* w, int64_t w_stride, const float* x, int
 
 // One token: y[r] for n_rows rows, as they lie in memory.
 template <class L>
-inline void rows_by_one(const std::byte* w, int64_t w_stride, const float* x, int64_t cols, int64_t n_rows, float* y) {
+inline void rows_by_one(const std::byte* w, int64_t w_stride, const float* x, int64_t cols, int64_t n_rows,
+                        float* y) {
   int64_t r = 0;
   for (; r + 4 <= n_rows; r += 4) {
     F32 s[4] = {splat(0.0f), splat(0.0f), splat(0.0f), splat(0.0f)};
@@ -93,8 +96,8 @@ void rows_bf16(const std::byte* w, int64_t stride, const float* x, int64_t cols,
   rows_by_one<LoadBF16>(w, stride, x, cols, n, y);
 }
 
-// Part of a panel in f32 [rows, cols] times `tokens` tokens; k in chunks that stay in the first-level cache, the
-// running sums waiting in `sums` [rows, tokens] in between.
+// Part of a panel in f32 [rows, cols] times `tokens` tokens; k in chunks that stay in the first-level cache,
+// the running sums waiting in `sums` [rows, tokens] in between.
 template <int kR, int kT>
 inline void tile(const float* w, int64_t cols, const float* x, int64_t n, int64_t ld, F32* sums) {
   F32 s[kR * kT];
@@ -106,15 +109,17 @@ inline void tile(const float* w, int64_t cols, const float* x, int64_t n, int64_
 }
 
 template <int kT>
-inline void tile_rows(const float* w, int64_t rows, int64_t cols, const float* x, int64_t n, int64_t ld, F32* sums) {
+inline void tile_rows(const float* w, int64_t rows, int64_t cols, const float* x, int64_t n, int64_t ld,
+                      F32* sums) {
   int64_t r = 0;
-  for (; r + kTileRows <= rows; r += kTileRows) tile<kTileRows, kT>(w + r * cols, cols, x, n, ld, sums + r * ld);
+  for (; r + kTileRows <= rows; r += kTileRows)
+    tile<kTileRows, kT>(w + r * cols, cols, x, n, ld, sums + r * ld);
   for (; r < rows; ++r) tile<1, kT>(w + r * cols, cols, x, n, ld, sums + r * ld);
 }
 
 // y + t * y_stride + r. `sums_memory`: rows * tokens * 16 floats.
-void panel(const float* w, int64_t rows, int64_t cols, const float* x, int64_t tokens, float* y, int64_t y_stride,
-           float* sums_memory) {
+void panel(const float* w, int64_t rows, int64_t cols, const float* x, int64_t tokens, float* y,
+           int64_t y_stride, float* sums_memory) {
   constexpr int64_t kChunk = 512;
   F32* sums = reinterpret_cast<F32*>(sums_memory);
   for (int64_t i = 0; i < rows * tokens; ++i) sums[i] = splat(0.0f);
@@ -154,21 +159,23 @@ float* scratch(int which, int64_t floats) {
   return reinterpret_cast<float*>(buffers[which].get());
 }
 
-void multiply_panel(const WeightMatrix& w, int64_t first, int64_t n, const float* x, int64_t tokens, float* y) {
+void multiply_panel(const WeightMatrix& w, int64_t first, int64_t n, const float* x, int64_t tokens,
+                    float* y) {
   if (tokens == 1 && w.type == DType::kF32)
     return INGOT_DISPATCH(rows_f32)(w.row(first), static_cast<int64_t>(w.row_bytes), x, w.cols, n, y + first);
   if (tokens == 1 && w.type == DType::kF16)
     return INGOT_DISPATCH(rows_f16)(w.row(first), static_cast<int64_t>(w.row_bytes), x, w.cols, n, y + first);
   if (tokens == 1 && w.type == DType::kBF16)
-    return INGOT_DISPATCH(rows_bf16)(w.row(first), static_cast<int64_t>(w.row_bytes), x, w.cols, n, y + first);
+    return INGOT_DISPATCH(rows_bf16)(w.row(first), static_cast<int64_t>(w.row_bytes), x, w.cols, n,
+                                     y + first);
   float* f32 = scratch(0, n * w.cols);
   for (int64_t r = 0; r < n; ++r) decode_row(w, first + r, f32 + r * w.cols);
   if (tokens == 1)
-    return INGOT_DISPATCH(rows_f32)(reinterpret_cast<const std::byte*>(f32), w.cols * 4, x, w.cols, n, y + first);
+    return INGOT_DISPATCH(rows_f32)(reinterpret_cast<const std::byte*>(f32), w.cols * 4, x, w.cols, n,
+                                    y + first);
   float* sums = scratch(1, n * kTokenBlock * 16);
-  for (int64_t t = 0; t < tokens; t += kTokenBlock)
-    INGOT_DISPATCH(panel)
-    (f32, n, w.cols, x + t * w.cols, std::min(kTokenBlock, tokens - t), y + t * w.rows + first, w.rows, sums);
+  for (int64_t t = 0; t < tokens; t += kTokenBlock) INGOT_DISPATCH(panel)
+  (f32, n, w.cols, x + t * w.cols, std::min(kTokenBlock, tokens - t), y + t * w.rows + first, w.rows, sums);
 }
 
 }  // namespace

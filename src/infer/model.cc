@@ -71,11 +71,13 @@ Status Model::load_tensors(const Artifact& artifact, const LoadOptions& options)
   if (!embedding) return bad_input("tensor token_embd.weight is missing: is this a model?");
   const Shape shape = embedding->spec().shape;
   if (shape.rank != 2 || shape[0] < 1 || shape[0] > INT32_MAX)
-    return bad_input("tensor token_embd.weight has shape {}; expected [tokens, {}]", to_string(shape), config_.hidden);
+    return bad_input("tensor token_embd.weight has shape {}; expected [tokens, {}]", to_string(shape),
+                     config_.hidden);
   config_.vocab = shape[0];
   if (const int64_t n = tokenizer_size(artifact); n > config_.vocab)
-    return bad_input("the tokenizer has {} tokens but token_embd.weight only {} rows: they are not of one model", n,
-                     config_.vocab);
+    return bad_input(
+        "the tokenizer has {} tokens but token_embd.weight only {} rows: they are not of one model", n,
+        config_.vocab);
   INGOT_ASSIGN(token_embedding_, load_matrix(artifact, "token_embd.weight", config_.vocab, config_.hidden));
   weight_bytes_ += token_embedding_.bytes();
   if (artifact.find("output.weight")) {
@@ -114,7 +116,8 @@ Status Model::load_rope(const Artifact& artifact) {
   rope_frequencies_.resize(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) {
     const float exponent = static_cast<float>(2 * i) / static_cast<float>(config_.rope_dim);
-    float f = static_cast<float>(1.0 / std::pow(static_cast<double>(config_.rope_base), static_cast<double>(exponent)));
+    float f = static_cast<float>(
+        1.0 / std::pow(static_cast<double>(config_.rope_base), static_cast<double>(exponent)));
     if (!factors.empty()) f /= factors[static_cast<size_t>(i)];
     rope_frequencies_[static_cast<size_t>(i)] = f / config_.rope_scale;
   }

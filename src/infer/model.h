@@ -37,7 +37,8 @@ Result<LayerWeights> load_layer(const Artifact& artifact, const ModelConfig& con
 
 class Model {
  public:
-  // The artifact is GGUF-shaped: its tensor names and metadata are those of GGUF. It is not needed afterwards.
+  // The artifact is GGUF-shaped: its tensor names and metadata are those of GGUF. It is not needed
+  // afterwards.
   static Result<std::unique_ptr<Model>> load(const Artifact& artifact, const LoadOptions& options = {});
 
   const ModelConfig& config() const { return config_; }

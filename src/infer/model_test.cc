@@ -1,5 +1,5 @@
-// The forward pass against transformers' logits and tokens, against a plain f64 reference on odd sizes, and against
-// itself: threads, batches and targets change no bit.
+// The forward pass against transformers' logits and tokens, against a plain f64 reference on odd sizes, and
+// against itself: threads, batches and targets change no bit.
 #include <gtest/gtest.h>
 
 #include "infer/generate.h"
@@ -90,7 +90,8 @@ std::vector<double> reference_logits(const Artifact& a, const Size& s, const std
     for (size_t t = 0; t < T; ++t)
       for (size_t h = 0; h < x[t].size() / D; ++h)
         for (size_t i = 0; i < rope / 2; ++i) {
-          const double angle = static_cast<double>(t) * std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(rope));
+          const double angle = static_cast<double>(t) *
+                               std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(rope));
           double &p = x[t][h * D + 2 * i], &q = x[t][h * D + 2 * i + 1];
           const double a0 = p, b0 = q;
           p = a0 * std::cos(angle) - b0 * std::sin(angle);
@@ -131,12 +132,14 @@ std::vector<double> reference_logits(const Artifact& a, const Size& s, const std
     Rows gate = mul(fn, get(p + "ffn_gate.weight"), {});
     const Rows up = mul(fn, get(p + "ffn_up.weight"), {});
     for (size_t t = 0; t < T; ++t)
-      for (size_t i = 0; i < gate[t].size(); ++i) gate[t][i] = gate[t][i] / (1 + std::exp(-gate[t][i])) * up[t][i];
+      for (size_t i = 0; i < gate[t].size(); ++i)
+        gate[t][i] = gate[t][i] / (1 + std::exp(-gate[t][i])) * up[t][i];
     const Rows down = mul(gate, get(p + "ffn_down.weight"), {});
     for (size_t t = 0; t < T; ++t)
       for (size_t i = 0; i < H; ++i) x[t][i] += down[t][i];
   }
-  const Rows y = mul(norm(x, get("output_norm.weight")), get(s.tied ? "token_embd.weight" : "output.weight"), {});
+  const Rows y =
+      mul(norm(x, get("output_norm.weight")), get(s.tied ? "token_embd.weight" : "output.weight"), {});
   std::vector<double> out;
   for (const auto& row : y) out.insert(out.end(), row.begin(), row.end());
   return out;
@@ -150,7 +153,8 @@ TEST(Forward, LogitsOfTransformers) {
   const auto got = logits_of(*m, tokens);
   ASSERT_EQ(got.size(), expected.size());
   double worst = 0;
-  for (size_t i = 0; i < got.size(); ++i) worst = std::max(worst, std::abs(static_cast<double>(got[i]) - expected[i]));
+  for (size_t i = 0; i < got.size(); ++i)
+    worst = std::max(worst, std::abs(static_cast<double>(got[i]) - expected[i]));
   RecordProperty("max_abs_diff", std::to_string(worst));
   EXPECT_LT(worst, 2e-4);
 }
@@ -165,9 +169,11 @@ TEST(Forward, GreedyTokensOfTransformers) {
     const auto ids = row["ids"].get<std::vector<int32_t>>();
     const size_t prompt = ids.size() - 24;
     Session s(*m);
-    auto g = generate(s, std::span(ids).first(prompt), {.max_tokens = 24, .stop_ids = {1}, .sample = {}, .cancel = nullptr, .on_token = {}});
+    auto g = generate(s, std::span(ids).first(prompt),
+                      {.max_tokens = 24, .stop_ids = {1}, .sample = {}, .cancel = nullptr, .on_token = {}});
     ASSERT_TRUE(g.ok()) << g.error().message;
-    EXPECT_EQ(g->ids, std::vector<int32_t>(ids.begin() + static_cast<long>(prompt), ids.end())) << row["prompt"];
+    EXPECT_EQ(g->ids, std::vector<int32_t>(ids.begin() + static_cast<long>(prompt), ids.end()))
+        << row["prompt"];
     ++compared;
   }
   EXPECT_GE(compared, 5);
@@ -179,7 +185,14 @@ TEST(Forward, OddSizesAgainstF64) {
   const Size sizes[] = {
       {},
       {.hidden = 40, .heads = 6, .kv_heads = 2, .head_dim = 10, .ffn = 33, .tied = true},
-      {.hidden = 17, .heads = 3, .kv_heads = 1, .head_dim = 22, .ffn = 19, .vocab = 103, .bias = true, .rope_dim = 8},
+      {.hidden = 17,
+       .heads = 3,
+       .kv_heads = 1,
+       .head_dim = 22,
+       .ffn = 19,
+       .vocab = 103,
+       .bias = true,
+       .rope_dim = 8},
       {.layers = 1, .hidden = 1, .heads = 1, .kv_heads = 1, .head_dim = 2, .ffn = 1},
       {.layers = 1, .hidden = 600, .heads = 1, .kv_heads = 1, .head_dim = 130, .ffn = 1030},
   };
@@ -198,7 +211,8 @@ TEST(Forward, OddSizesAgainstF64) {
 
 TEST(Forward, ThreadsBatchesAndTargetsChangeNoBit) {
   for (DType type : {DType::kBF16, DType::kQ8_0, DType::kQ4_K}) {
-    const Size s{.layers = 2, .hidden = 256, .heads = 6, .kv_heads = 3, .head_dim = 128, .ffn = 768, .vocab = 1003};
+    const Size s{
+        .layers = 2, .hidden = 256, .heads = 6, .kv_heads = 3, .head_dim = 128, .ffn = 768, .vocab = 1003};
     const Artifact a = random_model(s, type);
     std::vector<int32_t> tokens;
     for (int i = 0; i < 75; ++i) tokens.push_back((i * 131 + 3) % 1003);
@@ -229,8 +243,10 @@ TEST(Forward, ThreadsBatchesAndTargetsChangeNoBit) {
 }
 
 TEST(Forward, QuantizedWeightsGiveTheirDecodedValues) {
-  // One row of a quantized model is the model of its decoded values: compare with the f64 reference over the codec.
-  const Size s{.layers = 1, .hidden = 256, .heads = 2, .kv_heads = 1, .head_dim = 128, .ffn = 256, .vocab = 101};
+  // One row of a quantized model is the model of its decoded values: compare with the f64 reference over the
+  // codec.
+  const Size s{
+      .layers = 1, .hidden = 256, .heads = 2, .kv_heads = 1, .head_dim = 128, .ffn = 256, .vocab = 101};
   const std::vector<int32_t> tokens = {1, 50, 100, 7, 7};
   for (DType type : {DType::kQ8_0, DType::kQ4_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K}) {
     if (!find_codec(type)) continue;
@@ -303,7 +319,8 @@ TEST(Session, NamesTheLayerOfANan) {
   const int32_t tokens[] = {1};
   auto r = s.forward(tokens);
   ASSERT_FALSE(r.ok());
-  EXPECT_NE(r.error().message.find("feed-forward of layer 1 (blk.1)"), std::string::npos) << r.error().message;
+  EXPECT_NE(r.error().message.find("feed-forward of layer 1 (blk.1)"), std::string::npos)
+      << r.error().message;
   EXPECT_EQ(s.position(), 0);
 }
 

@@ -10,8 +10,8 @@
 #include "kernels/foreach_target.h"
 #include "kernels/target_begin.h"
 
-// 2^n * p(r) with x = n ln 2 + r; the polynomial is the Taylor series to r^7 (|r| <= 0.347: error below 1e-8 of the
-// value). Below -87.3 the result is 0, above 88.7 infinity; NaN stays NaN.
+// 2^n * p(r) with x = n ln 2 + r; the polynomial is the Taylor series to r^7 (|r| <= 0.347: error below 1e-8
+// of the value). Below -87.3 the result is 0, above 88.7 infinity; NaN stays NaN.
 inline F32 exp_lanes(F32 x) {
   const F32 low = splat(-87.33654f), high = splat(88.72283f);
   const F32 c = min(max(x, low), high);
@@ -85,7 +85,8 @@ void add_impl(float* out, const float* x, int64_t n) {
 
 // Scores of kBlocks blocks of 16 positions.
 template <int kBlocks>
-inline void score_blocks(const float* keys, int64_t block_stride, const float* q, int64_t d, F32 scale, float* out) {
+inline void score_blocks(const float* keys, int64_t block_stride, const float* q, int64_t d, F32 scale,
+                         float* out) {
   F32 acc[kBlocks];
   for (int b = 0; b < kBlocks; ++b) acc[b] = splat(0.0f);
   for (int64_t i = 0; i < d; ++i) {
@@ -96,7 +97,8 @@ inline void score_blocks(const float* keys, int64_t block_stride, const float* q
 }
 
 template <int kParts>
-inline void weigh_values(const float* values, int64_t stride, const float* p, int64_t n, F32 inverse, float* out) {
+inline void weigh_values(const float* values, int64_t stride, const float* p, int64_t n, F32 inverse,
+                         float* out) {
   F32 acc[kParts];
   for (int i = 0; i < kParts; ++i) acc[i] = splat(0.0f);
   for (int64_t k = 0; k < n; ++k) {
@@ -106,8 +108,8 @@ inline void weigh_values(const float* values, int64_t stride, const float* p, in
   for (int i = 0; i < kParts; ++i) store(out + i * 16, acc[i] * inverse);
 }
 
-void attend_impl(const CacheView& c, const float* query, int64_t kv_head, int64_t n, float scale, float* scores,
-                 float* out) {
+void attend_impl(const CacheView& c, const float* query, int64_t kv_head, int64_t n, float scale,
+                 float* scores, float* out) {
   const int64_t d = c.head_dim;
   const int64_t stride = c.kv_heads * d * 16;
   const float* keys = c.keys + kv_head * d * 16;
@@ -170,8 +172,8 @@ void rotate_halves(float* head, const float* cos, const float* sin, int64_t n_pa
   }
 }
 
-void attend(const CacheView& cache, const float* query, int64_t kv_head, int64_t n, float scale, float* scores,
-            float* out) {
+void attend(const CacheView& cache, const float* query, int64_t kv_head, int64_t n, float scale,
+            float* scores, float* out) {
   INGOT_DISPATCH(attend_impl)(cache, query, kv_head, n, scale, scores, out);
 }
 

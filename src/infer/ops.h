@@ -16,8 +16,8 @@ void add(float* out, const float* x, int64_t n);
 void rotate_interleaved(float* head, const float* cos, const float* sin, int64_t n_pairs);
 void rotate_halves(float* head, const float* cos, const float* sin, int64_t n_pairs);
 
-// The cache of one layer. Keys lie in blocks of 16 positions, [block][kv head][element][16], so that one vector holds
-// 16 scores and no sum across lanes is needed. Values lie [position][kv head][value_stride].
+// The cache of one layer. Keys lie in blocks of 16 positions, [block][kv head][element][16], so that one
+// vector holds 16 scores and no sum across lanes is needed. Values lie [position][kv head][value_stride].
 struct CacheView {
   const float* keys = nullptr;
   const float* values = nullptr;
@@ -28,9 +28,10 @@ inline int64_t key_offset(const CacheView& c, int64_t position, int64_t kv_head)
   return (position / 16 * c.kv_heads + kv_head) * c.head_dim * 16 + position % 16;
 }
 
-// One query head over positions [0, n): out[head_dim]. scores: n rounded up to 64 floats of memory, 64-byte aligned.
-void attend(const CacheView& cache, const float* query, int64_t kv_head, int64_t n, float scale, float* scores,
-            float* out);
+// One query head over positions [0, n): out[head_dim]. scores: n rounded up to 64 floats of memory, 64-byte
+// aligned.
+void attend(const CacheView& cache, const float* query, int64_t kv_head, int64_t n, float scale,
+            float* scores, float* out);
 
 // e^x for each element, within 2 units in the last place; 0 below -87.3.
 void exp_f32(float* x, int64_t n);

@@ -1,5 +1,6 @@
-// Packing, rounding of activations, and the product: once in plain C++ (the reference), once for AVX-512 VNNI. Both
-// do the same integer sums and the same f32 operations in the same order, so they agree to the bit.
+// Packing, rounding of activations, and the product: once in plain C++ (the reference), once for AVX-512
+// VNNI. Both do the same integer sums and the same f32 operations in the same order, so they agree to the
+// bit.
 #include "infer/packed.h"
 
 #include <algorithm>
@@ -24,7 +25,7 @@ namespace {
 
 // Codes, scales and minima of `kColumns` columns of one row, as the block formats hold them (ggml-common.h).
 struct RowBlock {
-  uint8_t codes[256];   // value = d * scale * (code - offset) - dmin * min
+  uint8_t codes[256];  // value = d * scale * (code - offset) - dmin * min
   uint16_t d = 0, dmin = 0;
   uint8_t scale[16] = {};  // for each 32 columns, Q6_K: each 16, signed
   uint8_t min[8] = {};
@@ -124,12 +125,18 @@ struct Layout {
 template <class Fn>
 bool with_format(DType type, Fn f) {
   switch (type) {
-    case DType::kQ8_0: return f(Q8_0()), true;
-    case DType::kQ4_0: return f(Q4_0()), true;
-    case DType::kQ4_K: return f(Q4_K()), true;
-    case DType::kQ5_K: return f(Q5_K()), true;
-    case DType::kQ6_K: return f(Q6_K()), true;
-    default: return false;
+    case DType::kQ8_0:
+      return f(Q8_0()), true;
+    case DType::kQ4_0:
+      return f(Q4_0()), true;
+    case DType::kQ4_K:
+      return f(Q4_K()), true;
+    case DType::kQ5_K:
+      return f(Q5_K()), true;
+    case DType::kQ6_K:
+      return f(Q6_K()), true;
+    default:
+      return false;
   }
 }
 
@@ -163,7 +170,8 @@ void pack_strip(const WeightMatrix& w, int64_t strip, uint8_t* out) {
             }
             p[64 * (j % 4) + 4 * lane + i] |= static_cast<uint8_t>(j < 4 ? c & 15 : (c & 15) << 4);
             if (F::kBits == 5) p[256 + 4 * lane + i] |= static_cast<uint8_t>((c >> 4) << j);
-            if (F::kBits == 6) p[256 + 64 * (j / 4) + 4 * lane + i] |= static_cast<uint8_t>((c >> 4) << (2 * (j % 4)));
+            if (F::kBits == 6)
+              p[256 + 64 * (j / 4) + 4 * lane + i] |= static_cast<uint8_t>((c >> 4) << (2 * (j % 4)));
           }
       }
     }
@@ -208,7 +216,8 @@ void strip_reference(const uint8_t* strip, const Tile& x, float* out) {
         const float w = L::kScaled && !F::kHalves ? d * static_cast<float>(p[r]) : d;
         acc[r] = std::fma(static_cast<float>(dot), w * dx, acc[r]);
         if (F::kMin) {
-          const float m = float_from_f16(u16_at(strip + 32 + 2 * r)) * static_cast<float>(p[L::kScaleBytes + r]);
+          const float m =
+              float_from_f16(u16_at(strip + 32 + 2 * r)) * static_cast<float>(p[L::kScaleBytes + r]);
           acc[r] = std::fma(-m, dx * static_cast<float>(s0 + s1), acc[r]);
         }
       }
@@ -221,8 +230,9 @@ void strip_reference(const uint8_t* strip, const Tile& x, float* out) {
 
 #if defined(__x86_64__)
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"))), \
-                             apply_to = function)
+#pragma clang attribute push(                                                               \
+    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"))), \
+    apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
@@ -282,9 +292,11 @@ void strip_vnni(const uint8_t* strip, const Tile& x, float* out) {
       const uint8_t* codes = p + L::kScaleBytes + L::kMinBytes;
       __m512i high[2];
       if constexpr (F::kBits == 5) high[0] = _mm512_loadu_si512(codes + 256);
-      if constexpr (F::kBits == 6) high[0] = _mm512_loadu_si512(codes + 256), high[1] = _mm512_loadu_si512(codes + 320);
-      const __m512i u[8] = {codes_of<F, 0>(codes, high), codes_of<F, 1>(codes, high), codes_of<F, 2>(codes, high),
-                            codes_of<F, 3>(codes, high), codes_of<F, 4>(codes, high), codes_of<F, 5>(codes, high),
+      if constexpr (F::kBits == 6)
+        high[0] = _mm512_loadu_si512(codes + 256), high[1] = _mm512_loadu_si512(codes + 320);
+      const __m512i u[8] = {codes_of<F, 0>(codes, high), codes_of<F, 1>(codes, high),
+                            codes_of<F, 2>(codes, high), codes_of<F, 3>(codes, high),
+                            codes_of<F, 4>(codes, high), codes_of<F, 5>(codes, high),
                             codes_of<F, 6>(codes, high), codes_of<F, 7>(codes, high)};
       __m512 w = d, m = d;
       if constexpr (L::kScaled && !F::kHalves)
@@ -402,7 +414,8 @@ std::shared_ptr<const PackedMatrix> pack_matrix(ThreadPool& pool, const WeightMa
     m->data = allocate_buffer(m->strip_bytes * static_cast<uint64_t>(m->strips));
     if (!m->data) return;
     auto* out = reinterpret_cast<uint8_t*>(m->data.get());
-    pool.parallel_for(m->strips, [&](int64_t s) { pack_strip<F>(w, s, out + static_cast<uint64_t>(s) * m->strip_bytes); });
+    pool.parallel_for(
+        m->strips, [&](int64_t s) { pack_strip<F>(w, s, out + static_cast<uint64_t>(s) * m->strip_bytes); });
   });
   if (!made || !m->data) return nullptr;
   return m;
@@ -429,11 +442,12 @@ void multiply_strips(const PackedMatrix& w, int64_t first, int64_t last, const I
   with_format(w.type, [&](auto f) {
     using F = decltype(f);
     for (int64_t s = first; s < last; ++s) {
-      const auto* strip = reinterpret_cast<const uint8_t*>(w.data.get()) + static_cast<uint64_t>(s) * w.strip_bytes;
+      const auto* strip =
+          reinterpret_cast<const uint8_t*>(w.data.get()) + static_cast<uint64_t>(s) * w.strip_bytes;
       const auto rows = static_cast<size_t>(std::min<int64_t>(16, w.rows - s * 16));
       for (int64_t t = 0; t < x.tokens;) {
-        const Tile tile{x.q.data() + t * x.cols, x.scale.data() + t * x.cols / 32, x.sums.data() + t * x.cols / 16,
-                        x.cols};
+        const Tile tile{x.q.data() + t * x.cols, x.scale.data() + t * x.cols / 32,
+                        x.sums.data() + t * x.cols / 16, x.cols};
         const int n = strip_tile<F>(strip, tile, x.tokens - t, out);
         for (int i = 0; i < n; ++i) std::memcpy(y + (t + i) * w.rows + s * 16, out + 16 * i, rows * 4);
         t += n;

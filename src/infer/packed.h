@@ -1,12 +1,14 @@
-// PackedMatrix: quantized weights laid out for int8 dot products, and the product with activations rounded to int8.
+// PackedMatrix: quantized weights laid out for int8 dot products, and the product with activations rounded to
+// int8.
 //
-// Sixteen rows lie interleaved, four columns of each at a time, so that one 64-byte register holds 16 rows and every
-// row sums in its own lane: no sum across lanes, no shuffles. Codes keep the file's width (4 to 8 bits); the values
-// are exactly those of the codec. Activations are rounded to int8 in blocks of 32 with an f32 scale, which costs a
-// relative error of about 0.5 % in a product (docs of llama.cpp's Q8_0 apply: it is the same rounding).
+// Sixteen rows lie interleaved, four columns of each at a time, so that one 64-byte register holds 16 rows
+// and every row sums in its own lane: no sum across lanes, no shuffles. Codes keep the file's width (4 to 8
+// bits); the values are exactly those of the codec. Activations are rounded to int8 in blocks of 32 with an
+// f32 scale: that is the only error of a product.
 //
-// A superblock of a strip (16 rows): d[16] f16, dmin[16] f16 where the type has minima, then for every 32 columns:
-// scale bytes [16] (two of them in Q6_K) and min bytes [16] where the type has them, codes, high bits.
+// A superblock of a strip (16 rows): d[16] f16, dmin[16] f16 where the type has minima, then for every 32
+// columns: scale bytes [16] (two of them in Q6_K) and min bytes [16] where the type has them, codes, high
+// bits.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +22,7 @@ namespace ingot {
 struct PackedMatrix {
   DType type = DType::kQ8_0;
   int64_t rows = 0, cols = 0;
-  int64_t strips = 0;        // ceil(rows / 16); the last one is padded with zeros
+  int64_t strips = 0;  // ceil(rows / 16); the last one is padded with zeros
   uint64_t strip_bytes = 0;
   Buffer data;
 };
@@ -30,7 +32,8 @@ bool can_pack(DType type);
 // Makes the packed form; null when memory is short or the type has none. Works on any machine.
 std::shared_ptr<const PackedMatrix> pack_matrix(ThreadPool& pool, const WeightMatrix& w);
 
-// Activations [tokens, cols] in int8; cols is a multiple of 32. A block with NaN or infinity gets a NaN scale.
+// Activations [tokens, cols] in int8; cols is a multiple of 32. A block with NaN or infinity gets a NaN
+// scale.
 struct Int8Activations {
   int64_t tokens = 0, cols = 0;
   std::vector<int8_t> q;

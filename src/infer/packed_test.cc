@@ -1,4 +1,5 @@
-// Packed products against the codec's own values: the layout is exact, the machine's path equals the reference.
+// Packed products against the codec's own values: the layout is exact, the machine's path equals the
+// reference.
 #include "infer/packed.h"
 
 #include <gtest/gtest.h>
@@ -36,7 +37,8 @@ TEST(Packed, EqualsTheCodecOnWholeNumbers) {
         ASSERT_TRUE(packed);
         // Whole numbers with a 127 in every block survive the rounding exactly.
         auto x = random_values(tokens * cols, 9, 40.0f);
-        for (size_t i = 0; i < x.size(); ++i) x[i] = i % 32 == 5 ? 127 : std::round(std::clamp(x[i], -127.0f, 127.0f));
+        for (size_t i = 0; i < x.size(); ++i)
+          x[i] = i % 32 == 5 ? 127 : std::round(std::clamp(x[i], -127.0f, 127.0f));
         Int8Activations a;
         a.quantize(pool, x.data(), tokens, cols);
         std::vector<float> y(static_cast<size_t>(rows * tokens), NAN), row(static_cast<size_t>(cols));
@@ -46,10 +48,12 @@ TEST(Packed, EqualsTheCodecOnWholeNumbers) {
           for (int64_t t = 0; t < tokens; ++t) {
             double want = 0, size = 0;
             for (int64_t k = 0; k < cols; ++k) {
-              const double v = static_cast<double>(row[static_cast<size_t>(k)]) * x[static_cast<size_t>(t * cols + k)];
+              const double v =
+                  static_cast<double>(row[static_cast<size_t>(k)]) * x[static_cast<size_t>(t * cols + k)];
               want += v, size += std::abs(v);
             }
-            ASSERT_NEAR(y[static_cast<size_t>(t * rows + r)], want, 1e-6 * size) << info(type).name << " row " << r;
+            ASSERT_NEAR(y[static_cast<size_t>(t * rows + r)], want, 1e-6 * size)
+                << info(type).name << " row " << r;
           }
         }
         const auto before = y;
@@ -66,7 +70,7 @@ TEST(Packed, ActivationsOfEveryKind) {
   for (int i = 0; i < 32; ++i) x[32 + static_cast<size_t>(i)] = static_cast<float>(i - 16);
   x[64] = NAN;
   x[96 + 31] = INFINITY;
-  x[128] = 1e-42f;   // denormal: its inverse overflows
+  x[128] = 1e-42f;  // denormal: its inverse overflows
   x[160] = 3e38f;
   Int8Activations a;
   a.quantize(pool, x.data(), 1, 192);

@@ -75,7 +75,8 @@ int32_t Sampler::next(std::span<const float> logits, std::span<const int32_t> hi
   if (options_.top_p < 1.0f) {
     double seen = 0;
     size_t keep = 0;
-    while (keep < candidates_.size() && (keep == 0 || seen < options_.top_p * sum)) seen += candidates_[keep++].p;
+    while (keep < candidates_.size() && (keep == 0 || seen < options_.top_p * sum))
+      seen += candidates_[keep++].p;
     candidates_.resize(keep);
   }
   if (options_.min_p > 0.0f) {

@@ -1,4 +1,5 @@
-// Sampling: from logits to the next token. Greedy by default; random choices are a pure function of (seed, step).
+// Sampling: from logits to the next token. Greedy by default; random choices are a pure function of (seed,
+// step).
 #pragma once
 
 #include <cstdint>
@@ -27,8 +28,8 @@ double random_unit(uint64_t seed, uint64_t step);
 class Sampler {
  public:
   explicit Sampler(const SampleOptions& options) : options_(options) {}
-  // The next token after `history`. The filters run in this order: repeat penalty, top-k, top-p, min-p, temperature.
-  // Equal logits rank by their index, the lowest first.
+  // The next token after `history`. The filters run in this order: repeat penalty, top-k, top-p, min-p,
+  // temperature. Equal logits rank by their index, the lowest first.
   int32_t next(std::span<const float> logits, std::span<const int32_t> history);
 
  private:

@@ -56,8 +56,8 @@ TEST(Sample, FrequenciesFollowTheTemperature) {
 TEST(Sample, RepeatPenalty) {
   Sampler s({.repeat_penalty = 2.0f});
   const std::vector<int32_t> history = {1, 1};
-  EXPECT_EQ(s.next(std::vector<float>{1.5f, 2, 0}, history), 0);   // 2 -> 1, once though it was seen twice
-  EXPECT_EQ(s.next(std::vector<float>{-3, -2, -9}, history), 0);   // -2 -> -4
+  EXPECT_EQ(s.next(std::vector<float>{1.5f, 2, 0}, history), 0);  // 2 -> 1, once though it was seen twice
+  EXPECT_EQ(s.next(std::vector<float>{-3, -2, -9}, history), 0);  // -2 -> -4
   Sampler forgetful({.repeat_penalty = 2.0f, .repeat_last = 0});
   EXPECT_EQ(forgetful.next(std::vector<float>{1.5f, 2, 0}, history), 1);
   EXPECT_EQ(s.next(std::vector<float>{1, 2}, std::vector<int32_t>{-1, 7, INT32_MAX}), 1);

@@ -1,5 +1,5 @@
-// The forward pass of a Llama layer: norm, attention with rotated queries and keys over the cache, norm, gated
-// feed-forward; each adds to the residual stream x.
+// The forward pass of a Llama layer: norm, attention with rotated queries and keys over the cache, norm,
+// gated feed-forward; each adds to the residual stream x.
 #include "infer/session.h"
 
 #include <algorithm>
@@ -29,7 +29,10 @@ void add_bias(float* y, const std::vector<float>& bias, int64_t n) {
 }  // namespace
 
 Session::Session(const Model& model, const SessionOptions& options)
-    : model_(model), c_(model.config()), options_(options), context_(options.context > 0 ? options.context : c_.context) {
+    : model_(model),
+      c_(model.config()),
+      options_(options),
+      context_(options.context > 0 ? options.context : c_.context) {
   options_.batch = std::clamp<int64_t>(options_.batch, 1, 4096);
   value_stride_ = (c_.head_dim + 15) / 16 * 16;
 }
@@ -38,12 +41,12 @@ Status Session::check(std::span<const int32_t> tokens) const {
   if (tokens.empty()) return usage("no tokens to run the model on");
   for (int32_t t : tokens)
     if (t < 0 || t >= c_.vocab)
-      return bad_input("token {} is outside the model's vocabulary of {}: the tokenizer is not this model's", t,
-                       c_.vocab);
+      return bad_input("token {} is outside the model's vocabulary of {}: the tokenizer is not this model's",
+                       t, c_.vocab);
   const auto n = static_cast<int64_t>(tokens.size());
   if (n > context_ - position_)
-    return bad_input("{} tokens after {} do not fit the context of {}; shorten the text or raise the context", n,
-                     position_, context_);
+    return bad_input("{} tokens after {} do not fit the context of {}; shorten the text or raise the context",
+                     n, position_, context_);
   return Status();
 }
 
@@ -110,14 +113,16 @@ Status Session::run_batch(std::span<const int32_t> tokens, Logits which, float* 
     if (options_.cancel && options_.cancel->cancelled()) return interrupted();
     attention(l, n);
     if (first_nonfinite(x_.data(), n * c_.hidden) >= 0)
-      return bad_input("the attention of layer {} (blk.{}) gives NaN or infinity: its weights are damaged, or their "
-                       "values overflow",
-                       l, l);
+      return bad_input(
+          "the attention of layer {} (blk.{}) gives NaN or infinity: its weights are damaged, or their "
+          "values overflow",
+          l, l);
     feed_forward(l, n);
     if (first_nonfinite(x_.data(), n * c_.hidden) >= 0)
-      return bad_input("the feed-forward of layer {} (blk.{}) gives NaN or infinity: its weights are damaged, or their "
-                       "values overflow",
-                       l, l);
+      return bad_input(
+          "the feed-forward of layer {} (blk.{}) gives NaN or infinity: its weights are damaged, or their "
+          "values overflow",
+          l, l);
   }
   if (which == Logits::kNone) return Status();
   const int64_t rows = which == Logits::kAll ? n : 1;
@@ -146,7 +151,9 @@ void Session::fill_angles(int64_t n) {
 }
 
 void Session::norm(const std::vector<float>& weight, const float* x, int64_t n, float* out) {
-  auto one = [&](int64_t t) { rms_norm(x + t * c_.hidden, weight.data(), c_.hidden, c_.norm_eps, out + t * c_.hidden); };
+  auto one = [&](int64_t t) {
+    rms_norm(x + t * c_.hidden, weight.data(), c_.hidden, c_.norm_eps, out + t * c_.hidden);
+  };
   if (n < 8)
     for (int64_t t = 0; t < n; ++t) one(t);
   else

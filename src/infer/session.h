@@ -1,6 +1,7 @@
 // Session: one sequence being run through a model: its key/value cache and its buffers.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -27,8 +28,8 @@ class Session {
  public:
   explicit Session(const Model& model, const SessionOptions& options = {});
 
-  // Appends tokens to the sequence. The logits: [vocab] of the last token, or [tokens, vocab] of all; valid until the
-  // next call. After an error the sequence is as it was before the call. A full context is an error
+  // Appends tokens to the sequence. The logits: [vocab] of the last token, or [tokens, vocab] of all; valid
+  // until the next call. After an error the sequence is as it was before the call. A full context is an error
   // (kBadInput), checked before anything is computed.
   Result<std::span<const float>> forward(std::span<const int32_t> tokens, Logits which = Logits::kLast);
 
@@ -57,7 +58,7 @@ class Session {
   SessionOptions options_;
   int64_t context_;
   int64_t position_ = 0;
-  int64_t capacity_ = 0;      // positions that the cache has memory for
+  int64_t capacity_ = 0;  // positions that the cache has memory for
   int64_t value_stride_ = 0;
   std::vector<LayerCache> cache_;
   // Activations of one batch, [tokens, width].

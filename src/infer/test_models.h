@@ -1,4 +1,5 @@
-// Models for the tests of this folder: the bundled one mapped to GGUF's shape by hand, and random ones of any size.
+// Models for the tests of this folder: the bundled one mapped to GGUF's shape by hand, and random ones of any
+// size.
 #pragma once
 
 #include <cmath>
@@ -44,7 +45,8 @@ inline Shape shape_of(const std::vector<int64_t>& v) {
   return s;
 }
 
-inline void put(Artifact* a, const std::string& name, DType type, const Shape& shape, std::vector<std::byte> bytes) {
+inline void put(Artifact* a, const std::string& name, DType type, const Shape& shape,
+                std::vector<std::byte> bytes) {
   a->tensors.push_back({name, make_memory_tensor(TensorSpec{type, shape}, std::move(bytes))});
 }
 inline void set(Artifact* a, const std::string& key, MetaValue v) {
@@ -80,17 +82,20 @@ inline Artifact bundled_model() {
   a.path = "examples/tiny-llama-base";
   set(&a, "general.architecture", {std::string("llama")});
   const std::pair<const char*, uint32_t> numbers[] = {
-      {"block_count", 6},          {"embedding_length", 256},       {"feed_forward_length", 768},
-      {"attention.head_count", 8}, {"attention.head_count_kv", 4},  {"context_length", 2048},
+      {"block_count", 6},           {"embedding_length", 256},      {"feed_forward_length", 768},
+      {"attention.head_count", 8},  {"attention.head_count_kv", 4}, {"context_length", 2048},
       {"attention.key_length", 32}, {"attention.value_length", 32}, {"rope.dimension_count", 32}};
   for (const auto& [k, v] : numbers) set(&a, std::string("llama.") + k, {v});
   set(&a, "llama.rope.freq_base", {10000.0f});
   set(&a, "llama.attention.layer_norm_rms_epsilon", {1e-5f});
   const std::pair<std::string, std::string> parts[] = {
-      {"input_layernorm", "attn_norm"},  {"post_attention_layernorm", "ffn_norm"}, {"self_attn.q_proj", "attn_q"},
-      {"self_attn.k_proj", "attn_k"},    {"self_attn.v_proj", "attn_v"},           {"self_attn.o_proj", "attn_output"},
-      {"mlp.gate_proj", "ffn_gate"},     {"mlp.up_proj", "ffn_up"},                {"mlp.down_proj", "ffn_down"}};
-  for (auto& [name, t] : read_safetensors(std::string(INGOT_SOURCE_DIR) + "/examples/tiny-llama-base/model.safetensors")) {
+      {"input_layernorm", "attn_norm"}, {"post_attention_layernorm", "ffn_norm"},
+      {"self_attn.q_proj", "attn_q"},   {"self_attn.k_proj", "attn_k"},
+      {"self_attn.v_proj", "attn_v"},   {"self_attn.o_proj", "attn_output"},
+      {"mlp.gate_proj", "ffn_gate"},    {"mlp.up_proj", "ffn_up"},
+      {"mlp.down_proj", "ffn_down"}};
+  for (auto& [name, t] :
+       read_safetensors(std::string(INGOT_SOURCE_DIR) + "/examples/tiny-llama-base/model.safetensors")) {
     std::string to = name;
     if (name == "model.embed_tokens.weight") to = "token_embd.weight";
     if (name == "model.norm.weight") to = "output_norm.weight";
@@ -127,7 +132,8 @@ inline std::vector<std::byte> encode(const std::vector<float>& x, DType type, in
 }
 
 struct Size {
-  int64_t layers = 2, hidden = 48, heads = 4, kv_heads = 4, head_dim = 12, ffn = 80, vocab = 101, context = 256;
+  int64_t layers = 2, hidden = 48, heads = 4, kv_heads = 4, head_dim = 12, ffn = 80, vocab = 101,
+          context = 256;
   bool tied = false, bias = false;
   int64_t rope_dim = 0;  // 0 = head_dim
 };

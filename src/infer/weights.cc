@@ -1,5 +1,5 @@
-// Loading tensors: leaves are read straight into their buffer, everything else is evaluated (a lazily merged adapter,
-// a lazily quantized model).
+// Loading tensors: leaves are read straight into their buffer, everything else is evaluated (a lazily merged
+// adapter, a lazily quantized model).
 #include "infer/weights.h"
 
 #include <cstring>
@@ -18,8 +18,8 @@ Result<const LazyTensor*> find_tensor(const Artifact& artifact, const std::strin
 Status check(const LazyTensor& t, const Shape& expected) {
   const TensorSpec spec = t.spec();
   if (!(spec.shape == expected))
-    return bad_input("tensor {} has shape {}, but the model's metadata asks for {}", t.name, to_string(spec.shape),
-                     to_string(expected));
+    return bad_input("tensor {} has shape {}, but the model's metadata asks for {}", t.name,
+                     to_string(spec.shape), to_string(expected));
   if (spec.type != DType::kF32 && !find_codec(spec.type))
     return bad_input("tensor {} has type {}, which cannot be computed with", t.name, info(spec.type).name);
   if (expected.back() % info(spec.type).block)
@@ -41,7 +41,8 @@ Result<std::shared_ptr<const std::byte[]>> read_all(const LazyTensor& t) {
   auto value = evaluate(t.node);
   if (!value.ok()) return value.take_error().during("computing tensor " + t.name);
   auto held = std::make_shared<std::vector<std::byte>>(std::move(*value));
-  if (held->size() != bytes) return failed("tensor {} came out as {} bytes, not {}", t.name, held->size(), bytes);
+  if (held->size() != bytes)
+    return failed("tensor {} came out as {} bytes, not {}", t.name, held->size(), bytes);
   const std::byte* p = held->data();
   return std::shared_ptr<const std::byte[]>(std::shared_ptr<void>(held), p);
 }
@@ -54,7 +55,8 @@ Buffer allocate_buffer(uint64_t bytes) {
   return Buffer(static_cast<std::byte*>(std::aligned_alloc(64, size)));
 }
 
-Result<WeightMatrix> load_matrix(const Artifact& artifact, const std::string& name, int64_t rows, int64_t cols) {
+Result<WeightMatrix> load_matrix(const Artifact& artifact, const std::string& name, int64_t rows,
+                                 int64_t cols) {
   INGOT_ASSIGN(const LazyTensor* t, find_tensor(artifact, name));
   INGOT_TRY(check(*t, Shape{rows, cols}));
   WeightMatrix w;
@@ -68,7 +70,8 @@ Result<WeightMatrix> load_matrix(const Artifact& artifact, const std::string& na
   return w;
 }
 
-Result<std::vector<float>> load_vector(const Artifact& artifact, const std::string& name, int64_t n, bool optional) {
+Result<std::vector<float>> load_vector(const Artifact& artifact, const std::string& name, int64_t n,
+                                       bool optional) {
   if (optional && !artifact.find(name)) return std::vector<float>();
   INGOT_ASSIGN(const LazyTensor* t, find_tensor(artifact, name));
   INGOT_TRY(check(*t, Shape{n}));

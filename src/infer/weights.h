@@ -38,7 +38,8 @@ struct WeightMatrix {
 };
 
 // Reads `name`, which must have exactly this shape and a type with a codec.
-Result<WeightMatrix> load_matrix(const Artifact& artifact, const std::string& name, int64_t rows, int64_t cols);
+Result<WeightMatrix> load_matrix(const Artifact& artifact, const std::string& name, int64_t rows,
+                                 int64_t cols);
 // A vector (norm, bias) as f32. With `optional`, an absent tensor is an empty vector.
 Result<std::vector<float>> load_vector(const Artifact& artifact, const std::string& name, int64_t n,
                                        bool optional = false);

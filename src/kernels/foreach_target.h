@@ -20,6 +20,10 @@
 #ifndef INGOT_FOREACH_ACTIVE
 #define INGOT_FOREACH_ACTIVE
 
+// For the few functions that hold the loops: inlined into every caller they only cost time to compile (under
+// sanitizers, minutes).
+#define INGOT_NOINLINE __attribute__((noinline))
+
 #if defined(__x86_64__)
 // GCC 12 takes its own intrinsics' deliberately undefined registers for uninitialized variables.
 #if !defined(__clang__)

@@ -457,7 +457,8 @@ Status read_chat_template(const json::Object* tokenizer_config, std::string_view
 Result<std::unique_ptr<TokenizerParts>> read_hf_tokenizer(const HfTokenizerFiles& files) {
   auto parts = std::make_unique<TokenizerParts>();
   simdjson::dom::parser parser, tokenizer_config_parser, config_parser;
-  INGOT_ASSIGN(const json::Object root, parse_object(parser, files.tokenizer_json, "tokenizer.json"));
+  INGOT_ASSIGN(json::Object file, parse_object(parser, files.tokenizer_json, "tokenizer.json"));
+  const json::Object root = std::move(file).as_root();
   const auto within = [](Status s) { return s.ok() ? Status() : Status(s.take_error().during("tokenizer.json")); };
   if (const auto e = root.get("normalizer")) INGOT_TRY(within(read_normalizer(*e, *parts)));
   if (const auto e = root.get("pre_tokenizer")) INGOT_TRY(within(read_pre_tokenizer(*e, *parts)));

@@ -54,7 +54,14 @@ class Object {
     return out;
   }
   const std::string& where() const { return where_; }
-  std::string where(std::string_view key) const { return where_ + "." + std::string(key); }
+  std::string where(std::string_view key) const {
+    return where_.empty() ? std::string(key) : where_ + "." + std::string(key);
+  }
+  // The object that a file is: its fields are named without a prefix.
+  Object&& as_root() && {
+    where_.clear();
+    return std::move(*this);
+  }
 
   std::optional<Element> get(std::string_view key) const {
     const auto it = std::lower_bound(fields_.begin(), fields_.end(), key,

@@ -15,6 +15,7 @@ constexpr size_t kMaxRules = 64;
 size_t limit_for(size_t size) { return kMaxGrowth * size + (1 << 16); }
 
 std::string strip(std::string_view text, bool left, bool right) {
+  if (!left && !right) return std::string(text);
   const char *p = text.data(), *end = p + text.size();
   const char *first = nullptr, *last = p;  // bounds of what is not white space
   while (p < end) {

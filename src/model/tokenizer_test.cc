@@ -114,8 +114,8 @@ TEST(Tokenizer, WritesTheMetadataOfTheReferenceConverter) {
   const auto v = t.to_gguf_vocab(4096);
   ASSERT_TRUE(v.ok()) << v.error().message;
   const json expected = json::parse(slurp("tests/data/vocabs/tiny-llama.gguf-metadata.json"))["metadata"];
-  EXPECT_EQ(v->model, expected["tokenizer.ggml.model"]);
-  EXPECT_EQ(v->pre, expected["tokenizer.ggml.pre"]);
+  EXPECT_EQ(v->model, expected["tokenizer.ggml.model"].get<std::string>());
+  EXPECT_EQ(v->pre, expected["tokenizer.ggml.pre"].get<std::string>());
   const auto same_list = [&](const char* key, const auto& list) {
     const json& e = expected[key];
     ASSERT_EQ(list.size(), e["count"].get<size_t>()) << key;
@@ -247,8 +247,9 @@ TEST(Tokenizer, IgnoreMergesTakesWholePieces) {
 
 TEST(Tokenizer, AddedTokensAndTheirFlags) {
   json j = byte_bpe();
-  j["added_tokens"] = {added(300, "<a>"), added(301, "<a><b>"), added(302, "<l>", {{"lstrip", true}}),
-                       added(303, "<r>", {{"rstrip", true}}), added(304, "word", {{"single_word", true}, {"special", false}})};
+  j["added_tokens"] = json::array({added(300, "<a>"), added(301, "<a><b>"), added(302, "<l>", {{"lstrip", true}}),
+                                   added(303, "<r>", {{"rstrip", true}}),
+                                   added(304, "word", {{"single_word", true}, {"special", false}})});
   const Tokenizer t = from_json(j);
   EXPECT_EQ(encode(t, "x<a><b>y"), (Ids{encode(t, "x")[0], 301, encode(t, "y")[0]}));  // the longest
   EXPECT_EQ(encode(t, "<a><a>"), (Ids{300, 300}));
@@ -266,16 +267,21 @@ TEST(Tokenizer, AddedTokensAndTheirFlags) {
 TEST(Tokenizer, NormalizedAddedTokensAreSoughtInNormalizedText) {
   json j = byte_bpe();
   j["normalizer"] = {{"type", "Sequence"}, {"normalizers", {{{"type", "NFC"}}, {{"type", "Lowercase"}}}}};
-  j["added_tokens"] = {added(300, "Day", {{"normalized", true}, {"special", false}}), added(301, "[DAY]")};
+  j["added_tokens"] = json::array({added(300, "Day", {{"normalized", true}, {"special", false}}), added(301, "[DAY]")});
   const Tokenizer t = from_json(j);
   EXPECT_EQ(encode(t, "DAY[DAY]day"), (Ids{300, 301, 300}));
   EXPECT_EQ(encode(t, "A"), encode(t, "a"));
   EXPECT_EQ(encode(t, "e\u0301").size(), 2u);
+  j["normalizer"] = {{"type", "Strip"}, {"strip_left", true}, {"strip_right", false}};
+  EXPECT_EQ(encode(from_json(j), " a "), encode(from_json(byte_bpe()), "a "));
+  // A Strip of neither side once emptied texts of white space alone.
+  j["normalizer"]["strip_left"] = false;
+  EXPECT_EQ(encode(from_json(j), "  ").size(), 2u);
 }
 
 TEST(Tokenizer, CharacterLevelBpeUnknownsAndByteFallback) {
   json j = char_bpe({"<unk>", "a", "b", "ab", "<0xC3>", "<0xA9>", "\u2581"});
-  j["model"]["merges"] = {"a b"};
+  j["model"]["merges"] = json::array({"a b"});
   j["model"]["unk_token"] = "<unk>";
   EXPECT_EQ(encode(from_json(j), "abxyb"), (Ids{3, 0, 0, 2}));
   j["model"]["fuse_unk"] = true;
@@ -305,7 +311,7 @@ TEST(Tokenizer, CharacterLevelBpeUnknownsAndByteFallback) {
 
 TEST(Tokenizer, PostProcessors) {
   json j = byte_bpe();
-  j["added_tokens"] = {added(300, "<s>"), added(301, "</s>")};
+  j["added_tokens"] = json::array({added(300, "<s>"), added(301, "</s>")});
   j["post_processor"] = {
       {"type", "Sequence"},
       {"processors",
@@ -365,7 +371,7 @@ TEST(Tokenizer, NameAgreesWithIgnoreMerges) {
 
 TEST(Tokenizer, TypesOfAddedTokensInGguf) {
   json j = byte_bpe();
-  j["added_tokens"] = {added(256, "<s>"), added(257, "<|tool|>", {{"special", false}}), added(258, "a\u2581b", {{"special", false}})};
+  j["added_tokens"] = json::array({added(256, "<s>"), added(257, "<|tool|>", {{"special", false}}), added(258, "a\u2581b", {{"special", false}})});
   const auto v = from_json(j).to_gguf_vocab();
   ASSERT_TRUE(v.ok());
   EXPECT_EQ(v->token_types[256], 3);
@@ -412,21 +418,21 @@ TEST(Tokenizer, HostileFilesGiveOneClearError) {
 
   const json good = byte_bpe();
   json j = good;
-  j["added_tokens"] = {added(0, "zzz")};
+  j["added_tokens"] = json::array({added(0, "zzz")});
   has(load_error(j), "has the id 0");
-  j["added_tokens"] = {added(300, "a")};
+  j["added_tokens"] = json::array({added(300, "a")});
   has(load_error(j), "300 here");
-  j["added_tokens"] = {added(300, "x1"), added(300, "x2")};
+  j["added_tokens"] = json::array({added(300, "x1"), added(300, "x2")});
   has(load_error(j), "same id 300");
-  j["added_tokens"] = {added(300, "x1"), added(301, "x1")};
+  j["added_tokens"] = json::array({added(300, "x1"), added(301, "x1")});
   has(load_error(j), "listed twice");
-  j["added_tokens"] = {added(2000000000, "x1")};
+  j["added_tokens"] = json::array({added(2000000000, "x1")});
   has(load_error(j), "far beyond");
-  j["added_tokens"] = {added(300, std::string(5000, 'x'))};
+  j["added_tokens"] = json::array({added(300, std::string(5000, 'x'))});
   has(load_error(j), "too long");
-  j["added_tokens"] = {{{"id", 300}}};
+  j["added_tokens"] = json::array({json{{"id", 300}}});
   has(load_error(j), "content: missing");
-  j["added_tokens"] = {7};
+  j["added_tokens"] = json::array({7});
   has(load_error(j), "added_tokens[0]");
   j["added_tokens"] = "x";
   has(load_error(j), "expected an array");
@@ -444,7 +450,7 @@ TEST(Tokenizer, HostileFilesGiveOneClearError) {
   j["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", "a"}}}, {"behavior", "Sideways"}};
   has(load_error(j), "Sideways");
   json nested = {{"type", "ByteLevel"}};
-  for (int i = 0; i < 40; ++i) nested = {{"type", "Sequence"}, {"pretokenizers", {nested}}};
+  for (int i = 0; i < 40; ++i) nested = {{"type", "Sequence"}, {"pretokenizers", json::array({nested})}};
   j["pre_tokenizer"] = nested;
   has(load_error(j), "nest deeper");
   j = good;
@@ -453,7 +459,7 @@ TEST(Tokenizer, HostileFilesGiveOneClearError) {
   j = good;
   j["post_processor"] = {{"type", "TemplateProcessing"}, {"single", json::array()}};
   has(load_error(j), "sequence A is missing");
-  j["post_processor"] = {{"type", "TemplateProcessing"}, {"single", {{{"SpecialToken", {{"id", "<s>"}}}}}}};
+  j["post_processor"] = {{"type", "TemplateProcessing"}, {"single", json::array({json{{"SpecialToken", {{"id", "<s>"}}}}})}};
   has(load_error(j), "not in special_tokens");
   j["post_processor"] = {{"type", "RobertaProcessing"}, {"sep", {"</s>", 9999}}, {"cls", {"<s>", 0}}};
   has(load_error(j), "no token");

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 #include <vector>
 
 namespace ingot::unicode {
@@ -132,6 +133,7 @@ void normalize_segment(std::string_view text, Form form, std::vector<utf8proc_in
       buffer.insert(buffer.end(), d, d + n);
     }
   }
+  std::vector<std::pair<uint64_t, utf8proc_int32_t>> marks;  // (class, place) keeps equal classes in order
   const auto ccc = [](utf8proc_int32_t c) { return utf8proc_get_property(c)->combining_class; };
   for (size_t i = 0; i < buffer.size();) {
     if (ccc(buffer[i]) == 0) {
@@ -140,7 +142,12 @@ void normalize_segment(std::string_view text, Form form, std::vector<utf8proc_in
     }
     size_t j = i;
     while (j < buffer.size() && ccc(buffer[j]) != 0) ++j;
-    std::stable_sort(buffer.begin() + i, buffer.begin() + j, [&](auto a, auto b) { return ccc(a) < ccc(b); });
+    if (j - i > 1) {
+      marks.clear();
+      for (size_t k = i; k < j; ++k) marks.push_back({static_cast<uint64_t>(ccc(buffer[k])) << 32 | k, buffer[k]});
+      std::sort(marks.begin(), marks.end());
+      for (size_t k = i; k < j; ++k) buffer[k] = marks[k - i].second;
+    }
     i = j;
   }
   // utf8proc composes U+11A7, one before the first trailing jamo, away: compose the runs between them.

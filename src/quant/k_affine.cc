@@ -59,7 +59,7 @@ struct Blocks {
 
   static F32 code(F32 v) { return clamp(round(v), splat(0.0f), splat(static_cast<float>(kMax))); }
 
-  void read(const float* values, const float* importance) {
+  INGOT_NOINLINE void read(const float* values, const float* importance) {
     to_lanes<kBlock>(values, -kLimit, kLimit, x);
     mass = splat(1.0f);
     if constexpr (kWeighted) mass = importance_to_lanes<kBlock>(importance, w);
@@ -84,17 +84,23 @@ struct Blocks {
 
   // The sums for codes round(x * inv + offset), of kN candidates at once.
   template <int kN>
-  void assign(const F32* inv, const F32* offset, Sums* out) const {
-    for (int c = 0; c < kN; ++c) out[c] = {splat(0.0f), splat(0.0f), splat(0.0f)};
+  INGOT_NOINLINE void assign(const F32* inv, const F32* offset, Sums* out) const {
+    F32 a[kN], b[kN], q1[kN], qq[kN], qy[kN];  // copies: nothing here aliases, so they stay in registers
+    for (int c = 0; c < kN; ++c) {
+      a[c] = inv[c];
+      b[c] = offset[c];
+      q1[c] = qq[c] = qy[c] = splat(0.0f);
+    }
     for (int k = 0; k < kBlock; ++k)
       for (int c = 0; c < kN; ++c) {
-        const F32 q = code(fma(x[k], inv[c], offset[c]));
+        const F32 q = code(fma(x[k], a[c], b[c]));
         F32 wq = q;
         if constexpr (kWeighted) wq = w[k] * q;
-        out[c].q = out[c].q + wq;
-        out[c].qq = fma(wq, q, out[c].qq);
-        out[c].qy = fma(wq, y[k], out[c].qy);
+        q1[c] = q1[c] + wq;
+        qq[c] = fma(wq, q, qq[c]);
+        qy[c] = fma(wq, y[k], qy[c]);
       }
+    for (int c = 0; c < kN; ++c) out[c] = {q1[c], qq[c], qy[c]};
   }
 
   // Least squares for scale and min given the codes. *gain is how much of the energy of y they explain: the most
@@ -148,20 +154,23 @@ struct Blocks {
 
   // The error of kN stored forms, codes chosen for each.
   template <int kN>
-  void errors(const Affine* a, F32* err) const {
-    F32 inv[kN];
+  INGOT_NOINLINE void errors(const Affine* stored, F32* err) const {
+    F32 scale[kN], m[kN], inv[kN], sum[kN];
     for (int c = 0; c < kN; ++c) {
-      inv[c] = inverse_or_zero(a[c].scale);
-      err[c] = splat(0.0f);
+      scale[c] = stored[c].scale;
+      m[c] = stored[c].min;
+      inv[c] = inverse_or_zero(scale[c]);
+      sum[c] = splat(0.0f);
     }
     for (int k = 0; k < kBlock; ++k)
       for (int c = 0; c < kN; ++c) {
-        const F32 v = x[k] + a[c].min;
-        const F32 e = fnma(a[c].scale, code(v * inv[c]), v);
+        const F32 v = x[k] + m[c];
+        const F32 e = fnma(scale[c], code(v * inv[c]), v);
         F32 we = e;
         if constexpr (kWeighted) we = w[k] * e;
-        err[c] = fma(we, e, err[c]);
+        sum[c] = fma(we, e, sum[c]);
       }
+    for (int c = 0; c < kN; ++c) err[c] = sum[c];
   }
 };
 
@@ -282,7 +291,7 @@ inline void refit_units(const Blocks<kMax, kWeighted>& blocks, F32 err, Scales* 
 }
 
 template <int kMax, bool kWeighted>
-inline void fit_group(const float* values, const float* importance, Scales* g) {
+INGOT_NOINLINE void fit_group(const float* values, const float* importance, Scales* g) {
   Blocks<kMax, kWeighted> blocks;
   blocks.read(values, importance);
   const Affine exact = blocks.search();
@@ -306,7 +315,7 @@ inline void fit_group(const float* values, const float* importance, Scales* g) {
 
 // The bytes of one super-block whose scales are the eight lanes from `lane`.
 template <int kBits>
-inline void pack(const float* x, const Scales& g, int lane, uint8_t* out) {
+INGOT_NOINLINE void pack(const float* x, const Scales& g, int lane, uint8_t* out) {
   constexpr int kMax = (1 << kBits) - 1;
   const float* sc = g.scale6 + lane;
   const float* mn = g.min6 + lane;

@@ -12,7 +12,7 @@ struct Symmetric {
     return clamp(round(v), splat(static_cast<float>(-kMax - 1)), splat(static_cast<float>(kMax)));
   }
 
-  void read(const float* values, const float* importance, float limit) {
+  INGOT_NOINLINE void read(const float* values, const float* importance, float limit) {
     to_lanes<kBlock>(values, -limit, limit, x);
     mass = splat(1.0f);
     if constexpr (kWeighted) mass = importance_to_lanes<kBlock>(importance, w);
@@ -28,16 +28,21 @@ struct Symmetric {
     F32 qq, qx;
   };
   template <int kN>
-  void assign(const F32* inv, Sums* out) const {
-    for (int c = 0; c < kN; ++c) out[c] = {splat(0.0f), splat(0.0f)};
+  INGOT_NOINLINE void assign(const F32* inv, Sums* out) const {
+    F32 a[kN], qq[kN], qx[kN];  // copies: nothing here aliases, so they stay in registers
+    for (int c = 0; c < kN; ++c) {
+      a[c] = inv[c];
+      qq[c] = qx[c] = splat(0.0f);
+    }
     for (int k = 0; k < kBlock; ++k)
       for (int c = 0; c < kN; ++c) {
-        const F32 q = code(x[k] * inv[c]);
+        const F32 q = code(x[k] * a[c]);
         F32 wq = q;
         if constexpr (kWeighted) wq = w[k] * q;
-        out[c].qq = fma(wq, q, out[c].qq);
-        out[c].qx = fma(wq, x[k], out[c].qx);
+        qq[c] = fma(wq, q, qq[c]);
+        qx[c] = fma(wq, x[k], qx[c]);
       }
+    for (int c = 0; c < kN; ++c) out[c] = {qq[c], qx[c]};
   }
 
   // The least-squares scale over candidates that map the extreme value to levels[c], then over the best one's own
@@ -71,18 +76,20 @@ struct Symmetric {
 
   // The error of kN stored scales, codes chosen for each.
   template <int kN>
-  void errors(const F32* scale, F32* err) const {
-    F32 inv[kN];
+  INGOT_NOINLINE void errors(const F32* stored, F32* err) const {
+    F32 scale[kN], inv[kN], sum[kN];
     for (int c = 0; c < kN; ++c) {
+      scale[c] = stored[c];
       inv[c] = inverse_or_zero(scale[c]);
-      err[c] = splat(0.0f);
+      sum[c] = splat(0.0f);
     }
     for (int k = 0; k < kBlock; ++k)
       for (int c = 0; c < kN; ++c) {
         const F32 e = fnma(scale[c], code(x[k] * inv[c]), x[k]);
         F32 we = e;
         if constexpr (kWeighted) we = w[k] * e;
-        err[c] = fma(we, e, err[c]);
+        sum[c] = fma(we, e, sum[c]);
       }
+    for (int c = 0; c < kN; ++c) err[c] = sum[c];
   }
 };

@@ -137,7 +137,7 @@ class Chooser {
       by_category[static_cast<size_t>(category_of(a_.tensors[i].name))].emplace_back(layer_of(a_.tensors[i].name), i);
     places_.resize(a_.tensors.size());
     for (auto& list : by_category) {
-      std::stable_sort(list.begin(), list.end(), [](auto& x, auto& y) { return x.first < y.first; });
+      std::sort(list.begin(), list.end());
       // Biases share a category with their weights only where names overlap ("ffn_down.bias"): count layers.
       int64_t n = 0;
       for (size_t k = 0; k < list.size(); ++k) {

@@ -155,7 +155,8 @@ TEST_F(Commands, QuantizeTakesLlamaQuantizesOptions) {
     const Finished f = ingot(a);
     EXPECT_EQ(f.exit_code, 0) << shown(f);
     std::map<std::string, std::string> m;
-    for (const auto& t : result_of(ingot({"inspect", dir_ / "q.gguf", "--json"}))["tensors"]) m[t["name"]] = t["type"];
+    const auto j = result_of(ingot({"inspect", dir_ / "q.gguf", "--json"}));
+    for (const auto& t : j["tensors"]) m[t["name"]] = t["type"];
     return m;
   };
   auto t = types({});

@@ -31,7 +31,8 @@ TEST_F(Manners, HelpIsThereForEachCommandIn80ColumnsWithAnExample) {
   for (const std::string& text : texts) {
     for (const std::string& line : cli::split(text, '\n')) {
       // An example is to be copied: it may be longer.
-      if (line.rfind("  ingot ", 0) != 0) EXPECT_LE(cli::display_width(line), 80) << line;
+      const bool example = line.rfind("  ingot ", 0) == 0;
+      EXPECT_LE(cli::display_width(line), example ? 120 : 80) << line;
     }
   }
 }
@@ -204,7 +205,7 @@ TEST_F(Manners, ListShowsWhatThereIs) {
   EXPECT_NE(ingot({"list", "stores"}).out.find("local"), std::string::npos);
   EXPECT_EQ(ingot({"list", "methods"}).exit_code, 0);
   const auto j = result_of(ingot({"list", "types", "--json"}));
-  EXPECT_GT(j["types"].size(), 10u);
+  EXPECT_GE(j["types"].size(), 10u);
 }
 
 }  // namespace
