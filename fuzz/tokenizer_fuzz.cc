@@ -12,7 +12,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   auto tokenizer = ingot::Tokenizer::from_hf(files);
   if (!tokenizer.ok()) return 0;
   constexpr std::string_view kSample =
-      "Hello, World's 12345  x\u00E9 a\u0301\u4E2D\u6587\n\n  if (a == b) {\t\u0645\u0631 \U0001F600} <s>aaaaaaaaaaaaaaaaaaaa \xFF";
+      "Hello, World's 12345  x\u00E9 a\u0301\u4E2D\u6587\n\n  if (a == b) {\t\u0645\u0631 \U0001F600} "
+      "<s>aaaaaaaaaaaaaaaaaaaa \xFF";
   for (const std::string_view sample : {kSample, text.substr(0, 256)}) {
     const auto ids = tokenizer->encode(sample, true);
     if (!ids.ok()) continue;

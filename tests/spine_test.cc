@@ -108,7 +108,11 @@ TEST(Spine, ShipGivesTheSameBytesForThreadsTilesAndRanks) {
       auto sink = make_memory_store();
       auto r = run_job(ship_outputs(local_store(), *sink), options(threads, tile));
       ASSERT_TRUE(r.ok()) << r.error().message;
-      ASSERT_TRUE(contents(*sink) == reference()) << threads << " threads, tile " << tile;
+      const std::string got = contents(*sink);
+      ASSERT_EQ(got.size(), reference().size());
+      if (getenv("DUMP")) { std::ofstream("/tmp/got") << got; std::ofstream("/tmp/want") << reference(); }
+      const auto at = std::mismatch(got.begin(), got.end(), reference().begin()).first - got.begin();
+      ASSERT_EQ(static_cast<size_t>(at), got.size()) << "first differing byte; " << threads << " threads, tile " << tile;
     }
   auto sink = make_memory_store();
   std::string errors[2];

@@ -26,6 +26,10 @@ Result<View> Evaluator::eval(const Node& node, const Region& region, std::byte* 
   } else if (auto* group = dynamic_cast<const GroupOutput*>(&node)) {
     INGOT_ASSIGN(out, provider_.group(*group, region, arena_));
   } else {
+    // A node above that forgot what its input asks for would make wrong bytes in silence.
+    if (!keeps_granularity(region, node.spec_with(facts_).shape, node.granularity()))
+      return failed("{}: asked for region {}, which is not in multiples of {}; this is a defect of ingot", node.describe(),
+                    to_string(region), to_string(node.granularity()));
     std::vector<Need> needs;
     node.needs(region, &needs);
     std::vector<View> inputs;

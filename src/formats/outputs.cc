@@ -6,15 +6,13 @@
 namespace ingot {
 namespace {
 
-const char* torch_name(DType t) {
-  switch (t) {
-    case DType::kF32: return "float32";
-    case DType::kF16: return "float16";
-    case DType::kBF16: return "bfloat16";
-    case DType::kF64: return "float64";
-    default: return nullptr;
-  }
-}
+// The float types of weights by torch's names.
+struct TorchFloat {
+  DType type;
+  const char* name;
+};
+constexpr TorchFloat kTorchFloats[] = {
+    {DType::kF32, "float32"}, {DType::kF16, "float16"}, {DType::kBF16, "bfloat16"}, {DType::kF64, "float64"}};
 
 bool ends_with(std::string_view s, std::string_view end) {
   return s.size() > end.size() && s.substr(s.size() - end.size()) == end;
@@ -23,21 +21,20 @@ bool ends_with(std::string_view s, std::string_view end) {
 }  // namespace
 
 std::string config_with_dtype(const std::string& config, const std::vector<NamedSpec>& specs) {
-  uint64_t count[4] = {};
-  constexpr DType kFloats[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kF64};
+  uint64_t count[std::size(kTorchFloats)] = {};
   for (const auto& s : specs)
-    for (int i = 0; i < 4; ++i)
-      if (s.second.type == kFloats[i]) count[i] += static_cast<uint64_t>(s.second.shape.elements());
-  int best = 0;
-  for (int i = 1; i < 4; ++i)
+    for (size_t i = 0; i < std::size(kTorchFloats); ++i)
+      if (s.second.type == kTorchFloats[i].type) count[i] += static_cast<uint64_t>(s.second.shape.elements());
+  size_t best = 0;
+  for (size_t i = 1; i < std::size(kTorchFloats); ++i)
     if (count[i] > count[best]) best = i;
   auto parsed = parse_json_ordered(config, "config.json");
   if (!parsed.ok() || !parsed->is_object() || count[best] == 0) return config;
   OrderedJson& j = *parsed;
   bool changed = false;
   for (const char* key : {"dtype", "torch_dtype"})
-    if (auto it = j.find(key); it != j.end() && it.value() != torch_name(kFloats[best])) {
-      it.value() = torch_name(kFloats[best]);
+    if (auto it = j.find(key); it != j.end() && it.value() != kTorchFloats[best].name) {
+      it.value() = kTorchFloats[best].name;
       changed = true;
     }
   // As json.dump(indent=2) writes it.

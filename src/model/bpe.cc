@@ -1,5 +1,5 @@
-// Byte pair encoding. Short pieces are merged by scanning an array of ranks, long ones with a heap; pieces seen before come
-// from a cache.
+// Byte pair encoding. Short pieces are merged by scanning an array of ranks, long ones with a heap; pieces
+// seen before come from a cache.
 #include "model/bpe.h"
 
 #include <xxhash.h>
@@ -28,7 +28,8 @@ uint64_t pair_hash(uint64_t key) {
 
 }  // namespace
 
-// Direct-mapped: a new piece replaces the one in its slot. Slots are one cache line, so long pieces are not kept.
+// Direct-mapped: a new piece replaces the one in its slot. Slots are one cache line, so long pieces are not
+// kept.
 struct Bpe::Cache {
   static constexpr size_t kSlots = 1 << 14;
   static constexpr size_t kMaxBytes = 24, kMaxIds = 8;
@@ -86,7 +87,8 @@ Result<std::unique_ptr<Bpe>> Bpe::make(const Vocabulary& vocabulary, const std::
       std::string spelled;
       unicode::append_utf8(spelled, unicode::byte_to_char(static_cast<uint8_t>(b)));
       bpe->add_symbols(spelled, bpe->byte_symbols_[b]);
-      // An unknown byte needs the memory of its neighbours (fuse_unk): add_symbols handles the whole piece then.
+      // An unknown byte needs the memory of its neighbours (fuse_unk): add_symbols handles the whole piece
+      // then.
       if (bpe->byte_symbols_[b].size() != 1 || vocabulary.find(spelled) < 0) bpe->plain_bytes_ = false;
     }
     if (options.ignore_merges) {
@@ -94,7 +96,8 @@ Result<std::unique_ptr<Bpe>> Bpe::make(const Vocabulary& vocabulary, const std::
       bpe->whole_.reserve(vocabulary.count());
       for (int32_t id = 0; id < vocabulary.end_id(); ++id) {
         std::string& raw = bpe->raw_texts_[static_cast<size_t>(id)];
-        if (!vocabulary.has(id) || !unicode::byte_chars_to_bytes(vocabulary.text(id), raw) || raw.empty()) continue;
+        if (!vocabulary.has(id) || !unicode::byte_chars_to_bytes(vocabulary.text(id), raw) || raw.empty())
+          continue;
         bpe->whole_.insert(raw, id);
       }
     }
@@ -112,7 +115,8 @@ const Bpe::Pair* Bpe::find(int32_t left, int32_t right) const {
 
 std::unique_ptr<TokenModel::Session> Bpe::new_session() const { return std::make_unique<BpeSession>(); }
 
-// The symbols a piece of characters opens with: tokens, fallback bytes, or the unknown token, in the library's order.
+// The symbols a piece of characters opens with: tokens, fallback bytes, or the unknown token, in the
+// library's order.
 void Bpe::add_symbols(std::string_view piece, std::vector<int32_t>& symbols) const {
   static constexpr char kHex[] = "0123456789ABCDEF";
   bool unknown = false;  // an unknown token waits, to be fused with the next
@@ -192,7 +196,8 @@ void Bpe::merge_long(BpeSession& s) const {
     }
   };
   for (size_t i = 0; i + 1 < n; ++i) {
-    if (const Pair* p = find(nodes[i].id, nodes[i + 1].id)) heap.push_back({p->rank, static_cast<int32_t>(i), p->id, 0, 0});
+    if (const Pair* p = find(nodes[i].id, nodes[i + 1].id))
+      heap.push_back({p->rank, static_cast<int32_t>(i), p->id, 0, 0});
   }
   std::make_heap(heap.begin(), heap.end(), later);
   while (!heap.empty()) {
@@ -241,13 +246,16 @@ void Bpe::encode(std::string_view piece, Session& session, std::vector<int32_t>&
     }
   }
   s.symbols.clear();
-  const int32_t whole = !options_.ignore_merges ? -1 : options_.byte_level ? whole_.find(piece) : vocabulary_.find(piece);
+  const int32_t whole = !options_.ignore_merges ? -1
+                        : options_.byte_level   ? whole_.find(piece)
+                                                : vocabulary_.find(piece);
   if (whole >= 0) {
     s.symbols.push_back(whole);
   } else {
     if (plain_bytes_) {
       s.symbols.resize(piece.size());
-      for (size_t i = 0; i < piece.size(); ++i) s.symbols[i] = byte_symbols_[static_cast<uint8_t>(piece[i])][0];
+      for (size_t i = 0; i < piece.size(); ++i)
+        s.symbols[i] = byte_symbols_[static_cast<uint8_t>(piece[i])][0];
     } else if (options_.byte_level) {
       std::string spelled;
       unicode::append_byte_chars(spelled, piece);
@@ -270,8 +278,10 @@ bool Bpe::merges_reach_all_tokens(const std::vector<bool>& skip) const {
   BpeSession s;
   std::string raw;
   for (int32_t id = 0; id < vocabulary_.end_id(); ++id) {
-    if (!vocabulary_.has(id) || (static_cast<size_t>(id) < skip.size() && skip[static_cast<size_t>(id)])) continue;
-    if (options_.byte_level && !unicode::byte_chars_to_bytes(vocabulary_.text(id), raw)) continue;  // no piece is this
+    if (!vocabulary_.has(id) || (static_cast<size_t>(id) < skip.size() && skip[static_cast<size_t>(id)]))
+      continue;
+    if (options_.byte_level && !unicode::byte_chars_to_bytes(vocabulary_.text(id), raw))
+      continue;  // no piece is this
     s.symbols.clear();
     add_symbols(vocabulary_.text(id), s.symbols);
     merge(s);

@@ -1,5 +1,5 @@
-// Byte pair encoding: merges of ranked pairs, as the tokenizers library does them. Byte-level and character-level
-// (unk_token, byte_fallback).
+// Byte pair encoding: merges of ranked pairs, as the tokenizers library does them. Byte-level and
+// character-level (unk_token, byte_fallback).
 #pragma once
 
 #include <cstdint>
@@ -36,8 +36,8 @@ class Bpe : public TokenModel {
   void encode(std::string_view piece, Session& session, std::vector<int32_t>& ids) const override;
   const BpeOptions& options() const { return options_; }
 
-  // Whether each token of the vocabulary that a piece can equal is also what its merges give: then ignore_merges changes
-  // nothing.
+  // Whether each token of the vocabulary that a piece can equal is also what its merges give: then
+  // ignore_merges changes nothing.
   bool merges_reach_all_tokens(const std::vector<bool>& skip) const;
 
  private:
@@ -59,10 +59,11 @@ class Bpe : public TokenModel {
   BpeOptions options_;
   std::vector<Pair> pairs_;  // open addressing
   int shift_ = 0;            // 64 - log2 of pairs_.size()
-  std::vector<int32_t> byte_symbols_[256];  // byte level: what one byte opens with (nothing, a token, a fallback)
-  bool plain_bytes_ = false;                // every byte opens with exactly one token
-  std::vector<std::string> raw_texts_;      // ignore_merges under byte level: the tokens as bytes
-  TextIndex whole_;                         // and their index
+  std::vector<int32_t>
+      byte_symbols_[256];               // byte level: what one byte opens with (nothing, a token, a fallback)
+  bool plain_bytes_ = false;            // every byte opens with exactly one token
+  std::vector<std::string> raw_texts_;  // ignore_merges under byte level: the tokens as bytes
+  TextIndex whole_;                     // and their index
 };
 
 }  // namespace ingot

@@ -1,5 +1,5 @@
-// The steps of pre-tokenization and their chain. A piece goes through all steps before the next is cut, so that no list
-// of pieces is held. Semantics follow the tokenizers library.
+// The steps of pre-tokenization and their chain. A piece goes through all steps before the next is cut, so
+// that no list of pieces is held. Semantics follow the tokenizers library.
 #include "model/pretokenizer.h"
 
 #include <deque>
@@ -16,16 +16,22 @@ namespace {
 
 const char* behavior_name(SplitBehavior b) {
   switch (b) {
-    case SplitBehavior::kIsolated: return "Isolated";
-    case SplitBehavior::kRemoved: return "Removed";
-    case SplitBehavior::kMergedWithPrevious: return "MergedWithPrevious";
-    case SplitBehavior::kMergedWithNext: return "MergedWithNext";
-    case SplitBehavior::kContiguous: return "Contiguous";
+    case SplitBehavior::kIsolated:
+      return "Isolated";
+    case SplitBehavior::kRemoved:
+      return "Removed";
+    case SplitBehavior::kMergedWithPrevious:
+      return "MergedWithPrevious";
+    case SplitBehavior::kMergedWithNext:
+      return "MergedWithNext";
+    case SplitBehavior::kContiguous:
+      return "Contiguous";
   }
   return "?";
 }
 
-// Applies a behavior to the stream of (range, is it a match) of one text and passes pieces on; empty pieces are dropped.
+// Applies a behavior to the stream of (range, is it a match) of one text and passes pieces on; empty pieces
+// are dropped.
 class Splitter {
  public:
   Splitter(std::string_view text, SplitBehavior behavior, bool invert, PieceSink& next)
@@ -34,7 +40,9 @@ class Splitter {
   void add(size_t begin, size_t end, bool match) {
     match ^= invert_;
     switch (behavior_) {
-      case SplitBehavior::kIsolated: emit(begin, end); return;
+      case SplitBehavior::kIsolated:
+        emit(begin, end);
+        return;
       case SplitBehavior::kRemoved:
         if (!match) emit(begin, end);
         return;
@@ -129,7 +137,8 @@ class StringStep : public Step {
   Status split(std::string_view text, PieceSink& next) const override {
     Splitter out(text, behavior_, invert_, next);
     size_t previous = 0;
-    for (size_t at; (at = text.find(needle_, previous)) != std::string_view::npos; previous = at + needle_.size()) {
+    for (size_t at; (at = text.find(needle_, previous)) != std::string_view::npos;
+         previous = at + needle_.size()) {
       if (previous != at) out.add(previous, at, false);
       out.add(at, at + needle_.size(), true);
     }
@@ -147,7 +156,8 @@ class StringStep : public Step {
 // Digits, Punctuation, WhitespaceSplit: single characters match.
 class CharStep : public Step {
  public:
-  CharStep(bool (*predicate)(char32_t), SplitBehavior behavior) : predicate_(predicate), behavior_(behavior) {}
+  CharStep(bool (*predicate)(char32_t), SplitBehavior behavior)
+      : predicate_(predicate), behavior_(behavior) {}
   Status split(std::string_view text, PieceSink& next) const override {
     Splitter out(text, behavior_, false, next);
     const char *p = text.data(), *begin = p, *end = p + text.size(), *previous = p;
@@ -188,8 +198,8 @@ class WhitespaceStep : public Step {
   }
 };
 
-// ByteLevel: may add a space, split by GPT-2's pattern (a RegexStep behind this one), and spell bytes as characters. The last
-// is left out when nothing but the model follows.
+// ByteLevel: may add a space, split by GPT-2's pattern (a RegexStep behind this one), and spell bytes as
+// characters. The last is left out when nothing but the model follows.
 class ByteLevelStep : public Step {
  public:
   ByteLevelStep(bool add_prefix_space, bool spell) : add_prefix_space_(add_prefix_space), spell_(spell) {}
@@ -249,15 +259,19 @@ std::string PreTokenizerRule::describe() const {
   switch (kind) {
     case Kind::kSplitRegex:
     case Kind::kSplitString:
-      return std::string("Split(") + (kind == Kind::kSplitRegex ? "Regex " : "String ") + quoted(pattern) + ", " +
-             behavior_name(behavior) + (invert ? ", invert)" : ")");
+      return std::string("Split(") + (kind == Kind::kSplitRegex ? "Regex " : "String ") + quoted(pattern) +
+             ", " + behavior_name(behavior) + (invert ? ", invert)" : ")");
     case Kind::kByteLevel:
       return std::string("ByteLevel(add_prefix_space=") + (add_prefix_space ? "true" : "false") +
              ", use_regex=" + (use_regex ? "true)" : "false)");
-    case Kind::kDigits: return std::string("Digits(individual_digits=") + (individual ? "true)" : "false)");
-    case Kind::kPunctuation: return std::string("Punctuation(") + behavior_name(behavior) + ")";
-    case Kind::kWhitespace: return "Whitespace";
-    case Kind::kWhitespaceSplit: return "WhitespaceSplit";
+    case Kind::kDigits:
+      return std::string("Digits(individual_digits=") + (individual ? "true)" : "false)");
+    case Kind::kPunctuation:
+      return std::string("Punctuation(") + behavior_name(behavior) + ")";
+    case Kind::kWhitespace:
+      return "Whitespace";
+    case Kind::kWhitespaceSplit:
+      return "WhitespaceSplit";
   }
   return "?";
 }
@@ -277,7 +291,8 @@ Result<PreTokenizer> PreTokenizer::compile(PreTokenizerRules rules) {
         break;
       }
       case Kind::kSplitString:
-        if (rule.pattern.empty()) return bad_input("pre_tokenizer: a Split with an empty pattern cuts nothing");
+        if (rule.pattern.empty())
+          return bad_input("pre_tokenizer: a Split with an empty pattern cuts nothing");
         pre.steps_.push_back(std::make_shared<StringStep>(rule.pattern, rule.behavior, rule.invert));
         break;
       case Kind::kByteLevel: {
@@ -288,7 +303,8 @@ Result<PreTokenizer> PreTokenizer::compile(PreTokenizerRules rules) {
         if (rule.add_prefix_space) pre.steps_.push_back(std::make_shared<ByteLevelStep>(true, false));
         if (rule.use_regex) {
           INGOT_ASSIGN(Regex regex, Regex::compile(kGpt2Pattern, true));
-          pre.steps_.push_back(std::make_shared<RegexStep>(std::move(regex), SplitBehavior::kIsolated, false));
+          pre.steps_.push_back(
+              std::make_shared<RegexStep>(std::move(regex), SplitBehavior::kIsolated, false));
         }
         if (!last) pre.steps_.push_back(std::make_shared<ByteLevelStep>(false, true));
         break;
@@ -297,8 +313,12 @@ Result<PreTokenizer> PreTokenizer::compile(PreTokenizerRules rules) {
         pre.steps_.push_back(std::make_shared<CharStep>(
             unicode::is_numeric, rule.individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous));
         break;
-      case Kind::kPunctuation: pre.steps_.push_back(std::make_shared<CharStep>(unicode::is_punctuation, rule.behavior)); break;
-      case Kind::kWhitespace: pre.steps_.push_back(std::make_shared<WhitespaceStep>()); break;
+      case Kind::kPunctuation:
+        pre.steps_.push_back(std::make_shared<CharStep>(unicode::is_punctuation, rule.behavior));
+        break;
+      case Kind::kWhitespace:
+        pre.steps_.push_back(std::make_shared<WhitespaceStep>());
+        break;
       case Kind::kWhitespaceSplit:
         pre.steps_.push_back(std::make_shared<CharStep>(unicode::is_whitespace, SplitBehavior::kRemoved));
         break;

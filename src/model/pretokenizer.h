@@ -1,5 +1,5 @@
-// Pre-tokenizers: the rules that cut text into the pieces a model works on, as tokenizer.json writes them, and
-// the names by which GGUF files refer to known sets of rules (pretokenizers.def).
+// Pre-tokenizers: the rules that cut text into the pieces a model works on, as tokenizer.json writes them,
+// and the names by which GGUF files refer to known sets of rules (pretokenizers.def).
 #pragma once
 
 #include <memory>
@@ -15,14 +15,22 @@ enum class SplitBehavior { kIsolated, kRemoved, kMergedWithPrevious, kMergedWith
 
 // One step. Sequences are flattened.
 struct PreTokenizerRule {
-  enum class Kind { kSplitRegex, kSplitString, kByteLevel, kDigits, kPunctuation, kWhitespace, kWhitespaceSplit };
+  enum class Kind {
+    kSplitRegex,
+    kSplitString,
+    kByteLevel,
+    kDigits,
+    kPunctuation,
+    kWhitespace,
+    kWhitespaceSplit
+  };
   Kind kind = Kind::kSplitRegex;
-  std::string pattern;                                 // the splits
-  SplitBehavior behavior = SplitBehavior::kIsolated;   // the splits and kPunctuation
-  bool invert = false;                                 // the splits: what lies between matches counts as the match
-  bool add_prefix_space = false;                       // kByteLevel
-  bool use_regex = false;                              // kByteLevel: also split by GPT-2's pattern
-  bool individual = false;                             // kDigits
+  std::string pattern;                                // the splits
+  SplitBehavior behavior = SplitBehavior::kIsolated;  // the splits and kPunctuation
+  bool invert = false;            // the splits: what lies between matches counts as the match
+  bool add_prefix_space = false;  // kByteLevel
+  bool use_regex = false;         // kByteLevel: also split by GPT-2's pattern
+  bool individual = false;        // kDigits
 
   std::string describe() const;
   bool operator==(const PreTokenizerRule&) const = default;
@@ -40,8 +48,8 @@ class PieceSink {
 class PreTokenizer {
  public:
   static Result<PreTokenizer> compile(PreTokenizerRules rules);
-  // Cuts `text` (well-formed UTF-8). With byte_level() the pieces are raw bytes (the byte alphabet undone), else UTF-8.
-  // Memory does not grow with the number of pieces.
+  // Cuts `text` (well-formed UTF-8). With byte_level() the pieces are raw bytes (the byte alphabet undone),
+  // else UTF-8. Memory does not grow with the number of pieces.
   Status split(std::string_view text, PieceSink& sink) const;
   bool byte_level() const { return byte_level_; }
   const PreTokenizerRules& rules() const { return rules_; }

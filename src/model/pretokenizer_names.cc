@@ -48,19 +48,22 @@ struct Table {
 };
 
 void replace_all(std::string& s, std::string_view from, std::string_view to) {
-  for (size_t at = 0; (at = s.find(from, at)) != std::string::npos; at += to.size()) s.replace(at, from.size(), to);
+  for (size_t at = 0; (at = s.find(from, at)) != std::string::npos; at += to.size())
+    s.replace(at, from.size(), to);
 }
 
-// Rewrites what is written in several ways in files: control characters raw or escaped, the English contractions, and possessive
-// quantifiers (which make no difference in any pattern of the table: each stands before disjoint or optional characters).
+// Rewrites what is written in several ways in files: control characters raw or escaped, the English
+// contractions, and possessive quantifiers (which make no difference in any pattern of the table: each stands
+// before disjoint or optional characters).
 std::string canonical_pattern(std::string_view pattern) {
   std::string p(pattern);
   replace_all(p, "\r", "\\r");
   replace_all(p, "\n", "\\n");
   replace_all(p, "\t", "\\t");
   constexpr std::string_view kContractions = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
-  for (const std::string_view other : {"'(?i:[sdmt]|ll|ve|re)", "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])",
-                                       "'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])", "(?i:'s|'t|'re|'ve|'m|'d|'ll)"}) {
+  for (const std::string_view other :
+       {"'(?i:[sdmt]|ll|ve|re)", "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])",
+        "'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])", "(?i:'s|'t|'re|'ve|'m|'d|'ll)"}) {
     replace_all(p, other, kContractions);
   }
   replace_all(p, "]?+\\p", "]?\\p");
@@ -80,7 +83,8 @@ PreTokenizerRules canonical_rules(const PreTokenizerRules& rules) {
       rule.use_regex = false;
     } else if (rule.kind == Kind::kSplitRegex) {
       rule.pattern = canonical_pattern(rule.pattern);
-      // Matches removed and inverted = only matches kept. A pattern that ends so leaves nothing between matches.
+      // Matches removed and inverted = only matches kept. A pattern that ends so leaves nothing between
+      // matches.
       if (rule.behavior == SplitBehavior::kRemoved && rule.invert && ends_with(rule.pattern, "|\\s+")) {
         rule.behavior = SplitBehavior::kIsolated;
       }
@@ -102,7 +106,8 @@ const Table& table() {
         if (rule.kind == Kind::kSplitRegex) table.patterns.insert(rule.pattern);
       }
       table.patterns.insert("\\p{N}");
-      table.entries.push_back({name, std::move(rules), (flags & kIgnoreMerges) != 0, (flags & kNfc) != 0, (flags & kReadOnly) == 0});
+      table.entries.push_back({name, std::move(rules), (flags & kIgnoreMerges) != 0, (flags & kNfc) != 0,
+                               (flags & kReadOnly) == 0});
     };
 #define PRE_TOKENIZER(name, flags, ...) add(name, flags, {__VA_ARGS__});
 #define ALIAS(name, entry) table.aliases.emplace(name, entry);
@@ -146,7 +151,8 @@ std::vector<const NamedPreTokenizer*> match_pre_tokenizers(const PreTokenizerRul
 
 bool is_known_pattern(std::string_view pattern) {
   const std::string p = canonical_pattern(pattern);
-  // These patterns of the table look ahead over a whole run from each of its characters: quadratic, so they run counted.
+  // These patterns of the table look ahead over a whole run from each of its characters: quadratic, so they
+  // run counted.
   for (const std::string_view slow : {"(?=(", "\\s+$", "\\s{512}"}) {
     if (p.find(slow) != std::string::npos) return false;
   }

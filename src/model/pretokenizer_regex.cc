@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "model/pretokenizer_recent.h"
 #include "model/tokenizer_text.h"
 #include "model/unicode.h"
 
@@ -16,7 +17,8 @@ namespace {
 constexpr size_t kMaxPattern = 64 << 10;
 constexpr size_t kMaxJitCode = 1 << 20;        // compiled size above which JIT is not worth its time
 constexpr uint32_t kHeapLimitKiB = 256 << 10;  // backtracking frames of one match
-constexpr size_t kWindow = 512;  // start positions tried by one call of an untrusted pattern: the time is checked between
+constexpr size_t kWindow =
+    512;  // start positions tried by one call of an untrusted pattern: the time is checked between
 
 double thread_seconds() {
   timespec t{};
@@ -77,7 +79,8 @@ struct Regex::Code {
 
 Result<Regex> Regex::compile(std::string_view pattern, bool trusted) {
   if (pattern.size() > kMaxPattern) {
-    return bad_input("the pattern {} is {} bytes long; at most {} are accepted", quoted(pattern), pattern.size(), kMaxPattern);
+    return bad_input("the pattern {} is {} bytes long; at most {} are accepted", quoted(pattern),
+                     pattern.size(), kMaxPattern);
   }
   std::unique_ptr<pcre2_compile_context, decltype(&pcre2_compile_context_free)> context(
       pcre2_compile_context_create(nullptr), pcre2_compile_context_free);
@@ -88,18 +91,20 @@ Result<Regex> Regex::compile(std::string_view pattern, bool trusted) {
   code->pattern = std::string(pattern);
   code->trusted = trusted;
   code->jit = trusted;
-  const uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | (trusted ? 0 : PCRE2_USE_OFFSET_LIMIT);
+  const uint32_t options =
+      PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | (trusted ? 0 : PCRE2_USE_OFFSET_LIMIT);
   for (const bool recent : {false, true}) {
     INGOT_ASSIGN(const std::string translated, translate_oniguruma(pattern, recent));
     int error = 0;
     size_t offset = 0;
     auto*& compiled = code->codes[recent];
-    compiled = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(), options, &error, &offset,
-                             context.get());
+    compiled = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(), options,
+                             &error, &offset, context.get());
     if (!compiled) return bad_input("the pattern {} is not accepted: {}", quoted(pattern), message_of(error));
     size_t size = 0;
     pcre2_pattern_info(compiled, PCRE2_INFO_SIZE, &size);
-    if (trusted && (size > kMaxJitCode || pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE) != 0)) code->jit = false;
+    if (trusted && (size > kMaxJitCode || pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE) != 0))
+      code->jit = false;
   }
   Regex regex;
   regex.code_ = std::move(code);
@@ -120,7 +125,8 @@ bool Regex::Iterator::over_budget() {
     return false;
   }
   if (now < deadline_) return false;
-  status_ = bad_input("the pattern {} takes too long on a text of {} bytes", quoted(regex_.code_->pattern), text_.size());
+  status_ = bad_input("the pattern {} takes too long on a text of {} bytes", quoted(regex_.code_->pattern),
+                      text_.size());
   return true;
 }
 
@@ -137,15 +143,18 @@ bool Regex::Iterator::next(size_t* begin, size_t* end) {
     if (!code.trusted) {
       if (calls_++ % 16 == 0 && over_budget()) return false;
       window_end = std::min(text_.size(), at_ + kWindow);
-      while (window_end < text_.size() && (static_cast<uint8_t>(text_[window_end]) & 0xC0) == 0x80) ++window_end;
+      while (window_end < text_.size() && (static_cast<uint8_t>(text_[window_end]) & 0xC0) == 0x80)
+        ++window_end;
       pcre2_set_offset_limit(w.context, window_end);
     } else {
       pcre2_set_offset_limit(w.context, PCRE2_UNSET);
     }
     const auto* subject = reinterpret_cast<PCRE2_SPTR>(text_.data());
-    int rc = pcre2_match(code.codes[recent_], subject, text_.size(), at_, PCRE2_NO_UTF_CHECK, w.data, w.context);
+    int rc =
+        pcre2_match(code.codes[recent_], subject, text_.size(), at_, PCRE2_NO_UTF_CHECK, w.data, w.context);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT) {
-      rc = pcre2_match(code.codes[recent_], subject, text_.size(), at_, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, w.data, w.context);
+      rc = pcre2_match(code.codes[recent_], subject, text_.size(), at_, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
+                       w.data, w.context);
     }
     if (rc == PCRE2_ERROR_NOMATCH) {
       if (window_end >= text_.size()) {
@@ -157,13 +166,15 @@ bool Regex::Iterator::next(size_t* begin, size_t* end) {
       continue;
     }
     if (rc < 0) {
-      status_ = bad_input("the pattern {} fails on a text of {} bytes: {}", quoted(code.pattern), text_.size(), message_of(rc));
+      status_ = bad_input("the pattern {} fails on a text of {} bytes: {}", quoted(code.pattern),
+                          text_.size(), message_of(rc));
       return false;
     }
     const size_t* ovector = pcre2_get_ovector_pointer(w.data);
     const size_t b = ovector[0], e = ovector[1];
     if (b > e || b < at_) {  // \K in a lookaround can put the start anywhere
-      status_ = bad_input("the pattern {} gives a match that starts outside its own range", quoted(code.pattern));
+      status_ =
+          bad_input("the pattern {} gives a match that starts outside its own range", quoted(code.pattern));
       return false;
     }
     if (b == e && last_end_ == e) {

@@ -1,5 +1,5 @@
-// Regular expressions of tokenizer files: written for Oniguruma (Ruby syntax), run by PCRE2. The translation keeps
-// Oniguruma's meaning where the two differ; what it cannot keep is refused by name.
+// Regular expressions of tokenizer files: written for Oniguruma (Ruby syntax), run by PCRE2. The translation
+// keeps Oniguruma's meaning where the two differ; what it cannot keep is refused by name.
 #pragma once
 
 #include <memory>
@@ -10,10 +10,10 @@
 
 namespace ingot {
 
-// The PCRE2 pattern (UTF and UCP) that matches what `pattern` matches under Oniguruma. Characters of Unicode 15 and 16 are
-// classified rightly only with `recent`, which makes slower patterns: for texts that hold one of them.
+// The PCRE2 pattern (UTF and UCP) that matches what `pattern` matches under Oniguruma. Characters of Unicode
+// 15 and 16 are classified rightly only with `recent`, which makes slower patterns: for texts that hold one
+// of them.
 Result<std::string> translate_oniguruma(std::string_view pattern, bool recent);
-bool has_recent_characters(std::string_view text);
 
 // A compiled pattern. Immutable; any number of threads may match with it.
 class Regex {

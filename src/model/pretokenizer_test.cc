@@ -20,8 +20,8 @@ struct Collect : PieceSink {
   void piece(std::string_view text) override { pieces.emplace_back(text); }
 };
 
-PreTokenizerRule split_rule(std::string pattern, SplitBehavior behavior = SplitBehavior::kIsolated, bool invert = false,
-                            Kind kind = Kind::kSplitRegex) {
+PreTokenizerRule split_rule(std::string pattern, SplitBehavior behavior = SplitBehavior::kIsolated,
+                            bool invert = false, Kind kind = Kind::kSplitRegex) {
   PreTokenizerRule r;
   r.kind = kind;
   r.pattern = std::move(pattern);
@@ -67,18 +67,19 @@ std::string refusal(std::string_view pattern) {
 }
 
 TEST(Regex, MeansWhatOnigurumaMeans) {
-  EXPECT_EQ(matches(R"(\h+)", "xyz12ab\t"), (Pieces{"12ab"}));         // hexadecimal digits
-  EXPECT_EQ(matches(R"(\v)", "\n\v"), (Pieces{"\v"}));                 // the one character
-  EXPECT_EQ(matches(R"(\s)", "a\u180E\u3000"), (Pieces{"\u3000"}));    // U+180E is no white space
+  EXPECT_EQ(matches(R"(\h+)", "xyz12ab\t"), (Pieces{"12ab"}));       // hexadecimal digits
+  EXPECT_EQ(matches(R"(\v)", "\n\v"), (Pieces{"\v"}));               // the one character
+  EXPECT_EQ(matches(R"(\s)", "a\u180E\u3000"), (Pieces{"\u3000"}));  // U+180E is no white space
   EXPECT_EQ(matches(R"(\w+)", "a\u0301b-\u00B2"), (Pieces{"a\u0301b", "\u00B2"}));
   EXPECT_EQ(matches(R"([\w]+)", "a\u0301b-\u00B2"), (Pieces{"a\u0301b"}));
   EXPECT_EQ(matches(R"(\p{N}{1,3}+)", "1234567"), (Pieces{"1234567"}));  // repeated, not possessive
   EXPECT_EQ(matches(R"(a{,2})", "aaa"), (Pieces{"aa", "a"}));
   EXPECT_EQ(matches(R"(a{x})", "aa{x}"), (Pieces{"a{x}"}));
-  EXPECT_EQ(matches(R"((?m).+)", "a\nb"), (Pieces{"a\nb"}));            // dot matches newline
+  EXPECT_EQ(matches(R"((?m).+)", "a\nb"), (Pieces{"a\nb"}));  // dot matches newline
   EXPECT_EQ(matches(R"(^a|b$)", "ab\nab"), (Pieces{"a", "b", "a", "b"}));
   EXPECT_EQ(matches(R"(x(?i)y|z)", "xY xZ xz Z"), (Pieces{"xY", "xZ", "xz"}));  // the option opens a group
-  EXPECT_EQ(matches(R"(\p{Han}+)", "\u4E2D\u3002\u6587"), (Pieces{"\u4E2D", "\u6587"}));  // the script, not its extensions
+  EXPECT_EQ(matches(R"(\p{Han}+)", "\u4E2D\u3002\u6587"),
+            (Pieces{"\u4E2D", "\u6587"}));  // the script, not its extensions
   EXPECT_EQ(matches(R"([\p{L}&&[^a-z]]+)", "abCDe\u00C9"), (Pieces{"CD", "\u00C9"}));
   EXPECT_EQ(matches(R"([^(\s|[.,])]+)", "ab.c (d"), (Pieces{"ab", "c", "d"}));
   EXPECT_EQ(matches(R"([^\S\n]+)", "a \t\nb"), (Pieces{" \t"}));
@@ -122,7 +123,8 @@ TEST(Regex, RefusesByName) {
 
 TEST(Regex, HostilePatternsFailInsteadOfHanging) {
   const auto start = std::chrono::steady_clock::now();
-  for (const char* pattern : {R"((a*)*[bd])", R"((a|a)*[bd])", R"((a|aa)+$)", R"(a*a*a*a*a*a*[bd])", R"((?=(a+)+[bd])a)", R"((.*)*\1[xy])"}) {
+  for (const char* pattern : {R"((a*)*[bd])", R"((a|a)*[bd])", R"((a|aa)+$)", R"(a*a*a*a*a*a*[bd])",
+                              R"((?=(a+)+[bd])a)", R"((.*)*\1[xy])"}) {
     auto regex = Regex::compile(pattern, false);
     ASSERT_TRUE(regex.ok()) << regex.error().message;
     const std::string text = std::string(3000, 'a') + "c";
@@ -136,7 +138,9 @@ TEST(Regex, HostilePatternsFailInsteadOfHanging) {
 }
 
 TEST(PreTokenizer, Behaviors) {
-  const auto with = [](SplitBehavior b, bool invert = false) { return cut({split_rule("-", b, invert)}, "the-final--count-"); };
+  const auto with = [](SplitBehavior b, bool invert = false) {
+    return cut({split_rule("-", b, invert)}, "the-final--count-");
+  };
   EXPECT_EQ(with(SplitBehavior::kRemoved), (Pieces{"the", "final", "count"}));
   EXPECT_EQ(with(SplitBehavior::kIsolated), (Pieces{"the", "-", "final", "-", "-", "count", "-"}));
   EXPECT_EQ(with(SplitBehavior::kMergedWithPrevious), (Pieces{"the-", "final-", "-", "count-"}));
@@ -153,7 +157,8 @@ TEST(PreTokenizer, Steps) {
   single.individual = true;
   EXPECT_EQ(cut({single}, "a12"), (Pieces{"a", "1", "2"}));
   EXPECT_EQ(cut({rule(Kind::kPunctuation)}, "hi!? \u3002"), (Pieces{"hi", "!", "?", " ", "\u3002"}));
-  EXPECT_EQ(cut({rule(Kind::kWhitespace)}, " how are\u3000you?!x "), (Pieces{"how", "are", "you", "?!", "x"}));
+  EXPECT_EQ(cut({rule(Kind::kWhitespace)}, " how are\u3000you?!x "),
+            (Pieces{"how", "are", "you", "?!", "x"}));
   EXPECT_EQ(cut({rule(Kind::kWhitespaceSplit)}, " a\t b? "), (Pieces{"a", "b?"}));
   PreTokenizerRule bytes = rule(Kind::kByteLevel);
   bytes.use_regex = true;
@@ -174,7 +179,9 @@ TEST(PreTokenizerNames, EveryEntryCompilesAndIsFoundByItsRules) {
     ASSERT_TRUE(pre.ok()) << name << ": " << pre.error().message;
     EXPECT_TRUE(pre->byte_level()) << name;
     Collect out;
-    const std::string text = "Hello, World's 12345  x\u00E9\u4E2D\u6587\n\n  if (a == b) {\t\u0645\u0631 \U0001F600} \u0416\u0416 ok   ";
+    const std::string text =
+        "Hello, World's 12345  x\u00E9\u4E2D\u6587\n\n  if (a == b) {\t\u0645\u0631 \U0001F600} \u0416\u0416 "
+        "ok   ";
     ASSERT_TRUE(pre->split(text, out).ok());
     std::string joined;
     for (const auto& p : out.pieces) joined += p;

@@ -1,18 +1,15 @@
-// Translates Oniguruma's Ruby syntax to PCRE2's. Where they differ: \h, \v, \s, \w, \b, $ and ^, {n,m}+, {,n}, (?m),
-// options in the middle of a group, nested and intersected classes, scripts (PCRE2 takes \p{Han} for script
-// extensions), \x bytes, POSIX brackets.
-#include <algorithm>
-#include <bitset>
+// Translates Oniguruma's Ruby syntax to PCRE2's. Where they differ: \h, \v, \s, \w, \b, $ and ^, {n,m}+,
+// {,n}, (?m), options in the middle of a group, nested and intersected classes, scripts (PCRE2 takes \p{Han}
+// for script extensions), \x bytes, POSIX brackets.
 #include <cctype>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
+#include "model/pretokenizer_recent.h"
 #include "model/pretokenizer_regex.h"
 #include "model/tokenizer_text.h"
 #include "model/unicode.h"
@@ -22,77 +19,11 @@ namespace {
 
 // Members of a PCRE2 class with Oniguruma's meaning of \s. (PCRE2's \s also takes U+180E, its \w no marks.)
 constexpr const char* kSpace =
-    "\\x{09}-\\x{0D}\\x{20}\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}";
+    "\\x{09}-\\x{0D}\\x{20}\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{"
+    "3000}";
 constexpr const char* kHex = "0-9A-Fa-f";
 constexpr int kMaxDepth = 64;
 constexpr char32_t kNone = 0xFFFFFFFF;
-
-// Characters that Unicode 15 and 16 added, by category: Oniguruma knows them, PCRE2 10.42 (Unicode 14) does not, and the ids of a
-// text must not depend on the PCRE2 installed.
-struct Recent {
-  const char *category, *members;
-};
-constexpr Recent kRecent[] = {
-    {"Lu",
-     "\\x{1C89}\\x{A7CB}-\\x{A7CC}\\x{A7DA}\\x{A7DC}\\x{10D50}-\\x{10D65}"},
-    {"Ll",
-     "\\x{1C8A}\\x{A7CD}\\x{A7DB}\\x{10D70}-\\x{10D85}\\x{1DF25}-\\x{1DF2A}"},
-    {"Lm",
-     "\\x{10D4E}\\x{10D6F}\\x{16D40}-\\x{16D42}\\x{16D6B}-\\x{16D6C}\\x{1E030}-\\x{1E06D}"
-     "\\x{1E4EB}"},
-    {"Lo",
-     "\\x{105C0}-\\x{105F3}\\x{10D4A}-\\x{10D4D}\\x{10D4F}\\x{10EC2}-\\x{10EC4}"
-     "\\x{1123F}-\\x{11240}\\x{11380}-\\x{11389}\\x{1138B}\\x{1138E}\\x{11390}-\\x{113B5}"
-     "\\x{113B7}\\x{113D1}\\x{113D3}\\x{11BC0}-\\x{11BE0}\\x{11F02}\\x{11F04}-\\x{11F10}"
-     "\\x{11F12}-\\x{11F33}\\x{1342F}\\x{13441}-\\x{13446}\\x{13460}-\\x{143FA}"
-     "\\x{16100}-\\x{1611D}\\x{16D43}-\\x{16D6A}\\x{18CFF}\\x{1B132}\\x{1B155}"
-     "\\x{1E4D0}-\\x{1E4EA}\\x{1E5D0}-\\x{1E5ED}\\x{1E5F0}\\x{2B739}\\x{2EBF0}-\\x{2EE5D}"
-     "\\x{31350}-\\x{323AF}"},
-    {"Mn",
-     "\\x{897}\\x{ECE}\\x{10D69}-\\x{10D6D}\\x{10EFC}-\\x{10EFF}\\x{11241}\\x{113BB}-\\x{113C0}"
-     "\\x{113CE}\\x{113D0}\\x{113D2}\\x{113E1}-\\x{113E2}\\x{11F00}-\\x{11F01}"
-     "\\x{11F36}-\\x{11F3A}\\x{11F40}\\x{11F42}\\x{11F5A}\\x{13440}\\x{13447}-\\x{13455}"
-     "\\x{1611E}-\\x{16129}\\x{1612D}-\\x{1612F}\\x{1E08F}\\x{1E4EC}-\\x{1E4EF}"
-     "\\x{1E5EE}-\\x{1E5EF}"},
-    {"Mc",
-     "\\x{CF3}\\x{113B8}-\\x{113BA}\\x{113C2}\\x{113C5}\\x{113C7}-\\x{113CA}\\x{113CC}-\\x{113CD}"
-     "\\x{113CF}\\x{1171E}\\x{11F03}\\x{11F34}-\\x{11F35}\\x{11F3E}-\\x{11F3F}\\x{11F41}"
-     "\\x{1612A}-\\x{1612C}"},
-    {"Nd",
-     "\\x{10D40}-\\x{10D49}\\x{116D0}-\\x{116E3}\\x{11BF0}-\\x{11BF9}\\x{11F50}-\\x{11F59}"
-     "\\x{16130}-\\x{16139}\\x{16D70}-\\x{16D79}\\x{1CCF0}-\\x{1CCF9}\\x{1E4F0}-\\x{1E4F9}"
-     "\\x{1E5F1}-\\x{1E5FA}"},
-    {"No",
-     "\\x{1D2C0}-\\x{1D2D3}"},
-    {"Pd",
-     "\\x{10D6E}"},
-    {"Po",
-     "\\x{1B4E}-\\x{1B4F}\\x{1B7F}\\x{113D4}-\\x{113D5}\\x{113D7}-\\x{113D8}\\x{11B00}-\\x{11B09}"
-     "\\x{11BE1}\\x{11F43}-\\x{11F4F}\\x{16D6D}-\\x{16D6F}\\x{1E5FF}"},
-    {"Sm",
-     "\\x{10D8E}-\\x{10D8F}"},
-    {"So",
-     "\\x{2427}-\\x{2429}\\x{2FFC}-\\x{2FFF}\\x{31E4}-\\x{31E5}\\x{31EF}\\x{1CC00}-\\x{1CCEF}"
-     "\\x{1CD00}-\\x{1CEB3}\\x{1F6DC}\\x{1F774}-\\x{1F776}\\x{1F77B}-\\x{1F77F}\\x{1F7D9}"
-     "\\x{1F8B2}-\\x{1F8BB}\\x{1F8C0}-\\x{1F8C1}\\x{1FA75}-\\x{1FA77}\\x{1FA87}-\\x{1FA89}"
-     "\\x{1FA8F}\\x{1FAAD}-\\x{1FAAF}\\x{1FABB}-\\x{1FABF}\\x{1FAC6}\\x{1FACE}-\\x{1FACF}"
-     "\\x{1FADA}-\\x{1FADC}\\x{1FADF}\\x{1FAE8}-\\x{1FAE9}\\x{1FAF7}-\\x{1FAF8}"
-     "\\x{1FBCB}-\\x{1FBEF}"},
-};
-constexpr const char* kRecentHan = "\\x{2B739}\\x{2EBF0}-\\x{2EE5D}\\x{31350}-\\x{323AF}";
-
-// The recent members of a property as PCRE2 names it ("L", "Lu", "L&", "sc:han").
-std::string recent_members(std::string_view property) {
-  if (property == "sc:han") return kRecentHan;
-  std::string out;
-  for (const Recent& r : kRecent) {
-    const std::string_view c = r.category;
-    if (property == c || property == c.substr(0, 1) || (property == "L&" && (c == "Lu" || c == "Ll" || c == "Lt"))) {
-      out += r.members;
-    }
-  }
-  return out;
-}
 
 std::string negated(const std::string& members) { return "[^" + members + "]"; }
 std::string wrapped(const std::string& members) { return "[" + members + "]"; }
@@ -125,47 +56,6 @@ struct Set {
   }
 };
 
-// All of kRecent, to be looked for in texts. Pages of 256 that hold none are passed over at once.
-class RecentSet {
- public:
-  RecentSet() {
-    for (const Recent& r : kRecent) {
-      const char* p = r.members;
-      while (*p) {
-        const auto first = read(p);
-        const char32_t last = *p == '-' ? read(++p) : first;
-        ranges_.push_back({first, last});
-        for (char32_t page = first >> 8; page <= last >> 8; ++page) pages_[page] = true;
-      }
-    }
-    std::sort(ranges_.begin(), ranges_.end());
-  }
-  bool any(std::string_view text) const {
-    const char *p = text.data(), *end = p + text.size();
-    while (p < end) {
-      if (static_cast<uint8_t>(*p) < 0xE0) {  // below U+0800 there is none
-        ++p;
-        continue;
-      }
-      const char32_t c = unicode::next_char(p);
-      if (!pages_[c >> 8]) continue;
-      const auto it = std::upper_bound(ranges_.begin(), ranges_.end(), std::pair<char32_t, char32_t>(c, 0x110000));
-      if (it != ranges_.begin() && c <= it[-1].second) return true;
-    }
-    return false;
-  }
-
- private:
-  static char32_t read(const char*& p) {  // "\x{ABC}"
-    char* end = nullptr;
-    const auto c = static_cast<char32_t>(std::strtoul(p + 3, &end, 16));
-    p = end + 1;
-    return c;
-  }
-  std::vector<std::pair<char32_t, char32_t>> ranges_;
-  std::bitset<0x1100> pages_;
-};
-
 class Translator {
  public:
   Translator(std::string_view p, bool recent) : p_(p), recent_(recent) {}
@@ -180,7 +70,9 @@ class Translator {
   Error unsupported(const std::string& what) const {
     return bad_input("the pattern {} uses {}, which is not supported", quoted(p_), what);
   }
-  Error malformed(const std::string& what) const { return bad_input("the pattern {} is malformed: {}", quoted(p_), what); }
+  Error malformed(const std::string& what) const {
+    return bad_input("the pattern {} is malformed: {}", quoted(p_), what);
+  }
   // The members of a class that a property of PCRE2 stands for.
   std::string category(std::string_view property) const {
     return "\\p{" + std::string(property) + "}" + (recent_ ? recent_members(property) : "");
@@ -249,19 +141,60 @@ class Translator {
     }
     i_ = close + 1;
     static const std::map<std::string, std::string> kCategories = {
-        {"letter", "L"}, {"casedletter", "L&"}, {"lc", "L&"}, {"uppercaseletter", "Lu"}, {"lowercaseletter", "Ll"},
-        {"titlecaseletter", "Lt"}, {"modifierletter", "Lm"}, {"otherletter", "Lo"}, {"mark", "M"}, {"combiningmark", "M"},
-        {"nonspacingmark", "Mn"}, {"spacingmark", "Mc"}, {"enclosingmark", "Me"}, {"number", "N"}, {"decimalnumber", "Nd"},
-        {"digit", "Nd"}, {"letternumber", "Nl"}, {"othernumber", "No"}, {"punctuation", "P"},
-        {"connectorpunctuation", "Pc"}, {"dashpunctuation", "Pd"}, {"openpunctuation", "Ps"}, {"closepunctuation", "Pe"},
-        {"initialpunctuation", "Pi"}, {"finalpunctuation", "Pf"}, {"otherpunctuation", "Po"}, {"symbol", "S"},
-        {"mathsymbol", "Sm"}, {"currencysymbol", "Sc"}, {"modifiersymbol", "Sk"}, {"othersymbol", "So"},
-        {"separator", "Z"}, {"spaceseparator", "Zs"}, {"lineseparator", "Zl"}, {"paragraphseparator", "Zp"},
-        {"other", "C"}, {"control", "Cc"}, {"cntrl", "Cc"}, {"format", "Cf"}, {"surrogate", "Cs"}, {"privateuse", "Co"},
-        {"unassigned", "Cn"}, {"any", "Any"}, {"alpha", "Alphabetic"}, {"alphabetic", "Alphabetic"},
-        {"upper", "Uppercase"}, {"uppercase", "Uppercase"}, {"lower", "Lowercase"}, {"lowercase", "Lowercase"},
-        {"emoji", "Emoji"}, {"extendedpictographic", "Extended_Pictographic"}, {"ideographic", "Ideographic"},
-        {"emojipresentation", "Emoji_Presentation"}, {"emojimodifier", "Emoji_Modifier"}};
+        {"letter", "L"},
+        {"casedletter", "L&"},
+        {"lc", "L&"},
+        {"uppercaseletter", "Lu"},
+        {"lowercaseletter", "Ll"},
+        {"titlecaseletter", "Lt"},
+        {"modifierletter", "Lm"},
+        {"otherletter", "Lo"},
+        {"mark", "M"},
+        {"combiningmark", "M"},
+        {"nonspacingmark", "Mn"},
+        {"spacingmark", "Mc"},
+        {"enclosingmark", "Me"},
+        {"number", "N"},
+        {"decimalnumber", "Nd"},
+        {"digit", "Nd"},
+        {"letternumber", "Nl"},
+        {"othernumber", "No"},
+        {"punctuation", "P"},
+        {"connectorpunctuation", "Pc"},
+        {"dashpunctuation", "Pd"},
+        {"openpunctuation", "Ps"},
+        {"closepunctuation", "Pe"},
+        {"initialpunctuation", "Pi"},
+        {"finalpunctuation", "Pf"},
+        {"otherpunctuation", "Po"},
+        {"symbol", "S"},
+        {"mathsymbol", "Sm"},
+        {"currencysymbol", "Sc"},
+        {"modifiersymbol", "Sk"},
+        {"othersymbol", "So"},
+        {"separator", "Z"},
+        {"spaceseparator", "Zs"},
+        {"lineseparator", "Zl"},
+        {"paragraphseparator", "Zp"},
+        {"other", "C"},
+        {"control", "Cc"},
+        {"cntrl", "Cc"},
+        {"format", "Cf"},
+        {"surrogate", "Cs"},
+        {"privateuse", "Co"},
+        {"unassigned", "Cn"},
+        {"any", "Any"},
+        {"alpha", "Alphabetic"},
+        {"alphabetic", "Alphabetic"},
+        {"upper", "Uppercase"},
+        {"uppercase", "Uppercase"},
+        {"lower", "Lowercase"},
+        {"lowercase", "Lowercase"},
+        {"emoji", "Emoji"},
+        {"extendedpictographic", "Extended_Pictographic"},
+        {"ideographic", "Ideographic"},
+        {"emojipresentation", "Emoji_Presentation"},
+        {"emojimodifier", "Emoji_Modifier"}};
     const std::string_view one = "LMNPSZC";
     std::string pcre;
     if (const auto it = kCategories.find(name); it != kCategories.end()) {
@@ -287,11 +220,18 @@ class Translator {
     std::string_view name = p_.substr(i_, close - i_);
     bool negative = false;
     if (!name.empty() && name[0] == '^') negative = true, name.remove_prefix(1);
-    const std::map<std::string_view, std::string> kNames = {
-        {"alpha", "\\p{Alphabetic}"}, {"digit", category("Nd")}, {"alnum", "\\p{Alphabetic}" + category("Nd")},
-        {"upper", "\\p{Uppercase}"}, {"lower", "\\p{Lowercase}"}, {"space", kSpace}, {"word", word_members()}, {"xdigit", kHex},
-        {"cntrl", "\\p{Cc}"}, {"blank", "\\p{Zs}\\x{09}"}, {"ascii", "\\x{00}-\\x{7F}"},
-        {"punct", category("P") + category("S")}};
+    const std::map<std::string_view, std::string> kNames = {{"alpha", "\\p{Alphabetic}"},
+                                                            {"digit", category("Nd")},
+                                                            {"alnum", "\\p{Alphabetic}" + category("Nd")},
+                                                            {"upper", "\\p{Uppercase}"},
+                                                            {"lower", "\\p{Lowercase}"},
+                                                            {"space", kSpace},
+                                                            {"word", word_members()},
+                                                            {"xdigit", kHex},
+                                                            {"cntrl", "\\p{Cc}"},
+                                                            {"blank", "\\p{Zs}\\x{09}"},
+                                                            {"ascii", "\\x{00}-\\x{7F}"},
+                                                            {"punct", category("P") + category("S")}};
     const auto it = kNames.find(name);
     if (it == kNames.end()) return unsupported("[:" + std::string(name) + ":]");
     i_ = close + 2;
@@ -308,22 +248,46 @@ class Translator {
     if (!more()) return malformed("it ends with a backslash");
     const char32_t c = take();
     switch (c) {
-      case 'n': return {U'\n'};
-      case 't': return {U'\t'};
-      case 'r': return {U'\r'};
-      case 'f': return {U'\f'};
-      case 'v': return {U'\v'};
-      case 'a': return {U'\a'};
-      case 'e': return {char32_t{0x1B}};
-      case 'b': return {U'\b'};
-      case 'd': set.members += category("Nd"); return std::optional<char32_t>{};
-      case 'D': set.others.push_back(negated(category("Nd"))); return std::optional<char32_t>{};
-      case 's': set.members += kSpace; return std::optional<char32_t>{};
-      case 'S': set.others.push_back(negated(kSpace)); return std::optional<char32_t>{};
-      case 'w': set.members += word_members(); return std::optional<char32_t>{};
-      case 'W': set.others.push_back(negated(word_members())); return std::optional<char32_t>{};
-      case 'h': set.members += kHex; return std::optional<char32_t>{};
-      case 'H': set.others.push_back(negated(kHex)); return std::optional<char32_t>{};
+      case 'n':
+        return {U'\n'};
+      case 't':
+        return {U'\t'};
+      case 'r':
+        return {U'\r'};
+      case 'f':
+        return {U'\f'};
+      case 'v':
+        return {U'\v'};
+      case 'a':
+        return {U'\a'};
+      case 'e':
+        return {char32_t{0x1B}};
+      case 'b':
+        return {U'\b'};
+      case 'd':
+        set.members += category("Nd");
+        return std::optional<char32_t>{};
+      case 'D':
+        set.others.push_back(negated(category("Nd")));
+        return std::optional<char32_t>{};
+      case 's':
+        set.members += kSpace;
+        return std::optional<char32_t>{};
+      case 'S':
+        set.others.push_back(negated(kSpace));
+        return std::optional<char32_t>{};
+      case 'w':
+        set.members += word_members();
+        return std::optional<char32_t>{};
+      case 'W':
+        set.others.push_back(negated(word_members()));
+        return std::optional<char32_t>{};
+      case 'h':
+        set.members += kHex;
+        return std::optional<char32_t>{};
+      case 'H':
+        set.others.push_back(negated(kHex));
+        return std::optional<char32_t>{};
       case 'p':
       case 'P': {
         INGOT_ASSIGN(const Property p, property(c == 'P'));
@@ -336,7 +300,8 @@ class Translator {
         }
         return std::optional<char32_t>{};
       }
-      default: break;
+      default:
+        break;
     }
     INGOT_ASSIGN(const char32_t literal, escaped_character(c));
     return {literal};
@@ -359,10 +324,12 @@ class Translator {
     if (c == 'u') return hex(4, 4);
     if (c == '0') {
       uint32_t v = 0;
-      for (int n = 0; n < 2 && more() && p_[i_] >= '0' && p_[i_] <= '7'; ++n) v = v * 8 + static_cast<uint32_t>(p_[i_++] - '0');
+      for (int n = 0; n < 2 && more() && p_[i_] >= '0' && p_[i_] <= '7'; ++n)
+        v = v * 8 + static_cast<uint32_t>(p_[i_++] - '0');
       return static_cast<char32_t>(v);
     }
-    if (c < 0x80 && std::isalnum(static_cast<int>(c))) return unsupported(std::string("the escape \\") + static_cast<char>(c));
+    if (c < 0x80 && std::isalnum(static_cast<int>(c)))
+      return unsupported(std::string("the escape \\") + static_cast<char>(c));
     return c;
   }
 
@@ -402,7 +369,8 @@ class Translator {
         previous = kNone;
         continue;
       }
-      if (p_[i_] == '-' && previous != kNone && i_ + 1 < p_.size() && p_[i_ + 1] != ']' && !(p_.substr(i_ + 1, 2) == "&&")) {
+      if (p_[i_] == '-' && previous != kNone && i_ + 1 < p_.size() && p_[i_ + 1] != ']' &&
+          !(p_.substr(i_ + 1, 2) == "&&")) {
         const size_t dash = i_++;
         Set scratch;
         std::optional<char32_t> last;
@@ -447,36 +415,78 @@ class Translator {
     const char32_t c = take();
     const std::string word = wrapped(bare_word_members());
     switch (c) {
-      case 'd': out_ += one_of(category("Nd"), false); return {};
-      case 'D': out_ += one_of(category("Nd"), true); return {};
-      case 's': out_ += wrapped(kSpace); return {};
-      case 'S': out_ += negated(kSpace); return {};
-      case 'w': out_ += word; return {};
-      case 'W': out_ += negated(bare_word_members()); return {};
-      case 'h': out_ += wrapped(kHex); return {};
-      case 'H': out_ += negated(kHex); return {};
-      case 'b': out_ += "(?:(?<=" + word + ")(?!" + word + ")|(?<!" + word + ")(?=" + word + "))"; return {};
-      case 'B': out_ += "(?:(?<=" + word + ")(?=" + word + ")|(?<!" + word + ")(?!" + word + "))"; return {};
-      case 'R': case 'X': case 'A': case 'z': case 'Z': case 'G':
+      case 'd':
+        out_ += one_of(category("Nd"), false);
+        return {};
+      case 'D':
+        out_ += one_of(category("Nd"), true);
+        return {};
+      case 's':
+        out_ += wrapped(kSpace);
+        return {};
+      case 'S':
+        out_ += negated(kSpace);
+        return {};
+      case 'w':
+        out_ += word;
+        return {};
+      case 'W':
+        out_ += negated(bare_word_members());
+        return {};
+      case 'h':
+        out_ += wrapped(kHex);
+        return {};
+      case 'H':
+        out_ += negated(kHex);
+        return {};
+      case 'b':
+        out_ += "(?:(?<=" + word + ")(?!" + word + ")|(?<!" + word + ")(?=" + word + "))";
+        return {};
+      case 'B':
+        out_ += "(?:(?<=" + word + ")(?=" + word + ")|(?<!" + word + ")(?!" + word + "))";
+        return {};
+      case 'R':
+      case 'X':
+      case 'A':
+      case 'z':
+      case 'Z':
+      case 'G':
         out_ += '\\';
         out_ += static_cast<char>(c);
         return {};
-      case 'n': out_ += "\\x{0A}"; return {};
-      case 't': out_ += "\\x{09}"; return {};
-      case 'r': out_ += "\\x{0D}"; return {};
-      case 'f': out_ += "\\x{0C}"; return {};
-      case 'v': out_ += "\\x{0B}"; return {};
-      case 'a': out_ += "\\x{07}"; return {};
-      case 'e': out_ += "\\x{1B}"; return {};
-      case 'p': case 'P': {
+      case 'n':
+        out_ += "\\x{0A}";
+        return {};
+      case 't':
+        out_ += "\\x{09}";
+        return {};
+      case 'r':
+        out_ += "\\x{0D}";
+        return {};
+      case 'f':
+        out_ += "\\x{0C}";
+        return {};
+      case 'v':
+        out_ += "\\x{0B}";
+        return {};
+      case 'a':
+        out_ += "\\x{07}";
+        return {};
+      case 'e':
+        out_ += "\\x{1B}";
+        return {};
+      case 'p':
+      case 'P': {
         INGOT_ASSIGN(const Property p, property(c == 'P'));
         out_ += one_of(p.members, p.negative);
         return {};
       }
-      default: break;
+      default:
+        break;
     }
     if (c >= '1' && c <= '9') {
-      if (more() && std::isdigit(static_cast<uint8_t>(p_[i_]))) return unsupported("a back reference above \\9");
+      if (more() && std::isdigit(static_cast<uint8_t>(p_[i_])))
+        return unsupported("a back reference above \\9");
       out_ += "\\g{" + std::string(1, static_cast<char>(c)) + "}";
       return {};
     }
@@ -496,7 +506,8 @@ class Translator {
       ++j;
       while (j < p_.size() && std::isdigit(static_cast<uint8_t>(p_[j]))) high += p_[j++];
     }
-    if (j >= p_.size() || p_[j] != '}' || (low.empty() && high.empty()) || low.size() > 6 || high.size() > 6) return false;
+    if (j >= p_.size() || p_[j] != '}' || (low.empty() && high.empty()) || low.size() > 6 || high.size() > 6)
+      return false;
     i_ = j + 1;
     *text = "{" + (low.empty() ? std::string("0") : low) + (comma ? "," + high : "") + "}";
     return true;
@@ -658,11 +669,6 @@ Result<std::string> translate_oniguruma(std::string_view pattern, bool recent) {
   if (!unicode::is_valid_utf8(pattern)) return bad_input("the pattern {} is not UTF-8", quoted(pattern));
   Translator t(pattern, recent);
   return t.run();
-}
-
-bool has_recent_characters(std::string_view text) {
-  static const RecentSet set;
-  return set.any(text);
 }
 
 }  // namespace ingot

@@ -1,4 +1,5 @@
-// The tokenizer's pipeline. Reading and writing its descriptions is elsewhere (tokenizer_json.cc, tokenizer_gguf.cc).
+// The tokenizer's pipeline. Reading and writing its descriptions is elsewhere (tokenizer_json.cc,
+// tokenizer_gguf.cc).
 #include "model/tokenizer.h"
 
 #include <algorithm>
@@ -24,7 +25,8 @@ struct Tokenizer::Impl {
   std::vector<std::unique_ptr<TokenModel::Session>> idle;
 
   const AddedToken* added(int32_t id) const {
-    return id >= 0 && static_cast<size_t>(id) < added_by_id.size() ? added_by_id[static_cast<size_t>(id)] : nullptr;
+    return id >= 0 && static_cast<size_t>(id) < added_by_id.size() ? added_by_id[static_cast<size_t>(id)]
+                                                                   : nullptr;
   }
   std::unique_ptr<TokenModel::Session> take_session() {
     {
@@ -41,7 +43,8 @@ struct Tokenizer::Impl {
     std::lock_guard lock(mutex);
     idle.push_back(std::move(s));
   }
-  // The token as the decoder takes it: the alphabet of bytes is undone there, so added tokens are put into it here.
+  // The token as the decoder takes it: the alphabet of bytes is undone there, so added tokens are put into it
+  // here.
   std::string decoder_text(int32_t id) const {
     const AddedToken* a = added(id);
     if (!a) return std::string(parts->vocabulary->text(id));
@@ -90,7 +93,8 @@ Result<Tokenizer> Tokenizer::build(std::unique_ptr<TokenizerParts> parts) {
   INGOT_ASSIGN(impl->decoder, Decoder::make(parts->decoder));
   impl->added_by_text.reserve(parts->added.size());
   for (const AddedToken& t : parts->added) {
-    if (static_cast<size_t>(t.id) >= impl->added_by_id.size()) impl->added_by_id.resize(static_cast<size_t>(t.id) + 1);
+    if (static_cast<size_t>(t.id) >= impl->added_by_id.size())
+      impl->added_by_id.resize(static_cast<size_t>(t.id) + 1);
     impl->added_by_id[static_cast<size_t>(t.id)] = &t;
     impl->added_by_text.insert(t.content, t.id);
     if (!t.normalized) {
@@ -106,7 +110,8 @@ Result<Tokenizer> Tokenizer::build(std::unique_ptr<TokenizerParts> parts) {
   return Tokenizer(std::move(impl));
 }
 
-Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, bool add_special, bool parse_special) const {
+Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, bool add_special,
+                                               bool parse_special) const {
   std::string repaired;
   if (!unicode::is_valid_utf8(text)) {
     repaired = unicode::replace_invalid_utf8(text);
@@ -244,8 +249,10 @@ Result<std::string> Tokenizer::pre_tokenizer_name() const {
   const auto matches = match_pre_tokenizers(parts.pre_tokenizer);
   if (matches.empty()) {
     return bad_input(
-        "tokenizer.json: the pre-tokenizer is none that llama.cpp knows; its rules are: {}. To use one that cuts "
-        "text in nearly the same way, name it with --pre-tokenizer NAME (for example llama-bpe, qwen2, gpt-2)",
+        "tokenizer.json: the pre-tokenizer is none that llama.cpp knows; its rules are: {}. To use one that "
+        "cuts "
+        "text in nearly the same way, name it with --pre-tokenizer NAME (for example llama-bpe, qwen2, "
+        "gpt-2)",
         describe_pre_tokenizer());
   }
   if (!parts.bpe) return matches[0]->name;
@@ -258,24 +265,28 @@ Result<std::string> Tokenizer::pre_tokenizer_name() const {
   for (const auto& t : parts.added) skip[static_cast<size_t>(t.id)] = true;
   if (parts.bpe->merges_reach_all_tokens(skip)) return matches[0]->name;
   return bad_input(
-      "tokenizer.json: the pre-tokenizer's rules are those of {}, but llama.cpp reads that name with ignore_merges={} and "
+      "tokenizer.json: the pre-tokenizer's rules are those of {}, but llama.cpp reads that name with "
+      "ignore_merges={} and "
       "the model has {}, which changes how some words are cut. To accept that, use --pre-tokenizer {}",
       matches[0]->name, matches[0]->ignore_merges, ignore_merges, matches[0]->name);
 }
 
 Result<GgufVocab> Tokenizer::to_gguf_vocab(size_t n_vocab) const {
   if (!impl_->parts->bpe || !impl_->parts->bpe->options().byte_level) {
-    return bad_input("the tokenizer is a BPE over characters, not bytes: writing it to GGUF is not supported yet");
+    return bad_input(
+        "the tokenizer is a BPE over characters, not bytes: writing it to GGUF is not supported yet");
   }
   for (const auto& rule : impl_->parts->normalizer) {
     // llama.cpp does not normalize for BPE; the reference converter lets NFC pass (Qwen 2).
     if (rule.kind == NormalizerRule::Kind::kForm && rule.form == unicode::Form::kNFC) continue;
-    return bad_input("tokenizer.json: the normalizer {} cannot be written to GGUF: llama.cpp would not apply it",
-                     rule.describe());
+    return bad_input(
+        "tokenizer.json: the normalizer {} cannot be written to GGUF: llama.cpp would not apply it",
+        rule.describe());
   }
   if (n_vocab != 0 && n_vocab < size()) {
-    return bad_input("the model has {} embedding rows but its tokenizer has ids up to {}: fewer rows than tokens", n_vocab,
-                     size() - 1);
+    return bad_input(
+        "the model has {} embedding rows but its tokenizer has ids up to {}: fewer rows than tokens", n_vocab,
+        size() - 1);
   }
   INGOT_ASSIGN(const std::string pre, pre_tokenizer_name());
   return write_gguf_vocab(*impl_->parts, pre, n_vocab != 0 ? n_vocab : size());

@@ -1,6 +1,6 @@
-// Tokenizer: text <-> token ids, from a Hugging Face tokenizer.json or from the vocabulary of a GGUF file, and from the
-// one to the other. The steps are those of the tokenizers library: added tokens, normalizer, pre-tokenizer
-// (pretokenizer.h), model (tokenizer_model.h), post-processor; decoder (tokenizer_decoder.h).
+// Tokenizer: text <-> token ids, from a Hugging Face tokenizer.json or from the vocabulary of a GGUF file,
+// and from the one to the other. The steps are those of the tokenizers library: added tokens, normalizer,
+// pre-tokenizer (pretokenizer.h), model (tokenizer_model.h), post-processor; decoder (tokenizer_decoder.h).
 #pragma once
 
 #include <cstdint>
@@ -25,10 +25,18 @@ struct HfTokenizerFiles {
 };
 
 // The values of tokenizer.ggml.token_type.
-enum class TokenType : int32_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
+enum class TokenType : int32_t {
+  kNormal = 1,
+  kUnknown = 2,
+  kControl = 3,
+  kUserDefined = 4,
+  kUnused = 5,
+  kByte = 6
+};
 
 // The tokenizer.* metadata of a GGUF file. Fields are named as the keys: tokenizer.ggml.<field>, with bos for
-// bos_token_id (unk: unknown_token_id, sep: seperator_token_id, pad: padding_token_id), add_bos for add_bos_token.
+// bos_token_id (unk: unknown_token_id, sep: seperator_token_id, pad: padding_token_id), add_bos for
+// add_bos_token.
 struct GgufVocab {
   std::string model;  // "gpt2"
   std::string pre;
@@ -37,7 +45,8 @@ struct GgufVocab {
   std::vector<std::string> merges;   // "left right"
   std::optional<int32_t> bos, eos, unk, sep, pad, mask, eot, eom;
   std::optional<bool> add_bos, add_eos, add_sep;
-  std::optional<bool> add_space_prefix;      // add_prefix_space of tokenizer_config.json; the reference writes it for Llama classes
+  std::optional<bool> add_space_prefix;  // add_prefix_space of tokenizer_config.json; the reference writes it
+                                         // for Llama classes
   std::optional<std::string> chat_template;  // tokenizer.chat_template
 };
 
@@ -51,21 +60,23 @@ class Tokenizer {
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
 
-  // What a GGUF file of this tokenizer holds. `n_vocab` is the number of embedding rows: rows without a token are named
-  // [PADi], type unused; fewer rows than tokens is an error. 0: as many as there are tokens.
-  // Fails when llama.cpp has no pre-tokenizer, normalizer or model for this tokenizer.
+  // What a GGUF file of this tokenizer holds. `n_vocab` is the number of embedding rows: rows without a token
+  // are named [PADi], type unused; fewer rows than tokens is an error. 0: as many as there are tokens. Fails
+  // when llama.cpp has no pre-tokenizer, normalizer or model for this tokenizer.
   Result<GgufVocab> to_gguf_vocab(size_t n_vocab = 0) const;
-  // The name (tokenizer.ggml.pre) of this tokenizer's rules: the one overridden, that of the GGUF file, or the
-  // one that the rules match. Rules that match none are named in the error, which proposes --pre-tokenizer.
+  // The name (tokenizer.ggml.pre) of this tokenizer's rules: the one overridden, that of the GGUF file, or
+  // the one that the rules match. Rules that match none are named in the error, which proposes
+  // --pre-tokenizer.
   Result<std::string> pre_tokenizer_name() const;
   // Uses `name` instead of looking for one; an unknown name is a usage error that lists the known ones.
   // What encode does is not changed.
   Status override_pre_tokenizer(std::string_view name);
 
-  // The ids of `text`; ill-formed UTF-8 is replaced by U+FFFD first. `add_special` adds what the post-processor adds (BOS).
-  // `parse_special`: control tokens written in the text become those tokens, as in the tokenizers library; else
-  // they are plain text. Fails only where a pattern of the file does.
-  Result<std::vector<int32_t>> encode(std::string_view text, bool add_special, bool parse_special = true) const;
+  // The ids of `text`; ill-formed UTF-8 is replaced by U+FFFD first. `add_special` adds what the
+  // post-processor adds (BOS). `parse_special`: control tokens written in the text become those tokens, as in
+  // the tokenizers library; else they are plain text. Fails only where a pattern of the file does.
+  Result<std::vector<int32_t>> encode(std::string_view text, bool add_special,
+                                      bool parse_special = true) const;
 
   // The text of `ids`, ill-formed UTF-8 replaced by U+FFFD. Ids that are no token are passed over.
   std::string decode(const std::vector<int32_t>& ids, bool skip_special) const;
@@ -73,7 +84,8 @@ class Tokenizer {
   // Decodes a stream: returns what can be shown after each token, whole characters only.
   class Stream {
    public:
-    Stream(const Tokenizer& tokenizer, bool skip_special) : tokenizer_(&tokenizer), skip_special_(skip_special) {}
+    Stream(const Tokenizer& tokenizer, bool skip_special)
+        : tokenizer_(&tokenizer), skip_special_(skip_special) {}
     std::string next(int32_t id);
     // What is left at the end: an unfinished character becomes U+FFFD.
     std::string finish();

@@ -25,7 +25,8 @@ uint32_t AddedTokenFinder::child(uint32_t node, uint8_t byte) const {
   if (node == 0) return root_[byte];
   if (edges_.empty()) return 0;
   const uint64_t key = static_cast<uint64_t>(node) << 8 | byte;
-  for (size_t i = edge_hash(key) & (edges_.size() - 1); edges_[i].to != 0; i = (i + 1) & (edges_.size() - 1)) {
+  for (size_t i = edge_hash(key) & (edges_.size() - 1); edges_[i].to != 0;
+       i = (i + 1) & (edges_.size() - 1)) {
     if (edges_[i].key == key) return edges_[i].to;
   }
   return 0;

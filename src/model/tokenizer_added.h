@@ -33,8 +33,8 @@ class AddedTokenFinder {
     size_t begin, end;
     const AddedToken* token;  // null: text between tokens
   };
-  // Calls f(Segment) over the whole of `text`, in order; segments of text are not empty. Tokens with special are
-  // passed over when `parse_special` is false.
+  // Calls f(Segment) over the whole of `text`, in order; segments of text are not empty. Tokens with special
+  // are passed over when `parse_special` is false.
   template <class F>
   void split(std::string_view text, bool parse_special, F&& f) const {
     if (empty()) {
@@ -59,6 +59,10 @@ class AddedTokenFinder {
       if (token->single_word && !stands_alone(text, begin, end)) continue;
       if (token->lstrip) begin = space_before(text, begin, start_offset);
       if (token->rstrip) end = space_after(text, end);
+      if (begin >= end) {  // an earlier token took the white space that this one is made of
+        start_offset = end > start_offset ? end : start_offset;
+        continue;
+      }
       if (start_offset < begin) f(Segment{start_offset, begin, nullptr});
       f(Segment{begin, end, token});
       start_offset = end;

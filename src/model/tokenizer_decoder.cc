@@ -44,8 +44,10 @@ void replace(std::string& s, const DecoderRule& rule) {
 void strip(std::string& s, const DecoderRule& rule) {
   const std::string& c = rule.content;
   size_t begin = 0, end = s.size();
-  for (size_t i = 0; i < rule.start && s.compare(begin, c.size(), c) == 0 && begin < end; ++i) begin += c.size();
-  for (size_t i = 0; i < rule.stop && end >= begin + c.size() && s.compare(end - c.size(), c.size(), c) == 0; ++i) {
+  for (size_t i = 0; i < rule.start && s.compare(begin, c.size(), c) == 0 && begin < end; ++i)
+    begin += c.size();
+  for (size_t i = 0; i < rule.stop && end >= begin + c.size() && s.compare(end - c.size(), c.size(), c) == 0;
+       ++i) {
     end -= c.size();
   }
   s = s.substr(begin, end - begin);
@@ -79,12 +81,15 @@ void byte_fallback(std::vector<std::string>& tokens) {
 
 Result<Decoder> Decoder::make(std::vector<DecoderRule> rules) {
   constexpr size_t kMaxRules = 64;
-  if (rules.size() > kMaxRules) return bad_input("decoder: {} steps found; at most {} are accepted", rules.size(), kMaxRules);
+  if (rules.size() > kMaxRules)
+    return bad_input("decoder: {} steps found; at most {} are accepted", rules.size(), kMaxRules);
   Decoder d;
   for (const auto& r : rules) {
     if (r.kind == Kind::kByteLevel) d.byte_level_ = true;
-    if (r.kind == Kind::kReplace && r.pattern.empty()) return bad_input("decoder: a Replace with an empty pattern is not supported");
-    if (r.kind == Kind::kStrip && r.content.empty()) return bad_input("decoder: a Strip of nothing is not supported");
+    if (r.kind == Kind::kReplace && r.pattern.empty())
+      return bad_input("decoder: a Replace with an empty pattern is not supported");
+    if (r.kind == Kind::kStrip && r.content.empty())
+      return bad_input("decoder: a Strip of nothing is not supported");
   }
   d.rules_ = std::move(rules);
   return d;
@@ -99,7 +104,9 @@ std::string Decoder::decode(std::vector<std::string> tokens) const {
         tokens.assign(1, std::move(all));
         break;
       }
-      case Kind::kByteFallback: byte_fallback(tokens); break;
+      case Kind::kByteFallback:
+        byte_fallback(tokens);
+        break;
       case Kind::kFuse: {
         std::string all;
         for (const auto& t : tokens) all += t;
@@ -129,12 +136,18 @@ std::string Decoder::piece(std::string_view token, bool first) const {
   bool fused = false;
   for (const auto& rule : rules_) {
     switch (rule.kind) {
-      case Kind::kByteLevel: s = bytes_of(s), fused = true; break;
+      case Kind::kByteLevel:
+        s = bytes_of(s), fused = true;
+        break;
       case Kind::kByteFallback:
         if (const int b = fallback_byte(s); b >= 0) s.assign(1, static_cast<char>(b));
         break;
-      case Kind::kFuse: fused = true; break;
-      case Kind::kReplace: replace(s, rule); break;
+      case Kind::kFuse:
+        fused = true;
+        break;
+      case Kind::kReplace:
+        replace(s, rule);
+        break;
       case Kind::kStrip: {
         DecoderRule r = rule;
         // Once all is one text only its ends are stripped, and a stream does not know its end.

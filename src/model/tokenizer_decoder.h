@@ -1,4 +1,5 @@
-// Decoders of tokenizer.json: from the texts of tokens back to text. Those not listed here are refused by name.
+// Decoders of tokenizer.json: from the texts of tokens back to text. Those not listed here are refused by
+// name.
 #pragma once
 
 #include <string>
@@ -20,7 +21,8 @@ class Decoder {
  public:
   // No rules: tokens are joined by spaces, as the library does without a decoder.
   static Result<Decoder> make(std::vector<DecoderRule> rules);
-  // The text of a whole sequence; may hold ill-formed UTF-8 where tokens do (byte level), to be replaced by the caller.
+  // The text of a whole sequence; may hold ill-formed UTF-8 where tokens do (byte level), to be replaced by
+  // the caller.
   std::string decode(std::vector<std::string> tokens) const;
   // What one token adds to a stream. `first` is whether nothing came before it.
   std::string piece(std::string_view token, bool first) const;

@@ -14,31 +14,36 @@ bool looks_special(std::string_view t) {
     return t.size() >= head.size() && t.substr(0, head.size()) == head && t.size() >= tail.size() &&
            t.substr(t.size() - tail.size()) == tail;
   };
-  return t == "<pad>" || t == "<mask>" || t == "<2mass>" || t == "[@BOS@]" || between("<|", "|>") || between("<｜", "｜>") ||
-         between("<unused", ">");
+  return t == "<pad>" || t == "<mask>" || t == "<2mass>" || t == "[@BOS@]" || between("<|", "|>") ||
+         between("<｜", "｜>") || between("<unused", ">");
 }
 
 void replace_all(std::string& s, std::string_view from, std::string_view to) {
-  for (size_t at = 0; (at = s.find(from, at)) != std::string::npos; at += to.size()) s.replace(at, from.size(), to);
+  for (size_t at = 0; (at = s.find(from, at)) != std::string::npos; at += to.size())
+    s.replace(at, from.size(), to);
 }
 
 bool names_with_bos(std::string_view pre) {
   const NamedPreTokenizer* p = find_pre_tokenizer(pre);
-  return p && (p->name == "llama-bpe" || p->name == "tekken" || p->name == "chameleon") && pre.substr(0, 3) != "glm";
+  return p && (p->name == "llama-bpe" || p->name == "tekken" || p->name == "chameleon") &&
+         pre.substr(0, 3) != "glm";
 }
 
 }  // namespace
 
 Result<std::unique_ptr<TokenizerParts>> read_gguf_vocab(const GgufVocab& vocab) {
   if (vocab.model != "gpt2") {
-    return bad_input("tokenizer.ggml.model: {} found; gpt2 (byte-level BPE) is supported", quoted(vocab.model));
+    return bad_input("tokenizer.ggml.model: {} found; gpt2 (byte-level BPE) is supported",
+                     quoted(vocab.model));
   }
   const NamedPreTokenizer* pre = find_pre_tokenizer(vocab.pre);
   if (!pre) return bad_input("tokenizer.ggml.pre: {} is not a known pre-tokenizer", quoted(vocab.pre));
   if (vocab.tokens.empty()) return bad_input("tokenizer.ggml.tokens: no tokens found");
-  if (vocab.tokens.size() > (1u << 28)) return bad_input("tokenizer.ggml.tokens: {} tokens are too many", vocab.tokens.size());
+  if (vocab.tokens.size() > (1u << 28))
+    return bad_input("tokenizer.ggml.tokens: {} tokens are too many", vocab.tokens.size());
   if (!vocab.token_types.empty() && vocab.token_types.size() != vocab.tokens.size()) {
-    return bad_input("tokenizer.ggml.token_type: {} entries found for {} tokens", vocab.token_types.size(), vocab.tokens.size());
+    return bad_input("tokenizer.ggml.token_type: {} entries found for {} tokens", vocab.token_types.size(),
+                     vocab.tokens.size());
   }
   auto parts = std::make_unique<TokenizerParts>();
   size_t bytes = 0;
@@ -47,17 +52,21 @@ Result<std::unique_ptr<TokenizerParts>> read_gguf_vocab(const GgufVocab& vocab) 
   for (size_t i = 0; i < vocab.tokens.size(); ++i) {
     const std::string& text = vocab.tokens[i];
     const auto id = static_cast<int32_t>(i);
-    const auto type = vocab.token_types.empty() ? TokenType::kNormal : static_cast<TokenType>(vocab.token_types[i]);
-    if (!unicode::is_valid_utf8(text)) return bad_input("tokenizer.ggml.tokens[{}]: {} is not UTF-8", i, quoted(text));
+    const auto type =
+        vocab.token_types.empty() ? TokenType::kNormal : static_cast<TokenType>(vocab.token_types[i]);
+    if (!unicode::is_valid_utf8(text))
+      return bad_input("tokenizer.ggml.tokens[{}]: {} is not UTF-8", i, quoted(text));
     if (type == TokenType::kUnused) continue;
     if (parts->vocabulary->add(text, id) == Vocabulary::Added::kTextTaken) {
-      return bad_input("tokenizer.ggml.tokens: {} has two ids, {} and {}", quoted(text), parts->vocabulary->find(text), i);
+      return bad_input("tokenizer.ggml.tokens: {} has two ids, {} and {}", quoted(text),
+                       parts->vocabulary->find(text), i);
     }
     if (type == TokenType::kControl || type == TokenType::kUserDefined || type == TokenType::kUnknown) {
       if (text.empty()) continue;
       if (text.size() > AddedTokenFinder::kMaxLength) {
-        return bad_input("tokenizer.ggml.tokens[{}]: an added token of {} bytes is too long; at most {} are accepted", i,
-                         text.size(), AddedTokenFinder::kMaxLength);
+        return bad_input(
+            "tokenizer.ggml.tokens[{}]: an added token of {} bytes is too long; at most {} are accepted", i,
+            text.size(), AddedTokenFinder::kMaxLength);
       }
       AddedToken t;
       t.id = id;
@@ -71,22 +80,24 @@ Result<std::unique_ptr<TokenizerParts>> read_gguf_vocab(const GgufVocab& vocab) 
     const std::string_view merge = vocab.merges[i];
     const size_t space = merge.find(' ', 1);
     if (space == std::string_view::npos) {
-      return bad_input("tokenizer.ggml.merges[{}]: {} found, expected two tokens with a space between", i, quoted(merge));
+      return bad_input("tokenizer.ggml.merges[{}]: {} found, expected two tokens with a space between", i,
+                       quoted(merge));
     }
     const std::string_view sides[] = {merge.substr(0, space), merge.substr(space + 1)};
     int32_t ids[2];
     for (int k = 0; k < 2; ++k) {
       ids[k] = parts->vocabulary->find(sides[k]);
       if (ids[k] < 0) {
-        return bad_input("tokenizer.ggml.merges[{}]: {} names {}, which is not in the vocabulary", i, quoted(merge),
-                         quoted(sides[k]));
+        return bad_input("tokenizer.ggml.merges[{}]: {} names {}, which is not in the vocabulary", i,
+                         quoted(merge), quoted(sides[k]));
       }
     }
     parts->merges.push_back({ids[0], ids[1]});
   }
   const auto checked = [&](const char* key, const std::optional<int32_t>& id) -> Status {
     if (id && (*id < 0 || static_cast<size_t>(*id) >= vocab.tokens.size())) {
-      return bad_input("tokenizer.ggml.{}_token_id: {} found, but there are {} tokens", key, *id, vocab.tokens.size());
+      return bad_input("tokenizer.ggml.{}_token_id: {} found, but there are {} tokens", key, *id,
+                       vocab.tokens.size());
     }
     return {};
   };
@@ -98,8 +109,8 @@ Result<std::unique_ptr<TokenizerParts>> read_gguf_vocab(const GgufVocab& vocab) 
   INGOT_TRY(checked("mask", vocab.mask));
   INGOT_TRY(checked("eot", vocab.eot));
   INGOT_TRY(checked("eom", vocab.eom));
-  parts->special = {vocab.bos, vocab.eos, vocab.unk, vocab.sep, vocab.pad, vocab.mask, vocab.eot, vocab.eom,
-                    vocab.add_bos, vocab.add_eos, vocab.add_sep};
+  parts->special = {vocab.bos, vocab.eos, vocab.unk,     vocab.sep,     vocab.pad,    vocab.mask,
+                    vocab.eot, vocab.eom, vocab.add_bos, vocab.add_eos, vocab.add_sep};
   if (vocab.add_bos.value_or(names_with_bos(vocab.pre)) && vocab.bos) parts->prefix.push_back(*vocab.bos);
   if (vocab.add_eos.value_or(false) && vocab.eos) parts->suffix.push_back(*vocab.eos);
 
@@ -152,9 +163,11 @@ Result<GgufVocab> write_gguf_vocab(const TokenizerParts& parts, const std::strin
     v.merges.push_back(left + " " + right);
   }
   const SpecialIds& s = parts.special;
-  v.bos = s.bos, v.eos = s.eos, v.unk = s.unk, v.sep = s.sep, v.pad = s.pad, v.mask = s.mask, v.eot = s.eot, v.eom = s.eom;
+  v.bos = s.bos, v.eos = s.eos, v.unk = s.unk, v.sep = s.sep, v.pad = s.pad, v.mask = s.mask, v.eot = s.eot,
+  v.eom = s.eom;
   for (auto* id : {&v.bos, &v.eos, &v.unk, &v.sep, &v.pad, &v.mask, &v.eot, &v.eom}) {
-    if (*id && static_cast<size_t>(**id) >= n_vocab) id->reset();  // config.json may name rows that do not exist
+    if (*id && static_cast<size_t>(**id) >= n_vocab)
+      id->reset();  // config.json may name rows that do not exist
   }
   v.add_bos = s.add_bos, v.add_eos = s.add_eos, v.add_sep = s.add_sep;
   v.add_space_prefix = parts.add_space_prefix;

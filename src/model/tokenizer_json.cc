@@ -1,5 +1,5 @@
-// Reads tokenizer.json (model, added tokens, post-processor) and what tokenizer_config.json and config.json say of special
-// tokens. The rules of normalizer, pre-tokenizer and decoder are in tokenizer_json_rules.cc.
+// Reads tokenizer.json (model, added tokens, post-processor) and what tokenizer_config.json and config.json
+// say of special tokens. The rules of normalizer, pre-tokenizer and decoder are in tokenizer_json_rules.cc.
 #include <algorithm>
 #include <map>
 
@@ -13,7 +13,8 @@ constexpr size_t kMaxJson = size_t{2} << 30;
 constexpr size_t kMaxToken = 1 << 20;
 
 Result<json::Object> parse_object(simdjson::dom::parser& parser, std::string_view text, const char* name) {
-  if (text.size() > kMaxJson) return bad_input("{}: {} bytes found; at most {} are accepted", name, text.size(), kMaxJson);
+  if (text.size() > kMaxJson)
+    return bad_input("{}: {} bytes found; at most {} are accepted", name, text.size(), kMaxJson);
   json::Element root;
   if (const auto error = parser.parse(text.data(), text.size()).get(root)) {
     return bad_input("{}: not valid JSON: {}", name, simdjson::error_message(error));
@@ -46,18 +47,21 @@ Status read_vocab(json::Element e, Vocabulary& vocabulary) {
     int64_t id = 0;
     if (field.value.get(id) || id < 0 || id >= bound) {
       INGOT_ASSIGN(id, read_id(field.value, "model.vocab[" + quoted(field.key) + "]"));
-      return bad_input("model.vocab[{}]: the id {} is far beyond the {} tokens of the vocabulary", quoted(field.key), id, count);
+      return bad_input("model.vocab[{}]: the id {} is far beyond the {} tokens of the vocabulary",
+                       quoted(field.key), id, count);
     }
     if (field.key.size() > kMaxToken) {
-      return bad_input("model.vocab[{}]: a token of {} bytes; at most {} are accepted", quoted(field.key), field.key.size(),
-                       kMaxToken);
+      return bad_input("model.vocab[{}]: a token of {} bytes; at most {} are accepted", quoted(field.key),
+                       field.key.size(), kMaxToken);
     }
     switch (vocabulary.add(field.key, static_cast<int32_t>(id))) {
-      case Vocabulary::Added::kYes: break;
-      case Vocabulary::Added::kTextTaken: return bad_input("model.vocab: the token {} appears twice", quoted(field.key));
+      case Vocabulary::Added::kYes:
+        break;
+      case Vocabulary::Added::kTextTaken:
+        return bad_input("model.vocab: the token {} appears twice", quoted(field.key));
       case Vocabulary::Added::kIdTaken:
-        return bad_input("model.vocab: the tokens {} and {} have the same id {}", quoted(vocabulary.text(static_cast<int32_t>(id))),
-                         quoted(field.key), id);
+        return bad_input("model.vocab: the tokens {} and {} have the same id {}",
+                         quoted(vocabulary.text(static_cast<int32_t>(id))), quoted(field.key), id);
     }
   }
   return {};
@@ -75,7 +79,8 @@ Status read_merges(json::Element e, const Vocabulary& vocabulary, std::vector<Bp
       if (text.substr(0, 8) == "#version") continue;
       const size_t space = text.find(' ');
       if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos) {
-        return bad_input("model.merges[{}]: {} found, expected two tokens with one space between", i, quoted(text));
+        return bad_input("model.merges[{}]: {} found, expected two tokens with one space between", i,
+                         quoted(text));
       }
       sides[0] = text.substr(0, space);
       sides[1] = text.substr(space + 1);
@@ -100,13 +105,15 @@ Status read_merges(json::Element e, const Vocabulary& vocabulary, std::vector<Bp
 Status read_bpe(const json::Object& model, bool byte_level, TokenizerParts& parts) {
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     INGOT_ASSIGN(const auto affix, model.string(key));
-    if (affix && !affix->empty()) return bad_input("{}: {} found; it is not supported", model.where(key), quoted(*affix));
+    if (affix && !affix->empty())
+      return bad_input("{}: {} found; it is not supported", model.where(key), quoted(*affix));
   }
   if (const auto dropout = model.get("dropout")) {
     double p = 0;
     if (dropout->get(p)) return json::wrong_type(model.where("dropout"), *dropout, "a number");
-    if (p != 0) return bad_input("{}: {} found; a dropout other than 0 makes encoding random and is not supported",
-                                 model.where("dropout"), p);
+    if (p != 0)
+      return bad_input("{}: {} found; a dropout other than 0 makes encoding random and is not supported",
+                       model.where("dropout"), p);
   }
   const auto vocab = model.get("vocab");
   if (!vocab) return bad_input("model.vocab: missing");
@@ -123,7 +130,8 @@ Status read_bpe(const json::Object& model, bool byte_level, TokenizerParts& part
   if (unk) {
     options.unk_id = parts.vocabulary->find(*unk);
     // Of no effect where every byte has a token (GPT-2 names one it may not hold).
-    if (options.unk_id < 0 && !byte_level) return bad_input("model.unk_token: {} is not in the vocabulary", quoted(*unk));
+    if (options.unk_id < 0 && !byte_level)
+      return bad_input("model.unk_token: {} is not in the vocabulary", quoted(*unk));
   }
   INGOT_ASSIGN(auto bpe, Bpe::make(*parts.vocabulary, parts.merges, options));
   parts.bpe = bpe.get();
@@ -131,11 +139,13 @@ Status read_bpe(const json::Object& model, bool byte_level, TokenizerParts& part
   return {};
 }
 
-// The model of tokenizer.json by its type; old files have none and are BPE. A new kind of model is one more row here.
+// The model of tokenizer.json by its type; old files have none and are BPE. A new kind of model is one more
+// row here.
 Status read_model(json::Element e, TokenizerParts& parts) {
   INGOT_ASSIGN(const json::Object model, json::Object::read(e, "model"));
-  const bool byte_level = std::any_of(parts.pre_tokenizer.begin(), parts.pre_tokenizer.end(),
-                                      [](const auto& r) { return r.kind == PreTokenizerRule::Kind::kByteLevel; });
+  const bool byte_level =
+      std::any_of(parts.pre_tokenizer.begin(), parts.pre_tokenizer.end(),
+                  [](const auto& r) { return r.kind == PreTokenizerRule::Kind::kByteLevel; });
   INGOT_ASSIGN(const auto type, model.string("type"));
   if (!type || *type == "BPE") return read_bpe(model, byte_level, parts);
   return bad_input("model.type: {} is not supported; supported is BPE", quoted(*type));
@@ -164,22 +174,25 @@ Status read_added_tokens(const json::Object& root, TokenizerParts& parts) {
     INGOT_ASSIGN(t.normalized, o.boolean("normalized", true));
     if (content.empty()) continue;  // the library passes over these
     if (content.size() > AddedTokenFinder::kMaxLength) {
-      return bad_input("{}: an added token of {} bytes is too long; at most {} are accepted", o.where("content"), content.size(),
-                       AddedTokenFinder::kMaxLength);
+      return bad_input("{}: an added token of {} bytes is too long; at most {} are accepted",
+                       o.where("content"), content.size(), AddedTokenFinder::kMaxLength);
     }
     if (t.id >= bound) {
-      return bad_input("{}: the id {} is far beyond the {} tokens of the vocabulary", o.where("id"), t.id, vocabulary.count());
+      return bad_input("{}: the id {} is far beyond the {} tokens of the vocabulary", o.where("id"), t.id,
+                       vocabulary.count());
     }
     const int32_t known = vocabulary.find(content);
     if (known >= 0 && known != t.id) {
-      return bad_input("{}: {} has the id {} here and {} in model.vocab", where, quoted(content), t.id, known);
+      return bad_input("{}: {} has the id {} here and {} in model.vocab", where, quoted(content), t.id,
+                       known);
     }
     if (vocabulary.has(t.id) && vocabulary.text(t.id) != content) {
       return bad_input("{}: {} has the id {}, which is {} in model.vocab", where, quoted(content), t.id,
                        quoted(vocabulary.text(t.id)));
     }
     if (const auto [it, fresh] = by_text.emplace(content, t.id); !fresh) {
-      return bad_input("{}: {} is listed twice, with the ids {} and {}", where, quoted(content), it->second, t.id);
+      return bad_input("{}: {} is listed twice, with the ids {} and {}", where, quoted(content), it->second,
+                       t.id);
     }
     if (const auto [it, fresh] = by_id.emplace(t.id, content); !fresh) {
       return bad_input("{}: {} and {} have the same id {}", where, quoted(it->second), quoted(content), t.id);
@@ -216,7 +229,8 @@ Status read_template(const json::Object& o, TokenizerParts& parts) {
         INGOT_TRY(check_id(parts, id, where + ".ids"));
         ids.push_back(id);
       }
-      if (!specials.emplace(std::string(field.key), std::move(ids)).second) return bad_input("{}: appears twice", where);
+      if (!specials.emplace(std::string(field.key), std::move(ids)).second)
+        return bad_input("{}: appears twice", where);
     }
   }
   bool seen = false;
@@ -283,8 +297,10 @@ Status read_post_processor(const std::vector<json::Object>& processors, Tokenize
       parts.prefix.insert(parts.prefix.begin(), cls);
       parts.suffix.push_back(sep);
     } else {
-      return bad_input("{}: the type {} is not supported; supported are TemplateProcessing, ByteLevel, BertProcessing, "
-                       "RobertaProcessing, Sequence", o.where(), quoted(type));
+      return bad_input(
+          "{}: the type {} is not supported; supported are TemplateProcessing, ByteLevel, BertProcessing, "
+          "RobertaProcessing, Sequence",
+          o.where(), quoted(type));
     }
   }
   return {};
@@ -296,11 +312,13 @@ class SpecialTokens {
  public:
   explicit SpecialTokens(TokenizerParts& parts) : parts_(parts) {}
 
-  Status read(const std::vector<json::Object>& processors, const json::Object* tokenizer_config, const json::Object* config) {
+  Status read(const std::vector<json::Object>& processors, const json::Object* tokenizer_config,
+              const json::Object* config) {
     has_config_ = tokenizer_config != nullptr;
     if (has_config_) {
       for (const char* role : kRoles) {
-        if (const auto text = token_text(*tokenizer_config, std::string(role) + "_token")) text_[role] = *text;
+        if (const auto text = token_text(*tokenizer_config, std::string(role) + "_token"))
+          text_[role] = *text;
       }
       if (!text_.count("bos") && text_.count("cls")) text_["bos"] = text_["cls"];
       if (!text_.count("eos") && text_.count("sep")) text_["eos"] = text_["sep"];
@@ -371,7 +389,8 @@ class SpecialTokens {
       for (const char* role : {"cls", "sep"}) {
         INGOT_ASSIGN(const auto pair, p.array(role));
         std::string_view text;
-        if (has_config_ && !text_.count(role) && !pair.empty() && !pair[0].get(text)) text_[role] = std::string(text);
+        if (has_config_ && !text_.count(role) && !pair.empty() && !pair[0].get(text))
+          text_[role] = std::string(text);
       }
     } else if (type == "TemplateProcessing") {
       INGOT_ASSIGN(const auto single, p.array("single"));
@@ -396,8 +415,8 @@ class SpecialTokens {
       if (!first.empty() && special_id(pair, 0) == first) pair.erase(pair.begin());
       if (!last.empty() && !pair.empty() && special_id(pair, pair.size() - 1) == last) pair.pop_back();
       std::string_view a, b;
-      if (pair.size() > 2 && !pair.front()["Sequence"]["id"].get(a) && a == "A" && !pair.back()["Sequence"]["id"].get(b) &&
-          b == "B") {
+      if (pair.size() > 2 && !pair.front()["Sequence"]["id"].get(a) && a == "A" &&
+          !pair.back()["Sequence"]["id"].get(b) && b == "B") {
         const auto separates = [&](const std::string& t) {
           return !t.empty() && (t == text_["sep"] || t == text_["eos"]);
         };
@@ -421,7 +440,7 @@ class SpecialTokens {
       auto e = config.get(key);
       if (!e && text_config) e = text_config->get(key);
       int64_t id = 0;
-      if (!e || e->get(id)) continue;  // a list of ids names no single token
+      if (!e || e->get(id)) continue;          // a list of ids names no single token
       if (id < 0 || id > INT32_MAX) continue;  // -1 stands for none
       set(role, static_cast<int32_t>(id));
     }
@@ -434,7 +453,8 @@ class SpecialTokens {
   std::map<std::string, bool, std::less<>> add_;          // role to "is added by encode"
 };
 
-Status read_chat_template(const json::Object* tokenizer_config, std::string_view jinja, TokenizerParts& parts) {
+Status read_chat_template(const json::Object* tokenizer_config, std::string_view jinja,
+                          TokenizerParts& parts) {
   if (const auto e = tokenizer_config ? tokenizer_config->get("chat_template") : std::nullopt) {
     std::string_view text;
     simdjson::dom::array list;
@@ -443,7 +463,8 @@ Status read_chat_template(const json::Object* tokenizer_config, std::string_view
     } else if (!e->get(list)) {  // several by name: the default one
       for (const json::Element x : list) {
         std::string_view name;
-        if (!x["name"].get(name) && name == "default" && !x["template"].get(text)) parts.chat_template = std::string(text);
+        if (!x["name"].get(name) && name == "default" && !x["template"].get(text))
+          parts.chat_template = std::string(text);
       }
     }
   } else if (!jinja.empty()) {
@@ -459,7 +480,9 @@ Result<std::unique_ptr<TokenizerParts>> read_hf_tokenizer(const HfTokenizerFiles
   simdjson::dom::parser parser, tokenizer_config_parser, config_parser;
   INGOT_ASSIGN(json::Object file, parse_object(parser, files.tokenizer_json, "tokenizer.json"));
   const json::Object root = std::move(file).as_root();
-  const auto within = [](Status s) { return s.ok() ? Status() : Status(s.take_error().during("tokenizer.json")); };
+  const auto within = [](Status s) {
+    return s.ok() ? Status() : Status(s.take_error().during("tokenizer.json"));
+  };
   if (const auto e = root.get("normalizer")) INGOT_TRY(within(read_normalizer(*e, *parts)));
   if (const auto e = root.get("pre_tokenizer")) INGOT_TRY(within(read_pre_tokenizer(*e, *parts)));
   if (const auto e = root.get("decoder")) INGOT_TRY(within(read_decoder(*e, *parts)));
@@ -486,7 +509,8 @@ Result<std::unique_ptr<TokenizerParts>> read_hf_tokenizer(const HfTokenizerFiles
   }
   INGOT_TRY(within(SpecialTokens(*parts).read(processors, tokenizer_config ? &*tokenizer_config : nullptr,
                                               config ? &*config : nullptr)));
-  INGOT_TRY(read_chat_template(tokenizer_config ? &*tokenizer_config : nullptr, files.chat_template_jinja, *parts));
+  INGOT_TRY(
+      read_chat_template(tokenizer_config ? &*tokenizer_config : nullptr, files.chat_template_jinja, *parts));
   return parts;
 }
 

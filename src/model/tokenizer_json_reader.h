@@ -1,5 +1,5 @@
-// Reading JSON that may be hostile: objects with duplicate keys refused, types checked, every error names its place.
-// Over simdjson's DOM; for the tokenizer's files.
+// Reading JSON that may be hostile: objects with duplicate keys refused, types checked, every error names its
+// place. Over simdjson's DOM; for the tokenizer's files.
 #pragma once
 
 #include <simdjson.h>
@@ -20,14 +20,20 @@ using Element = simdjson::dom::element;
 
 inline const char* type_name(Element e) {
   switch (e.type()) {
-    case simdjson::dom::element_type::ARRAY: return "an array";
-    case simdjson::dom::element_type::OBJECT: return "an object";
+    case simdjson::dom::element_type::ARRAY:
+      return "an array";
+    case simdjson::dom::element_type::OBJECT:
+      return "an object";
     case simdjson::dom::element_type::INT64:
     case simdjson::dom::element_type::UINT64:
-    case simdjson::dom::element_type::DOUBLE: return "a number";
-    case simdjson::dom::element_type::STRING: return "a string";
-    case simdjson::dom::element_type::BOOL: return "a boolean";
-    case simdjson::dom::element_type::NULL_VALUE: return "null";
+    case simdjson::dom::element_type::DOUBLE:
+      return "a number";
+    case simdjson::dom::element_type::STRING:
+      return "a string";
+    case simdjson::dom::element_type::BOOL:
+      return "a boolean";
+    case simdjson::dom::element_type::NULL_VALUE:
+      return "null";
   }
   return "something";
 }
@@ -45,7 +51,8 @@ class Object {
     Object out;
     out.where_ = std::move(where);
     for (const auto field : o) out.fields_.emplace_back(field.key, field.value);
-    std::sort(out.fields_.begin(), out.fields_.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::sort(out.fields_.begin(), out.fields_.end(),
+              [](const auto& a, const auto& b) { return a.first < b.first; });
     for (size_t i = 1; i < out.fields_.size(); ++i) {
       if (out.fields_[i].first == out.fields_[i - 1].first) {
         return bad_input("{}: the key {} appears twice", out.where_, quoted(out.fields_[i].first));

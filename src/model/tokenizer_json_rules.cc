@@ -19,7 +19,8 @@ Result<Pattern> read_pattern(const json::Object& o) {
   INGOT_ASSIGN(const json::Object p, json::Object::read(*e, o.where("pattern")));
   INGOT_ASSIGN(const auto string, p.string("String"));
   INGOT_ASSIGN(const auto regex, p.string("Regex"));
-  if (string.has_value() == regex.has_value()) return bad_input("{}: expected one of String and Regex", p.where());
+  if (string.has_value() == regex.has_value())
+    return bad_input("{}: expected one of String and Regex", p.where());
   return Pattern{std::string(string ? *string : *regex), regex.has_value()};
 }
 
@@ -32,8 +33,9 @@ Result<SplitBehavior> read_behavior(const json::Object& o, bool needed) {
   if (*name == "MergedWithPrevious") return SplitBehavior::kMergedWithPrevious;
   if (*name == "MergedWithNext") return SplitBehavior::kMergedWithNext;
   if (*name == "Contiguous") return SplitBehavior::kContiguous;
-  return bad_input("{}: {} found, expected Isolated, Removed, MergedWithPrevious, MergedWithNext or Contiguous",
-                   o.where("behavior"), quoted(*name));
+  return bad_input(
+      "{}: {} found, expected Isolated, Removed, MergedWithPrevious, MergedWithNext or Contiguous",
+      o.where("behavior"), quoted(*name));
 }
 
 Error unsupported(const json::Object& o, std::string_view type, const char* known) {
@@ -81,7 +83,8 @@ Status read_normalizer(json::Element e, TokenizerParts& parts, int depth) {
     rule.pattern = std::move(pattern.text);
     INGOT_ASSIGN(rule.content, o.needed_string("content"));
   } else {
-    return unsupported(o, type, "NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Prepend, Replace, Sequence");
+    return unsupported(o, type,
+                       "NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Prepend, Replace, Sequence");
   }
   parts.normalizer.push_back(std::move(rule));
   return {};
@@ -115,7 +118,8 @@ Status read_pre_tokenizer(json::Element e, TokenizerParts& parts, int depth) {
   } else if (type == "WhitespaceSplit") {
     rule.kind = Kind::kWhitespaceSplit;
   } else {
-    return unsupported(o, type, "Split, ByteLevel, Digits, Punctuation, Whitespace, WhitespaceSplit, Sequence");
+    return unsupported(o, type,
+                       "Split, ByteLevel, Digits, Punctuation, Whitespace, WhitespaceSplit, Sequence");
   }
   parts.pre_tokenizer.push_back(std::move(rule));
   return {};

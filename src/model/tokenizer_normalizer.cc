@@ -36,12 +36,17 @@ std::string NormalizerRule::describe() const {
       static constexpr const char* kNames[] = {"NFC", "NFD", "NFKC", "NFKD"};
       return kNames[static_cast<int>(form)];
     }
-    case Kind::kLowercase: return "Lowercase";
-    case Kind::kStripAccents: return "StripAccents";
-    case Kind::kPrepend: return "Prepend(" + quoted(content) + ")";
+    case Kind::kLowercase:
+      return "Lowercase";
+    case Kind::kStripAccents:
+      return "StripAccents";
+    case Kind::kPrepend:
+      return "Prepend(" + quoted(content) + ")";
     case Kind::kReplaceString:
-    case Kind::kReplaceRegex: return "Replace(" + quoted(pattern) + ", " + quoted(content) + ")";
-    case Kind::kStrip: return "Strip";
+    case Kind::kReplaceRegex:
+      return "Replace(" + quoted(pattern) + ", " + quoted(content) + ")";
+    case Kind::kStrip:
+      return "Strip";
   }
   return "?";
 }
@@ -71,14 +76,25 @@ Result<std::string> Normalizer::apply(std::string_view text) const {
     const NormalizerRule& rule = rules_[i];
     std::string out;
     switch (rule.kind) {
-      case Kind::kForm: out = unicode::normalize(now, rule.form); break;
-      case Kind::kLowercase: out = unicode::lowercase(now); break;
-      case Kind::kStripAccents: out = unicode::strip_accents(now); break;
-      case Kind::kStrip: out = strip(now, rule.left, rule.right); break;
-      case Kind::kPrepend: out = now.empty() ? now : rule.content + now; break;
+      case Kind::kForm:
+        out = unicode::normalize(now, rule.form);
+        break;
+      case Kind::kLowercase:
+        out = unicode::lowercase(now);
+        break;
+      case Kind::kStripAccents:
+        out = unicode::strip_accents(now);
+        break;
+      case Kind::kStrip:
+        out = strip(now, rule.left, rule.right);
+        break;
+      case Kind::kPrepend:
+        out = now.empty() ? now : rule.content + now;
+        break;
       case Kind::kReplaceString: {
         size_t from = 0;
-        for (size_t at; (at = now.find(rule.pattern, from)) != std::string::npos; from = at + rule.pattern.size()) {
+        for (size_t at; (at = now.find(rule.pattern, from)) != std::string::npos;
+             from = at + rule.pattern.size()) {
           out.append(now, from, at - from);
           out += rule.content;
           if (out.size() > limit) break;
@@ -100,7 +116,8 @@ Result<std::string> Normalizer::apply(std::string_view text) const {
       }
     }
     if (out.size() > limit) {
-      return bad_input("normalizer: {} makes a text of {} bytes grow past {} bytes", rule.describe(), text.size(), limit);
+      return bad_input("normalizer: {} makes a text of {} bytes grow past {} bytes", rule.describe(),
+                       text.size(), limit);
     }
     now = std::move(out);
   }

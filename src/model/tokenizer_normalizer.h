@@ -1,4 +1,5 @@
-// Normalizers of tokenizer.json: what is done to text before it is cut. Those not listed here are refused by name.
+// Normalizers of tokenizer.json: what is done to text before it is cut. Those not listed here are refused by
+// name.
 #pragma once
 
 #include <string>
@@ -15,9 +16,9 @@ struct NormalizerRule {
   enum class Kind { kForm, kLowercase, kStripAccents, kPrepend, kReplaceString, kReplaceRegex, kStrip };
   Kind kind = Kind::kForm;
   unicode::Form form = unicode::Form::kNFC;
-  std::string pattern;                   // the replacements
-  std::string content;                   // what replaces, or is prepended
-  bool left = false, right = false;      // kStrip
+  std::string pattern;               // the replacements
+  std::string content;               // what replaces, or is prepended
+  bool left = false, right = false;  // kStrip
 
   std::string describe() const;
 };

@@ -47,7 +47,8 @@ Result<std::unique_ptr<TokenizerParts>> read_hf_tokenizer(const HfTokenizerFiles
 Result<std::unique_ptr<TokenizerParts>> read_gguf_vocab(const GgufVocab& vocab);
 Result<GgufVocab> write_gguf_vocab(const TokenizerParts& parts, const std::string& pre, size_t n_vocab);
 
-// Ids above this bound are refused before a table grows to them: padding may leave holes, but not most of the table.
+// Ids above this bound are refused before a table grows to them: padding may leave holes, but not most of the
+// table.
 inline int64_t id_bound(size_t tokens) { return 2 * static_cast<int64_t>(tokens) + 65536; }
 
 }  // namespace ingot

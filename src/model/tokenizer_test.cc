@@ -1,4 +1,5 @@
-// The tokenizer as a whole: the bundled model's against the recorded encodings, tokenizer.json's features, hostile files.
+// The tokenizer as a whole: the bundled model's against the recorded encodings, tokenizer.json's features,
+// hostile files.
 #include "model/tokenizer.h"
 
 #include <gtest/gtest.h>
@@ -74,8 +75,8 @@ json byte_bpe(const std::vector<std::pair<std::string, std::string>>& merges = {
           {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", list}}}};
 }
 json added(int id, const std::string& content, json flags = json::object()) {
-  json t = {{"id", id}, {"content", content}, {"single_word", false}, {"lstrip", false}, {"rstrip", false},
-            {"normalized", false}, {"special", true}};
+  json t = {{"id", id},        {"content", content},  {"single_word", false}, {"lstrip", false},
+            {"rstrip", false}, {"normalized", false}, {"special", true}};
   t.update(flags);
   return t;
 }
@@ -120,7 +121,8 @@ TEST(Tokenizer, WritesTheMetadataOfTheReferenceConverter) {
     const json& e = expected[key];
     ASSERT_EQ(list.size(), e["count"].get<size_t>()) << key;
     for (size_t i = 0; i < e["first"].size(); ++i) EXPECT_EQ(json(list[i]), e["first"][i]) << key;
-    for (size_t i = 0; i < e["last"].size(); ++i) EXPECT_EQ(json(list[list.size() - e["last"].size() + i]), e["last"][i]) << key;
+    for (size_t i = 0; i < e["last"].size(); ++i)
+      EXPECT_EQ(json(list[list.size() - e["last"].size() + i]), e["last"][i]) << key;
   };
   same_list("tokenizer.ggml.tokens", v->tokens);
   same_list("tokenizer.ggml.token_type", v->token_types);
@@ -247,9 +249,10 @@ TEST(Tokenizer, IgnoreMergesTakesWholePieces) {
 
 TEST(Tokenizer, AddedTokensAndTheirFlags) {
   json j = byte_bpe();
-  j["added_tokens"] = json::array({added(300, "<a>"), added(301, "<a><b>"), added(302, "<l>", {{"lstrip", true}}),
-                                   added(303, "<r>", {{"rstrip", true}}),
-                                   added(304, "word", {{"single_word", true}, {"special", false}})});
+  j["added_tokens"] =
+      json::array({added(300, "<a>"), added(301, "<a><b>"), added(302, "<l>", {{"lstrip", true}}),
+                   added(303, "<r>", {{"rstrip", true}}),
+                   added(304, "word", {{"single_word", true}, {"special", false}})});
   const Tokenizer t = from_json(j);
   EXPECT_EQ(encode(t, "x<a><b>y"), (Ids{encode(t, "x")[0], 301, encode(t, "y")[0]}));  // the longest
   EXPECT_EQ(encode(t, "<a><a>"), (Ids{300, 300}));
@@ -259,15 +262,26 @@ TEST(Tokenizer, AddedTokensAndTheirFlags) {
   EXPECT_EQ(encode(t, "a word.")[2], 304);
   EXPECT_EQ(encode(t, "swords").size(), 6u);
   EXPECT_EQ(encode(t, "word\u00E9").size(), 6u);
-  EXPECT_EQ(encode(t, "<a>", false, false).size(), 3u);      // control tokens as plain text
-  EXPECT_EQ(encode(t, "word", false, false), (Ids{304}));    // not a control token
+  EXPECT_EQ(encode(t, "<a>", false, false).size(), 3u);    // control tokens as plain text
+  EXPECT_EQ(encode(t, "word", false, false), (Ids{304}));  // not a control token
   EXPECT_EQ(t.decode({300, 304}, true), "word");
+}
+
+// Tokens of white space that also strip it: what an earlier one took is not given again (but without lstrip
+// it is, as in the library).
+TEST(Tokenizer, StrippingTokensOfWhiteSpace) {
+  json j = byte_bpe();
+  j["added_tokens"] = json::array({added(300, "  ", {{"lstrip", true}, {"rstrip", true}})});
+  EXPECT_EQ(encode(from_json(j), "a      b").size(), 3u);
+  j["added_tokens"] = json::array({added(300, "  ", {{"rstrip", true}})});
+  EXPECT_EQ(encode(from_json(j), "a      b").size(), 5u);
 }
 
 TEST(Tokenizer, NormalizedAddedTokensAreSoughtInNormalizedText) {
   json j = byte_bpe();
   j["normalizer"] = {{"type", "Sequence"}, {"normalizers", {{{"type", "NFC"}}, {{"type", "Lowercase"}}}}};
-  j["added_tokens"] = json::array({added(300, "Day", {{"normalized", true}, {"special", false}}), added(301, "[DAY]")});
+  j["added_tokens"] =
+      json::array({added(300, "Day", {{"normalized", true}, {"special", false}}), added(301, "[DAY]")});
   const Tokenizer t = from_json(j);
   EXPECT_EQ(encode(t, "DAY[DAY]day"), (Ids{300, 301, 300}));
   EXPECT_EQ(encode(t, "A"), encode(t, "a"));
@@ -292,12 +306,15 @@ TEST(Tokenizer, CharacterLevelBpeUnknownsAndByteFallback) {
   EXPECT_EQ(encode(from_json(j), "axb"), (Ids{3}));  // as the library: dropped
   // Llama 2's steps.
   j["normalizer"] = {{"type", "Sequence"},
-                     {"normalizers", {{{"type", "Prepend"}, {"prepend", "\u2581"}},
-                                      {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}}}}};
+                     {"normalizers",
+                      {{{"type", "Prepend"}, {"prepend", "\u2581"}},
+                       {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}}}}};
   j["decoder"] = {{"type", "Sequence"},
-                  {"decoders", {{{"type", "Replace"}, {"pattern", {{"String", "\u2581"}}}, {"content", " "}},
-                                {{"type", "ByteFallback"}}, {{"type", "Fuse"}},
-                                {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}}}};
+                  {"decoders",
+                   {{{"type", "Replace"}, {"pattern", {{"String", "\u2581"}}}, {"content", " "}},
+                    {{"type", "ByteFallback"}},
+                    {{"type", "Fuse"}},
+                    {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}}}};
   const Tokenizer t = from_json(j);
   const Ids ids = encode(t, "ab b\u00E9");
   EXPECT_EQ(ids, (Ids{6, 3, 6, 2, 4, 5}));
@@ -312,16 +329,18 @@ TEST(Tokenizer, CharacterLevelBpeUnknownsAndByteFallback) {
 TEST(Tokenizer, PostProcessors) {
   json j = byte_bpe();
   j["added_tokens"] = json::array({added(300, "<s>"), added(301, "</s>")});
-  j["post_processor"] = {
-      {"type", "Sequence"},
-      {"processors",
-       {{{"type", "ByteLevel"}},
-        {{"type", "TemplateProcessing"},
-         {"single", {{{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}}, {{"Sequence", {{"id", "A"}, {"type_id", 0}}}},
-                     {{"SpecialToken", {{"id", "</s>"}, {"type_id", 0}}}}}},
-         {"pair", json::array()},
-         {"special_tokens", {{"<s>", {{"id", "<s>"}, {"ids", {300}}, {"tokens", {"<s>"}}}},
-                             {"</s>", {{"id", "</s>"}, {"ids", {301}}, {"tokens", {"</s>"}}}}}}}}}};
+  j["post_processor"] = {{"type", "Sequence"},
+                         {"processors",
+                          {{{"type", "ByteLevel"}},
+                           {{"type", "TemplateProcessing"},
+                            {"single",
+                             {{{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}},
+                              {{"Sequence", {{"id", "A"}, {"type_id", 0}}}},
+                              {{"SpecialToken", {{"id", "</s>"}, {"type_id", 0}}}}}},
+                            {"pair", json::array()},
+                            {"special_tokens",
+                             {{"<s>", {{"id", "<s>"}, {"ids", {300}}, {"tokens", {"<s>"}}}},
+                              {"</s>", {{"id", "</s>"}, {"ids", {301}}, {"tokens", {"</s>"}}}}}}}}}};
   const Tokenizer t = from_json(j);
   EXPECT_EQ(encode(t, "a", true), (Ids{300, encode(t, "a")[0], 301}));
   EXPECT_EQ(encode(t, "", true), (Ids{300, 301}));
@@ -335,9 +354,11 @@ TEST(Tokenizer, PostProcessors) {
 
 TEST(Tokenizer, UnknownRulesAreNamedAndOverridden) {
   json j = byte_bpe();
-  j["pre_tokenizer"] = {{"type", "Sequence"},
-                        {"pretokenizers", {{{"type", "Split"}, {"pattern", {{"Regex", "my+odd"}}}, {"behavior", "Isolated"}, {"invert", false}},
-                                           {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}}}};
+  j["pre_tokenizer"] = {
+      {"type", "Sequence"},
+      {"pretokenizers",
+       {{{"type", "Split"}, {"pattern", {{"Regex", "my+odd"}}}, {"behavior", "Isolated"}, {"invert", false}},
+        {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}}}};
   Tokenizer t = from_json(j);
   const auto name = t.pre_tokenizer_name();
   ASSERT_FALSE(name.ok());
@@ -371,7 +392,8 @@ TEST(Tokenizer, NameAgreesWithIgnoreMerges) {
 
 TEST(Tokenizer, TypesOfAddedTokensInGguf) {
   json j = byte_bpe();
-  j["added_tokens"] = json::array({added(256, "<s>"), added(257, "<|tool|>", {{"special", false}}), added(258, "a\u2581b", {{"special", false}})});
+  j["added_tokens"] = json::array({added(256, "<s>"), added(257, "<|tool|>", {{"special", false}}),
+                                   added(258, "a\u2581b", {{"special", false}})});
   const auto v = from_json(j).to_gguf_vocab();
   ASSERT_TRUE(v.ok());
   EXPECT_EQ(v->token_types[256], 3);
@@ -400,7 +422,8 @@ TEST(Tokenizer, HostileFilesGiveOneClearError) {
   has(load_error(std::string(R"({"model":{"vocab":["a"],"merges":[]}})")), "an array found");
   has(load_error(std::string(R"({"model":{"vocab":{"a":0},"merges":{}}})")), "an object found");
   has(load_error(std::string(R"({"model":{"vocab":{"a":0},"merges":["a"]}})")), "merges[0]");
-  has(load_error(std::string(R"({"model":{"vocab":{"a":0},"merges":["a b"]}})")), "\"b\" is not in the vocabulary");
+  has(load_error(std::string(R"({"model":{"vocab":{"a":0},"merges":["a b"]}})")),
+      "\"b\" is not in the vocabulary");
   has(load_error(std::string(R"({"model":{"vocab":{"a":0,"b":1},"merges":["a b"]}})")), "makes \"ab\"");
   has(load_error(std::string(R"({"model":{"vocab":{"a":0},"merges":[["a"]]}})")), "merges[0]");
   has(load_error(std::string(R"({"model":{"vocab":{"a":0},"merges":[7]}})")), "merges[0]");
@@ -408,9 +431,11 @@ TEST(Tokenizer, HostileFilesGiveOneClearError) {
   has(load_error(std::string(R"({"model":7})")), "a number found");
   has(load_error(std::string(R"({"model":{},"model":{}})")), "appears twice");
   has(load_error(std::string(R"({"model":{"vocab":{"a":0},"merges":[],"dropout":0.1}})")), "dropout");
-  has(load_error(std::string(R"({"model":{"vocab":{"a":0},"merges":[],"end_of_word_suffix":"</w>"}})")), "end_of_word_suffix");
+  has(load_error(std::string(R"({"model":{"vocab":{"a":0},"merges":[],"end_of_word_suffix":"</w>"}})")),
+      "end_of_word_suffix");
   has(load_error(std::string(R"({"model":{"vocab":{"a":0},"merges":[],"unk_token":"<unk>"}})")), "<unk>");
-  has(load_error(std::string(R"({"model":{"vocab":{"a":0},"merges":[],"ignore_merges":"yes"}})")), "ignore_merges");
+  has(load_error(std::string(R"({"model":{"vocab":{"a":0},"merges":[],"ignore_merges":"yes"}})")),
+      "ignore_merges");
   has(load_error(std::string(R"({"model":{"vocab":{"\ud800":0},"merges":[]}})")), "not valid JSON");
   has(load_error(std::string("{\"model\":{\"vocab\":{\"\xFF\":0},\"merges\":[]}}")), "not valid JSON");
   has(load_error("{\"model\":" + std::string(100000, '[')), "not valid JSON");
@@ -459,7 +484,8 @@ TEST(Tokenizer, HostileFilesGiveOneClearError) {
   j = good;
   j["post_processor"] = {{"type", "TemplateProcessing"}, {"single", json::array()}};
   has(load_error(j), "sequence A is missing");
-  j["post_processor"] = {{"type", "TemplateProcessing"}, {"single", json::array({json{{"SpecialToken", {{"id", "<s>"}}}}})}};
+  j["post_processor"] = {{"type", "TemplateProcessing"},
+                         {"single", json::array({json{{"SpecialToken", {{"id", "<s>"}}}}})}};
   has(load_error(j), "not in special_tokens");
   j["post_processor"] = {{"type", "RobertaProcessing"}, {"sep", {"</s>", 9999}}, {"cls", {"<s>", 0}}};
   has(load_error(j), "no token");
@@ -467,7 +493,8 @@ TEST(Tokenizer, HostileFilesGiveOneClearError) {
 
 TEST(Tokenizer, HugeStringsAreRefusedOrTaken) {
   json j = byte_bpe();
-  j["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", std::string(4 << 20, 'a')}}}, {"behavior", "Isolated"}};
+  j["pre_tokenizer"] = {
+      {"type", "Split"}, {"pattern", {{"Regex", std::string(4 << 20, 'a')}}}, {"behavior", "Isolated"}};
   EXPECT_NE(load_error(j).find("at most"), std::string::npos);
   EXPECT_LT(load_error(j).size(), 500u);
   j = byte_bpe();
@@ -481,9 +508,11 @@ TEST(Tokenizer, HugeStringsAreRefusedOrTaken) {
 
 TEST(Tokenizer, ASlowPatternOfTheFileFailsInsteadOfHanging) {
   json j = byte_bpe();
-  j["pre_tokenizer"] = {{"type", "Sequence"},
-                        {"pretokenizers", {{{"type", "Split"}, {"pattern", {{"Regex", "(a*)*[bd]"}}}, {"behavior", "Isolated"}},
-                                           {{"type", "ByteLevel"}, {"use_regex", false}}}}};
+  j["pre_tokenizer"] = {
+      {"type", "Sequence"},
+      {"pretokenizers",
+       {{{"type", "Split"}, {"pattern", {{"Regex", "(a*)*[bd]"}}}, {"behavior", "Isolated"}},
+        {{"type", "ByteLevel"}, {"use_regex", false}}}}};
   const auto ids = from_json(j).encode(std::string(5000, 'a'), false);
   ASSERT_FALSE(ids.ok());
   EXPECT_NE(ids.error().message.find("(a*)*[bd]"), std::string::npos);

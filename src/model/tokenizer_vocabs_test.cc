@@ -1,4 +1,5 @@
-// Exactness on real vocabularies: llama.cpp's own test data (tests/data/vocabs: metadata-only GGUF files, texts and ids).
+// Exactness on real vocabularies: llama.cpp's own test data (tests/data/vocabs: metadata-only GGUF files,
+// texts and ids).
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -58,17 +59,32 @@ class MetadataReader {
   }
   void value(const std::string& key, uint32_t type) {
     switch (type) {
-      case 0: case 1: case 7: numbers[key].push_back(take<uint8_t>()); break;
-      case 2: case 3: numbers[key].push_back(take<int16_t>()); break;
-      case 4: case 5: numbers[key].push_back(take<int32_t>()); break;
-      case 6: take<float>(); break;
-      case 8: texts[key].push_back(text()); break;
+      case 0:
+      case 1:
+      case 7:
+        numbers[key].push_back(take<uint8_t>());
+        break;
+      case 2:
+      case 3:
+        numbers[key].push_back(take<int16_t>());
+        break;
+      case 4:
+      case 5:
+        numbers[key].push_back(take<int32_t>());
+        break;
+      case 6:
+        take<float>();
+        break;
+      case 8:
+        texts[key].push_back(text());
+        break;
       case 9: {
         const auto element = take<uint32_t>();
         for (auto n = take<uint64_t>(); n > 0; --n) value(key, element);
         break;
       }
-      default: numbers[key].push_back(take<int64_t>());
+      default:
+        numbers[key].push_back(take<int64_t>());
     }
   }
   const char* p_;
@@ -99,7 +115,8 @@ TEST_P(Vocabs, GivesTheIdsOfTheReference) {
   std::istringstream out(slurp(path_of(name + ".out")));
   const std::string in = slurp(path_of(name + ".inp")), separator = "\n__ggml_vocab_test__\n";
   size_t cases = 0;
-  for (size_t begin = 0, end; (end = in.find(separator, begin)) != std::string::npos; begin = end + separator.size(), ++cases) {
+  for (size_t begin = 0, end; (end = in.find(separator, begin)) != std::string::npos;
+       begin = end + separator.size(), ++cases) {
     const std::string text = in.substr(begin, end - begin);
     std::string line;
     ASSERT_TRUE(std::getline(out, line));
@@ -114,7 +131,8 @@ TEST_P(Vocabs, GivesTheIdsOfTheReference) {
   EXPECT_GT(cases, 40u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Shared, Vocabs, testing::Values("llama-bpe", "gpt-2", "qwen2", "falcon", "deepseek-coder"),
+INSTANTIATE_TEST_SUITE_P(Shared, Vocabs,
+                         testing::Values("llama-bpe", "gpt-2", "qwen2", "falcon", "deepseek-coder"),
                          [](const auto& info) {
                            std::string s = info.param;
                            for (char& c : s) c = c == '-' ? '_' : c;

@@ -40,7 +40,8 @@ bool TextIndex::insert(std::string_view text, int32_t id) {
   size_t i = hash & (slots_.size() - 1);
   for (; slots_[i].id >= 0; i = (i + 1) & (slots_.size() - 1)) {
     const Slot& s = slots_[i];
-    if (s.hash == hash && s.length == text.size() && std::memcmp(s.text, text.data(), text.size()) == 0) return false;
+    if (s.hash == hash && s.length == text.size() && std::memcmp(s.text, text.data(), text.size()) == 0)
+      return false;
   }
   slots_[i] = {text.data(), static_cast<uint32_t>(text.size()), id, hash};
   ++size_;
@@ -52,7 +53,8 @@ int32_t TextIndex::find(std::string_view text) const {
   const uint64_t hash = XXH3_64bits(text.data(), text.size());
   for (size_t i = hash & (slots_.size() - 1); slots_[i].id >= 0; i = (i + 1) & (slots_.size() - 1)) {
     const Slot& s = slots_[i];
-    if (s.hash == hash && s.length == text.size() && std::memcmp(s.text, text.data(), text.size()) == 0) return s.id;
+    if (s.hash == hash && s.length == text.size() && std::memcmp(s.text, text.data(), text.size()) == 0)
+      return s.id;
   }
   return -1;
 }

@@ -40,7 +40,9 @@ class Vocabulary {
   // `id` must be >= 0 and within reason: the table of ids grows to it.
   Added add(std::string_view text, int32_t id);
   int32_t find(std::string_view text) const { return index_.find(text); }
-  bool has(int32_t id) const { return id >= 0 && static_cast<size_t>(id) < texts_.size() && texts_[id].data() != nullptr; }
+  bool has(int32_t id) const {
+    return id >= 0 && static_cast<size_t>(id) < texts_.size() && texts_[id].data() != nullptr;
+  }
   std::string_view text(int32_t id) const { return has(id) ? texts_[id] : std::string_view(); }
   int32_t end_id() const { return static_cast<int32_t>(texts_.size()); }  // one past the largest id
   size_t count() const { return index_.size(); }

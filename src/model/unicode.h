@@ -10,11 +10,11 @@ namespace ingot::unicode {
 
 // True when `text` is well-formed UTF-8.
 bool is_valid_utf8(std::string_view text);
-// Copies `text`, replacing each maximal ill-formed subsequence by U+FFFD (the practice of the Unicode standard,
-// Rust's from_utf8_lossy and Python's errors="replace").
+// Copies `text`, replacing each maximal ill-formed subsequence by U+FFFD (the practice of the Unicode
+// standard, Rust's from_utf8_lossy and Python's errors="replace").
 std::string replace_invalid_utf8(std::string_view text);
-// Length of the longest prefix that does not end inside a character: what a stream may print now. Bytes that can
-// never become a character count as complete.
+// Length of the longest prefix that does not end inside a character: what a stream may print now. Bytes that
+// can never become a character count as complete.
 size_t complete_prefix(std::string_view text);
 
 // Decodes the character at `p` of well-formed UTF-8 and moves `p` past it.

@@ -8,7 +8,9 @@ namespace {
 
 TEST(Unicode, ReplacesMaximalIllFormedSubparts) {
   // What Python's bytes.decode("utf-8", "replace") gives.
-  EXPECT_EQ(replace_invalid_utf8("a\xFF" "b"), "a\uFFFDb");
+  EXPECT_EQ(replace_invalid_utf8("a\xFF"
+                                 "b"),
+            "a\uFFFDb");
   EXPECT_EQ(replace_invalid_utf8("\xE4\xB8"), "\uFFFD");
   EXPECT_EQ(replace_invalid_utf8("\xE4\xB8z"), "\uFFFDz");
   EXPECT_EQ(replace_invalid_utf8("\xED\xA0\x80"), "\uFFFD\uFFFD\uFFFD");  // a surrogate
@@ -26,8 +28,8 @@ TEST(Unicode, CompletePrefixHoldsBackUnfinishedCharacters) {
   EXPECT_EQ(complete_prefix("ab\xF0\x9F\x98"), 2u);
   EXPECT_EQ(complete_prefix("ab\U0001F600"), 6u);
   EXPECT_EQ(complete_prefix("\xE4\xB8"), 0u);
-  EXPECT_EQ(complete_prefix("a\xFF"), 2u);          // never becomes a character
-  EXPECT_EQ(complete_prefix("\x80\x80\x80"), 3u);   // nor do these
+  EXPECT_EQ(complete_prefix("a\xFF"), 2u);         // never becomes a character
+  EXPECT_EQ(complete_prefix("\x80\x80\x80"), 3u);  // nor do these
   EXPECT_EQ(complete_prefix("\xE0\x80"), 2u);
 }
 

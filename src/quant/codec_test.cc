@@ -13,6 +13,7 @@
 
 #include "kernels/cast.h"
 #include "kernels/dispatch.h"
+#include "kernels/hash.h"
 #include "quant/test_tensors.h"
 
 namespace ingot {
@@ -298,6 +299,38 @@ TEST(HandComputed, Q6_K) {
   EXPECT_EQ(y[32], 3.0f * (0 - 32));
   EXPECT_EQ(y[64], 0.0f);
   EXPECT_EQ(y[128], 15.0f - 32);
+}
+
+// The bytes themselves, so that two compilers or machines cannot each be consistent and yet differ. A change here means
+// files change: raise Codec::version with it.
+TEST(Golden, BytesOfEveryCodec) {
+  const struct {
+    DType type;
+    int version;
+    const char* plain;
+    const char* weighted;
+  } golden[] = {
+      {DType::kF32, 1, "9de5f7bc1ea4e8bdae799f38576aaeb6", "9de5f7bc1ea4e8bdae799f38576aaeb6"},
+      {DType::kF16, 1, "19748b101796dbce50e98721c0dbefed", "19748b101796dbce50e98721c0dbefed"},
+      {DType::kBF16, 1, "355e37f626858907ea5c3f04a52169dd", "355e37f626858907ea5c3f04a52169dd"},
+      {DType::kQ8_0, 1, "2cf278c1ca2e803cfd6fbd7695db578e", "2cf278c1ca2e803cfd6fbd7695db578e"},
+      {DType::kQ4_0, 1, "e7563498bca82f55b9d0b9372a1fa97f", "c9857089ab0ff2bed91a483b732cc169"},
+      {DType::kQ4_K, 1, "30b5926600fa91171f86177323dd4b20", "ae4525f545c6ba213e59f466ffaf01df"},
+      {DType::kQ5_K, 1, "0c6788324def3dc784a3e820062d11ae", "0ef48c19ddb038a51fa4a711196006cd"},
+      {DType::kQ6_K, 1, "b9564daa35990c817e88a8fb29a0a4da", "b96063cf466bf853c00ad93edee444af"},
+  };
+  const auto w = testing::importance(768);
+  for (const auto& g : golden) {
+    std::vector<float> x;
+    for (const char* kind : testing::kKinds) {
+      const auto part = testing::tensor(kind, 3 * 768, 768);
+      x.insert(x.end(), part.begin(), part.end());
+    }
+    EXPECT_EQ(find_codec(g.type)->version, g.version);
+    EXPECT_EQ(to_hex(hash128(encode(g.type, x, 768))), g.plain) << info(g.type).name;
+    EXPECT_EQ(to_hex(hash128(encode(g.type, x, 768, w.data()))), g.weighted) << info(g.type).name;
+  }
+  EXPECT_EQ(std::size(golden), kAll.size());
 }
 
 TEST(Table, NamesWhatItHas) {

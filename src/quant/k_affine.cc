@@ -120,7 +120,7 @@ struct Blocks {
   }
 
   // The fit before scale and min are rounded: a few ranges, then the best one's codes and fit once more.
-  Affine search() const {
+  INGOT_NOINLINE Affine search() const {
     constexpr int kN = 4;
     constexpr int kRanges = sizeof Ranges<kMax>::kAll / sizeof(Range);
     static_assert(kRanges % kN == 0);
@@ -189,7 +189,7 @@ inline float unit(float most) {
 // Chooses scale6 and min6 for the units in g: three scales beside the exact one's rounding, each with the min that
 // suits it best. Returns the error of each block.
 template <int kMax, bool kWeighted>
-inline F32 round_scales(const Blocks<kMax, kWeighted>& blocks, const Affine& exact, Scales* g) {
+INGOT_NOINLINE F32 round_scales(const Blocks<kMax, kWeighted>& blocks, const Affine& exact, Scales* g) {
   constexpr int kN = 3;
   const F32 zero = splat(0.0f), top = splat(63.0f);
   const F32 d = load(g->d), dmin = load(g->dmin), per_dmin = inverse_or_zero(dmin);
@@ -238,7 +238,7 @@ inline F32 round_scales(const Blocks<kMax, kWeighted>& blocks, const Affine& exa
 // Least squares for d and dmin of each super-block given all its codes; kept where the error is really less, as
 // both are rounded to f16 and codes change with them.
 template <int kMax, bool kWeighted>
-inline void refit_units(const Blocks<kMax, kWeighted>& blocks, F32 err, Scales* g) {
+INGOT_NOINLINE void refit_units(const Blocks<kMax, kWeighted>& blocks, F32 err, Scales* g) {
   const F32 s6 = load(g->scale6), m6 = load(g->min6), mass = blocks.mass;
   const F32 inv = inverse_or_zero(s6 * load(g->d)), offset = m6 * load(g->dmin) * inv;
   Sums sums;

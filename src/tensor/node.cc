@@ -1,5 +1,7 @@
 #include "tensor/node.h"
 
+#include <algorithm>
+#include <numeric>
 #include <unordered_map>
 
 #include "kernels/hash.h"
@@ -20,6 +22,21 @@ std::string identity_of(const Node& node, std::unordered_map<const Node*, std::s
 }
 
 }  // namespace
+
+Shape joined_granularity(const Shape& own, const Node& input) {
+  Shape g = own;
+  const Shape in = input.granularity();
+  for (int i = 0; i < std::min(g.rank, in.rank); ++i) g[i] = std::lcm(std::max<int64_t>(g[i], 1), std::max<int64_t>(in[i], 1));
+  return g;
+}
+
+bool keeps_granularity(const Region& region, const Shape& whole, const Shape& granularity) {
+  for (int i = 0; i < region.extent.rank; ++i) {
+    const int64_t g = granularity[i], end = region.begin[i] + region.extent[i];
+    if (g > 1 && (region.begin[i] % g || (end % g && end != whole[i]))) return false;
+  }
+  return true;
+}
 
 std::string graph_identity(const Node& node) {
   std::unordered_map<const Node*, std::string> seen;

@@ -87,6 +87,11 @@ class Node {
   virtual Status compute(const Compute&) const = 0;
 };
 
+// The granularity of a node that needs the same region of `input` as it is asked for: its own multiples and the input's.
+Shape joined_granularity(const Shape& own, const Node& input);
+// Whether a region of `whole` keeps to the multiples.
+bool keeps_granularity(const Region& region, const Shape& whole, const Shape& granularity);
+
 // A leaf: bytes that exist already (a file's tensor, a live tensor). read() is thread-safe.
 class LeafNode : public Node {
  public:

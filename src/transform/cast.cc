@@ -39,10 +39,7 @@ class Cast final : public Node {
   std::string describe() const override { return describe_; }
   std::vector<NodePtr> inputs() const override { return {input_}; }
   Shape granularity() const override {
-    Shape g = Node::granularity();
-    // Blocks are powers of two: the larger is a multiple of the smaller.
-    if (g.rank) g[g.rank - 1] = std::max(info(from_.type).block, info(to_.type).block);
-    return g;
+    return joined_granularity(Node::granularity(), *input_);
   }
   void needs(const Region& r, std::vector<Need>* out) const override { out->push_back({input_, r, false}); }
   uint64_t workspace(const Region& r) const override {

@@ -46,9 +46,7 @@ class LoraDelta final : public Node {
   }
   std::vector<NodePtr> inputs() const override { return {base_, f_.a, f_.b}; }
   Shape granularity() const override {
-    Shape g = Node::granularity();
-    g[1] = info(base_->spec().type).block;
-    return g;
+    return joined_granularity(Node::granularity(), *base_);
   }
 
   // The product's left factor has the region's rows, its right factor the region's columns: the right one is the same
@@ -123,6 +121,9 @@ class AddScaled final : public Node {
                        codec_tag(x_->spec().type));
   }
   std::vector<NodePtr> inputs() const override { return {base_, x_}; }
+  Shape granularity() const override {
+    return joined_granularity(joined_granularity(Node::granularity(), *base_), *x_);
+  }
   void needs(const Region& r, std::vector<Need>* out) const override {
     out->push_back({base_, r, false});
     out->push_back({x_, r, false});
@@ -155,6 +156,9 @@ class SameAs final : public Node {
   TensorSpec spec() const override { return base_->spec(); }
   std::string describe() const override { return "same_as v1"; }
   std::vector<NodePtr> inputs() const override { return {base_, copy_}; }
+  Shape granularity() const override {
+    return joined_granularity(joined_granularity(Node::granularity(), *base_), *copy_);
+  }
   void needs(const Region& r, std::vector<Need>* out) const override {
     out->push_back({base_, r, false});
     out->push_back({copy_, r, false});

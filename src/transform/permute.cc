@@ -20,7 +20,7 @@ class PermuteRope final : public Node {
   Shape granularity() const override {
     Shape g = Node::granularity();
     g[0] = head_rows_;
-    return g;
+    return joined_granularity(g, *input_);
   }
   void needs(const Region& r, std::vector<Need>* out) const override { out->push_back({input_, r, false}); }
 

@@ -35,12 +35,14 @@ struct Rule {
   DType type;
 };
 #define MIX(...)
+#define FALLBACK(...)
 #define RULE(mix, category, when, type) {#mix, Category::category, when, DType::type},
 constexpr Rule kRules[] = {
 #include "transform/mixes.def"
     {"", Category::other, always, DType::kF32}};
 #undef MIX
 #undef RULE
+#undef FALLBACK
 
 Category category_of(std::string_view name) {
   const auto has = [&](std::string_view part) { return name.find(part) != std::string_view::npos; };
@@ -95,15 +97,23 @@ std::optional<int64_t> meta_int(const Artifact& a, std::string_view suffix) {
   return std::nullopt;
 }
 
-// A type whose blocks fit the rows, for a row that the wanted one does not fit.
+// A type whose blocks fit the rows, for a row that the wanted one does not fit (FALLBACK rows of mixes.def).
 DType smaller_block(DType t) {
-  switch (t) {
-    case DType::kQ4_K: return DType::kQ5_0;
-    case DType::kQ5_K: return DType::kQ5_1;
-    case DType::kQ6_K: return DType::kQ8_0;
-    case DType::kQ2_K: case DType::kQ3_K: case DType::kTQ1_0: case DType::kTQ2_0: case DType::kQ2_0: return DType::kQ4_0;
-    default: return info(t).block > 32 ? DType::kIQ4_NL : t;
-  }
+  struct Row {
+    DType wanted, instead;
+  };
+#define MIX(...)
+#define RULE(...)
+#define FALLBACK(wanted, instead) {DType::wanted, DType::instead},
+  static constexpr Row kRows[] = {
+#include "transform/mixes.def"
+  };
+#undef MIX
+#undef RULE
+#undef FALLBACK
+  for (const auto& r : kRows)
+    if (r.wanted == t) return r.instead;
+  return t;
 }
 
 class Chooser {
@@ -230,11 +240,13 @@ void set_meta(Artifact* a, const std::string& key, uint32_t value) {
 const std::vector<FileType>& file_types() {
 #define MIX(name, id, base) {#name, id, DType::base},
 #define RULE(...)
+#define FALLBACK(...)
   static const std::vector<FileType> all = {
 #include "transform/mixes.def"
   };
 #undef MIX
 #undef RULE
+#undef FALLBACK
   return all;
 }
 
@@ -255,11 +267,11 @@ uint32_t float_file_type(const Artifact& a) {
   Artifact weights;
   for (const auto& t : a.tensors)
     if (t.spec().shape.rank > 1) weights.tensors.push_back(t);
-  switch (main_float_type(weights)) {
-    case DType::kF16: return 1;
-    case DType::kBF16: return 32;
-    default: return 0;
-  }
+  // The file type whose tensors are all of that type; F32 is the first row.
+  const DType main = main_float_type(weights);
+  for (const auto& f : file_types())
+    if (f.base == main) return f.id;
+  return 0;
 }
 
 Result<std::vector<DType>> choose_types(const Artifact& gguf, const FileType& type, const QuantizeOptions& options) {

@@ -185,8 +185,15 @@ std::vector<std::pair<std::string, std::string>> read_tsv(const std::string& pat
   return rows;
 }
 
-std::vector<std::string> slow_job(const std::string& model, const std::string& out) {
-  return {INGOT_PROGRAM, "quantize", model, "--type", "Q4_K_M", "--out", out, "--threads", "1", "--memory", "128M"};
+std::vector<std::string> slow_job(const std::string& model, const std::string& out, std::vector<std::string> more) {
+  std::vector<std::string> a = {INGOT_PROGRAM, "quantize",   model, "--type",   "Q4_K_M,Q5_K_M,Q6_K", "--out",
+                                out + "-{type}.gguf", "--threads", "1",   "--memory", "128M"};
+  a.insert(a.end(), more.begin(), more.end());
+  return a;
+}
+
+std::vector<std::string> slow_outputs(const std::string& out) {
+  return {out + "-Q4_K_M.gguf", out + "-Q5_K_M.gguf", out + "-Q6_K.gguf"};
 }
 
 }  // namespace ingot::testing

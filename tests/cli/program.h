@@ -53,7 +53,9 @@ std::vector<nlohmann::json> events_of(const std::string& err);
 // Prompt and continuation, escapes undone.
 std::vector<std::pair<std::string, std::string>> read_tsv(const std::string& path);
 
-// A job that takes seconds, for interrupting: the arguments of a quantization of `model` to `out` on one thread.
-std::vector<std::string> slow_job(const std::string& model, const std::string& out);
+// A job that takes a second or more, for interrupting: three quantizations of `model` on one thread, to the files
+// slow_outputs(out).
+std::vector<std::string> slow_job(const std::string& model, const std::string& out, std::vector<std::string> more = {});
+std::vector<std::string> slow_outputs(const std::string& out);
 
 }  // namespace ingot::testing
