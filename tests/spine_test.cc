@@ -1,7 +1,6 @@
 // The real job over the spine: ship of the bundled model and adapter reads each source byte once for two types, survives a
 // kill at every journal write, splits over ranks; and a model far larger than the budget converts within it.
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -110,7 +109,6 @@ TEST(Spine, ShipGivesTheSameBytesForThreadsTilesAndRanks) {
       ASSERT_TRUE(r.ok()) << r.error().message;
       const std::string got = contents(*sink);
       ASSERT_EQ(got.size(), reference().size());
-      if (getenv("DUMP")) { std::ofstream("/tmp/got") << got; std::ofstream("/tmp/want") << reference(); }
       const auto at = std::mismatch(got.begin(), got.end(), reference().begin()).first - got.begin();
       ASSERT_EQ(static_cast<size_t>(at), got.size()) << "first differing byte; " << threads << " threads, tile " << tile;
     }
@@ -195,13 +193,25 @@ TEST(Spine, AModelOf512MBConvertsUnder64MBOfMemory) {
           "--threads", "2", "--quiet", nullptr);
     _exit(127);
   }
+  // ru_maxrss would count this test's own pages, which the child had until its exec: the high-water mark of its own is read.
   int status = 0;
-  rusage usage{};
-  ASSERT_EQ(wait4(pid, &status, 0, &usage), pid);
+  long peak_kib = 0;
+  while (waitpid(pid, &status, WNOHANG) == 0) {
+    std::ifstream f(fmt::format("/proc/{}/status", pid));
+    std::string line, program;
+    long kib = 0;
+    while (std::getline(f, line)) {
+      if (line.compare(0, 5, "Name:") == 0) program = line.substr(6);
+      if (line.compare(0, 6, "VmHWM:") == 0) kib = std::atol(line.c_str() + 6);
+    }
+    if (program == "ingot") peak_kib = std::max(peak_kib, kib);
+    usleep(2000);
+  }
   EXPECT_EQ(WEXITSTATUS(status), 0);
   EXPECT_EQ(std::filesystem::file_size(out) >> 20, 256u);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-  EXPECT_LT(usage.ru_maxrss >> 10, 64 + 40) << "MiB resident at the peak";
+  EXPECT_GT(peak_kib >> 10, 20);
+  EXPECT_LT(peak_kib >> 10, 64 + 40) << "MiB resident at the peak";
 #endif
   std::filesystem::remove_all(dir);
 }
