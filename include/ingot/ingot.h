@@ -142,7 +142,7 @@ struct WriteTarget {
 
 // Writes all targets in one pass over their sources; nothing appears under a final name before it is whole. Blocks; runs its
 // own threads. kFailed: an output that exists (see force), a full disk, no permission; kBadInput: damaged sources; kUsage:
-// a model of another kind than its path says; kInterrupted: cancelled, and the same call goes on where it stopped.
+// a model of another kind than its path says (GGUF or not); kInterrupted: cancelled, and the same call goes on where it stopped.
 Result<WriteReport> write(const std::vector<WriteTarget>& targets, const WriteOptions& options = {});
 Result<WriteReport> write(const LazyModel& model, const std::string& path, const WriteOptions& options = {});
 

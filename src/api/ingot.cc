@@ -162,6 +162,11 @@ Result<WriteReport> write(const std::vector<WriteTarget>& targets, const WriteOp
   if (targets.empty()) return usage("write: there is nothing to be written");
   std::vector<Output> outputs;
   for (const WriteTarget& t : targets) {
+    const bool to_gguf = t.path.ends_with(".gguf");
+    if (to_gguf != (t.model.format() == "gguf"))
+      return usage("write: '{}' {} written from a {} model; {}", t.path, to_gguf ? "is GGUF and cannot be" : "cannot be",
+                   t.model.format().empty() ? "made-up" : t.model.format(),
+                   to_gguf ? "call to_gguf first" : "a GGUF model is written to a path ending in .gguf");
     INGOT_ASSIGN(Output output, make_output(t.model.impl().artifact, local_store(), t.path, "", o.max_shard_bytes));
     outputs.push_back(std::move(output));
   }

@@ -83,7 +83,11 @@ Output safetensors_output(Artifact artifact, Store& store, const std::string& pa
 
 Result<Output> make_output(Artifact artifact, Store& store, const std::string& path, const std::string& format,
                            uint64_t max_shard) {
-  if (format == "gguf" || (format.empty() && ends_with(path, ".gguf"))) return gguf_output(std::move(artifact), store, path);
+  if (format == "gguf" || (format.empty() && ends_with(path, ".gguf"))) {
+    if (!artifact.meta("general.architecture"))
+      return usage("writing {}: '{}' has no GGUF metadata; map it to GGUF's names first (to_gguf)", path, artifact.path);
+    return gguf_output(std::move(artifact), store, path);
+  }
   if (ends_with(path, ".safetensors") && (format.empty() || format == "safetensors"))
     return safetensors_output(std::move(artifact), store, path);
   if (format.empty() || format == "safetensors")

@@ -47,6 +47,7 @@ inline void scales_of_k4(const uint8_t* s, RowBlock* out) {
 }
 
 struct Q8_0 {
+  static constexpr DType kType = DType::kQ8_0;
   static constexpr int kColumns = 32, kBits = 8, kOffset = 128, kBytes = 34;
   static constexpr bool kMin = false, kHalves = false;
   static void unpack(const uint8_t* b, RowBlock* out) {
@@ -55,6 +56,7 @@ struct Q8_0 {
   }
 };
 struct Q4_0 {
+  static constexpr DType kType = DType::kQ4_0;
   static constexpr int kColumns = 32, kBits = 4, kOffset = 8, kBytes = 18;
   static constexpr bool kMin = false, kHalves = false;
   static void unpack(const uint8_t* b, RowBlock* out) {
@@ -63,6 +65,7 @@ struct Q4_0 {
   }
 };
 struct Q4_K {
+  static constexpr DType kType = DType::kQ4_K;
   static constexpr int kColumns = 256, kBits = 4, kOffset = 0, kBytes = 144;
   static constexpr bool kMin = true, kHalves = false;
   static void unpack(const uint8_t* b, RowBlock* out) {
@@ -76,6 +79,7 @@ struct Q4_K {
   }
 };
 struct Q5_K {
+  static constexpr DType kType = DType::kQ5_K;
   static constexpr int kColumns = 256, kBits = 5, kOffset = 0, kBytes = 176;
   static constexpr bool kMin = true, kHalves = false;
   static void unpack(const uint8_t* b, RowBlock* out) {
@@ -90,6 +94,7 @@ struct Q5_K {
   }
 };
 struct Q6_K {
+  static constexpr DType kType = DType::kQ6_K;
   static constexpr int kColumns = 256, kBits = 6, kOffset = 32, kBytes = 210;
   static constexpr bool kMin = false, kHalves = true;
   static void unpack(const uint8_t* b, RowBlock* out) {
@@ -121,23 +126,16 @@ struct Layout {
   static constexpr int kSuperBytes = kHeaderBytes + kBlocks * kBlockBytes;
 };
 
-// Calls f(format) for the type; false when it has no packed form.
+// Calls f(format) for the format of a type among Fs; false when it is none of them.
+template <class... Fs, class Fn>
+bool with_one_of(DType type, Fn& f) {
+  return ((type == Fs::kType && (f(Fs()), true)) || ...);
+}
+
+// Calls f(format) for the type; false when it has no packed form. A new format is a struct above and a name here.
 template <class Fn>
 bool with_format(DType type, Fn f) {
-  switch (type) {
-    case DType::kQ8_0:
-      return f(Q8_0()), true;
-    case DType::kQ4_0:
-      return f(Q4_0()), true;
-    case DType::kQ4_K:
-      return f(Q4_K()), true;
-    case DType::kQ5_K:
-      return f(Q5_K()), true;
-    case DType::kQ6_K:
-      return f(Q6_K()), true;
-    default:
-      return false;
-  }
+  return with_one_of<Q8_0, Q4_0, Q4_K, Q5_K, Q6_K>(type, f);
 }
 
 template <class F>

@@ -259,8 +259,8 @@ std::string PreTokenizerRule::describe() const {
   switch (kind) {
     case Kind::kSplitRegex:
     case Kind::kSplitString:
-      return std::string("Split(") + (kind == Kind::kSplitRegex ? "Regex " : "String ") + quoted(pattern) +
-             ", " + behavior_name(behavior) + (invert ? ", invert)" : ")");
+      return std::string("Split(") + (kind == Kind::kSplitRegex ? "Regex " : "String ") +
+             quoted(pattern, 500) + ", " + behavior_name(behavior) + (invert ? ", invert)" : ")");
     case Kind::kByteLevel:
       return std::string("ByteLevel(add_prefix_space=") + (add_prefix_space ? "true" : "false") +
              ", use_regex=" + (use_regex ? "true)" : "false)");

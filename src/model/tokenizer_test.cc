@@ -357,12 +357,16 @@ TEST(Tokenizer, UnknownRulesAreNamedAndOverridden) {
   j["pre_tokenizer"] = {
       {"type", "Sequence"},
       {"pretokenizers",
-       {{{"type", "Split"}, {"pattern", {{"Regex", "my+odd"}}}, {"behavior", "Isolated"}, {"invert", false}},
+       {{{"type", "Split"},
+         {"pattern",
+          {{"Regex", "my+odd|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,4}| ?[^\\s\\p{L}\\p{N}]+|tail"}}},
+         {"behavior", "Isolated"},
+         {"invert", false}},
         {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}}}};
   Tokenizer t = from_json(j);
   const auto name = t.pre_tokenizer_name();
   ASSERT_FALSE(name.ok());
-  EXPECT_NE(name.error().message.find("my+odd"), std::string::npos);
+  EXPECT_NE(name.error().message.find("|tail\""), std::string::npos);
   EXPECT_NE(name.error().message.find("--pre-tokenizer"), std::string::npos);
   EXPECT_FALSE(t.to_gguf_vocab().ok());
   const Status bad = t.override_pre_tokenizer("nonsense");

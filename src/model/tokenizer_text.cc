@@ -7,9 +7,8 @@
 
 namespace ingot {
 
-std::string quoted(std::string_view text) {
-  constexpr size_t kShown = 60;
-  std::string_view head = text.substr(0, kShown);
+std::string quoted(std::string_view text, size_t shown) {
+  std::string_view head = text.substr(0, shown);
   if (head.size() < text.size()) head = head.substr(0, unicode::complete_prefix(head));
   const bool valid = unicode::is_valid_utf8(head);
   std::string out = "\"";

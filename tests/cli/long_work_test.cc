@@ -1,6 +1,7 @@
 // Long work: the bar on a pseudo-terminal, Ctrl-C, kill -9 and going on, disks that are full.
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -274,15 +275,28 @@ TEST_F(LongWork, AFileSystemThatRefusesMoreBytesLeavesNothingUnderTheFinalName) 
   EXPECT_FALSE(exists(dir_ / "a.gguf"));
 }
 
+TEST_F(LongWork, ADiskThatIsTooSmallIsSaidBeforeTheFirstByte) {
+  const std::string disk = dir_ / "disk";
+  std::filesystem::create_directory(disk);
+  if (::mount("none", disk.c_str(), "tmpfs", 0, "size=8m") != 0) GTEST_SKIP() << "may not mount a small disk here";
+  const Finished f = ingot({"quantize", small(), "--type", "F16", "--out", disk + "/a.gguf"});
+  const auto left = entries(disk);
+  ::umount2(disk.c_str(), MNT_DETACH);
+  EXPECT_EQ(f.exit_code, 1) << f.err;
+  EXPECT_NE(f.err.find(disk), std::string::npos) << f.err;
+  EXPECT_NE(f.err.find("free"), std::string::npos) << f.err;
+  for (const std::string& name : left) EXPECT_TRUE(name.ends_with(".journal")) << name;
+}
+
 TEST_F(LongWork, DryRunWritesNothingAndTellsTheSizeExactly) {
-  const auto j = result_of(ingot({"quantize", small(), "--type", "Q4_K_M", "--out", dir_ / "a.gguf", "--dry-run", "--json"}));
+  const auto j = result_of(ingot({"quantize", example("tiny-llama-base"), "--type", "Q4_K_M", "--out", dir_ / "a.gguf", "--dry-run", "--json"}));
   EXPECT_TRUE(empty_but_for(dir_.path(), {}));
-  ASSERT_EQ(ingot({"quantize", small(), "--type", "Q4_K_M", "--out", dir_ / "a.gguf"}).exit_code, 0);
+  ASSERT_EQ(ingot({"quantize", example("tiny-llama-base"), "--type", "Q4_K_M", "--out", dir_ / "a.gguf"}).exit_code, 0);
   EXPECT_EQ(j["files"][0]["bytes"].get<uint64_t>(), std::filesystem::file_size(dir_ / "a.gguf"));
 }
 
 TEST_F(LongWork, MemoryBelowTheLeastPossibleIsRefusedWithTheLeastNamed) {
-  const Finished f = ingot({"quantize", small(), "--type", "Q4_K_M", "--out", dir_ / "a.gguf", "--memory", "1k"});
+  const Finished f = ingot({"quantize", example("tiny-llama-base"), "--type", "Q4_K_M", "--out", dir_ / "a.gguf", "--memory", "1k"});
   EXPECT_NE(f.exit_code, 0);
   EXPECT_NE(f.err.find("--memory"), std::string::npos) << f.err;
   EXPECT_TRUE(empty_but_for(dir_.path(), {}));
