@@ -59,7 +59,9 @@ void row(const std::string& what, const std::string& target, double n, double se
 int main(int argc, char** argv) {
   const int64_t n = (argc > 1 ? std::atoll(argv[1]) : 4 << 20) / 2048 * 2048;
   const std::string filter = argc > 2 ? argv[2] : "";
-  const auto wanted = [&](const std::string& s) { return filter.empty() || s.find(filter) != std::string::npos; };
+  const auto wanted = [&](const std::string& s) {
+    return filter.empty() || s.find(filter) != std::string::npos;
+  };
   const std::vector<float> x = weights(static_cast<size_t>(n));
   std::vector<float> back(x.size(), 1.0f), importance(2048, 1.0f);
   for (size_t i = 0; i < importance.size(); ++i) importance[i] = 0.1f + static_cast<float>(i * 37 % 64);
@@ -90,7 +92,8 @@ int main(int argc, char** argv) {
     if (wanted("matmul")) {
       const int64_t rows = target == "scalar" ? 64 : 512, k = 16, cols = 2048;
       std::vector<float> c(static_cast<size_t>(rows * cols));
-      const double s = best_of([&] { matmul_add(c.data(), x.data(), x.data() + 65536, rows, k, cols, 0.5f); });
+      const double s =
+          best_of([&] { matmul_add(c.data(), x.data(), x.data() + 65536, rows, k, cols, 0.5f); });
       std::printf("%-16s %-8s %10.1f GFLOP/s (%lld x %lld x %lld)\n", "matmul_add", target.c_str(),
                   2.0 * static_cast<double>(rows * k * cols) / s / 1e9, static_cast<long long>(rows),
                   static_cast<long long>(k), static_cast<long long>(cols));
@@ -98,7 +101,8 @@ int main(int argc, char** argv) {
   }
   if (wanted("hash"))
     row("xxh3-128", "-", static_cast<double>(n), best_of([&] {
-          if (hash128({reinterpret_cast<const std::byte*>(x.data()), x.size() * 4}) == Hash128{}) std::abort();
+          if (hash128({reinterpret_cast<const std::byte*>(x.data()), x.size() * 4}) == Hash128{})
+            std::abort();
         }));
   return 0;
 }

@@ -1,6 +1,7 @@
 // Asks llama.cpp's quantizers for their error on the tensors of src/quant/test_tensors.h (the constants in
 // src/quant/error_test.cc) and for their single-thread speed. Not part of the build, as it links the peer:
-//   . /work/peers/env.sh   # LLAMA_CPP_DIR: the llama.cpp tree in the llama-cpp-python sdist, built in $PEERS/build
+//   . /work/peers/env.sh   # LLAMA_CPP_DIR: the llama.cpp tree in the llama-cpp-python sdist, built in
+//   $PEERS/build
 //   g++ -O2 -std=c++20 -Isrc -I$LLAMA_CPP_DIR/ggml/include bench/reference_error.cc \
 //     $PEERS/build/ggml/src/libggml-base.a -lpthread -fopenmp -o /tmp/reference_error && /tmp/reference_error
 #include <chrono>
@@ -16,8 +17,11 @@ int main() {
   const struct {
     const char* name;
     ggml_type type;
-  } types[] = {{"Q8_0", GGML_TYPE_Q8_0}, {"Q4_0", GGML_TYPE_Q4_0}, {"Q4_K", GGML_TYPE_Q4_K},
-               {"Q5_K", GGML_TYPE_Q5_K}, {"Q6_K", GGML_TYPE_Q6_K}};
+  } types[] = {{"Q8_0", GGML_TYPE_Q8_0},
+               {"Q4_0", GGML_TYPE_Q4_0},
+               {"Q4_K", GGML_TYPE_Q4_K},
+               {"Q5_K", GGML_TYPE_Q5_K},
+               {"Q6_K", GGML_TYPE_Q6_K}};
   const int64_t row = 1024, n = 64 * row;
   const std::vector<float> w = importance(row);
   for (const char* kind : kKinds)

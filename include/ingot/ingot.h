@@ -1,5 +1,5 @@
-// The public C++ API: open models, transform them lazily, write them in one pass. No third-party type, no exception,
-// no global state; link with ingot::ingot (CMake) or `pkg-config --libs ingot`.
+// The public C++ API: open models, transform them lazily, write them in one pass. No third-party type, no
+// exception, no global state; link with ingot::ingot (CMake) or `pkg-config --libs ingot`.
 //
 //   auto base = ingot::open("base/");                                  // headers only
 //   auto merged = ingot::lora_merge(*base, {{"adapter/"}});            // nothing is computed yet
@@ -8,8 +8,9 @@
 //   auto report = ingot::write(*small, "model.gguf");                  // one pass over the weights
 //   if (!report.ok()) std::cerr << report.error().message << "\n";
 //
-// Every function returns a Result or Status (status.h): check ok() before the value. The kinds of error are named at
-// each function; a message says which file and tensor, what was found, what was expected, what to do.
+// Every function returns a Result or Status (status.h): check ok() before the value. The kinds of error are
+// named at each function; a message says which file and tensor, what was found, what was expected, what to
+// do.
 #pragma once
 
 #include <cstdint>
@@ -34,8 +35,9 @@ struct TensorInfo {
   uint64_t bytes = 0;          // of the stored values
 };
 
-// A model as a lazy list of named tensors with metadata: opened from files, or made from other models. Holds no values:
-// a few KB for each 1,000 tensors, open files beneath. Immutable and cheap to copy; any number of threads may use one.
+// A model as a lazy list of named tensors with metadata: opened from files, or made from other models. Holds
+// no values: a few KB for each 1,000 tensors, open files beneath. Immutable and cheap to copy; any number of
+// threads may use one.
 class LazyModel {
  public:
   LazyModel();  // no tensors
@@ -45,15 +47,16 @@ class LazyModel {
   LazyModel(LazyModel&&) noexcept;
   LazyModel& operator=(LazyModel&&) noexcept;
 
-  // Where it was opened, for messages, and what it looks like: "safetensors" (names of the Hugging Face), "gguf", "peft".
+  // Where it was opened, for messages, and what it looks like: "safetensors" (names of the Hugging Face),
+  // "gguf", "peft".
   const std::string& path() const;
   const std::string& format() const;
   // All tensors in file order. For a transformed model: what writing it would give.
   std::vector<TensorInfo> tensors() const;
   // The text of a side file of a Hugging Face directory ("config.json", "tokenizer.json"), or empty.
   std::string file(const std::string& name) const;
-  // All values of one tensor as f32, row-major, shape as in tensors(); computed here, on this thread, without a memory
-  // budget. kBadInput: no such tensor, a damaged file, a type whose values cannot be read.
+  // All values of one tensor as f32, row-major, shape as in tensors(); computed here, on this thread, without
+  // a memory budget. kBadInput: no such tensor, a damaged file, a type whose values cannot be read.
   Result<std::vector<float>> read(const std::string& tensor) const;
 
   struct Impl;  // internal
@@ -64,8 +67,9 @@ class LazyModel {
   std::shared_ptr<const Impl> impl_;
 };
 
-// Opens a Hugging Face directory (config.json, one or several safetensors), a safetensors file, a GGUF file (or the
-// first of its splits) or a PEFT adapter directory. Reads headers only. kBadInput: nothing there, or a damaged or unknown file.
+// Opens a Hugging Face directory (config.json, one or several safetensors), a safetensors file, a GGUF file
+// (or the first of its splits) or a PEFT adapter directory. Reads headers only. kBadInput: nothing there, or
+// a damaged or unknown file.
 Result<LazyModel> open(const std::string& path);
 
 // A PEFT LoRA adapter and how strongly it is applied (1: as trained).
@@ -74,13 +78,13 @@ struct AdapterSource {
   double weight = 1.0;
 };
 
-// Base + adapters, applied in order; changed tensors become F32, so that what follows rounds once. kBadInput: an adapter for
-// another base, unused keys, an unsupported field of adapter_config.json (named).
+// Base + adapters, applied in order; changed tensors become F32, so that what follows rounds once. kBadInput:
+// an adapter for another base, unused keys, an unsupported field of adapter_config.json (named).
 Result<LazyModel> lora_merge(const LazyModel& base, const std::vector<AdapterSource>& adapters);
 
-// The model under GGUF's names, with metadata and tokenizer; float types stay. `pre_tokenizer` names the tokenizer's rules
-// where they match none that llama.cpp knows ("" : found by the rules). kBadInput: unknown architecture or tokenizer,
-// shapes that do not fit the configuration. A GGUF model is returned as it is.
+// The model under GGUF's names, with metadata and tokenizer; float types stay. `pre_tokenizer` names the
+// tokenizer's rules where they match none that llama.cpp knows ("" : found by the rules). kBadInput: unknown
+// architecture or tokenizer, shapes that do not fit the configuration. A GGUF model is returned as it is.
 Result<LazyModel> to_gguf(const LazyModel& model, const std::string& pre_tokenizer = "");
 
 // Choices of llama-quantize; types by name, empty: by the rules of the file type.
@@ -93,32 +97,33 @@ struct QuantizeParameters {
   std::vector<std::pair<std::string, std::string>> tensor_types;
 };
 
-// A GGUF model (see to_gguf) in a GGUF file type: "Q4_K_M", "Q8_0", "F16", ... kUsage: an unknown type or pattern;
-// kBadInput: a model that is quantized already.
-Result<LazyModel> quantize(const LazyModel& gguf, const std::string& file_type, const QuantizeParameters& parameters = {});
+// A GGUF model (see to_gguf) in a GGUF file type: "Q4_K_M", "Q8_0", "F16", ... kUsage: an unknown type or
+// pattern; kBadInput: a model that is quantized already.
+Result<LazyModel> quantize(const LazyModel& gguf, const std::string& file_type,
+                           const QuantizeParameters& parameters = {});
 
 // Every float tensor as "f32", "f16" or "bf16", rounded once to nearest even. kUsage: another type.
 Result<LazyModel> cast(const LazyModel& model, const std::string& type);
 
 // A snapshot of a running write().
 struct WriteProgress {
-  std::string phase;                // "plan", "stages", "write", "verify", "commit"
-  uint64_t done = 0, total = 0;     // bytes of this phase; total 0: unknown
-  uint64_t resumed = 0;             // of `done`, taken over from an earlier run
-  std::string tensor;               // being worked on
+  std::string phase;             // "plan", "stages", "write", "verify", "commit"
+  uint64_t done = 0, total = 0;  // bytes of this phase; total 0: unknown
+  uint64_t resumed = 0;          // of `done`, taken over from an earlier run
+  std::string tensor;            // being worked on
 };
 
 struct WriteOptions {
-  int threads = 0;      // compute threads; 0: as many as the machine has
-  uint64_t memory = 0;  // bytes for buffers; 0: a quarter of what is free
-  bool force = false;   // replace an existing output
-  bool resume = true;   // go on with an unfinished run of the same job
-  bool verify = true;   // read everything back and compare
+  int threads = 0;                           // compute threads; 0: as many as the machine has
+  uint64_t memory = 0;                       // bytes for buffers; 0: a quarter of what is free
+  bool force = false;                        // replace an existing output
+  bool resume = true;                        // go on with an unfinished run of the same job
+  bool verify = true;                        // read everything back and compare
   uint64_t max_shard_bytes = 5'000'000'000;  // of a Hugging Face directory
   // Called now and then from worker threads, never from two at once. May be empty.
   std::function<void(const WriteProgress&)> progress;
-  // Polled about 20 times a second from a thread of write()'s own; true stops the job within about a second, with
-  // kInterrupted. May be empty.
+  // Polled about 20 times a second from a thread of write()'s own; true stops the job within about a second,
+  // with kInterrupted. May be empty.
   std::function<bool()> cancel;
 };
 
@@ -134,15 +139,17 @@ struct WriteReport {
   double seconds_write = 0, seconds_verify = 0;
 };
 
-// One thing to be written: PATH.gguf (the model is GGUF-shaped), PATH.safetensors, or a directory as transformers loads it.
+// One thing to be written: PATH.gguf (the model is GGUF-shaped), PATH.safetensors, or a directory as
+// transformers loads it.
 struct WriteTarget {
   LazyModel model;
   std::string path;
 };
 
-// Writes all targets in one pass over their sources; nothing appears under a final name before it is whole. Blocks; runs its
-// own threads. kFailed: an output that exists (see force), a full disk, no permission; kBadInput: damaged sources; kUsage:
-// a model of another kind than its path says (GGUF or not); kInterrupted: cancelled, and the same call goes on where it stopped.
+// Writes all targets in one pass over their sources; nothing appears under a final name before it is whole.
+// Blocks; runs its own threads. kFailed: an output that exists (see force), a full disk, no permission;
+// kBadInput: damaged sources; kUsage: a model of another kind than its path says (GGUF or not); kInterrupted:
+// cancelled, and the same call goes on where it stopped.
 Result<WriteReport> write(const std::vector<WriteTarget>& targets, const WriteOptions& options = {});
 Result<WriteReport> write(const LazyModel& model, const std::string& path, const WriteOptions& options = {});
 

@@ -41,7 +41,10 @@ std::vector<TensorInfo> LazyModel::tensors() const {
   std::vector<TensorInfo> out;
   for (const LazyTensor& t : impl_->artifact.tensors) {
     const TensorSpec s = t.spec();
-    out.push_back({t.name, std::string(info(s.type).name), {s.shape.d.begin(), s.shape.d.begin() + s.shape.rank}, bytes_of(s)});
+    out.push_back({t.name,
+                   std::string(info(s.type).name),
+                   {s.shape.d.begin(), s.shape.d.begin() + s.shape.rank},
+                   bytes_of(s)});
   }
   return out;
 }
@@ -65,7 +68,9 @@ Result<std::vector<float>> LazyModel::read(const std::string& tensor) const {
 
 namespace {
 
-LazyModel wrap(Artifact a) { return LazyModel(std::make_shared<const LazyModel::Impl>(LazyModel::Impl{std::move(a)})); }
+LazyModel wrap(Artifact a) {
+  return LazyModel(std::make_shared<const LazyModel::Impl>(LazyModel::Impl{std::move(a)}));
+}
 
 // Raises the token when the caller's function says so.
 class CancelPoll {
@@ -110,7 +115,8 @@ Result<LazyModel> lora_merge(const LazyModel& base, const std::vector<AdapterSou
   std::vector<AdapterSpec> specs;
   for (const AdapterSource& a : adapters) {
     INGOT_ASSIGN(Artifact adapter, open_model(local_store(), a.path));
-    if (adapter.format != "peft") return bad_input("'{}' is no PEFT adapter directory but {}", a.path, adapter.format);
+    if (adapter.format != "peft")
+      return bad_input("'{}' is no PEFT adapter directory but {}", a.path, adapter.format);
     specs.push_back({std::move(adapter), a.weight});
   }
   INGOT_ASSIGN(Artifact merged, lora_merge(base.impl().artifact, specs));
@@ -164,10 +170,12 @@ Result<WriteReport> write(const std::vector<WriteTarget>& targets, const WriteOp
   for (const WriteTarget& t : targets) {
     const bool to_gguf = t.path.ends_with(".gguf");
     if (to_gguf != (t.model.format() == "gguf"))
-      return usage("write: '{}' {} written from a {} model; {}", t.path, to_gguf ? "is GGUF and cannot be" : "cannot be",
+      return usage("write: '{}' {} written from a {} model; {}", t.path,
+                   to_gguf ? "is GGUF and cannot be" : "cannot be",
                    t.model.format().empty() ? "made-up" : t.model.format(),
                    to_gguf ? "call to_gguf first" : "a GGUF model is written to a path ending in .gguf");
-    INGOT_ASSIGN(Output output, make_output(t.model.impl().artifact, local_store(), t.path, "", o.max_shard_bytes));
+    INGOT_ASSIGN(Output output,
+                 make_output(t.model.impl().artifact, local_store(), t.path, "", o.max_shard_bytes));
     outputs.push_back(std::move(output));
   }
   CancelPoll poll(o.cancel);
@@ -179,7 +187,9 @@ Result<WriteReport> write(const std::vector<WriteTarget>& targets, const WriteOp
   e.verify = o.verify;
   e.cancel = poll.token();
   if (o.progress)
-    e.on_progress = [&o](const Progress& p) { o.progress({phase_name(p.phase), p.done, p.total, p.resumed, p.tensor}); };
+    e.on_progress = [&o](const Progress& p) {
+      o.progress({phase_name(p.phase), p.done, p.total, p.resumed, p.tensor});
+    };
   INGOT_ASSIGN(const ExecReport r, run_job(outputs, e));
   WriteReport report;
   for (const OutputReport& f : r.outputs) report.outputs.push_back({f.path, f.bytes, f.hash});

@@ -54,13 +54,15 @@ void Args::positionals(std::string name, std::vector<std::string>* values, std::
 }
 
 void Args::text(std::string names, std::string value_name, std::string* value, std::string help) {
-  add(std::move(names), std::move(value_name), std::move(help)).set = [value](const std::string&, const std::string& v) {
+  add(std::move(names), std::move(value_name), std::move(help)).set = [value](const std::string&,
+                                                                              const std::string& v) {
     *value = v;
     return Status();
   };
 }
 
-void Args::list(std::string names, std::string value_name, std::vector<std::string>* values, std::string help) {
+void Args::list(std::string names, std::string value_name, std::vector<std::string>* values,
+                std::string help) {
   Spec& s = add(std::move(names), std::move(value_name), std::move(help));
   s.repeat = true;
   s.set = [values](const std::string&, const std::string& v) {
@@ -78,7 +80,8 @@ void Args::integer(std::string names, std::string value_name, int64_t* value, in
     if (ec != std::errc() || p != v.data() + v.size())
       return ingot::usage("{} takes a whole number, not '{}'", name, v);
     if (x < least || x > most) {
-      if (most == INT64_MAX || most >= INT32_MAX) return ingot::usage("{} must be at least {}, not {}", name, least, x);
+      if (most == INT64_MAX || most >= INT32_MAX)
+        return ingot::usage("{} must be at least {}, not {}", name, least, x);
       return ingot::usage("{} must be from {} to {}, not {}", name, least, most, x);
     }
     *value = x;
@@ -125,15 +128,17 @@ void Args::flag(std::string names, bool* value, std::string help) {
 void Args::later(std::string names, bool takes_value, std::string what) {
   Spec& s = add(std::move(names), takes_value ? "VALUE" : "", "");
   s.later = true, s.repeat = true;
-  s.set = [what, this](const std::string& name, const std::string&) -> Status {
+  s.set = [what](const std::string& name, const std::string&) -> Status {
     return ingot::usage("{}: {} is not there yet in this version of ingot; leave it out", name, what);
   };
 }
 
 void Args::add_common() {
   const size_t from = specs_.size();
-  integer("--threads|-t", "N", &common.threads, 1, 4096, "compute threads (default: as many as the machine has)");
-  size("--memory|--max-buffer-size", "SIZE", &common.memory, "bytes for buffers, like 512M, 5GB or 4.5GiB (default: a quarter of what is free)");
+  integer("--threads|-t", "N", &common.threads, 1, 4096,
+          "compute threads (default: as many as the machine has)");
+  size("--memory|--max-buffer-size", "SIZE", &common.memory,
+       "bytes for buffers, like 512M, 5GB or 4.5GiB (default: a quarter of what is free)");
   flag("--json", &common.json, "events on stderr, one result object on stdout (docs/json.md)");
   flag("--quiet|-q", &common.quiet, "no progress and no notices");
   flag("-v,--verbose", &common.verbose, "say more");
@@ -141,7 +146,8 @@ void Args::add_common() {
   flag("--force", &common.force, "replace an existing output");
   flag("--no-resume", &common.no_resume, "discard an unfinished run instead of going on with it");
   integer("--seed|--random-seed", "N", &common.seed, 0, INT64_MAX, "seed of everything random (default 0)");
-  size("--max-shard-size|--out-shard-size", "SIZE", &common.max_shard_size, "largest file of a Hugging Face directory (default: one file)");
+  size("--max-shard-size|--out-shard-size", "SIZE", &common.max_shard_size,
+       "largest file of a Hugging Face directory (default: one file)");
   for (size_t i = from; i < specs_.size(); ++i) specs_[i].everywhere = true;
 }
 
@@ -297,7 +303,10 @@ std::string Args::help() const {
     out += help_line(s);
   }
   if (!everywhere.empty())
-    out += "\n" + wrap("Everywhere: " + join(everywhere, ", ") + " ('ingot help options' explains them)", kHelpWidth, 2) + "\n";
+    out += "\n" +
+           wrap("Everywhere: " + join(everywhere, ", ") + " ('ingot help options' explains them)", kHelpWidth,
+                2) +
+           "\n";
   if (!examples_.empty()) {
     out += examples_.size() > 1 ? "\nExamples:\n" : "\nExample:\n";
     for (const std::string& e : examples_) out += "  " + e + "\n";

@@ -1,5 +1,5 @@
-// The options of one command: declared with their help, then parsed. CLI11 takes the words apart (args.cc alone
-// includes it); values, messages, suggestions and the help text are made here.
+// The options of one command: declared with their help, then parsed. CLI11 takes the words apart (args.cc
+// alone includes it); values, messages, suggestions and the help text are made here.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@ namespace ingot::cli {
 
 // Options that every command takes.
 struct CommonOptions {
-  int64_t threads = 0;   // 0: as many as the machine has
-  uint64_t memory = 0;   // bytes; 0: a quarter of what is free
+  int64_t threads = 0;  // 0: as many as the machine has
+  uint64_t memory = 0;  // bytes; 0: a quarter of what is free
   uint64_t max_shard_size = 0;
   int64_t seed = 0;
   bool json = false, quiet = false, verbose = false, dry_run = false, force = false, no_resume = false;
@@ -38,17 +38,21 @@ class Args {
   void positionals(std::string name, std::vector<std::string>* values, std::string help);
   void text(std::string names, std::string value_name, std::string* value, std::string help);
   void list(std::string names, std::string value_name, std::vector<std::string>* values, std::string help);
-  void integer(std::string names, std::string value_name, int64_t* value, int64_t least, int64_t most, std::string help);
-  void real(std::string names, std::string value_name, double* value, double least, double most, std::string help);
+  void integer(std::string names, std::string value_name, int64_t* value, int64_t least, int64_t most,
+               std::string help);
+  void real(std::string names, std::string value_name, double* value, double least, double most,
+            std::string help);
   void size(std::string names, std::string value_name, uint64_t* value, std::string help);
   void flag(std::string names, bool* value, std::string help);
   // A name of the contract whose behaviour comes later: refused by name, with `what` it will do.
   void later(std::string names, bool takes_value, std::string what);
 
-  // Takes the first word (a subcommand: "merge" of `ingot lora merge`) unless it is an option; empty when there is none.
+  // Takes the first word (a subcommand: "merge" of `ingot lora merge`) unless it is an option; empty when
+  // there is none.
   std::string take_word();
 
-  // False: the help was asked for and printed. Else every value is set, or the error (kUsage) names the option.
+  // False: the help was asked for and printed. Else every value is set, or the error (kUsage) names the
+  // option.
   Result<bool> parse();
 
   CommonOptions common;

@@ -20,18 +20,22 @@ Result<std::string> target_format(const std::string& to, const std::string& out)
     if (format == "gguf" || format == "safetensors") return format;
     for (const char* later : {"torch", "dcp", "deepspeed-universal", "onnx", "npz", "peft", "awq", "gptq",
                               "compressed-tensors", "fp8", "nf4", "mxfp4", "nvfp4"})
-      if (format == later) return usage("--to {} is not there yet in this version of ingot; there are gguf and safetensors", to);
+      if (format == later)
+        return usage("--to {} is not there yet in this version of ingot; there are gguf and safetensors", to);
     return usage("--to '{}' is no format; there are gguf and safetensors", to);
   }
   const std::string e = extension(out);
   if (e == "gguf") return std::string("gguf");
   for (const char* later : {"onnx", "npz", "pt", "pth", "bin"})
-    if (e == later) return usage("--out '{}': writing .{} files is not there yet; there are .gguf, .safetensors and directories", out, e);
+    if (e == later)
+      return usage(
+          "--out '{}': writing .{} files is not there yet; there are .gguf, .safetensors and directories",
+          out, e);
   return std::string("safetensors");
 }
 
-Result<Artifact> to_gguf_type(Context& c, const Artifact& in, const std::string& type, const std::string& pre_tokenizer,
-                              const std::shared_ptr<CastCounts>& counts) {
+Result<Artifact> to_gguf_type(Context& c, const Artifact& in, const std::string& type,
+                              const std::string& pre_tokenizer, const std::shared_ptr<CastCounts>& counts) {
   INGOT_ASSIGN(Artifact gguf, as_gguf(c, in, pre_tokenizer));
   if (type.empty()) return gguf;
   QuantizeOptions options;
@@ -46,15 +50,18 @@ Status command_convert(Context& c) {
   std::string path, out, type, dtype, to, pre_tokenizer;
   c.args.usage("convert IN --out OUT [--type T | --dtype T]");
   c.args.detail(
-      "The format of OUT follows its name: .gguf, .safetensors, else a Hugging Face directory. Without a type the "
+      "The format of OUT follows its name: .gguf, .safetensors, else a Hugging Face directory. Without a "
+      "type the "
       "weights keep the one they have.");
   c.args.positional("IN", &path, "a Hugging Face directory, a safetensors or a GGUF file");
   c.args.section("Options");
   c.args.text("--out|--outfile,-o", "OUT", &out, "what is written");
-  c.args.text("--type|--outtype", "T", &type, "of a GGUF file: F32, F16, BF16 or Q8_0 ('ingot quantize' makes smaller ones)");
+  c.args.text("--type|--outtype", "T", &type,
+              "of a GGUF file: F32, F16, BF16 or Q8_0 ('ingot quantize' makes smaller ones)");
   c.args.text("--dtype", "T", &dtype, "of safetensors: f32, f16 or bf16");
   c.args.text("--to", "FORMAT", &to, "gguf or safetensors, where the name does not say it");
-  c.args.text("--pre-tokenizer", "NAME", &pre_tokenizer, "name of the tokenizer's rules where they match none that is known");
+  c.args.text("--pre-tokenizer", "NAME", &pre_tokenizer,
+              "name of the tokenizer's rules where they match none that is known");
   c.args.later("--config-from", true, "giving a configuration to a bare state dict");
   c.args.example("ingot convert base/ --out model-F16.gguf --type F16");
   c.args.example("ingot convert base/ --out base-f16/ --dtype f16 --max-shard-size 2GB");
@@ -67,10 +74,17 @@ Status command_convert(Context& c) {
     INGOT_ASSIGN(type, read_type(type));
     bool known = false;
     for (const char* t : kTypes) known = known || type == t;
-    if (!known) return usage("'ingot convert' writes F32, F16, BF16 and Q8_0; for {} use: ingot quantize {} --type {} --out {}", type, path, type, out);
-    if (!to_gguf) return usage("--type {} is for GGUF files; '{}' is written as safetensors, whose type is chosen by --dtype", type, out);
+    if (!known)
+      return usage(
+          "'ingot convert' writes F32, F16, BF16 and Q8_0; for {} use: ingot quantize {} --type {} --out {}",
+          type, path, type, out);
+    if (!to_gguf)
+      return usage(
+          "--type {} is for GGUF files; '{}' is written as safetensors, whose type is chosen by --dtype",
+          type, out);
   }
-  if (!dtype.empty() && to_gguf) return usage("--dtype {} is for safetensors; the type of a GGUF file is chosen by --type", dtype);
+  if (!dtype.empty() && to_gguf)
+    return usage("--dtype {} is for safetensors; the type of a GGUF file is chosen by --type", dtype);
 
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(path, {}));
   INGOT_ASSIGN(const std::string target, output_path(out, {opened.path}));
@@ -80,16 +94,17 @@ Status command_convert(Context& c) {
     INGOT_ASSIGN(result, to_gguf_type(c, opened.artifact, type, pre_tokenizer, counts));
   } else {
     if (opened.is_gguf())
-      return usage("from GGUF to safetensors ('{}' to '{}') is not there yet in this version of ingot", opened.path, target);
+      return usage("from GGUF to safetensors ('{}' to '{}') is not there yet in this version of ingot",
+                   opened.path, target);
     result = opened.artifact;
     if (!dtype.empty()) {
       INGOT_ASSIGN(const DType t, read_float_type(dtype));
       INGOT_ASSIGN(result, cast_floats(opened.artifact, t, counts));
     }
   }
-  INGOT_ASSIGN(Output output, make_output(std::move(result), local_store(), target, to, c.args.common.max_shard_size
-                                              ? c.args.common.max_shard_size
-                                              : kDefaultShardBytes));
+  INGOT_ASSIGN(Output output,
+               make_output(std::move(result), local_store(), target, to,
+                           c.args.common.max_shard_size ? c.args.common.max_shard_size : kDefaultShardBytes));
   const std::vector<Output> outputs = {std::move(output)};
   INGOT_ASSIGN(const auto report, run_reported(c, outputs));
   if (!report) return {};

@@ -25,8 +25,8 @@ Result<Tokenizer> open_tokenizer(const Artifact& a) {
   };
   if (file("tokenizer.json").empty())
     return bad_input("'{}' has no tokenizer.json, from which its tokenizer would be read", a.path);
-  auto tokenizer = Tokenizer::from_hf(
-      {file("tokenizer.json"), file("tokenizer_config.json"), file("config.json"), file("chat_template.jinja")});
+  auto tokenizer = Tokenizer::from_hf({file("tokenizer.json"), file("tokenizer_config.json"),
+                                       file("config.json"), file("chat_template.jinja")});
   if (!tokenizer.ok()) return tokenizer.take_error().during(fmt::format("the tokenizer of '{}'", a.path));
   return tokenizer;
 }
@@ -48,12 +48,14 @@ Result<std::unique_ptr<Model>> load_model(Context& c, const Artifact& artifact) 
   return model;
 }
 
-Result<TextResult> generate_text(Context& c, const Model& model, const Tokenizer& tokenizer, const TextRequest& request,
+Result<TextResult> generate_text(Context& c, const Model& model, const Tokenizer& tokenizer,
+                                 const TextRequest& request,
                                  const std::function<Status(std::string_view)>& show) {
   INGOT_ASSIGN(std::vector<int32_t> prompt, tokenizer.encode(request.prompt, true));
   if (prompt.empty()) {
     // A model without a BOS token has nothing to begin from.
-    if (!tokenizer.bos()) return usage("the prompt is empty, and this model has no token to begin a text with");
+    if (!tokenizer.bos())
+      return usage("the prompt is empty, and this model has no token to begin a text with");
     prompt.push_back(*tokenizer.bos());
   }
   SessionOptions session_options;
@@ -91,11 +93,16 @@ Result<TextResult> generate_text(Context& c, const Model& model, const Tokenizer
 const char* stop_reason(const TextResult& r) {
   if (r.stopped_by_string) return "stop_string";
   switch (r.generation.reason) {
-    case StopReason::kLength: return "length";
-    case StopReason::kStopToken: return "end_of_text";
-    case StopReason::kCallback: return "stopped";
-    case StopReason::kContext: return "context_full";
-    case StopReason::kCancelled: return "cancelled";
+    case StopReason::kLength:
+      return "length";
+    case StopReason::kStopToken:
+      return "end_of_text";
+    case StopReason::kCallback:
+      return "stopped";
+    case StopReason::kContext:
+      return "context_full";
+    case StopReason::kCancelled:
+      return "cancelled";
   }
   return "";
 }
@@ -114,9 +121,11 @@ nlohmann::ordered_json text_json(const TextRequest& request, const TextResult& r
 
 std::string speed_text(const TextResult& r) {
   const Generation& g = r.generation;
-  const auto rate = [](double x) { return x >= 100 ? format_count(static_cast<uint64_t>(x)) : fmt::format("{:.1f}", x); };
-  return fmt::format("{} tokens, {} tokens/s (prompt: {} tokens, {} tokens/s)", g.ids.size(), rate(g.generate_rate()),
-                     g.prompt_tokens, rate(g.prompt_rate()));
+  const auto rate = [](double x) {
+    return x >= 100 ? format_count(static_cast<uint64_t>(x)) : fmt::format("{:.1f}", x);
+  };
+  return fmt::format("{} tokens, {} tokens/s (prompt: {} tokens, {} tokens/s)", g.ids.size(),
+                     rate(g.generate_rate()), g.prompt_tokens, rate(g.prompt_rate()));
 }
 
 }  // namespace ingot::cli

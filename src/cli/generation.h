@@ -1,4 +1,5 @@
-// Text from a model: the prompt tokenized, new tokens generated, shown as whole characters, stop strings held back.
+// Text from a model: the prompt tokenized, new tokens generated, shown as whole characters, stop strings held
+// back.
 #pragma once
 
 #include <functional>
@@ -33,7 +34,8 @@ struct TextResult {
 };
 // `show` gets the text in pieces of whole characters as it is made; an error from it ends the generation.
 Result<TextResult> generate_text(Context& context, const Model& model, const Tokenizer& tokenizer,
-                                 const TextRequest& request, const std::function<Status(std::string_view)>& show = {});
+                                 const TextRequest& request,
+                                 const std::function<Status(std::string_view)>& show = {});
 
 const char* stop_reason(const TextResult& r);
 nlohmann::ordered_json text_json(const TextRequest& request, const TextResult& result);

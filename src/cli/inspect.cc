@@ -53,7 +53,9 @@ std::vector<std::pair<std::string, TypeTotals>> by_type(const Artifact& a) {
     x.bytes += bytes_of(s);
   }
   std::vector<std::pair<std::string, TypeTotals>> v(m.begin(), m.end());
-  std::stable_sort(v.begin(), v.end(), [](const auto& x, const auto& y) { return x.second.bytes > y.second.bytes; });
+  std::sort(v.begin(), v.end(), [](const auto& x, const auto& y) {
+    return x.second.bytes != y.second.bytes ? x.second.bytes > y.second.bytes : x.first < y.first;
+  });
   return v;
 }
 
@@ -82,13 +84,15 @@ struct Statistics {
 Result<Statistics> measure(const LazyTensor& t, CancelToken& cancel) {
   const TensorSpec spec = t.spec();
   const Codec* codec = find_codec(spec.type);
-  if (!codec) return bad_input("tensor '{}': values of type {} cannot be read yet", t.name, info(spec.type).name);
+  if (!codec)
+    return bad_input("tensor '{}': values of type {} cannot be read yet", t.name, info(spec.type).name);
   Statistics s;
   const int64_t rows = spec.shape.rank ? spec.shape[0] : 1;
   const int64_t row = std::max<int64_t>(1, spec.shape.elements() / std::max<int64_t>(1, rows));
   // About 4 MB at a time; a 1-d tensor is cut at multiples of its block.
   int64_t band = std::max<int64_t>(1, (1 << 20) / row);
-  if (spec.shape.rank == 1) band = align_up(static_cast<uint64_t>(band), static_cast<uint64_t>(info(spec.type).block));
+  if (spec.shape.rank == 1)
+    band = align_up(static_cast<uint64_t>(band), static_cast<uint64_t>(info(spec.type).block));
   std::vector<float> values;
   for (int64_t r = 0; r < rows && spec.shape.elements() > 0; r += band) {
     if (cancel.cancelled()) return interrupted();
@@ -108,7 +112,8 @@ Status inspect_tensor(Context& c, const Artifact& a, const std::string& name) {
     for (const LazyTensor& x : a.tensors) names.push_back(x.name);
     const std::string near = nearest(name, names);
     return bad_input("'{}' has no tensor '{}'; {}", a.path, name,
-                     near.empty() ? "'ingot inspect' without --tensor lists them" : fmt::format("did you mean '{}'?", near));
+                     near.empty() ? "'ingot inspect' without --tensor lists them"
+                                  : fmt::format("did you mean '{}'?", near));
   }
   const TensorSpec spec = t->spec();
   INGOT_ASSIGN(const Statistics s, measure(*t, c.cancel));
@@ -147,11 +152,12 @@ Status inspect_tensor(Context& c, const Artifact& a, const std::string& name) {
   return c.report.result(j, table.str());
 }
 
-std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, OrderedJson>>& config, uint64_t on_disk) {
+std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, OrderedJson>>& config,
+                    uint64_t on_disk) {
   const Totals totals = totals_of(a);
-  std::string out = fmt::format("{}: {}, {} on disk\n{} tensors, {} values, {:.2f} bits each\n\n", a.path, a.format,
-                                format_bytes(on_disk), format_count(totals.tensors), format_count(totals.elements),
-                                totals.bits_per_weight());
+  std::string out = fmt::format("{}: {}, {} on disk\n{} tensors, {} values, {:.2f} bits each\n\n", a.path,
+                                a.format, format_bytes(on_disk), format_count(totals.tensors),
+                                format_count(totals.elements), totals.bits_per_weight());
   Table types({"type", ">tensors", ">values", ">size"});
   for (const auto& [name, t] : by_type(a))
     types.row({name, format_count(t.tensors), format_count(t.elements), format_bytes(t.bytes)});
@@ -170,7 +176,8 @@ std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, 
     Table t({name, ""});
     for (const auto& [k, v] : values.items())
       if (!v.is_null())
-        t.row({printable(k), shorten_middle(printable(v.is_string() ? v.get<std::string>() : dump_safe(v)), 70)});
+        t.row({printable(k),
+               shorten_middle(printable(v.is_string() ? v.get<std::string>() : dump_safe(v)), 70)});
     out += "\n";
     out += t.str(2);
   }
@@ -216,7 +223,8 @@ Status command_inspect(Context& c) {
       if (parsed.ok() && parsed->is_object())
         config.emplace_back(name, *parsed);
       else
-        c.report.warning(parsed.ok() ? fmt::format("{} is no JSON object", join_path(path, name)) : parsed.error().message);
+        c.report.warning(parsed.ok() ? fmt::format("{} is no JSON object", join_path(path, name))
+                                     : parsed.error().message);
     }
   }
   const uint64_t on_disk = disk_bytes(path);
@@ -249,8 +257,10 @@ Status command_inspect(Context& c) {
   OrderedJson tensors = OrderedJson::array();
   for (const LazyTensor& x : a.tensors) {
     const TensorSpec s = x.spec();
-    tensors.push_back(
-        {{"name", x.name}, {"type", info(s.type).name}, {"shape", shape_json(s.shape)}, {"bytes", bytes_of(s)}});
+    tensors.push_back({{"name", x.name},
+                       {"type", info(s.type).name},
+                       {"shape", shape_json(s.shape)},
+                       {"bytes", bytes_of(s)}});
   }
   j["tensors"] = tensors;
   return c.report.result(j, "");

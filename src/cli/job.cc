@@ -33,10 +33,11 @@ Status print_plan(Context& c, const std::vector<Output>& outputs, const ExecOpti
     bytes += f.bytes;
   }
   const std::string text =
-      table.str() + fmt::format("reads {}, writes {} in {} tasks; memory for buffers {} (least possible {}){}\n",
-                                format_bytes(plan.source_bytes), format_bytes(bytes), plan.tasks,
-                                format_bytes(plan.memory), format_bytes(plan.memory_floor),
-                                plan.shared_spilled ? fmt::format("; {} groups go to disk", plan.shared_spilled) : "");
+      table.str() +
+      fmt::format("reads {}, writes {} in {} tasks; memory for buffers {} (least possible {}){}\n",
+                  format_bytes(plan.source_bytes), format_bytes(bytes), plan.tasks, format_bytes(plan.memory),
+                  format_bytes(plan.memory_floor),
+                  plan.shared_spilled ? fmt::format("; {} groups go to disk", plan.shared_spilled) : "");
   return c.report.result({{"dry_run", true},
                           {"files", files},
                           {"source_bytes", plan.source_bytes},
@@ -78,15 +79,19 @@ std::string report_text(const std::vector<Output>& outputs, const ExecReport& r)
   Table table({"file", ">size", ">bits/weight", "hash (verified)"});
   for (size_t i = 0; i < r.outputs.size(); ++i) {
     const OutputReport& o = r.outputs[i];
-    table.row({o.path, format_bytes(o.bytes),
-               i < outputs.size() ? fmt::format("{:.2f}", totals_of(outputs[i].artifact).bits_per_weight()) : "", o.hash});
+    table.row(
+        {o.path, format_bytes(o.bytes),
+         i < outputs.size() ? fmt::format("{:.2f}", totals_of(outputs[i].artifact).bits_per_weight()) : "",
+         o.hash});
   }
-  std::string line = fmt::format("read {}, wrote {} in {}", format_bytes(r.source_bytes), format_bytes(r.written_bytes),
-                                 format_duration(r.seconds_write));
+  std::string line = fmt::format("read {}, wrote {} in {}", format_bytes(r.source_bytes),
+                                 format_bytes(r.written_bytes), format_duration(r.seconds_write));
   if (r.seconds_write > 0 && r.written_bytes)
     line += fmt::format(" ({})", format_rate(static_cast<double>(r.written_bytes) / r.seconds_write));
-  if (r.seconds_verify > 0) line += fmt::format("; read back and compared in {}", format_duration(r.seconds_verify));
-  if (r.resumed_bytes) line += fmt::format("; {} were there from an earlier run", format_bytes(r.resumed_bytes));
+  if (r.seconds_verify > 0)
+    line += fmt::format("; read back and compared in {}", format_duration(r.seconds_verify));
+  if (r.resumed_bytes)
+    line += fmt::format("; {} were there from an earlier run", format_bytes(r.resumed_bytes));
   return table.str() + line + "\n";
 }
 

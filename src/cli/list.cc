@@ -11,8 +11,8 @@ namespace ingot::cli {
 
 namespace {
 
-// What the published comparisons of llama.cpp's types say, in a line. A type without a row is listed without advice.
-// `bits`: of a whole 8B model's file, as llama-quantize makes it; 0: those of the base type.
+// What the published comparisons of llama.cpp's types say, in a line. A type without a row is listed without
+// advice. `bits`: of a whole 8B model's file, as llama-quantize makes it; 0: those of the base type.
 struct Advice {
   std::string_view type;
   double bits;
@@ -31,7 +31,9 @@ constexpr Advice kAdvice[] = {
     {"Q4_0", 0, "old and simple; Q4_K_S is better at its size"},
 };
 
-double bits_of(DType t) { return 8.0 * static_cast<double>(info(t).bytes) / static_cast<double>(info(t).block); }
+double bits_of(DType t) {
+  return 8.0 * static_cast<double>(info(t).bytes) / static_cast<double>(info(t).block);
+}
 
 Status list_types(Context& c) {
   Table table({"type", "of", ">bits/weight", ">8B model", "advice"});
@@ -46,11 +48,15 @@ Status list_types(Context& c) {
     }
     table.row({std::string(t.name), std::string(info(t.base).name), fmt::format("{:.2f}", bits),
                format_bytes(static_cast<uint64_t>(bits / 8 * 8.03e9)), std::string(advice)});
-    types.push_back({{"name", t.name}, {"file_type", t.id}, {"element_type", info(t.base).name},
-                     {"bits_per_weight", bits}, {"advice", advice}});
+    types.push_back({{"name", t.name},
+                     {"file_type", t.id},
+                     {"element_type", info(t.base).name},
+                     {"bits_per_weight", bits},
+                     {"advice", advice}});
   }
-  return c.report.result({{"types", types}},
-                         table.str() + "\"of\": the type that most tensors get; mixes (_S, _M) keep some tensors larger.\n");
+  return c.report.result(
+      {{"types", types}},
+      table.str() + "\"of\": the type that most tensors get; mixes (_S, _M) keep some tensors larger.\n");
 }
 
 Status list_formats(Context& c) {
@@ -58,10 +64,11 @@ Status list_formats(Context& c) {
   OrderedJson formats = OrderedJson::array();
   for (const std::string_view name : format_names()) {
     const bool write = name == "safetensors" || name == "gguf";
-    const char* what = name == "safetensors" ? "a Hugging Face directory (single or sharded), or one .safetensors file"
-                       : name == "gguf"      ? "llama.cpp's format, one file or splits"
-                       : name == "peft"      ? "a LoRA adapter directory"
-                                             : "";
+    const char* what = name == "safetensors"
+                           ? "a Hugging Face directory (single or sharded), or one .safetensors file"
+                       : name == "gguf" ? "llama.cpp's format, one file or splits"
+                       : name == "peft" ? "a LoRA adapter directory"
+                                        : "";
     table.row({std::string(name), "yes", write ? "yes" : "no", what});
     formats.push_back({{"name", name}, {"read", true}, {"write", write}, {"about", what}});
   }
@@ -80,8 +87,9 @@ Status list_architectures(Context& c) {
 }
 
 Status list_methods(Context& c) {
-  return c.report.result({{"methods", {{{"name", "lora"}, {"about", "PEFT LoRA adapters folded into their base"}}}}},
-                         "lora  PEFT LoRA adapters folded into their base (ingot lora merge, ingot ship)\n");
+  return c.report.result(
+      {{"methods", {{{"name", "lora"}, {"about", "PEFT LoRA adapters folded into their base"}}}}},
+      "lora  PEFT LoRA adapters folded into their base (ingot lora merge, ingot ship)\n");
 }
 
 Status list_stores(Context& c) {
@@ -115,8 +123,8 @@ Status command_list(Context& c) {
     names.emplace_back(row.name);
   }
   const std::string near = nearest(what, names);
-  return usage("there is no list of '{}'{}; there are {}", what, near.empty() ? "" : fmt::format(" (did you mean {}?)", near),
-               join(names, ", "));
+  return usage("there is no list of '{}'{}; there are {}", what,
+               near.empty() ? "" : fmt::format(" (did you mean {}?)", near), join(names, ", "));
 }
 
 }  // namespace ingot::cli

@@ -16,7 +16,9 @@ Status lora_merge_command(Context& c) {
   AdapterArgs adapter_args;
   c.args.summary("folds PEFT LoRA adapters into their base model");
   c.args.usage("lora merge BASE --adapter DIR [--weight W] [--adapter DIR ...] --out DIR [--dtype T]");
-  c.args.detail("Writes a Hugging Face directory that transformers loads: weights, config, tokenizer. Computed in f32, rounded once.");
+  c.args.detail(
+      "Writes a Hugging Face directory that transformers loads: weights, config, tokenizer. Computed in f32, "
+      "rounded once.");
   c.args.positional("BASE", &path, "the Hugging Face directory that the adapters were trained on");
   c.args.section("Options");
   adapter_args.declare(c.args);
@@ -30,8 +32,10 @@ Status lora_merge_command(Context& c) {
   if (adapters.empty()) return usage("'ingot lora merge' needs at least one --adapter DIR");
   if (out.empty()) return usage("'ingot lora merge' needs --out DIR");
   if (extension(out) == "gguf")
-    return usage("'ingot lora merge' writes a Hugging Face directory; for a GGUF file in one pass use: ingot ship {} --adapter {} --type F16 --out {}",
-                 path, adapters[0].path, out);
+    return usage(
+        "'ingot lora merge' writes a Hugging Face directory; for a GGUF file in one pass use: ingot ship {} "
+        "--adapter {} --type F16 --out {}",
+        path, adapters[0].path, out);
   DType type = DType::kF32;
   if (!dtype.empty()) {
     INGOT_ASSIGN(type, read_float_type(dtype));
@@ -46,7 +50,8 @@ Status lora_merge_command(Context& c) {
   } else {
     INGOT_ASSIGN(merged, cast_floats(opened.artifact, type, counts));
     if (const DType from = main_float_type(opened.base); from != type)
-      c.report.notice(fmt::format("the base is {}, the merged model will be {} (--dtype)", info(from).name, info(type).name));
+      c.report.notice(fmt::format("the base is {}, the merged model will be {} (--dtype)", info(from).name,
+                                  info(type).name));
   }
   const uint64_t shard = c.args.common.max_shard_size;
   const std::vector<Output> outputs = {
@@ -64,7 +69,8 @@ Status command_lora(Context& c) {
   c.report.set_command(c.args.command());
   if (what == "merge") return lora_merge_command(c);
   c.args.usage("lora merge BASE --adapter DIR ... --out DIR");
-  c.args.detail("'ingot lora merge --help' tells its options. Later: stack, combine, extract, inspect, convert.");
+  c.args.detail(
+      "'ingot lora merge --help' tells its options. Later: stack, combine, extract, inspect, convert.");
   c.args.example("ingot lora merge base/ --adapter lora/ --out merged/");
   if (what.empty()) {
     INGOT_ASSIGN(const bool go, c.args.parse());

@@ -16,7 +16,6 @@
 namespace ingot::cli {
 namespace {
 
-
 struct Row {
   const char* name;
   const char* summary;
@@ -29,13 +28,13 @@ constexpr Row kCommands[] = {
 };
 
 // The rest of the contract (commands.md), refused by name.
-constexpr const char* kLaterCommands[] = {"merge", "imatrix", "eval",       "diff", "verify", "hash", "gguf",
+constexpr const char* kLaterCommands[] = {"merge", "imatrix", "eval",       "diff", "verify", "hash",  "gguf",
                                           "push",  "pull",    "checkpoint", "sync", "gc",     "doctor"};
 
 CancelToken cancel_token;
 
-// The first signal asks the work to stop where it can be resumed; the second does not wait for that (a resumed run
-// trusts only what it can check, so nothing is lost but time).
+// The first signal asks the work to stop where it can be resumed; the second does not wait for that (a
+// resumed run trusts only what it can check, so nothing is lost but time).
 extern "C" void on_signal(int) {
   if (cancel_token.cancelled()) {
     static const char kText[] = "\r\x1b[Kingot: stopped at once; the same command goes on\n";
@@ -50,11 +49,11 @@ extern "C" void on_signal(int) {
 }
 
 void install_signals() {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = on_signal;
   ::sigemptyset(&action.sa_mask);
   for (const int s : {SIGINT, SIGTERM, SIGHUP}) {
-    struct sigaction before {};
+    struct sigaction before{};
     ::sigaction(s, nullptr, &before);
     // nohup and background jobs of a script have some ignored: leave that.
     if (before.sa_handler != SIG_IGN) ::sigaction(s, &action, nullptr);
@@ -104,7 +103,9 @@ Status dispatch(std::vector<std::string> words, Reporter& report) {
     words.assign(words.begin() + 1, words.end());
     words.emplace_back("--help");
   }
-  if (name[0] == '-') return usage("options come after the command: ingot COMMAND {} ...; 'ingot --help' lists the commands", name);
+  if (name[0] == '-')
+    return usage("options come after the command: ingot COMMAND {} ...; 'ingot --help' lists the commands",
+                 name);
   for (const Row& c : kCommands) {
     if (name != c.name) continue;
     Args args(name, std::move(words));

@@ -92,7 +92,8 @@ nlohmann::ordered_json tokenizer_json(const Artifact& a) {
   const simdjson::padded_string text(it->second);
   od::document document;
   od::object root, model;
-  if (parser.iterate(text).get(document) || document.get_object().get(root)) return {{"error", "tokenizer.json is damaged"}};
+  if (parser.iterate(text).get(document) || document.get_object().get(root))
+    return {{"error", "tokenizer.json is damaged"}};
   od::array added;
   size_t count = 0;
   if (!root.find_field_unordered("added_tokens").get_array().get(added) && !added.count_elements().get(count))
@@ -101,7 +102,8 @@ nlohmann::ordered_json tokenizer_json(const Artifact& a) {
   if (!root.find_field_unordered("model").get_object().get(model)) {
     if (!model.find_field_unordered("type").get_string().get(type)) j["model"] = std::string(type);
     od::object vocabulary;
-    if (!model.find_field_unordered("vocab").get_object().get(vocabulary) && !vocabulary.count_fields().get(count))
+    if (!model.find_field_unordered("vocab").get_object().get(vocabulary) &&
+        !vocabulary.count_fields().get(count))
       j["tokens"] = count;
   }
   j["chat_template"] = a.files.count("chat_template.jinja") > 0;
@@ -116,8 +118,9 @@ std::string tokenizer_text(const Artifact& a) {
     for (char& c : key)
       if (c == '_') c = ' ';
     s += (s.empty() ? "" : ", ") + key + " " +
-         (v.is_boolean() ? std::string(v.get<bool>() ? "yes" : "no")
-                         : v.is_string() ? printable(v.get<std::string>()) : v.dump());
+         (v.is_boolean()  ? std::string(v.get<bool>() ? "yes" : "no")
+          : v.is_string() ? printable(v.get<std::string>())
+                          : v.dump());
   }
   return s;
 }

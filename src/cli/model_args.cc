@@ -14,7 +14,8 @@
 namespace ingot::cli {
 
 void AdapterArgs::declare(Args& args) {
-  args.list("--adapter|--lora", "DIR", &adapters_, "a PEFT LoRA adapter; may be repeated, applied in this order");
+  args.list("--adapter|--lora", "DIR", &adapters_,
+            "a PEFT LoRA adapter; may be repeated, applied in this order");
   args.list("--weight", "W", &weights_, "how strongly the adapter before it is applied (default 1)");
 }
 
@@ -26,8 +27,10 @@ Result<std::vector<AdapterArgument>> AdapterArgs::read(const Args& args) const {
       out.push_back({value});
       weighted = false;
     } else if (name == "--weight") {
-      if (out.empty()) return usage("--weight {} stands before any --adapter; it belongs to the one before it", value);
-      if (weighted) return usage("the adapter '{}' has two weights, the second is {}", out.back().path, value);
+      if (out.empty())
+        return usage("--weight {} stands before any --adapter; it belongs to the one before it", value);
+      if (weighted)
+        return usage("the adapter '{}' has two weights, the second is {}", out.back().path, value);
       double w = 0;
       const char* begin = value.data() + (value.size() > 1 && value[0] == '+');
       auto [p, ec] = std::from_chars(begin, value.data() + value.size(), w);
@@ -66,30 +69,36 @@ Result<DType> read_float_type(const std::string& name) {
   if (n == "f32" || n == "float32") return DType::kF32;
   if (n == "f16" || n == "float16") return DType::kF16;
   if (n == "bf16" || n == "bfloat16") return DType::kBF16;
-  if (n == "f8_e4m3") return usage("--dtype f8_e4m3 is not there yet in this version of ingot; there are f32, f16, bf16");
+  if (n == "f8_e4m3")
+    return usage("--dtype f8_e4m3 is not there yet in this version of ingot; there are f32, f16, bf16");
   return usage("--dtype '{}' is no float type; there are f32, f16, bf16", name);
 }
 
-Result<OpenedModel> open_with_adapters(const std::string& given, const std::vector<AdapterArgument>& adapters) {
+Result<OpenedModel> open_with_adapters(const std::string& given,
+                                       const std::vector<AdapterArgument>& adapters) {
   OpenedModel m;
   INGOT_ASSIGN(m.path, input_path(given));
   INGOT_ASSIGN(m.base, open_model(local_store(), m.path));
   if (m.base.format == "peft")
-    return bad_input("'{0}' is an adapter, not a model; give the base model, and the adapter as --adapter '{0}'", m.path);
+    return bad_input(
+        "'{0}' is an adapter, not a model; give the base model, and the adapter as --adapter '{0}'", m.path);
   if (adapters.empty()) {
     m.artifact = m.base;
     return m;
   }
   if (m.is_gguf())
-    return bad_input("'{}' is a GGUF file; folding an adapter into one is not there yet, give the Hugging Face directory of the base",
-                     m.path);
+    return bad_input(
+        "'{}' is a GGUF file; folding an adapter into one is not there yet, give the Hugging Face directory "
+        "of the base",
+        m.path);
   std::vector<AdapterSpec> specs;
   for (const AdapterArgument& a : adapters) {
     INGOT_ASSIGN(const std::string path, input_path(a.path));
     INGOT_ASSIGN(Artifact adapter, open_model(local_store(), path));
     if (adapter.format != "peft")
-      return bad_input("--adapter '{}' is no PEFT adapter (a directory with adapter_config.json) but a model in {}", path,
-                       adapter.format);
+      return bad_input(
+          "--adapter '{}' is no PEFT adapter (a directory with adapter_config.json) but a model in {}", path,
+          adapter.format);
     specs.push_back({std::move(adapter), a.weight});
   }
   INGOT_ASSIGN(m.artifact, lora_merge(m.base, specs));
@@ -105,7 +114,8 @@ std::vector<std::string> input_paths(const OpenedModel& model, const std::vector
 
 Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string& pre_tokenizer) {
   if (artifact.format == "gguf") {
-    if (!pre_tokenizer.empty()) return usage("--pre-tokenizer is for Hugging Face models; '{}' is GGUF already", artifact.path);
+    if (!pre_tokenizer.empty())
+      return usage("--pre-tokenizer is for Hugging Face models; '{}' is GGUF already", artifact.path);
     return artifact;
   }
   ToGgufOptions options;
@@ -124,7 +134,8 @@ Result<Artifact> as_gguf_weights(const Artifact& artifact) {
 
 void warn_nonfinite(Context& c, const CastCounts& counts) {
   if (const uint64_t n = counts.nonfinite.load())
-    c.report.warning(fmt::format("{} values are NaN or infinite in the source; they were kept as they are", format_count(n)));
+    c.report.warning(fmt::format("{} values are NaN or infinite in the source; they were kept as they are",
+                                 format_count(n)));
 }
 
 }  // namespace ingot::cli

@@ -1,5 +1,5 @@
-// Options that several commands share, and what they stand for: adapters with weights, GGUF file types, models opened
-// with their adapters folded in.
+// Options that several commands share, and what they stand for: adapters with weights, GGUF file types,
+// models opened with their adapters folded in.
 #pragma once
 
 #include <string>
@@ -16,8 +16,8 @@ struct AdapterArgument {
   double weight = 1.0;
 };
 
-// Declares --adapter and --weight; read() gives them in the order of the command line, each weight with the adapter
-// before it.
+// Declares --adapter and --weight; read() gives them in the order of the command line, each weight with the
+// adapter before it.
 class AdapterArgs {
  public:
   void declare(Args& args);
@@ -42,7 +42,8 @@ struct OpenedModel {
   Artifact artifact;  // adapters folded in (lazily)
   bool is_gguf() const { return base.format == "gguf"; }
 };
-Result<OpenedModel> open_with_adapters(const std::string& given, const std::vector<AdapterArgument>& adapters);
+Result<OpenedModel> open_with_adapters(const std::string& given,
+                                       const std::vector<AdapterArgument>& adapters);
 
 // Every path read by a job, for the check that an output is none of them.
 std::vector<std::string> input_paths(const OpenedModel& model, const std::vector<AdapterArgument>& adapters);

@@ -8,10 +8,11 @@
 
 namespace ingot::cli {
 
-// To standard output, unbuffered. A reader that went away (`ingot list | head -1`) ends the process the usual way,
-// by SIGPIPE; any other failure is an error.
+// To standard output, unbuffered. A reader that went away (`ingot list | head -1`) ends the process the usual
+// way, by SIGPIPE; any other failure is an error.
 Status print(std::string_view text);
-// To standard error in one write; what cannot be written there is dropped (work must go on without a terminal).
+// To standard error in one write; what cannot be written there is dropped (work must go on without a
+// terminal).
 void print_error(std::string_view text);
 
 bool stdout_is_terminal();

@@ -45,19 +45,22 @@ std::string url_scheme(const std::string& path) {
 
 bool like_hub_name(const std::string& path) {
   const auto parts = split(path, '/');
-  if (parts.size() != 2 || parts[0].empty() || parts[1].empty() || parts[0][0] == '.' || parts[0][0] == '~') return false;
+  if (parts.size() != 2 || parts[0].empty() || parts[1].empty() || parts[0][0] == '.' || parts[0][0] == '~')
+    return false;
   const std::string e = extension(path);
   return e != "gguf" && e != "safetensors" && e != "json";
 }
 
 Result<std::string> without_url(const std::string& given) {
   INGOT_ASSIGN(std::string path, expand_variables(given));
-  if (path.empty()) return usage("an empty path was given{}", given.empty() ? "" : fmt::format(" ('{}')", given));
+  if (path.empty())
+    return usage("an empty path was given{}", given.empty() ? "" : fmt::format(" ('{}')", given));
   const std::string scheme = url_scheme(path);
   if (scheme.empty()) return path;
   if (scheme == "file") return usage("'{}': give the path itself, without file://", path);
-  return bad_input("'{}': {}:// is not there yet in this version of ingot; copy it here first and give the path", path,
-                   scheme);
+  return bad_input(
+      "'{}': {}:// is not there yet in this version of ingot; copy it here first and give the path", path,
+      scheme);
 }
 
 }  // namespace
@@ -77,7 +80,8 @@ Result<std::string> input_path(const std::string& given) {
   if (error && status.type() != fs::file_type::not_found) return bad_input("'{}': {}", path, error.message());
   if (like_hub_name(path)) {
     return bad_input(
-        "'{0}' is no file or directory here. If it names a model on the Hugging Face Hub: reading from there is not "
+        "'{0}' is no file or directory here. If it names a model on the Hugging Face Hub: reading from there "
+        "is not "
         "there yet; fetch it first (hf download {0} --local-dir DIR) and give the directory",
         path);
   }
@@ -119,16 +123,20 @@ Result<std::string> output_path(const std::string& given, const std::vector<std:
   return path;
 }
 
-Result<std::vector<std::string>> output_paths(const std::string& pattern, const std::vector<std::string>& types) {
+Result<std::vector<std::string>> output_paths(const std::string& pattern,
+                                              const std::vector<std::string>& types) {
   const bool has_type = pattern.find("{type}") != std::string::npos;
   if (types.size() > 1 && !has_type)
-    return usage("--out '{}' names one file for {} types; write {{type}} where each name differs, like 'model-{{type}}.gguf'",
-                 pattern, types.size());
+    return usage(
+        "--out '{}' names one file for {} types; write {{type}} where each name differs, like "
+        "'model-{{type}}.gguf'",
+        pattern, types.size());
   std::vector<std::string> out;
   std::set<std::string> seen;
   for (const std::string& type : types) {
     std::string path = pattern;
-    for (size_t at = 0; (at = path.find("{type}", at)) != std::string::npos; at += type.size()) path.replace(at, 6, type);
+    for (size_t at = 0; (at = path.find("{type}", at)) != std::string::npos; at += type.size())
+      path.replace(at, 6, type);
     if (!seen.insert(path).second) return usage("two outputs would have the name '{}'", path);
     out.push_back(path);
   }

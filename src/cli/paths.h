@@ -11,15 +11,17 @@ namespace ingot::cli {
 // ${VAR} replaced by the environment's value; an unset one is an error that names it. "$VAR" and "$" stay.
 Result<std::string> expand_variables(const std::string& path);
 
-// An input: expanded and there. kBadInput for what is not: a URL, org/model, a missing file, each with its own text.
+// An input: expanded and there. kBadInput for what is not: a URL, org/model, a missing file, each with its
+// own text.
 Result<std::string> input_path(const std::string& given);
 
-// An output: expanded, its directory there and writable, and not one of the inputs (nor the file that an input
-// directory is read from).
+// An output: expanded, its directory there and writable, and not one of the inputs (nor the file that an
+// input directory is read from).
 Result<std::string> output_path(const std::string& given, const std::vector<std::string>& inputs);
 
 // `pattern` for each type, {type} replaced. Several types without {type}, or the same path twice: kUsage.
-Result<std::vector<std::string>> output_paths(const std::string& pattern, const std::vector<std::string>& types);
+Result<std::vector<std::string>> output_paths(const std::string& pattern,
+                                              const std::vector<std::string>& types);
 
 // Lower-case extension of the last component without the dot: "gguf".
 std::string extension(const std::string& path);

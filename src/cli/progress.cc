@@ -17,7 +17,8 @@ void RateMeter::start(double now, uint64_t done) {
 void RateMeter::update(double now, uint64_t done) {
   const double dt = now - last_;
   if (dt < 0.05 || done < done_) return;
-  // In the first seconds the mean since the start is the best there is; later an average that forgets over 3 s.
+  // In the first seconds the mean since the start is the best there is; later an average that forgets over 3
+  // s.
   const double since = now - start_;
   const double mean = since > 0 ? static_cast<double>(done - start_done_) / since : 0;
   const double momentary = static_cast<double>(done - done_) / dt;
@@ -29,12 +30,18 @@ void RateMeter::update(double now, uint64_t done) {
 
 const char* phase_verb(Phase p) {
   switch (p) {
-    case Phase::kPlan: return "planning";
-    case Phase::kStages: return "measuring";
-    case Phase::kWrite: return "writing";
-    case Phase::kVerify: return "verifying";
-    case Phase::kCommit: return "finishing";
-    case Phase::kDone: return "done";
+    case Phase::kPlan:
+      return "planning";
+    case Phase::kStages:
+      return "measuring";
+    case Phase::kWrite:
+      return "writing";
+    case Phase::kVerify:
+      return "verifying";
+    case Phase::kCommit:
+      return "finishing";
+    case Phase::kDone:
+      return "done";
   }
   return "";
 }
@@ -61,18 +68,21 @@ std::string draw_bar(double share, int width, bool utf8) {
 std::string bar_line(const Progress& p, double rate, double seconds_left, const BarStyle& style,
                      const char* named) {
   const int width = style.width - 1;  // the last column would make some terminals wrap
-  const double share = p.total ? std::clamp(static_cast<double>(p.done) / static_cast<double>(p.total), 0.0, 1.0) : 0;
+  const double share =
+      p.total ? std::clamp(static_cast<double>(p.done) / static_cast<double>(p.total), 0.0, 1.0) : 0;
   // Percent is rounded down: 100 % means all.
   const std::string percent = p.total ? fmt::format("{:3.0f}%", std::floor(share * 100)) : "";
   const std::string verb = fmt::format("{:<9}", named ? named : phase_verb(p.phase));
   // Widths are fixed where they can be, so that nothing jumps about.
-  const std::string bytes =
-      p.total ? fmt::format("{:>15}", format_bytes(p.done) + "/" + format_bytes(p.total)) : format_bytes(p.done);
+  const std::string bytes = p.total
+                                ? fmt::format("{:>15}", format_bytes(p.done) + "/" + format_bytes(p.total))
+                                : format_bytes(p.done);
   const std::string speed = rate > 0 ? fmt::format("{:>9}", format_rate(rate)) : "";
   const std::string left = seconds_left >= 0 ? format_duration(seconds_left) + " left" : "";
 
   std::string line = verb + " " + percent;
-  if (display_width(line) > width) return std::string(shorten_middle(percent.empty() ? "" : percent, std::max(0, width)));
+  if (display_width(line) > width)
+    return std::string(shorten_middle(percent.empty() ? "" : percent, std::max(0, width)));
   int room = width - display_width(line);
   const auto fits = [&](const std::string& s) { return !s.empty() && display_width(s) + 2 <= room; };
   std::string tail;

@@ -1,5 +1,5 @@
-// The arithmetic of progress: a smoothed rate, time left, and one line of text that fits the terminal. Pure; the
-// reporter draws.
+// The arithmetic of progress: a smoothed rate, time left, and one line of text that fits the terminal. Pure;
+// the reporter draws.
 #pragma once
 
 #include <cstdint>

@@ -15,9 +15,11 @@ Status command_quantize(Context& c) {
   c.args.usage("quantize IN --type T[,T...] --out FILE");
   c.args.positional("IN", &path, "a GGUF file or a Hugging Face directory");
   c.args.section("Options");
-  c.args.text("--type|--outtype", "T[,T...]", &types_text, "file types, like Q4_K_M ('ingot list types'); several are made from one read");
+  c.args.text("--type|--outtype", "T[,T...]", &types_text,
+              "file types, like Q4_K_M ('ingot list types'); several are made from one read");
   c.args.text("--out|--outfile,-o", "FILE", &out, "the GGUF file; {type} in it stands for each type");
-  c.args.text("--pre-tokenizer", "NAME", &pre_tokenizer, "name of the tokenizer's rules where they match none that is known");
+  c.args.text("--pre-tokenizer", "NAME", &pre_tokenizer,
+              "name of the tokenizer's rules where they match none that is known");
   quantize_args.declare(c.args);
   for (const auto& [name, what] : {std::pair{"--bpw", "choosing types by bits per weight"},
                                    {"--size", "choosing types by size"},
@@ -31,7 +33,8 @@ Status command_quantize(Context& c) {
   c.args.example("ingot quantize base/ --type Q4_K_M --tensor-type attn_v=Q6_K --out m.gguf");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  if (types_text.empty()) return usage("'ingot quantize' needs --type T, like Q4_K_M; 'ingot list types' shows them");
+  if (types_text.empty())
+    return usage("'ingot quantize' needs --type T, like Q4_K_M; 'ingot list types' shows them");
   if (out.empty()) return usage("'ingot quantize' needs --out FILE");
   INGOT_ASSIGN(const std::vector<std::string> types, read_types(types_text));
   INGOT_ASSIGN(const QuantizeOptions options, quantize_args.read(c));

@@ -9,12 +9,14 @@ namespace ingot::cli {
 void QuantizeArgs::declare(Args& a) {
   a.section("Choosing types (as llama-quantize has them)");
   a.flag("--pure", &pure_, "no mix: every matrix gets the type that the file type is named after");
-  a.flag("--allow-requantize", &allow_requantize_, "quantize from weights that are quantized already (loses more)");
+  a.flag("--allow-requantize", &allow_requantize_,
+         "quantize from weights that are quantized already (loses more)");
   a.flag("--leave-output-tensor", &leave_output_, "output.weight stays as it is");
   a.text("--output-tensor-type", "T", &output_type_, "type of output.weight");
   a.text("--token-embedding-type", "T", &embedding_type_, "type of token_embd.weight");
   a.list("--tensor-type", "PATTERN=T", &tensor_types_,
-         "type of the tensors whose name matches the regular expression; may be repeated, the first that matches holds");
+         "type of the tensors whose name matches the regular expression; may be repeated, the first that "
+         "matches holds");
   const char* imatrix = "an importance matrix";
   a.later("--imatrix", true, imatrix);
   a.later("--calibrate", true, "computing an importance matrix from a text");
@@ -49,7 +51,8 @@ Result<QuantizeOptions> QuantizeArgs::read(Context& c) const {
   o.pure = pure_;
   o.allow_requantize = allow_requantize_;
   o.leave_output = leave_output_;
-  if (leave_output_ && !output_type_.empty()) return usage("--leave-output-tensor and --output-tensor-type exclude each other");
+  if (leave_output_ && !output_type_.empty())
+    return usage("--leave-output-tensor and --output-tensor-type exclude each other");
   if (!output_type_.empty()) {
     INGOT_ASSIGN(o.output_type, element_type("--output-tensor-type", output_type_));
   }
@@ -59,7 +62,9 @@ Result<QuantizeOptions> QuantizeArgs::read(Context& c) const {
   for (const std::string& given : tensor_types_) {
     const size_t at = given.rfind('=');
     if (at == std::string::npos || at == 0 || at + 1 == given.size())
-      return usage("--tensor-type '{}': write it as PATTERN=T, like 'attn_v=Q6_K' or 'blk\\.[0-3]\\.ffn_down=Q5_K'", given);
+      return usage(
+          "--tensor-type '{}': write it as PATTERN=T, like 'attn_v=Q6_K' or 'blk\\.[0-3]\\.ffn_down=Q5_K'",
+          given);
     INGOT_ASSIGN(const DType t, element_type("--tensor-type", given.substr(at + 1)));
     o.tensor_types.emplace_back(given.substr(0, at), t);
   }

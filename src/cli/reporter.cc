@@ -23,11 +23,16 @@ double seconds_now() {
 
 const char* kind_name(ErrorKind k) {
   switch (k) {
-    case ErrorKind::kFailed: return "failed";
-    case ErrorKind::kUsage: return "usage";
-    case ErrorKind::kBadInput: return "bad_input";
-    case ErrorKind::kInterrupted: return "interrupted";
-    case ErrorKind::kNotFound: return "not_found";
+    case ErrorKind::kFailed:
+      return "failed";
+    case ErrorKind::kUsage:
+      return "usage";
+    case ErrorKind::kBadInput:
+      return "bad_input";
+    case ErrorKind::kInterrupted:
+      return "interrupted";
+    case ErrorKind::kNotFound:
+      return "not_found";
   }
   return "failed";
 }
@@ -61,7 +66,8 @@ void Reporter::say(const char* kind, const char* colour, const std::string& mess
   std::string text = head + printable(message, true);
   // A terminal gets lines broken between words; a log gets one line.
   if (stderr_is_terminal()) text = wrap(text, std::max(40, stderr_width() - 1), 2);
-  if (*colour && want_colour()) text = colour + text.substr(0, head.size() - 1) + kPlain + text.substr(head.size() - 1);
+  if (*colour && want_colour())
+    text = colour + text.substr(0, head.size() - 1) + kPlain + text.substr(head.size() - 1);
   print_error(text + "\n");
   if (active_) draw();
 }
@@ -80,7 +86,8 @@ void Reporter::error(const Error& e) {
   end_progress();
   if (!json()) {
     // An interruption was asked for: no error, whatever the exit code says.
-    say(e.kind == ErrorKind::kInterrupted ? "notice" : "error", e.kind == ErrorKind::kInterrupted ? "" : kRed, e.message);
+    say(e.kind == ErrorKind::kInterrupted ? "notice" : "error", e.kind == ErrorKind::kInterrupted ? "" : kRed,
+        e.message);
     return;
   }
   const nlohmann::ordered_json error = {
@@ -158,10 +165,12 @@ void Reporter::draw() {
     line = shorten_middle("stopping...", std::max(0, style.width - 1));
   } else {
     const double rate = meter_.rate();
-    const double left = rate > 0 && now_.total >= now_.done ? static_cast<double>(now_.total - now_.done) / rate : -1;
+    const double left =
+        rate > 0 && now_.total >= now_.done ? static_cast<double>(now_.total - now_.done) / rate : -1;
     line = bar_line(now_, rate, left, style, verb_);
   }
-  // One write: to the start of the line, the text, the rest erased. Nothing is cleared before it is overwritten.
+  // One write: to the start of the line, the text, the rest erased. Nothing is cleared before it is
+  // overwritten.
   print_error("\r" + line + "\x1b[K");
   drawn_ = true;
 }
@@ -173,15 +182,13 @@ void Reporter::clear() {
 }
 
 void Reporter::emit_progress() {
-  nlohmann::ordered_json e = {{"event", "progress"},
-                              {"phase", verb_ ? verb_ : phase_name(now_.phase)},
-                              {"done", now_.done},
-                              {"total", now_.total},
-                              {"resumed", now_.resumed},
-                              {"tensor", now_.tensor}};
+  nlohmann::ordered_json e = {{"event", "progress"},     {"phase", verb_ ? verb_ : phase_name(now_.phase)},
+                              {"done", now_.done},       {"total", now_.total},
+                              {"resumed", now_.resumed}, {"tensor", now_.tensor}};
   if (meter_.rate() > 0) {
     e["bytes_per_second"] = std::llround(meter_.rate());
-    if (now_.total >= now_.done) e["seconds_left"] = static_cast<double>(now_.total - now_.done) / meter_.rate();
+    if (now_.total >= now_.done)
+      e["seconds_left"] = static_cast<double>(now_.total - now_.done) / meter_.rate();
   }
   print_error(dump(e) + "\n");
   emitted_done_ = now_.done;

@@ -1,5 +1,5 @@
-// Reporter: everything that a command says while it works. A progress bar (a terminal), JSON lines (--json), or
-// nothing (--quiet, no terminal); notices, warnings and the one error. Thread-safe.
+// Reporter: everything that a command says while it works. A progress bar (a terminal), JSON lines (--json),
+// or nothing (--quiet, no terminal); notices, warnings and the one error. Thread-safe.
 #pragma once
 
 #include <condition_variable>

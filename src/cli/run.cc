@@ -17,36 +17,48 @@ Status command_run(Context& c) {
   double temperature = 0, top_p = 1, min_p = 0, repeat_penalty = 1;
   c.args.usage("run MODEL [--adapter DIR [--weight W]]... --prompt TEXT [-n N]");
   c.args.detail(
-      "The text streams to standard output as it is made; on a terminal the prompt is shown before it. The most "
+      "The text streams to standard output as it is made; on a terminal the prompt is shown before it. The "
+      "most "
       "likely token is always taken unless --temperature is given.");
   c.args.positional("MODEL", &path, "a GGUF file or a Hugging Face directory");
   c.args.section("Options");
   c.args.text("-p,--prompt", "TEXT", &request.prompt, "the text to go on from");
   c.args.text("-f,--file", "FILE", &file, "read the prompt from a file");
-  c.args.integer("-n,--n-predict", "N", &request.max_tokens, 0, INT32_MAX, "at most so many tokens (default 128)");
+  c.args.integer("-n,--n-predict", "N", &request.max_tokens, 0, INT32_MAX,
+                 "at most so many tokens (default 128)");
   adapter_args.declare(c.args);
   c.args.list("--stop|--reverse-prompt,-r", "TEXT", &request.stops, "end before this text; may be repeated");
   c.args.section("Sampling");
-  c.args.real("--temperature|--temp", "T", &temperature, 0, 100, "0 (default): always the most likely token; higher: more variety");
+  c.args.real("--temperature|--temp", "T", &temperature, 0, 100,
+              "0 (default): always the most likely token; higher: more variety");
   c.args.integer("--top-k", "K", &top_k, 0, INT32_MAX, "of the K most likely tokens (0, default: of all)");
-  c.args.real("--top-p", "P", &top_p, 0, 1, "of the fewest tokens that reach probability P (1, default: all)");
-  c.args.real("--min-p", "P", &min_p, 0, 1, "of tokens at least P times as likely as the best (0, default: all)");
-  c.args.real("--repeat-penalty", "X", &repeat_penalty, 1e-3, 1e3, "make the last 64 tokens less likely (1, default: not)");
+  c.args.real("--top-p", "P", &top_p, 0, 1,
+              "of the fewest tokens that reach probability P (1, default: all)");
+  c.args.real("--min-p", "P", &min_p, 0, 1,
+              "of tokens at least P times as likely as the best (0, default: all)");
+  c.args.real("--repeat-penalty", "X", &repeat_penalty, 1e-3, 1e3,
+              "make the last 64 tokens less likely (1, default: not)");
   c.args.later("--chat", false, "a conversation with the model's chat template");
   c.args.example("ingot run model.gguf --prompt 'def main(' -n 24");
   c.args.example("ingot run base/ --adapter lora/ -p 'Once upon' --temperature 0.8 --top-p 0.95 --seed 7");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
   INGOT_ASSIGN(const std::vector<AdapterArgument> adapters, adapter_args.read(c.args));
-  if (c.args.has("--prompt") == c.args.has("--file")) return usage("'ingot run' needs one of --prompt and --file");
+  if (c.args.has("--prompt") == c.args.has("--file"))
+    return usage("'ingot run' needs one of --prompt and --file");
   if (c.args.has("--file")) {
     INGOT_ASSIGN(file, input_path(file));
     INGOT_ASSIGN(request.prompt, read_text(local_store(), file, 64u << 20));
   }
   for (const std::string& stop : request.stops)
     if (stop.empty()) return usage("--stop: an empty text would stop at once");
-  request.sample = {static_cast<float>(temperature), top_k, static_cast<float>(top_p), static_cast<float>(min_p),
-                    static_cast<float>(repeat_penalty), 64, static_cast<uint64_t>(c.args.common.seed)};
+  request.sample = {static_cast<float>(temperature),
+                    top_k,
+                    static_cast<float>(top_p),
+                    static_cast<float>(min_p),
+                    static_cast<float>(repeat_penalty),
+                    64,
+                    static_cast<uint64_t>(c.args.common.seed)};
   INGOT_TRY(check_sample_options(request.sample));
   if (temperature == 0) {
     for (const char* name : {"--top-k", "--top-p", "--min-p"})
@@ -76,7 +88,8 @@ Status command_run(Context& c) {
   if (result->generation.reason == StopReason::kCancelled)
     return Error{ErrorKind::kInterrupted, "interrupted after " + speed_text(*result)};
   if (result->generation.reason == StopReason::kContext)
-    c.report.warning(fmt::format("the text ended because the model's context of {} tokens is full", model->config().context));
+    c.report.warning(fmt::format("the text ended because the model's context of {} tokens is full",
+                                 model->config().context));
   if (!c.report.json()) {
     if (!c.report.quiet() && (c.report.verbose() || (terminal && stderr_is_terminal())))
       c.report.notice(speed_text(*result));

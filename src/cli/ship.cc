@@ -1,5 +1,5 @@
-// ingot ship: base + adapters -> GGUF names -> quantized, in one pass over the weights; each file verified, opened
-// again and tried.
+// ingot ship: base + adapters -> GGUF names -> quantized, in one pass over the weights; each file verified,
+// opened again and tried.
 #include "cli/command.h"
 #include "cli/generation.h"
 #include "cli/job.h"
@@ -26,7 +26,8 @@ struct ShipOptions {
 void declare(Args& a, ShipOptions& o) {
   a.usage("ship BASE [--adapter DIR [--weight W]]... --type T[,T...] --out FILE [--test PROMPT]");
   a.detail(
-      "Reads the base and its adapters once and writes every file in the same pass, with no model in between on disk; "
+      "Reads the base and its adapters once and writes every file in the same pass, with no model in between "
+      "on disk; "
       "what was written is read back and compared, and with --test a text is generated from it.");
   a.positional("BASE", &o.base, "the base model's Hugging Face directory");
   a.section("Options");
@@ -34,10 +35,13 @@ void declare(Args& a, ShipOptions& o) {
   a.text("--type|--outtype", "T[,T...]", &o.types_text, "GGUF file types, like Q4_K_M ('ingot list types')");
   a.text("--out|--outfile,-o", "FILE", &o.out, "the GGUF file; {type} in it stands for each type");
   a.list("--test", "PROMPT", &o.tests, "go on from this text with each written file; may be repeated");
-  a.integer("-n,--n-predict", "N", &o.test_tokens, 1, INT32_MAX, "tokens to generate for --test (default 128)");
-  a.list("--keep", "WHAT=PATH", &o.keep, "also write merged=DIR (a Hugging Face directory) or f16=FILE (GGUF), in the same pass");
+  a.integer("-n,--n-predict", "N", &o.test_tokens, 1, INT32_MAX,
+            "tokens to generate for --test (default 128)");
+  a.list("--keep", "WHAT=PATH", &o.keep,
+         "also write merged=DIR (a Hugging Face directory) or f16=FILE (GGUF), in the same pass");
   a.text("--dtype", "T", &o.dtype, "float type of --keep merged: f32, f16 or bf16 (default: as the base)");
-  a.text("--pre-tokenizer", "NAME", &o.pre_tokenizer, "name of the tokenizer's rules where they match none that is known");
+  a.text("--pre-tokenizer", "NAME", &o.pre_tokenizer,
+         "name of the tokenizer's rules where they match none that is known");
   o.quantize_args.declare(a);
   a.later("--eval", true, "measuring the result on a text");
   a.later("--ollama", true, "writing for Ollama");
@@ -57,7 +61,8 @@ Result<std::vector<Kept>> read_keep(const std::vector<std::string>& given) {
   for (const std::string& text : given) {
     const size_t at = text.find('=');
     Kept k{text.substr(0, at), at == std::string::npos ? "" : text.substr(at + 1)};
-    if (k.what == "adapter-gguf") return usage("--keep adapter-gguf=FILE is not there yet in this version of ingot");
+    if (k.what == "adapter-gguf")
+      return usage("--keep adapter-gguf=FILE is not there yet in this version of ingot");
     if ((k.what != "merged" && k.what != "f16") || k.path.empty())
       return usage("--keep '{}': write it as merged=DIR or f16=FILE", text);
     for (const Kept& other : out)
@@ -71,12 +76,13 @@ Result<std::vector<Kept>> read_keep(const std::vector<std::string>& given) {
 Result<Artifact> open_written(const Output& output) {
   INGOT_ASSIGN(Artifact written, open_model(local_store(), output.path));
   if (written.tensors.size() != output.artifact.tensors.size())
-    return failed("'{}' was written with {} tensors but opens with {}", output.path, output.artifact.tensors.size(),
-                  written.tensors.size());
+    return failed("'{}' was written with {} tensors but opens with {}", output.path,
+                  output.artifact.tensors.size(), written.tensors.size());
   for (size_t i = 0; i < written.tensors.size(); ++i) {
     const LazyTensor& w = written.tensors[i];
     const LazyTensor* o = output.artifact.find(w.name);
-    if (!o || !(o->spec() == w.spec())) return failed("'{}': the tensor '{}' is not what was to be written", output.path, w.name);
+    if (!o || !(o->spec() == w.spec()))
+      return failed("'{}': the tensor '{}' is not what was to be written", output.path, w.name);
   }
   return written;
 }
@@ -92,13 +98,17 @@ Result<OrderedJson> try_file(Context& c, const ShipOptions& o, const Artifact& w
     const bool terminal = stdout_is_terminal();
     const auto safe = [&](std::string_view s) { return terminal ? printable(s, true) : std::string(s); };
     const bool human = !c.report.json();
-    if (human) INGOT_TRY(print(fmt::format("\n{}, the most likely {} tokens after the prompt:\n{}", written.path, o.test_tokens, safe(prompt))));
-    INGOT_ASSIGN(const TextResult text, generate_text(c, *model, tokenizer, request, [&](std::string_view piece) -> Status {
+    if (human)
+      INGOT_TRY(print(fmt::format("\n{}, the most likely {} tokens after the prompt:\n{}", written.path,
+                                  o.test_tokens, safe(prompt))));
+    INGOT_ASSIGN(const TextResult text,
+                 generate_text(c, *model, tokenizer, request, [&](std::string_view piece) -> Status {
                    return human ? print(safe(piece)) : Status();
                  }));
     if (human) INGOT_TRY(print("\n"));
     if (text.generation.reason == StopReason::kCancelled)
-      return Error{ErrorKind::kInterrupted, fmt::format("interrupted while trying '{}'; the files are whole", written.path)};
+      return Error{ErrorKind::kInterrupted,
+                   fmt::format("interrupted while trying '{}'; the files are whole", written.path)};
     if (c.report.verbose()) c.report.detail(speed_text(text));
     results.push_back(text_json(request, text));
   }
@@ -115,14 +125,16 @@ Status command_ship(Context& c) {
   if (const std::string e = extension(o.base); e == "yaml" || e == "yml")
     return usage("'ingot ship {}': recipes are not there yet in this version of ingot", o.base);
   INGOT_ASSIGN(const std::vector<AdapterArgument> adapters, o.adapter_args.read(c.args));
-  if (o.types_text.empty()) return usage("'ingot ship' needs --type T, like Q4_K_M; 'ingot list types' shows them");
+  if (o.types_text.empty())
+    return usage("'ingot ship' needs --type T, like Q4_K_M; 'ingot list types' shows them");
   if (o.out.empty()) return usage("'ingot ship' needs --out FILE");
-  if (c.args.has("-n") && o.tests.empty()) c.report.warning("-n changes nothing without --test");
+  if (c.args.has("--n-predict") && o.tests.empty()) c.report.warning("-n changes nothing without --test");
   INGOT_ASSIGN(const std::vector<std::string> types, read_types(o.types_text));
   INGOT_ASSIGN(const std::vector<std::string> names, output_paths(o.out, types));
   INGOT_ASSIGN(const std::vector<Kept> keep, read_keep(o.keep));
   INGOT_ASSIGN(const QuantizeOptions quantize, o.quantize_args.read(c));
-  if (!o.dtype.empty()) INGOT_TRY(read_float_type(o.dtype).ok() ? Status() : Status(read_float_type(o.dtype).take_error()));
+  if (!o.dtype.empty())
+    INGOT_TRY(read_float_type(o.dtype).ok() ? Status() : Status(read_float_type(o.dtype).take_error()));
 
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(o.base, adapters));
   const std::vector<std::string> inputs = input_paths(opened, adapters);
@@ -142,7 +154,8 @@ Status command_ship(Context& c) {
       outputs.push_back(gguf_output(std::move(f16), local_store(), path));
       continue;
     }
-    if (opened.is_gguf()) return usage("--keep merged=DIR needs a Hugging Face directory as the base; '{}' is GGUF", opened.path);
+    if (opened.is_gguf())
+      return usage("--keep merged=DIR needs a Hugging Face directory as the base; '{}' is GGUF", opened.path);
     Artifact merged;
     if (o.dtype.empty()) {
       INGOT_ASSIGN(merged, cast_like(opened.artifact, opened.base, quantize.counts));
@@ -151,7 +164,8 @@ Status command_ship(Context& c) {
       INGOT_ASSIGN(merged, cast_floats(opened.artifact, type, quantize.counts));
     }
     const uint64_t shard = c.args.common.max_shard_size;
-    outputs.push_back(hf_directory_output(std::move(merged), local_store(), path, shard ? shard : kDefaultShardBytes));
+    outputs.push_back(
+        hf_directory_output(std::move(merged), local_store(), path, shard ? shard : kDefaultShardBytes));
   }
 
   INGOT_ASSIGN(const auto report, run_reported(c, outputs));
@@ -172,7 +186,8 @@ Status command_ship(Context& c) {
     if (!tried.ok()) {
       Error e = tried.take_error();
       if (e.kind == ErrorKind::kInterrupted) return e;
-      return std::move(e).during(fmt::format("all files are written and verified, but '{}' could not be tried", outputs[i].path));
+      return std::move(e).during(
+          fmt::format("all files are written and verified, but '{}' could not be tried", outputs[i].path));
     }
     j["outputs"][i]["tests"] = std::move(*tried);
   }

@@ -49,7 +49,8 @@ Result<uint64_t> parse_size(std::string_view text) {
   if (unit.empty()) {
     scale = 1;
   } else if (unit == "b") {
-    return usage("'{}': a bare B may mean bytes or billions of parameters; write it like 512M, 5GB or 4.5GiB", text);
+    return usage("'{}': a bare B may mean bytes or billions of parameters; write it like 512M, 5GB or 4.5GiB",
+                 text);
   } else if (const size_t power = std::string_view("kmgt").find(unit[0]); power != std::string_view::npos) {
     if (unit.size() == 1 || unit.substr(1) == "ib") scale = std::pow(1024.0, double(power + 1));
     if (unit.size() == 2 && unit[1] == 'b') scale = std::pow(1000.0, double(power + 1));
@@ -66,22 +67,28 @@ size_t decode(std::string_view s, uint32_t* cp) {
   const auto b = [&](size_t i) { return static_cast<unsigned char>(s[i]); };
   if (s.empty()) return 0;
   const unsigned char c = b(0);
-  const size_t n = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : c >= 0xe0 && c < 0xf0 ? 3 : c >= 0xf0 && c < 0xf5 ? 4 : 0;
+  const size_t n = c < 0x80                ? 1
+                   : c >= 0xc2 && c < 0xe0 ? 2
+                   : c >= 0xe0 && c < 0xf0 ? 3
+                   : c >= 0xf0 && c < 0xf5 ? 4
+                                           : 0;
   if (n == 0 || s.size() < n) return 0;
   uint32_t v = n == 1 ? c : c & (0xff >> (n + 1));
   for (size_t i = 1; i < n; ++i) {
     if ((b(i) & 0xc0) != 0x80) return 0;
     v = v << 6 | (b(i) & 0x3f);
   }
-  if ((n == 3 && (v < 0x800 || (v >= 0xd800 && v < 0xe000))) || (n == 4 && (v < 0x10000 || v > 0x10ffff))) return 0;
+  if ((n == 3 && (v < 0x800 || (v >= 0xd800 && v < 0xe000))) || (n == 4 && (v < 0x10000 || v > 0x10ffff)))
+    return 0;
   *cp = v;
   return n;
 }
 
 int width_of(uint32_t cp) {
   if (cp == 0x200d || (cp >= 0x300 && cp < 0x370) || (cp >= 0xfe00 && cp <= 0xfe0f)) return 0;  // combining
-  const bool wide = (cp >= 0x1100 && cp <= 0x115f) || (cp >= 0x2e80 && cp <= 0xa4cf) || (cp >= 0xac00 && cp <= 0xd7a3) ||
-                    (cp >= 0xf900 && cp <= 0xfaff) || (cp >= 0xfe30 && cp <= 0xfe6f) || (cp >= 0xff00 && cp <= 0xff60) ||
+  const bool wide = (cp >= 0x1100 && cp <= 0x115f) || (cp >= 0x2e80 && cp <= 0xa4cf) ||
+                    (cp >= 0xac00 && cp <= 0xd7a3) || (cp >= 0xf900 && cp <= 0xfaff) ||
+                    (cp >= 0xfe30 && cp <= 0xfe6f) || (cp >= 0xff00 && cp <= 0xff60) ||
                     (cp >= 0x1f300 && cp <= 0x1faff) || (cp >= 0x20000 && cp <= 0x3fffd);
   return wide ? 2 : 1;
 }
@@ -216,7 +223,8 @@ std::string nearest(std::string_view word, const std::vector<std::string>& words
     }
     size_t distance = d[n][m];
     // An abbreviation is meant too: --temp for --temperature.
-    if (n >= 3 && other.size() > n && other.compare(0, n, word) == 0) distance = std::min<size_t>(distance, 2);
+    if (n >= 3 && other.size() > n && other.compare(0, n, word) == 0)
+      distance = std::min<size_t>(distance, 2);
     if (distance < least) least = distance, best = other;
   }
   const size_t letters = word.size() - std::min(word.size(), word.find_first_not_of('-'));

@@ -26,7 +26,8 @@ Result<std::string> read_input(const std::string& given) {
   char buffer[65536];
   for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, stdin)) > 0;) {
     text.append(buffer, n);
-    if (text.size() > kMaxText) return bad_input("standard input holds more than {} of text", format_bytes(kMaxText));
+    if (text.size() > kMaxText)
+      return bad_input("standard input holds more than {} of text", format_bytes(kMaxText));
   }
   return text;
 }
@@ -65,12 +66,14 @@ Status command_tokenize(Context& c) {
   c.args.flag("--ids", &as_ids, "print ids on one line (this is the default)");
   c.args.flag("--pieces", &as_pieces, "print one token a line: id, TAB, its text");
   c.args.flag("--decode", &decode, "ids in, text out");
-  c.args.flag("--no-special", &no_special, "without the tokens that the model adds (BOS); with --decode, leave special tokens out");
+  c.args.flag("--no-special", &no_special,
+              "without the tokens that the model adds (BOS); with --decode, leave special tokens out");
   c.args.example("ingot tokenize model.gguf --text 'Hello world' --pieces");
   c.args.example("ingot tokenize base/ --text '0 614 1840' --decode");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  if (c.args.has("--text") == c.args.has("--file")) return usage("'ingot tokenize' needs one of --text and --file");
+  if (c.args.has("--text") == c.args.has("--file"))
+    return usage("'ingot tokenize' needs one of --text and --file");
   if (as_ids + as_pieces + decode > 1) return usage("--ids, --pieces and --decode exclude each other");
 
   INGOT_ASSIGN(path, input_path(path));

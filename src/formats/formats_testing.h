@@ -58,7 +58,7 @@ inline void write_output(const Output& o) {
 
 inline NodePtr f32_tensor(Shape shape, const std::vector<float>& v) {
   std::vector<std::byte> bytes(v.size() * sizeof(float));
-  std::memcpy(bytes.data(), v.data(), bytes.size());
+  if (!v.empty()) std::memcpy(bytes.data(), v.data(), bytes.size());
   return make_memory_tensor({DType::kF32, shape}, std::move(bytes));
 }
 
@@ -72,7 +72,7 @@ inline std::vector<float> random_floats(int64_t n, uint64_t seed, float scale = 
 
 inline std::vector<float> to_floats(const std::vector<std::byte>& bytes) {
   std::vector<float> v(bytes.size() / sizeof(float));
-  std::memcpy(v.data(), bytes.data(), v.size() * sizeof(float));
+  if (!v.empty()) std::memcpy(v.data(), bytes.data(), v.size() * sizeof(float));
   return v;
 }
 

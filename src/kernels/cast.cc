@@ -1,5 +1,5 @@
-// Casts f32 <-> f16, bf16 and the finite check. Tails go through a padded copy, so that each lane operation is
-// the only definition of its conversion.
+// Casts f32 <-> f16, bf16 and the finite check. Tails go through a padded copy, so that each lane operation
+// is the only definition of its conversion.
 #include "kernels/cast.h"
 
 #include <cstring>

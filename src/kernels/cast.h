@@ -5,7 +5,8 @@
 
 namespace ingot {
 
-// Rounding is to nearest even; overflow gives infinity; a NaN stays a NaN (made quiet, sign and high payload kept).
+// Rounding is to nearest even; overflow gives infinity; a NaN stays a NaN (made quiet, sign and high payload
+// kept).
 void f32_to_f16(const float* x, int64_t n, uint16_t* out);
 void f16_to_f32(const uint16_t* x, int64_t n, float* out);
 void f32_to_bf16(const float* x, int64_t n, uint16_t* out);

@@ -57,7 +57,8 @@ TEST_P(Casts, F16RoundsToNearestEven) {
   std::vector<float> x;
   std::vector<uint16_t> want;
   for (int i = 0; i < 0x7bff; ++i) {
-    const float mid = static_cast<float>((f16_value(static_cast<uint16_t>(i)) + f16_value(static_cast<uint16_t>(i + 1))) / 2);
+    const float mid = static_cast<float>(
+        (f16_value(static_cast<uint16_t>(i)) + f16_value(static_cast<uint16_t>(i + 1))) / 2);
     for (const float sign : {1.0f, -1.0f}) {
       const uint16_t s = sign < 0 ? 0x8000 : 0;
       x.insert(x.end(), {sign * mid, sign * std::nextafter(mid, 0.0f), sign * std::nextafter(mid, INFINITY)});
@@ -65,7 +66,8 @@ TEST_P(Casts, F16RoundsToNearestEven) {
                                static_cast<uint16_t>(s | (i + 1))});
     }
   }
-  x.insert(x.end(), {65504.0f, 65519.99f, 65520.0f, 1e38f, -65520.0f, 0x1p-25f, 0x1.000002p-25f, 1e-45f, -0.0f});
+  x.insert(x.end(),
+           {65504.0f, 65519.99f, 65520.0f, 1e38f, -65520.0f, 0x1p-25f, 0x1.000002p-25f, 1e-45f, -0.0f});
   want.insert(want.end(), {0x7bff, 0x7bff, 0x7c00, 0x7c00, 0xfc00, 0, 1, 0, 0x8000});
   std::vector<uint16_t> got(x.size());
   f32_to_f16(x.data(), static_cast<int64_t>(x.size()), got.data());

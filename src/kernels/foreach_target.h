@@ -2,15 +2,16 @@
 //
 //   #define INGOT_TARGET_FILE "quant/k_affine.cc"   // the including file itself
 //   #include "kernels/foreach_target.h"
-//   #include "kernels/target_begin.h"   // namespace ingot::INGOT_TARGET, with its instruction set and simd type
+//   #include "kernels/target_begin.h"   // namespace ingot::INGOT_TARGET, with its instruction set and simd
+//   type
 //     void my_kernel(...) { F32 a = load(p); ... }
 //   #include "kernels/target_end.h"
 //   #if INGOT_LAST_TARGET
 //     namespace ingot { void f(...) { INGOT_DISPATCH(my_kernel)(...); } }
 //   #endif
 //
-// The file must include every other header before this one: inside a target only its own code may be compiled.
-// The last pass is the including file itself, as the scalar target.
+// The file must include every other header before this one: inside a target only its own code may be
+// compiled. The last pass is the including file itself, as the scalar target.
 #include "kernels/dispatch.h"
 
 #ifndef INGOT_TARGET_FILE

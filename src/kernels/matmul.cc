@@ -27,7 +27,8 @@ inline void tile(float* c, const float* a, const float* b, int64_t k, int64_t n,
 }
 
 template <int kRows>
-inline void rows(float* c, const float* a, const float* b, int64_t k, int64_t n, int64_t n0, int64_t n1, float scale) {
+inline void rows(float* c, const float* a, const float* b, int64_t k, int64_t n, int64_t n0, int64_t n1,
+                 float scale) {
   const F32 s = splat(scale);
   int64_t j = n0;
   for (; j + 16 <= n1; j += 16) tile<kRows>(c + j, a, b + j, k, n, s);

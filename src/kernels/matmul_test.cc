@@ -1,4 +1,5 @@
-// matmul_add, dot and the hash: against f64 and known answers; every target gives the scalar reference's bits.
+// matmul_add, dot and the hash: against f64 and known answers; every target gives the scalar reference's
+// bits.
 #include "kernels/matmul.h"
 
 #include <gtest/gtest.h>
@@ -89,7 +90,8 @@ TEST(Hash, KnownAnswersAndPieces) {
   const std::string text(10000, 'x');
   const Hash128 h = hash128(as_bytes(text));
   Hasher128 pieces;
-  for (size_t i = 0; i < text.size(); i += 777) pieces.update(as_bytes(text).subspan(i, std::min<size_t>(777, text.size() - i)));
+  for (size_t i = 0; i < text.size(); i += 777)
+    pieces.update(as_bytes(text).subspan(i, std::min<size_t>(777, text.size() - i)));
   EXPECT_EQ(pieces.digest(), h);
   EXPECT_EQ(hash128_from_hex(to_hex(h)), h);
   EXPECT_FALSE(hash128_from_hex("99aa"));

@@ -35,8 +35,10 @@ INGOT_BINARY(F32, F32, operator+, _mm256_add_ps)
 INGOT_BINARY(F32, F32, operator-, _mm256_sub_ps)
 INGOT_BINARY(F32, F32, operator*, _mm256_mul_ps)
 INGOT_BINARY(F32, F32, operator/, _mm256_div_ps)
-INGOT_OP(F32, fma, (F32 a, F32 b, F32 c), _mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi))
-INGOT_OP(F32, fnma, (F32 a, F32 b, F32 c), _mm256_fnmadd_ps(a.lo, b.lo, c.lo), _mm256_fnmadd_ps(a.hi, b.hi, c.hi))
+INGOT_OP(F32, fma, (F32 a, F32 b, F32 c), _mm256_fmadd_ps(a.lo, b.lo, c.lo),
+         _mm256_fmadd_ps(a.hi, b.hi, c.hi))
+INGOT_OP(F32, fnma, (F32 a, F32 b, F32 c), _mm256_fnmadd_ps(a.lo, b.lo, c.lo),
+         _mm256_fnmadd_ps(a.hi, b.hi, c.hi))
 INGOT_BINARY(F32, F32, min, _mm256_min_ps)
 INGOT_BINARY(F32, F32, max, _mm256_max_ps)
 INGOT_INLINE F32 abs(F32 a) {
@@ -47,8 +49,10 @@ INGOT_OP(F32, round, (F32 a), _mm256_round_ps(a.lo, _MM_FROUND_TO_NEAREST_INT | 
          _mm256_round_ps(a.hi, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC))
 INGOT_COMPARE(operator<, _CMP_LT_OQ)
 INGOT_COMPARE(operator>, _CMP_GT_OQ)
-INGOT_OP(Mask, is_nan, (F32 a), _mm256_cmp_ps(a.lo, a.lo, _CMP_UNORD_Q), _mm256_cmp_ps(a.hi, a.hi, _CMP_UNORD_Q))
-INGOT_OP(F32, select, (Mask m, F32 a, F32 b), _mm256_blendv_ps(b.lo, a.lo, m.lo), _mm256_blendv_ps(b.hi, a.hi, m.hi))
+INGOT_OP(Mask, is_nan, (F32 a), _mm256_cmp_ps(a.lo, a.lo, _CMP_UNORD_Q),
+         _mm256_cmp_ps(a.hi, a.hi, _CMP_UNORD_Q))
+INGOT_OP(F32, select, (Mask m, F32 a, F32 b), _mm256_blendv_ps(b.lo, a.lo, m.lo),
+         _mm256_blendv_ps(b.hi, a.hi, m.hi))
 INGOT_OP(I32, select, (Mask m, I32 a, I32 b), _mm256_blendv_epi8(b.lo, a.lo, _mm256_castps_si256(m.lo)),
          _mm256_blendv_epi8(b.hi, a.hi, _mm256_castps_si256(m.hi)))
 
@@ -67,7 +71,8 @@ INGOT_OP(I32, shl, (I32 a), _mm256_slli_epi32(a.lo, N), _mm256_slli_epi32(a.hi, 
 template <int N>
 INGOT_OP(I32, shr, (I32 a), _mm256_srli_epi32(a.lo, N), _mm256_srli_epi32(a.hi, N))
 INGOT_INLINE uint32_t to_bits(Mask m) {
-  return static_cast<uint32_t>(_mm256_movemask_ps(m.lo)) | static_cast<uint32_t>(_mm256_movemask_ps(m.hi)) << 8;
+  return static_cast<uint32_t>(_mm256_movemask_ps(m.lo)) | static_cast<uint32_t>(_mm256_movemask_ps(m.hi))
+                                                               << 8;
 }
 
 INGOT_INLINE I32 load_u8(const uint8_t* p) {

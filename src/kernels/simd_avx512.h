@@ -54,13 +54,20 @@ template <int N>
 INGOT_OP(I32, shl, (I32 a), _mm512_slli_epi32(a.v, N))
 template <int N>
 INGOT_OP(I32, shr, (I32 a), _mm512_srli_epi32(a.v, N))
-__attribute__((always_inline)) inline uint32_t to_bits(Mask m) { return m.v; }
+__attribute__((always_inline)) inline uint32_t to_bits(Mask m) {
+  return m.v;
+}
 
-INGOT_OP(I32, load_u8, (const uint8_t* p), _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))
-INGOT_OP(I32, load_i8, (const int8_t* p), _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))
-INGOT_DO(store_u8, (uint8_t* p, I32 a), _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v)))
-INGOT_OP(I32, load_u16, (const void* p), _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p))))
-INGOT_DO(store_u16, (void* p, I32 a), _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a.v)))
+INGOT_OP(I32, load_u8, (const uint8_t* p),
+         _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))
+INGOT_OP(I32, load_i8, (const int8_t* p),
+         _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))
+INGOT_DO(store_u8, (uint8_t* p, I32 a),
+         _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v)))
+INGOT_OP(I32, load_u16, (const void* p),
+         _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p))))
+INGOT_DO(store_u16, (void* p, I32 a),
+         _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a.v)))
 INGOT_OP(F32, load_f16, (const void* p), _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p))))
 INGOT_DO(store_f16, (void* p, F32 a),
          _mm256_storeu_si256(static_cast<__m256i*>(p),
@@ -79,7 +86,8 @@ __attribute__((always_inline)) inline void transpose(F32 (&r)[16]) {
     u[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
   }
   for (int k = 0; k < 4; ++k) {  // a 4x4 transpose of quarters
-    const __m512 a = _mm512_shuffle_f32x4(u[k], u[4 + k], 0x88), b = _mm512_shuffle_f32x4(u[k], u[4 + k], 0xdd);
+    const __m512 a = _mm512_shuffle_f32x4(u[k], u[4 + k], 0x88),
+                 b = _mm512_shuffle_f32x4(u[k], u[4 + k], 0xdd);
     const __m512 c = _mm512_shuffle_f32x4(u[8 + k], u[12 + k], 0x88),
                  d = _mm512_shuffle_f32x4(u[8 + k], u[12 + k], 0xdd);
     r[k].v = _mm512_shuffle_f32x4(a, c, 0x88);

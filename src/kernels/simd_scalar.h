@@ -61,8 +61,10 @@ inline F32 from_bits(I32 a) {
   std::memcpy(r.v, a.v, sizeof r.v);
   return r;
 }
-INGOT_OP(I32, operator+, (I32 a, I32 b), static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) + static_cast<uint32_t>(b.v[i])))
-INGOT_OP(I32, operator-, (I32 a, I32 b), static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) - static_cast<uint32_t>(b.v[i])))
+INGOT_OP(I32, operator+, (I32 a, I32 b),
+         static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) + static_cast<uint32_t>(b.v[i])))
+INGOT_OP(I32, operator-, (I32 a, I32 b),
+         static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) - static_cast<uint32_t>(b.v[i])))
 INGOT_OP(I32, operator&, (I32 a, I32 b), a.v[i] & b.v[i])
 INGOT_OP(I32, operator|, (I32 a, I32 b), a.v[i] | b.v[i])
 INGOT_OP(Mask, equal, (I32 a, I32 b), a.v[i] == b.v[i])

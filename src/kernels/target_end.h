@@ -14,7 +14,7 @@
 // INGOT_DISPATCH(f): the function f of the active target. For use in namespace ingot after the last pass.
 #ifndef INGOT_DISPATCH
 #if defined(__x86_64__)
-#define INGOT_DISPATCH(f)                                          \
+#define INGOT_DISPATCH(f)                                            \
   (::ingot::active_target() == ::ingot::Target::kAvx512 ? &avx512::f \
    : ::ingot::active_target() == ::ingot::Target::kAvx2 ? &avx2::f   \
                                                         : &scalar::f)

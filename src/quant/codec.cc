@@ -9,11 +9,13 @@ namespace ingot {
 
 const Codec* find_codec(DType t) {
   switch (t) {
-#define CODEC(x) \
-  case DType::k##x: return &kCodec##x;
+#define CODEC(x)    \
+  case DType::k##x: \
+    return &kCodec##x;
 #include "quant/codecs.def"
 #undef CODEC
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 

@@ -1,5 +1,5 @@
-// What every codec promises: the same bytes on every target and at any tiling, hand-computed blocks, error bounds,
-// finite output whatever finite floats come in.
+// What every codec promises: the same bytes on every target and at any tiling, hand-computed blocks, error
+// bounds, finite output whatever finite floats come in.
 #include "quant/codec.h"
 
 #include <gtest/gtest.h>
@@ -46,7 +46,8 @@ std::vector<float> decode(DType t, const Bytes& b) {
   return y;
 }
 
-// Rows that have broken quantizers: zeros, constants of both signs, one outlier, denormals, huge, alternating, ramps.
+// Rows that have broken quantizers: zeros, constants of both signs, one outlier, denormals, huge,
+// alternating, ramps.
 std::vector<std::vector<float>> odd_rows(int64_t row) {
   std::vector<std::vector<float>> rows;
   const auto fill = [&](auto f) {
@@ -54,7 +55,8 @@ std::vector<std::vector<float>> odd_rows(int64_t row) {
     for (int64_t i = 0; i < row; ++i) r[static_cast<size_t>(i)] = f(i);
     rows.push_back(std::move(r));
   };
-  for (const float c : {0.0f, -0.0f, 1.0f, -1.0f, 0.37f, -1e-3f, 1e-8f, -3e-8f, 1e-30f, 1e-45f, 65504.0f, -7e4f, 1e6f, -1e9f, 3e38f, -3e38f})
+  for (const float c : {0.0f, -0.0f, 1.0f, -1.0f, 0.37f, -1e-3f, 1e-8f, -3e-8f, 1e-30f, 1e-45f, 65504.0f,
+                        -7e4f, 1e6f, -1e9f, 3e38f, -3e38f})
     fill([&](int64_t) { return c; });
   for (const float c : {1.0f, -100.0f, 1e-7f, 1e8f, 3e38f})
     fill([&](int64_t i) { return i == row / 2 + 3 ? c : 0.0f; });
@@ -173,7 +175,11 @@ TEST_P(EachCodec, NonfiniteFloatsDoNotCrash) {  // the caller refuses them; garb
 TEST_P(EachCodec, ErrorIsBoundedByTheStep) {
   const DType t = GetParam();
   // Levels a block of the type has over the range from -max to max.
-  const double levels = t == DType::kQ8_0 ? 255 : t == DType::kQ6_K ? 64 : t == DType::kQ5_K ? 32 : is_block_type(t) ? 16 : 0;
+  const double levels = t == DType::kQ8_0   ? 255
+                        : t == DType::kQ6_K ? 64
+                        : t == DType::kQ5_K ? 32
+                        : is_block_type(t)  ? 16
+                                            : 0;
   if (levels == 0) return;
   for (const char* kind : {"gaussian", "positive", "sparse"}) {
     const auto x = testing::tensor(kind, 256 * 64, 256);
@@ -260,8 +266,8 @@ TEST(HandComputed, Q4_0) {
 
 TEST(HandComputed, Q4_K) {
   Bytes b(144);
-  b[1] = std::byte{0x3c};  // d = 1
-  b[3] = std::byte{0x38};  // dmin = 0.5
+  b[1] = std::byte{0x3c};          // d = 1
+  b[3] = std::byte{0x38};          // dmin = 0.5
   b[4] = std::byte{0x02 | 0x40};   // scale of block 0: 2; two high bits of scale 4: 1
   b[8] = std::byte{0x03 | 0x80};   // min of block 0: 3; two high bits of min 4: 2
   b[12] = std::byte{0x0a | 0x50};  // low bits: scale 4 = 10 + 16, min 4 = 5 + 32
@@ -301,8 +307,8 @@ TEST(HandComputed, Q6_K) {
   EXPECT_EQ(y[128], 15.0f - 32);
 }
 
-// The bytes themselves, so that two compilers or machines cannot each be consistent and yet differ. A change here means
-// files change: raise Codec::version with it.
+// The bytes themselves, so that two compilers or machines cannot each be consistent and yet differ. A change
+// here means files change: raise Codec::version with it.
 TEST(Golden, BytesOfEveryCodec) {
   const struct {
     DType type;

@@ -1,5 +1,5 @@
-// The error of each type against the reference's: on the weights of the bundled tiny Llama, for every file type and
-// tensor, with and without importance, and on generated tensors of six kinds.
+// The error of each type against the reference's: on the weights of the bundled tiny Llama, for every file
+// type and tensor, with and without importance, and on generated tensors of six kinds.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -33,9 +33,12 @@ struct Matrix {
 
 // "model.layers.0.self_attn.q_proj.weight" as GGUF names it.
 std::string gguf_name(std::string s) {
-  const char* const parts[][2] = {{"lm_head", "output"},       {"model.embed_tokens", "token_embd"},
-                                  {"model.layers", "blk"},     {"self_attn.o_proj", "attn_output"},
-                                  {"self_attn.", "attn_"},     {"mlp.", "ffn_"},
+  const char* const parts[][2] = {{"lm_head", "output"},
+                                  {"model.embed_tokens", "token_embd"},
+                                  {"model.layers", "blk"},
+                                  {"self_attn.o_proj", "attn_output"},
+                                  {"self_attn.", "attn_"},
+                                  {"mlp.", "ffn_"},
                                   {"_proj", ""}};
   for (const auto& p : parts)
     if (const auto at = s.find(p[0]); at != std::string::npos) s.replace(at, std::strlen(p[0]), p[1]);
@@ -62,7 +65,8 @@ std::map<std::string, Matrix> load_model(const std::string& path) {
   return tensors;
 }
 
-// base-imatrix.bin: in_sum2 / counts of shared/data/expected/imatrix.gguf, as (u32 length, name, u32 n, f32[n])...
+// base-imatrix.bin: in_sum2 / counts of shared/data/expected/imatrix.gguf, as (u32 length, name, u32 n,
+// f32[n])...
 std::map<std::string, std::vector<float>> load_imatrix(const std::string& path) {
   const std::string f = read(path);
   std::map<std::string, std::vector<float>> out;
@@ -124,8 +128,9 @@ TEST(Error, OnTheTinyLlamaIsAtMostTheReferences) {
   }
   EXPECT_EQ(sums.size(), 14u);
   for (const auto& [what, s] : sums) {
-    std::printf("%-10s %s sum of relative squared error %.6e, the reference's %.6e, ratio %.4f\n", what.c_str(),
-                what.ends_with("yes") ? "weighted" : "plain   ", s.ours, s.reference, s.ours / s.reference);
+    std::printf("%-10s %s sum of relative squared error %.6e, the reference's %.6e, ratio %.4f\n",
+                what.c_str(), what.ends_with("yes") ? "weighted" : "plain   ", s.ours, s.reference,
+                s.ours / s.reference);
     EXPECT_EQ(s.tensors, 44);
     EXPECT_LE(s.ours, s.reference) << what;
   }
@@ -138,36 +143,21 @@ struct Reference {
 };
 // Printed by bench/reference_error.cc (llama.cpp of llama-cpp-python 0.3.36).
 constexpr Reference kReference[] = {
-    {"gaussian", "Q8_0", 2.799735e-05, 3.160647e-05},
-    {"gaussian", "Q4_0", 7.240028e-03, 2.562817e-03},
-    {"gaussian", "Q4_K", 4.972338e-03, 9.457211e-04},
-    {"gaussian", "Q5_K", 1.278834e-03, 2.645352e-04},
-    {"gaussian", "Q6_K", 3.089904e-04, 9.835089e-05},
-    {"student", "Q8_0", 9.874506e-05, 1.845276e-04},
-    {"student", "Q4_0", 1.115004e-02, 2.656803e-02},
-    {"student", "Q4_K", 5.204792e-03, 4.300639e-03},
-    {"student", "Q5_K", 1.777836e-03, 1.913120e-03},
-    {"student", "Q6_K", 5.523988e-04, 1.177788e-03},
-    {"outlier", "Q8_0", 1.293083e-04, 7.225495e-05},
-    {"outlier", "Q4_0", 2.176864e-02, 6.806950e-03},
-    {"outlier", "Q4_K", 1.016855e-02, 1.326548e-03},
-    {"outlier", "Q5_K", 2.689313e-03, 3.864662e-04},
-    {"outlier", "Q6_K", 1.068653e-03, 2.261544e-04},
-    {"positive", "Q8_0", 9.592681e-06, 9.188670e-06},
-    {"positive", "Q4_0", 2.416388e-03, 4.117920e-04},
-    {"positive", "Q4_K", 5.722668e-04, 1.031409e-04},
-    {"positive", "Q5_K", 1.415783e-04, 2.709233e-05},
-    {"positive", "Q6_K", 1.068966e-04, 2.290285e-05},
-    {"sparse", "Q8_0", 1.051438e-05, 8.738334e-06},
-    {"sparse", "Q4_0", 2.831861e-03, 2.756925e-04},
-    {"sparse", "Q4_K", 2.599278e-03, 4.128824e-04},
-    {"sparse", "Q5_K", 1.320749e-03, 2.792763e-04},
-    {"sparse", "Q6_K", 8.165502e-05, 1.884155e-05},
-    {"rows", "Q8_0", 2.855781e-05, 3.180911e-05},
-    {"rows", "Q4_0", 7.360606e-03, 2.612630e-03},
-    {"rows", "Q4_K", 5.026756e-03, 9.794634e-04},
-    {"rows", "Q5_K", 1.287109e-03, 2.684141e-04},
-    {"rows", "Q6_K", 3.100156e-04, 1.010416e-04},
+    {"gaussian", "Q8_0", 2.799735e-05, 3.160647e-05}, {"gaussian", "Q4_0", 7.240028e-03, 2.562817e-03},
+    {"gaussian", "Q4_K", 4.972338e-03, 9.457211e-04}, {"gaussian", "Q5_K", 1.278834e-03, 2.645352e-04},
+    {"gaussian", "Q6_K", 3.089904e-04, 9.835089e-05}, {"student", "Q8_0", 9.874506e-05, 1.845276e-04},
+    {"student", "Q4_0", 1.115004e-02, 2.656803e-02},  {"student", "Q4_K", 5.204792e-03, 4.300639e-03},
+    {"student", "Q5_K", 1.777836e-03, 1.913120e-03},  {"student", "Q6_K", 5.523988e-04, 1.177788e-03},
+    {"outlier", "Q8_0", 1.293083e-04, 7.225495e-05},  {"outlier", "Q4_0", 2.176864e-02, 6.806950e-03},
+    {"outlier", "Q4_K", 1.016855e-02, 1.326548e-03},  {"outlier", "Q5_K", 2.689313e-03, 3.864662e-04},
+    {"outlier", "Q6_K", 1.068653e-03, 2.261544e-04},  {"positive", "Q8_0", 9.592681e-06, 9.188670e-06},
+    {"positive", "Q4_0", 2.416388e-03, 4.117920e-04}, {"positive", "Q4_K", 5.722668e-04, 1.031409e-04},
+    {"positive", "Q5_K", 1.415783e-04, 2.709233e-05}, {"positive", "Q6_K", 1.068966e-04, 2.290285e-05},
+    {"sparse", "Q8_0", 1.051438e-05, 8.738334e-06},   {"sparse", "Q4_0", 2.831861e-03, 2.756925e-04},
+    {"sparse", "Q4_K", 2.599278e-03, 4.128824e-04},   {"sparse", "Q5_K", 1.320749e-03, 2.792763e-04},
+    {"sparse", "Q6_K", 8.165502e-05, 1.884155e-05},   {"rows", "Q8_0", 2.855781e-05, 3.180911e-05},
+    {"rows", "Q4_0", 7.360606e-03, 2.612630e-03},     {"rows", "Q4_K", 5.026756e-03, 9.794634e-04},
+    {"rows", "Q5_K", 1.287109e-03, 2.684141e-04},     {"rows", "Q6_K", 3.100156e-04, 1.010416e-04},
 };
 
 TEST(Error, OnGeneratedTensorsIsAtMostTheReferences) {

@@ -15,8 +15,8 @@ void decode_f32(const std::byte* in, int64_t n, float* out) {
   if (n > 0) std::memcpy(out, in, static_cast<size_t>(n) * 4);
 }
 
-// The kernels move 16-bit values with unaligned loads and stores, so bytes at an odd address are fine there; the
-// cast through uint16_t* only names the width.
+// The kernels move 16-bit values with unaligned loads and stores, so bytes at an odd address are fine there;
+// the cast through uint16_t* only names the width.
 uint16_t* as_u16(std::byte* p) { return reinterpret_cast<uint16_t*>(p); }
 const uint16_t* as_u16(const std::byte* p) { return reinterpret_cast<const uint16_t*>(p); }
 

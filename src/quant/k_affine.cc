@@ -1,6 +1,6 @@
-// Q4_K and Q5_K: super-blocks of 256 values in eight blocks of 32, value = d * scale * q - dmin * min with a 6-bit
-// scale and a 6-bit min for each block, d and dmin f16 for the super-block, q of 4 or 5 bits.
-// Two super-blocks are encoded at a time, their sixteen blocks one in each lane.
+// Q4_K and Q5_K: super-blocks of 256 values in eight blocks of 32, value = d * scale * q - dmin * min with a
+// 6-bit scale and a 6-bit min for each block, d and dmin f16 for the super-block, q of 4 or 5 bits. Two
+// super-blocks are encoded at a time, their sixteen blocks one in each lane.
 #include <cstdint>
 #include <cstring>
 
@@ -30,21 +30,21 @@ struct Range {
   float level, shift;
 };
 
-// Chosen greedily from 399 (level, shift) pairs: each the one that lowers most the mean least error over blocks of
-// the tiny Llama's weights and of gaussian and student-t values, given those before it.
+// Chosen greedily from 399 (level, shift) pairs: each the one that lowers most the mean least error over
+// blocks of the tiny Llama's weights and of gaussian and student-t values, given those before it.
 template <int kMax>
 struct Ranges;
 template <>
 struct Ranges<15> {
-  static constexpr Range kAll[] = {{0.25f, -0.125f}, {0.25f, -0.375f}, {0.25f, 0.125f},  {-0.75f, -0.125f},
-                                   {0.5f, -0.375f},  {0.25f, 0.0f},    {0.25f, 0.25f},   {0.25f, -0.5f},
-                                   {-0.25f, 0.0f},   {-1.0f, -0.25f},  {-0.75f, 0.0f},   {-1.75f, -0.125f}};
+  static constexpr Range kAll[] = {{0.25f, -0.125f}, {0.25f, -0.375f}, {0.25f, 0.125f}, {-0.75f, -0.125f},
+                                   {0.5f, -0.375f},  {0.25f, 0.0f},    {0.25f, 0.25f},  {0.25f, -0.5f},
+                                   {-0.25f, 0.0f},   {-1.0f, -0.25f},  {-0.75f, 0.0f},  {-1.75f, -0.125f}};
 };
 template <>
 struct Ranges<31> {
-  static constexpr Range kAll[] = {{0.25f, -0.125f}, {-0.75f, -0.125f}, {0.25f, -0.375f}, {0.25f, 0.125f},
-                                   {-1.75f, -0.125f}, {-0.25f, 0.0f},   {-1.0f, -0.125f}, {-1.0f, 0.125f},
-                                   {-0.25f, 0.25f},  {-2.75f, -0.125f}, {-2.0f, -0.125f}, {-2.0f, 0.125f}};
+  static constexpr Range kAll[] = {{0.25f, -0.125f},  {-0.75f, -0.125f}, {0.25f, -0.375f}, {0.25f, 0.125f},
+                                   {-1.75f, -0.125f}, {-0.25f, 0.0f},    {-1.0f, -0.125f}, {-1.0f, 0.125f},
+                                   {-0.25f, 0.25f},   {-2.75f, -0.125f}, {-2.0f, -0.125f}, {-2.0f, 0.125f}};
 };
 
 // Sixteen blocks and what can be asked of them.
@@ -103,9 +103,9 @@ struct Blocks {
     for (int c = 0; c < kN; ++c) out[c] = {q1[c], qq[c], qy[c]};
   }
 
-  // Least squares for scale and min given the codes. *gain is how much of the energy of y they explain: the most
-  // gain is the least error, with no second pass over the values. A min is never negative: where it would be, the
-  // best scale without one.
+  // Least squares for scale and min given the codes. *gain is how much of the energy of y they explain: the
+  // most gain is the least error, with no second pass over the values. A min is never negative: where it
+  // would be, the best scale without one.
   Affine solve(const Sums& s, F32* gain) const {
     const F32 zero = splat(0.0f), one = splat(1.0f);
     const F32 variance = fnma(s.q * inv_total, s.q, s.qq);
@@ -180,14 +180,15 @@ struct Scales {
   float scale6[16], min6[16];  // integers 0 .. 63
 };
 
-// The f16 unit such that `most` is 63 of it: never infinite, and 0 only where even one smallest unit is too much.
+// The f16 unit such that `most` is 63 of it: never infinite, and 0 only where even one smallest unit is too
+// much.
 inline float unit(float most) {
   const float u = round_f16(min_of(most / 63.0f, 65504.0f));
   return u == 0.0f && most >= 0x1p-25f ? 0x1p-24f : u;
 }
 
-// Chooses scale6 and min6 for the units in g: three scales beside the exact one's rounding, each with the min that
-// suits it best. Returns the error of each block.
+// Chooses scale6 and min6 for the units in g: three scales beside the exact one's rounding, each with the min
+// that suits it best. Returns the error of each block.
 template <int kMax, bool kWeighted>
 INGOT_NOINLINE F32 round_scales(const Blocks<kMax, kWeighted>& blocks, const Affine& exact, Scales* g) {
   constexpr int kN = 3;
@@ -235,8 +236,8 @@ INGOT_NOINLINE F32 round_scales(const Blocks<kMax, kWeighted>& blocks, const Aff
   return least;
 }
 
-// Least squares for d and dmin of each super-block given all its codes; kept where the error is really less, as
-// both are rounded to f16 and codes change with them.
+// Least squares for d and dmin of each super-block given all its codes; kept where the error is really less,
+// as both are rounded to f16 and codes change with them.
 template <int kMax, bool kWeighted>
 INGOT_NOINLINE void refit_units(const Blocks<kMax, kWeighted>& blocks, F32 err, Scales* g) {
   const F32 s6 = load(g->scale6), m6 = load(g->min6), mass = blocks.mass;
@@ -349,8 +350,7 @@ INGOT_NOINLINE void pack(const float* x, const Scales& g, int lane, uint8_t* out
       }
       const I32 nibble = splat_i(15);
       store_u8(low + 32 * c + half, (q[0] & nibble) | shl<4>(q[1] & nibble));
-      if constexpr (kBits == 5)
-        hbits = shr<2>(hbits) | shl<6>(shr<4>(q[0])) | shl<7>(shr<4>(q[1]));
+      if constexpr (kBits == 5) hbits = shr<2>(hbits) | shl<6>(shr<4>(q[0])) | shl<7>(shr<4>(q[1]));
     }
     if constexpr (kBits == 5) store_u8(high + half, hbits);
   }
@@ -414,7 +414,8 @@ inline void decode(const std::byte* in, int64_t n, float* out) {
         const int j = 2 * c + b;
         const int sc = j < 4 ? s[j] & 63 : (s[j + 4] & 15) | s[j - 4] >> 6 << 4;
         const int mn = j < 4 ? s[j + 4] & 63 : s[j + 4] >> 4 | s[j] >> 6 << 4;
-        const F32 d = splat(unit_of[0] * static_cast<float>(sc)), m = splat(unit_of[1] * static_cast<float>(mn));
+        const F32 d = splat(unit_of[0] * static_cast<float>(sc)),
+                  m = splat(unit_of[1] * static_cast<float>(mn));
         for (int half = 0; half < 32; half += 16) {
           I32 q = load_u8(low + 32 * c + half);
           q = (b ? shr<4>(q) : q) & nibble;
@@ -429,8 +430,12 @@ inline void decode(const std::byte* in, int64_t n, float* out) {
   }
 }
 
-void encode_q4_k(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode<4>(x, r, n, w, out); }
-void encode_q5_k(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode<5>(x, r, n, w, out); }
+void encode_q4_k(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
+  encode<4>(x, r, n, w, out);
+}
+void encode_q5_k(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
+  encode<5>(x, r, n, w, out);
+}
 void decode_q4_k(const std::byte* in, int64_t n, float* out) { decode<4>(in, n, out); }
 void decode_q5_k(const std::byte* in, int64_t n, float* out) { decode<5>(in, n, out); }
 

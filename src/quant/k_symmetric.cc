@@ -1,5 +1,5 @@
-// Q6_K: super-blocks of 256 values in sixteen blocks of 16, value = d * scale * q with a signed 8-bit scale for
-// each block, d f16 for the super-block, q of 6 bits from -32 to 31. One super-block is sixteen lanes.
+// Q6_K: super-blocks of 256 values in sixteen blocks of 16, value = d * scale * q with a signed 8-bit scale
+// for each block, d f16 for the super-block, q of 6 bits from -32 to 31. One super-block is sixteen lanes.
 #include <cstdint>
 #include <cstring>
 
@@ -15,7 +15,7 @@
 constexpr int kSuper = 256, kBytes = 210;
 constexpr float kLimit = 65504.0f * 127 * 31;
 // Chosen greedily as in k_affine.cc: codes of the block's largest value.
-constexpr float kLevels[] = {-32.0f, -31.0f, -30.0f, -29.0f, -28.0f,  -27.0f,
+constexpr float kLevels[] = {-32.0f, -31.0f, -30.0f,  -29.0f,  -28.0f,  -27.0f,
                              -32.5f, -26.0f, -31.75f, -31.25f, -30.75f, -30.25f};
 
 // The sum of lanes in f64.
@@ -36,8 +36,8 @@ struct Scales {
 inline float unit(F32 scale) {
   float s[16];
   store(s, scale);
-  // The magnitude is kept apart from the value: clang 19 at -O3 miscompiles `if (fabs(s[i]) > fabs(most)) most = s[i]`
-  // (found by the golden bytes of codec_test.cc).
+  // The magnitude is kept apart from the value: clang 19 at -O3 miscompiles `if (fabs(s[i]) > fabs(most))
+  // most = s[i]` (found by the golden bytes of codec_test.cc).
   float most = 0, magnitude = 0;
   for (int i = 0; i < 16; ++i) {
     const float m = __builtin_fabsf(s[i]);
@@ -70,7 +70,8 @@ inline Scales fit_super(const Symmetric<16, 31, kWeighted>& blocks) {
     g.scale = select(better, cand[c], g.scale);
     least = select(better, err[c], least);
   }
-  // Least squares for d given all codes; kept where the error is really less, as it is rounded and codes change.
+  // Least squares for d given all codes; kept where the error is really less, as it is rounded and codes
+  // change.
   const F32 inv = inverse_or_zero(g.scale * d);
   typename Symmetric<16, 31, kWeighted>::Sums sums;
   blocks.template assign<1>(&inv, &sums);
@@ -101,7 +102,8 @@ inline void encode_super(const float* src, const float* importance, uint8_t* out
       I32 q[4];
       for (int j = 0; j < 4; ++j) {
         const int block = 8 * half + 2 * j + part;
-        q[j] = to_int(Symmetric<16, 31, kWeighted>::code(load(src + 16 * block) * splat(inv[block]))) + offset;
+        q[j] =
+            to_int(Symmetric<16, 31, kWeighted>::code(load(src + 16 * block) * splat(inv[block]))) + offset;
       }
       uint8_t* low = out + 64 * half + 16 * part;
       store_u8(low, (q[0] & nibble) | shl<4>(q[2] & nibble));

@@ -1,11 +1,12 @@
-// Shared by the block codecs, inside a target's namespace (no include guard: once for each target). Sixteen blocks
-// are worked on at a time, one in each lane: sums over a block never cross lanes, so they have the same order on
-// every target, and a search over candidate scales costs the same few instructions for sixteen blocks.
+// Shared by the block codecs, inside a target's namespace (no include guard: once for each target). Sixteen
+// blocks are worked on at a time, one in each lane: sums over a block never cross lanes, so they have the
+// same order on every target, and a search over candidate scales costs the same few instructions for sixteen
+// blocks.
 
 inline F32 clamp(F32 x, F32 lo, F32 hi) { return min(max(x, lo), hi); }
 
-// Sixteen consecutive blocks of kBlock values at x; lane i of t[k] is value k of block i, clamped to lo .. hi (a NaN
-// becomes lo: garbage given is garbage stored, but nothing downstream meets it).
+// Sixteen consecutive blocks of kBlock values at x; lane i of t[k] is value k of block i, clamped to lo .. hi
+// (a NaN becomes lo: garbage given is garbage stored, but nothing downstream meets it).
 template <int kBlock>
 inline void to_lanes(const float* x, float lo, float hi, F32* t) {
   for (int k = 0; k < kBlock; k += 16) {
@@ -23,9 +24,9 @@ inline F32 inverse_or_zero(F32 x) {
   return select(some, one / select(some, x, one), splat(0.0f));
 }
 
-// The importance of sixteen blocks: lane i of w[k] is the weight of value k of block i, scaled to a mean of about 1
-// within the block; returned is that mean. A block without any weight counts all its values alike; elsewhere a
-// value of no weight still counts a thousandth of the mean, so that its error stays bounded.
+// The importance of sixteen blocks: lane i of w[k] is the weight of value k of block i, scaled to a mean of
+// about 1 within the block; returned is that mean. A block without any weight counts all its values alike;
+// elsewhere a value of no weight still counts a thousandth of the mean, so that its error stays bounded.
 template <int kBlock>
 inline F32 importance_to_lanes(const float* importance, F32* w) {
   to_lanes<kBlock>(importance, 0.0f, 1e30f, w);

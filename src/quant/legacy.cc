@@ -14,8 +14,8 @@
 
 constexpr int kBlock = 32, kGroup = 512, kQ8Bytes = 34, kQ4Bytes = 18;
 constexpr float kQ8Limit = 65504.0f * 127, kQ4Limit = 65504.0f * 7;
-// Chosen greedily as in k_affine.cc: codes of the block's largest value. Without importance the first four, as Q4_0 is
-// there to be fast.
+// Chosen greedily as in k_affine.cc: codes of the block's largest value. Without importance the first four,
+// as Q4_0 is there to be fast.
 constexpr float kLevels[] = {-8.125f, -8.625f, -7.25f, -7.75f};
 constexpr float kMoreLevels[] = {-8.125f, -8.625f, -7.25f, -7.75f, -8.375f, -6.875f, -8.875f, -8.0f};
 
@@ -32,7 +32,8 @@ inline void for_groups(const float* x, int64_t n, int64_t row, const float* impo
       src = xs;
     }
     if (importance)
-      for (int b = 0; b < 16; ++b) std::memcpy(ws + b * kBlock, importance + (i + b * kBlock) % row, kBlock * 4);
+      for (int b = 0; b < 16; ++b)
+        std::memcpy(ws + b * kBlock, importance + (i + b * kBlock) % row, kBlock * 4);
     Step::step(src, importance ? ws : nullptr, blocks, out + i / kBlock * Step::kBytes);
   }
 }

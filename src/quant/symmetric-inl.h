@@ -1,5 +1,5 @@
-// The search shared by types without a min: value = scale * q, q from kMin = -kMax - 1 to kMax, scale of either
-// sign (so the larger end of a block can take the extra negative code). Include after lanes-inl.h.
+// The search shared by types without a min: value = scale * q, q from kMin = -kMax - 1 to kMax, scale of
+// either sign (so the larger end of a block can take the extra negative code). Include after lanes-inl.h.
 
 template <int kBlock, int kMax, bool kWeighted>
 struct Symmetric {
@@ -45,8 +45,8 @@ struct Symmetric {
     for (int c = 0; c < kN; ++c) out[c] = {qq[c], qx[c]};
   }
 
-  // The least-squares scale over candidates that map the extreme value to levels[c], then over the best one's own
-  // codes. The gain is the energy explained: the most gain is the least error.
+  // The least-squares scale over candidates that map the extreme value to levels[c], then over the best one's
+  // own codes. The gain is the energy explained: the most gain is the least error.
   template <int kCandidates>
   F32 search(const float (&levels)[kCandidates]) const {
     constexpr int kN = 4;

@@ -1,5 +1,6 @@
-// Deterministic tensors for tests of the codecs: integer generator, IEEE operations only, so that every machine (and
-// bench/reference_error.cc, which asks the reference for its error on them) sees the same floats.
+// Deterministic tensors for tests of the codecs: integer generator, IEEE operations only, so that every
+// machine (and bench/reference_error.cc, which asks the reference for its error on them) sees the same
+// floats.
 #pragma once
 
 #include <cmath>
@@ -19,12 +20,14 @@ class Generator {
     return static_cast<uint32_t>((z ^ (z >> 31)) >> 32);
   }
   float uniform() { return static_cast<float>(next() >> 8) * 0x1p-24f; }  // [0, 1)
-  float gaussian() {                                                       // twelve uniforms: variance 1
+  float gaussian() {                                                      // twelve uniforms: variance 1
     float s = 0;
     for (int i = 0; i < 12; ++i) s += uniform();
     return s - 6.0f;
   }
-  float student() { return gaussian() / std::sqrt(uniform() + 0x1p-20f); }  // heavy tails, about 2 degrees of freedom
+  float student() {
+    return gaussian() / std::sqrt(uniform() + 0x1p-20f);
+  }  // heavy tails, about 2 degrees of freedom
 
  private:
   uint64_t s_;
@@ -60,7 +63,8 @@ inline std::vector<float> importance(int64_t row, uint64_t seed = 7) {
 }
 
 // Squared error over energy, both optionally weighted by column, in f64.
-inline double relative_error(const std::vector<float>& x, const std::vector<float>& y, const std::vector<float>& w = {}) {
+inline double relative_error(const std::vector<float>& x, const std::vector<float>& y,
+                             const std::vector<float>& w = {}) {
   double e = 0, s = 0;
   for (size_t i = 0; i < x.size(); ++i) {
     const double c = w.empty() ? 1.0 : static_cast<double>(w[i % w.size()]);

@@ -21,8 +21,9 @@ TEST_F(Ship, F16GivesTheExpectedContinuations) {
   for (const bool adapter : {false, true}) {
     const auto expected = read_tsv(data_file(adapter ? "greedy-merged-code.tsv" : "greedy-base.tsv"));
     ASSERT_GT(expected.size(), 3u);
-    std::vector<std::string> arguments = {"ship", kBase, "--type", "F16", "--out", dir_ / (adapter ? "a.gguf" : "b.gguf"),
-                                          "-n", "24", "--json"};
+    std::vector<std::string> arguments = {"ship", kBase,   "--type",
+                                          "F16",  "--out", dir_ / (adapter ? "a.gguf" : "b.gguf"),
+                                          "-n",   "24",    "--json"};
     if (adapter) arguments.insert(arguments.end(), {"--adapter", kLora});
     for (const auto& [prompt, text] : expected) arguments.insert(arguments.end(), {"--test", prompt});
     const Finished f = ingot(arguments);
@@ -37,8 +38,8 @@ TEST_F(Ship, F16GivesTheExpectedContinuations) {
 }
 
 TEST_F(Ship, PrintsATableAndThePromptWithItsContinuation) {
-  const Finished f = ingot({"ship", kBase, "--adapter", kLora, "--type", "F16,Q4_K_M", "--out", dir_ / "m-{type}.gguf",
-                            "--test", "def main(", "-n", "24"});
+  const Finished f = ingot({"ship", kBase, "--adapter", kLora, "--type", "F16,Q4_K_M", "--out",
+                            dir_ / "m-{type}.gguf", "--test", "def main(", "-n", "24"});
   ASSERT_EQ(f.exit_code, 0) << shown(f);
   EXPECT_NE(f.out.find("def main(test, path, path, path, path, path, path)"), std::string::npos) << f.out;
   for (const char* part : {"m-F16.gguf", "m-Q4_K_M.gguf", "16.0", "bits/weight", "read back and compared"})
@@ -48,7 +49,8 @@ TEST_F(Ship, PrintsATableAndThePromptWithItsContinuation) {
 }
 
 TEST_F(Ship, SeveralTypesFromOneReadAreTheFilesMadeAlone) {
-  const Finished two = ingot({"ship", kBase, "--adapter", kLora, "--type", "Q8_0,Q4_K_M", "--out", dir_ / "two-{type}.gguf", "--json"});
+  const Finished two = ingot({"ship", kBase, "--adapter", kLora, "--type", "Q8_0,Q4_K_M", "--out",
+                              dir_ / "two-{type}.gguf", "--json"});
   ASSERT_EQ(two.exit_code, 0) << shown(two);
   const uint64_t weights = std::filesystem::file_size(kBase + "/model.safetensors");
   const uint64_t adapter = std::filesystem::file_size(kLora + "/adapter_model.safetensors");
@@ -67,7 +69,8 @@ TEST_F(Ship, EqualsLoraMergeThenConvertThenQuantizeByteForByte) {
   std::filesystem::create_directory(dir_ / "step");
   const std::string step = dir_ / "step/tiny-llama-base";
   for (const char* type : {"Q4_K_M", "Q8_0", "F16", "Q5_K_S", "Q6_K", "Q4_0"}) {
-    const std::string shipped = dir_ / (std::string("ship-") + type + ".gguf"), stepped = dir_ / (std::string("step-") + type + ".gguf");
+    const std::string shipped = dir_ / (std::string("ship-") + type + ".gguf"),
+                      stepped = dir_ / (std::string("step-") + type + ".gguf");
     if (!exists(step)) {
       const Finished m = ingot({"lora", "merge", kBase, "--adapter", kLora, "--out", step, "--dtype", "f32"});
       ASSERT_EQ(m.exit_code, 0) << shown(m);
@@ -88,15 +91,17 @@ TEST_F(Ship, EqualsLoraMergeThenConvertThenQuantizeByteForByte) {
 }
 
 TEST_F(Ship, KeepWritesTheIntermediatesInTheSamePass) {
-  const Finished f = ingot({"ship", kBase, "--adapter", kLora, "--type", "Q4_K_M", "--out", dir_ / "q.gguf", "--keep",
-                            "merged=" + (dir_ / "merged"), "--keep", "f16=" + (dir_ / "h.gguf"), "--json"});
+  const Finished f =
+      ingot({"ship", kBase, "--adapter", kLora, "--type", "Q4_K_M", "--out", dir_ / "q.gguf", "--keep",
+             "merged=" + (dir_ / "merged"), "--keep", "f16=" + (dir_ / "h.gguf"), "--json"});
   ASSERT_EQ(f.exit_code, 0) << shown(f);
   EXPECT_EQ(result_of(f)["outputs"].size(), 3u);
   ASSERT_EQ(ingot({"lora", "merge", kBase, "--adapter", kLora, "--out", dir_ / "alone"}).exit_code, 0);
   EXPECT_EQ(entries(dir_ / "merged"), entries(dir_ / "alone"));
   for (const std::string& name : entries(dir_ / "alone"))
     EXPECT_TRUE(same_bytes(dir_ / ("merged/" + name), dir_ / ("alone/" + name))) << name;
-  ASSERT_EQ(ingot({"ship", kBase, "--adapter", kLora, "--type", "F16", "--out", dir_ / "f16.gguf"}).exit_code, 0);
+  ASSERT_EQ(ingot({"ship", kBase, "--adapter", kLora, "--type", "F16", "--out", dir_ / "f16.gguf"}).exit_code,
+            0);
   EXPECT_TRUE(same_bytes(dir_ / "h.gguf", dir_ / "f16.gguf"));
 }
 
@@ -113,13 +118,18 @@ TEST_F(Ship, AdaptersApplyInOrderWithTheWeightAfterEach) {
   EXPECT_FALSE(same_bytes(once, make("half", {"--adapter", kLora, "--weight", "0.5"})));
   EXPECT_FALSE(same_bytes(once, make("twice", {"--adapter", kLora, "--adapter", kLora})));
   // The second weight is the second adapter's.
-  EXPECT_TRUE(same_bytes(make("a", {"--adapter", kLora, "--adapter", kLora, "--weight", "0"}),
-                         make("b", {"--adapter", kLora, "--weight", "1", "--adapter", kLora, "--weight", "0"})));
+  EXPECT_TRUE(
+      same_bytes(make("a", {"--adapter", kLora, "--adapter", kLora, "--weight", "0"}),
+                 make("b", {"--adapter", kLora, "--weight", "1", "--adapter", kLora, "--weight", "0"})));
 }
 
 TEST_F(Ship, ThreadsAndMemoryDoNotChangeTheBytes) {
-  ASSERT_EQ(ingot({"ship", kBase, "--adapter", kLora, "--type", "Q4_K_M", "--out", dir_ / "a.gguf", "--threads", "1"}).exit_code, 0);
-  const Finished f = ingot({"ship", kBase, "--adapter", kLora, "--type", "Q4_K_M", "--out", dir_ / "b.gguf", "--threads", "7", "--memory", "16M"});
+  ASSERT_EQ(ingot({"ship", kBase, "--adapter", kLora, "--type", "Q4_K_M", "--out", dir_ / "a.gguf",
+                   "--threads", "1"})
+                .exit_code,
+            0);
+  const Finished f = ingot({"ship", kBase, "--adapter", kLora, "--type", "Q4_K_M", "--out", dir_ / "b.gguf",
+                            "--threads", "7", "--memory", "16M"});
   ASSERT_EQ(f.exit_code, 0) << shown(f);
   EXPECT_TRUE(same_bytes(dir_ / "a.gguf", dir_ / "b.gguf"));
 }
@@ -167,7 +177,8 @@ TEST_F(Commands, QuantizeTakesLlamaQuantizesOptions) {
   EXPECT_EQ(t["blk.0.attn_v.weight"], "Q4_K");
   t = types({"--leave-output-tensor"});
   EXPECT_EQ(t["output.weight"], "BF16");
-  t = types({"--output-tensor-type", "q8_0", "--token-embedding-type", "F16", "--tensor-type", "attn_[qk]=Q5_K", "--tensor-type", "ffn_up=Q6_K"});
+  t = types({"--output-tensor-type", "q8_0", "--token-embedding-type", "F16", "--tensor-type",
+             "attn_[qk]=Q5_K", "--tensor-type", "ffn_up=Q6_K"});
   EXPECT_EQ(t["output.weight"], "Q8_0");
   EXPECT_EQ(t["token_embd.weight"], "F16");
   EXPECT_EQ(t["blk.3.attn_q.weight"], "Q5_K");
@@ -176,7 +187,10 @@ TEST_F(Commands, QuantizeTakesLlamaQuantizesOptions) {
   const Finished f = ingot({"quantize", dir_ / "q.gguf", "--type", "Q4_0", "--out", dir_ / "r.gguf"});
   EXPECT_EQ(f.exit_code, 3) << shown(f);
   EXPECT_NE(f.err.find("--allow-requantize"), std::string::npos) << f.err;
-  EXPECT_EQ(ingot({"quantize", dir_ / "q.gguf", "--type", "Q4_0", "--out", dir_ / "r.gguf", "--allow-requantize"}).exit_code, 0);
+  EXPECT_EQ(
+      ingot({"quantize", dir_ / "q.gguf", "--type", "Q4_0", "--out", dir_ / "r.gguf", "--allow-requantize"})
+          .exit_code,
+      0);
 }
 
 TEST_F(Commands, RunStreamsTheContinuation) {
@@ -238,7 +252,8 @@ TEST_F(Commands, InspectTellsTensorsTypesMetadataAndTokenizer) {
   ASSERT_EQ(ingot({"quantize", kBase, "--type", "Q4_K_M", "--out", dir_ / "q.gguf"}).exit_code, 0);
   const Finished f = ingot({"inspect", dir_ / "q.gguf"});
   ASSERT_EQ(f.exit_code, 0) << shown(f);
-  for (const char* part : {"Q4_K", "Q6_K", "general.architecture", "llama", "blk.5.ffn_down.weight", "tokenizer", "4,096"})
+  for (const char* part :
+       {"Q4_K", "Q6_K", "general.architecture", "llama", "blk.5.ffn_down.weight", "tokenizer", "4,096"})
     EXPECT_NE(f.out.find(part), std::string::npos) << part;
   const auto q = result_of(ingot({"inspect", dir_ / "q.gguf", "--json"}));
   EXPECT_EQ(q["bytes"].get<uint64_t>(), std::filesystem::file_size(dir_ / "q.gguf"));
@@ -256,8 +271,9 @@ TEST_F(Commands, InspectReadsHeadersOnly) {
   // 2 GB of weights that are not there: a sparse file.
   std::filesystem::create_directory(dir_ / "big");
   const uint64_t rows = 1 << 20, columns = 1024;
-  std::string header = R"({"w":{"dtype":"BF16","shape":[)" + std::to_string(rows) + "," + std::to_string(columns) +
-                       R"(],"data_offsets":[0,)" + std::to_string(rows * columns * 2) + "]}}";
+  std::string header = R"({"w":{"dtype":"BF16","shape":[)" + std::to_string(rows) + "," +
+                       std::to_string(columns) + R"(],"data_offsets":[0,)" +
+                       std::to_string(rows * columns * 2) + "]}}";
   header.resize((header.size() + 7) / 8 * 8, ' ');
   std::string bytes(8, '\0');
   const uint64_t n = header.size();

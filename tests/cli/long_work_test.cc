@@ -80,7 +80,8 @@ bool bar_shows_ten_percent(const std::string& terminal) {
 
 TEST_F(LongWork, TheBarShowsProgressFitsTheTerminalAndLeavesNoTrace) {
   for (const int columns : {40, 80, 132}) {
-    Child child(slow_job(columns == 80 ? big() : small(), dir_ / "out" + std::to_string(columns)), terminal(columns));
+    Child child(slow_job(columns == 80 ? big() : small(), dir_ / "out" + std::to_string(columns)),
+                terminal(columns));
     const Finished f = child.finish();
     ASSERT_EQ(f.exit_code, 0) << f.err;
     const Screen screen = render(f.err, columns);
@@ -110,13 +111,16 @@ TEST_F(LongWork, NoBarWithoutATerminalOrWithQuiet) {
   ASSERT_EQ(f.exit_code, 0) << f.err;
   EXPECT_EQ(f.err.find('\r'), std::string::npos);
   EXPECT_EQ(f.err.find('\x1b'), std::string::npos);
-  const Finished q = Child({INGOT_PROGRAM, "quantize", small(), "--type", "Q8_0", "--out", dir_ / "b.gguf", "--quiet"},
-                           terminal(80)).finish();
+  const Finished q =
+      Child({INGOT_PROGRAM, "quantize", small(), "--type", "Q8_0", "--out", dir_ / "b.gguf", "--quiet"},
+            terminal(80))
+          .finish();
   ASSERT_EQ(q.exit_code, 0) << q.err;
   EXPECT_EQ(q.err.find("writing"), std::string::npos) << q.err;
   SpawnOptions dumb = terminal(80);
   dumb.set["TERM"] = "dumb";
-  const Finished d = Child({INGOT_PROGRAM, "quantize", small(), "--type", "Q8_0", "--out", dir_ / "c.gguf"}, dumb).finish();
+  const Finished d =
+      Child({INGOT_PROGRAM, "quantize", small(), "--type", "Q8_0", "--out", dir_ / "c.gguf"}, dumb).finish();
   ASSERT_EQ(d.exit_code, 0) << d.err;
   EXPECT_EQ(d.err.find("\x1b"), std::string::npos) << d.err;
 }
@@ -163,7 +167,8 @@ TEST_F(LongWork, CtrlCStopsWithinASecondExits4AndTheSameCommandGoesOn) {
   EXPECT_EQ(f.exit_code, 4) << f.err;
   EXPECT_FALSE(any_exists(slow_outputs(out)));
   EXPECT_NE(f.err.find("interrupted"), std::string::npos);
-  for (const std::string& line : render(f.err, 80).lines) EXPECT_EQ(line.find('%'), std::string::npos) << "left behind: " << line;
+  for (const std::string& line : render(f.err, 80).lines)
+    EXPECT_EQ(line.find('%'), std::string::npos) << "left behind: " << line;
 
   const Finished g = Child(slow_job(big(), out, {"--json"})).finish();
   ASSERT_EQ(g.exit_code, 0) << g.err;
@@ -240,7 +245,9 @@ TEST_F(LongWork, AnOutputThatIsTheInputIsRefusedEvenWithForce) {
   ASSERT_EQ(ingot({"quantize", small(), "--type", "F16", "--out", file}).exit_code, 0);
   ASSERT_EQ(::symlink(file.c_str(), (dir_ / "link.gguf").c_str()), 0);
   const std::string before = read_file(file).substr(0, 100000);
-  for (const std::string& out : {file, dir_ / "link.gguf", dir_ / "../" + std::filesystem::path(dir_.path()).filename().string() + "/a.gguf"}) {
+  for (const std::string& out :
+       {file, dir_ / "link.gguf",
+        dir_ / "../" + std::filesystem::path(dir_.path()).filename().string() + "/a.gguf"}) {
     const Finished f = ingot({"quantize", file, "--type", "Q8_0", "--out", out, "--force"});
     EXPECT_EQ(f.exit_code, 2) << f.err;
     EXPECT_NE(f.err.find("input itself"), std::string::npos) << f.err;
@@ -254,8 +261,10 @@ TEST_F(LongWork, AReadOnlyDirectoryIsNamed) {
   std::filesystem::create_directory(dir_ / "locked");
   ASSERT_EQ(::chmod((dir_ / "locked").c_str(), 0555), 0);
   ASSERT_EQ(::chmod(dir_.path().c_str(), 0755), 0);
-  const Finished f = ingot({"quantize", example("tiny-llama-base"), "--type", "F16", "--out", dir_ / "locked/a.gguf"}, o);
-  if (f.exit_code == 126 || f.exit_code == 127 || f.exit_code == 3) GTEST_SKIP() << "the other user cannot read the program";
+  const Finished f =
+      ingot({"quantize", example("tiny-llama-base"), "--type", "F16", "--out", dir_ / "locked/a.gguf"}, o);
+  if (f.exit_code == 126 || f.exit_code == 127 || f.exit_code == 3)
+    GTEST_SKIP() << "the other user cannot read the program";
   EXPECT_EQ(f.exit_code, 1) << f.err;
   EXPECT_NE(f.err.find("locked"), std::string::npos) << f.err;
 }
@@ -278,7 +287,8 @@ TEST_F(LongWork, AFileSystemThatRefusesMoreBytesLeavesNothingUnderTheFinalName) 
 TEST_F(LongWork, ADiskThatIsTooSmallIsSaidBeforeTheFirstByte) {
   const std::string disk = dir_ / "disk";
   std::filesystem::create_directory(disk);
-  if (::mount("none", disk.c_str(), "tmpfs", 0, "size=8m") != 0) GTEST_SKIP() << "may not mount a small disk here";
+  if (::mount("none", disk.c_str(), "tmpfs", 0, "size=8m") != 0)
+    GTEST_SKIP() << "may not mount a small disk here";
   const Finished f = ingot({"quantize", small(), "--type", "F16", "--out", disk + "/a.gguf"});
   const auto left = entries(disk);
   ::umount2(disk.c_str(), MNT_DETACH);
@@ -289,14 +299,18 @@ TEST_F(LongWork, ADiskThatIsTooSmallIsSaidBeforeTheFirstByte) {
 }
 
 TEST_F(LongWork, DryRunWritesNothingAndTellsTheSizeExactly) {
-  const auto j = result_of(ingot({"quantize", example("tiny-llama-base"), "--type", "Q4_K_M", "--out", dir_ / "a.gguf", "--dry-run", "--json"}));
+  const auto j = result_of(ingot({"quantize", example("tiny-llama-base"), "--type", "Q4_K_M", "--out",
+                                  dir_ / "a.gguf", "--dry-run", "--json"}));
   EXPECT_TRUE(empty_but_for(dir_.path(), {}));
-  ASSERT_EQ(ingot({"quantize", example("tiny-llama-base"), "--type", "Q4_K_M", "--out", dir_ / "a.gguf"}).exit_code, 0);
+  ASSERT_EQ(
+      ingot({"quantize", example("tiny-llama-base"), "--type", "Q4_K_M", "--out", dir_ / "a.gguf"}).exit_code,
+      0);
   EXPECT_EQ(j["files"][0]["bytes"].get<uint64_t>(), std::filesystem::file_size(dir_ / "a.gguf"));
 }
 
 TEST_F(LongWork, MemoryBelowTheLeastPossibleIsRefusedWithTheLeastNamed) {
-  const Finished f = ingot({"quantize", example("tiny-llama-base"), "--type", "Q4_K_M", "--out", dir_ / "a.gguf", "--memory", "1k"});
+  const Finished f = ingot({"quantize", example("tiny-llama-base"), "--type", "Q4_K_M", "--out",
+                            dir_ / "a.gguf", "--memory", "1k"});
   EXPECT_NE(f.exit_code, 0);
   EXPECT_NE(f.err.find("--memory"), std::string::npos) << f.err;
   EXPECT_TRUE(empty_but_for(dir_.path(), {}));

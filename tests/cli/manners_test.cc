@@ -11,7 +11,8 @@ namespace {
 
 using Manners = CliTest;
 
-const std::vector<std::string> kCommands = {"ship", "convert", "quantize", "lora", "run", "tokenize", "inspect", "list"};
+const std::vector<std::string> kCommands = {"ship", "convert",  "quantize", "lora",
+                                            "run",  "tokenize", "inspect",  "list"};
 
 TEST_F(Manners, HelpIsThereForEachCommandIn80ColumnsWithAnExample) {
   const Finished all = ingot({"--help"});
@@ -73,19 +74,31 @@ TEST_F(Manners, WrongUsageIsNamedAndTheNearestSuggested) {
       {{"ship", base, "--type", "F16,Q8_0", "--out", "x.gguf"}, 2, {"{type}"}},
       {{"ship", base, "--type", "F16", "--out"}, 2, {"--out", "needs a value"}},
       {{"ship", base, "--type", "F16", "--out", "a", "--out", "b"}, 2, {"--out is given twice"}},
-      {{"ship", base, "--weight", "2", "--adapter", lora, "--type", "F16", "--out", "x.gguf"}, 2, {"--weight", "--adapter"}},
-      {{"ship", base, "--adapter", lora, "--weight", "much", "--type", "F16", "--out", "x.gguf"}, 2, {"'much'"}},
-      {{"ship", base, "--type", "F16", "--out", "x.gguf", "--calibrate", "t.txt"}, 2, {"--calibrate", "not there yet"}},
+      {{"ship", base, "--weight", "2", "--adapter", lora, "--type", "F16", "--out", "x.gguf"},
+       2,
+       {"--weight", "--adapter"}},
+      {{"ship", base, "--adapter", lora, "--weight", "much", "--type", "F16", "--out", "x.gguf"},
+       2,
+       {"'much'"}},
+      {{"ship", base, "--type", "F16", "--out", "x.gguf", "--calibrate", "t.txt"},
+       2,
+       {"--calibrate", "not there yet"}},
       {{"ship", base, "--type", "F16", "--out", "x.gguf", "--eval", "t.txt"}, 2, {"--eval", "not there yet"}},
       {{"ship", base, "--type", "F16", "--out", "x.gguf", "--ollama", "n"}, 2, {"--ollama", "not there yet"}},
-      {{"ship", base, "--type", "F16", "--out", "x.gguf", "--keep", "adapter-gguf=a"}, 2, {"adapter-gguf", "not there yet"}},
+      {{"ship", base, "--type", "F16", "--out", "x.gguf", "--keep", "adapter-gguf=a"},
+       2,
+       {"adapter-gguf", "not there yet"}},
       {{"ship", base, "--type", "F16", "--out", "x.gguf", "--keep", "merge=a"}, 2, {"merged=DIR"}},
       {{"ship", base, "--type", "F16", "--out", "x.gguf", "--threads", "0"}, 2, {"--threads"}},
       {{"ship", base, "--type", "F16", "--out", "x.gguf", "--threads", "two"}, 2, {"'two'"}},
       {{"ship", base, "--type", "F16", "--out", "x.gguf", "--memory", "lots"}, 2, {"'lots'"}},
-      {{"quantize", base, "--type", "Q8_0", "--out", "x.gguf", "--imatrix", "i"}, 2, {"--imatrix", "not there yet"}},
+      {{"quantize", base, "--type", "Q8_0", "--out", "x.gguf", "--imatrix", "i"},
+       2,
+       {"--imatrix", "not there yet"}},
       {{"quantize", base, "--bpw", "4.5", "--out", "x.gguf"}, 2, {"--bpw", "not there yet"}},
-      {{"quantize", base, "--type", "Q8_0", "--out", "x.gguf", "--tensor-type", "nonsense"}, 2, {"PATTERN=T"}},
+      {{"quantize", base, "--type", "Q8_0", "--out", "x.gguf", "--tensor-type", "nonsense"},
+       2,
+       {"PATTERN=T"}},
       {{"lora", "stack", base}, 2, {"not there yet"}},
       {{"lora", "mrge", base}, 2, {"merge"}},
       {{"lora", "merge", base, "--out", "x"}, 2, {"--adapter"}},
@@ -103,7 +116,8 @@ TEST_F(Manners, WrongUsageIsNamedAndTheNearestSuggested) {
     const Finished f = ingot(u.arguments, here);
     const std::string shown = cli::join(u.arguments, " ");
     EXPECT_EQ(f.exit_code, u.exit_code) << shown << "\n" << f.err;
-    for (const std::string& part : u.said) EXPECT_NE(f.err.find(part), std::string::npos) << shown << "\n" << f.err;
+    for (const std::string& part : u.said)
+      EXPECT_NE(f.err.find(part), std::string::npos) << shown << "\n" << f.err;
     EXPECT_TRUE(empty_but_for(dir_.path(), {})) << shown;
   }
 }
@@ -120,7 +134,9 @@ TEST_F(Manners, BadInputExitsWith3AndSaysWhat) {
       {{"inspect", "s3://bucket/model"}, 3, {"s3://", "not there yet"}},
       {{"inspect", lora, "--tensor", "nothing.like.it"}, 3, {"nothing.like.it"}},
       {{"ship", lora, "--type", "F16", "--out", "x.gguf"}, 3, {"adapter"}},
-      {{"ship", example("tiny-llama-base"), "--adapter", "no-adapter", "--type", "F16", "--out", "x.gguf"}, 3, {"no-adapter"}},
+      {{"ship", example("tiny-llama-base"), "--adapter", "no-adapter", "--type", "F16", "--out", "x.gguf"},
+       3,
+       {"no-adapter"}},
       {{"run", "missing.gguf", "--prompt", "x"}, 3, {"missing.gguf"}},
   };
   SpawnOptions here;
@@ -144,7 +160,8 @@ TEST_F(Manners, VariablesInPathsAreExpandedAndAnUnsetOneIsNamed) {
 }
 
 TEST_F(Manners, ErrorsAreOneLineInALogAndUncoloured) {
-  const Finished f = ingot({"inspect", "a/very/long/path/that/goes/on/and/on/and/on/until/it/would/be/wrapped/x.gguf"});
+  const Finished f =
+      ingot({"inspect", "a/very/long/path/that/goes/on/and/on/and/on/until/it/would/be/wrapped/x.gguf"});
   EXPECT_EQ(f.err.rfind("ingot: error: ", 0), 0u) << f.err;
   EXPECT_EQ(std::count(f.err.begin(), f.err.end(), '\n'), 1) << f.err;
   EXPECT_EQ(f.err.find('\x1b'), std::string::npos);

@@ -82,7 +82,8 @@ Child::Child(const std::vector<std::string>& arguments, const SpawnOptions& opti
       ::setrlimit(RLIMIT_FSIZE, &limit);
     }
     if (options.user) {
-      if (::setgroups(0, nullptr) != 0 || ::setgid(options.user) != 0 || ::setuid(options.user) != 0) ::_exit(126);
+      if (::setgroups(0, nullptr) != 0 || ::setgid(options.user) != 0 || ::setuid(options.user) != 0)
+        ::_exit(126);
     }
     ::execv(argv[0], argv.data());
     ::_exit(127);

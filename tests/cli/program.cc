@@ -14,7 +14,9 @@ namespace ingot::testing {
 namespace fs = std::filesystem;
 
 std::string example(const std::string& name) { return std::string(INGOT_SOURCE_DIR) + "/examples/" + name; }
-std::string data_file(const std::string& name) { return std::string(INGOT_SOURCE_DIR) + "/tests/data/" + name; }
+std::string data_file(const std::string& name) {
+  return std::string(INGOT_SOURCE_DIR) + "/tests/data/" + name;
+}
 
 TemporaryDirectory::TemporaryDirectory() {
   std::string path = (fs::temp_directory_path() / "ingot-cli-XXXXXX").string();
@@ -49,7 +51,8 @@ bool same_bytes(const std::string& a, const std::string& b) {
   for (;;) {
     x.read(p.data(), static_cast<std::streamsize>(p.size()));
     y.read(q.data(), static_cast<std::streamsize>(q.size()));
-    if (x.gcount() != y.gcount() || std::memcmp(p.data(), q.data(), static_cast<size_t>(x.gcount())) != 0) return false;
+    if (x.gcount() != y.gcount() || std::memcmp(p.data(), q.data(), static_cast<size_t>(x.gcount())) != 0)
+      return false;
     if (x.gcount() == 0) return true;
   }
 }
@@ -70,15 +73,18 @@ bool empty_but_for(const std::string& directory, std::vector<std::string> names)
 }
 
 void make_model(const std::string& directory, int megabytes) {
-  constexpr int64_t kHidden = 1024, kFfn = 2816, kHeads = 16, kKvHeads = 4, kHeadDim = kHidden / kHeads, kVocab = 4096;
+  constexpr int64_t kHidden = 1024, kFfn = 2816, kHeads = 16, kKvHeads = 4, kHeadDim = kHidden / kHeads,
+                    kVocab = 4096;
   const int64_t kv = kKvHeads * kHeadDim;
   const int64_t per_layer = 2 * kHidden * kHidden + 2 * kv * kHidden + 3 * kFfn * kHidden + 2 * kHidden;
   const int64_t rest = 2 * kVocab * kHidden + kHidden;
   const int64_t layers = std::max<int64_t>(1, (int64_t{megabytes} * 1'000'000 / 2 - rest) / per_layer);
 
   fs::create_directories(directory);
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"})
-    fs::copy_file(example("tiny-llama-base") + "/" + name, directory + "/" + name, fs::copy_options::overwrite_existing);
+  for (const char* name :
+       {"tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"})
+    fs::copy_file(example("tiny-llama-base") + "/" + name, directory + "/" + name,
+                  fs::copy_options::overwrite_existing);
   auto config = nlohmann::json::parse(read_file(example("tiny-llama-base") + "/config.json"));
   config["hidden_size"] = kHidden;
   config["intermediate_size"] = kFfn;
@@ -185,9 +191,11 @@ std::vector<std::pair<std::string, std::string>> read_tsv(const std::string& pat
   return rows;
 }
 
-std::vector<std::string> slow_job(const std::string& model, const std::string& out, std::vector<std::string> more) {
-  std::vector<std::string> a = {INGOT_PROGRAM, "quantize",   model, "--type",   "Q4_K_M,Q5_K_M,Q6_K", "--out",
-                                out + "-{type}.gguf", "--threads", "1",   "--memory", "128M"};
+std::vector<std::string> slow_job(const std::string& model, const std::string& out,
+                                  std::vector<std::string> more) {
+  std::vector<std::string> a = {
+      INGOT_PROGRAM, "quantize", model,      "--type", "Q4_K_M,Q5_K_M,Q6_K", "--out", out + "-{type}.gguf",
+      "--threads",   "1",        "--memory", "128M"};
   a.insert(a.end(), more.begin(), more.end());
   return a;
 }

@@ -1,5 +1,5 @@
-// What the command-line tests share: a temporary directory, the bundled model, a larger model made on the spot,
-// comparing files.
+// What the command-line tests share: a temporary directory, the bundled model, a larger model made on the
+// spot, comparing files.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -41,8 +41,8 @@ std::vector<std::string> entries(const std::string& directory);  // sorted, hidd
 // Everything in `directory` that is no whole output: temporaries and journals left behind.
 bool empty_but_for(const std::string& directory, std::vector<std::string> names);
 
-// The Hugging Face directory of a Llama of about `megabytes` MB of bf16 weights, values pseudo-random and small (every
-// MB differs); the tokenizer is the bundled one.
+// The Hugging Face directory of a Llama of about `megabytes` MB of bf16 weights, values pseudo-random and
+// small (every MB differs); the tokenizer is the bundled one.
 void make_model(const std::string& directory, int megabytes);
 
 // The object on stdout; a failure is reported and gives null.
@@ -53,9 +53,10 @@ std::vector<nlohmann::json> events_of(const std::string& err);
 // Prompt and continuation, escapes undone.
 std::vector<std::pair<std::string, std::string>> read_tsv(const std::string& path);
 
-// A job that takes a second or more, for interrupting: three quantizations of `model` on one thread, to the files
-// slow_outputs(out).
-std::vector<std::string> slow_job(const std::string& model, const std::string& out, std::vector<std::string> more = {});
+// A job that takes a second or more, for interrupting: three quantizations of `model` on one thread, to the
+// files slow_outputs(out).
+std::vector<std::string> slow_job(const std::string& model, const std::string& out,
+                                  std::vector<std::string> more = {});
 std::vector<std::string> slow_outputs(const std::string& out);
 
 }  // namespace ingot::testing

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "cli/generation.h"
 #include "cli/progress.h"
 #include "process.h"
 
@@ -45,7 +46,8 @@ TEST(Text, ShorteningCountsColumnsNotBytes) {
   EXPECT_EQ(shorten_middle("model.layers.12.mlp.down_proj.weight", 20), "model.lay..oj.weight");
   EXPECT_EQ(shorten_middle("short", 20), "short");
   EXPECT_EQ(shorten_middle("日本語のテンソル名です", 10), "日本..です");
-  for (int w = 0; w < 30; ++w) EXPECT_LE(display_width(shorten_middle("日本語 a very mixed 名前 name", w)), w);
+  for (int w = 0; w < 30; ++w)
+    EXPECT_LE(display_width(shorten_middle("日本語 a very mixed 名前 name", w)), w);
 }
 
 TEST(Text, IncompleteUtf8IsHeldBack) {
@@ -73,7 +75,8 @@ TEST(Text, WrapBreaksBetweenWordsNeverInPaths) {
 }
 
 TEST(Text, NearestFindsTyposAndNothingFarAway) {
-  const std::vector<std::string> commands = {"ship", "convert", "quantize", "lora", "run", "tokenize", "inspect", "list"};
+  const std::vector<std::string> commands = {"ship", "convert",  "quantize", "lora",
+                                             "run",  "tokenize", "inspect",  "list"};
   EXPECT_EQ(nearest("shpi", commands), "ship");
   EXPECT_EQ(nearest("quantise", commands), "quantize");
   EXPECT_EQ(nearest("inspct", commands), "inspect");
@@ -112,7 +115,8 @@ TEST(Bar, ShowsWhatMatters) {
   p.done = 1'000'000'000, p.total = 2'250'000'000;
   p.tensor = "blk.3.ffn_down.weight";
   const std::string line = bar_line(p, 812e6, 2.4, BarStyle{110, false, false});
-  for (const char* part : {"writing", " 44%", "1.00 GB/2.25 GB", "812 MB/s", "2.4 s left", "blk.3.ffn_down.weight", "####"})
+  for (const char* part :
+       {"writing", " 44%", "1.00 GB/2.25 GB", "812 MB/s", "2.4 s left", "blk.3.ffn_down.weight", "####"})
     EXPECT_NE(line.find(part), std::string::npos) << part << " in: " << line;
   // A hostile tensor name stays on its line.
   p.tensor = "x\ny\x1b[2J";
@@ -137,6 +141,33 @@ TEST(Rate, SmoothAndHonestAboutResumedBytes) {
   m.update(160, 1'000'000 + 500 * 59 + 50'000);  // a burst moves it, but not all the way
   EXPECT_GT(m.rate(), 1000);
   EXPECT_LT(m.rate(), 40'000);
+}
+
+TEST(StopFilter, HoldsBackWhatMayBecomeAStopString) {
+  StopFilter f({"</s>", "\n\n"});
+  EXPECT_EQ(f.add("hello <"), "hello ");
+  EXPECT_EQ(f.add("/"), "");
+  EXPECT_EQ(f.add("b> x\n"), "</b> x");
+  EXPECT_EQ(f.add("y"), "\ny");
+  EXPECT_FALSE(f.stopped());
+  EXPECT_EQ(f.add("end</s> never shown"), "end");
+  EXPECT_TRUE(f.stopped());
+  EXPECT_EQ(f.add("more"), "");
+  EXPECT_EQ(f.finish(), "");
+}
+
+TEST(StopFilter, GivesBackWhatWasHeldAtTheEnd) {
+  StopFilter f({"STOP"});
+  EXPECT_EQ(f.add("a STO"), "a ");
+  EXPECT_EQ(f.finish(), "STO");
+  StopFilter none({});
+  EXPECT_EQ(none.add("x"), "x");
+}
+
+TEST(StopFilter, TheEarliestOfSeveralWins) {
+  StopFilter f({"bb", "ab"});
+  EXPECT_EQ(f.add("xabb"), "x");
+  EXPECT_TRUE(f.stopped());
 }
 
 TEST(Screen, RendersRedrawsAndSeesWrapping) {
