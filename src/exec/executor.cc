@@ -107,7 +107,9 @@ class Job {
     if (!s.ok()) {
       if (options_.cancel && options_.cancel->cancelled()) s = interrupted();
       // Bad input stays bad: its leavings serve no resume.
-      if (s.error().kind == ErrorKind::kBadInput || s.error().kind == ErrorKind::kUsage) discard_own();
+      // Nor does a run that was refused before its first byte (no space) leave anything worth going on from.
+      const bool began = s.error().kind == ErrorKind::kInterrupted || !sinks_.empty() || !recorded_.leaves.empty() || !recorded_.facts.empty();
+      if (s.error().kind == ErrorKind::kBadInput || s.error().kind == ErrorKind::kUsage || !began) discard_own();
       return s;
     }
     return std::move(report_);

@@ -78,7 +78,7 @@ struct Hostile {
 };
 
 std::string one(const std::string& dtype, const std::string& shape, const std::string& offsets, size_t data) {
-  return st_file("{\"w\":{\"dtype\":\"" + dtype + "\",\"shape\":" + shape + ",\"data_offsets\":" + offsets + "}}",
+  return st_file(fmt::format(R"({{"w":{{"dtype":"{}","shape":{},"data_offsets":{}}}}})", dtype, shape, offsets),
                  std::string(data, 'x'));
 }
 
