@@ -32,9 +32,7 @@ code ~ /^ *# *include *"[^"]*"/ {
   sub(/^[^"]*"/, "", target); sub(/".*/, "", target)
   to = target
   if (!sub(/\/.*/, "", to)) broken("#include \"" target "\" names no layer: write \"" layer "/" target "\"")
-  else if (to == "ingot" || to == "hwy") {
-    if (public && to == "hwy") broken("the public headers may not include " target)
-  }
+  else if (to == "ingot") {}  # the public headers
   else if (public) broken("the public headers may include only ingot/* and the standard library, not " target)
   else if (!(to in rank)) broken("#include \"" target "\": " to " is no layer; others\47 headers go in angle brackets")
   else if (rank[to] > rank[layer]) broken("layer " layer " may not use the layer " to ", which is above it (" target ")")

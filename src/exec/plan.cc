@@ -289,14 +289,20 @@ class Planner {
       for (int s : t.draw.shared) close_over(s, task.shared);
       task.pieces.push_back(t.piece);
     }
-    auto place = [](const Task& t) {
-      auto key = [](const Piece& p) { return std::tuple(p.output, p.file, p.offset); };
-      auto k = key(t.pieces[0]);
-      for (const auto& p : t.pieces) k = std::min(k, key(p));
-      return k;
-    };
-    std::stable_sort(plan_.tasks.begin(), plan_.tasks.end(),
-                     [&](const Task& a, const Task& b) { return place(a) < place(b); });
+    // In the order of what they write first; the index settles ties, so that every run has the same order.
+    using Place = std::tuple<int, int, uint64_t, size_t>;
+    std::vector<Place> order;
+    for (size_t i = 0; i < plan_.tasks.size(); ++i) {
+      const auto& pieces = plan_.tasks[i].pieces;
+      auto place = [&](const Piece& p) { return Place(p.output, p.file, p.offset, i); };
+      Place first = place(pieces[0]);
+      for (const auto& p : pieces) first = std::min(first, place(p));
+      order.push_back(first);
+    }
+    std::sort(order.begin(), order.end());
+    std::vector<Task> sorted;
+    for (const auto& place : order) sorted.push_back(std::move(plan_.tasks[std::get<3>(place)]));
+    plan_.tasks = std::move(sorted);
     plan_.source_bytes = shared_reads_;
     for (size_t i = 0; i < plan_.tasks.size(); ++i) finish_task(static_cast<int>(i));
     return {};

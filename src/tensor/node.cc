@@ -14,10 +14,10 @@ std::string identity_of(const Node& node, std::unordered_map<const Node*, std::s
   if (auto it = seen.find(&node); it != seen.end()) return it->second;
   std::string text = node.describe();
   const TensorSpec s = node.spec();
-  text += "|" + std::string(info(s.type).name) + to_string(s.shape);
-  for (const auto& in : node.inputs()) text += "|" + identity_of(*in, seen);
+  text.append("|").append(info(s.type).name).append(to_string(s.shape));
+  for (const auto& in : node.inputs()) text.append("|").append(identity_of(*in, seen));
   for (const auto& st : node.stages())
-    text += "|" + to_hex(hash128(as_bytes(st->describe() + "|" + identity_of(*st->input(), seen))));
+    text.append("|").append(to_hex(hash128(as_bytes(st->describe() + "|" + identity_of(*st->input(), seen)))));
   return seen[&node] = to_hex(hash128(as_bytes(text)));
 }
 
