@@ -59,7 +59,7 @@ inside() {  # COMMAND: its output is shown and kept
   ((rc == 0)) || failed=1
 }
 inside './run demo'
-continuation=$(grep -m1 -A3 'def main(' "$work/out" | head -c 400 || true)
+continuation=$(grep -m1 -A3 '^def main(' "$work/out" | head -c 400 || true)
 inside './run test'
 inside './run demo >/dev/null && echo "the demo again"'
 {

@@ -34,7 +34,7 @@ Status print_plan(Context& c, const std::vector<Output>& outputs, const ExecOpti
   }
   const std::string text =
       table.str() +
-      fmt::format("reads {}, writes {} in {} tasks; memory for buffers {} (least possible {}){}\n",
+      fmt::format("reads {}, writes {} in {} tasks; takes up to {} of memory for buffers (the least that works is {}){}\n",
                   format_bytes(plan.source_bytes), format_bytes(bytes), plan.tasks, format_bytes(plan.memory),
                   format_bytes(plan.memory_floor),
                   plan.shared_spilled ? fmt::format("; {} groups go to disk", plan.shared_spilled) : "");

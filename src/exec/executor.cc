@@ -76,7 +76,7 @@ class Job {
         r.files.push_back({outputs_[o].directory ? join_path(outputs_[o].path, f.name) : outputs_[o].path, f.size});
     r.source_bytes = plan_.source_bytes;
     INGOT_ASSIGN(r.memory_floor, least_memory(outputs_, facts_, options_));
-    r.memory = plan_.memory;
+    r.memory = plan_.most_used;
     r.tasks = plan_.tasks.size();
     for (const auto& s : plan_.shared) r.shared_spilled += s.spilled;
     return r;

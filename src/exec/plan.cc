@@ -14,6 +14,10 @@ namespace {
 constexpr int64_t kMaxTileElements = 4 << 20;
 // Intermediates of a sub-tile in f32 stay in a core's cache.
 constexpr int64_t kSubtileElements = 32 << 10;
+// At this size and below, any room for more than one tile will do.
+constexpr int64_t kRoomyTileElements = 64 << 10;
+// Tiles are not made smaller where there are more: planning itself would take seconds and memory.
+constexpr size_t kManyTasks = 1 << 18;
 
 struct UnionFind {
   std::vector<int> parent;
@@ -38,45 +42,47 @@ class Planner {
       : outputs_(outputs), facts_(facts), options_(options) {}
 
   Result<Plan> run() {
-    INGOT_TRY(search(options_.memory ? options_.memory : default_memory()));
-    if (plan_.floor > plan_.memory) {
-      // The least budget of all tilings, not of the one that was tried last.
-      const uint64_t memory = plan_.memory;
-      INGOT_TRY(search(1));
+    INGOT_TRY(search(options_.memory ? options_.memory : default_memory(), INT64_MAX));
+    if (plan_.floor > plan_.memory)  // the search went through all tilings, so this floor is the least
       return usage("planning: the budget of {} bytes is too small; the least that works here is {} bytes (--memory {}M)",
-                   memory, plan_.floor, (plan_.floor >> 20) + 1);
-    }
+                   plan_.memory, plan_.floor, (plan_.floor >> 20) + 1);
+    plan_.most_used = most_used();
     return std::move(plan_);
   }
   Result<uint64_t> least() {
-    INGOT_TRY(search(1));
+    INGOT_TRY(search(1, kRoomyTileElements));  // small tiles need the least
     return plan_.floor;
   }
 
  private:
-  // Large tiles first; smaller ones until the budget holds enough of them at once.
-  Status search(uint64_t memory) {
+  // Large tiles first; smaller ones until the budget holds enough of them at once, or they gain nothing. Tiles above `most` are
+  // left out; every search goes through the same sizes below it.
+  Status search(uint64_t memory, int64_t most) {
     plan_ = Plan();
-    tensors_.clear();
-    shapes_.clear();
-    first_tensor_.clear();
     plan_.memory = memory;
     INGOT_TRY(lay_out());
     align_granularity();
-    const int64_t target = options_.tile_elements ? options_.tile_elements : kMaxTileElements;
+    int64_t largest = 1;
+    for (const Shape& s : shapes_) largest = std::max(largest, s.elements());
+    int64_t target = options_.tile_elements ? options_.tile_elements : kMaxTileElements;
+    while (target > 256 && (target > most || target / 2 >= largest)) target /= 2;
     Plan best;
     bool have = false;
     // Tiles that share a source region but not its bounds may grow into one huge task: then each reads for itself.
     for (bool merge : {true, false}) {
+      int in_vain = 0;
+      bool merged = false;
       for (int64_t t = target;; t /= 2) {
-        INGOT_TRY(make_tasks(t, merge));
+        INGOT_ASSIGN(const bool some_merged, make_tasks(t, merge));
+        merged |= some_merged;
         budget();
-        const bool better = !have || plan_.floor < best.floor;
-        if (better) best = plan_, have = true;
+        in_vain = have && plan_.floor >= best.floor ? in_vain + 1 : 0;
+        if (in_vain == 0) best = plan_, have = true;
         if (fits(t)) return {};
-        if (t <= 256 || (!better && plan_.tasks.size() > 1u << 16)) break;
+        // A tile below a sub-tile that needs no less has met a row, or what must stay whole.
+        if (t <= 256 || in_vain == 2 || (in_vain && t < kSubtileElements) || plan_.tasks.size() >= kManyTasks) break;
       }
-      if (best.floor <= best.memory) break;
+      if (!merged || best.floor <= best.memory) break;
     }
     plan_ = std::move(best);
     return {};
@@ -219,7 +225,8 @@ class Planner {
     out.push_back(id);
   }
 
-  Status make_tasks(int64_t target, bool merge) {
+  // Whether any two tiles share a task.
+  Result<bool> make_tasks(int64_t target, bool merge) {
     plan_.tasks.clear();
     plan_.shared.clear();
     shared_ids_.clear();
@@ -251,31 +258,45 @@ class Planner {
     }
     UnionFind task_of(static_cast<int>(tiles.size()));
     if (merge) {
-      std::unordered_map<const LeafNode*, std::vector<std::pair<int, const Region*>>> readers;
+      struct Reader {
+        const Region* region;
+        int tile;
+      };
+      std::unordered_map<const LeafNode*, std::vector<Reader>> readers;
       for (size_t i = 0; i < tiles.size(); ++i)
-        for (const auto& r : tiles[i].draw.reads) readers[r.leaf.get()].emplace_back(i, &r.region);
+        for (const auto& r : tiles[i].draw.reads) readers[r.leaf.get()].push_back({&r.region, static_cast<int>(i)});
+      auto tensor = [&](const Reader& r) { return tiles[r.tile].tensor_id; };
       for (auto& [leaf, list] : readers) {
-        std::unordered_map<std::string, int> same;
-        std::vector<std::pair<int, const Region*>> distinct;
-        for (auto& [tile, region] : list) {
-          auto [it, fresh] = same.emplace(to_string(*region), tile);
-          if (fresh)
-            distinct.emplace_back(tile, region);
-          else
-            task_of.join(tile, it->second);
+        std::sort(list.begin(), list.end(), [&](const Reader& a, const Reader& b) {
+          return std::tuple(a.region->begin.d, a.region->extent.d, tensor(a), a.tile) <
+                 std::tuple(b.region->begin.d, b.region->extent.d, tensor(b), b.tile);
+        });
+        // Readers of one region share a task; each tensor is then asked once about it.
+        size_t n = 0;
+        for (size_t i = 0; i < list.size(); ++i) {
+          const bool same = i && *list[i].region == *list[n - 1].region;
+          if (same) task_of.join(list[i].tile, list[n - 1].tile);
+          if (!same || tensor(list[i]) != tensor(list[n - 1])) list[n++] = list[i];
         }
-        for (size_t a = 0; a < distinct.size(); ++a)
-          for (size_t b = a + 1; b < distinct.size(); ++b)
-            if (tiles[distinct[a].first].tensor_id != tiles[distinct[b].first].tensor_id &&
-                intersects(*distinct[a].second, *distinct[b].second))
-              task_of.join(distinct[a].first, distinct[b].first);
+        list.resize(n);
+        // In this order a region can only meet those whose first row comes before its end.
+        for (size_t a = 0; a < n; ++a) {
+          const Region& at = *list[a].region;
+          const int64_t end = at.extent.rank ? at.begin[0] + at.extent[0] : 1;
+          for (size_t b = a + 1; b < n && list[b].region->begin[0] < end; ++b)
+            if (tensor(list[a]) != tensor(list[b]) && intersects(at, *list[b].region))
+              task_of.join(list[a].tile, list[b].tile);
+        }
       }
     }
-    std::map<int, int> ids;
+    std::vector<int> ids(tiles.size(), -1);
     for (size_t i = 0; i < tiles.size(); ++i) {
-      auto [it, fresh] = ids.emplace(task_of.find(i), static_cast<int>(plan_.tasks.size()));
-      if (fresh) plan_.tasks.emplace_back();
-      Task& task = plan_.tasks[it->second];
+      int& id = ids[task_of.find(static_cast<int>(i))];
+      if (id < 0) {
+        id = static_cast<int>(plan_.tasks.size());
+        plan_.tasks.emplace_back();
+      }
+      Task& task = plan_.tasks[id];
       Tile& t = tiles[i];
       for (auto& r : t.draw.reads) {
         auto known = std::find_if(task.reads.begin(), task.reads.end(), [&](auto& k) { return k.leaf == r.leaf; });
@@ -305,7 +326,7 @@ class Planner {
     plan_.tasks = std::move(sorted);
     plan_.source_bytes = shared_reads_;
     for (size_t i = 0; i < plan_.tasks.size(); ++i) finish_task(static_cast<int>(i));
-    return {};
+    return plan_.tasks.size() < tiles.size();
   }
 
   void finish_task(int index) {
@@ -406,6 +427,25 @@ class Planner {
     return peak;
   }
 
+  // What a run reserves when as many tasks are in flight as may be, each with the shared values that it uses.
+  uint64_t most_used() const {
+    const size_t window = plan_.window;
+    std::vector<int64_t> change(plan_.tasks.size() + window + 2, 0);
+    auto held = [&](size_t first, size_t last, uint64_t bytes) {
+      change[first] += bytes;
+      change[last + window] -= bytes;
+    };
+    for (size_t i = 0; i < plan_.tasks.size(); ++i) held(i, i, plan_.tasks[i].buffers);
+    for (const auto& s : plan_.shared) {
+      if (s.first_task < 0) continue;
+      held(s.first_task, s.first_task, s.loading + (s.spilled ? s.bytes : 0));
+      if (!s.spilled) held(s.first_task, s.last_task, s.bytes);
+    }
+    int64_t now = 0, most = 0;
+    for (const int64_t c : change) most = std::max(most, now += c);
+    return std::min(plan_.memory, plan_.fixed_reserve + most);
+  }
+
   void spill(uint64_t reserve) {
     plan_.scratch_bytes = 0;
     std::vector<int> groups;
@@ -457,7 +497,7 @@ class Planner {
     uint64_t largest = 0;
     for (const auto& t : plan_.tasks) largest = std::max(largest, t.buffers);
     const int want = options_.threads > 0 ? options_.threads : std::max(1u, std::thread::hardware_concurrency());
-    return plan_.threads == want && (need + plan_.threads * largest <= plan_.memory || tile <= 1 << 16);
+    return plan_.threads == want && (need + plan_.threads * largest <= plan_.memory || tile <= kRoomyTileElements);
   }
 
   const std::vector<Output>& outputs_;

@@ -66,7 +66,8 @@ struct Plan {
   int window = 1;               // tasks admitted and not finished, at most
   uint64_t fixed_reserve = 0;   // arenas, open leaves, reorder buffers
   uint64_t floor = 0;           // the least budget
-  uint64_t memory = 0;
+  uint64_t memory = 0;          // the budget
+  uint64_t most_used = 0;       // what a run reserves of it at most
   uint64_t source_bytes = 0;
   uint64_t scratch_bytes = 0;
 };
