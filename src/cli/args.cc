@@ -275,7 +275,11 @@ std::string common_help() {
   args.add_common();
   std::string out = "Options that every command takes:\n\n";
   for (const Args::Spec& s : args.specs_) out += Args::help_line(s);
-  return out;
+  return out + "\n" +
+         wrap("Started by mpirun, srun or torchrun, the processes share the work on one output: each writes its part, the first one "
+              "verifies and reports.",
+              kHelpWidth, 0) +
+         "\n";
 }
 
 std::string Args::help() const {

@@ -3,6 +3,7 @@
 
 #include "cli/output.h"
 #include "cli/text.h"
+#include "exec/ranks.h"
 
 namespace ingot::cli {
 
@@ -52,15 +53,22 @@ Status print_plan(Context& c, const std::vector<Output>& outputs, const ExecOpti
 }  // namespace
 
 Result<std::optional<ExecReport>> run_reported(Context& c, const std::vector<Output>& outputs) {
-  const ExecOptions options = exec_options(c);
+  ExecOptions options = exec_options(c);
+  INGOT_ASSIGN(const ProcessRank process, process_rank());
+  options.rank = process.rank;
+  options.world = process.world;
+  if (process.world > 1)
+    c.report.notice(fmt::format("one of {} processes that share the work (rank {}, by {})", process.world, process.rank, process.from));
   if (c.args.common.dry_run) {
-    INGOT_TRY(print_plan(c, outputs, options));
+    if (process.rank == 0) INGOT_TRY(print_plan(c, outputs, options));
     return std::optional<ExecReport>();
   }
   c.report.begin_progress();
   auto report = run_job(outputs, options);
   c.report.end_progress();
   if (!report.ok()) return report.take_error();
+  // The first rank verified, renamed, and speaks for all.
+  if (process.rank > 0) return std::optional<ExecReport>();
   return std::optional<ExecReport>(std::move(*report));
 }
 

@@ -11,6 +11,7 @@
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/text.h"
+#include "exec/ranks.h"
 #include "ingot/ingot.h"
 
 namespace ingot::cli {
@@ -127,6 +128,8 @@ int run(int argc, char** argv) {
     if (w == "--quiet" && mode != ReportMode::kJson) mode = ReportMode::kQuiet;
     if (w == "-v" || w == "--verbose") verbose = true;
   }
+  // Of several processes on one output the first one speaks; errors are everyone's.
+  if (const auto process = process_rank(); process.ok() && process->rank > 0) mode = ReportMode::kQuiet;
   report.configure(words.empty() ? "" : words[0], mode, verbose, &cancel_token);
   install_signals();
   Status status = dispatch(std::move(words), report);

@@ -326,13 +326,20 @@ class Job {
   Status gather_ranks() {
     if (options_.world == 1) return {};
     JournalState all;
+    const auto start = Clock::now();
+    double next_notice = 5;
     for (;;) {
       if (options_.cancel && options_.cancel->cancelled()) return interrupted();
       all = JournalState();
       INGOT_TRY(load_journals(all));
-      int ready = 0;
-      for (const auto& [rank, world] : all.finished) ready += world == options_.world;
-      if (ready == options_.world) break;
+      std::string missing;
+      for (int r = 0; r < options_.world; ++r)
+        if (!all.finished.count({r, options_.world})) missing += (missing.empty() ? "" : ", ") + std::to_string(r);
+      if (missing.empty()) break;
+      if (options_.on_notice && seconds_since(start) > next_notice) {
+        options_.on_notice(fmt::format("rank 0 of {} has done its part and waits for rank {}", options_.world, missing));
+        next_notice *= 4;
+      }
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
     for (const auto& [id, h] : all.leaves) sinks_[id.output][id.file]->set_hash(id.leaf, h);

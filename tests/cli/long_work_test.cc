@@ -316,5 +316,40 @@ TEST_F(LongWork, MemoryBelowTheLeastPossibleIsRefusedWithTheLeastNamed) {
   EXPECT_TRUE(empty_but_for(dir_.path(), {}));
 }
 
+TEST_F(LongWork, ProcessesOfOneLaunchShareTheWorkAndARestartedRankGoesOn) {
+  make_model(dir_ / "model", 60);
+  const std::vector<std::string> types = {"F16", "Q4_K_M"};
+  auto ship = [&](const std::string& out) {
+    return std::vector<std::string>{"ship",      dir_ / "model", "--type", "F16,Q4_K_M",
+                                    "--threads", "1",            "--out",  dir_ / (out + "-{type}.gguf")};
+  };
+  ASSERT_EQ(ingot(ship("one")).exit_code, 0);
+
+  auto rank = [&](int r) {
+    SpawnOptions o;
+    o.set = {{"OMPI_COMM_WORLD_RANK", std::to_string(r)}, {"OMPI_COMM_WORLD_SIZE", "3"}};
+    return o;
+  };
+  auto command = ship("three");
+  command.insert(command.begin(), INGOT_PROGRAM);
+  Child first(command, rank(0)), second(command, rank(1)), third(command, rank(2));
+  // The second one dies somewhere in its work, or before it.
+  second.wait_for([&](const std::string&) { return !entries(dir_.path()).empty(); }, 0.05);
+  second.send(SIGKILL);
+  second.finish();
+  const Finished last = third.finish();
+  EXPECT_EQ(last.exit_code, 0) << last.err;
+  EXPECT_EQ(last.out + last.err, "");
+  EXPECT_FALSE(exists(dir_ / "three-F16.gguf"));
+  const Finished again = ingot(ship("three"), rank(1));
+  EXPECT_EQ(again.exit_code, 0) << again.err;
+  const Finished lead = first.finish();
+  EXPECT_EQ(lead.exit_code, 0) << lead.err;
+  EXPECT_NE(lead.err.find("one of 3 processes"), std::string::npos) << lead.err;
+  EXPECT_NE(lead.out.find("three-Q4_K_M.gguf"), std::string::npos) << lead.out;
+  for (const std::string& t : types) EXPECT_TRUE(same_bytes(dir_ / ("one-" + t + ".gguf"), dir_ / ("three-" + t + ".gguf")));
+  EXPECT_TRUE(empty_but_for(dir_.path(), {"model", "one-F16.gguf", "one-Q4_K_M.gguf", "three-F16.gguf", "three-Q4_K_M.gguf"}));
+}
+
 }  // namespace
 }  // namespace ingot::testing

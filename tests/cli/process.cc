@@ -69,6 +69,8 @@ Child::Child(const std::vector<std::string>& arguments, const SpawnOptions& opti
   pid_ = ::fork();
   if (pid_ == 0) {
     if (!options.directory.empty() && ::chdir(options.directory.c_str()) != 0) ::_exit(126);
+    // A test run inside a parallel job is one process all the same.
+    for (const char* name : {"RANK", "WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"}) ::unsetenv(name);
     for (const std::string& name : options.unset) ::unsetenv(name.c_str());
     for (const auto& [name, value] : options.set) ::setenv(name.c_str(), value.c_str(), 1);
     ::setsid();
