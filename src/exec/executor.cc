@@ -409,14 +409,13 @@ class Job {
       INGOT_TRY(st.sync_directory(parent_path(outputs_[o].path)));
     }
     journal_.reset();
-    for (int r = 0; r < options_.world; ++r) INGOT_TRY(journal_store_->remove(journal_of(r)));
-    // Ranks of an earlier run at another world size left journals too.
-    const std::string dir = parent_path(journal_base_), base = file_name(journal_base_);
+    // This rank's journal says that all is verified: it goes last, after those of other ranks and of earlier worlds.
+    const std::string dir = parent_path(journal_base_), base = file_name(journal_base_), own = file_name(journal_of(0));
     INGOT_ASSIGN(const auto entries, journal_store_->list(dir));
     for (const auto& e : entries)
-      if (e.name == base || e.name.compare(0, base.size() + 1, base + ".") == 0)
+      if ((e.name == base || e.name.compare(0, base.size() + 1, base + ".") == 0) && e.name != own)
         INGOT_TRY(journal_store_->remove(join_path(dir, e.name)));
-    return {};
+    return journal_store_->remove(journal_of(0));
   }
 
   void discard_own() {

@@ -123,9 +123,8 @@ Status SinkFile::write_random(uint64_t offset, ByteView bytes) {
 
 Status SinkFile::feed(uint64_t offset, ByteView bytes) {
   std::vector<std::pair<uint64_t, Hash128>> done;
-  uint64_t at = offset;
   const uint64_t end = offset + bytes.size();
-  while (at < end) {
+  for (uint64_t at = offset; at < end;) {
     const uint64_t leaf = at / leaf_bytes_;
     const uint64_t stop = std::min(end, (leaf + 1) * leaf_bytes_);
     const ByteView part = bytes.subspan(at - offset, stop - at);
@@ -133,22 +132,7 @@ Status SinkFile::feed(uint64_t offset, ByteView bytes) {
       done.emplace_back(leaf, hash128(part));  // whole leaves are hashed outside the lock
     } else {
       std::lock_guard lock(mutex_);
-      Open& o = open_[leaf];
-      const uint64_t within = at - leaf * leaf_bytes_;
-      if (within == o.fed) {
-        o.hasher.update(part);
-        o.fed += part.size();
-        for (auto it = o.waiting.begin(); it != o.waiting.end() && it->first == o.fed; it = o.waiting.erase(it)) {
-          o.hasher.update(as_bytes(it->second));
-          o.fed += it->second.size();
-        }
-      } else {
-        o.waiting[within] = as_text(part);
-      }
-      if (o.fed == leaf_size(leaf)) {
-        done.emplace_back(leaf, o.hasher.digest());
-        open_.erase(leaf);
-      }
+      if (const auto hash = feed_part(leaf, at, part)) done.emplace_back(leaf, *hash);
     }
     at = stop;
   }
@@ -158,6 +142,26 @@ Status SinkFile::feed(uint64_t offset, ByteView bytes) {
     hashes_[leaf] = hash;
   }
   return {};
+}
+
+// With the lock held: a part of a leaf; the leaf's hash when this was the last of it.
+std::optional<Hash128> SinkFile::feed_part(uint64_t leaf, uint64_t at, ByteView part) {
+  Open& o = open_[leaf];
+  const uint64_t within = at - leaf * leaf_bytes_;
+  if (within == o.fed) {
+    o.hasher.update(part);
+    o.fed += part.size();
+    for (auto it = o.waiting.begin(); it != o.waiting.end() && it->first == o.fed; it = o.waiting.erase(it)) {
+      o.hasher.update(as_bytes(it->second));
+      o.fed += it->second.size();
+    }
+  } else {
+    o.waiting[within] = as_text(part);
+  }
+  if (o.fed < leaf_size(leaf)) return std::nullopt;
+  const Hash128 hash = o.hasher.digest();
+  open_.erase(leaf);
+  return hash;
 }
 
 // With the lock held.
@@ -206,20 +210,13 @@ Status SinkFile::emit(ByteView bytes) {
     }
     next_ += bytes.size();
   }
-  // feed() takes the lock for partial leaves; here it is held already, so the same is done in place.
-  uint64_t p = at;
   const uint64_t end = at + bytes.size();
-  while (p < end) {
+  for (uint64_t p = at; p < end;) {
     const uint64_t leaf = p / leaf_bytes_;
     const uint64_t stop = std::min(end, (leaf + 1) * leaf_bytes_);
-    Open& o = open_[leaf];
-    o.hasher.update(bytes.subspan(p - at, stop - p));
-    o.fed += stop - p;
-    if (o.fed == leaf_size(leaf)) {
-      const Hash128 h = o.hasher.digest();
-      open_.erase(leaf);
-      INGOT_TRY(on_leaf_(leaf, h));
-      hashes_[leaf] = h;
+    if (const auto hash = feed_part(leaf, p, bytes.subspan(p - at, stop - p))) {
+      INGOT_TRY(on_leaf_(leaf, *hash));
+      hashes_[leaf] = *hash;
     }
     p = stop;
   }

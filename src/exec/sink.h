@@ -67,6 +67,7 @@ class SinkFile {
   Status emit(ByteView bytes);
   Status flush_part();
   Status feed(uint64_t offset, ByteView bytes);
+  std::optional<Hash128> feed_part(uint64_t leaf, uint64_t at, ByteView part);
 
   const FileLayout& layout_;
   Capabilities caps_;

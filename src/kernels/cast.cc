@@ -3,6 +3,7 @@
 #include "kernels/cast.h"
 
 #include <cstring>
+#include <limits>
 
 #define INGOT_TARGET_FILE "kernels/cast.cc"
 #include "kernels/foreach_target.h"
@@ -51,19 +52,20 @@ void from_f16(const uint16_t* x, int64_t n, float* out) { cast<FromF16>(x, n, ou
 void to_bf16(const float* x, int64_t n, uint16_t* out) { cast<ToBf16>(x, n, out); }
 void from_bf16(const uint16_t* x, int64_t n, float* out) { cast<FromBf16>(x, n, out); }
 
-inline uint32_t nonfinite_lanes(const float* x) {
-  const I32 exponent = splat_i(0x7f800000);
-  return to_bits(equal(bits(load(x)) & exponent, exponent));
+inline uint32_t lanes_beyond(const float* x, F32 limit) {
+  const F32 v = load(x);
+  return to_bits(is_nan(v)) | to_bits(abs(v) > limit);
 }
 
-int64_t find_nonfinite(const float* x, int64_t n) {
+int64_t find_beyond(const float* x, int64_t n, float limit) {
+  const F32 most = splat(limit);
   int64_t i = 0;
   for (; i + 16 <= n; i += 16)
-    if (const uint32_t m = nonfinite_lanes(x + i)) return i + __builtin_ctz(m);
+    if (const uint32_t m = lanes_beyond(x + i, most)) return i + __builtin_ctz(m);
   if (i == n) return -1;
   float a[16] = {};
   std::memcpy(a, x + i, static_cast<size_t>(n - i) * 4);
-  const uint32_t m = nonfinite_lanes(a);
+  const uint32_t m = lanes_beyond(a, most);
   return m ? i + __builtin_ctz(m) : -1;
 }
 
@@ -76,7 +78,8 @@ void f32_to_f16(const float* x, int64_t n, uint16_t* out) { INGOT_DISPATCH(to_f1
 void f16_to_f32(const uint16_t* x, int64_t n, float* out) { INGOT_DISPATCH(from_f16)(x, n, out); }
 void f32_to_bf16(const float* x, int64_t n, uint16_t* out) { INGOT_DISPATCH(to_bf16)(x, n, out); }
 void bf16_to_f32(const uint16_t* x, int64_t n, float* out) { INGOT_DISPATCH(from_bf16)(x, n, out); }
-int64_t first_nonfinite(const float* x, int64_t n) { return INGOT_DISPATCH(find_nonfinite)(x, n); }
+int64_t first_beyond(const float* x, int64_t n, float limit) { return INGOT_DISPATCH(find_beyond)(x, n, limit); }
+int64_t first_nonfinite(const float* x, int64_t n) { return first_beyond(x, n, std::numeric_limits<float>::max()); }
 
 int64_t count_nonfinite(const float* x, int64_t n) {
   int64_t count = 0;

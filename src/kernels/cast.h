@@ -16,6 +16,8 @@ void bf16_to_f32(const uint16_t* x, int64_t n, float* out);
 uint16_t f16_from_float(float x);
 float float_from_f16(uint16_t h);
 
+// The index of the first value whose magnitude is above `limit`, or that is NaN; -1 where there is none.
+int64_t first_beyond(const float* x, int64_t n, float limit);
 // The index of the first NaN or infinity, or -1.
 int64_t first_nonfinite(const float* x, int64_t n);
 // How many there are.

@@ -131,6 +131,17 @@ TEST_P(Casts, FindsTheFirstNonfinite) {
   EXPECT_EQ(first_nonfinite(nullptr, 0), -1);
 }
 
+TEST_P(Casts, FindsTheFirstBeyondALimit) {
+  for (const float bad : {1000.5f, -1001.0f, INFINITY, -INFINITY, std::numeric_limits<float>::quiet_NaN()})
+    for (int64_t n : {1, 15, 16, 17, 33})
+      for (int64_t at = 0; at < n; ++at) {
+        std::vector<float> x(static_cast<size_t>(n), at % 2 ? 1000.0f : -1000.0f);
+        EXPECT_EQ(first_beyond(x.data(), n, 1000.0f), -1);
+        x[static_cast<size_t>(at)] = bad;
+        EXPECT_EQ(first_beyond(x.data(), n, 1000.0f), at);
+      }
+}
+
 INSTANTIATE_TEST_SUITE_P(Targets, Casts, ::testing::ValuesIn(supported_targets()),
                          [](const auto& i) { return i.param; });
 

@@ -67,7 +67,7 @@ class Cast final : public Node {
         continue;
       }
       if (!to_.holds_nonfinite) {
-        if (const int64_t bad = first_nonfinite(x, n); bad >= 0) return refuse(c.region, done + bad, x[bad]);
+        if (const int64_t bad = first_beyond(x, n, to_.max_abs); bad >= 0) return refuse(c.region, done + bad, x[bad]);
       }
       encode(c.region, row, n / g.cols, g.cols, x, out);
       if (to_.holds_nonfinite) INGOT_TRY(check_overflow(c.region, done, x, n, out));

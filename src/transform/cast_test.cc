@@ -95,6 +95,19 @@ TEST(Cast, AFiniteValueNeverBecomesInfinity) {
   EXPECT_FALSE(evaluate(cast_or_die(f32_tensor({3, 100}, v), DType::kBF16)).ok());
 }
 
+TEST(Cast, AValueBeyondABlockTypesScalesIsNamedNotClamped) {
+  for (const DType to : {DType::kQ8_0, DType::kQ4_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K}) {
+    auto v = random_floats(3 * 256, 1);
+    v[300] = max_abs_encodable(to);
+    EXPECT_TRUE(evaluate(cast_or_die(f32_tensor({3, 256}, v), to)).ok());
+    v[300] = std::nextafter(-max_abs_encodable(to), -INFINITY);
+    auto r = evaluate(cast_or_die(f32_tensor({3, 256}, v), to));
+    ASSERT_FALSE(r.ok());
+    EXPECT_NE(r.error().message.find("[1, 44]"), std::string::npos) << r.error().message;
+    EXPECT_NE(r.error().message.find("beyond"), std::string::npos) << r.error().message;
+  }
+}
+
 TEST(Cast, ImportanceIsTheColumnsOwn) {
   const auto v = random_floats(4 * 512, 5);
   auto imp = std::make_shared<std::vector<float>>();

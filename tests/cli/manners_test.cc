@@ -38,12 +38,6 @@ TEST_F(Manners, HelpIsThereForEachCommandIn80ColumnsWithAnExample) {
   }
 }
 
-TEST_F(Manners, HelpIsFast) {
-  double best = 1;
-  for (int i = 0; i < 5; ++i) best = std::min(best, ingot({"--help"}).seconds);
-  EXPECT_LT(best, 0.02);
-}
-
 TEST_F(Manners, VersionIsTheProjects) {
   const std::string cmake = read_file(std::string(INGOT_SOURCE_DIR) + "/CMakeLists.txt");
   const size_t at = cmake.find("project(ingot VERSION ") + 22;
