@@ -20,6 +20,7 @@ std::string format_bytes(uint64_t bytes) {
 
 std::string format_duration(double s) {
   if (!(s >= 0) || s > 1e9) return "?";
+  if (s < 0.0995) return fmt::format("{:.0f} ms", s * 1000);
   if (s < 9.95) return fmt::format("{:.1f} s", s);
   if (s < 59.5) return fmt::format("{:.0f} s", s);
   const uint64_t t = static_cast<uint64_t>(std::llround(s));

@@ -268,9 +268,9 @@ TEST_F(Commands, InspectTellsTensorsTypesMetadataAndTokenizer) {
 }
 
 TEST_F(Commands, InspectReadsHeadersOnly) {
-  // 2 GB of weights that are not there: a sparse file.
+  // 4 TB of weights that are not there, a sparse file: reading them would take minutes, and the run be killed for it.
   std::filesystem::create_directory(dir_ / "big");
-  const uint64_t rows = 1 << 20, columns = 1024;
+  const uint64_t rows = 1ull << 31, columns = 1024;
   std::string header = R"({"w":{"dtype":"BF16","shape":[)" + std::to_string(rows) + "," +
                        std::to_string(columns) + R"(],"data_offsets":[0,)" +
                        std::to_string(rows * columns * 2) + "]}}";
@@ -280,13 +280,9 @@ TEST_F(Commands, InspectReadsHeadersOnly) {
   std::memcpy(bytes.data(), &n, 8);
   write_file(dir_ / "big/model.safetensors", bytes + header);
   std::filesystem::resize_file(dir_ / "big/model.safetensors", 8 + n + rows * columns * 2);
-  double best = 1;
-  for (int i = 0; i < 3; ++i) {
-    const Finished f = ingot({"inspect", dir_ / "big/model.safetensors"});
-    ASSERT_EQ(f.exit_code, 0) << shown(f);
-    best = std::min(best, f.seconds);
-  }
-  EXPECT_LT(best, 0.05);
+  const Finished f = ingot({"inspect", dir_ / "big/model.safetensors"});
+  EXPECT_EQ(f.exit_code, 0) << shown(f);
+  EXPECT_LT(f.peak_rss_kib, 100 << 10);
 }
 
 }  // namespace

@@ -34,7 +34,9 @@ TEST(Text, BytesHaveThreeFigures) {
 }
 
 TEST(Text, Durations) {
-  EXPECT_EQ(format_duration(0.04), "0.0 s");
+  EXPECT_EQ(format_duration(0.04), "40 ms");
+  EXPECT_EQ(format_duration(0), "0 ms");
+  EXPECT_EQ(format_duration(0.0996), "0.1 s");
   EXPECT_EQ(format_duration(9.96), "10 s");
   EXPECT_EQ(format_duration(59.6), "1:00");
   EXPECT_EQ(format_duration(3599.7), "1:00:00");
