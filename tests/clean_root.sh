@@ -61,6 +61,7 @@ inside() {  # COMMAND: its output is shown and kept
 inside './run demo'
 continuation=$(grep -m1 -A3 '^def main(' "$work/out" | head -c 400 || true)
 inside './run test'
+inside 'echo "$(g++ -dumpfullversion): $(cat build/log/build-*.log | grep -c "warning: ") warnings"'
 inside './run demo >/dev/null && echo "the demo again"'
 {
   echo
