@@ -39,7 +39,7 @@ class KillLoop : public CliTest {
             "--keep",    "merged=" + (dir_ / (folder + "/merged")),
             "--out",     dir_ / (folder + "/{type}.gguf"),
             "--threads", std::to_string(1 + random() % 4),
-            "--memory",  std::to_string(24 + random() % 200) + "M"};
+            "--memory",  std::to_string(32 + random() % 200) + "M"};
   }
   std::vector<std::string> command(const std::string& folder) {
     auto c = job(folder);
