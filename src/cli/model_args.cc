@@ -134,8 +134,8 @@ Result<Artifact> as_gguf_weights(const Artifact& artifact) {
 
 void warn_nonfinite(Context& c, const CastCounts& counts) {
   if (const uint64_t n = counts.nonfinite.load())
-    c.report.warning(fmt::format("{} values are NaN or infinite in the source; they were kept as they are",
-                                 format_count(n)));
+    c.report.warning(n == 1 ? "one value is NaN or infinite in the source; it was kept as it is"
+                            : fmt::format("{} values are NaN or infinite in the source; they were kept as they are", format_count(n)));
 }
 
 }  // namespace ingot::cli

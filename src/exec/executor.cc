@@ -140,6 +140,14 @@ class Job {
     return nodes;
   }
 
+  // One that was made for the output is as good as none.
+  bool empty_directory(size_t o) const {
+    Store& st = *outputs_[o].store;
+    if (!outputs_[o].directory || !st.is_directory(outputs_[o].path)) return false;
+    const auto entries = st.list(outputs_[o].path);
+    return entries.ok() && entries->empty();
+  }
+
   Status check_targets() {
     for (size_t o = 0; o < outputs_.size(); ++o) {
       for (size_t p = 0; p < o; ++p)
@@ -147,6 +155,37 @@ class Job {
       const std::string up = parent_path(outputs_[o].path);
       if (!directly(o) && !outputs_[o].store->is_directory(up))
         return usage("writing {}: the directory {} does not exist; create it first", outputs_[o].path, up);
+      // What --force may replace: a file by a file, a directory by a directory.
+      Store& st = *outputs_[o].store;
+      if (st.is_special(outputs_[o].path))
+        return usage("writing {}: it is a device, a pipe or a socket, and the finished output would take its place; give the name of a file",
+                     outputs_[o].path);
+      if (st.exists(outputs_[o].path) && st.is_directory(outputs_[o].path) != outputs_[o].directory)
+        return outputs_[o].directory
+                   ? usage("writing {}: it is a file and the output is a directory; give another name", outputs_[o].path)
+                   : usage("writing {}: it is a directory and the output is a file; give the name of a file in it", outputs_[o].path);
+    }
+    return {};
+  }
+
+  // The directory that --force replaces goes with all that is in it: it has to be an older output of this kind.
+  Status check_replaced() {
+    for (size_t o = 0; o < outputs_.size(); ++o) {
+      Store& st = *outputs_[o].store;
+      if (committed_[o] || !outputs_[o].directory || directly(o) || !st.is_directory(outputs_[o].path)) continue;
+      INGOT_ASSIGN(const auto entries, st.list(outputs_[o].path));
+      bool any_known = entries.empty();
+      for (const auto& e : entries) {
+        bool known = false;
+        for (const auto& f : plan_.outputs[o].layout.files) known |= f.name == e.name || f.name.rfind(e.name + "/", 0) == 0;
+        if (e.directory && !known)
+          return usage("writing {}: the directory there holds a directory '{}', which this output has not; --force would remove it: move it "
+                       "away or give another name", outputs_[o].path, e.name);
+        any_known |= known;
+      }
+      if (!any_known)
+        return usage("writing {}: the directory there holds '{}' and no file of this output, so it is no older one; --force would remove "
+                     "it: move it away or give another name", outputs_[o].path, entries[0].name);
     }
     return {};
   }
@@ -156,7 +195,7 @@ class Job {
     committed_.assign(outputs_.size(), false);
     for (size_t o = 0; o < outputs_.size(); ++o) {
       Store& st = *outputs_[o].store;
-      if (!st.exists(outputs_[o].path)) continue;
+      if (!st.exists(outputs_[o].path) || empty_directory(o)) continue;
       if (recorded_.verified && !st.exists(root(o))) {
         committed_[o] = true;
       } else if (recorded_.verified && directly(o)) {
@@ -218,6 +257,7 @@ class Job {
     stages.made = [&](const std::string& k, const std::string& v) { return journal_->fact(k, v); };
     INGOT_TRY(run_stages(all_nodes(), facts_, stages));
     INGOT_ASSIGN(plan_, make_plan(outputs_, facts_, options_));
+    INGOT_TRY(check_replaced());
     INGOT_TRY(check_space());
     INGOT_TRY(open_sinks());
     const auto start = Clock::now();
@@ -405,7 +445,7 @@ class Job {
       for (auto& f : sinks_[o]) INGOT_TRY(f->complete());
       if (directly(o)) continue;
       if (outputs_[o].directory) INGOT_TRY(st.sync_directory(root(o)));
-      INGOT_TRY(st.rename(root(o), outputs_[o].path, options_.force));
+      INGOT_TRY(st.rename(root(o), outputs_[o].path, options_.force || empty_directory(o)));
       INGOT_TRY(st.sync_directory(parent_path(outputs_[o].path)));
     }
     journal_.reset();

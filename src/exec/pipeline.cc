@@ -1,5 +1,7 @@
 #include "exec/pipeline.h"
 
+#include <fmt/format.h>
+
 #include <condition_variable>
 #include <deque>
 #include <new>
@@ -297,7 +299,7 @@ class Pipeline {
           const Piece& p = task.pieces[g.pieces[i]];
           const auto& tensor = c_.outputs[p.output].artifact.tensors[p.tensor];
           auto v = e.eval(*tensor.node, sub, buffers[i].data() + filled[i]);
-          if (!v.ok()) return std::move(v.take_error()).during("computing " + tensor.name);
+          if (!v.ok()) return std::move(v.take_error()).during(fmt::format("making {} of {}", tensor.name, c_.outputs[p.output].path));
           filled[i] += bytes_of(v->type, sub.elements());
         }
         e.next();

@@ -88,6 +88,7 @@ class FaultStore final : public Store {
   }
   bool exists(const std::string& path) override { return beneath_.exists(path); }
   bool is_directory(const std::string& path) override { return beneath_.is_directory(path); }
+  bool is_special(const std::string& path) override { return beneath_.is_special(path); }
   Result<std::vector<Entry>> list(const std::string& d) override { return beneath_.list(d); }
   Status make_directory(const std::string& path) override {
     INGOT_TRY(state_->step("make_directory", path));

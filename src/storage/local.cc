@@ -156,6 +156,11 @@ class LocalStore final : public Store {
     return ::stat(path.c_str(), &st) == 0 && S_ISDIR(st.st_mode);
   }
 
+  bool is_special(const std::string& path) override {
+    struct stat st;
+    return ::stat(path.c_str(), &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
+  }
+
   Result<std::vector<Entry>> list(const std::string& directory) override {
     DIR* d = ::opendir(directory.c_str());
     if (!d) return io_error("listing", directory, errno);

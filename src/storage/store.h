@@ -78,6 +78,8 @@ class Store {
   virtual Result<std::unique_ptr<WriteFile>> create(const std::string& path, uint64_t size, bool resume) = 0;
   virtual bool exists(const std::string& path) = 0;
   virtual bool is_directory(const std::string& path) = 0;
+  // Something that is neither file nor directory: a device, a pipe, a socket.
+  virtual bool is_special(const std::string& /*path*/) { return false; }
   virtual Result<std::vector<Entry>> list(const std::string& directory) = 0;
   virtual Status make_directory(const std::string& path) = 0;
   // Atomic; with `replace` an existing target is exchanged and removed, else it is an error.

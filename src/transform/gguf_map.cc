@@ -173,7 +173,17 @@ Status Mapper::add_rope_factors(const Json& rope, const std::string& what) {
 Status Mapper::rope_scaling() {
   const std::string what = "reading " + config_path_;
   const Json* rope = json_member(config_, "rope_parameters");
-  if (!rope) rope = json_member(config_, "rope_scaling");
+  const Json* older = json_member(config_, "rope_scaling");
+  if (rope && older && rope->is_object() && older->is_object() && !older->empty()) {
+    // transformers 5 believes rope_scaling, llama.cpp rope_parameters.
+    for (const auto& [key, value] : older->items()) {
+      const Json* other = json_member(*rope, key == "type" ? "rope_type" : key.c_str());
+      if (!other || *other != value)
+        return bad_input("{}: 'rope_parameters' is {} and 'rope_scaling' is {}, which contradict each other; keep the one that the model "
+                         "was trained with", what, json_brief(*rope), json_brief(*older));
+    }
+  }
+  if (!rope) rope = older;
   if (!rope) return {};
   if (!rope->is_object()) return bad_input("{}: the rope parameters are {}, expected an object", what, json_brief(*rope));
   const std::string type = json_string(*rope, "rope_type").value_or(json_string(*rope, "type").value_or("default"));

@@ -215,6 +215,21 @@ TEST(ToGguf, Llama3RopeFactors) {
   EXPECT_EQ(std::get<float>(linear->meta("llama.rope.scaling.factor")->v), 2.0f);
 }
 
+// transformers 5 and llama.cpp each believe another of the two.
+TEST(ToGguf, RopeScalingThatContradictsRopeParametersIsRefused) {
+  const auto with = [](const std::string& scaling) {
+    return to_gguf(with_config("\"rope_parameters\"", "\"rope_scaling\": " + scaling + ",\n  \"rope_parameters\""));
+  };
+  for (const char* agreed : {"null", "{}", R"({"type": "default"})", R"({"rope_type": "default", "rope_theta": 10000})"})
+    EXPECT_TRUE(with(agreed).ok()) << agreed << ": " << with(agreed).error().message;
+  for (const char* other : {R"({"type": "linear", "factor": 2.0})", R"({"rope_type": "default", "rope_theta": 5e5})"}) {
+    auto g = with(other);
+    ASSERT_FALSE(g.ok()) << other;
+    EXPECT_EQ(g.error().kind, ErrorKind::kBadInput);
+    EXPECT_NE(g.error().message.find("contradict"), std::string::npos) << g.error().message;
+  }
+}
+
 TEST(ToGguf, TitlesAndSizes) {
   // What gguf-py's Metadata.id_to_title and size_label give.
   EXPECT_EQ(title_of("tiny-llama-base"), "Tiny Llama Base");

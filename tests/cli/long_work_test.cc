@@ -240,6 +240,49 @@ TEST_F(LongWork, AnExistingOutputIsKeptUnlessForced) {
   EXPECT_TRUE(empty_but_for(dir_.path(), {"a.gguf"}));
 }
 
+// --force once renamed a file over /dev/null.
+TEST_F(LongWork, ForceReplacesOnlyAnOlderOutput) {
+  const std::string base = example("tiny-llama-base");
+  auto refused = [&](const std::vector<std::string>& job, const std::string& named) {
+    const auto before = entries(dir_.path());
+    auto forced = job;
+    forced.push_back("--force");
+    const Finished f = ingot(forced);
+    EXPECT_EQ(f.exit_code, 2) << f.err;
+    EXPECT_NE(f.err.find(named), std::string::npos) << f.err;
+    EXPECT_EQ(entries(dir_.path()), before);
+  };
+  const auto file_job = [&](const std::string& out) {
+    return std::vector<std::string>{"quantize", base, "--type", "Q8_0", "--out", dir_ / out};
+  };
+  const auto directory_job = [&](const std::string& out) {
+    return std::vector<std::string>{"lora", "merge", base, "--adapter", example("lora-code"), "--out", dir_ / out};
+  };
+  ASSERT_EQ(::mkfifo((dir_ / "pipe").c_str(), 0666), 0);
+  refused(file_job("pipe"), "pipe");
+  refused(directory_job("pipe"), "pipe");
+  std::filesystem::create_directories(dir_ / "mine/photos");
+  refused(file_job("mine"), "is a directory");
+  refused(directory_job("mine"), "photos");
+  EXPECT_TRUE(exists(dir_ / "mine/photos"));
+  std::filesystem::create_directory(dir_ / "letters");
+  write_file(dir_ / "letters/letter.txt", "precious");
+  refused(directory_job("letters"), "letter.txt");
+  EXPECT_EQ(read_file(dir_ / "letters/letter.txt"), "precious");
+  write_file(dir_ / "note", "precious");
+  refused(directory_job("note"), "is a file");
+
+  // An empty directory needs no --force, an older output does.
+  std::filesystem::create_directory(dir_ / "new");
+  EXPECT_EQ(ingot(directory_job("new")).exit_code, 0);
+  EXPECT_EQ(ingot(directory_job("new")).exit_code, 2);
+  std::filesystem::remove(dir_ / "new/config.json");
+  auto again = directory_job("new");
+  again.push_back("--force");
+  EXPECT_EQ(ingot(again).exit_code, 0);
+  EXPECT_TRUE(exists(dir_ / "new/config.json"));
+}
+
 TEST_F(LongWork, AnOutputThatIsTheInputIsRefusedEvenWithForce) {
   const std::string file = dir_ / "a.gguf";
   ASSERT_EQ(ingot({"quantize", small(), "--type", "F16", "--out", file}).exit_code, 0);
