@@ -348,7 +348,7 @@ class Job {
     done_ = resumed_;
     report_progress(Phase::kWrite);
     std::atomic<uint64_t> tasks{0};
-    const Status s = run_pipeline({outputs_, plan_, facts_, options_.cancel, sinks_, scratch_.get(),
+    Status s = run_pipeline({outputs_, plan_, facts_, options_.cancel, sinks_, scratch_.get(),
                                    [this](uint64_t n, const std::string& t) { advance(Phase::kWrite, n, t); },
                                    source_bytes_, written_bytes_, tasks});
     report_.tasks = tasks;

@@ -313,6 +313,7 @@ class Planner {
     // In the order of what they write first; the index settles ties, so that every run has the same order.
     using Place = std::tuple<int, int, uint64_t, size_t>;
     std::vector<Place> order;
+    order.reserve(plan_.tasks.size());
     for (size_t i = 0; i < plan_.tasks.size(); ++i) {
       const auto& pieces = plan_.tasks[i].pieces;
       auto place = [&](const Piece& p) { return Place(p.output, p.file, p.offset, i); };
@@ -322,6 +323,7 @@ class Planner {
     }
     std::sort(order.begin(), order.end());
     std::vector<Task> sorted;
+    sorted.reserve(order.size());
     for (const auto& place : order) sorted.push_back(std::move(plan_.tasks[std::get<3>(place)]));
     plan_.tasks = std::move(sorted);
     plan_.source_bytes = shared_reads_;

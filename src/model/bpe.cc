@@ -167,8 +167,8 @@ void Bpe::merge_short(BpeSession& s) const {
     if (best == kNoRank) break;
     symbols[at] = pairs[at]->id;
     if (at + 2 < n) {
-      std::memmove(&symbols[at + 1], &symbols[at + 2], (n - at - 2) * sizeof symbols[0]);
-      std::memmove(&pairs[at + 1], &pairs[at + 2], (n - at - 2) * sizeof pairs[0]);
+      std::copy_n(symbols.data() + at + 2, n - at - 2, symbols.data() + at + 1);
+      std::copy_n(pairs.data() + at + 2, n - at - 2, pairs.data() + at + 1);
     }
     --n;
     if (at > 0) pairs[at - 1] = find(symbols[at - 1], symbols[at]);

@@ -101,7 +101,7 @@ std::string Decoder::decode(std::vector<std::string> tokens) const {
       case Kind::kByteLevel: {
         std::string all;
         for (const auto& t : tokens) all += bytes_of(t);
-        tokens.assign(1, std::move(all));
+        tokens = {std::move(all)};
         break;
       }
       case Kind::kByteFallback:
@@ -110,7 +110,7 @@ std::string Decoder::decode(std::vector<std::string> tokens) const {
       case Kind::kFuse: {
         std::string all;
         for (const auto& t : tokens) all += t;
-        tokens.assign(1, std::move(all));
+        tokens = {std::move(all)};
         break;
       }
       case Kind::kReplace:
