@@ -218,6 +218,14 @@ Result<bool> Args::parse() {
       words.push_back(w);
     }
   }
+  for (const std::string& w : words) {
+    if (w == "--") break;
+    const size_t equals = w.find('=');
+    if (!w.starts_with("--") || equals == std::string::npos) continue;
+    for (const Spec& s : specs_)
+      if (!s.is_positional && s.value_name.empty() && std::find(s.names.begin(), s.names.end(), w.substr(0, equals)) != s.names.end())
+        return ingot::usage("{} takes no value, but '{}' is given", s.names[0], w);
+  }
   std::reverse(words.begin(), words.end());
   try {
     app.parse(words);
@@ -245,7 +253,6 @@ Result<bool> Args::parse() {
       const std::string& value = o->results()[n];
       if (n > 0 && !s.repeat && !s.value_name.empty())
         return ingot::usage("{} is given twice: '{}' and '{}'", s.names[0], o->results()[0], value);
-      if (s.value_name.empty() && value == "false") return ingot::usage("{} takes no value", s.names[0]);
       INGOT_TRY(s.set(s.names[0], value));
       given_.emplace_back(s.names[0], s.value_name.empty() ? "" : value);
     }

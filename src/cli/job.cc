@@ -30,7 +30,7 @@ Status print_plan(Context& c, const std::vector<Output>& outputs, const ExecOpti
   uint64_t bytes = 0;
   for (const auto& f : plan.files) {
     files.push_back({{"path", f.path}, {"bytes", f.bytes}});
-    table.row({f.path, format_bytes(f.bytes)});
+    table.row({printable(f.path), format_bytes(f.bytes)});
     bytes += f.bytes;
   }
   const std::string text =
@@ -88,7 +88,7 @@ std::string report_text(const std::vector<Output>& outputs, const ExecReport& r)
   for (size_t i = 0; i < r.outputs.size(); ++i) {
     const OutputReport& o = r.outputs[i];
     table.row(
-        {o.path, format_bytes(o.bytes),
+        {printable(o.path), format_bytes(o.bytes),
          i < outputs.size() ? fmt::format("{:.2f}", totals_of(outputs[i].artifact).bits_per_weight()) : "",
          o.hash});
   }

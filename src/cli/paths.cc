@@ -101,6 +101,8 @@ Result<std::string> input_path(const std::string& given) {
 Result<std::string> output_path(const std::string& given, const std::vector<std::string>& inputs) {
   INGOT_ASSIGN(std::string path, without_url(given));
   while (path.size() > 1 && path.back() == '/') path.pop_back();
+  if (const std::string last = file_name(path); last.empty() || last == "." || last == "..")
+    return usage("'{}' cannot be written as a whole: a finished output takes its place under its own name; give that name", path);
   std::error_code error;
   const auto same = [&](const fs::path& a) { return fs::equivalent(a, path, error) && !error; };
   for (const std::string& input : inputs) {

@@ -63,7 +63,7 @@ void Reporter::say(const char* kind, const char* colour, const std::string& mess
   clear();
   const bool plain = std::string_view(kind) == "detail" || std::string_view(kind) == "notice";
   const std::string head = plain ? "ingot: " : fmt::format("ingot: {}: ", kind);
-  std::string text = head + printable(message, true);
+  std::string text = head + printable(message);
   // A terminal gets lines broken between words; a log gets one line.
   if (stderr_is_terminal()) text = wrap(text, std::max(40, stderr_width() - 1), 2);
   if (*colour && want_colour())

@@ -1,6 +1,7 @@
 // Loading a model: every tensor by its GGUF name, shapes checked against the metadata.
 #include "infer/model.h"
 
+#include <charconv>
 #include <cmath>
 
 #include "infer/packed.h"
@@ -67,6 +68,12 @@ Status Model::load_tensors(const Artifact& artifact, const LoadOptions& options)
   auto progress = [&] {
     if (options.on_progress) options.on_progress(weight_bytes_, total);
   };
+  for (const auto& t : artifact.tensors) {
+    int64_t layer = -1;
+    if (t.name.starts_with("blk.")) std::from_chars(t.name.data() + 4, t.name.data() + t.name.size(), layer);
+    if (layer >= config_.layers)
+      return bad_input("tensor {} is in layer {}, but the metadata says {} layers", t.name, layer, config_.layers);
+  }
   const LazyTensor* embedding = artifact.find("token_embd.weight");
   if (!embedding) return bad_input("tensor token_embd.weight is missing: is this a model?");
   const Shape shape = embedding->spec().shape;

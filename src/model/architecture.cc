@@ -209,6 +209,23 @@ std::optional<double> config_number(const Json& config, std::string_view path) {
   return json_number(config, path);
 }
 
+Result<std::optional<double>> read_config_number(const Json& config, std::string_view path, const std::string& what) {
+  if (const auto slash = path.find('/'); slash != std::string_view::npos) {
+    INGOT_TRY(read_config_number(config, path.substr(0, slash), what));
+    INGOT_TRY(read_config_number(config, path.substr(slash + 1), what));
+    return config_number(config, path);
+  }
+  const Json* at = &config;
+  std::string_view rest = path;
+  for (auto dot = rest.find('.'); at && dot != std::string_view::npos; dot = rest.find('.')) {
+    at = json_member(*at, rest.substr(0, dot));
+    rest.remove_prefix(dot + 1);
+  }
+  if (const Json* m = at ? json_member(*at, rest) : nullptr; m && !m->is_null() && !m->is_number())
+    return bad_input("{}: '{}' is {}, expected a number", what, path, json_brief(*m));
+  return config_number(config, path);
+}
+
 Result<std::map<std::string, int64_t>> config_params(const Architecture& a, const Json& config,
                                                      const std::string& what) {
   std::map<std::string, int64_t> out;
@@ -224,7 +241,9 @@ Result<std::map<std::string, int64_t>> config_params(const Architecture& a, cons
   for (const auto& [name, from] : a.params) {
     std::optional<double> v;
     for (const auto& path : from)
-      if (!v) v = config_number(config, path);
+      if (!v) {
+        INGOT_ASSIGN(v, read_config_number(config, path, what));
+      }
     if (!v) return bad_input("{}: there is no usable number '{}'; the configuration is not whole", what, from[0]);
     if (!(*v >= 1) || *v > static_cast<double>(kMaxParam) || *v != std::floor(*v))
       return bad_input("{}: '{}' is {}, expected a whole number from 1 to {}", what, from[0], *v, kMaxParam);

@@ -66,6 +66,8 @@ std::string expand(std::string_view tmpl, int layer);
 
 // A number of config.json by a path as in MetadataRule::from.
 std::optional<double> config_number(const Json& config, std::string_view path);
+// The same, but a value that is there and is no number is kBadInput that shows it (null counts as absent).
+Result<std::optional<double>> read_config_number(const Json& config, std::string_view path, const std::string& what);
 // The params of an architecture for one config; an error names the keys that are missing or make no sense.
 Result<std::map<std::string, int64_t>> config_params(const Architecture& a, const Json& config,
                                                      const std::string& what);

@@ -125,7 +125,8 @@ class LocalStore final : public Store {
   Capabilities capabilities() const override { return {}; }
 
   Result<std::unique_ptr<ReadFile>> open(const std::string& path) override {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    // A pipe would wait for its writer.
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return io_error("opening", path, errno);
     struct stat st;
     if (::fstat(fd, &st) || !S_ISREG(st.st_mode)) {
@@ -155,7 +156,11 @@ class LocalStore final : public Store {
     return std::unique_ptr<WriteFile>(std::move(file));
   }
 
-  bool exists(const std::string& path) override { return ::access(path.c_str(), F_OK) == 0; }
+  // A link that leads nowhere is there too: a rename would meet it.
+  bool exists(const std::string& path) override {
+    struct stat st;
+    return ::lstat(path.c_str(), &st) == 0;
+  }
   bool is_directory(const std::string& path) override {
     struct stat st;
     return ::stat(path.c_str(), &st) == 0 && S_ISDIR(st.st_mode);

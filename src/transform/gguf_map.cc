@@ -7,8 +7,10 @@
 
 #include "formats/json.h"
 #include "model/architecture.h"
+#include "quant/codec.h"
 #include "storage/store.h"
 #include "transform/gguf_vocab.h"
+#include "transform/lora_nodes.h"
 #include "transform/permute.h"
 #include "transform/quantize.h"
 
@@ -73,8 +75,13 @@ class Mapper {
 Status Mapper::read_config() {
   config_path_ = join_path(hf_.path, "config.json");
   const std::string text = file_text(hf_, "config.json");
-  if (text.empty())
-    return bad_input("converting {}: there is no config.json beside the weights; give the model's directory", hf_.path);
+  if (text.empty()) {
+    if (hf_.files.count("config.json")) return bad_input("reading {}: the file is empty; copy it from the model's repository", config_path_);
+    return hf_.path.ends_with(".safetensors")
+               ? bad_input("converting {}: a single file of weights has no configuration and no tokenizer; give the model's directory, {}",
+                           hf_.path, parent_path(hf_.path))
+               : bad_input("converting {}: there is no config.json beside the weights; give the model's directory", hf_.path);
+  }
   INGOT_ASSIGN(config_, parse_json(text, "reading " + config_path_));
   const std::string what = "reading " + config_path_;
   INGOT_ASSIGN(arch_, find_architecture(config_, what));
@@ -84,6 +91,8 @@ Status Mapper::read_config() {
                      json_brief(*q));
   if (auto p = config_number(config_, "partial_rotary_factor"); p && *p != 1)
     return bad_input("{}: 'partial_rotary_factor' is {}, which {} does not support", what, *p, arch_->name);
+  if (const Json* t = json_member(config_, "tie_word_embeddings"); t && !t->is_null() && !t->is_boolean())
+    return bad_input("{}: 'tie_word_embeddings' is {}, expected true or false", what, json_brief(*t));
   tied_ = json_bool(config_, "tie_word_embeddings").value_or(arch_->tied_by_default);
   return {};
 }
@@ -114,16 +123,35 @@ Status Mapper::map_tensors() {
   std::vector<const LazyTensor*> in;
   for (const auto& t : hf_.tensors) in.push_back(&t);
   std::sort(in.begin(), in.end(), [](auto* a, auto* b) { return natural_less(a->name, b->name); });
+  const LazyTensor* head = nullptr;
+  size_t embedding = SIZE_MAX;
   for (const LazyTensor* t : in) {
     if (is_dropped(*arch_, t->name)) continue;
     const auto m = map_to_gguf(*arch_, t->name);
     if (!m)
       return bad_input("converting {}: the tensor '{}' {} is none that {} has; data/architectures/{}.json lists them",
                        hf_.path, t->name, to_string(t->spec().shape), config_["architectures"][0].dump(), arch_->name);
-    if (m->rule->role == "output" && tied_) continue;
+    if (m->rule->role == "output" && tied_) {
+      head = t;
+      continue;
+    }
     INGOT_ASSIGN(auto node, map_tensor(*t, *m));
-    if (m->rule->role == "embedding") vocab_rows_ = node->spec().shape[0];
+    if (m->rule->role == "embedding") {
+      vocab_rows_ = node->spec().shape[0];
+      embedding = out_.tensors.size();
+    }
     out_.tensors.push_back({m->name, std::move(node)});
+  }
+  // A head that is left out because it is tied must be the embedding: compared as the embedding is written.
+  if (head && embedding < out_.tensors.size()) {
+    LazyTensor& e = out_.tensors[embedding];
+    if (!(head->spec().shape == e.spec().shape) || !find_codec(head->spec().type))
+      return bad_input("converting {}: config.json ties the embeddings, but '{}' is {} {} and the embedding {} {}", hf_.path, head->name,
+                       info(head->spec().type).name, to_string(head->spec().shape), info(e.spec().type).name, to_string(e.spec().shape));
+    e.node = same_as(e.node, head->node,
+                     {"converting " + hf_.path, "the embedding", "'" + head->name + "'",
+                      "config.json says tie_word_embeddings, which would leave the head out: set it to false to keep the head, or remove "
+                      "the head"});
   }
   return {};
 }
@@ -145,6 +173,8 @@ Status Mapper::check_complete() {
 // Llama 3's scaling: a factor for each frequency, stored as a tensor (the formula: meta-llama's apply_scaling). In
 // single precision where the reference is, from a power that is exact to the last bit.
 Status Mapper::add_rope_factors(const Json& rope, const std::string& what) {
+  for (const char* key : {"rope_theta", "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"})
+    INGOT_TRY(read_config_number(rope, key, what));
   const double base = config_number(rope, "rope_theta").value_or(config_number(config_, "rope_theta").value_or(10000.0));
   const auto number = [&](const char* key, double fallback) { return config_number(rope, key).value_or(fallback); };
   const auto factor = static_cast<float>(number("factor", 8));
@@ -230,9 +260,13 @@ Status Mapper::add_metadata() {
     } else {
       std::optional<double> v;
       for (const auto& path : r.from)
-        if (!v) v = config_number(config_, path);
+        if (!v) {
+          INGOT_ASSIGN(v, read_config_number(config_, path, "reading " + config_path_));
+        }
       if (!v && r.optional) continue;
       if (!v) return bad_input("reading {}: there is no number '{}'", config_path_, r.from[0]);
+      // Whoever loads the file refuses what is not above zero.
+      if (!(*v > 0)) return bad_input("reading {}: '{}' is {}, expected a number above zero", config_path_, r.from[0], *v);
       if (r.type == "f32") {
         put(r.key, static_cast<float>(*v));
       } else {
@@ -255,7 +289,8 @@ Status Mapper::add_vocab() {
                      hf_.files.count("tokenizer.model")
                          ? ", only tokenizer.model (SentencePiece), which is not supported yet; load the tokenizer with "
                            "transformers and save it again"
-                         : "; copy it from the model's repository");
+                         : hf_.files.count("tokenizer.json") ? " but an empty one; copy it from the model's repository"
+                                                             : "; copy it from the model's repository");
   const std::string what = "converting the tokenizer of " + hf_.path;
   auto t = Tokenizer::from_hf({tokenizer, config, model, chat});
   if (!t.ok()) return std::move(t.take_error()).during(what);

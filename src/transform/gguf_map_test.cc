@@ -152,8 +152,22 @@ TEST(ToGguf, ContradictionsAreNamed) {
 }
 
 TEST(ToGguf, TiedEmbeddingsHaveNoOutput) {
-  auto g = to_gguf(with_config("\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true"));
+  // A head of its own beside them would be lost: refused as the embedding is written.
+  auto lost = to_gguf(with_config("\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true"));
+  ASSERT_TRUE(lost.ok()) << lost.error().message;
+  auto written = evaluate(lost->find("token_embd.weight")->node);
+  ASSERT_FALSE(written.ok());
+  EXPECT_NE(written.error().message.find("lm_head.weight"), std::string::npos) << written.error().message;
+  EXPECT_NE(written.error().message.find("tie_word_embeddings"), std::string::npos) << written.error().message;
+
+  Artifact twice = example_base();
+  for (auto& t : twice.tensors)
+    if (t.name == "lm_head.weight") t.node = twice.find("model.embed_tokens.weight")->node;
+  std::string& config = twice.files["config.json"];
+  config.replace(config.find("\"tie_word_embeddings\": false"), 28, "\"tie_word_embeddings\": true");
+  auto g = to_gguf(twice);
   ASSERT_TRUE(g.ok()) << g.error().message;
+  EXPECT_TRUE(evaluate(g->find("token_embd.weight")->node).ok());
   EXPECT_EQ(g->find("output.weight"), nullptr);
   auto q = quantize_gguf(*g, "Q4_K_M");
   ASSERT_TRUE(q.ok());
@@ -213,6 +227,15 @@ TEST(ToGguf, Llama3RopeFactors) {
   auto linear = to_gguf(with_config("\"rope_type\": \"default\"", "\"rope_type\": \"linear\", \"factor\": 2.0"));
   ASSERT_TRUE(linear.ok());
   EXPECT_EQ(std::get<float>(linear->meta("llama.rope.scaling.factor")->v), 2.0f);
+}
+
+TEST(ToGguf, NumbersOfTheWrongKindAreShown) {
+  expect_error(to_gguf(with_config("\"rope_theta\": 10000.0", "\"rope_theta\": \"500000\"")), {"rope_theta", "\"500000\"", "number"});
+  expect_error(to_gguf(with_config("\"tie_word_embeddings\": false", "\"tie_word_embeddings\": \"yes\"")), {"tie_word_embeddings", "yes"});
+  expect_error(to_gguf(with_config("\"rms_norm_eps\"", "\"rms_norm_eps\": -1, \"was\"")), {"rms_norm_eps", "-1", "above zero"});
+  expect_error(to_gguf(with_config("\"rope_theta\": 10000.0,\n    \"rope_type\": \"default\"",
+                                   "\"rope_type\": \"llama3\", \"factor\": \"32\"")),
+               {"factor", "\"32\""});
 }
 
 // transformers 5 and llama.cpp each believe another of the two.

@@ -153,6 +153,15 @@ Status Merge::check_targets(const LoraConfig& c, const Keys& keys, const std::st
       return bad_input("merging {}: '{}' replaces '{}', which the base {} does not have; the adapter is for another "
                        "model",
                        file, t->name, name, base_.path);
+  // A head that is tied to a saved embedding need not be there twice.
+  for (const auto& saved : c.modules_to_save) {
+    const bool there = std::any_of(keys.replaced.begin(), keys.replaced.end(), [&](const auto& kv) {
+      return ("." + kv.first).find("." + saved + ".") != std::string::npos;
+    });
+    if (!there && !c.ensure_weight_tying)
+      return bad_input("merging {}: modules_to_save in adapter_config.json names '{}', but the file has no weights for it; the file is not "
+                       "whole", file, saved);
+  }
   if (c.targets.all_linear) return {};
   for (const auto& t : base_.tensors) {
     std::string module = t.name;
@@ -213,7 +222,9 @@ Status Merge::merge_module(const std::string& path, const Module& m, const LoraC
       return bad_input("merging {}: '{}' is {}, but the base has {}; the adapter was trained on a base with another "
                        "vocabulary",
                        file, m.base_weight->name, to_string(m.base_weight->spec().shape), to_string(ws.shape));
-    w = same_as(tensor, w, m.base_weight->node, m.base_weight->name);
+    w = same_as(w, m.base_weight->node,
+                {"merging into tensor '" + tensor + "'", "the base", "the adapter's own copy '" + m.base_weight->name + "'",
+                 "the adapter was trained on another base"});
   }
   const double scale = s.scale * weight;
   w = lora_delta(tensor, w,
@@ -239,7 +250,11 @@ Status Merge::merge_module(const std::string& path, const Module& m, const LoraC
 // The input embedding of a tied model is changed, or its output gets weights of its own: they are two tensors from now
 // on, as they were while the adapter was trained. With ensure_weight_tying they stay one.
 Status Merge::untie(const std::set<std::string>& changed, const LoraConfig& c) {
-  if (!tied_ || embedding_.empty() || output_.empty() || index_.count(output_)) return {};
+  if (!tied_ || embedding_.empty() || output_.empty()) return {};
+  if (index_.count(output_)) {  // the base keeps both, and one of them changes
+    untied_ = untied_ || changed.count(output_) || changed.count(embedding_);
+    return {};
+  }
   const bool output = changed.count(output_) > 0;
   if (!output && (!changed.count(embedding_) || c.ensure_weight_tying)) return {};
   const LazyTensor* e = base_.find(embedding_);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "kernels/cast.h"
 #include "kernels/matmul.h"
@@ -91,6 +92,15 @@ class LoraDelta final : public Node {
     float* out = floats(c.out.data());
     decode(c.inputs[0], 0, rows * cols, out);
     matmul_add(out, left, right, rows, rank_, cols, static_cast<float>(f_.scale));
+    // NaN and infinity of the base are the base's; what the update made of finite weights is refused.
+    if (first_nonfinite(out, rows * cols) < 0) return {};
+    std::vector<float> base(static_cast<size_t>(rows * cols));
+    decode(c.inputs[0], 0, rows * cols, base.data());
+    for (int64_t i = 0; i < rows * cols; ++i)
+      if (std::isfinite(base[static_cast<size_t>(i)]) && !std::isfinite(out[i]))
+        return bad_input("merging into tensor '{}': the update times its scale {} is too large for F32 (element [{}, {}]); check lora_alpha, "
+                         "r and --weight, or the adapter's training diverged", tensor_, f_.scale, c.region.begin[0] + i / cols,
+                         c.region.begin[1] + i % cols);
     return {};
   }
 
@@ -151,8 +161,7 @@ class AddScaled final : public Node {
 
 class SameAs final : public Node {
  public:
-  SameAs(std::string tensor, NodePtr base, NodePtr copy, std::string copy_name)
-      : tensor_(std::move(tensor)), base_(std::move(base)), copy_(std::move(copy)), copy_name_(std::move(copy_name)) {}
+  SameAs(NodePtr base, NodePtr copy, SameAsText text) : base_(std::move(base)), copy_(std::move(copy)), text_(std::move(text)) {}
   TensorSpec spec() const override { return base_->spec(); }
   std::string describe() const override { return "same_as v1"; }
   std::vector<NodePtr> inputs() const override { return {base_, copy_}; }
@@ -177,18 +186,15 @@ class SameAs final : public Node {
       decode(c.inputs[1], at, m, y);
       for (int64_t i = 0; i < m; ++i)
         if (x[i] != y[i])
-          return bad_input("merging into tensor '{}': the adapter's own copy of it ('{}') holds {} where the base has "
-                           "{}; the adapter was trained on another base",
-                           tensor_, copy_name_, y[i], x[i]);
+          return bad_input("{}: {} holds {} where {} holds {}; {}", text_.doing, text_.copy, y[i], text_.base, x[i], text_.why);
     }
     return {};
   }
 
  private:
   static int64_t piece(const Region& r) { return std::clamp<int64_t>(r.elements(), 1, kPiece); }
-  std::string tensor_;
   NodePtr base_, copy_;
-  std::string copy_name_;
+  SameAsText text_;
 };
 
 }  // namespace
@@ -199,8 +205,8 @@ NodePtr lora_delta(std::string tensor, NodePtr base, LoraFactors factors) {
 NodePtr add_scaled(NodePtr base, NodePtr x, double scale) {
   return std::make_shared<AddScaled>(std::move(base), std::move(x), scale);
 }
-NodePtr same_as(std::string tensor, NodePtr base, NodePtr copy, std::string copy_name) {
-  return std::make_shared<SameAs>(std::move(tensor), std::move(base), std::move(copy), std::move(copy_name));
+NodePtr same_as(NodePtr base, NodePtr copy, SameAsText text) {
+  return std::make_shared<SameAs>(std::move(base), std::move(copy), std::move(text));
 }
 
 }  // namespace ingot

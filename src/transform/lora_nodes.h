@@ -21,8 +21,12 @@ NodePtr lora_delta(std::string tensor, NodePtr base, LoraFactors factors);
 // base + s x, elementwise in f32, F32 out (lora_bias). Same shapes.
 NodePtr add_scaled(NodePtr base, NodePtr x, double scale);
 
+// The words of same_as's error: "{doing}: {copy} holds 1 where {base} holds 2; {why}".
+struct SameAsText {
+  std::string doing, base, copy, why;
+};
 // `base` as it is; computing fails where `copy`, of the same shape and in any float type, holds another value. For the
-// copies of base weights that PEFT stores in an adapter.
-NodePtr same_as(std::string tensor, NodePtr base, NodePtr copy, std::string copy_name);
+// copies of base weights that PEFT stores in an adapter, and for a head that is tied to the embedding.
+NodePtr same_as(NodePtr base, NodePtr copy, SameAsText text);
 
 }  // namespace ingot

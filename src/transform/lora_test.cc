@@ -64,10 +64,10 @@ TEST(LoraNodes, AddScaledAndSameAs) {
   for (size_t i = 0; i < x.size(); ++i) ASSERT_EQ(got[i], x[i] + 0.25f * y[i]);
   expect_regions_match(sum, 20, 3);
   const std::vector<float> v = {1, 0.5f, -2};
-  EXPECT_EQ(values(same_as("t", f32_tensor({3}, v), typed_tensor(DType::kBF16, {3}, v), "copy")), v);
-  auto r = evaluate(same_as("t", f32_tensor({3}, v), f32_tensor({3}, {1, 0.5f, -3}), "copy"));
+  EXPECT_EQ(values(same_as(f32_tensor({3}, v), typed_tensor(DType::kBF16, {3}, v), {"t", "base", "copy", "no"})), v);
+  auto r = evaluate(same_as(f32_tensor({3}, v), f32_tensor({3}, {1, 0.5f, -3}), {"merging", "base", "copy", "no"}));
   ASSERT_FALSE(r.ok());
-  EXPECT_NE(r.error().message.find("'copy') holds -3 where the base has -2"), std::string::npos) << r.error().message;
+  EXPECT_NE(r.error().message.find("merging: copy holds -3 where base holds -2; no"), std::string::npos) << r.error().message;
 }
 
 Artifact copy_with_adapter_config(Artifact a, const std::string& key, Json value) {
@@ -413,6 +413,30 @@ TEST(LoraMerge, UnsupportedFieldsAreRefusedByName) {
 }
 
 // A tied model whose embedding is trained has two tensors afterwards, as it had in training.
+TEST(LoraMerge, ASavedModuleThatTheFileLacksIsNamed) {
+  expect_error(lora_merge(example_base(), {{copy_with_adapter_config(example_adapter("lora-code"), "modules_to_save", Json({"lm_head"})), 1}}),
+               {"modules_to_save", "lm_head", "not whole"});
+}
+
+TEST(LoraMerge, AnUpdateThatOverflowsIsNamed) {
+  auto merged = lora_merge(example_base(), {{copy_with_adapter_config(example_adapter("lora-code"), "lora_alpha", 1e300), 1}});
+  ASSERT_TRUE(merged.ok()) << merged.error().message;
+  auto r = evaluate(merged->find("model.layers.0.self_attn.q_proj.weight")->node);
+  ASSERT_FALSE(r.ok());
+  EXPECT_EQ(r.error().kind, ErrorKind::kBadInput);
+  EXPECT_NE(r.error().message.find("too large"), std::string::npos) << r.error().message;
+}
+
+// A base may keep head and embedding though they are tied.
+TEST(LoraMerge, AChangedHeadUntiesABaseThatHasBoth) {
+  Artifact base = example_base();
+  std::string& config = base.files["config.json"];
+  config.replace(config.find("\"tie_word_embeddings\": false"), 28, "\"tie_word_embeddings\": true");
+  auto merged = lora_merge(base, {{example_adapter("lora-embed-head"), 1}});
+  ASSERT_TRUE(merged.ok()) << merged.error().message;
+  EXPECT_NE(merged->files["config.json"].find("\"tie_word_embeddings\": false"), std::string::npos);
+}
+
 TEST(LoraMerge, TiedEmbeddingsAreUntiedWhenOneSideChanges) {
   Artifact base = example_base();
   std::erase_if(base.tensors, [](const auto& t) { return t.name == "lm_head.weight"; });

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
+#include <tuple>
 
 #include "quant/codec.h"
 #include "transform/pattern.h"
@@ -122,9 +124,11 @@ class Chooser {
 
   Result<std::vector<DType>> run() {
     for (const auto& [expression, type] : o_.tensor_types) {
-      INGOT_ASSIGN(auto p, Pattern::compile(expression, "--tensor-type"));
-      patterns_.emplace_back(std::move(p), type);
+      auto p = Pattern::compile(expression, "--tensor-type");
+      if (!p.ok()) return usage("{}", p.error().message);
+      patterns_.emplace_back(std::move(*p), type);
     }
+    pattern_hits_.assign(patterns_.size(), false);
     tied_ = !a_.find("output.weight");
     experts_ = meta_int(a_, "expert_count").value_or(0);
     const auto heads = meta_int(a_, "attention.head_count"), kv = meta_int(a_, "attention.head_count_kv");
@@ -135,6 +139,15 @@ class Chooser {
       INGOT_ASSIGN(DType t, choose(i));
       out.push_back(t);
     }
+    for (const auto& [key, f] : fallbacks_) {
+      const auto& [cols, wanted, other] = key;
+      const std::string others = f.count > 1 ? fmt::format(" (and {} more)", f.count - 1) : "";
+      notice("tensor '{}'{} has rows of {} elements, which {} with its blocks of {} cannot hold: it is {}", f.first, others, cols,
+             info(wanted).name, info(wanted).block, info(other).name);
+    }
+    for (size_t i = 0; i < patterns_.size(); ++i)
+      if (!pattern_hits_[i])
+        notice("--tensor-type '{}' changes nothing: no tensor that can be quantized has such a name", o_.tensor_types[i].first);
     return out;
   }
 
@@ -169,9 +182,11 @@ class Chooser {
     const Category c = category_of(t.name);
     if (c == Category::token_embd && o_.token_embedding_type) return fit(t, *o_.token_embedding_type);
     if (c == Category::output && o_.output_type) return fit(t, *o_.output_type);
-    for (const auto& [pattern, type] : patterns_) {
-      INGOT_ASSIGN(bool hit, pattern.search(t.name));
-      if (hit) return fit(t, type);
+    for (size_t i = 0; i < patterns_.size(); ++i) {
+      INGOT_ASSIGN(bool hit, patterns_[i].first.search(t.name));
+      if (!hit) continue;
+      pattern_hits_[i] = true;
+      return fit(t, patterns_[i].second);
     }
     DType type = type_.base;
     if (is_block_type(type) && !o_.pure) type = mixed(t, c, places_[index]);
@@ -206,9 +221,10 @@ class Chooser {
     const int64_t cols = t.spec().shape.back();
     if (cols % info(type).block == 0) return type;
     DType other = smaller_block(type);
-    if (cols % info(other).block != 0 || !find_codec(other)) other = DType::kF16;
-    notice("tensor '{}' has rows of {} elements, which {} with its blocks of {} cannot hold: it is {}", t.name, cols,
-           info(type).name, info(type).block, info(other).name);
+    if (cols % info(other).block != 0 || !find_codec(other)) other = DType::kQ8_0;
+    if (cols % info(other).block != 0) other = DType::kF16;
+    auto& f = fallbacks_[{cols, type, other}];
+    if (!f.count++) f.first = t.name;
     return other;
   }
 
@@ -221,6 +237,12 @@ class Chooser {
   const FileType& type_;
   const QuantizeOptions& o_;
   std::vector<std::pair<Pattern, DType>> patterns_;
+  std::vector<bool> pattern_hits_;
+  struct Fallback {
+    int count = 0;
+    std::string first;
+  };
+  std::map<std::tuple<int64_t, DType, DType>, Fallback> fallbacks_;  // rows, wanted, instead
   std::vector<Place> places_;
   bool tied_ = false, seventy_b_ = false;
   int64_t experts_ = 0;

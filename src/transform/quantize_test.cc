@@ -127,7 +127,7 @@ TEST(Quantize, RowsThatDoNotFitFallBackWithANotice) {
   ASSERT_TRUE(q.ok()) << q.error().message;
   EXPECT_EQ(q->find("blk.0.ffn_up.weight")->spec().type, DType::kQ8_0);
   EXPECT_EQ(q->find("output.weight")->spec().type, DType::kQ8_0);
-  EXPECT_NE(notices.find("'blk.0.ffn_up.weight' has rows of 96 elements"), std::string::npos) << notices;
+  EXPECT_NE(notices.find("tensor 'token_embd.weight' (and 2 more) has rows of 96 elements, which Q6_K"), std::string::npos) << notices;
   for (const char* kept : {"blk.0.attn_norm.weight", "blk.0.ffn_gate_inp.weight", "one.weight"})
     EXPECT_EQ(q->find(kept)->spec().type, DType::kF32) << kept;
   q = quantize_gguf(rows_of(33), "Q4_K_M", o);
@@ -137,7 +137,20 @@ TEST(Quantize, RowsThatDoNotFitFallBackWithANotice) {
   q = quantize_gguf(rows_of(96), "Q4_K_M", o);
   ASSERT_TRUE(q.ok());
   const DType t = q->find("blk.0.ffn_up.weight")->spec().type;
-  EXPECT_EQ(t, find_codec(DType::kQ5_0) ? DType::kQ5_0 : DType::kF16);
+  EXPECT_EQ(t, find_codec(DType::kQ5_0) ? DType::kQ5_0 : DType::kQ8_0);
+}
+
+TEST(Quantize, ATensorTypeThatMatchesNothingIsSaid) {
+  std::string notices;
+  QuantizeOptions o;
+  o.on_notice = [&](const std::string& s) { notices += s + "\n"; };
+  o.tensor_types = {{"attn_v", DType::kQ8_0}, {"atn_v", DType::kQ8_0}, {"norm", DType::kQ8_0}};
+  auto q = quantize_gguf(rows_of(256), "Q4_K_M", o);
+  ASSERT_TRUE(q.ok());
+  EXPECT_EQ(q->find("blk.0.attn_v.weight")->spec().type, DType::kQ8_0);
+  EXPECT_EQ(notices.find("'attn_v'"), std::string::npos) << notices;
+  EXPECT_NE(notices.find("'atn_v' changes nothing"), std::string::npos) << notices;
+  EXPECT_NE(notices.find("'norm' changes nothing"), std::string::npos) << notices;
 }
 
 // 80 layers with grouped heads are a 70B: attn_v gets more bits. Layers count by number, not by place in the file.

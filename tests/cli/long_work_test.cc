@@ -261,6 +261,10 @@ TEST_F(LongWork, ForceReplacesOnlyAnOlderOutput) {
   ASSERT_EQ(::mkfifo((dir_ / "pipe").c_str(), 0666), 0);
   refused(file_job("pipe"), "pipe");
   refused(directory_job("pipe"), "pipe");
+  EXPECT_EQ(ingot({"inspect", dir_ / "pipe"}).exit_code, 3);  // and no input either: it does not wait for a writer
+  ASSERT_EQ(::symlink("nowhere", (dir_ / "link").c_str()), 0);
+  EXPECT_EQ(ingot(file_job("link")).exit_code, 2);
+  refused(directory_job("."), "give that name");
   std::filesystem::create_directories(dir_ / "mine/photos");
   refused(file_job("mine"), "is a directory");
   refused(directory_job("mine"), "photos");
