@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <set>
@@ -96,6 +97,21 @@ Result<std::string> input_path(const std::string& given) {
   const std::string near = nearest(file_name(path), names);
   return bad_input("'{}': no such file or directory{}", path,
                    near.empty() ? "" : fmt::format("; did you mean '{}'?", join_path(parent, near)));
+}
+
+Result<std::string> read_text_input(const std::string& given) {
+  constexpr size_t kMaxText = 1u << 30;
+  if (given != "-") {
+    INGOT_ASSIGN(const std::string path, input_path(given));
+    return read_text(local_store(), path, kMaxText);
+  }
+  std::string text;
+  char buffer[65536];
+  for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, stdin)) > 0;) {
+    text.append(buffer, n);
+    if (text.size() > kMaxText) return bad_input("standard input holds more than {} of text", format_bytes(kMaxText));
+  }
+  return text;
 }
 
 Result<std::string> output_path(const std::string& given, const std::vector<std::string>& inputs) {

@@ -15,6 +15,9 @@ Result<std::string> expand_variables(const std::string& path);
 // own text.
 Result<std::string> input_path(const std::string& given);
 
+// The text of a file, or of standard input for "-"; at most 1 GiB.
+Result<std::string> read_text_input(const std::string& given);
+
 // An output: expanded, its directory there and writable, and not one of the inputs (nor the file that an
 // input directory is read from).
 Result<std::string> output_path(const std::string& given, const std::vector<std::string>& inputs);

@@ -44,12 +44,15 @@ Status command_run(Context& c) {
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
   INGOT_ASSIGN(const std::vector<AdapterArgument> adapters, adapter_args.read(c.args));
-  if (c.args.has("--prompt") == c.args.has("--file"))
-    return usage("'ingot run' needs one of --prompt and --file");
+  if (c.args.has("--prompt") && c.args.has("--file")) return usage("'ingot run' takes --prompt or --file, not both");
+  if (!c.args.has("--prompt") && !c.args.has("--file"))
+    return usage("'ingot run' needs a text to go on from: --prompt TEXT or --file FILE (- is standard input)");
   if (c.args.has("--file")) {
-    INGOT_ASSIGN(file, input_path(file));
-    INGOT_ASSIGN(request.prompt, read_text(local_store(), file, 64u << 20));
+    INGOT_ASSIGN(request.prompt, read_text_input(file));
   }
+  // Nothing is written, and the weights are held in memory as they are.
+  for (const char* name : {"--dry-run", "--memory", "--force", "--no-resume", "--max-shard-size"})
+    if (c.args.has(name)) c.report.warning(fmt::format("{} changes nothing in 'ingot run'", name));
   for (const std::string& stop : request.stops)
     if (stop.empty()) return usage("--stop: an empty text would stop at once");
   request.sample = {static_cast<float>(temperature),

@@ -10,6 +10,7 @@
 #include "cli/text.h"
 #include "formats/formats.h"
 #include "formats/outputs.h"
+#include "infer/config.h"
 
 namespace ingot::cli {
 
@@ -87,6 +88,22 @@ Result<Artifact> open_written(const Output& output) {
   return written;
 }
 
+// What would stop the tests only after everything is written.
+Status check_tests(const ShipOptions& o, const Artifact& gguf) {
+  if (o.tests.empty()) return {};
+  auto config = read_model_config(gguf);
+  if (!config.ok())
+    return std::move(config.take_error()).during("--test: ingot cannot try this model (leave --test out to write it all the same)");
+  INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(gguf));
+  for (const std::string& prompt : o.tests) {
+    INGOT_ASSIGN(const auto ids, tokenizer.encode(prompt, true));
+    if (config->context > 0 && static_cast<int64_t>(ids.size()) > config->context)
+      return usage("--test '{}': its {} tokens do not fit the model's context of {}; give a shorter one",
+                   shorten_middle(printable(prompt), 60), ids.size(), config->context);
+  }
+  return {};
+}
+
 Result<OrderedJson> try_file(Context& c, const ShipOptions& o, const Artifact& written) {
   OrderedJson results = OrderedJson::array();
   INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(written));
@@ -139,6 +156,7 @@ Status command_ship(Context& c) {
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(o.base, adapters));
   const std::vector<std::string> inputs = input_paths(opened, adapters);
   INGOT_ASSIGN(const Artifact gguf, as_gguf(c, opened.artifact, o.pre_tokenizer));
+  INGOT_TRY(check_tests(o, gguf));
   std::vector<Output> outputs;
   for (size_t i = 0; i < types.size(); ++i) {
     INGOT_ASSIGN(const std::string file, output_path(names[i], inputs));

@@ -15,23 +15,6 @@ namespace ingot::cli {
 
 namespace {
 
-constexpr size_t kMaxText = 1u << 30;
-
-Result<std::string> read_input(const std::string& given) {
-  if (given != "-") {
-    INGOT_ASSIGN(const std::string path, input_path(given));
-    return read_text(local_store(), path, kMaxText);
-  }
-  std::string text;
-  char buffer[65536];
-  for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, stdin)) > 0;) {
-    text.append(buffer, n);
-    if (text.size() > kMaxText)
-      return bad_input("standard input holds more than {} of text", format_bytes(kMaxText));
-  }
-  return text;
-}
-
 // Numbers apart by anything that is no digit: "[1, 2]", "1 2", one a line.
 Result<std::vector<int32_t>> parse_ids(const std::string& text, const Tokenizer& tokenizer) {
   std::vector<int32_t> ids;
@@ -73,14 +56,14 @@ Status command_tokenize(Context& c) {
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
   if (c.args.has("--text") == c.args.has("--file"))
-    return usage("'ingot tokenize' needs one of --text and --file");
+    return usage("'ingot tokenize' takes one of --text and --file");
   if (as_ids + as_pieces + decode > 1) return usage("--ids, --pieces and --decode exclude each other");
 
   INGOT_ASSIGN(path, input_path(path));
   INGOT_ASSIGN(const Artifact artifact, open_model(local_store(), path));
   INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(artifact));
   if (c.args.has("--file")) {
-    INGOT_ASSIGN(text, read_input(file));
+    INGOT_ASSIGN(text, read_text_input(file));
   }
   if (decode) {
     INGOT_ASSIGN(const std::vector<int32_t> ids, parse_ids(text, tokenizer));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "formats/json.h"
 #include "model/tokenizer_json_rules.h"
 #include "model/unicode.h"
 
@@ -17,6 +18,8 @@ Result<json::Object> parse_object(simdjson::dom::parser& parser, std::string_vie
     return bad_input("{}: {} bytes found; at most {} are accepted", name, text.size(), kMaxJson);
   json::Element root;
   if (const auto error = parser.parse(text.data(), text.size()).get(root)) {
+    // The other parser knows where.
+    if (auto other = parse_json(std::string(text), name); !other.ok()) return other.take_error();
     return bad_input("{}: not valid JSON: {}", name, simdjson::error_message(error));
   }
   return json::Object::read(root, name);

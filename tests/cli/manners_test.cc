@@ -3,6 +3,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "cli/text.h"
 #include "program.h"
 
@@ -36,6 +38,35 @@ TEST_F(Manners, HelpIsThereForEachCommandIn80ColumnsWithAnExample) {
       EXPECT_LE(cli::display_width(line), example ? 120 : 80) << line;
     }
   }
+}
+
+TEST_F(Manners, AFlagTakesNoValue) {
+  for (const char* flag : {"--json=true", "--quiet=1", "--dry-run=x", "--force=false"}) {
+    const Finished f = ingot({"convert", example("tiny-llama-base"), "--type", "Q8_0", "--out", dir_ / "a.gguf", flag});
+    EXPECT_EQ(f.exit_code, 2) << f.err;
+    EXPECT_NE(f.err.find("takes no value"), std::string::npos) << f.err;
+  }
+  EXPECT_TRUE(empty_but_for(dir_.path(), {}));
+}
+
+TEST_F(Manners, ATestThatCannotRunIsSaidBeforeTheFirstByte) {
+  std::string longest;
+  for (int i = 0; i < 3000; ++i) longest += "hello world ";
+  const Finished f = ingot({"ship", example("tiny-llama-base"), "--type", "Q8_0", "--out", dir_ / "a.gguf", "--test", longest});
+  EXPECT_EQ(f.exit_code, 2) << f.err;
+  EXPECT_NE(f.err.find("context of 2048"), std::string::npos) << f.err;
+  EXPECT_LT(f.err.size(), 400u);
+  EXPECT_TRUE(empty_but_for(dir_.path(), {}));
+}
+
+TEST_F(Manners, ControlCharactersOfANameReachNoTerminal) {
+  const std::string out = dir_ / "e\x1b[31m\n.gguf";
+  const Finished f = ingot({"quantize", example("tiny-llama-base"), "--type", "Q8_0", "--out", out});
+  EXPECT_EQ(f.exit_code, 0) << f.err;
+  EXPECT_NE(f.out.find("e\\x1b[31m\\n.gguf"), std::string::npos) << f.out;
+  const Finished again = ingot({"quantize", example("tiny-llama-base"), "--type", "Q8_0", "--out", out});
+  EXPECT_EQ(again.exit_code, 2);
+  EXPECT_EQ(std::count(again.err.begin(), again.err.end(), '\n'), 1) << again.err;
 }
 
 TEST_F(Manners, VersionIsTheProjects) {
