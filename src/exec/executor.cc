@@ -349,8 +349,8 @@ class Job {
     report_progress(Phase::kWrite);
     std::atomic<uint64_t> tasks{0};
     Status s = run_pipeline({outputs_, plan_, facts_, options_.cancel, sinks_, scratch_.get(),
-                                   [this](uint64_t n, const std::string& t) { advance(Phase::kWrite, n, t); },
-                                   source_bytes_, written_bytes_, tasks});
+                             [this](uint64_t n, const std::string& t) { advance(Phase::kWrite, n, t); },
+                             source_bytes_, written_bytes_, tasks});
     report_.tasks = tasks;
     if (!s.ok()) return s;
     for (auto& files : sinks_)

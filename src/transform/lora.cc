@@ -251,16 +251,14 @@ Status Merge::merge_module(const std::string& path, const Module& m, const LoraC
 // on, as they were while the adapter was trained. With ensure_weight_tying they stay one.
 Status Merge::untie(const std::set<std::string>& changed, const LoraConfig& c) {
   if (!tied_ || embedding_.empty() || output_.empty()) return {};
-  if (index_.count(output_)) {  // the base keeps both, and one of them changes
-    untied_ = untied_ || changed.count(output_) || changed.count(embedding_);
-    return {};
-  }
   const bool output = changed.count(output_) > 0;
   if (!output && (!changed.count(embedding_) || c.ensure_weight_tying)) return {};
-  const LazyTensor* e = base_.find(embedding_);
-  if (!e) return {};
-  index_[output_] = out_.tensors.size();
-  out_.tensors.push_back({output_, e->node});
+  if (!index_.count(output_)) {  // a base may keep both though they are tied
+    const LazyTensor* e = base_.find(embedding_);
+    if (!e) return {};
+    index_[output_] = out_.tensors.size();
+    out_.tensors.push_back({output_, e->node});
+  }
   untied_ = true;
   return {};
 }

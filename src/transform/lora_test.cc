@@ -435,6 +435,12 @@ TEST(LoraMerge, AChangedHeadUntiesABaseThatHasBoth) {
   auto merged = lora_merge(base, {{example_adapter("lora-embed-head"), 1}});
   ASSERT_TRUE(merged.ok()) << merged.error().message;
   EXPECT_NE(merged->files["config.json"].find("\"tie_word_embeddings\": false"), std::string::npos);
+  // Only the embedding changes, and the adapter wants the two to stay one.
+  Artifact only = copy_with_adapter_config(example_adapter("lora-embed-head"), "modules_to_save", Json());
+  std::erase_if(only.tensors, [](const auto& t) { return t.name.find("lm_head") != std::string::npos; });
+  auto kept = lora_merge(base, {{copy_with_adapter_config(only, "ensure_weight_tying", true), 1}});
+  ASSERT_TRUE(kept.ok()) << kept.error().message;
+  EXPECT_NE(kept->files["config.json"].find("\"tie_word_embeddings\": true"), std::string::npos);
 }
 
 TEST(LoraMerge, TiedEmbeddingsAreUntiedWhenOneSideChanges) {

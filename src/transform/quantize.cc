@@ -126,9 +126,8 @@ class Chooser {
     for (const auto& [expression, type] : o_.tensor_types) {
       auto p = Pattern::compile(expression, "--tensor-type");
       if (!p.ok()) return usage("{}", p.error().message);
-      patterns_.emplace_back(std::move(*p), type);
+      patterns_.push_back({std::move(*p), type, expression});
     }
-    pattern_hits_.assign(patterns_.size(), false);
     tied_ = !a_.find("output.weight");
     experts_ = meta_int(a_, "expert_count").value_or(0);
     const auto heads = meta_int(a_, "attention.head_count"), kv = meta_int(a_, "attention.head_count_kv");
@@ -145,9 +144,8 @@ class Chooser {
       notice("tensor '{}'{} has rows of {} elements, which {} with its blocks of {} cannot hold: it is {}", f.first, others, cols,
              info(wanted).name, info(wanted).block, info(other).name);
     }
-    for (size_t i = 0; i < patterns_.size(); ++i)
-      if (!pattern_hits_[i])
-        notice("--tensor-type '{}' changes nothing: no tensor that can be quantized has such a name", o_.tensor_types[i].first);
+    for (const auto& p : patterns_)
+      if (!p.used) notice("--tensor-type '{}' changes nothing: no tensor that can be quantized takes its type from it", p.expression);
     return out;
   }
 
@@ -182,11 +180,11 @@ class Chooser {
     const Category c = category_of(t.name);
     if (c == Category::token_embd && o_.token_embedding_type) return fit(t, *o_.token_embedding_type);
     if (c == Category::output && o_.output_type) return fit(t, *o_.output_type);
-    for (size_t i = 0; i < patterns_.size(); ++i) {
-      INGOT_ASSIGN(bool hit, patterns_[i].first.search(t.name));
+    for (auto& p : patterns_) {
+      INGOT_ASSIGN(bool hit, p.pattern.search(t.name));
       if (!hit) continue;
-      pattern_hits_[i] = true;
-      return fit(t, patterns_[i].second);
+      p.used = true;
+      return fit(t, p.type);
     }
     DType type = type_.base;
     if (is_block_type(type) && !o_.pure) type = mixed(t, c, places_[index]);
@@ -236,8 +234,13 @@ class Chooser {
   const Artifact& a_;
   const FileType& type_;
   const QuantizeOptions& o_;
-  std::vector<std::pair<Pattern, DType>> patterns_;
-  std::vector<bool> pattern_hits_;
+  struct TensorType {  // of --tensor-type
+    Pattern pattern;
+    DType type;
+    std::string expression;
+    bool used = false;
+  };
+  std::vector<TensorType> patterns_;
   struct Fallback {
     int count = 0;
     std::string first;

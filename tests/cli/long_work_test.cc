@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <thread>
 
@@ -15,10 +14,6 @@
 
 namespace ingot::testing {
 namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // One model for all tests here: big enough that a job on one thread takes seconds.
 class LongWork : public CliTest {

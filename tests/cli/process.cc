@@ -21,11 +21,11 @@ extern char** environ;
 
 namespace ingot::testing {
 
-namespace {
-
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
+
+namespace {
 
 void close_fd(int& fd) {
   if (fd >= 0) ::close(fd);

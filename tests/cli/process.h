@@ -12,6 +12,8 @@
 
 namespace ingot::testing {
 
+double now();  // seconds of a steady clock
+
 struct SpawnOptions {
   std::string directory;                   // of the child; empty: this one's
   std::map<std::string, std::string> set;  // environment, over this one's
