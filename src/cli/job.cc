@@ -1,6 +1,8 @@
 // One job of the executor as the command line runs it.
 #include "cli/job.h"
 
+#include <algorithm>
+
 #include "cli/output.h"
 #include "cli/text.h"
 #include "exec/ranks.h"
@@ -25,6 +27,7 @@ namespace {
 
 Status print_plan(Context& c, const std::vector<Output>& outputs, const ExecOptions& options) {
   INGOT_ASSIGN(const PlanReport plan, plan_job(outputs, options));
+  if (plan.up_to_date && !c.report.json()) return c.report.result({}, "up to date: nothing would be done (--force makes it anew)\n");
   OrderedJson files = OrderedJson::array();
   Table table({"file", ">size"});
   uint64_t bytes = 0;
@@ -46,7 +49,8 @@ Status print_plan(Context& c, const std::vector<Output>& outputs, const ExecOpti
                           {"memory", plan.memory},
                           {"memory_floor", plan.memory_floor},
                           {"tasks", plan.tasks},
-                          {"groups_spilled", plan.shared_spilled}},
+                          {"groups_spilled", plan.shared_spilled},
+                          {"up_to_date", plan.up_to_date}},
                          text);
 }
 
@@ -84,20 +88,23 @@ Totals totals_of(const Artifact& artifact) {
 }
 
 std::string report_text(const std::vector<Output>& outputs, const ExecReport& r) {
-  Table table({"file", ">size", ">bits/weight", "hash (verified)"});
+  const bool up_to_date = std::all_of(r.outputs.begin(), r.outputs.end(), [](const OutputReport& o) { return o.up_to_date; });
+  Table table({"file", ">size", ">bits/weight", r.verified == Verify::kNone && !up_to_date ? "hash (not verified)" : "hash"});
   for (size_t i = 0; i < r.outputs.size(); ++i) {
     const OutputReport& o = r.outputs[i];
     table.row(
         {printable(o.path), format_bytes(o.bytes),
          i < outputs.size() ? fmt::format("{:.2f}", totals_of(outputs[i].artifact).bits_per_weight()) : "",
-         o.hash});
+         o.up_to_date && !up_to_date ? o.hash + " (was up to date)" : o.hash});
   }
+  if (up_to_date) return table.str() + "up to date: this same job made it, and nothing was touched since (--force makes it anew)\n";
   std::string line = fmt::format("read {}, wrote {} in {}", format_bytes(r.source_bytes),
                                  format_bytes(r.written_bytes), format_duration(r.seconds_write));
   if (r.seconds_write > 0 && r.written_bytes)
     line += fmt::format(" ({})", format_rate(static_cast<double>(r.written_bytes) / r.seconds_write));
   if (r.seconds_verify > 0)
-    line += fmt::format("; read back and compared in {}", format_duration(r.seconds_verify));
+    line += fmt::format("; read back from {} and compared in {}", r.verified == Verify::kMedium ? "the medium" : "the system's cache",
+                        format_duration(r.seconds_verify));
   if (r.resumed_bytes)
     line += fmt::format("; {} were there from an earlier run", format_bytes(r.resumed_bytes));
   return table.str() + line + "\n";
@@ -107,7 +114,7 @@ OrderedJson report_json(const std::vector<Output>& outputs, const ExecReport& r)
   OrderedJson list = OrderedJson::array();
   for (size_t i = 0; i < r.outputs.size(); ++i) {
     const OutputReport& o = r.outputs[i];
-    OrderedJson j = {{"path", o.path}, {"bytes", o.bytes}, {"hash", o.hash}, {"verified", true}};
+    OrderedJson j = {{"path", o.path}, {"bytes", o.bytes}, {"hash", o.hash}, {"verified", verify_name(r.verified)}, {"up_to_date", o.up_to_date}};
     if (i < outputs.size()) {
       const Totals t = totals_of(outputs[i].artifact);
       j["tensors"] = t.tensors;

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <system_error>
 
 #include "cli/output.h"
 #include "cli/text.h"
@@ -113,7 +114,11 @@ void Reporter::begin_progress(const char* verb) {
   active_ = true, any_ = false;
   verb_ = verb;
   metered_ = emitted_phase_ = Phase::kDone;
-  thread_ = std::thread([this] { tick(); });
+  try {
+    thread_ = std::thread([this] { tick(); });
+  } catch (const std::system_error&) {
+    active_ = false;  // the work matters more than its bar
+  }
 }
 
 void Reporter::progress(const Progress& p) {

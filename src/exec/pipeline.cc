@@ -4,10 +4,9 @@
 
 #include <condition_variable>
 #include <deque>
-#include <new>
 #include <optional>
-#include <thread>
 
+#include "base/threads.h"
 #include "exec/direct.h"
 
 namespace ingot {
@@ -69,14 +68,18 @@ class Pipeline {
       todo.push_back(static_cast<int>(i));
       for (int s : c_.plan.tasks[i].shared) ++shared_[s].users;
     }
-    std::vector<std::thread> readers, workers;
-    for (int i = 0; i < kReaders; ++i) readers.emplace_back([&] { guarded([&] { return read_loop(); }); });
-    for (int i = 0; i < c_.plan.threads; ++i) workers.emplace_back([&] { guarded([&] { return compute_loop(); }); });
-    guarded([&] { return admit(todo); });
+    // A reader and a worker are enough; others that the system refuses are done without.
+    Threads readers, workers;
+    for (int i = 0; i < c_.plan.threads && workers.start([&] { return stop_on_error([&] { return compute_loop(); }); }); ++i) {
+    }
+    for (int i = 0; i < kReaders && readers.start([&] { return stop_on_error([&] { return read_loop(); }); }); ++i) {
+    }
+    if (!workers.size() || !readers.size()) fail(Threads::refused("starting the work"));
+    (void)stop_on_error([&] { return admit(todo); });
     to_read_.close();
-    for (auto& t : readers) t.join();
+    (void)readers.join();
     to_compute_.close();
-    for (auto& t : workers) t.join();
+    (void)workers.join();
     std::lock_guard lock(mutex_);
     return error_;
   }
@@ -151,14 +154,10 @@ class Pipeline {
   bool stopped() const { return stop_ || (c_.cancel && c_.cancel->cancelled()); }
 
   template <class F>
-  void guarded(F f) {
-    Status s;
-    try {
-      s = f();
-    } catch (const std::bad_alloc&) {
-      s = failed("out of memory; give a smaller --memory or free some");
-    }
-    if (!s.ok()) fail(std::move(s));
+  Status stop_on_error(F f) {
+    Status s = guarded(f);
+    if (!s.ok()) fail(s);
+    return s;
   }
   void fail(Status s) {
     {

@@ -22,8 +22,10 @@ class FileTensor final : public LeafNode {
 
   TensorSpec spec() const override { return spec_; }
   std::string describe() const override {
-    return fmt::format("file:{}|{}|{}@{}", source_->path, source_->file->identity(), source_->header_hash, offset_);
+    // Not its path: ranks and reruns may spell it in another way.
+    return fmt::format("file:{}|{}@{}", source_->file->identity(), source_->header_hash, offset_);
   }
+  const ReadFile* file() const override { return source_->file.get(); }
 
   Status read(const Region& region, MutByteView out) const override {
     if (region.elements() == 0) return {};

@@ -1,5 +1,7 @@
 #include "formats/outputs.h"
 
+#include <algorithm>
+
 #include "formats/gguf.h"
 #include "formats/json.h"
 
@@ -16,6 +18,22 @@ constexpr TorchFloat kTorchFloats[] = {
 
 bool ends_with(std::string_view s, std::string_view end) {
   return s.size() > end.size() && s.substr(s.size() - end.size()) == end;
+}
+
+// A file that a model directory of transformers has: what --force may take away beside the files of the new one.
+bool model_file(const std::string& name) {
+  static constexpr std::string_view kNames[] = {
+      "config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
+      "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
+      "chat_template.json", "additional_chat_templates/", "preprocessor_config.json", "processor_config.json"};
+  if (std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames)) return true;
+  if (name.rfind("additional_chat_templates/", 0) == 0) return ends_with(name, ".jinja");
+  // model-00001-of-00007.safetensors
+  if (name.rfind("model-", 0) || !ends_with(name, ".safetensors")) return false;
+  const std::string_view middle = std::string_view(name).substr(6, name.size() - 6 - 12);
+  const size_t of = middle.find("-of-");
+  const auto digits = [](std::string_view s) { return s.size() == 5 && s.find_first_not_of("0123456789") == std::string_view::npos; };
+  return of != std::string_view::npos && digits(middle.substr(0, of)) && digits(middle.substr(of + 4));
 }
 
 }  // namespace
@@ -63,6 +81,7 @@ Output hf_directory_output(Artifact artifact, Store& store, const std::string& p
   o.store = &store;
   o.path = path;
   o.directory = true;
+  o.older_name = model_file;
   return o;
 }
 

@@ -20,6 +20,7 @@
 namespace ingot {
 
 class Node;
+class ReadFile;  // storage/store.h
 class Stage;
 using NodePtr = std::shared_ptr<const Node>;
 using StagePtr = std::shared_ptr<const Stage>;
@@ -96,6 +97,8 @@ bool keeps_granularity(const Region& region, const Shape& whole, const Shape& gr
 class LeafNode : public Node {
  public:
   virtual Status read(const Region& region, MutByteView out) const = 0;
+  // The file that it reads from, if there is one: looked at again before a job's outputs are published.
+  virtual const ReadFile* file() const { return nullptr; }
   Status compute(const Compute&) const final { return failed("a leaf is read, not computed"); }
 };
 
