@@ -274,8 +274,13 @@ TEST_F(LongWork, ForceReplacesOnlyAnOlderOutput) {
   // An empty directory needs no --force, an older output does.
   std::filesystem::create_directory(dir_ / "new");
   EXPECT_EQ(ingot(directory_job("new")).exit_code, 0);
-  EXPECT_EQ(ingot(directory_job("new")).exit_code, 2);
+  if (keeps_notes(dir_.path())) {
+    const Finished done = ingot(directory_job("new"));
+    EXPECT_EQ(done.exit_code, 0) << done.err;
+    EXPECT_NE(done.out.find("up to date"), std::string::npos) << done.out;
+  }
   std::filesystem::remove(dir_ / "new/config.json");
+  EXPECT_EQ(ingot(directory_job("new")).exit_code, 2);
   auto again = directory_job("new");
   again.push_back("--force");
   EXPECT_EQ(ingot(again).exit_code, 0);

@@ -38,6 +38,8 @@ void write_file(const std::string& path, const std::string& bytes);
 bool exists(const std::string& path);
 bool same_bytes(const std::string& a, const std::string& b);
 std::vector<std::string> entries(const std::string& directory);  // sorted, hidden ones too
+// Whether the file system keeps extended attributes, in which an output remembers the job that made it.
+bool keeps_notes(const std::string& directory);
 // Everything in `directory` that is no whole output: temporaries and journals left behind.
 bool empty_but_for(const std::string& directory, std::vector<std::string> names);
 
