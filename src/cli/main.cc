@@ -29,7 +29,7 @@ constexpr Row kCommands[] = {
 };
 
 // The rest of the contract (commands.md), refused by name.
-constexpr const char* kLaterCommands[] = {"merge", "imatrix", "eval",       "diff", "verify", "hash",  "gguf",
+constexpr const char* kLaterCommands[] = {"merge", "imatrix", "eval",       "diff", "hash", "gguf",
                                           "push",  "pull",    "checkpoint", "sync", "gc",     "doctor"};
 
 CancelToken cancel_token;

@@ -51,6 +51,8 @@ bool inside(const std::string& inner, const std::string& outer) {
 
 }  // namespace
 
+std::string noted_root(Store& store, const std::string& path) { return read_note(store.note(path)).root; }
+
 Status Commit::check_names(const std::vector<const ReadFile*>& sources) {
   targets_.clear();
   for (size_t o = 0; o < outputs_.size(); ++o) {
@@ -210,9 +212,9 @@ Status Commit::check_existing(bool publishing) const {
     if (!there || empty) continue;
     const Note n = read_note(store(o).note(path(o)));
     if (n.key == key_)
-      return usage("writing {}: it exists already, made by this same command, but it or an input was touched since; --force makes it anew", path(o));
-    return usage("writing {}: it exists already; --force replaces it{}", path(o),
-                 n.key.empty() ? " ('ingot inspect' shows what it is)" : ", which another job of ingot made");
+      return usage("writing {}: it exists already, made by this same command, but it or an input was touched since; 'ingot verify' checks it, --force makes it anew", path(o));
+    return usage("writing {}: it exists already{}; 'ingot verify' checks it, --force replaces it", path(o),
+                 n.key.empty() ? "" : " (another job of ingot made it)");
   }
   return {};
 }

@@ -20,6 +20,9 @@
 
 namespace ingot {
 
+// The root hash that an output was published with, as far as its store keeps notes; empty when there is none.
+std::string noted_root(Store& store, const std::string& path);
+
 class Commit {
  public:
   Commit(const std::vector<Output>& outputs, const ExecOptions& options) : outputs_(outputs), options_(options) {}

@@ -112,7 +112,7 @@ class Job {
     if (s.ok() || (options_.cancel && options_.cancel->cancelled())) return s;
     // Bad input stays bad: its leavings serve no resume. Nor does a run that was refused before its first byte (no space) leave anything
     // worth going on from.
-    const bool began = s.error().kind == ErrorKind::kInterrupted || !sinks_.empty() || !recorded_.leaves.empty() || !recorded_.facts.empty();
+    const bool began = s.error().kind == ErrorKind::kInterrupted || written_bytes_ > 0 || !recorded_.leaves.empty() || !recorded_.facts.empty();
     if (s.error().kind == ErrorKind::kBadInput || s.error().kind == ErrorKind::kUsage || !began) {
       sinks_.clear();
       journal_.reset();
@@ -369,14 +369,11 @@ class Job {
     return commit_.clean();
   }
 
-  // A hash of all leaf hashes, file after file.
   std::string root_hash(size_t o) const {
     if (!commit_.noted_root(o).empty()) return commit_.noted_root(o);
-    std::string leaves;
-    for (const auto& s : sinks_[o])
-      for (const auto& h : s->hashes())
-        if (h) leaves.append(reinterpret_cast<const char*>(&*h), sizeof *h);
-    return to_hex(hash128(as_bytes(leaves)));
+    std::map<std::string, std::vector<std::optional<Hash128>>> files;
+    for (size_t f = 0; f < sinks_[o].size(); ++f) files[layout(o).files[f].name] = sinks_[o][f]->hashes();
+    return root_of(files);
   }
 
   void report_published() {

@@ -68,11 +68,14 @@ class Pipeline {
       todo.push_back(static_cast<int>(i));
       for (int s : c_.plan.tasks[i].shared) ++shared_[s].users;
     }
-    // A reader and a worker are enough; others that the system refuses are done without.
     Threads readers, workers;
-    for (int i = 0; i < c_.plan.threads && workers.start([&] { return stop_on_error([&] { return compute_loop(); }); }); ++i) {
+    const auto reader = [&] { return stop_on_error([&] { return read_loop(); }); };
+    const auto worker = [&] { return stop_on_error([&] { return compute_loop(); }); };
+    // One of each is enough, so the first of each come first; others that the system refuses are done without.
+    readers.start(reader);
+    for (int i = 0; i < c_.plan.threads && workers.start(worker); ++i) {
     }
-    for (int i = 0; i < kReaders && readers.start([&] { return stop_on_error([&] { return read_loop(); }); }); ++i) {
+    for (int i = 1; i < kReaders && readers.start(reader); ++i) {
     }
     if (!workers.size() || !readers.size()) fail(Threads::refused("starting the work"));
     (void)stop_on_error([&] { return admit(todo); });

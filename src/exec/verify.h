@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "base/cancel.h"
 #include "base/status.h"
 #include "kernels/hash.h"
+#include "storage/store.h"
 
 namespace ingot {
 
@@ -28,6 +30,16 @@ struct VerifyRun {
   CancelToken* cancel = nullptr;
   std::function<void(uint64_t bytes, const std::string& file)> progress;  // may be empty
 };
+
+// The root of a tree of leaf hashes: the hash of all of them, file after file in the order of their names.
+std::string root_of(const std::map<std::string, std::vector<std::optional<Hash128>>>& files);
+
+// The root of what lies at `path`, a file or a directory, and its bytes; read by `run.threads` threads. Errors: kBadInput for nothing there.
+struct TreeHash {
+  std::string root;
+  uint64_t bytes = 0;
+};
+Result<TreeHash> hash_tree(Store& store, const std::string& path, const VerifyRun& run);
 
 // kFailed names the first bytes that differ.
 Status verify_leaves(const std::vector<LeavesToVerify>& files, const VerifyRun& run);

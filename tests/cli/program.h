@@ -47,6 +47,9 @@ bool empty_but_for(const std::string& directory, std::vector<std::string> names)
 // small (every MB differs); the tokenizer is the bundled one.
 void make_model(const std::string& directory, int megabytes);
 
+// A tiny model of 9 * layers + 3 tensors, each in a shard of its own, with an index.
+void make_many_shards(const std::string& directory, int layers);
+
 // The object on stdout; a failure is reported and gives null.
 nlohmann::json result_of(const Finished& f);
 // The events on stderr.
