@@ -11,6 +11,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -24,16 +25,17 @@ PEER_PYTHON = os.environ.get("PEER_PYTHON", sys.executable)
 GIB = float(1 << 30)
 
 
-def parse_args():
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--only", default="", help="rows to run, comma-separated prefixes of: ship, convert, quantize, cp")
+def options(description):
+    """What bench.py and against.py have in common."""
+    p = argparse.ArgumentParser(description=description)
+    p.add_argument("--only", default="", help="rows to run, comma-separated prefixes of: ship, convert, quantize-TYPE, cp")
     p.add_argument("--reps", type=int, default=3)
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--small", action="store_true", help="a model of 20 million parameters: tries the machinery only")
     p.add_argument("--dir", type=Path, default=ROOT / "build" / "bench", help="where model and outputs go (8 GB)")
     p.add_argument("--ingot", type=Path, default=ROOT / "build" / "release" / "ingot")
     p.add_argument("--no-peer", action="store_true", help="ingot's own times only, while tuning")
-    return p.parse_args()
+    return p
 
 
 class Failure(Exception):
@@ -134,18 +136,28 @@ class Bench:
         self.log.write_text("")
         self.base, self.adapter = self.dir / "base", self.dir / "adapter"
         self.f16 = self.dir / "base-f16.gguf"
+        # ingot's commands: row -> (title, words, inputs). The rows are chosen by these names.
+        self.jobs = {"convert": ("convert to F16", ["convert", self.base, "--type", "F16"], [self.base])}
+        for kind in TYPES:
+            self.jobs[f"quantize-{kind}"] = (f"quantize F16 to {kind}", ["quantize", self.f16, "--type", kind], [self.f16])
+        for memory in ("512M", "128M"):
+            words = ["ship", self.base, "--adapter", self.adapter, "--type", "Q4_K_M", "--memory", memory]
+            self.jobs[f"ship-{memory}"] = ("ship base + adapter to Q4_K_M", words, [self.base, self.adapter])
         self.peer_env = {"OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         self.rows = []
 
     # Inputs -------------------------------------------------------------------------------------------------
-    def make_inputs(self):
+    def make_model(self):
         if not (self.adapter / "adapter_model.safetensors").exists():
             say(f"making the model in {self.dir}")
             run([PEER_PYTHON, ROOT / "bench" / "make_model.py", self.dir, *(["--small"] if self.args.small else [])], self.log)
+
+    def make_f16(self, program=None):
+        """Where there is no peer, ingot makes the file that quantize reads."""
         if not self.f16.exists():
-            say("making the F16 GGUF that quantize reads, with the peer's converter")
+            say(f"making the F16 GGUF that quantize reads, with {'ingot' if self.args.no_peer else 'the peer'}'s converter")
             partial = self.dir / "partial.gguf"
-            step = self.peer_convert(self.base, partial)
+            step = self.ingot("convert", partial, program) if self.args.no_peer else self.peer_convert(self.base, partial)
             run(step.command, self.log, step.env)
             partial.rename(self.f16)
 
@@ -156,8 +168,14 @@ class Bench:
     def peer_quantize(self, source, out, kind):
         return Step([os.environ["LLAMA_QUANTIZE"], source, out, kind, self.args.threads], out)
 
-    def ingot(self, *words):
-        return [self.args.ingot, *words, "--threads", self.args.threads, "--force", "--json"]
+    def ingot(self, job, out, program=None):
+        """The step that runs a job of self.jobs by a program, this tree's where none is given."""
+        words = self.jobs[job][1]
+        return Step([program or self.args.ingot, *words, "--out", out, "--threads", self.args.threads, "--force", "--json"], out)
+
+    def chosen(self, name):
+        wanted = [w for w in self.args.only.split(",") if w]
+        return not wanted or any(name.startswith(w) for w in wanted)
 
     # Rows ---------------------------------------------------------------------------------------------------
     def ship(self):
@@ -168,23 +186,18 @@ class Bench:
         ours = []
         for memory in ("512M", "128M"):
             out = self.out / f"ship-{memory}.gguf"
-            command = self.ingot("ship", self.base, "--adapter", self.adapter, "--type", "Q4_K_M", "--out", out,
-                                 "--memory", memory)
-            ours.append(Side(f"ingot ship --memory {memory}", [Step(command, out)], out))
-        self.row("ship base + adapter to Q4_K_M", peer, ours, [self.base, self.adapter])
+            ours.append(Side(f"ingot ship --memory {memory}", [self.ingot(f"ship-{memory}", out)], out))
+        self.row(self.jobs["ship-512M"][0], peer, ours, [self.base, self.adapter])
 
     def convert(self):
-        out = self.out / "convert-f16.gguf"
-        command = self.ingot("convert", self.base, "--type", "F16", "--out", out)
-        ours = [Side("ingot convert --type F16", [Step(command, out)], out)]
-        self.row("convert to F16", Side("convert_hf_to_gguf", [self.peer_convert(self.base, self.out / "peer-f16.gguf")],
-                                        self.out / "peer-f16.gguf"), ours, [self.base])
+        out, peer_out = self.out / "convert-f16.gguf", self.out / "peer-f16.gguf"
+        self.row(self.jobs["convert"][0], Side("convert_hf_to_gguf", [self.peer_convert(self.base, peer_out)], peer_out),
+                 [Side("ingot convert --type F16", [self.ingot("convert", out)], out)], [self.base])
 
     def quantize(self, kind):
-        out, peer_out = self.out / f"quantize-{kind}.gguf", self.out / f"peer-{kind}.gguf"
-        command = self.ingot("quantize", self.f16, "--type", kind, "--out", out)
-        self.row(f"quantize F16 to {kind}", Side("llama-quantize", [self.peer_quantize(self.f16, peer_out, kind)], peer_out),
-                 [Side("ingot quantize", [Step(command, out)], out)], [self.f16])
+        out, peer_out, job = self.out / f"quantize-{kind}.gguf", self.out / f"peer-{kind}.gguf", f"quantize-{kind}"
+        self.row(self.jobs[job][0], Side("llama-quantize", [self.peer_quantize(self.f16, peer_out, kind)], peer_out),
+                 [Side("ingot quantize", [self.ingot(job, out)], out)], [self.f16])
 
     def copy(self):
         out = self.out / "copy.gguf"
@@ -220,22 +233,24 @@ class Bench:
         self.rows.append(entry)
 
     def run(self):
-        wanted = [w for w in self.args.only.split(",") if w]
-        chosen = lambda name: not wanted or any(name.startswith(w) for w in wanted)  # noqa: E731
-        self.make_inputs()
+        self.make_model()
+        self.make_f16()
         say("limits of the machine")
-        limits_run = subprocess.run([sys.executable, ROOT / "bench" / "limits.py", self.dir,
-                                     "64" if self.args.small else "2048"], check=True, capture_output=True)
-        self.limits = json.loads(limits_run.stdout)
-        if chosen("cp"):
+        self.limits = measured_limits(self.dir, self.args.small)
+        if self.chosen("cp"):
             self.copy()
-        if chosen("convert"):
+        if self.chosen("convert"):
             self.convert()
         for kind in TYPES:
-            if chosen(f"quantize-{kind}"):
+            if self.chosen(f"quantize-{kind}"):
                 self.quantize(kind)
-        if chosen("ship"):
+        if self.chosen("ship"):
             self.ship()
+
+
+def told(program, words):
+    """A command as a committed file may tell it: no path of this machine."""
+    return " ".join([program, *(re.sub(r"(^|=)(/|\.\./|~).*/", r"\1", w) for w in words)])
 
 
 def say(text):
@@ -250,6 +265,24 @@ def machine():
             break
     kib = int(Path("/proc/meminfo").read_text().split()[1])
     return f"{model}, {os.cpu_count()} cores, {kib / 2**20:.0f} GiB, {platform.platform()}"
+
+
+def measured_limits(folder, small):
+    found = subprocess.run([sys.executable, ROOT / "bench" / "limits.py", folder, "64" if small else "2048"],
+                           check=True, capture_output=True)
+    return json.loads(found.stdout)
+
+
+def limits_line(limits):
+    return (f"- Limits measured in this run: disk write {limits['disk_write'] / 1e9:.2f} GB/s and read "
+            f"{limits['disk_read'] / 1e9:.2f} GB/s ({'direct I/O' if limits['direct_io'] else 'no direct I/O'}), memory copy "
+            f"{limits['memory_copy_1_thread'] / 1e9:.1f} GB/s with one thread, {limits['memory_copy_2_threads'] / 1e9:.1f} with two")
+
+
+def model_line(small):
+    return "- Model: " + ("20 million parameters (--small: these figures mean nothing)" if small else
+                          "1.1 billion parameters, hidden 2048, 22 layers, FFN 5632, 32 heads, 4 KV heads, 32000 tokens, bf16, "
+                          "random weights (bench/make_model.py); LoRA r = 16 on all projections")
 
 
 def versions():
@@ -274,12 +307,7 @@ def report(bench, command):
              f"- Command: `{command}`", f"- Date: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC; commit {commit()}",
              f"- Machine: {machine()}",
              f"- Peers: {versions()}; llama.cpp from the llama-cpp-python 0.3.36 sdist (GGML_NATIVE, 2 threads where it has the option)",
-             "- Model: " + ("20 million parameters (--small: these figures mean nothing)" if bench.args.small else
-                            "1.1 billion parameters, hidden 2048, 22 layers, FFN 5632, 32 heads, 4 KV heads, 32000 tokens, bf16, "
-                            "random weights (bench/make_model.py); LoRA r = 16 on all projections"),
-             f"- Limits measured in this run: disk write {limits['disk_write'] / 1e9:.2f} GB/s and read "
-             f"{limits['disk_read'] / 1e9:.2f} GB/s ({'direct I/O' if limits['direct_io'] else 'no direct I/O'}), memory copy "
-             f"{limits['memory_copy_1_thread'] / 1e9:.1f} GB/s with one thread, {limits['memory_copy_2_threads'] / 1e9:.1f} with two", "",
+             model_line(bench.args.small), limits_line(limits), "",
              "| row | who | median s | all s | times faster | peak RSS MiB | output GB | out GB/s | of disk write |",
              "|---|---|---:|---|---:|---:|---:|---:|---:|"]
     for row in bench.rows:
@@ -304,7 +332,7 @@ def report(bench, command):
 
 
 def main():
-    args = parse_args()
+    args = options(__doc__.splitlines()[0]).parse_args()
     if not args.ingot.exists():
         sys.exit(f"bench.py: {args.ingot} is not there; ./run build")
     bench = Bench(args)
@@ -312,10 +340,10 @@ def main():
         bench.run()
     except Failure as e:
         sys.exit(f"bench.py: {e}\n(all commands and their output: {bench.log})")
-    command = "./run bench " + " ".join(sys.argv[1:])
-    text = report(bench, command.strip())
+    command = told("./run bench", sys.argv[1:])
+    text = report(bench, command)
     print("\n" + text)
-    results = {"command": command.strip(), "date": datetime.datetime.now(datetime.timezone.utc).isoformat(), "commit": commit(),
+    results = {"command": command, "date": datetime.datetime.now(datetime.timezone.utc).isoformat(), "commit": commit(),
                "machine": machine(), "peers": versions(), "threads": args.threads, "limits": bench.limits, "rows": bench.rows}
     (args.dir / "results.json").write_text(json.dumps(results, indent=1))
     full = not (args.small or args.only or args.no_peer)

@@ -17,6 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bench import told
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(os.environ["LLAMA_QUANTIZE"]).parent
 BASE, ADAPTER = ROOT / "examples" / "tiny-llama-base", ROOT / "examples" / "lora-code"
@@ -121,7 +123,7 @@ commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], cap
 log = ROOT / "docs" / "logs" / "llama-cpp.txt"
 log.parent.mkdir(parents=True, exist_ok=True)
 with open(log, "a") as f:
-    f.write(f"\n{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%dT%H:%M:%SZ} bench/llama_cpp_check.py {' '.join(sys.argv[1:])} "
+    f.write(f"\n{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%dT%H:%M:%SZ} {told('bench/llama_cpp_check.py', sys.argv[1:])} "
             f"(commit {commit}; llama.cpp of the llama-cpp-python 0.3.36 sdist): {'FAILED' if bad else 'passed'}\n")
     f.write("\n".join(lines) + "\n")
 sys.exit(1 if bad else 0)

@@ -3,16 +3,17 @@
 
 1.1 billion parameters: hidden 2048, 22 layers, FFN 5632, 32 heads, 4 KV heads, 32000 tokens (the bundled tokenizer
 padded), bf16. Weights are Gaussian (0.02) with a scale for each input channel and a few outliers, as trained
-weights have. One tensor at a time: little memory.
+weights have. One tensor at a time: little memory. Needs numpy and nothing else, so that --against needs no peer.
 """
 import argparse
 import json
 import math
 import shutil
 import struct
+import zlib
 from pathlib import Path
 
-import torch
+import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 parser = argparse.ArgumentParser()
@@ -31,31 +32,34 @@ PROJECTIONS = {
 
 
 def generator(name):
-    seed = 0
-    for c in name.encode():
-        seed = (seed * 1000003 + c) % (1 << 62)
-    return torch.Generator().manual_seed(seed)
+    return np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
+
+
+def gaussian(g, shape):
+    return g.standard_normal(shape, dtype=np.float32)
 
 
 def weight(name, shape):
     g = generator(name)
-    w = torch.randn(shape, generator=g).mul_(0.02)
+    w = gaussian(g, shape) * np.float32(0.02)
     if len(shape) == 2:
-        w.mul_(torch.randn(shape[1], generator=g).mul_(0.3).exp_())
-        flat = w.view(-1)
-        where = torch.randint(flat.numel(), (flat.numel() // 5000,), generator=g)
-        flat[where] *= 8
+        w *= np.exp(gaussian(g, shape[1]) * np.float32(0.3))
+        w.reshape(-1)[g.integers(0, w.size, w.size // 5000)] *= 8
     else:
         w = 1 + w * 5  # a norm
     return w
 
 
-def write_safetensors(path, tensors, dtype, make):
-    """tensors: name -> shape; make(name, shape) -> f32 tensor."""
-    width, label = (2, "BF16") if dtype == torch.bfloat16 else (4, "F32")
+def bf16(w):
+    bits = w.view(np.uint32)  # no NaN here: nearest even is one addition
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def write_safetensors(path, tensors, label, make):
+    """tensors: name -> shape; label: BF16 or F32; make(name, shape) -> f32 array."""
     header, offset = {"__metadata__": {"format": "pt"}}, 0
     for name, shape in tensors.items():
-        size = math.prod(shape) * width
+        size = math.prod(shape) * (2 if label == "BF16" else 4)
         header[name] = {"dtype": label, "shape": list(shape), "data_offsets": [offset, offset + size]}
         offset += size
     text = json.dumps(header).encode()
@@ -64,8 +68,8 @@ def write_safetensors(path, tensors, dtype, make):
         f.write(struct.pack("<Q", len(text)))
         f.write(text)
         for name, shape in tensors.items():
-            t = make(name, shape).to(dtype).contiguous()
-            f.write(t.view(torch.int16 if width == 2 else torch.int32).numpy().tobytes())
+            w = np.ascontiguousarray(make(name, shape), dtype=np.float32)
+            (bf16(w) if label == "BF16" else w).tofile(f)
 
 
 base, adapter = args.out / "base", args.out / "adapter"
@@ -85,7 +89,7 @@ for i in range(layers):
     tensors |= {p + n + ".weight": s for n, s in PROJECTIONS.items()}
     tensors |= {p + "input_layernorm.weight": (hidden,), p + "post_attention_layernorm.weight": (hidden,)}
 tensors |= {"model.norm.weight": (hidden,), "lm_head.weight": (vocab, hidden)}
-write_safetensors(base / "model.safetensors", tensors, torch.bfloat16, weight)
+write_safetensors(base / "model.safetensors", tensors, "BF16", weight)
 
 config = json.loads((ROOT / "examples" / "lora-code" / "adapter_config.json").read_text())
 config.update(r=RANK, lora_alpha=2 * RANK, target_modules=sorted(n.split(".")[1] for n in PROJECTIONS))
@@ -98,8 +102,7 @@ for i in range(layers):
 
 
 def low_rank_weight(name, shape):
-    t = torch.randn(shape, generator=generator(name))
-    return t.mul_(shape[1] ** -0.5 if "lora_A" in name else 0.003)
+    return gaussian(generator(name), shape) * np.float32(shape[1] ** -0.5 if "lora_A" in name else 0.003)
 
 
-write_safetensors(adapter / "adapter_model.safetensors", low_rank, torch.float32, low_rank_weight)
+write_safetensors(adapter / "adapter_model.safetensors", low_rank, "F32", low_rank_weight)

@@ -1,9 +1,9 @@
 // Asks llama.cpp's quantizers for their error on the tensors of src/quant/test_tensors.h (the constants in
 // src/quant/error_test.cc) and for their single-thread speed. Not part of the build, as it links the peer:
-//   . /work/peers/env.sh   # LLAMA_CPP_DIR: the llama.cpp tree in the llama-cpp-python sdist, built in
-//   $PEERS/build
-//   g++ -O2 -std=c++20 -Isrc -I$LLAMA_CPP_DIR/ggml/include bench/reference_error.cc \
-//     $PEERS/build/ggml/src/libggml-base.a -lpthread -fopenmp -o /tmp/reference_error && /tmp/reference_error
+//   ./run bench --small   # puts the peer into .peers/
+//   llama=.peers/src/llama_cpp_python-0.3.36/vendor/llama.cpp
+//   g++ -O2 -std=c++20 -Isrc -I$llama/ggml/include bench/reference_error.cc .peers/build/ggml/src/libggml-base.a \
+//     -lpthread -fopenmp -o build/reference_error && build/reference_error
 #include <chrono>
 #include <cstdio>
 #include <string>

@@ -2,16 +2,20 @@
 # clean_root.sh [SUITE [LOG]]: what a newcomer meets. Makes a minimal Debian (bookworm) or Ubuntu (noble) root with
 # mmdebstrap, where no make, compiler or python is, clones this repository into it, and runs ./run demo and
 # ./run test there. Needs root, mmdebstrap and git. Appends the outcome to LOG (docs/logs/clean-root.txt).
+# Packages come from where mmdebstrap takes them by itself; INGOT_MIRROR=URI names another mirror. A noble root needs
+# Ubuntu's keys, of which Debian has no package: UBUNTU_KEYRING names them (ubuntu-archive-keyring.gpg, in
+# ubuntu-keyring_*.deb of Ubuntu's pool). CLEAN_ROOT_DIR: where the root goes (2 GB, removed at the end).
 set -euo pipefail
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 suite=${1:-bookworm}
 log=${2:-$repo/docs/logs/clean-root.txt}
+options=()
 case $suite in
-  bookworm) mirrors=("deb http://deb.debian.org/debian bookworm main") ;;
-  noble)  # Debian has no package of Ubuntu's keys: they are in ubuntu-keyring_*.deb of Ubuntu's pool
+  bookworm) ;;
+  noble)
     keyring=${UBUNTU_KEYRING:-/usr/share/keyrings/ubuntu-archive-keyring.gpg}
     [[ -r $keyring ]] || { echo "clean_root.sh: set UBUNTU_KEYRING to ubuntu-archive-keyring.gpg" >&2; exit 2; }
-    mirrors=("deb [signed-by=$keyring] http://archive.ubuntu.com/ubuntu noble main universe") ;;
+    options=(--components=main,universe --keyring="$keyring") ;;
   *) echo "clean_root.sh: unknown suite $suite" >&2; exit 2 ;;
 esac
 mkdir -p "$(dirname "$log")"
@@ -28,19 +32,16 @@ trap cleanup EXIT
 
 start=$SECONDS
 # apt is there on every Ubuntu, but not among what mmdebstrap calls minbase.
-mmdebstrap --variant=minbase --include=apt "$suite" "$root" "${mirrors[@]}" >"$work/mmdebstrap.log" 2>&1 ||
+mmdebstrap --variant=minbase --include=apt "${options[@]}" "$suite" "$root" ${INGOT_MIRROR:+"$INGOT_MIRROR"} >"$work/mmdebstrap.log" 2>&1 ||
   { tail -n 20 "$work/mmdebstrap.log" >&2; echo "clean_root.sh: mmdebstrap failed" >&2; exit 1; }
 # The network as here, nothing else from here.
-if [[ $suite == noble ]]; then  # the sources list names the keys by this path
-  mkdir -p "$root$(dirname "$keyring")"
-  cp "$keyring" "$root$keyring"
-fi
+if [[ $suite == noble ]]; then cp "$keyring" "$root/etc/apt/trusted.gpg.d/"; fi
 cp -L /etc/resolv.conf /etc/hosts "$root/etc/" 2>/dev/null || true
 if [[ -n ${http_proxy:-} ]]; then echo "Acquire::http::Proxy \"$http_proxy\";" >"$root/etc/apt/apt.conf.d/01proxy"; fi
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev" 2>/dev/null || mount --bind /dev "$root/dev"
 mount --make-rslave "$root/dev" 2>/dev/null || true
-git clone -q "$repo" "$root/home/ingot"
+git clone -q "$repo" "$root/ingot"
 commit=$(git -C "$repo" rev-parse --short HEAD)
 for tool in make g++ cc python3 cmake git sudo; do
   if chroot "$root" bash -c "command -v $tool" >/dev/null; then present="${present:-} $tool"; fi
@@ -53,7 +54,7 @@ inside() {  # COMMAND: its output is shown and kept
   local start=$SECONDS rc=0
   echo "== in the root: $1"
   chroot "$root" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb \
-    bash -c "cd /home/ingot && $1" </dev/null >"$work/out" 2>&1 || rc=$?
+    bash -c "cd /ingot && $1" </dev/null >"$work/out" 2>&1 || rc=$?
   cat "$work/out"
   outcome+=("  $1: exit code $rc in $((SECONDS - start)) s; last line: $(tail -n 1 "$work/out")")
   ((rc == 0)) || failed=1
