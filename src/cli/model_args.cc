@@ -1,6 +1,7 @@
 // Options that several commands share.
 #include "cli/model_args.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
@@ -133,9 +134,19 @@ Result<Artifact> as_gguf_weights(const Artifact& artifact) {
 }
 
 void warn_nonfinite(Context& c, const CastCounts& counts) {
-  if (const uint64_t n = counts.nonfinite.load())
-    c.report.warning(n == 1 ? "one value is NaN or infinite in the source; it was kept as it is"
-                            : fmt::format("{} values are NaN or infinite in the source; they were kept as they are", format_count(n)));
+  const auto tensors = counts.tensors();
+  if (tensors.empty()) return;
+  constexpr size_t kShown = 3;
+  std::string text;
+  for (size_t i = 0; i < std::min(tensors.size(), kShown); ++i) {
+    const CastCounts::Tensor& t = tensors[i];
+    text += fmt::format("{}{}{}", i ? "; " : "", element_text(t.first, t.first.tensor),
+                        t.count > 1 ? fmt::format(" and {} more of it", format_count(t.count - 1)) : "");
+  }
+  if (tensors.size() > kShown) text += fmt::format("; and {} more tensors", tensors.size() - kShown);
+  const uint64_t n = counts.total();
+  c.report.warning(n == 1 ? "one value is NaN or infinite in the source; it was kept as it is: " + text
+                          : fmt::format("{} values are NaN or infinite in the source; they were kept as they are: {}", format_count(n), text));
 }
 
 }  // namespace ingot::cli

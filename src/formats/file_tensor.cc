@@ -25,6 +25,8 @@ class FileTensor final : public LeafNode {
     return fmt::format("file:{}|{}|{}@{}", source_->path, source_->file->identity(), source_->header_hash, offset_);
   }
 
+  void trace(Origin* o) const override { o->tensor = name_, o->file = source_->path; }
+
   Status read(const Region& region, MutByteView out) const override {
     if (region.elements() == 0) return {};
     const Region whole = Region::all(spec_.shape);
