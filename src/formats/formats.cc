@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "formats/lookup.h"
+
 namespace ingot {
 namespace {
 
@@ -54,10 +56,11 @@ Result<Artifact> open_model(Store& store, const std::string& given) {
   std::string path = given;
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   if (path.empty()) return usage("opening a model: the path is empty; give a file or a directory");
-  if (!store.exists(path)) return nothing_there(path);
+  INGOT_ASSIGN(const auto there, look_up(store, path));
+  if (!there) return nothing_there(path);
   Probe probe;
   probe.path = path;
-  probe.directory = store.is_directory(path);
+  probe.directory = there->directory;
   if (probe.directory) {
     INGOT_ASSIGN(auto entries, store.list(path));
     for (auto& e : entries) probe.names.push_back(std::move(e.name));

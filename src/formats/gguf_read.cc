@@ -6,6 +6,7 @@
 
 #include "formats/formats.h"
 #include "formats/gguf.h"
+#include "formats/lookup.h"
 #include "kernels/hash.h"
 
 namespace ingot {
@@ -322,7 +323,8 @@ Status read_splits(Store& store, const std::string& path, int64_t count, Artifac
   for (const auto& t : a->tensors) names.insert(t.name);
   for (int64_t i = 2; i <= count; ++i) {
     const std::string part = fmt::format("{}-{:05}-of-{:05}.gguf", stem, i, count);
-    if (!store.exists(part)) return bad_input("opening {}: its part {} is not there; download it", path, part);
+    INGOT_ASSIGN(const auto there, look_up(store, part));
+    if (!there) return bad_input("opening {}: its part {} is not there; download it", path, part);
     Artifact piece;
     INGOT_TRY(read_file(store, part, &piece));
     if (small_int(piece, "split.no") != i - 1 || small_int(piece, "split.count") != count)
