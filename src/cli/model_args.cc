@@ -8,6 +8,7 @@
 #include "cli/paths.h"
 #include "cli/text.h"
 #include "formats/formats.h"
+#include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
 #include "transform/lora.h"
 #include "transform/quantize.h"
@@ -80,6 +81,7 @@ Result<OpenedModel> open_with_adapters(const std::string& given,
   OpenedModel m;
   INGOT_ASSIGN(m.path, input_path(given));
   INGOT_ASSIGN(m.base, open_model(local_store(), m.path));
+  if (m.is_gguf()) INGOT_TRY(check_gguf(m.base, GgufUse::kWeights));
   if (m.base.format == "peft")
     return bad_input(
         "'{0}' is an adapter, not a model; give the base model, and the adapter as --adapter '{0}'", m.path);
@@ -117,6 +119,7 @@ Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string
   if (artifact.format == "gguf") {
     if (!pre_tokenizer.empty())
       return usage("--pre-tokenizer is for Hugging Face models; '{}' is GGUF already", artifact.path);
+    for (const std::string& text : examine_gguf(artifact).warnings) c.report.warning(fmt::format("'{}': {}", artifact.path, text));
     return artifact;
   }
   ToGgufOptions options;

@@ -10,7 +10,7 @@ namespace {
 struct Format {
   std::string_view name;
   int (*probe)(const Probe&);
-  Result<Artifact> (*open)(Store&, const std::string&);
+  Result<Artifact> (*open)(Store&, const std::string&, Faults*);
 };
 
 constexpr Format kFormats[] = {
@@ -52,7 +52,7 @@ std::vector<std::string_view> format_names() {
   return v;
 }
 
-Result<Artifact> open_model(Store& store, const std::string& given) {
+Result<Artifact> open_model(Store& store, const std::string& given, Faults* faults) {
   std::string path = given;
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   if (path.empty()) return usage("opening a model: the path is empty; give a file or a directory");
@@ -78,7 +78,7 @@ Result<Artifact> open_model(Store& store, const std::string& given) {
     const int score = f.probe(probe);
     if (score > best_score) best = &f, best_score = score;
   }
-  if (best) return best->open(store, path);
+  if (best) return best->open(store, path, faults);
   if (probe.directory)
     return bad_input(
         "opening {}: the directory holds no model that ingot knows: expected model.safetensors, "

@@ -12,7 +12,7 @@ int probe_peft(const Probe& p) {
   return p.has("adapter_model.safetensors") || p.has("adapter_model.bin") ? 45 : 0;
 }
 
-Result<Artifact> open_peft(Store& store, const std::string& path) {
+Result<Artifact> open_peft(Store& store, const std::string& path, Faults*) {
   Artifact a;
   a.path = path;
   a.format = "peft";

@@ -239,7 +239,7 @@ int probe_safetensors(const Probe& p) {
   return ends_with(p.path, ".safetensors") ? 40 : 0;
 }
 
-Result<Artifact> open_safetensors(Store& store, const std::string& path) {
+Result<Artifact> open_safetensors(Store& store, const std::string& path, Faults*) {
   Artifact a;
   a.path = path;
   a.format = "safetensors";
