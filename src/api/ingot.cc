@@ -14,6 +14,7 @@
 #include "formats/outputs.h"
 #include "quant/codec.h"
 #include "transform/cast.h"
+#include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
 #include "transform/lora.h"
 #include "transform/quantize.h"
@@ -138,6 +139,7 @@ Result<LazyModel> to_gguf(const LazyModel& model, const std::string& pre_tokeniz
 Result<LazyModel> quantize(const LazyModel& gguf, const std::string& file_type, const QuantizeParameters& p) {
   if (gguf.format() != "gguf")
     return usage("quantize: '{}' is {}, not GGUF-shaped; call to_gguf first", gguf.path(), gguf.format());
+  INGOT_TRY(check_gguf(gguf.impl().artifact, GgufUse::kWeights));
   QuantizeOptions options;
   options.pure = p.pure;
   options.allow_requantize = p.allow_requantize;

@@ -1,12 +1,14 @@
 // Options that several commands share.
 #include "cli/model_args.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
 #include "cli/paths.h"
 #include "cli/text.h"
 #include "formats/formats.h"
+#include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
 #include "transform/lora.h"
 #include "transform/quantize.h"
@@ -79,6 +81,7 @@ Result<OpenedModel> open_with_adapters(const std::string& given,
   OpenedModel m;
   INGOT_ASSIGN(m.path, input_path(given));
   INGOT_ASSIGN(m.base, open_model(local_store(), m.path));
+  if (m.is_gguf()) INGOT_TRY(check_gguf(m.base, GgufUse::kWeights));
   if (m.base.format == "peft")
     return bad_input(
         "'{0}' is an adapter, not a model; give the base model, and the adapter as --adapter '{0}'", m.path);
@@ -116,6 +119,7 @@ Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string
   if (artifact.format == "gguf") {
     if (!pre_tokenizer.empty())
       return usage("--pre-tokenizer is for Hugging Face models; '{}' is GGUF already", artifact.path);
+    for (const std::string& text : examine_gguf(artifact).warnings) c.report.warning(fmt::format("'{}': {}", artifact.path, text));
     return artifact;
   }
   ToGgufOptions options;
@@ -133,9 +137,19 @@ Result<Artifact> as_gguf_weights(const Artifact& artifact) {
 }
 
 void warn_nonfinite(Context& c, const CastCounts& counts) {
-  if (const uint64_t n = counts.nonfinite.load())
-    c.report.warning(n == 1 ? "one value is NaN or infinite in the source; it was kept as it is"
-                            : fmt::format("{} values are NaN or infinite in the source; they were kept as they are", format_count(n)));
+  const auto tensors = counts.tensors();
+  if (tensors.empty()) return;
+  constexpr size_t kShown = 3;
+  std::string text;
+  for (size_t i = 0; i < std::min(tensors.size(), kShown); ++i) {
+    const CastCounts::Tensor& t = tensors[i];
+    text += fmt::format("{}{}{}", i ? "; " : "", element_text(t.first, t.first.tensor),
+                        t.count > 1 ? fmt::format(" and {} more of it", format_count(t.count - 1)) : "");
+  }
+  if (tensors.size() > kShown) text += fmt::format("; and {} more tensors", tensors.size() - kShown);
+  const uint64_t n = counts.total();
+  c.report.warning(n == 1 ? "one value is NaN or infinite in the source; it was kept as it is: " + text
+                          : fmt::format("{} values are NaN or infinite in the source; they were kept as they are: {}", format_count(n), text));
 }
 
 }  // namespace ingot::cli

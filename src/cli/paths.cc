@@ -132,8 +132,10 @@ Result<std::string> output_path(const std::string& given, const std::vector<std:
     if (hit) return usage("the output '{}' is the input itself (or a file of it); give another --out", path);
   }
   const std::string parent = parent_path(path);
-  if (!fs::is_directory(parent, error)) {
-    if (fs::exists(parent, error)) return failed("cannot write '{}': '{}' is not a directory", path, parent);
+  const fs::file_status above = fs::status(parent, error);
+  if (!fs::status_known(above)) return failed("cannot write '{}': the directory '{}' cannot be looked at: {}", path, parent, error.message());
+  if (!fs::is_directory(above)) {
+    if (fs::exists(above)) return failed("cannot write '{}': '{}' is not a directory", path, parent);
     return failed("cannot write '{}': there is no directory '{}'; make it first", path, parent);
   }
   if (::access(parent.c_str(), W_OK | X_OK) != 0)

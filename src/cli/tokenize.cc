@@ -10,6 +10,7 @@
 #include "cli/paths.h"
 #include "cli/text.h"
 #include "formats/formats.h"
+#include "transform/gguf_check.h"
 
 namespace ingot::cli {
 
@@ -61,6 +62,7 @@ Status command_tokenize(Context& c) {
 
   INGOT_ASSIGN(path, input_path(path));
   INGOT_ASSIGN(const Artifact artifact, open_model(local_store(), path));
+  if (artifact.format == "gguf") INGOT_TRY(check_gguf(artifact, GgufUse::kTokenizer));
   INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(artifact));
   if (c.args.has("--file")) {
     INGOT_ASSIGN(text, read_text_input(file));

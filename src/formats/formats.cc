@@ -2,13 +2,15 @@
 
 #include <algorithm>
 
+#include "formats/lookup.h"
+
 namespace ingot {
 namespace {
 
 struct Format {
   std::string_view name;
   int (*probe)(const Probe&);
-  Result<Artifact> (*open)(Store&, const std::string&);
+  Result<Artifact> (*open)(Store&, const std::string&, Faults*);
 };
 
 constexpr Format kFormats[] = {
@@ -50,14 +52,15 @@ std::vector<std::string_view> format_names() {
   return v;
 }
 
-Result<Artifact> open_model(Store& store, const std::string& given) {
+Result<Artifact> open_model(Store& store, const std::string& given, Faults* faults) {
   std::string path = given;
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   if (path.empty()) return usage("opening a model: the path is empty; give a file or a directory");
-  if (!store.exists(path)) return nothing_there(path);
+  INGOT_ASSIGN(const auto there, look_up(store, path));
+  if (!there) return nothing_there(path);
   Probe probe;
   probe.path = path;
-  probe.directory = store.is_directory(path);
+  probe.directory = there->directory;
   if (probe.directory) {
     INGOT_ASSIGN(auto entries, store.list(path));
     for (auto& e : entries) probe.names.push_back(std::move(e.name));
@@ -75,7 +78,7 @@ Result<Artifact> open_model(Store& store, const std::string& given) {
     const int score = f.probe(probe);
     if (score > best_score) best = &f, best_score = score;
   }
-  if (best) return best->open(store, path);
+  if (best) return best->open(store, path, faults);
   if (probe.directory)
     return bad_input(
         "opening {}: the directory holds no model that ingot knows: expected model.safetensors, "

@@ -34,6 +34,14 @@ struct Need {
   bool broadcast = false;
 };
 
+// Where an element comes from, for messages: the tensor and the file as the input calls them, the index in the input's own
+// order. No tensor: it stands in no file.
+struct Origin {
+  std::string tensor, file;
+  Shape index;
+  bool changed = false;  // other values went into it on the way (an adapter)
+};
+
 // Contiguous row-major bytes of one region.
 struct View {
   const std::byte* data = nullptr;
@@ -86,7 +94,17 @@ class Node {
   virtual void needs(const Region&, std::vector<Need>*) const {}
   virtual uint64_t workspace(const Region&) const { return 0; }
   virtual Status compute(const Compute&) const = 0;
+  // o->index is an element of this node's output: moves it to the input that the element stands for and asks that one. A
+  // leaf fills in the names; a node whose elements stand for none of an input's leaves them empty.
+  virtual void trace(Origin* /*o*/) const {}
 };
+
+Origin origin_of(const Node& node, const Shape& index);
+// "'model.norm.weight' of /m/model.safetensors", or "'NAME'" where no file holds the tensor.
+std::string tensor_text(const Node& node, const std::string& name);
+// "element [3, 5] of 'model.norm.weight' of /m/model.safetensors".
+std::string element_text(const Node& node, const Shape& index, const std::string& name);
+std::string element_text(const Origin& origin, const std::string& name);
 
 // The granularity of a node that needs the same region of `input` as it is asked for: its own multiples and the input's.
 Shape joined_granularity(const Shape& own, const Node& input);

@@ -101,20 +101,20 @@ Result<NodePtr> Mapper::map_tensor(const LazyTensor& t, const MappedName& m) {
   INGOT_ASSIGN(const Shape want, expected_shape(*m.rule, params_));
   const TensorSpec spec = t.spec();
   if (!(spec.shape == want))
-    return bad_input("converting {}: tensor '{}' is {}, but config.json makes it {}; the two do not belong together",
-                     hf_.path, t.name, to_string(spec.shape), to_string(want));
+    return bad_input("converting {}: tensor {} is {}, but config.json makes it {}; the two do not belong together",
+                     hf_.path, tensor_text(*t.node, t.name), to_string(spec.shape), to_string(want));
   if (m.layer >= params_.at("layers"))
-    return bad_input("converting {}: tensor '{}' is in layer {}, but config.json says {} layers", hf_.path, t.name,
-                     m.layer, params_.at("layers"));
+    return bad_input("converting {}: tensor {} is in layer {}, but config.json says {} layers", hf_.path,
+                     tensor_text(*t.node, t.name), m.layer, params_.at("layers"));
   NodePtr node = t.node;
   if (!m.rule->permute.empty()) {
     auto permuted = permute_rope(node, params_.at(m.rule->permute), RopeOrder::kToInterleaved);
-    if (!permuted.ok()) return std::move(permuted.take_error()).during(fmt::format("converting tensor '{}'", t.name));
+    if (!permuted.ok()) return std::move(permuted.take_error()).during("converting tensor " + tensor_text(*t.node, t.name));
     node = std::move(permuted).value();
   }
   if (spec.shape.rank < 2 || m.name.ends_with("_norm.weight")) return cast(t.name, node, DType::kF32, {nullptr, options_.counts});
   if (!is_float_type(spec.type) || spec.type == DType::kF64)
-    return bad_input("converting {}: tensor '{}' is {}, expected F32, F16 or BF16", hf_.path, t.name,
+    return bad_input("converting {}: tensor {} is {}, expected F32, F16 or BF16", hf_.path, tensor_text(*t.node, t.name),
                      info(spec.type).name);
   return node;
 }
@@ -129,8 +129,8 @@ Status Mapper::map_tensors() {
     if (is_dropped(*arch_, t->name)) continue;
     const auto m = map_to_gguf(*arch_, t->name);
     if (!m)
-      return bad_input("converting {}: the tensor '{}' {} is none that {} has; data/architectures/{}.json lists them",
-                       hf_.path, t->name, to_string(t->spec().shape), config_["architectures"][0].dump(), arch_->name);
+      return bad_input("converting {}: the tensor {} {} is none that {} has; data/architectures/{}.json lists them",
+                       hf_.path, tensor_text(*t->node, t->name), to_string(t->spec().shape), config_["architectures"][0].dump(), arch_->name);
     if (m->rule->role == "output" && tied_) {
       head = t;
       continue;
@@ -149,7 +149,7 @@ Status Mapper::map_tensors() {
       return bad_input("converting {}: config.json ties the embeddings, but '{}' is {} {} and the embedding {} {}", hf_.path, head->name,
                        info(head->spec().type).name, to_string(head->spec().shape), info(e.spec().type).name, to_string(e.spec().shape));
     e.node = same_as(e.node, head->node,
-                     {"converting " + hf_.path, "the embedding", "'" + head->name + "'",
+                     {"converting " + hf_.path, head->name,
                       "config.json says tie_word_embeddings, which would leave the head out: set it to false to keep the head, or remove "
                       "the head"});
   }
