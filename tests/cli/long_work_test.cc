@@ -311,21 +311,6 @@ TEST_F(LongWork, AReadOnlyDirectoryIsNamed) {
   EXPECT_NE(f.err.find("locked"), std::string::npos) << f.err;
 }
 
-TEST_F(LongWork, ADirectoryThatIsNotThereIsNamed) {
-  const Finished f = ingot({"quantize", small(), "--type", "F16", "--out", dir_ / "none/a.gguf"});
-  EXPECT_EQ(f.exit_code, 1);
-  EXPECT_NE(f.err.find("there is no directory"), std::string::npos) << f.err;
-}
-
-TEST_F(LongWork, AFileSystemThatRefusesMoreBytesLeavesNothingUnderTheFinalName) {
-  SpawnOptions o;
-  o.file_size_limit = 20 << 20;
-  const Finished f = ingot({"quantize", small(), "--type", "F16", "--out", dir_ / "a.gguf"}, o);
-  EXPECT_EQ(f.exit_code, 1) << "signal " << f.signal << " " << f.err;
-  EXPECT_NE(f.err.find("a.gguf"), std::string::npos) << f.err;
-  EXPECT_FALSE(exists(dir_ / "a.gguf"));
-}
-
 TEST_F(LongWork, ADiskThatIsTooSmallIsSaidBeforeTheFirstByte) {
   const std::string disk = dir_ / "disk";
   std::filesystem::create_directory(disk);
