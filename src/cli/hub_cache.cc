@@ -31,9 +31,9 @@ std::vector<std::string> directories_in(const std::string& path, std::string_vie
 
 // "org/name" of "models--org--name".
 std::string repository_name(const std::string& folder) {
-  std::string s = folder.substr(folder.find("--") + 2);
-  if (const size_t at = s.find("--"); at != std::string::npos) s.replace(at, 2, "/");
-  return s;
+  const std::string s = folder.substr(folder.find("--") + 2);
+  const size_t at = s.find("--");
+  return at == std::string::npos ? s : fmt::format("{}/{}", s.substr(0, at), s.substr(at + 2));
 }
 
 // The snapshot that refs/main names, or the only one; empty where neither says which.

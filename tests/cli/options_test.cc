@@ -189,5 +189,37 @@ TEST_F(Options, APromptThatIsTooLongNamesItsTokensAndTheContext) {
   expect_said(ingot({"run", kBase, "--prompt", longest}), 2, {"--prompt: ", "9002 tokens, the context is 2048"});
 }
 
+// The example under another name, with members of its config.json set.
+std::string with_config(const std::string& directory, const nlohmann::json& members) {
+  std::filesystem::copy(kBase, directory);
+  auto config = nlohmann::json::parse(read_file(directory + "/config.json"));
+  config.update(members);
+  write_file(directory + "/config.json", config.dump());
+  return directory;
+}
+
+// Beyond the window the engine would attend to what the model does not see: it stops there instead.
+TEST_F(Options, ASlidingWindowEndsWhatCanBeRun) {
+  const std::string model = with_config(dir_ / "m", {{"architectures", {"MistralForCausalLM"}}, {"sliding_window", 12}});
+  const Finished f = ingot({"run", model, "-p", "def main(", "-n", "100"});
+  expect_said(f, 0, {"sliding_window", "of 12 tokens is full"});
+  EXPECT_EQ(f.out, ingot({"run", kBase, "-p", "def main(", "-n", "9"}).out);
+  const std::string longer = "one two three four five six seven eight nine ten eleven twelve thirteen";
+  expect_said(ingot({"run", model, "-p", longer}), 2, {"tokens", "sees only 12", "sliding_window"});
+  expect_said(ingot({"ship", model, "--type", "Q8_0", "--out", dir_ / "a.gguf", "--test", longer}), 2, {"--test", "sees only 12"});
+  EXPECT_FALSE(exists(dir_ / "a.gguf"));
+  const Finished c = ingot({"convert", model, "--out", dir_ / "b.gguf"});
+  expect_said(c, 0, {"config.json", "the last 12 tokens", "GGUF cannot say"});
+}
+
+TEST_F(Options, AConfigurationThatContradictsItselfIsBadInput) {
+  const std::string model = with_config(dir_ / "m", {{"num_key_value_heads", 3}});
+  for (const std::vector<std::string>& words :
+       {std::vector<std::string>{"convert", model, "--out", dir_ / "a.gguf"}, {"quantize", model, "--type", "Q8_0", "--out", dir_ / "a.gguf"},
+        {"quantize", model, "--type", "Q8_0", "--out", dir_ / "a.gguf", "--dry-run"}, {"run", model, "-p", "a"}})
+    expect_said(ingot(words), 3, {"m/config.json", "'num_attention_heads' is 8 and 'num_key_value_heads' is 3"});
+  EXPECT_TRUE(empty_but_for(dir_.path(), {"m"}));
+}
+
 }  // namespace
 }  // namespace ingot::testing

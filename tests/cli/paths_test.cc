@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "base/status.h"
 #include "cli/text.h"
 #include "program.h"
 
@@ -35,6 +36,8 @@ void expect_said(const Finished& f, int exit_code, const std::vector<std::string
   for (const std::string& part : parts) EXPECT_NE(f.err.find(part), std::string::npos) << part << "\n" << f.err;
 }
 
+std::string quoted(const std::string& s) { return fmt::format("'{}'", s); }
+
 std::vector<std::string> quantize(const std::string& out, std::vector<std::string> more = {}) {
   std::vector<std::string> words = {"quantize", kBase, "--type", "Q8_0", "--out", out};
   words.insert(words.end(), more.begin(), more.end());
@@ -62,9 +65,9 @@ TEST_F(Parents, AreNotMadeByADryRunOrARefusedJob) {
 TEST_F(Parents, ThatCannotBeMadeAreNamed) {
   write_file(dir_ / "file", "x");
   ASSERT_EQ(::symlink("nowhere", (dir_ / "link").c_str()), 0);
-  expect_said(ingot(quantize(dir_ / "file/a.gguf")), 1, {"'" + (dir_ / "file") + "' is not a directory"});
-  expect_said(ingot(quantize(dir_ / "file/b/a.gguf")), 1, {"'" + (dir_ / "file") + "' is not a directory"});
-  expect_said(ingot(quantize(dir_ / "link/a.gguf")), 1, {"'" + (dir_ / "link") + "' is a link to nothing"});
+  expect_said(ingot(quantize(dir_ / "file/a.gguf")), 1, {quoted(dir_ / "file") + " is not a directory"});
+  expect_said(ingot(quantize(dir_ / "file/b/a.gguf")), 1, {quoted(dir_ / "file") + " is not a directory"});
+  expect_said(ingot(quantize(dir_ / "link/a.gguf")), 1, {quoted(dir_ / "link") + " is a link to nothing"});
   EXPECT_TRUE(empty_but_for(dir_.path(), {"file", "link"}));
 }
 
@@ -105,9 +108,9 @@ TEST_F(HubCache, ItsFoldersPointAtTheSnapshot) {
   const std::string hub = dir_ / "huggingface/hub", root = cached(hub, "one", {"abc", "def"}, "def");
   const std::string snapshot = root + "/snapshots/def";
   for (const std::string& given : {root, root + "/", root + "/snapshots", hub, dir_ / "huggingface"}) {
-    expect_said(ingot({"inspect", given}), 3, {given, "Hugging Face cache", "'" + snapshot + "'"});
-    expect_said(ingot({"ship", given, "--type", "Q8_0", "--out", dir_ / "x.gguf"}), 3, {"'" + snapshot + "'"});
-    expect_said(ingot({"ship", kBase, "--adapter", given, "--type", "Q8_0", "--out", dir_ / "x.gguf"}), 3, {"'" + snapshot + "'"});
+    expect_said(ingot({"inspect", given}), 3, {given, "Hugging Face cache", quoted(snapshot)});
+    expect_said(ingot({"ship", given, "--type", "Q8_0", "--out", dir_ / "x.gguf"}), 3, {quoted(snapshot)});
+    expect_said(ingot({"ship", kBase, "--adapter", given, "--type", "Q8_0", "--out", dir_ / "x.gguf"}), 3, {quoted(snapshot)});
   }
   EXPECT_EQ(ingot({"inspect", snapshot}).exit_code, 0);
   // Only one snapshot and no ref; several and none named; none.
@@ -128,7 +131,7 @@ TEST_F(Names, AMissingPathInADirectoryThatIsThereIsNoNameOfTheHub) {
   expect_said(f, 3, {"no such file", "did you mean 'models/tiny-llama'?"});
   EXPECT_EQ(f.err.find("Hub"), std::string::npos) << f.err;
   write_file(dir_ / "file", "x");
-  expect_said(ingot({"inspect", dir_ / "file/x"}), 3, {"'" + (dir_ / "file") + "' is not a directory"});
+  expect_said(ingot({"inspect", dir_ / "file/x"}), 3, {quoted(dir_ / "file") + " is not a directory"});
 }
 
 TEST_F(Names, ThatAreTooLongAreRefusedWithTheLimit) {
