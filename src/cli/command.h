@@ -14,6 +14,9 @@ struct Context {
   CancelToken& cancel;
 };
 
+// Polled between the steps that come before the work itself: opening, planning.
+inline Status go_on(const Context& c) { return c.cancel.cancelled() ? Status(interrupted()) : Status(); }
+
 // One command: declares its options on context.args, calls parse(), does its work, prints. A function named
 // command_NAME in NAME.cc, and a row in commands.def.
 #define COMMAND(name, summary) Status command_##name(Context& context);

@@ -185,7 +185,7 @@ Status inspect_tensor(Context& c, const Artifact& a, const std::string& name) {
 std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, OrderedJson>>& config,
                     uint64_t on_disk, const std::vector<std::string>& odd) {
   const Totals totals = totals_of(a);
-  std::string out = fmt::format("{}: {}, {} on disk\n{} tensors, {} values, {:.2f} bits each\n\n", a.path,
+  std::string out = fmt::format("{}: {}, {} on disk\n{} tensors, {} values, {:.2f} bits each\n\n", printable(a.path),
                                 a.format, format_bytes(on_disk), format_count(totals.tensors),
                                 format_count(totals.elements), totals.bits_per_weight());
   for (const std::string& text : odd) out += fmt::format("odd: {}\n", printable(text));

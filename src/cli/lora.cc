@@ -41,7 +41,7 @@ Status lora_merge_command(Context& c) {
     INGOT_ASSIGN(type, read_float_type(dtype));
   }
 
-  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(path, adapters));
+  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, adapters));
   INGOT_ASSIGN(const std::string target, output_path(out, input_paths(opened, adapters)));
   const auto counts = std::make_shared<CastCounts>();
   Artifact merged;
@@ -59,7 +59,7 @@ Status lora_merge_command(Context& c) {
   INGOT_ASSIGN(const auto report, run_reported(c, outputs));
   if (!report) return {};
   warn_nonfinite(c, *counts);
-  return c.report.result(report_json(outputs, *report), report_text(outputs, *report));
+  return c.report.done(report_json(outputs, *report), report_text(outputs, *report));
 }
 
 }  // namespace

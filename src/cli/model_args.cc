@@ -4,14 +4,15 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <map>
 
+#include "cli/job.h"
 #include "cli/paths.h"
 #include "cli/text.h"
 #include "formats/formats.h"
 #include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
 #include "transform/lora.h"
-#include "transform/quantize.h"
 
 namespace ingot::cli {
 
@@ -45,27 +46,6 @@ Result<std::vector<AdapterArgument>> AdapterArgs::read(const Args& args) const {
   return out;
 }
 
-Result<std::string> read_type(const std::string& name) {
-  std::vector<std::string> names;
-  for (const FileType& t : file_types()) {
-    if (lower(t.name) == lower(name)) return std::string(t.name);
-    names.emplace_back(t.name);
-  }
-  const std::string near = nearest(name, names);
-  return usage("there is no file type '{}'{}; there are {}", name,
-               near.empty() ? "" : fmt::format(" (did you mean {}?)", near), join(names, ", "));
-}
-
-Result<std::vector<std::string>> read_types(const std::string& text) {
-  std::vector<std::string> out;
-  for (const std::string& name : split(text, ',')) {
-    if (name.empty()) return usage("--type '{}': a name is missing between the commas", text);
-    INGOT_ASSIGN(std::string type, read_type(name));
-    out.push_back(std::move(type));
-  }
-  return out;
-}
-
 Result<DType> read_float_type(const std::string& name) {
   const std::string n = lower(name);
   if (n == "f32" || n == "float32") return DType::kF32;
@@ -76,12 +56,29 @@ Result<DType> read_float_type(const std::string& name) {
   return usage("--dtype '{}' is no float type; there are f32, f16, bf16", name);
 }
 
-Result<OpenedModel> open_with_adapters(const std::string& given,
-                                       const std::vector<AdapterArgument>& adapters) {
+namespace {
+
+void tell_opened(Context& c, const Artifact& a) {
+  const Totals t = totals_of(a);
+  c.report.detail(fmt::format("opened '{}': {}, {} tensors, {} values, {}", a.path, a.format, t.tensors, format_count(t.elements),
+                              format_bytes(t.bytes)));
+}
+
+std::string meta_or(const Artifact& a, const char* key, const char* other) {
+  const MetaValue* m = a.meta(key);
+  const auto* s = m ? std::get_if<std::string>(&m->v) : nullptr;
+  return s ? *s : other;
+}
+
+}  // namespace
+
+Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, const std::vector<AdapterArgument>& adapters) {
   OpenedModel m;
   INGOT_ASSIGN(m.path, input_path(given));
   INGOT_ASSIGN(m.base, open_model(local_store(), m.path));
   if (m.is_gguf()) INGOT_TRY(check_gguf(m.base, GgufUse::kWeights));
+  INGOT_TRY(go_on(c));
+  tell_opened(c, m.base);
   if (m.base.format == "peft")
     return bad_input(
         "'{0}' is an adapter, not a model; give the base model, and the adapter as --adapter '{0}'", m.path);
@@ -102,9 +99,12 @@ Result<OpenedModel> open_with_adapters(const std::string& given,
       return bad_input(
           "--adapter '{}' is no PEFT adapter (a directory with adapter_config.json) but a model in {}", path,
           adapter.format);
+    tell_opened(c, adapter);
     specs.push_back({std::move(adapter), a.weight});
+    INGOT_TRY(go_on(c));
   }
   INGOT_ASSIGN(m.artifact, lora_merge(m.base, specs));
+  INGOT_TRY(go_on(c));
   return m;
 }
 
@@ -125,7 +125,14 @@ Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string
   ToGgufOptions options;
   options.pre_tokenizer = pre_tokenizer;
   options.on_notice = [&c](const std::string& text) { c.report.notice(text); };
-  return to_gguf(artifact, options);
+  options.on_warning = [&c](const std::string& text) { c.report.warning(text); };
+  INGOT_ASSIGN(Artifact gguf, to_gguf(artifact, options));
+  c.report.detail(fmt::format("as GGUF: architecture {}, name '{}', tokenizer {}, pre-tokenizer {}{}",
+                              meta_or(gguf, "general.architecture", "?"), meta_or(gguf, "general.name", ""),
+                              meta_or(gguf, "tokenizer.ggml.model", "?"), meta_or(gguf, "tokenizer.ggml.pre", "?"),
+                              pre_tokenizer.empty() ? " (found by its rules)" : " (--pre-tokenizer)"));
+  INGOT_TRY(go_on(c));
+  return gguf;
 }
 
 Result<Artifact> as_gguf_weights(const Artifact& artifact) {
@@ -134,6 +141,17 @@ Result<Artifact> as_gguf_weights(const Artifact& artifact) {
   ToGgufOptions options;
   options.pre_tokenizer = "gpt-2";
   return to_gguf(artifact, options);
+}
+
+Result<Artifact> quantized(Context& c, const Artifact& gguf, const std::string& type, const QuantizeOptions& options) {
+  INGOT_TRY(go_on(c));
+  INGOT_ASSIGN(Artifact out, quantize_gguf(gguf, type, options));
+  std::map<std::string_view, int> counts;
+  for (const LazyTensor& t : out.tensors) ++counts[info(t.spec().type).name];
+  std::string text;
+  for (const auto& [name, n] : counts) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", n, name);
+  c.report.detail(fmt::format("{}: tensors by type: {}", type, text));
+  return out;
 }
 
 void warn_nonfinite(Context& c, const CastCounts& counts) {

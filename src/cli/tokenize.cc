@@ -65,12 +65,12 @@ Status command_tokenize(Context& c) {
   if (artifact.format == "gguf") INGOT_TRY(check_gguf(artifact, GgufUse::kTokenizer));
   INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(artifact));
   if (c.args.has("--file")) {
-    INGOT_ASSIGN(text, read_text_input(file));
+    INGOT_ASSIGN(text, read_text_input(file, c.cancel));
   }
   if (decode) {
     INGOT_ASSIGN(const std::vector<int32_t> ids, parse_ids(text, tokenizer));
     const std::string out = tokenizer.decode(ids, no_special);
-    return c.report.result({{"ids", ids}, {"text", out}}, out + (stdout_is_terminal() ? "\n" : ""));
+    return c.report.result({{"ids", ids}, {"text", out}}, stdout_is_terminal() ? printable(out, true) + "\n" : out);
   }
   INGOT_ASSIGN(const std::vector<int32_t> ids, tokenizer.encode(text, !no_special));
   if (c.report.json()) {

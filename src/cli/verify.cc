@@ -30,7 +30,7 @@ Status command_verify(Context& c) {
     return bad_input("'{}' is not what ingot wrote: its hash is {}, and {} was noted when it was published; something changed it. Make it "
                      "anew with --force, or copy it again", path, now.root, noted);
   if (auto model = open_model(local_store(), path); !model.ok()) return std::move(model.take_error()).during("verifying " + path);
-  return c.report.result({{"path", path}, {"bytes", now.bytes}, {"hash", now.root}, {"noted", noted}, {"as_written", !noted.empty()}},
+  return c.report.done({{"path", path}, {"bytes", now.bytes}, {"hash", now.root}, {"noted", noted}, {"as_written", !noted.empty()}},
                          noted.empty() ? fmt::format("{}: {}, hash {}; its structure is sound, but no hash was noted with it (it was copied, or the "
                                                      "file system keeps no extended attributes): compare it with the one that the run printed\n",
                                                      printable(path), format_bytes(now.bytes), now.root)

@@ -77,10 +77,12 @@ Status Commit::check_names(const std::vector<const ReadFile*>& sources) {
         return usage("the output {} holds the input {} of the same job; give another name", path(o), source->path());
     }
     if (!direct(o)) {
-      const std::string up = parent_path(path(o));
-      INGOT_ASSIGN(const auto above, st.stat(up));
-      if (!above) return usage("writing {}: the directory {} does not exist; create it first", path(o), up);
-      if (!above->directory()) return usage("writing {}: {} is no directory", path(o), up);
+      // Directories that are missing above it are made by lock().
+      for (std::string up = parent_path(path(o));; up = parent_path(up)) {
+        INGOT_ASSIGN(const auto above, st.stat(up));
+        if (above && !above->directory()) return usage("writing {}: {} is no directory", path(o), up);
+        if (above) break;
+      }
     }
     // What --force may replace: a file by a file, a directory by a directory.
     INGOT_ASSIGN(const auto there, st.stat(path(o)));
@@ -151,12 +153,40 @@ Result<std::unique_ptr<StoreLock>> Commit::wait_for(const std::string& lock, con
   }
 }
 
+Status Commit::make_parents() {
+  for (size_t o = 0; o < outputs_.size(); ++o) {
+    if (direct(o)) continue;
+    std::vector<std::string> missing;
+    for (std::string up = parent_path(path(o));; up = parent_path(up)) {
+      INGOT_ASSIGN(const auto above, store(o).stat(up));
+      if (above) break;
+      missing.push_back(up);
+    }
+    for (auto up = missing.rbegin(); up != missing.rend(); ++up) {
+      INGOT_TRY(store(o).make_directory(*up));
+      INGOT_TRY(store(o).sync_directory(parent_path(*up)));
+      made_.emplace_back(&store(o), *up);
+    }
+  }
+  return {};
+}
+
+// Directories that were made for a job that was refused, and hold nothing, go again.
+Commit::~Commit() {
+  targets_.clear();  // the locks' files lie in them
+  rank_locks_.clear();
+  for (auto it = made_.rbegin(); it != made_.rend(); ++it)
+    if (const auto entries = it->first->list(it->second); entries.ok() && entries->empty()) (void)it->first->remove(it->second);
+}
+
 Status Commit::lock() {
   if (options_.rank > 0) {
+    INGOT_TRY(make_parents());
     INGOT_ASSIGN(auto held, wait_for(rank_lock(options_.rank), fmt::format("another process has been rank {} of this job", options_.rank)));
     rank_locks_.push_back(std::move(held));
     return {};
   }
+  INGOT_TRY(make_parents());
   bool told = false;
   for (size_t o = 0; o < outputs_.size(); ++o) {
     if (direct(o) && o) continue;
@@ -243,7 +273,12 @@ Status Commit::check_space(const std::vector<const Layout*>& layouts) const {
   for (size_t o = 0; o < outputs_.size(); ++o) {
     INGOT_ASSIGN(const auto begun, store(o).stat(root(o)));
     if (targets_[o].published || (begun && !direct(o))) continue;  // an unfinished run has its space already
-    for (const auto& f : layouts[o]->files) wanted[{&store(o), parent_path(path(o))}] += f.size;
+    std::string up = parent_path(path(o));
+    for (;; up = parent_path(up)) {
+      INGOT_ASSIGN(const auto above, store(o).stat(up));
+      if (above || direct(o)) break;
+    }
+    for (const auto& f : layouts[o]->files) wanted[{&store(o), up}] += f.size;
   }
   for (const auto& [where, bytes] : wanted) {
     auto free = where.first->free_space(where.second);

@@ -26,6 +26,9 @@ std::string noted_root(Store& store, const std::string& path);
 class Commit {
  public:
   Commit(const std::vector<Output>& outputs, const ExecOptions& options) : outputs_(outputs), options_(options) {}
+  ~Commit();
+  Commit(const Commit&) = delete;
+  Commit& operator=(const Commit&) = delete;
 
   // Names alone, before any work: one place for each output, no output in another, none over a source, kinds that fit. kUsage.
   Status check_names(const std::vector<const ReadFile*>& sources);
@@ -103,6 +106,7 @@ class Commit {
   Result<std::unique_ptr<StoreLock>> wait_for(const std::string& lock, const std::string& what) const;
   Result<bool> empty_directory(size_t o) const;
   bool owns(size_t o, const Layout& layout, const std::string& name) const;
+  Status make_parents();
   Status restore_old(size_t o) const;
   Status remove_old(size_t o, const Layout& layout) const;
   Status discard_job(Store& st, const std::string& directory, const std::string& key, const std::vector<JournalOutput>& outputs);
@@ -115,6 +119,7 @@ class Commit {
   std::string key_, stamp_;
   std::vector<Target> targets_;
   std::vector<std::unique_ptr<StoreLock>> rank_locks_;
+  std::vector<std::pair<Store*, std::string>> made_;  // directories above outputs, in the order of making
 };
 
 }  // namespace ingot

@@ -150,7 +150,7 @@ TEST_F(SourcesTest, ADryRunMakesTheChecksOfTheRun) {
     EXPECT_EQ(planned.error().message, made.error().message);
   };
   both({file_output(store_, at("out"), {source("source")})}, small_job());
-  both({file_output(store_, at("no/out"), {source("source")})}, small_job());
+  both({file_output(store_, at("source/out"), {source("source")})}, small_job());
   both({file_output(store_, at("a"), {source("source")}), file_output(store_, at("./a"), {source("source")})}, small_job());
   ExecOptions o = small_job();
   o.memory = 1;
@@ -161,6 +161,19 @@ TEST_F(SourcesTest, ADryRunMakesTheChecksOfTheRun) {
   o.force = true;
   both({directory_output(store_, at("d"), {source("source")})}, o);
   EXPECT_EQ(names(), (std::vector<std::string>{"d", "out", "source"}));
+}
+
+TEST_F(SourcesTest, DirectoriesAboveAnOutputAreMadeAndGoAgainWithAJobThatIsRefused) {
+  ASSERT_TRUE(plan_job({file_output(store_, at("a/b/out"), {source("source")})}, small_job()).ok());
+  EXPECT_FALSE(fs::exists(at("a")));
+  ExecOptions o = small_job();
+  o.memory = 1;
+  ASSERT_FALSE(run_job({file_output(store_, at("a/b/out"), {source("source")})}, o).ok());
+  EXPECT_FALSE(fs::exists(at("a")));
+  const auto r = run_job({file_output(store_, at("a/b/out"), {source("source")}), directory_output(store_, at("a/c/out"), {source("source")})}, small_job());
+  ASSERT_TRUE(r.ok()) << r.error().message;
+  EXPECT_EQ(names("a/b"), std::vector<std::string>{"out"});
+  EXPECT_EQ(names("a/c"), std::vector<std::string>{"out"});
 }
 
 TEST_F(SourcesTest, BadMemoryInAWorkerIsAnErrorAndNoAbort) {
