@@ -7,12 +7,16 @@ namespace ingot {
 
 Status guarded(const std::function<Status()>& work) {
   try {
-    return work();
-  } catch (const std::bad_alloc&) {
-    return failed("out of memory (a limit of this process or container, or of the machine); give a smaller --memory or fewer --threads, or "
-                  "free some");
-  } catch (const std::exception& e) {
-    return failed("internal: {}", e.what());
+    try {
+      return work();
+    } catch (const std::bad_alloc&) {
+      return failed("out of memory (a limit of this process or container, or of the machine); give a smaller --memory or fewer --threads, or "
+                    "free some");
+    } catch (const std::exception& e) {
+      return failed("internal: {}", e.what());
+    }
+  } catch (...) {
+    return Error{ErrorKind::kFailed, "out of memory"};  // not even for the words above: these need none
   }
 }
 

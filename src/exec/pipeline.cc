@@ -156,11 +156,11 @@ class Pipeline {
 
   bool stopped() const { return stop_ || (c_.cancel && c_.cancel->cancelled()); }
 
+  // The error is kept here; nothing on the way needs memory.
   template <class F>
   Status stop_on_error(F f) {
-    Status s = guarded(f);
-    if (!s.ok()) fail(s);
-    return s;
+    if (Status s = guarded(f); !s.ok()) fail(std::move(s));
+    return {};
   }
   void fail(Status s) {
     {

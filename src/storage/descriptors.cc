@@ -23,7 +23,7 @@ std::string io_reason(int e) {
     case EROFS: return "the file system is read-only";
     case ENOENT: return "no such file or directory";
     case ENAMETOOLONG: return "the name is longer than the file system takes (most take 255 bytes); give a shorter one";
-    case ELOOP: return "it is a symbolic link where none is expected, or links lead in a circle";
+    case ELOOP: return "a symbolic link where none is expected, or symbolic links that lead in a circle";
     case EMFILE: return "too many open files; raise the limit (ulimit -n)";
     case EIO: return "input/output error: the medium or its connection is at fault (the kernel's log says more)";
     default: return std::strerror(e);

@@ -27,7 +27,7 @@ class Paths : public CliTest {
 using Parents = Paths;
 using HubCache = Paths;
 using Names = Paths;
-using Limits = Paths;
+using SizeLimit = Paths;
 
 const std::string kBase = example("tiny-llama-base");
 
@@ -152,7 +152,7 @@ TEST_F(Names, HostileOnesWorkAndReachNoTerminalRaw) {
         {{"ship", model, "--type", "Q8_0", "--out", gguf}, 2},
         {{"quantize", gguf, "--type", "Q4_0", "--out", dir_ / (odd + "-2.gguf"), "--allow-requantize", "-v"}, 0},
         {{"convert", model, "--out", dir_ / (odd + "/hf"), "-v"}, 0},
-        {{"convert", model, "--out", dir_ / (odd + "/hf"), "--json"}, 2},
+        {{"convert", model, "--dtype", "f32", "--out", dir_ / (odd + "/hf"), "--json"}, 2},
         {{"lora", "merge", model, "--adapter", adapter, "--out", dir_ / (odd + "-merged"), "-v"}, 0},
         {{"inspect", gguf}, 0},
         {{"inspect", model}, 0},
@@ -181,7 +181,7 @@ TEST_F(Names, HostileOnesWorkAndReachNoTerminalRaw) {
   }
 }
 
-TEST_F(Limits, AFileLargerThanTheLimitIsSaidBeforeTheFirstByte) {
+TEST_F(SizeLimit, AFileLargerThanTheLimitIsSaidBeforeTheFirstByte) {
   SpawnOptions o;
   o.file_size_limit = 1 << 20;
   expect_said(ingot(quantize(dir_ / "new/a.gguf"), o), 1, {"a.gguf", "7.39 MB", "1.05 MB", "ulimit -f"});
@@ -191,7 +191,7 @@ TEST_F(Limits, AFileLargerThanTheLimitIsSaidBeforeTheFirstByte) {
   EXPECT_EQ(ingot(quantize(dir_ / "a.gguf"), o).exit_code, 0);
 }
 
-TEST_F(Limits, OneThatComesWhileWritingLeavesNothingUnderTheFinalName) {
+TEST_F(SizeLimit, OneThatComesWhileWritingLeavesNothingUnderTheFinalName) {
   make_model(dir_ / "model", 100);
   Child child(slow_job(dir_ / "model", dir_ / "out", {"--json"}));
   ASSERT_TRUE(child.wait_for([](const std::string& err) { return err.find("\"phase\":\"write\"") != std::string::npos; }));
