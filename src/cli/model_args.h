@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cli/command.h"
+#include "exec/executor.h"
 #include "tensor/artifact.h"
 #include "transform/cast.h"
 
@@ -52,6 +53,10 @@ std::vector<std::string> input_paths(const OpenedModel& model, const std::vector
 Result<Artifact> as_gguf(Context& context, const Artifact& artifact, const std::string& pre_tokenizer);
 // The same for running it: its tokenizer may have no name in GGUF's world.
 Result<Artifact> as_gguf_weights(const Artifact& artifact);
+
+// A GGUF model as it is written to `given`: one file, or the splits that --max-shard-size asks for. None may be an input.
+Result<std::vector<Output>> gguf_files(const Context& context, Artifact artifact, const std::string& given,
+                                       const std::vector<std::string>& inputs);
 
 // After a job that cast floats.
 void warn_nonfinite(Context& context, const CastCounts& counts);
