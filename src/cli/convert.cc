@@ -50,6 +50,7 @@ Result<Artifact> to_gguf_type(Context& c, const Artifact& in, const std::string&
   if (type.empty()) return gguf;
   QuantizeOptions options;
   options.counts = counts;
+  options.to_allow_it = fmt::format("or allow it: ingot quantize {} --type {} --allow-requantize", in.path, type);
   options.on_notice = [&c](const std::string& text) { c.report.notice(text); };
   return quantized(c, gguf, type, options);
 }
@@ -109,25 +110,27 @@ Status command_convert(Context& c) {
     INGOT_ASSIGN(const auto names, output_paths(out, {type.empty() ? std::string(info(main_float_type(opened.base)).name) : type}));
     out = names[0];
   }
-  INGOT_ASSIGN(const std::string target, output_path(out, {opened.path}));
+  const std::vector<std::string> inputs = input_paths(opened, {});
+  INGOT_ASSIGN(const std::string target, output_path(out, inputs));
+  const uint64_t shard = c.args.common.max_shard_size;
   const auto counts = std::make_shared<CastCounts>();
-  Artifact result;
+  std::vector<Output> outputs;
   if (to_gguf) {
-    INGOT_ASSIGN(result, to_gguf_type(c, opened.artifact, type, pre_tokenizer, counts));
+    INGOT_ASSIGN(Artifact gguf, to_gguf_type(c, opened.artifact, type, pre_tokenizer, counts));
+    INGOT_ASSIGN(outputs, gguf_files(c, std::move(gguf), out, inputs));
   } else {
     if (opened.is_gguf())
       return usage("from GGUF to safetensors ('{}' to '{}') is not there yet in this version of ingot",
                    opened.path, target);
-    result = opened.artifact;
+    Artifact result = opened.artifact;
     if (!dtype.empty()) {
       INGOT_ASSIGN(const DType t, read_float_type(dtype));
       INGOT_ASSIGN(result, cast_floats(opened.artifact, t, counts));
     }
+    INGOT_ASSIGN(Output output, make_output(std::move(result), local_store(), target, format, shard ? shard : kDefaultShardBytes));
+    if (shard && !output.directory) c.report.warning("--max-shard-size changes nothing for one .safetensors file; a directory has shards");
+    outputs.push_back(std::move(output));
   }
-  INGOT_ASSIGN(Output output,
-               make_output(std::move(result), local_store(), target, to,
-                           c.args.common.max_shard_size ? c.args.common.max_shard_size : kDefaultShardBytes));
-  const std::vector<Output> outputs = {std::move(output)};
   INGOT_ASSIGN(const auto report, run_reported(c, outputs));
   if (!report) return {};
   warn_nonfinite(c, *counts);

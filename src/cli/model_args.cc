@@ -5,11 +5,13 @@
 #include <charconv>
 #include <cmath>
 #include <map>
+#include <set>
 
 #include "cli/job.h"
 #include "cli/paths.h"
 #include "cli/text.h"
 #include "formats/formats.h"
+#include "formats/outputs.h"
 #include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
 #include "transform/lora.h"
@@ -109,7 +111,11 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
 }
 
 std::vector<std::string> input_paths(const OpenedModel& model, const std::vector<AdapterArgument>& adapters) {
-  std::vector<std::string> paths = {model.path};
+  // Shards and splits too: each is read.
+  std::set<std::string> files = {model.path};
+  for (const LazyTensor& t : model.base.tensors)
+    if (Origin o = origin_of(*t.node, {}); !o.file.empty()) files.insert(std::move(o.file));
+  std::vector<std::string> paths(files.begin(), files.end());
   for (const AdapterArgument& a : adapters)
     if (auto p = expand_variables(a.path); p.ok()) paths.push_back(*p);
   return paths;
@@ -152,6 +158,17 @@ Result<Artifact> quantized(Context& c, const Artifact& gguf, const std::string& 
   for (const auto& [name, n] : counts) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", n, name);
   c.report.detail(fmt::format("{}: tensors by type: {}", type, text));
   return out;
+}
+
+Result<std::vector<Output>> gguf_files(const Context& c, Artifact artifact, const std::string& given,
+                                       const std::vector<std::string>& inputs) {
+  INGOT_ASSIGN(const std::string path, output_path(given, inputs));
+  INGOT_ASSIGN(std::vector<Output> outputs, gguf_outputs(std::move(artifact), local_store(), path, c.args.common.max_shard_size));
+  if (outputs.size() > 1)
+    for (const Output& o : outputs) {
+      INGOT_ASSIGN([[maybe_unused]] const std::string checked, output_path(o.path, inputs));
+    }
+  return outputs;
 }
 
 void warn_nonfinite(Context& c, const CastCounts& counts) {

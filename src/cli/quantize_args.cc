@@ -34,6 +34,7 @@ Result<QuantizeOptions> QuantizeArgs::read(Context& c) const {
   QuantizeOptions o;
   o.pure = pure_;
   o.allow_requantize = allow_requantize_;
+  o.to_allow_it = "or allow it with --allow-requantize";
   o.leave_output = leave_output_;
   if (leave_output_ && !output_type_.empty())
     return usage("--leave-output-tensor and --output-tensor-type exclude each other");

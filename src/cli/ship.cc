@@ -73,17 +73,24 @@ Result<std::vector<Kept>> read_keep(const std::vector<std::string>& given) {
   return out;
 }
 
+// A model among the outputs: one, or the splits that --max-shard-size made of it.
+struct Written {
+  std::string label, name;  // "type": "Q4_K_M", or "kept": "merged"
+  std::string path;         // of the first
+  Artifact artifact;
+  size_t outputs = 1;
+};
+
 // The file is what llama.cpp and ingot will see: opened anew, its table compared with what was to be written.
-Result<Artifact> open_written(const Output& output) {
-  INGOT_ASSIGN(Artifact written, open_model(local_store(), output.path));
-  if (written.tensors.size() != output.artifact.tensors.size())
-    return failed("'{}' was written with {} tensors but opens with {}", output.path,
-                  output.artifact.tensors.size(), written.tensors.size());
+Result<Artifact> open_written(const Written& w) {
+  INGOT_ASSIGN(Artifact written, open_model(local_store(), w.path));
+  if (written.tensors.size() != w.artifact.tensors.size())
+    return failed("'{}' was written with {} tensors but opens with {}", w.path, w.artifact.tensors.size(), written.tensors.size());
   for (size_t i = 0; i < written.tensors.size(); ++i) {
-    const LazyTensor& w = written.tensors[i];
-    const LazyTensor* o = output.artifact.find(w.name);
-    if (!o || !(o->spec() == w.spec()))
-      return failed("'{}': the tensor '{}' is not what was to be written", output.path, w.name);
+    const LazyTensor& t = written.tensors[i];
+    const LazyTensor& o = w.artifact.tensors[i];
+    if (o.name != t.name || !(o.spec() == t.spec()))
+      return failed("'{}': the tensor '{}' is not what was to be written", w.path, t.name);
   }
   return written;
 }
@@ -157,20 +164,26 @@ Status command_ship(Context& c) {
   INGOT_ASSIGN(const Artifact gguf, as_gguf(c, opened.artifact, o.pre_tokenizer));
   INGOT_ASSIGN(const std::vector<TextRequest> tests, prepare_tests(o, gguf, opened.base));
   std::vector<Output> outputs;
+  std::vector<Written> models;
+  const auto add = [&](const char* label, const std::string& name, const Artifact& artifact, std::vector<Output> files) {
+    models.push_back({label, name, files[0].path, artifact, files.size()});
+    for (Output& f : files) outputs.push_back(std::move(f));
+  };
   for (size_t i = 0; i < types.size(); ++i) {
-    INGOT_ASSIGN(const std::string file, output_path(names[i], inputs));
-    INGOT_ASSIGN(Artifact made, quantized(c, gguf, types[i], quantize));
-    outputs.push_back(gguf_output(std::move(made), local_store(), file));
+    INGOT_ASSIGN(const Artifact made, quantized(c, gguf, types[i], quantize));
+    INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, made, names[i], inputs));
+    add("type", types[i], made, std::move(files));
   }
   for (const Kept& k : keep) {
-    INGOT_ASSIGN(const std::string path, output_path(k.path, inputs));
     if (k.what == "f16") {
       QuantizeOptions plain;
       plain.counts = quantize.counts;
-      INGOT_ASSIGN(Artifact f16, quantized(c, gguf, "F16", plain));
-      outputs.push_back(gguf_output(std::move(f16), local_store(), path));
+      INGOT_ASSIGN(const Artifact f16, quantized(c, gguf, "F16", plain));
+      INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, f16, k.path, inputs));
+      add("kept", k.what, f16, std::move(files));
       continue;
     }
+    INGOT_ASSIGN(const std::string path, output_path(k.path, inputs));
     if (opened.is_gguf())
       return usage("--keep merged=DIR needs a Hugging Face directory as the base; '{}' is GGUF", opened.path);
     Artifact merged;
@@ -181,32 +194,31 @@ Status command_ship(Context& c) {
       INGOT_ASSIGN(merged, cast_floats(opened.artifact, type, quantize.counts));
     }
     const uint64_t shard = c.args.common.max_shard_size;
-    outputs.push_back(
-        hf_directory_output(std::move(merged), local_store(), path, shard ? shard : kDefaultShardBytes));
+    add("kept", k.what, merged, {hf_directory_output(merged, local_store(), path, shard ? shard : kDefaultShardBytes)});
   }
 
   INGOT_ASSIGN(const auto report, run_reported(c, outputs));
   if (!report) return {};
   warn_nonfinite(c, *quantize.counts);
   OrderedJson j = report_json(outputs, *report);
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    if (i < types.size())
-      j["outputs"][i]["type"] = types[i];
-    else
-      j["outputs"][i]["kept"] = keep[i - types.size()].what;
+  size_t first = 0;
+  std::vector<size_t> begins;
+  for (const Written& m : models) {
+    begins.push_back(first);
+    for (size_t i = 0; i < m.outputs; ++i) j["outputs"][first++][m.label] = m.name;
   }
   if (!c.report.json() && !c.report.quiet()) INGOT_TRY(print(report_text(outputs, *report)));
   for (size_t i = 0; i < types.size(); ++i) {
-    INGOT_ASSIGN(const Artifact written, open_written(outputs[i]));
+    INGOT_ASSIGN(const Artifact written, open_written(models[i]));
     if (tests.empty()) continue;
     auto tried = try_file(c, tests, written);
     if (!tried.ok()) {
       Error e = tried.take_error();
       if (e.kind == ErrorKind::kInterrupted) return e;
       return std::move(e).during(
-          fmt::format("all files are written and verified, but '{}' could not be tried", outputs[i].path));
+          fmt::format("all files are written and verified, but '{}' could not be tried", models[i].path));
     }
-    j["outputs"][i]["tests"] = std::move(*tried);
+    j["outputs"][begins[i]]["tests"] = std::move(*tried);
   }
   return c.report.result(j, "");
 }

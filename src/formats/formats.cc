@@ -1,6 +1,7 @@
 #include "formats/formats.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "formats/lookup.h"
 
@@ -31,6 +32,18 @@ bool looks_like_repository(const std::string& path) {
   return path.find('/', slash + 1) == std::string::npos && path[0] != '.' && path.find("..") == std::string::npos;
 }
 
+// The same place by a path that ends in its name, from which a model's name is made: "base", "base/", "base/.", and in the
+// local file system "." and "x/.." too.
+std::string named_path(const Store& store, std::string path) {
+  while (path.size() > 1 && (path.back() == '/' || path.ends_with("/."))) path.pop_back();
+  const std::string last = file_name(path);
+  if ((last == "." || last == "..") && &store == &local_store()) {
+    std::error_code error;
+    if (const auto real = std::filesystem::canonical(path, error); !error) return real.string();
+  }
+  return path;
+}
+
 Error nothing_there(const std::string& path) {
   if (path.find("://") != std::string::npos)
     return bad_input("opening {}: URLs are not supported yet; download it and give the local path", path);
@@ -53,8 +66,7 @@ std::vector<std::string_view> format_names() {
 }
 
 Result<Artifact> open_model(Store& store, const std::string& given, Faults* faults) {
-  std::string path = given;
-  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  const std::string path = named_path(store, given);
   if (path.empty()) return usage("opening a model: the path is empty; give a file or a directory");
   INGOT_ASSIGN(const auto there, look_up(store, path));
   if (!there) return nothing_there(path);

@@ -19,7 +19,6 @@ constexpr uint64_t kMaxTensorName = 1024;
 constexpr uint64_t kMaxMixedArray = 4u << 20;  // elements of an array that is kept value by value
 constexpr int kMaxArrayDepth = 4;
 constexpr size_t kMaxFaults = 20;  // that are told of one file
-constexpr int64_t kMaxSplits = 65535;  // split.count is a u16
 constexpr uint64_t kChunk = 256 << 10;
 
 // Reads the head of a file in order, a chunk at a time; the first failure sticks.
@@ -344,7 +343,7 @@ std::optional<int64_t> small_int(const Artifact& a, std::string_view key) {
 
 // model-00001-of-00003.gguf and its siblings; the first one carries the metadata.
 Status read_splits(Store& store, const std::string& path, int64_t count, Artifact* a, Faults* faults) {
-  if (count > kMaxSplits) return fault(faults, bad_input("opening {}: split.count is {}, expected at most {}", path, count, kMaxSplits));
+  if (count > static_cast<int64_t>(kMaxGgufSplits)) return fault(faults, bad_input("opening {}: split.count is {}, expected at most {}", path, count, kMaxGgufSplits));
   const std::string tail = fmt::format("-00001-of-{:05}.gguf", count);
   if (path.size() < tail.size() || path.substr(path.size() - tail.size()) != tail)
     return fault(faults, bad_input("opening {}: it is part of a set of {} files; give the first one, named ...{}", path, count, tail));

@@ -297,6 +297,55 @@ TEST(Gguf, SplitsAreOneModel) {
   EXPECT_FALSE(open_model(*store, "m-00001-of-00002.gguf").ok());
 }
 
+// As llama-gguf-split lays a set out: its names, its keys in its order and types, the metadata in the first file alone, a new
+// file when the next tensor (padded to 32 bytes) would not fit.
+TEST(Gguf, SplitsAreLaidOutAsLlamaGgufSplitDoes) {
+  auto store = make_memory_store();
+  Artifact a;
+  a.format = "gguf";
+  a.metadata.emplace_back("general.architecture", MetaValue{std::string("llama")});
+  a.metadata.emplace_back("split.count", MetaValue{uint16_t{1}});  // of a set of one
+  a.metadata.emplace_back("k", MetaValue{uint32_t{1}});
+  const int64_t sizes[] = {8, 9, 100, 1, 8, 8};  // in floats: 32, 64, 416, 32, 32, 32 bytes
+  for (int i = 0; i < 6; ++i) a.tensors.push_back({fmt::format("t{}", i), f32_tensor({sizes[i]}, random_floats(sizes[i], 1))});
+  auto parts = gguf_outputs(a, *store, "d/m.gguf", 96);
+  ASSERT_TRUE(parts.ok()) << parts.error().message;
+  ASSERT_EQ(parts->size(), 3u);
+  const std::vector<std::vector<std::string>> want = {{"t0", "t1"}, {"t2"}, {"t3", "t4", "t5"}};
+  for (size_t i = 0; i < 3; ++i) {
+    const Output& o = (*parts)[i];
+    EXPECT_EQ(o.path, fmt::format("d/m-{:05}-of-00003.gguf", i + 1));
+    ASSERT_EQ(o.artifact.tensors.size(), want[i].size()) << i;
+    for (size_t k = 0; k < want[i].size(); ++k) EXPECT_EQ(o.artifact.tensors[k].name, want[i][k]);
+    const auto& kv = o.artifact.metadata;
+    const size_t own = i == 0 ? 2 : 0;
+    ASSERT_EQ(kv.size(), own + 3);
+    EXPECT_EQ(kv[own].first, "split.no");
+    EXPECT_EQ(std::get<uint16_t>(kv[own].second.v), i);
+    EXPECT_EQ(kv[own + 1].first, "split.tensors.count");
+    EXPECT_EQ(std::get<int32_t>(kv[own + 1].second.v), 6);
+    EXPECT_EQ(kv[own + 2].first, "split.count");
+    EXPECT_EQ(std::get<uint16_t>(kv[own + 2].second.v), 3);
+    write_output(o);
+  }
+  auto b = open_model(*store, "d/m-00001-of-00003.gguf");
+  ASSERT_TRUE(b.ok()) << b.error().message;
+  ASSERT_EQ(b->tensors.size(), 6u);
+  EXPECT_EQ(b->metadata.size(), 2u);
+  for (size_t i = 0; i < 6; ++i) EXPECT_TRUE(*evaluate(a.tensors[i].node) == *evaluate(b->tensors[i].node));
+  // What fits stays one file under its own name, as without a limit.
+  for (const uint64_t limit : {uint64_t{0}, uint64_t{608}}) {
+    auto one = gguf_outputs(a, *store, "d/m.gguf", limit);
+    ASSERT_TRUE(one.ok());
+    ASSERT_EQ(one->size(), 1u) << limit;
+    EXPECT_EQ((*one)[0].path, "d/m.gguf");
+    EXPECT_EQ((*one)[0].artifact.metadata.size(), 3u);
+  }
+  EXPECT_EQ(gguf_outputs(a, *store, "d/m.gguf", 607)->size(), 2u);
+  a.tensors.assign(70000, a.tensors[0]);
+  EXPECT_FALSE(gguf_outputs(a, *store, "m.gguf", 1).ok());
+}
+
 TEST(Gguf, WhatCannotBeWrittenIsRefused) {
   Artifact a;
   EXPECT_FALSE(layout_gguf(a, {{"t", {DType::kU8, {1}}}}).ok());

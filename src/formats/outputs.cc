@@ -70,6 +70,45 @@ Output gguf_output(Artifact artifact, Store& store, const std::string& path) {
   return o;
 }
 
+Result<std::vector<Output>> gguf_outputs(Artifact artifact, Store& store, const std::string& path, uint64_t max_shard) {
+  // llama-gguf-split's rule: tensors in order, padded to the format's 32 bytes; a new file when the next one would not fit.
+  std::vector<size_t> ends;
+  uint64_t in_file = 0;
+  for (size_t i = 0; i < artifact.tensors.size(); ++i) {
+    const uint64_t size = align_up(bytes_of(artifact.tensors[i].spec()), 32);
+    if (in_file > 0 && in_file + size > max_shard) ends.push_back(i), in_file = 0;
+    in_file += size;
+  }
+  ends.push_back(artifact.tensors.size());
+  std::vector<Output> out;
+  if (max_shard == 0 || ends.size() == 1) {
+    out.push_back(gguf_output(std::move(artifact), store, path));
+    return out;
+  }
+  if (ends.size() > kMaxGgufSplits)
+    return usage("writing {}: files of at most {} bytes would be {}, the format has at most {}; give a larger --max-shard-size", path,
+                 max_shard, ends.size(), kMaxGgufSplits);
+  const std::string prefix = ends_with(path, ".gguf") ? path.substr(0, path.size() - 5) : path;
+  const auto count = static_cast<uint16_t>(ends.size());
+  const auto total = static_cast<int32_t>(artifact.tensors.size());
+  std::erase_if(artifact.metadata, [](const auto& kv) { return kv.first.starts_with("split."); });
+  size_t begin = 0;
+  for (uint16_t no = 0; no < count; ++no) {
+    Artifact part;
+    part.path = artifact.path;
+    part.format = artifact.format;
+    if (no == 0) part.metadata = artifact.metadata;
+    part.metadata.emplace_back("split.no", MetaValue{no});
+    part.metadata.emplace_back("split.tensors.count", MetaValue{total});
+    part.metadata.emplace_back("split.count", MetaValue{count});
+    part.tensors.assign(artifact.tensors.begin() + static_cast<std::ptrdiff_t>(begin),
+                        artifact.tensors.begin() + static_cast<std::ptrdiff_t>(ends[no]));
+    begin = ends[no];
+    out.push_back(gguf_output(std::move(part), store, fmt::format("{}-{:05}-of-{:05}.gguf", prefix, no + 1, count)));
+  }
+  return out;
+}
+
 Output hf_directory_output(Artifact artifact, Store& store, const std::string& path, uint64_t max_shard) {
   Output o;
   o.layout = [files = artifact.files, max_shard](const std::vector<NamedSpec>& specs) {

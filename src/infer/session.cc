@@ -38,8 +38,8 @@ Status Session::check(std::span<const int32_t> tokens) const {
                        t, c_.vocab);
   const auto n = static_cast<int64_t>(tokens.size());
   if (n > context_ - position_)
-    return bad_input("{} tokens after {} do not fit the context of {}; shorten the text or raise the context",
-                     n, position_, context_);
+    return bad_input("the text has {} tokens{}, the model's context holds {}; give a shorter text", n,
+                     position_ ? fmt::format(" after {}", position_) : "", context_);
   return Status();
 }
 
