@@ -109,7 +109,11 @@ Status command_convert(Context& c) {
     INGOT_ASSIGN(const auto names, output_paths(out, {type.empty() ? std::string(info(main_float_type(opened.base)).name) : type}));
     out = names[0];
   }
-  INGOT_ASSIGN(const std::string target, output_path(out, {opened.path}));
+  const bool one_file = extension(out) == "safetensors";
+  const OutputKind kind = to_gguf ? OutputKind::kGguf : one_file ? OutputKind::kSafetensorsFile : OutputKind::kDirectory;
+  if (kind == OutputKind::kSafetensorsFile && c.args.has("--max-shard-size"))
+    c.report.warning(fmt::format("--max-shard-size changes nothing for one file; give a directory instead of '{}'", out));
+  INGOT_ASSIGN(const std::string target, output_path(out, kind, {opened.path}));
   const auto counts = std::make_shared<CastCounts>();
   Artifact result;
   if (to_gguf) {

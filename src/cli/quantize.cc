@@ -45,7 +45,7 @@ Status command_quantize(Context& c) {
   INGOT_ASSIGN(const Artifact gguf, as_gguf(c, opened.artifact, pre_tokenizer));
   std::vector<Output> outputs;
   for (size_t i = 0; i < types.size(); ++i) {
-    INGOT_ASSIGN(const std::string file, output_path(names[i], {opened.path}));
+    INGOT_ASSIGN(const std::string file, output_path(names[i], OutputKind::kGguf, {opened.path}));
     INGOT_ASSIGN(Artifact made, quantized(c, gguf, types[i], options));
     outputs.push_back(gguf_output(std::move(made), local_store(), file));
   }

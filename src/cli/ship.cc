@@ -1,5 +1,7 @@
 // ingot ship: base + adapters -> GGUF names -> quantized, in one pass over the weights; each file verified,
 // opened again and tried.
+#include <algorithm>
+
 #include "cli/command.h"
 #include "cli/generation.h"
 #include "cli/job.h"
@@ -122,9 +124,7 @@ Result<OrderedJson> try_file(Context& c, const std::vector<TextRequest>& tests, 
                    return human ? print(safe(piece)) : Status();
                  }));
     if (human) INGOT_TRY(print("\n"));
-    if (text.generation.reason == StopReason::kCancelled)
-      return Error{ErrorKind::kInterrupted,
-                   fmt::format("interrupted while trying '{}'; the files are whole", written.path)};
+    if (text.generation.reason == StopReason::kCancelled) return interrupted();
     c.report.detail(speed_text(text));
     results.push_back(text_json(request, text));
   }
@@ -149,6 +149,8 @@ Status command_ship(Context& c) {
   INGOT_ASSIGN(const std::vector<std::string> names, output_paths(o.out, types));
   INGOT_ASSIGN(const std::vector<Kept> keep, read_keep(o.keep));
   INGOT_ASSIGN(const QuantizeOptions quantize, o.quantize_args.read(c));
+  if (!o.dtype.empty() && std::none_of(keep.begin(), keep.end(), [](const Kept& k) { return k.what == "merged"; }))
+    c.report.warning("--dtype changes nothing without --keep merged=DIR");
   if (!o.dtype.empty())
     INGOT_TRY(read_float_type(o.dtype).ok() ? Status() : Status(read_float_type(o.dtype).take_error()));
 
@@ -158,12 +160,12 @@ Status command_ship(Context& c) {
   INGOT_ASSIGN(const std::vector<TextRequest> tests, prepare_tests(o, gguf, opened.base));
   std::vector<Output> outputs;
   for (size_t i = 0; i < types.size(); ++i) {
-    INGOT_ASSIGN(const std::string file, output_path(names[i], inputs));
+    INGOT_ASSIGN(const std::string file, output_path(names[i], OutputKind::kGguf, inputs));
     INGOT_ASSIGN(Artifact made, quantized(c, gguf, types[i], quantize));
     outputs.push_back(gguf_output(std::move(made), local_store(), file));
   }
   for (const Kept& k : keep) {
-    INGOT_ASSIGN(const std::string path, output_path(k.path, inputs));
+    INGOT_ASSIGN(const std::string path, output_path(k.path, k.what == "merged" ? OutputKind::kDirectory : OutputKind::kGguf, inputs));
     if (k.what == "f16") {
       QuantizeOptions plain;
       plain.counts = quantize.counts;
@@ -202,7 +204,8 @@ Status command_ship(Context& c) {
     auto tried = try_file(c, tests, written);
     if (!tried.ok()) {
       Error e = tried.take_error();
-      if (e.kind == ErrorKind::kInterrupted) return e;
+      if (e.kind == ErrorKind::kInterrupted)
+        return Error{e.kind, fmt::format("interrupted while trying '{}'; all files are written and verified", outputs[i].path)};
       return std::move(e).during(
           fmt::format("all files are written and verified, but '{}' could not be tried", outputs[i].path));
     }
