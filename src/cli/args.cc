@@ -158,7 +158,7 @@ void Args::add_common() {
   flag("--no-resume", &common.no_resume, "discard an unfinished run instead of going on with it");
   integer("--seed|--random-seed", "N", &common.seed, 0, INT64_MAX, "seed of everything random (default 0)");
   size("--max-shard-size|--out-shard-size", "SIZE", &common.max_shard_size,
-       "largest file of a Hugging Face directory (default: one file)");
+       "largest file of a Hugging Face directory (default 5GB)");
   add("--verify", "HOW", "what was written is read again and compared: medium (default: from the disk itself), cache, none")
       .set = [this](const std::string& name, const std::string& v) -> Status {
     static const std::vector<std::string> kNames = {"medium", "cache", "none"};  // in the order of VerifyMode

@@ -89,14 +89,17 @@ bool like_hub_name(const std::string& path) {
   return e != "gguf" && e != "safetensors" && e != "json";
 }
 
+// The shell replaces it only where it begins a word: not in '~/x', nor in --out=~/x.
+bool is_tilde(std::string_view path) {
+  std::error_code error;
+  return (path == "~" || path.starts_with("~/")) && !fs::exists("~", error);
+}
+
 Result<std::string> without_url(const std::string& given, const char* instead) {
   INGOT_ASSIGN(std::string path, expand_variables(given));
   if (path.empty())
     return usage("an empty path was given{}", given.empty() ? "" : fmt::format(" ('{}')", given));
-  // The shell expands it only where it begins a word: not in '~/x', nor in --out=~/x.
-  std::error_code error;
-  if (path[0] == '~' && (path.size() == 1 || path[1] == '/') && !fs::exists("~", error))
-    return usage("'{}': the shell has not replaced ~ here; write ${{HOME}}{}", path, path.substr(1));
+  if (is_tilde(path)) return usage("'{}': the shell has not replaced ~ here; write ${{HOME}}{}", path, path.substr(1));
   const std::string scheme = url_scheme(path);
   if (scheme.empty()) return path;
   if (scheme == "file") return usage("'{}': give the path itself, without file://", path);
