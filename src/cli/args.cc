@@ -140,7 +140,7 @@ void Args::later(std::string names, bool takes_value, std::string what) {
   Spec& s = add(std::move(names), takes_value ? "VALUE" : "", "");
   s.later = true, s.repeat = true;
   s.set = [what](const std::string& name, const std::string&) -> Status {
-    return ingot::usage("{}: {} is not there yet in this version of ingot; leave it out", name, what);
+    return ingot::usage("{} ({}) is not there yet in this version of ingot; leave it out", name, what);
   };
 }
 

@@ -110,8 +110,10 @@ Status command_convert(Context& c) {
     INGOT_ASSIGN(const auto names, output_paths(out, {type.empty() ? std::string(info(main_float_type(opened.base)).name) : type}));
     out = names[0];
   }
+  const bool one_file = extension(out) == "safetensors";
+  const OutputKind kind = to_gguf ? OutputKind::kGguf : one_file ? OutputKind::kSafetensorsFile : OutputKind::kDirectory;
   const std::vector<std::string> inputs = input_paths(opened, {});
-  INGOT_ASSIGN(const std::string target, output_path(out, inputs));
+  INGOT_ASSIGN(const std::string target, output_path(out, kind, inputs));
   const uint64_t shard = c.args.common.max_shard_size;
   const auto counts = std::make_shared<CastCounts>();
   std::vector<Output> outputs;

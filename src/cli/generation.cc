@@ -26,6 +26,8 @@ Result<Tokenizer> open_tokenizer(const Artifact& a) {
     auto it = a.files.find(name);
     return it == a.files.end() ? std::string_view() : std::string_view(it->second);
   };
+  if (file("tokenizer.json").empty() && a.path.ends_with(".safetensors"))
+    return bad_input("'{}' is a single file of weights without a tokenizer; give the model's directory, '{}'", a.path, parent_path(a.path));
   if (file("tokenizer.json").empty())
     return bad_input("'{}' has no tokenizer.json, from which its tokenizer would be read", a.path);
   auto tokenizer = Tokenizer::from_hf({file("tokenizer.json"), file("tokenizer_config.json"),
@@ -82,6 +84,9 @@ Result<std::unique_ptr<Model>> load_model(Context& c, const Artifact& artifact) 
   c.report.begin_progress("loading");
   auto model = Model::load(artifact, options);
   c.report.end_progress();
+  // There is nothing here that a second run could go on with.
+  if (!model.ok() && model.error().kind == ErrorKind::kInterrupted)
+    return Error{ErrorKind::kInterrupted, fmt::format("interrupted while loading '{}'", artifact.path)};
   return model;
 }
 

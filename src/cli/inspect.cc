@@ -243,6 +243,7 @@ Status command_inspect(Context& c) {
   c.args.example("ingot inspect model.gguf --json | jq .types");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
+  warn_unused(c, {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify", "--rank-timeout"});
 
   INGOT_ASSIGN(path, input_path(path));
   Faults faults;

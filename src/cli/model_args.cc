@@ -162,11 +162,11 @@ Result<Artifact> quantized(Context& c, const Artifact& gguf, const std::string& 
 
 Result<std::vector<Output>> gguf_files(const Context& c, Artifact artifact, const std::string& given,
                                        const std::vector<std::string>& inputs) {
-  INGOT_ASSIGN(const std::string path, output_path(given, inputs));
+  INGOT_ASSIGN(const std::string path, output_path(given, OutputKind::kGguf, inputs));
   INGOT_ASSIGN(std::vector<Output> outputs, gguf_outputs(std::move(artifact), local_store(), path, c.args.common.max_shard_size));
   if (outputs.size() > 1)
     for (const Output& o : outputs) {
-      INGOT_ASSIGN([[maybe_unused]] const std::string checked, output_path(o.path, inputs));
+      INGOT_ASSIGN([[maybe_unused]] const std::string checked, output_path(o.path, OutputKind::kGguf, inputs));
     }
   return outputs;
 }

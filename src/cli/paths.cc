@@ -12,7 +12,7 @@
 #include <filesystem>
 #include <set>
 
-#include "cli/hub_cache.h"
+#include "cli/model_folders.h"
 #include "cli/text.h"
 #include "storage/store.h"
 
@@ -89,16 +89,22 @@ bool like_hub_name(const std::string& path) {
   return e != "gguf" && e != "safetensors" && e != "json";
 }
 
-Result<std::string> without_url(const std::string& given) {
+// The shell replaces it only where it begins a word: not in '~/x', nor in --out=~/x.
+bool is_tilde(std::string_view path) {
+  std::error_code error;
+  return (path == "~" || path.starts_with("~/")) && !fs::exists("~", error);
+}
+
+Result<std::string> without_url(const std::string& given, const char* instead) {
   INGOT_ASSIGN(std::string path, expand_variables(given));
   if (path.empty())
     return usage("an empty path was given{}", given.empty() ? "" : fmt::format(" ('{}')", given));
+  if (is_tilde(path)) return usage("'{}': the shell has not replaced ~ here; write ${{HOME}}{}", path, path.substr(1));
   const std::string scheme = url_scheme(path);
   if (scheme.empty()) return path;
   if (scheme == "file") return usage("'{}': give the path itself, without file://", path);
   return bad_input(
-      "'{}': {}:// is not there yet in this version of ingot; copy it here first and give the path", path,
-      scheme);
+      "'{}': {}:// is not there yet in this version of ingot; {}", path, scheme, instead);
 }
 
 }  // namespace
@@ -108,12 +114,12 @@ std::string extension(const std::string& path) {
 }
 
 Result<std::string> input_path(const std::string& given) {
-  INGOT_ASSIGN(std::string path, without_url(given));
+  INGOT_ASSIGN(std::string path, without_url(given, "copy it here first and give the path"));
   std::error_code error;
   const auto status = fs::status(path, error);
   if (fs::exists(status)) {
     if (::access(path.c_str(), R_OK) != 0) return bad_input("'{}' may not be read: permission denied", path);
-    INGOT_TRY(check_hub_cache(path));
+    INGOT_TRY(check_model_folder(path));
     return path;
   }
   if (error && status.type() != fs::file_type::not_found) return bad_input("'{}': {}", path, error.message());
@@ -162,6 +168,21 @@ Result<std::string> read_text_input(const std::string& given, const CancelToken&
 
 namespace {
 
+// A name that says another thing than what is written would mislead every reader of the file.
+Status check_kind(const std::string& path, OutputKind kind) {
+  const std::string e = extension(path);
+  if (kind == OutputKind::kDirectory) {
+    if (e == "gguf" || e == "safetensors")
+      return usage("'{}' is the name of a file, but a Hugging Face directory would be written; give a name without .{}", path, e);
+    return {};
+  }
+  const char* what = kind == OutputKind::kGguf ? "GGUF" : "safetensors";
+  if (path.back() == '/') return usage("'{}' is the name of a directory, but a {} file would be written; give the name of a file in it", path, what);
+  for (const char* other : {"gguf", "safetensors", "onnx", "npz", "pt", "pth"})
+    if (e == other && e != lower(what)) return usage("'{}': a {} file would be written, not .{}; give a name that says so", path, what, e);
+  return {};
+}
+
 // The nearest directory above that is there must take what will be made in it.
 Status check_parents(const std::string& path) {
   std::error_code error;
@@ -190,8 +211,9 @@ Status check_parents(const std::string& path) {
 
 }  // namespace
 
-Result<std::string> output_path(const std::string& given, const std::vector<std::string>& inputs) {
-  INGOT_ASSIGN(std::string path, without_url(given));
+Result<std::string> output_path(const std::string& given, OutputKind kind, const std::vector<std::string>& inputs) {
+  INGOT_ASSIGN(std::string path, without_url(given, "write to a path here and copy it there"));
+  INGOT_TRY(check_kind(path, kind));
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   if (const std::string last = file_name(path); last.empty() || last == "." || last == "..")
     return usage("'{}' cannot be written as a whole: a finished output takes its place under its own name; give that name", path);

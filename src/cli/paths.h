@@ -20,9 +20,11 @@ Result<std::string> input_path(const std::string& given);
 // The text of a file, or of standard input for "-"; at most 1 GiB. A raised token ends the wait for input.
 Result<std::string> read_text_input(const std::string& given, const CancelToken& cancel);
 
-// An output: expanded, in a directory that is there and writable or can be made, and not one of the inputs (nor
+enum class OutputKind { kGguf, kSafetensorsFile, kDirectory };
+
+// An output: expanded, named as what it will be, in a directory that is there and writable or can be made, and not one of the inputs (nor
 // the file that an input directory is read from). Nothing is made yet.
-Result<std::string> output_path(const std::string& given, const std::vector<std::string>& inputs);
+Result<std::string> output_path(const std::string& given, OutputKind kind, const std::vector<std::string>& inputs);
 
 // `pattern` for each type, {type} replaced. Several types without {type}, or the same path twice: kUsage.
 Result<std::vector<std::string>> output_paths(const std::string& pattern,

@@ -1,5 +1,7 @@
 // ingot ship: base + adapters -> GGUF names -> quantized, in one pass over the weights; each file verified,
 // opened again and tried.
+#include <algorithm>
+
 #include "cli/command.h"
 #include "cli/generation.h"
 #include "cli/job.h"
@@ -129,9 +131,7 @@ Result<OrderedJson> try_file(Context& c, const std::vector<TextRequest>& tests, 
                    return human ? print(safe(piece)) : Status();
                  }));
     if (human) INGOT_TRY(print("\n"));
-    if (text.generation.reason == StopReason::kCancelled)
-      return Error{ErrorKind::kInterrupted,
-                   fmt::format("interrupted while trying '{}'; the files are whole", written.path)};
+    if (text.generation.reason == StopReason::kCancelled) return interrupted();
     c.report.detail(speed_text(text));
     results.push_back(text_json(request, text));
   }
@@ -156,6 +156,8 @@ Status command_ship(Context& c) {
   INGOT_ASSIGN(const std::vector<std::string> names, output_paths(o.out, types));
   INGOT_ASSIGN(const std::vector<Kept> keep, read_keep(o.keep));
   INGOT_ASSIGN(const QuantizeOptions quantize, o.quantize_args.read(c));
+  if (!o.dtype.empty() && std::none_of(keep.begin(), keep.end(), [](const Kept& k) { return k.what == "merged"; }))
+    c.report.warning("--dtype changes nothing without --keep merged=DIR");
   if (!o.dtype.empty())
     INGOT_TRY(read_float_type(o.dtype).ok() ? Status() : Status(read_float_type(o.dtype).take_error()));
 
@@ -183,7 +185,7 @@ Status command_ship(Context& c) {
       add("kept", k.what, f16, std::move(files));
       continue;
     }
-    INGOT_ASSIGN(const std::string path, output_path(k.path, inputs));
+    INGOT_ASSIGN(const std::string path, output_path(k.path, OutputKind::kDirectory, inputs));
     if (opened.is_gguf())
       return usage("--keep merged=DIR needs a Hugging Face directory as the base; '{}' is GGUF", opened.path);
     Artifact merged;
@@ -214,7 +216,8 @@ Status command_ship(Context& c) {
     auto tried = try_file(c, tests, written);
     if (!tried.ok()) {
       Error e = tried.take_error();
-      if (e.kind == ErrorKind::kInterrupted) return e;
+      if (e.kind == ErrorKind::kInterrupted)
+        return Error{e.kind, fmt::format("interrupted while trying '{}'; all files are written and verified", models[i].path)};
       return std::move(e).during(
           fmt::format("all files are written and verified, but '{}' could not be tried", models[i].path));
     }

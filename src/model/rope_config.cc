@@ -11,7 +11,7 @@ constexpr const char kParameters[] = "rope_parameters", kScaling[] = "rope_scali
 Status check_flat(const RopeConfig& r, const std::string& model, const std::string& what) {
   for (const auto& [key, value] : r.values.items())
     if (value.is_object())
-      return bad_input("{}: '{}' has parameters of their own for '{}' layers ({}); {} models have one set for all layers", what, r.place, key,
+      return bad_input("{}: '{}' has separate parameters for '{}' layers ({}); {} models have one set for all layers", what, r.place, key,
                        json_brief(value), model);
   return {};
 }

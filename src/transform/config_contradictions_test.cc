@@ -119,6 +119,12 @@ TEST(ConfigContradictions, BiasesThatNobodyAnnouncedAreRefused) {
   expect_error(to_gguf(b), {"model.layers.0.mlp.down_proj.bias", "does not set 'mlp_bias'"});
 }
 
+// llama.cpp loads no model without its context.
+TEST(ConfigContradictions, AContextThatIsMissingIsNamed) {
+  expect_error(to_gguf(with({}, {"max_position_embeddings"})), {"config.json", "max_position_embeddings"});
+  expect_error(to_gguf(with({{"max_position_embeddings", nullptr}})), {"config.json", "max_position_embeddings"});
+}
+
 TEST(ConfigContradictions, AWindowBelowTheContextIsTold) {
   const auto convert = [](const Artifact& a, std::string* notice) {
     ToGgufOptions o;

@@ -176,6 +176,14 @@ TEST_F(Options, VerifyAndRankTimeoutAreOptionsOfEveryCommand) {
   expect_said(with({"--rank-timeout", "0"}), 2, {"more than zero"});
 }
 
+TEST_F(Options, OnesThatChangeNothingAreWarnedOf) {
+  for (const std::vector<std::string>& words : {std::vector<std::string>{"tokenize", kBase, "--text", "a", "--dry-run"}, {"inspect", kBase, "--force"},
+                                                {"list", "types", "--memory", "1G"}, {"run", kBase, "-p", "a", "-n", "1", "--verify", "none"}})
+    expect_said(ingot(words), 0, {"warning: --", "changes nothing in 'ingot " + words[0] + "'"});
+  expect_said(ingot({"ship", kBase, "--type", "Q8_0", "--out", dir_ / "a.gguf", "--dtype", "f16"}), 0, {"--dtype changes nothing", "merged"});
+  expect_said(ingot({"convert", kBase, "--out", dir_ / "a.safetensors", "--max-shard-size", "2MB"}), 0, {"--max-shard-size changes nothing"});
+}
+
 TEST_F(Options, APromptThatIsTooLongNamesItsTokensAndTheContext) {
   std::string longest;
   for (int i = 0; i < 3000; ++i) longest += "hello world ";

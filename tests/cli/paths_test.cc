@@ -134,6 +134,45 @@ TEST_F(Names, AMissingPathInADirectoryThatIsThereIsNoNameOfTheHub) {
   expect_said(ingot({"inspect", dir_ / "file/x"}), 3, {quoted(dir_ / "file") + " is not a directory"});
 }
 
+// "~" would otherwise be made as a directory of that name.
+TEST_F(Names, ATildeThatTheShellLeftIsNoDirectory) {
+  expect_said(ingot(quantize("~/a.gguf"), here()), 2, {"'~/a.gguf'", "${HOME}/a.gguf"});
+  expect_said(ingot({"inspect", "~/model"}, here()), 2, {"${HOME}/model"});
+  EXPECT_TRUE(empty_but_for(dir_.path(), {}));
+  fs::create_directory(dir_ / "~");
+  EXPECT_EQ(ingot(quantize("~/a.gguf"), here()).exit_code, 0);
+}
+
+TEST_F(Names, OfAnotherKindThanWhatWouldBeWrittenAreRefused) {
+  const std::string lora = example("lora-code");
+  const auto refused = [&](const std::vector<std::string>& words, const std::vector<std::string>& parts) {
+    expect_said(ingot(words, here()), 2, parts);
+    EXPECT_TRUE(empty_but_for(dir_.path(), {}));
+  };
+  refused(quantize("new/"), {"'new/' is the name of a directory", "GGUF file"});
+  refused(quantize("m.safetensors"), {"'m.safetensors'", "GGUF"});
+  refused({"ship", kBase, "--type", "Q8_0", "--out", "m.onnx"}, {"GGUF", ".onnx"});
+  refused({"convert", kBase, "--to", "gguf", "--out", "m.safetensors"}, {"GGUF", ".safetensors"});
+  refused({"convert", kBase, "--to", "safetensors", "--out", "m.gguf"}, {"'m.gguf' is the name of a file", "directory"});
+  refused({"lora", "merge", kBase, "--adapter", lora, "--out", "m.safetensors"}, {"is the name of a file"});
+  refused({"ship", kBase, "--type", "Q8_0", "--out", "a.gguf", "--keep", "merged=m.gguf"}, {"'m.gguf' is the name of a file"});
+  refused({"ship", kBase, "--type", "Q8_0", "--out", "a.gguf", "--keep", "f16=m/"}, {"'m/' is the name of a directory"});
+  expect_said(ingot({"ship", kBase, "--type", "Q8_0", "--out", "s3://bucket/a.gguf"}), 3, {"not there yet", "write to a path here"});
+}
+
+TEST_F(Names, ADirectoryOfGgufFilesIsNoModelButNamesThem) {
+  fs::create_directory(dir_ / "models");
+  ASSERT_EQ(ingot(quantize(dir_ / "models/b.gguf")).exit_code, 0);
+  expect_said(ingot({"run", dir_ / "models", "-p", "x"}), 3, {"one GGUF file", quoted(dir_ / "models/b.gguf")});
+  ASSERT_EQ(ingot(quantize(dir_ / "models/a.gguf")).exit_code, 0);
+  expect_said(ingot({"quantize", dir_ / "models/", "--type", "Q8_0", "--out", dir_ / "x.gguf"}), 3, {"2 GGUF files", "models/a.gguf'"});
+  // Beside a model they are its neighbours.
+  const std::string model = dir_ / "model";
+  fs::copy(kBase, model);
+  fs::copy(dir_ / "models/a.gguf", model + "/a.gguf");
+  EXPECT_EQ(ingot({"inspect", model}).exit_code, 0);
+}
+
 TEST_F(Names, ThatAreTooLongAreRefusedWithTheLimit) {
   const std::string name(300, 'x');
   for (const std::string& out : {name + ".gguf", name + "/a.gguf", "new/" + name + "/a.gguf"})

@@ -1,5 +1,6 @@
-// The Hugging Face cache on disk: hub/models--ORG--NAME/{refs/main, blobs/, snapshots/HASH/}.
-#include "cli/hub_cache.h"
+// Directories that look like models and are none. The Hugging Face cache on disk is
+// hub/models--ORG--NAME/{refs/main, blobs/, snapshots/HASH/}.
+#include "cli/model_folders.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -63,9 +64,24 @@ Error repository(const std::string& path, const std::string& root) {
                    count, join_path(root, "snapshots/" + join(names, ", ")), count > names.size() ? ", .." : "");
 }
 
+// A folder that somebody collects GGUF files in.
+Status check_gguf_files(const std::string& path) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (const auto& e : fs::directory_iterator(path, error)) {
+    const std::string name = e.path().filename().string();
+    if (name == "adapter_config.json" || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")) return {};
+    if (name.ends_with(".gguf") && name[0] != '.') names.push_back(name);
+  }
+  if (names.empty()) return {};
+  const std::string first = join_path(path, *std::min_element(names.begin(), names.end()));
+  if (names.size() == 1) return bad_input("'{}' is a directory with one GGUF file; give the file: '{}'", path, first);
+  return bad_input("'{}' is a directory with {} GGUF files; give one of them, like '{}'", path, names.size(), first);
+}
+
 }  // namespace
 
-Status check_hub_cache(const std::string& given) {
+Status check_model_folder(const std::string& given) {
   std::string path = given;
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   std::error_code error;
@@ -79,7 +95,7 @@ Status check_hub_cache(const std::string& given) {
   if (file_name(path) == "snapshots" && is_repository(parent_path(path))) return repository(given, parent_path(path));
   const std::string hub = directories_in(path, "models--").empty() ? join_path(path, "hub") : path;
   const auto models = directories_in(hub, "models--");
-  if (models.empty()) return {};
+  if (models.empty()) return check_gguf_files(path);
   std::string text;
   for (size_t i = 0; i < models.size() && i < 3; ++i) {
     const std::string root = join_path(hub, models[i]), snapshot = snapshot_of(root);
