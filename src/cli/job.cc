@@ -112,7 +112,7 @@ Result<std::optional<ExecReport>> run_reported(Context& c, const std::vector<Out
   c.report.end_progress();
   if (!report.ok()) return report.take_error();
   const double all = c.report.seconds();
-  c.report.detail(fmt::format("opening and planning {}, writing {}, verifying {}, the rest {}", format_duration(before),
+  c.report.detail(fmt::format("job {}: opening and planning {}, writing {}, verifying {}, the rest {}", report->key, format_duration(before),
                               format_duration(report->seconds_write), format_duration(report->seconds_verify),
                               format_duration(std::max(0.0, all - before - report->seconds_write - report->seconds_verify))));
   // The first rank verified, renamed, and speaks for all.

@@ -20,6 +20,7 @@ Status command_verify(Context& c) {
   c.args.example("ingot verify model-Q4_K_M.gguf");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
+  warn_unused(c, {"--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify", "--rank-timeout"});
   INGOT_ASSIGN(const std::string path, input_path(given));
   const std::string noted = noted_root(local_store(), path);
   VerifyRun run;

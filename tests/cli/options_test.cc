@@ -140,7 +140,7 @@ TEST_F(Verbose, TellsWhatWasOpenedAssumedPlannedAndHowLongItTook) {
                             "--test", "def", "-n", "4"});
   expect_said(f, 0, {"opened '" + kBase + "': safetensors, 57 tensors", "opened '" + kLora + "': peft", "architecture llama",
                      "llama-bpe (found by its rules)", "Q4_K_M: tensors by type: 13 F32", "2 threads", "kernels", "memory",
-                     "the least that works", "opening and planning", "writing", "verifying", "tokens/s"});
+                     "the least that works", "ingot: job ", "opening and planning", "writing", "verifying", "tokens/s"});
   const Finished plain = ingot({"ship", kBase, "--adapter", kLora, "--type", "Q4_K_M", "--out", dir_ / "b.gguf"});
   EXPECT_EQ(plain.err, "");
   expect_said(ingot({"convert", kBase, "--out", dir_ / "c.gguf", "--verbose"}), 0, {"no --type: the weights stay BF16"});
@@ -177,7 +177,7 @@ TEST_F(Options, VerifyAndRankTimeoutAreOptionsOfEveryCommand) {
 }
 
 TEST_F(Options, OnesThatChangeNothingAreWarnedOf) {
-  for (const std::vector<std::string>& words : {std::vector<std::string>{"tokenize", kBase, "--text", "a", "--dry-run"}, {"inspect", kBase, "--force"},
+  for (const std::vector<std::string>& words : {std::vector<std::string>{"tokenize", kBase, "--text", "a", "--dry-run"}, {"inspect", kBase, "--force"}, {"verify", kBase, "--seed", "1"},
                                                 {"list", "types", "--memory", "1G"}, {"run", kBase, "-p", "a", "-n", "1", "--verify", "none"}})
     expect_said(ingot(words), 0, {"warning: --", "changes nothing in 'ingot " + words[0] + "'"});
   expect_said(ingot({"ship", kBase, "--type", "Q8_0", "--out", dir_ / "a.gguf", "--dtype", "f16"}), 0, {"--dtype changes nothing", "merged"});

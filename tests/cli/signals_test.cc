@@ -30,6 +30,7 @@ std::vector<std::vector<std::string>> commands(const std::string& out) {
           {"run", kBase, "--prompt", "x"},
           {"tokenize", kBase, "--text", "x"},
           {"inspect", kBase},
+          {"verify", kBase},
           {"list", "types"}};
 }
 
