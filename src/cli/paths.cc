@@ -188,14 +188,13 @@ Status check_parents(const std::string& path) {
   std::error_code error;
   std::string there = parent_path(path);
   const auto missing = [&](const std::string& p) {
-    const auto type = fs::symlink_status(p, error).type();
-    return type == fs::file_type::not_found || type == fs::file_type::none;
+    return fs::symlink_status(p, error).type() == fs::file_type::not_found || error == std::errc::filename_too_long;
   };
   while (missing(there) && parent_path(there) != there) there = parent_path(there);
   const auto status = fs::status(there, error);
+  if (!fs::status_known(status)) return failed("cannot write '{}': '{}' cannot be looked at: {}", path, there, error.message());
   if (!fs::exists(status) && fs::is_symlink(there, error))
     return failed("cannot write '{}': '{}' is a link to nothing", path, there);
-  if (error && !fs::is_directory(status)) return failed("cannot write '{}': '{}': {}", path, there, error.message());
   if (!fs::is_directory(status)) return failed("cannot write '{}': '{}' is not a directory", path, there);
   if (::access(there.c_str(), W_OK | X_OK) == 0) {
     const long most = ::pathconf(there.c_str(), _PC_NAME_MAX);
