@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "formats/lookup.h"
 
 namespace ingot {
 namespace {
@@ -68,11 +67,11 @@ std::vector<std::string_view> format_names() {
 Result<Artifact> open_model(Store& store, const std::string& given, Faults* faults) {
   const std::string path = named_path(store, given);
   if (path.empty()) return usage("opening a model: the path is empty; give a file or a directory");
-  INGOT_ASSIGN(const auto there, look_up(store, path));
+  INGOT_ASSIGN(const auto there, store.stat(path));
   if (!there) return nothing_there(path);
   Probe probe;
   probe.path = path;
-  probe.directory = there->directory;
+  probe.directory = there->directory();
   if (probe.directory) {
     INGOT_ASSIGN(auto entries, store.list(path));
     for (auto& e : entries) probe.names.push_back(std::move(e.name));

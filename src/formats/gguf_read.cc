@@ -6,7 +6,6 @@
 
 #include "formats/formats.h"
 #include "formats/gguf.h"
-#include "formats/lookup.h"
 #include "kernels/hash.h"
 
 namespace ingot {
@@ -352,7 +351,7 @@ Status read_splits(Store& store, const std::string& path, int64_t count, Artifac
   for (const auto& t : a->tensors) names.insert(t.name);
   for (int64_t i = 2; i <= count; ++i) {
     const std::string part = fmt::format("{}-{:05}-of-{:05}.gguf", stem, i, count);
-    INGOT_ASSIGN(const auto there, look_up(store, part));
+    INGOT_ASSIGN(const auto there, store.stat(part));
     if (!there) {
       INGOT_TRY(fault(faults, bad_input("opening {}: its part {} is not there; download it", path, part)));
       continue;

@@ -173,10 +173,10 @@ TEST(HfDirectory, ShardsAndIndexRoundTrip) {
   for (const auto& t : a.tensors) EXPECT_TRUE(*evaluate(t.node) == *evaluate(b->find(t.name)->node));
   // A tensor larger than the limit has a shard of its own; one shard needs no index.
   write_output(hf_directory_output(a, *store, "n", 1));
-  EXPECT_TRUE(store->exists("n/model-00004-of-00004.safetensors"));
+  EXPECT_TRUE(is_there(*store, "n/model-00004-of-00004.safetensors"));
   write_output(hf_directory_output(a, *store, "o"));
-  EXPECT_TRUE(store->exists("o/model.safetensors"));
-  EXPECT_FALSE(store->exists("o/model.safetensors.index.json"));
+  EXPECT_TRUE(is_there(*store, "o/model.safetensors"));
+  EXPECT_FALSE(is_there(*store, "o/model.safetensors.index.json"));
 }
 
 TEST(HfDirectory, ContradictoryIndexesAreErrors) {

@@ -100,7 +100,7 @@ TEST(ToGguf, OnePassEqualsThreeStepsByteForByte) {
   auto f32 = cast_floats(*merged, DType::kF32);
   ASSERT_TRUE(f32.ok());
   run_output(hf_directory_output(*f32, *store, "merged", 3'000'000));
-  ASSERT_TRUE(store->exists("merged/model.safetensors.index.json"));
+  ASSERT_TRUE(is_there(*store, "merged/model.safetensors.index.json"));
   auto converted = to_gguf(open_or_die(*store, "merged"));
   ASSERT_TRUE(converted.ok()) << converted.error().message;
   run_output(gguf_output(*converted, *store, "f32.gguf"));
