@@ -6,6 +6,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "base/memory.h"
 #include "formats/json.h"
 #include "model/architecture.h"
 #include "quant/codec.h"
@@ -325,10 +326,12 @@ Result<Artifact> lora_merge(const Artifact& base, const std::vector<AdapterSpec>
                      "directory that it was made from",
                      base.path);
   if (base.format == "peft") return bad_input("merging into {}: it is an adapter, not a model", base.path);
-  Merge m(base);
-  INGOT_TRY(m.init());
-  for (const auto& a : adapters) INGOT_TRY(m.add(a));
-  return m.finish();
+  return within_memory("merging into " + base.path, [&]() -> Result<Artifact> {
+    Merge m(base);
+    INGOT_TRY(m.init());
+    for (const auto& a : adapters) INGOT_TRY(m.add(a));
+    return m.finish();
+  });
 }
 
 }  // namespace ingot
