@@ -78,13 +78,17 @@ class CancelPoll {
  public:
   explicit CancelPoll(const std::function<bool()>& asked) {
     if (!asked) return;
-    thread_ = std::thread([this, asked] {
-      std::unique_lock lock(mutex_);
-      while (!done_ && !token_.cancelled()) {
-        if (asked()) token_.cancel();
-        wake_.wait_for(lock, std::chrono::milliseconds(50));
-      }
-    });
+    try {
+      thread_ = std::thread([this, asked] {
+        std::unique_lock lock(mutex_);
+        while (!done_ && !token_.cancelled()) {
+          if (asked()) token_.cancel();
+          wake_.wait_for(lock, std::chrono::milliseconds(50));
+        }
+      });
+    } catch (const std::exception&) {
+      status_ = failed("write: the system gives no thread to ask whether to stop; raise its limit of processes or memory, or set no cancel");
+    }
   }
   ~CancelPoll() {
     if (!thread_.joinable()) return;
@@ -96,12 +100,14 @@ class CancelPoll {
     thread_.join();
   }
   CancelToken* token() { return &token_; }
+  const Status& status() const { return status_; }
 
  private:
   CancelToken token_;
   std::mutex mutex_;
   std::condition_variable wake_;
   bool done_ = false;
+  Status status_;
   std::thread thread_;
 };
 
@@ -181,6 +187,7 @@ Result<WriteReport> write(const std::vector<WriteTarget>& targets, const WriteOp
     outputs.push_back(std::move(output));
   }
   CancelPoll poll(o.cancel);
+  INGOT_TRY(Status(poll.status()));
   ExecOptions e;
   e.threads = o.threads;
   e.memory = o.memory;

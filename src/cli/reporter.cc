@@ -113,7 +113,11 @@ void Reporter::begin_progress(const char* verb) {
   active_ = true, any_ = false;
   verb_ = verb;
   metered_ = emitted_phase_ = Phase::kDone;
-  thread_ = std::thread([this] { tick(); });
+  try {
+    thread_ = std::thread([this] { tick(); });
+  } catch (const std::exception&) {
+    active_ = false;  // no thread to draw with: the work goes on unseen
+  }
 }
 
 void Reporter::progress(const Progress& p) {

@@ -362,7 +362,7 @@ Status read_splits(Store& store, const std::string& path, int64_t count, Artifac
   const std::string stem = path.substr(0, path.size() - tail.size());
   std::unordered_set<std::string> names;
   for (const auto& t : a->tensors) names.insert(t.name);
-  for (int64_t i = 2; i <= count; ++i) {
+  for (int64_t i = 2; i <= count && (!faults || faults->size() < kMaxFaults); ++i) {
     const std::string part = fmt::format("{}-{:05}-of-{:05}.gguf", stem, i, count);
     INGOT_ASSIGN(const auto there, look_up(store, part));
     if (!there) {

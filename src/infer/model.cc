@@ -55,7 +55,7 @@ Result<LayerWeights> load_layer(const Artifact& artifact, const ModelConfig& c, 
 
 Result<std::unique_ptr<Model>> Model::load(const Artifact& artifact, const LoadOptions& options) {
   std::unique_ptr<Model> m;
-  Status loaded = within_memory("making room for its weights", [&]() -> Status {
+  Status loaded = within_memory("with the threads that run it (fewer take less)", [&]() -> Status {
     m.reset(new Model());
     m->pool_ = std::make_unique<ThreadPool>(options.threads);
     m->source_.tensors = artifact.tensors;

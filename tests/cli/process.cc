@@ -83,6 +83,10 @@ Child::Child(const std::vector<std::string>& arguments, const SpawnOptions& opti
       const rlimit limit{options.file_size_limit, options.file_size_limit};
       ::setrlimit(RLIMIT_FSIZE, &limit);
     }
+    if (options.memory_limit) {
+      const rlimit limit{options.memory_limit, options.memory_limit};
+      ::setrlimit(RLIMIT_AS, &limit);
+    }
     if (options.user) {
       if (::setgroups(0, nullptr) != 0 || ::setgid(options.user) != 0 || ::setuid(options.user) != 0)
         ::_exit(126);
