@@ -110,7 +110,7 @@ Result<Statistics> measure(const LazyTensor& t, CancelToken& cancel) {
   const TensorSpec spec = t.spec();
   const Codec* codec = find_codec(spec.type);
   if (!codec)
-    return bad_input("tensor '{}': values of type {} cannot be read yet", t.name, info(spec.type).name);
+    return bad_input("tensor {}: values of type {} cannot be read yet", tensor_text(*t.node, t.name), info(spec.type).name);
   Statistics s;
   const int64_t rows = spec.shape.rank ? spec.shape[0] : 1;
   const int64_t row = std::max<int64_t>(1, spec.shape.elements() / std::max<int64_t>(1, rows));
