@@ -176,7 +176,8 @@ Status inspect_tensor(Context& c, const Artifact& a, const std::string& name) {
     where = to_string(index_in(Region::all(spec.shape), s.first_bad));
     j["first_nonfinite"] = shape_json(index_in(Region::all(spec.shape), s.first_bad));
   }
-  table.row({"NaN, infinite", fmt::format("{}, {}{}", format_count(s.nan), format_count(s.infinite), where.empty() ? "" : "; the first at " + where)});
+  if (!where.empty()) where = "; the first at " + where;
+  table.row({"NaN, infinite", fmt::format("{}, {}{}", format_count(s.nan), format_count(s.infinite), where)});
   table.row({"first values", first_text});
   j["first"] = first;
   return c.report.result(j, table.str());

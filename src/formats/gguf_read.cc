@@ -355,7 +355,8 @@ std::optional<int64_t> small_int(const Artifact& a, std::string_view key) {
 
 // model-00001-of-00003.gguf and its siblings; the first one carries the metadata.
 Status read_splits(Store& store, const std::string& path, int64_t count, Artifact* a, Faults* faults) {
-  if (count > static_cast<int64_t>(kMaxGgufSplits)) return fault(faults, bad_input("opening {}: split.count is {}, expected at most {}", path, count, kMaxGgufSplits));
+  if (count > static_cast<int64_t>(kMaxGgufSplits))
+    return fault(faults, bad_input("opening {}: split.count is {}, expected at most {}", path, count, kMaxGgufSplits));
   const std::string tail = fmt::format("-00001-of-{:05}.gguf", count);
   if (path.size() < tail.size() || path.substr(path.size() - tail.size()) != tail)
     return fault(faults, bad_input("opening {}: it is part of a set of {} files; give the first one, named ...{}", path, count, tail));

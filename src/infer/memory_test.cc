@@ -78,7 +78,7 @@ Outcome outcome_of(const Status& s) {
 void with_little_memory(const std::function<Outcome(uint64_t free)>& f) {
   if (!kLimits) GTEST_SKIP() << "the limit does not go with this sanitizer";
   int refused = 0, done = 0;
-  for (uint64_t free = 64u << 10; free <= (64u << 20); free += std::max<uint64_t>(32u << 10, free / 4)) {
+  for (uint64_t free = 256u << 10; free <= (64u << 20); free += std::max<uint64_t>(32u << 10, free / 4)) {
     const int outcome = in_child([&] { return f(free); });
     ASSERT_TRUE(outcome == kDone || outcome == kRefused) << outcome << " with " << free << " bytes";
     refused += outcome == kRefused, done += outcome == kDone;
