@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "base/memory.h"
 
 namespace ingot {
 namespace {
@@ -89,7 +90,7 @@ Result<Artifact> open_model(Store& store, const std::string& given, Faults* faul
     const int score = f.probe(probe);
     if (score > best_score) best = &f, best_score = score;
   }
-  if (best) return best->open(store, path, faults);
+  if (best) return within_memory("opening " + path, [&] { return best->open(store, path, faults); });
   if (probe.directory)
     return bad_input(
         "opening {}: the directory holds no model that ingot knows: expected model.safetensors, "

@@ -1,5 +1,6 @@
 #include "formats/json.h"
 
+#include <unordered_set>
 #include <vector>
 
 namespace ingot {
@@ -29,7 +30,7 @@ class StrictHandler {
   bool end_object() { return pop(); }
   bool end_array() { return pop(); }
   bool key(string_t& k) {
-    if (stack_.back()->contains(k)) return fail("the key '" + k + "' stands twice");
+    if (!keys_.back().insert(k).second) return fail("the key '" + k + "' stands twice");
     key_ = std::move(k);
     return true;
   }
@@ -56,17 +57,24 @@ class StrictHandler {
       parent.push_back(std::move(v));
       return &parent.back();
     }
-    J& slot = parent[key_];
-    slot = std::move(v);
-    return &slot;
+    auto& object = *parent.template get_ptr<typename J::object_t*>();
+    // The key is new. A document that keeps its order would look through all its keys first.
+    if constexpr (std::is_same_v<J, OrderedJson>) {
+      object.push_back({std::move(key_), std::move(v)});
+      return &object.back().second;
+    } else {
+      return &object.emplace(std::move(key_), std::move(v)).first->second;
+    }
   }
   bool push(J v) {
     if (stack_.size() >= kMaxDepth) return fail(fmt::format("nested deeper than {} levels", kMaxDepth));
     stack_.push_back(insert(std::move(v)));
+    keys_.emplace_back();
     return true;
   }
   bool pop() {
     stack_.pop_back();
+    keys_.pop_back();
     return true;
   }
   bool fail(std::string why) {
@@ -74,6 +82,7 @@ class StrictHandler {
     return false;
   }
   std::vector<J*> stack_;
+  std::vector<std::unordered_set<string_t>> keys_;  // of the objects on the stack
   string_t key_;
 };
 

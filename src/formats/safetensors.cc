@@ -13,6 +13,7 @@ namespace {
 
 constexpr uint64_t kMaxHeader = 100'000'000;  // the reference reader's own limit
 constexpr uint64_t kMaxSideFile = 128u << 20;
+constexpr uint64_t kMaxIndex = 32u << 20;  // its JSON takes 20 times as much in memory; a real one has 10 MB at most
 
 uint64_t le64(const std::string& s) {
   uint64_t v = 0;
@@ -114,7 +115,7 @@ const std::vector<std::string>& model_side_files() {
 
 // {"weight_map": {tensor: file}}; the file must be a plain name, so that an index cannot point outside.
 Result<std::map<std::string, std::string>> read_index(Store& store, const std::string& path) {
-  INGOT_ASSIGN(std::string text, read_text(store, path));
+  INGOT_ASSIGN(std::string text, read_text(store, path, kMaxIndex));
   INGOT_ASSIGN(Json j, parse_json(text, "reading " + path));
   const Json* map = json_member(j, "weight_map");
   if (!map || !map->is_object() || map->empty())

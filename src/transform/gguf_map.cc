@@ -5,6 +5,7 @@
 #include <numbers>
 #include <unordered_set>
 
+#include "base/memory.h"
 #include "formats/json.h"
 #include "model/architecture.h"
 #include "model/rope_config.h"
@@ -376,6 +377,8 @@ std::string size_label(uint64_t n) {
   return fmt::format("{:.{}f}{}", scaled, std::max(2 - digits, 0), suffix);
 }
 
-Result<Artifact> to_gguf(const Artifact& hf, const ToGgufOptions& options) { return Mapper(hf, options).run(); }
+Result<Artifact> to_gguf(const Artifact& hf, const ToGgufOptions& options) {
+  return within_memory("converting " + hf.path, [&] { return Mapper(hf, options).run(); });
+}
 
 }  // namespace ingot
