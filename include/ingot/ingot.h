@@ -113,12 +113,19 @@ struct WriteProgress {
   std::string tensor;            // being worked on
 };
 
+// How outputs are read back and compared with what was computed.
+enum class ReadBack {
+  kMedium,  // around the cache in memory, where the file system allows that
+  kCache,   // from wherever the system has the bytes
+  kNone,
+};
+
 struct WriteOptions {
   int threads = 0;                           // compute threads; 0: as many as the machine has
   uint64_t memory = 0;                       // bytes for buffers; 0: a quarter of what is free
   bool force = false;                        // replace an existing output
   bool resume = true;                        // go on with an unfinished run of the same job
-  bool verify = true;                        // read everything back and compare
+  ReadBack verify = ReadBack::kMedium;
   uint64_t max_shard_bytes = 5'000'000'000;  // of a Hugging Face directory
   // Called now and then from worker threads, never from two at once. May be empty.
   std::function<void(const WriteProgress&)> progress;
@@ -131,12 +138,14 @@ struct WrittenFile {
   std::string path;
   uint64_t bytes = 0;
   std::string hash;  // root of the tree of 1 MiB leaf hashes (XXH3-128)
+  bool up_to_date = false;  // the same call had made it before, and nobody touched it since: nothing was done
 };
 
 struct WriteReport {
   std::vector<WrittenFile> outputs;  // in the order given
   uint64_t source_bytes = 0, written_bytes = 0, resumed_bytes = 0;
   double seconds_write = 0, seconds_verify = 0;
+  ReadBack verified = ReadBack::kNone;  // what it was: kCache where the medium could not be had
 };
 
 // One thing to be written: PATH.gguf (the model is GGUF-shaped), PATH.safetensors, or a directory as

@@ -5,15 +5,16 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
-#include <thread>
 
 #include "api/model.h"
+#include "base/threads.h"
 #include "exec/evaluate.h"
 #include "exec/executor.h"
 #include "formats/formats.h"
 #include "formats/outputs.h"
 #include "quant/codec.h"
 #include "transform/cast.h"
+#include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
 #include "transform/lora.h"
 #include "transform/quantize.h"
@@ -77,31 +78,35 @@ class CancelPoll {
  public:
   explicit CancelPoll(const std::function<bool()>& asked) {
     if (!asked) return;
-    thread_ = std::thread([this, asked] {
+    const bool polling = thread_.start([this, asked]() -> Status {
       std::unique_lock lock(mutex_);
       while (!done_ && !token_.cancelled()) {
         if (asked()) token_.cancel();
         wake_.wait_for(lock, std::chrono::milliseconds(50));
       }
+      return {};
     });
+    if (!polling) refused_ = Threads::refused("polling for a cancellation");
   }
   ~CancelPoll() {
-    if (!thread_.joinable()) return;
     {
       std::lock_guard lock(mutex_);
       done_ = true;
     }
     wake_.notify_all();
-    thread_.join();
+    (void)thread_.join();
   }
   CancelToken* token() { return &token_; }
+  // An error where the system refuses the thread.
+  const Status& status() const { return refused_; }
 
  private:
   CancelToken token_;
   std::mutex mutex_;
   std::condition_variable wake_;
   bool done_ = false;
-  std::thread thread_;
+  Status refused_;
+  Threads thread_;
 };
 
 }  // namespace
@@ -134,6 +139,7 @@ Result<LazyModel> to_gguf(const LazyModel& model, const std::string& pre_tokeniz
 Result<LazyModel> quantize(const LazyModel& gguf, const std::string& file_type, const QuantizeParameters& p) {
   if (gguf.format() != "gguf")
     return usage("quantize: '{}' is {}, not GGUF-shaped; call to_gguf first", gguf.path(), gguf.format());
+  INGOT_TRY(check_gguf(gguf.impl().artifact, GgufUse::kWeights));
   QuantizeOptions options;
   options.pure = p.pure;
   options.allow_requantize = p.allow_requantize;
@@ -174,17 +180,20 @@ Result<WriteReport> write(const std::vector<WriteTarget>& targets, const WriteOp
                    to_gguf ? "is GGUF and cannot be" : "cannot be",
                    t.model.format().empty() ? "made-up" : t.model.format(),
                    to_gguf ? "call to_gguf first" : "a GGUF model is written to a path ending in .gguf");
+    std::string path = t.path;
+    while (path.size() > 1 && path.back() == '/') path.pop_back();
     INGOT_ASSIGN(Output output,
-                 make_output(t.model.impl().artifact, local_store(), t.path, "", o.max_shard_bytes));
+                 make_output(t.model.impl().artifact, local_store(), path, "", o.max_shard_bytes));
     outputs.push_back(std::move(output));
   }
   CancelPoll poll(o.cancel);
+  INGOT_TRY(Status(poll.status()));
   ExecOptions e;
   e.threads = o.threads;
   e.memory = o.memory;
   e.force = o.force;
   e.resume = o.resume;
-  e.verify = o.verify;
+  e.verify = static_cast<Verify>(o.verify);  // the same three, in the same order
   e.cancel = poll.token();
   if (o.progress)
     e.on_progress = [&o](const Progress& p) {
@@ -192,12 +201,13 @@ Result<WriteReport> write(const std::vector<WriteTarget>& targets, const WriteOp
     };
   INGOT_ASSIGN(const ExecReport r, run_job(outputs, e));
   WriteReport report;
-  for (const OutputReport& f : r.outputs) report.outputs.push_back({f.path, f.bytes, f.hash});
+  for (const OutputReport& f : r.outputs) report.outputs.push_back({f.path, f.bytes, f.hash, f.up_to_date});
   report.source_bytes = r.source_bytes;
   report.written_bytes = r.written_bytes;
   report.resumed_bytes = r.resumed_bytes;
   report.seconds_write = r.seconds_write;
   report.seconds_verify = r.seconds_verify;
+  report.verified = static_cast<ReadBack>(r.verified);
   return report;
 }
 

@@ -3,7 +3,7 @@
 // short loops a token.
 #include "base/thread_pool.h"
 
-#include <system_error>
+#include <exception>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -30,8 +30,8 @@ ThreadPool::ThreadPool(int threads) {
   if (threads <= 0) threads = static_cast<int>(std::thread::hardware_concurrency());
   for (int i = 1; i < threads; ++i) {
     try {
-      workers_.emplace_back([this] { worker(); });
-    } catch (const std::system_error&) {
+      workers_.emplace_back([this, i] { worker(i); });
+    } catch (const std::exception&) {  // no thread, or no memory for one
       break;
     }
   }
@@ -46,14 +46,14 @@ ThreadPool::~ThreadPool() {
   for (auto& t : workers_) t.join();
 }
 
-bool ThreadPool::work_on_one() {
+bool ThreadPool::work_on_one(int number) {
   uint64_t t = ticket_.load(std::memory_order_acquire);
   do {
     if ((t & kUnclaimed) == 0) return false;
   } while (!ticket_.compare_exchange_weak(t, t - 1, std::memory_order_acq_rel, std::memory_order_acquire));
   const int64_t n = n_.load(std::memory_order_relaxed);
   call_.load(std::memory_order_relaxed)(fn_.load(std::memory_order_relaxed),
-                                        n - static_cast<int64_t>(t & kUnclaimed));
+                                        n - static_cast<int64_t>(t & kUnclaimed), number);
   if (done_.fetch_add(1) + 1 == n && caller_sleeps_.load()) {  // sequentially consistent: no wake-up is lost
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -66,7 +66,7 @@ bool ThreadPool::work_on_one() {
 void ThreadPool::run(int64_t n, Call call, void* fn) {
   if (n <= 0) return;
   if (workers_.empty() || n == 1 || n > kLongest) {
-    for (int64_t i = 0; i < n; ++i) call(fn, i);
+    for (int64_t i = 0; i < n; ++i) call(fn, i, 0);
     return;
   }
   std::lock_guard<std::mutex> one(callers_);
@@ -82,7 +82,7 @@ void ThreadPool::run(int64_t n, Call call, void* fn) {
     }
     wake_.notify_all();
   }
-  while (work_on_one()) {
+  while (work_on_one(0)) {
   }
   for (int spin = 0; spin < kSpins; ++spin) {
     if (done_.load() == n) return;
@@ -94,10 +94,10 @@ void ThreadPool::run(int64_t n, Call call, void* fn) {
   caller_sleeps_.store(false);
 }
 
-void ThreadPool::worker() {
+void ThreadPool::worker(int number) {
   auto idle = [this] { return (ticket_.load() & kUnclaimed) == 0 && !stop_.load(); };
   for (;;) {
-    while (work_on_one()) {
+    while (work_on_one(number)) {
     }
     for (int spin = 0; spin < kSpins && idle(); ++spin) relax();
     if (idle()) {

@@ -22,21 +22,28 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // fn(i) for each i in [0, n), in any order, on all threads; returns when all are done. One loop at a time:
-  // calls from several threads wait for each other, and a call from inside fn would wait for ever.
+  // fn(i), or fn(i, thread) with a number below threads() that no other thread of this loop has, for each i in
+  // [0, n), in any order, on all threads; returns when all are done. One loop at a time: calls from several
+  // threads wait for each other, and a call from inside fn would wait for ever. fn may not throw.
   template <class F>
   void parallel_for(int64_t n, F&& fn) {
     using Fn = std::remove_reference_t<F>;
     run(
-        n, [](void* f, int64_t i) { (*static_cast<Fn*>(f))(i); },
+        n,
+        [](void* f, int64_t i, [[maybe_unused]] int thread) {
+          if constexpr (std::is_invocable_v<Fn&, int64_t, int>)
+            (*static_cast<Fn*>(f))(i, thread);
+          else
+            (*static_cast<Fn*>(f))(i);
+        },
         const_cast<void*>(static_cast<const void*>(&fn)));
   }
 
  private:
-  using Call = void (*)(void*, int64_t);
+  using Call = void (*)(void*, int64_t, int);
   void run(int64_t n, Call call, void* fn);
-  void worker();
-  bool work_on_one();
+  void worker(int number);
+  bool work_on_one(int number);
 
   std::vector<std::thread> workers_;
   std::mutex callers_;  // held by the one loop that runs

@@ -22,6 +22,19 @@ TEST(ThreadPool, EveryIndexOnce) {
   }
 }
 
+TEST(ThreadPool, NoTwoThreadsHaveTheSameNumber) {
+  ThreadPool pool(5);
+  std::vector<std::atomic<int>> busy(5);
+  std::atomic<int> clashes{0};
+  for (int round = 0; round < 50; ++round)
+    pool.parallel_for(200, [&](int64_t, int thread) {
+      if (busy[static_cast<size_t>(thread)].exchange(1)) ++clashes;
+      std::this_thread::yield();
+      busy[static_cast<size_t>(thread)] = 0;
+    });
+  EXPECT_EQ(clashes.load(), 0);
+}
+
 TEST(ThreadPool, SleepsAndWakes) {
   ThreadPool pool(3);
   std::atomic<int> n{0};

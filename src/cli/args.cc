@@ -118,6 +118,17 @@ void Args::size(std::string names, std::string value_name, uint64_t* value, std:
   };
 }
 
+void Args::duration(std::string names, std::string value_name, double* seconds, std::string help) {
+  add(std::move(names), std::move(value_name), std::move(help)).set = [=](const std::string& name,
+                                                                          const std::string& v) -> Status {
+    auto s = parse_duration(v);
+    if (!s.ok()) return ingot::usage("{}: {}", name, s.error().message);
+    if (*s == 0) return ingot::usage("{} must be more than zero", name);
+    *seconds = *s;
+    return {};
+  };
+}
+
 void Args::flag(std::string names, bool* value, std::string help) {
   add(std::move(names), "", std::move(help)).set = [value](const std::string&, const std::string&) {
     *value = true;
@@ -129,7 +140,7 @@ void Args::later(std::string names, bool takes_value, std::string what) {
   Spec& s = add(std::move(names), takes_value ? "VALUE" : "", "");
   s.later = true, s.repeat = true;
   s.set = [what](const std::string& name, const std::string&) -> Status {
-    return ingot::usage("{}: {} is not there yet in this version of ingot; leave it out", name, what);
+    return ingot::usage("{} ({}) is not there yet in this version of ingot; leave it out", name, what);
   };
 }
 
@@ -140,14 +151,28 @@ void Args::add_common() {
   size("--memory|--max-buffer-size", "SIZE", &common.memory,
        "bytes for buffers, like 512M, 5GB or 4.5GiB (default: a quarter of what is free)");
   flag("--json", &common.json, "events on stderr, one result object on stdout (docs/json.md)");
-  flag("--quiet|-q", &common.quiet, "no progress and no notices");
-  flag("-v,--verbose", &common.verbose, "say more");
+  flag("--quiet|-q", &common.quiet, "nothing but errors (and the text or ids that were asked for)");
+  flag("-v,--verbose", &common.verbose, "say more: what was opened, assumed and planned, and the time of each phase");
   flag("--dry-run", &common.dry_run, "print the plan (files, sizes, memory) and stop");
   flag("--force", &common.force, "replace an existing output");
   flag("--no-resume", &common.no_resume, "discard an unfinished run instead of going on with it");
   integer("--seed|--random-seed", "N", &common.seed, 0, INT64_MAX, "seed of everything random (default 0)");
   size("--max-shard-size|--out-shard-size", "SIZE", &common.max_shard_size,
-       "largest file of a Hugging Face directory (default: one file)");
+       "largest file of a Hugging Face directory (default: 5GB), or of a GGUF model, which is then split (default: one file)");
+  add("--verify", "HOW", "what was written is read again and compared: medium (default: from the disk itself), cache, none")
+      .set = [this](const std::string& name, const std::string& v) -> Status {
+    static const std::vector<std::string> kNames = {"medium", "cache", "none"};  // in the order of Verify
+    const auto at = std::find(kNames.begin(), kNames.end(), lower(v));
+    if (at == kNames.end()) {
+      const std::string near = nearest(v, kNames);
+      return ingot::usage("{} takes medium, cache or none, not '{}'{}", name, v,
+                          near.empty() ? "" : fmt::format(" (did you mean {}?)", near));
+    }
+    common.verify = static_cast<Verify>(at - kNames.begin());
+    return {};
+  };
+  duration("--rank-timeout", "T", &common.rank_timeout,
+           "of several processes on one output: give up after so long without progress, like 30, 30s, 10m or 1h (default 10m)");
   for (size_t i = from; i < specs_.size(); ++i) specs_[i].everywhere = true;
 }
 
@@ -260,6 +285,7 @@ Result<bool> Args::parse() {
   for (const Spec& s : specs_)
     if (s.required && !has(s.names[0]))
       return ingot::usage("'ingot {}' needs {} ({}); {}", command_, s.names[0], s.help, hint());
+  if (on_parsed_) INGOT_TRY(on_parsed_(common));
   return true;
 }
 

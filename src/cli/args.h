@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "exec/executor.h"
 
 namespace ingot::cli {
 
@@ -18,6 +19,8 @@ struct CommonOptions {
   uint64_t memory = 0;  // bytes; 0: a quarter of what is free
   uint64_t max_shard_size = 0;
   int64_t seed = 0;
+  Verify verify = Verify::kMedium;
+  double rank_timeout = 600;  // seconds without progress of the other processes before rank 0 gives up
   bool json = false, quiet = false, verbose = false, dry_run = false, force = false, no_resume = false;
 };
 
@@ -43,6 +46,7 @@ class Args {
   void real(std::string names, std::string value_name, double* value, double least, double most,
             std::string help);
   void size(std::string names, std::string value_name, uint64_t* value, std::string help);
+  void duration(std::string names, std::string value_name, double* seconds, std::string help);
   void flag(std::string names, bool* value, std::string help);
   // A name of the contract whose behaviour comes later: refused by name, with `what` it will do.
   void later(std::string names, bool takes_value, std::string what);
@@ -54,6 +58,8 @@ class Args {
   // False: the help was asked for and printed. Else every value is set, or the error (kUsage) names the
   // option.
   Result<bool> parse();
+  // Called by parse() once all options are known to be right; its error is parse()'s.
+  void on_parsed(std::function<Status(const CommonOptions&)> f) { on_parsed_ = std::move(f); }
 
   CommonOptions common;
   const std::string& command() const { return command_; }
@@ -85,6 +91,7 @@ class Args {
   std::vector<std::string> usages_, details_, examples_;
   std::vector<Spec> specs_;
   std::vector<std::pair<std::string, std::string>> given_;
+  std::function<Status(const CommonOptions&)> on_parsed_;
 };
 
 // The options that every command takes, explained.

@@ -4,14 +4,24 @@
 #include "cli/model_args.h"
 #include "cli/paths.h"
 #include "cli/text.h"
+#include "cli/type_names.h"
 #include "formats/outputs.h"
-#include "transform/quantize.h"
 
 namespace ingot::cli {
 
 namespace {
 
 constexpr const char* kTypes[] = {"F32", "F16", "BF16", "Q8_0"};
+
+// As llama.cpp's converter has it: by the first matrix that is BF16 or F16; F16 where none is. config.json is not asked,
+// some lie.
+std::string auto_type(const Artifact& a) {
+  for (const LazyTensor& t : a.tensors) {
+    const TensorSpec s = t.spec();
+    if (s.shape.rank >= 2 && (s.type == DType::kBF16 || s.type == DType::kF16)) return std::string(info(s.type).name);
+  }
+  return "F16";
+}
 
 // "gguf" or "safetensors", from --to or from the name.
 Result<std::string> target_format(const std::string& to, const std::string& out) {
@@ -40,8 +50,9 @@ Result<Artifact> to_gguf_type(Context& c, const Artifact& in, const std::string&
   if (type.empty()) return gguf;
   QuantizeOptions options;
   options.counts = counts;
+  options.to_allow_it = fmt::format("or allow it: ingot quantize {} --type {} --allow-requantize", in.path, type);
   options.on_notice = [&c](const std::string& text) { c.report.notice(text); };
-  return quantize_gguf(gguf, type, options);
+  return quantized(c, gguf, type, options);
 }
 
 }  // namespace
@@ -57,7 +68,7 @@ Status command_convert(Context& c) {
   c.args.section("Options");
   c.args.text("--out|--outfile,-o", "OUT", &out, "what is written");
   c.args.text("--type|--outtype", "T", &type,
-              "of a GGUF file: F32, F16, BF16 or Q8_0 ('ingot quantize' makes smaller ones)");
+              "of a GGUF file: F32, F16, BF16 or Q8_0 ('ingot quantize' makes smaller ones), or auto: BF16 where the weights are, else F16");
   c.args.text("--dtype", "T", &dtype, "of safetensors: f32, f16 or bf16");
   c.args.text("--to", "FORMAT", &to, "gguf or safetensors, where the name does not say it");
   c.args.text("--pre-tokenizer", "NAME", &pre_tokenizer,
@@ -70,8 +81,11 @@ Status command_convert(Context& c) {
   if (out.empty()) return usage("'ingot convert' needs --out OUT");
   INGOT_ASSIGN(const std::string format, target_format(to, out));
   const bool to_gguf = format == "gguf";
-  if (!type.empty()) {
-    INGOT_ASSIGN(type, read_type(type));
+  const bool automatic = lower(type) == "auto";
+  if (automatic && !to_gguf)
+    return usage("--type auto is for GGUF files; '{}' is written as safetensors, whose type is chosen by --dtype", out);
+  if (!type.empty() && !automatic) {
+    INGOT_ASSIGN(type, read_type(c.report, type));
     bool known = false;
     for (const char* t : kTypes) known = known || type == t;
     if (!known)
@@ -86,30 +100,43 @@ Status command_convert(Context& c) {
   if (!dtype.empty() && to_gguf)
     return usage("--dtype {} is for safetensors; the type of a GGUF file is chosen by --type", dtype);
 
-  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(path, {}));
-  INGOT_ASSIGN(const std::string target, output_path(out, {opened.path}));
-  const auto counts = std::make_shared<CastCounts>();
-  Artifact result;
+  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, {}));
+  if (automatic) {
+    type = auto_type(opened.base);
+    c.report.notice(fmt::format("--type auto: {}", type));
+  }
   if (to_gguf) {
-    INGOT_ASSIGN(result, to_gguf_type(c, opened.artifact, type, pre_tokenizer, counts));
+    if (type.empty()) c.report.detail(fmt::format("no --type: the weights stay {}", info(main_float_type(opened.base)).name));
+    INGOT_ASSIGN(const auto names, output_paths(out, {type.empty() ? std::string(info(main_float_type(opened.base)).name) : type}));
+    out = names[0];
+  }
+  const bool one_file = extension(out) == "safetensors";
+  const OutputKind kind = to_gguf ? OutputKind::kGguf : one_file ? OutputKind::kSafetensorsFile : OutputKind::kDirectory;
+  const std::vector<std::string> inputs = input_paths(opened, {});
+  INGOT_ASSIGN(const std::string target, output_path(out, kind, inputs));
+  const uint64_t shard = c.args.common.max_shard_size;
+  const auto counts = std::make_shared<CastCounts>();
+  std::vector<Output> outputs;
+  if (to_gguf) {
+    INGOT_ASSIGN(Artifact gguf, to_gguf_type(c, opened.artifact, type, pre_tokenizer, counts));
+    INGOT_ASSIGN(outputs, gguf_files(c, std::move(gguf), out, inputs));
   } else {
     if (opened.is_gguf())
       return usage("from GGUF to safetensors ('{}' to '{}') is not there yet in this version of ingot",
                    opened.path, target);
-    result = opened.artifact;
+    Artifact result = opened.artifact;
     if (!dtype.empty()) {
       INGOT_ASSIGN(const DType t, read_float_type(dtype));
       INGOT_ASSIGN(result, cast_floats(opened.artifact, t, counts));
     }
+    INGOT_ASSIGN(Output output, make_output(std::move(result), local_store(), target, format, shard ? shard : kDefaultShardBytes));
+    if (shard && !output.directory) c.report.warning("--max-shard-size changes nothing for one .safetensors file; a directory has shards");
+    outputs.push_back(std::move(output));
   }
-  INGOT_ASSIGN(Output output,
-               make_output(std::move(result), local_store(), target, to,
-                           c.args.common.max_shard_size ? c.args.common.max_shard_size : kDefaultShardBytes));
-  const std::vector<Output> outputs = {std::move(output)};
   INGOT_ASSIGN(const auto report, run_reported(c, outputs));
   if (!report) return {};
   warn_nonfinite(c, *counts);
-  return c.report.result(report_json(outputs, *report), report_text(outputs, *report));
+  return c.report.done(report_json(outputs, *report), report_text(outputs, *report));
 }
 
 }  // namespace ingot::cli

@@ -2,6 +2,9 @@
 #include "cli/generation.h"
 
 #include "cli/text.h"
+#include "formats/json.h"
+#include "model/architecture.h"
+#include "storage/store.h"
 #include "transform/gguf_vocab.h"
 
 namespace ingot::cli {
@@ -23,12 +26,48 @@ Result<Tokenizer> open_tokenizer(const Artifact& a) {
     auto it = a.files.find(name);
     return it == a.files.end() ? std::string_view() : std::string_view(it->second);
   };
+  if (file("tokenizer.json").empty() && a.path.ends_with(".safetensors"))
+    return bad_input("'{}' is a single file of weights without a tokenizer; give the model's directory, '{}'", a.path, parent_path(a.path));
   if (file("tokenizer.json").empty())
     return bad_input("'{}' has no tokenizer.json, from which its tokenizer would be read", a.path);
   auto tokenizer = Tokenizer::from_hf({file("tokenizer.json"), file("tokenizer_config.json"),
                                        file("config.json"), file("chat_template.jinja")});
   if (!tokenizer.ok()) return tokenizer.take_error().during(fmt::format("the tokenizer of '{}'", a.path));
   return tokenizer;
+}
+
+Result<Runnable> runnable(const Artifact& gguf, const Artifact& source) {
+  Runnable r;
+  auto config = read_model_config(gguf);
+  if (!config.ok()) return std::move(config.take_error()).during(fmt::format("'{}' cannot be run", gguf.path));
+  r.config = *config;
+  r.context = r.config.context;
+  for (const LazyTensor& t : gguf.tensors)
+    if (t.name.find(".ffn_") != std::string::npos && t.name.ends_with(".bias"))
+      return bad_input("'{}' cannot be run: it has '{}', and biases in feed-forward layers are not supported yet", gguf.path, t.name);
+  const auto it = source.files.find("config.json");
+  if (it == source.files.end() || source.format == "gguf") return r;
+  const std::string what = "reading " + join_path(source.path, "config.json");
+  INGOT_ASSIGN(const Json json, parse_json(it->second, what));
+  INGOT_ASSIGN(const Architecture* architecture, find_architecture(json, what));
+  INGOT_ASSIGN(const auto window, attention_window(*architecture, json, what));
+  if (window && *window < r.context) r.context = *window, r.window = true;
+  return r;
+}
+
+Result<std::vector<int32_t>> encode_prompt(const Tokenizer& tokenizer, const std::string& prompt, const Runnable& model,
+                                           const std::string& option) {
+  INGOT_ASSIGN(std::vector<int32_t> ids, tokenizer.encode(prompt, true));
+  if (ids.empty()) {
+    // A model without a BOS token has nothing to begin from.
+    if (!tokenizer.bos()) return usage("{}: the prompt is empty, and this model has no token to begin a text with", option);
+    ids.push_back(*tokenizer.bos());
+  }
+  if (static_cast<int64_t>(ids.size()) <= model.context) return ids;
+  if (model.window)
+    return usage("{}: the prompt has {} tokens, but the model's attention sees only {} at once (sliding_window in config.json), and "
+                 "ingot cannot go beyond that yet; give a shorter one", option, ids.size(), model.context);
+  return usage("{}: the prompt has {} tokens, the context is {}; give a shorter one", option, ids.size(), model.context);
 }
 
 Result<std::unique_ptr<Model>> load_model(Context& c, const Artifact& artifact) {
@@ -45,25 +84,22 @@ Result<std::unique_ptr<Model>> load_model(Context& c, const Artifact& artifact) 
   c.report.begin_progress("loading");
   auto model = Model::load(artifact, options);
   c.report.end_progress();
+  // There is nothing here that a second run could go on with.
+  if (!model.ok() && model.error().kind == ErrorKind::kInterrupted)
+    return Error{ErrorKind::kInterrupted, fmt::format("interrupted while loading '{}'", artifact.path)};
   return model;
 }
 
 Result<TextResult> generate_text(Context& c, const Model& model, const Tokenizer& tokenizer,
                                  const TextRequest& request,
                                  const std::function<Status(std::string_view)>& show) {
-  INGOT_ASSIGN(std::vector<int32_t> prompt, tokenizer.encode(request.prompt, true));
-  if (prompt.empty()) {
-    // A model without a BOS token has nothing to begin from.
-    if (!tokenizer.bos())
-      return usage("the prompt is empty, and this model has no token to begin a text with");
-    prompt.push_back(*tokenizer.bos());
-  }
   SessionOptions session_options;
+  session_options.context = request.context;
   session_options.cancel = &c.cancel;
   Session session(model, session_options);
   // The stream has seen the prompt, so that a leading space of the first new token is kept.
   Tokenizer::Stream stream(tokenizer, true);
-  for (const int32_t id : prompt) (void)stream.next(id);
+  for (const int32_t id : request.ids) (void)stream.next(id);
   StopFilter filter(request.stops);
   TextResult result;
   Status shown;
@@ -80,7 +116,7 @@ Result<TextResult> generate_text(Context& c, const Model& model, const Tokenizer
     emit(filter.add(stream.next(id)));
     return shown.ok() && !filter.stopped();
   };
-  auto generation = generate(session, prompt, options);
+  auto generation = generate(session, request.ids, options);
   if (!generation.ok()) return generation.take_error();
   if (!filter.stopped()) emit(filter.add(stream.finish()));
   emit(filter.finish());

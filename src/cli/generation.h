@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cli/command.h"
+#include "infer/config.h"
 #include "infer/generate.h"
 #include "model/tokenizer.h"
 #include "tensor/artifact.h"
@@ -18,11 +19,26 @@ namespace ingot::cli {
 // The tokenizer of a GGUF artifact (its metadata) or of a Hugging Face directory (its files).
 Result<Tokenizer> open_tokenizer(const Artifact& artifact);
 
+// What running the model needs to know of it, checked before its weights are read.
+struct Runnable {
+  ModelConfig config;
+  int64_t context = 0;  // tokens that a text may have
+  bool window = false;  // it is the attention's window that limits them: what comes later would not see the beginning
+};
+// `gguf` is what is run, `source` what it was made from (the config.json of a Hugging Face directory says more).
+Result<Runnable> runnable(const Artifact& gguf, const Artifact& source);
+
+// The ids of a prompt that fits; kUsage, naming both numbers, for one that does not. `option` is where it came from.
+Result<std::vector<int32_t>> encode_prompt(const Tokenizer& tokenizer, const std::string& prompt, const Runnable& model,
+                                           const std::string& option);
+
 // The weights of a GGUF-shaped artifact in memory, with progress shown.
 Result<std::unique_ptr<Model>> load_model(Context& context, const Artifact& artifact);
 
 struct TextRequest {
   std::string prompt;
+  std::vector<int32_t> ids;  // of the prompt
+  int64_t context = 0;       // Runnable's
   int64_t max_tokens = 128;
   SampleOptions sample;
   std::vector<std::string> stops;

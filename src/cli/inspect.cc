@@ -3,6 +3,7 @@
 #include <cmath>
 #include <filesystem>
 #include <map>
+#include <set>
 
 #include "cli/command.h"
 #include "cli/job.h"
@@ -14,19 +15,41 @@
 #include "formats/formats.h"
 #include "formats/json.h"
 #include "quant/codec.h"
+#include "transform/gguf_check.h"
 
 namespace ingot::cli {
 
 namespace {
 
-uint64_t disk_bytes(const std::string& path) {
+// Of the file, or of those in the directory; of a set of splits, all that were found.
+Result<uint64_t> disk_bytes(const Artifact& a) {
   namespace fs = std::filesystem;
   std::error_code error;
-  if (!fs::is_directory(path, error)) return fs::file_size(path, error);
+  std::set<std::string> files = {a.path};
+  if (fs::is_directory(a.path, error)) {
+    files.clear();
+    for (fs::directory_iterator it(a.path, error), end; !error && it != end; it.increment(error))
+      if (it->is_regular_file(error)) files.insert(it->path().string());
+  } else {
+    for (const LazyTensor& t : a.tensors)
+      if (Origin o = origin_of(*t.node, {}); !o.file.empty()) files.insert(std::move(o.file));
+  }
   uint64_t sum = 0;
-  for (const auto& e : fs::directory_iterator(path, error))
-    if (e.is_regular_file(error)) sum += e.file_size(error);
+  for (const std::string& file : files)
+    if (!error) sum += fs::file_size(file, error);
+  if (error) return failed("looking at {}: {}", a.path, error.message());
   return sum;
+}
+
+// What contradicts itself in the file.
+std::vector<std::string> oddities(const Artifact& a, Faults faults) {
+  const MetaValue* type = a.meta("general.type");
+  const auto* name = type ? std::get_if<std::string>(&type->v) : nullptr;
+  if (a.format == "gguf" && (!name || *name == "model")) {
+    const GgufReport r = examine_gguf(a);
+    for (const auto* list : {&r.faults, &r.warnings}) faults.insert(faults.end(), list->begin(), list->end());
+  }
+  return faults;
 }
 
 std::string dump_safe(const OrderedJson& j) {
@@ -64,9 +87,11 @@ struct Statistics {
   uint64_t count = 0, nan = 0, infinite = 0, zero = 0;
   double least = INFINITY, most = -INFINITY, sum = 0, squares = 0;
   std::vector<float> first;
+  int64_t first_bad = -1;  // the first NaN or infinity, counted from the tensor's start
 
   void add(float v) {
     if (first.size() < 8) first.push_back(v);
+    if (first_bad < 0 && !std::isfinite(v)) first_bad = static_cast<int64_t>(count);
     ++count;
     if (std::isnan(v)) {
       ++nan;
@@ -146,18 +171,25 @@ Status inspect_tensor(Context& c, const Artifact& a, const std::string& name) {
     table.row({"mean", fmt::format("{:.6g}, standard deviation {:.6g}, rms {:.6g}", mean, deviation, rms)});
   }
   table.row({"zeros", format_count(s.zero)});
-  table.row({"NaN, infinite", fmt::format("{}, {}", format_count(s.nan), format_count(s.infinite))});
+  std::string where;
+  if (s.first_bad >= 0) {
+    where = to_string(index_in(Region::all(spec.shape), s.first_bad));
+    j["first_nonfinite"] = shape_json(index_in(Region::all(spec.shape), s.first_bad));
+  }
+  table.row({"NaN, infinite", fmt::format("{}, {}{}", format_count(s.nan), format_count(s.infinite), where.empty() ? "" : "; the first at " + where)});
   table.row({"first values", first_text});
   j["first"] = first;
   return c.report.result(j, table.str());
 }
 
 std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, OrderedJson>>& config,
-                    uint64_t on_disk) {
+                    uint64_t on_disk, const std::vector<std::string>& odd) {
   const Totals totals = totals_of(a);
-  std::string out = fmt::format("{}: {}, {} on disk\n{} tensors, {} values, {:.2f} bits each\n\n", a.path,
+  std::string out = fmt::format("{}: {}, {} on disk\n{} tensors, {} values, {:.2f} bits each\n\n", printable(a.path),
                                 a.format, format_bytes(on_disk), format_count(totals.tensors),
                                 format_count(totals.elements), totals.bits_per_weight());
+  for (const std::string& text : odd) out += fmt::format("odd: {}\n", printable(text));
+  if (!odd.empty()) out += "\n";
   Table types({"type", ">tensors", ">values", ">size"});
   for (const auto& [name, t] : by_type(a))
     types.row({name, format_count(t.tensors), format_count(t.elements), format_bytes(t.bytes)});
@@ -211,9 +243,11 @@ Status command_inspect(Context& c) {
   c.args.example("ingot inspect model.gguf --json | jq .types");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
+  warn_unused(c, {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify", "--rank-timeout"});
 
   INGOT_ASSIGN(path, input_path(path));
-  INGOT_ASSIGN(const Artifact a, open_model(local_store(), path));
+  Faults faults;
+  INGOT_ASSIGN(const Artifact a, open_model(local_store(), path, &faults));
   if (c.args.has("--tensor")) return inspect_tensor(c, a, tensor);
 
   std::vector<std::pair<std::string, OrderedJson>> config;
@@ -227,8 +261,9 @@ Status command_inspect(Context& c) {
                                      : parsed.error().message);
     }
   }
-  const uint64_t on_disk = disk_bytes(path);
-  if (!c.report.json()) return c.report.result({}, text_of(a, config, on_disk));
+  INGOT_ASSIGN(const uint64_t on_disk, disk_bytes(a));
+  const std::vector<std::string> odd = oddities(a, std::move(faults));
+  if (!c.report.json()) return c.report.result({}, text_of(a, config, on_disk, odd));
 
   const Totals totals = totals_of(a);
   OrderedJson j = {{"path", path},
@@ -239,6 +274,7 @@ Status command_inspect(Context& c) {
                      {"values", totals.elements},
                      {"bytes", totals.bytes},
                      {"bits_per_weight", totals.bits_per_weight()}}}};
+  if (!odd.empty()) j["odd"] = odd;
   OrderedJson types = OrderedJson::object();
   for (const auto& [name, t] : by_type(a))
     types[name] = {{"tensors", t.tensors}, {"values", t.elements}, {"bytes", t.bytes}};

@@ -1,9 +1,15 @@
 // One job of the executor as the command line runs it.
 #include "cli/job.h"
 
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <thread>
+
 #include "cli/output.h"
 #include "cli/text.h"
 #include "exec/ranks.h"
+#include "kernels/dispatch.h"
 
 namespace ingot::cli {
 
@@ -15,6 +21,8 @@ ExecOptions exec_options(Context& c) {
   e.resume = !o.no_resume;
   e.force = o.force;
   e.seed = static_cast<uint64_t>(o.seed);
+  e.verify = o.verify;
+  e.rank_timeout = o.rank_timeout;
   e.cancel = &c.cancel;
   e.on_progress = [&c](const Progress& p) { c.report.progress(p); };
   e.on_notice = [&c](const std::string& text) { c.report.notice(text); };
@@ -23,8 +31,16 @@ ExecOptions exec_options(Context& c) {
 
 namespace {
 
-Status print_plan(Context& c, const std::vector<Output>& outputs, const ExecOptions& options) {
-  INGOT_ASSIGN(const PlanReport plan, plan_job(outputs, options));
+std::string plan_text(const PlanReport& plan) {
+  uint64_t bytes = 0;
+  for (const auto& f : plan.files) bytes += f.bytes;
+  return fmt::format("reads {}, writes {} in {} tasks; takes up to {} of memory for buffers (the least that works is {}){}",
+                     format_bytes(plan.source_bytes), format_bytes(bytes), plan.tasks, format_bytes(plan.memory),
+                     format_bytes(plan.memory_floor),
+                     plan.shared_spilled ? fmt::format("; {} groups go to disk", plan.shared_spilled) : "");
+}
+
+Status print_plan(Context& c, const PlanReport& plan) {
   OrderedJson files = OrderedJson::array();
   Table table({"file", ">size"});
   uint64_t bytes = 0;
@@ -33,21 +49,41 @@ Status print_plan(Context& c, const std::vector<Output>& outputs, const ExecOpti
     table.row({printable(f.path), format_bytes(f.bytes)});
     bytes += f.bytes;
   }
-  const std::string text =
-      table.str() +
-      fmt::format("reads {}, writes {} in {} tasks; takes up to {} of memory for buffers (the least that works is {}){}\n",
-                  format_bytes(plan.source_bytes), format_bytes(bytes), plan.tasks, format_bytes(plan.memory),
-                  format_bytes(plan.memory_floor),
-                  plan.shared_spilled ? fmt::format("; {} groups go to disk", plan.shared_spilled) : "");
-  return c.report.result({{"dry_run", true},
-                          {"files", files},
-                          {"source_bytes", plan.source_bytes},
-                          {"written_bytes", bytes},
-                          {"memory", plan.memory},
-                          {"memory_floor", plan.memory_floor},
-                          {"tasks", plan.tasks},
-                          {"groups_spilled", plan.shared_spilled}},
-                         text);
+  return c.report.done({{"dry_run", true},
+                        {"files", files},
+                        {"source_bytes", plan.source_bytes},
+                        {"written_bytes", bytes},
+                        {"memory", plan.memory},
+                        {"memory_floor", plan.memory_floor},
+                        {"tasks", plan.tasks},
+                        {"groups_spilled", plan.shared_spilled},
+                        {"up_to_date", plan.up_to_date}},
+                       table.str() + (plan.up_to_date ? "up to date: nothing would be done (--force makes it anew)" : plan_text(plan)) + "\n");
+}
+
+// RLIMIT_FSIZE: said before the first byte, not after hours.
+bool has_size_limit(uint64_t* limit) {
+  rlimit r{};
+  if (::getrlimit(RLIMIT_FSIZE, &r) != 0 || r.rlim_cur == RLIM_INFINITY) return false;
+  *limit = r.rlim_cur;
+  return true;
+}
+
+Status check_size_limit(const PlanReport& plan) {
+  uint64_t limit = 0;
+  if (!has_size_limit(&limit)) return {};
+  for (const auto& f : plan.files)
+    if (f.bytes > limit)
+      return failed("cannot write '{}': it would have {}, but files of this process may have {} at most (ulimit -f); raise the limit", f.path,
+                    format_bytes(f.bytes), format_bytes(limit));
+  return {};
+}
+
+void tell_plan(Context& c, const PlanReport& plan, const ExecOptions& options) {
+  c.report.detail(fmt::format("{} threads, {} kernels{}",
+                              options.threads ? static_cast<unsigned>(options.threads) : std::thread::hardware_concurrency(),
+                              target_name(active_target()), options.memory ? "" : "; memory: a quarter of what is free"));
+  c.report.detail(plan_text(plan));
 }
 
 }  // namespace
@@ -59,14 +95,26 @@ Result<std::optional<ExecReport>> run_reported(Context& c, const std::vector<Out
   options.world = process.world;
   if (process.world > 1)
     c.report.notice(fmt::format("one of {} processes that share the work (rank {}, by {})", process.world, process.rank, process.from));
-  if (c.args.common.dry_run) {
-    if (process.rank == 0) INGOT_TRY(print_plan(c, outputs, options));
-    return std::optional<ExecReport>();
+  uint64_t limit = 0;
+  if (c.args.common.dry_run || c.report.verbose() || has_size_limit(&limit)) {
+    INGOT_ASSIGN(const PlanReport plan, plan_job(outputs, options));
+    INGOT_TRY(check_size_limit(plan));
+    tell_plan(c, plan, options);
+    if (c.args.common.dry_run) {
+      if (process.rank == 0) INGOT_TRY(print_plan(c, plan));
+      return std::optional<ExecReport>();
+    }
   }
+  INGOT_TRY(go_on(c));
+  const double before = c.report.seconds();
   c.report.begin_progress();
   auto report = run_job(outputs, options);
   c.report.end_progress();
   if (!report.ok()) return report.take_error();
+  const double all = c.report.seconds();
+  c.report.detail(fmt::format("opening and planning {}, writing {}, verifying {}, the rest {}", format_duration(before),
+                              format_duration(report->seconds_write), format_duration(report->seconds_verify),
+                              format_duration(std::max(0.0, all - before - report->seconds_write - report->seconds_verify))));
   // The first rank verified, renamed, and speaks for all.
   if (process.rank > 0) return std::optional<ExecReport>();
   return std::optional<ExecReport>(std::move(*report));
@@ -84,20 +132,23 @@ Totals totals_of(const Artifact& artifact) {
 }
 
 std::string report_text(const std::vector<Output>& outputs, const ExecReport& r) {
-  Table table({"file", ">size", ">bits/weight", "hash (verified)"});
+  const bool up_to_date = std::all_of(r.outputs.begin(), r.outputs.end(), [](const OutputReport& o) { return o.up_to_date; });
+  Table table({"file", ">size", ">bits/weight", r.verified == Verify::kNone && !up_to_date ? "hash (not verified)" : "hash"});
   for (size_t i = 0; i < r.outputs.size(); ++i) {
     const OutputReport& o = r.outputs[i];
     table.row(
         {printable(o.path), format_bytes(o.bytes),
          i < outputs.size() ? fmt::format("{:.2f}", totals_of(outputs[i].artifact).bits_per_weight()) : "",
-         o.hash});
+         o.up_to_date && !up_to_date ? o.hash + " (was up to date)" : o.hash});
   }
+  if (up_to_date) return table.str() + "up to date: this same job made it, and nothing was touched since (--force makes it anew)\n";
   std::string line = fmt::format("read {}, wrote {} in {}", format_bytes(r.source_bytes),
                                  format_bytes(r.written_bytes), format_duration(r.seconds_write));
   if (r.seconds_write > 0 && r.written_bytes)
     line += fmt::format(" ({})", format_rate(static_cast<double>(r.written_bytes) / r.seconds_write));
   if (r.seconds_verify > 0)
-    line += fmt::format("; read back and compared in {}", format_duration(r.seconds_verify));
+    line += fmt::format("; read back from {} and compared in {}", r.verified == Verify::kMedium ? "the medium" : "the system's cache",
+                        format_duration(r.seconds_verify));
   if (r.resumed_bytes)
     line += fmt::format("; {} were there from an earlier run", format_bytes(r.resumed_bytes));
   return table.str() + line + "\n";
@@ -107,7 +158,7 @@ OrderedJson report_json(const std::vector<Output>& outputs, const ExecReport& r)
   OrderedJson list = OrderedJson::array();
   for (size_t i = 0; i < r.outputs.size(); ++i) {
     const OutputReport& o = r.outputs[i];
-    OrderedJson j = {{"path", o.path}, {"bytes", o.bytes}, {"hash", o.hash}, {"verified", true}};
+    OrderedJson j = {{"path", o.path}, {"bytes", o.bytes}, {"hash", o.hash}, {"verified", verify_name(r.verified)}, {"up_to_date", o.up_to_date}};
     if (i < outputs.size()) {
       const Totals t = totals_of(outputs[i].artifact);
       j["tensors"] = t.tensors;

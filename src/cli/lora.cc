@@ -41,8 +41,8 @@ Status lora_merge_command(Context& c) {
     INGOT_ASSIGN(type, read_float_type(dtype));
   }
 
-  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(path, adapters));
-  INGOT_ASSIGN(const std::string target, output_path(out, input_paths(opened, adapters)));
+  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, adapters));
+  INGOT_ASSIGN(const std::string target, output_path(out, OutputKind::kDirectory, input_paths(opened, adapters)));
   const auto counts = std::make_shared<CastCounts>();
   Artifact merged;
   if (dtype.empty()) {
@@ -59,7 +59,7 @@ Status lora_merge_command(Context& c) {
   INGOT_ASSIGN(const auto report, run_reported(c, outputs));
   if (!report) return {};
   warn_nonfinite(c, *counts);
-  return c.report.result(report_json(outputs, *report), report_text(outputs, *report));
+  return c.report.done(report_json(outputs, *report), report_text(outputs, *report));
 }
 
 }  // namespace
@@ -78,7 +78,7 @@ Status command_lora(Context& c) {
   }
   for (const char* later : {"stack", "combine", "extract", "inspect", "convert"})
     if (what == later) return usage("'ingot lora {}' is not there yet in this version of ingot", what);
-  return usage("'ingot lora' has no subcommand '{}'; there is merge", what);
+  return usage("'ingot lora' has no subcommand '{}'; {}there is merge", what, nearest(what, {"merge"}).empty() ? "" : "did you mean merge? ");
 }
 
 }  // namespace ingot::cli

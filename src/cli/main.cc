@@ -1,15 +1,13 @@
 // The program: finds the command, gives it what it needs, turns its Status into the exit code.
-#include <signal.h>
-#include <unistd.h>
-
-#include <cstdlib>
-#include <iterator>
+#include <algorithm>
+#include <initializer_list>
 #include <new>
 #include <string>
 #include <vector>
 
 #include "cli/command.h"
 #include "cli/output.h"
+#include "cli/signals.h"
 #include "cli/text.h"
 #include "exec/ranks.h"
 #include "ingot/ingot.h"
@@ -29,40 +27,8 @@ constexpr Row kCommands[] = {
 };
 
 // The rest of the contract (commands.md), refused by name.
-constexpr const char* kLaterCommands[] = {"merge", "imatrix", "eval",       "diff", "verify", "hash",  "gguf",
+constexpr const char* kLaterCommands[] = {"merge", "imatrix", "eval",       "diff", "hash", "gguf",
                                           "push",  "pull",    "checkpoint", "sync", "gc",     "doctor"};
-
-CancelToken cancel_token;
-
-// The first signal asks the work to stop where it can be resumed; the second does not wait for that (a
-// resumed run trusts only what it can check, so nothing is lost but time).
-extern "C" void on_signal(int) {
-  if (cancel_token.cancelled()) {
-    static const char kText[] = "\r\x1b[Kingot: stopped at once; the same command goes on\n";
-    static const char kLogText[] = "ingot: stopped at once; the same command goes on\n";
-    const bool terminal = ::isatty(STDERR_FILENO) == 1;
-    const ssize_t n = terminal ? ::write(STDERR_FILENO, kText, sizeof kText - 1)
-                               : ::write(STDERR_FILENO, kLogText, sizeof kLogText - 1);
-    (void)n;
-    ::_exit(static_cast<int>(ErrorKind::kInterrupted));
-  }
-  cancel_token.cancel();
-}
-
-void install_signals() {
-  struct sigaction action{};
-  action.sa_handler = on_signal;
-  ::sigemptyset(&action.sa_mask);
-  for (const int s : {SIGINT, SIGTERM, SIGHUP}) {
-    struct sigaction before{};
-    ::sigaction(s, nullptr, &before);
-    // nohup and background jobs of a script have some ignored: leave that.
-    if (before.sa_handler != SIG_IGN) ::sigaction(s, &action, nullptr);
-  }
-  // A write that fails is an error like others, not the end: a closed pipe, a limit on the size of files.
-  ::signal(SIGPIPE, SIG_IGN);
-  ::signal(SIGXFSZ, SIG_IGN);
-}
 
 std::string overview() {
   std::string out =
@@ -89,7 +55,11 @@ Status no_such_command(const std::string& name) {
                near.empty() ? "'ingot --help' lists them" : fmt::format("did you mean 'ingot {}'?", near));
 }
 
-Status dispatch(std::vector<std::string> words, Reporter& report) {
+ReportMode mode_of(bool json, bool quiet, bool verbose, bool silent) {
+  return {json && !silent, quiet || silent, verbose};
+}
+
+Status dispatch(std::vector<std::string> words, Reporter& report, bool silent) {
   if (words.empty()) {
     print_error(overview());
     return usage("a command is needed");
@@ -111,28 +81,33 @@ Status dispatch(std::vector<std::string> words, Reporter& report) {
     if (name != c.name) continue;
     Args args(name, std::move(words));
     args.summary(c.summary);
-    Context context{args, report, cancel_token};
+    args.on_parsed([&](const CommonOptions& o) -> Status {
+      report.configure(mode_of(o.json, o.quiet, o.verbose, silent), &stop_token());
+      // A signal may have come before there was anything to stop.
+      return stop_token().cancelled() ? Status(Error{ErrorKind::kInterrupted, "interrupted before anything was done"}) : Status();
+    });
+    Context context{args, report, stop_token()};
     return c.run(context);
   }
   return no_such_command(name);
 }
 
 int run(int argc, char** argv) {
+  install_signals();
   std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
   Reporter report;
-  // Known before parsing, so that wrong usage is reported in the asked form too.
-  ReportMode mode = ReportMode::kPlain;
-  bool verbose = false;
-  for (const std::string& w : words) {
-    if (w == "--json") mode = ReportMode::kJson;
-    if (w == "--quiet" && mode != ReportMode::kJson) mode = ReportMode::kQuiet;
-    if (w == "-v" || w == "--verbose") verbose = true;
-  }
   // Of several processes on one output the first one speaks; errors are everyone's.
-  if (const auto process = process_rank(); process.ok() && process->rank > 0) mode = ReportMode::kQuiet;
-  report.configure(words.empty() ? "" : words[0], mode, verbose, &cancel_token);
-  install_signals();
-  Status status = dispatch(std::move(words), report);
+  const auto process = process_rank();
+  const bool silent = process.ok() && process->rank > 0;
+  // Guessed before parsing, so that wrong usage is reported in the asked form too.
+  const auto given = [&](std::initializer_list<const char*> names) {
+    return std::any_of(words.begin(), words.end(), [&](const std::string& w) {
+      return std::find(names.begin(), names.end(), w) != names.end();
+    });
+  };
+  report.configure(mode_of(given({"--json"}), given({"--quiet", "-q"}), given({"-v", "--verbose"}), silent), &stop_token());
+  report.set_command(words.empty() ? "" : words[0]);
+  Status status = dispatch(std::move(words), report, silent);
   report.end_progress();
   if (status.ok()) return 0;
   report.error(status.error());

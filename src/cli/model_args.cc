@@ -1,15 +1,20 @@
 // Options that several commands share.
 #include "cli/model_args.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <map>
+#include <set>
 
+#include "cli/job.h"
 #include "cli/paths.h"
 #include "cli/text.h"
 #include "formats/formats.h"
+#include "formats/outputs.h"
+#include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
 #include "transform/lora.h"
-#include "transform/quantize.h"
 
 namespace ingot::cli {
 
@@ -43,27 +48,6 @@ Result<std::vector<AdapterArgument>> AdapterArgs::read(const Args& args) const {
   return out;
 }
 
-Result<std::string> read_type(const std::string& name) {
-  std::vector<std::string> names;
-  for (const FileType& t : file_types()) {
-    if (lower(t.name) == lower(name)) return std::string(t.name);
-    names.emplace_back(t.name);
-  }
-  const std::string near = nearest(name, names);
-  return usage("there is no file type '{}'{}; there are {}", name,
-               near.empty() ? "" : fmt::format(" (did you mean {}?)", near), join(names, ", "));
-}
-
-Result<std::vector<std::string>> read_types(const std::string& text) {
-  std::vector<std::string> out;
-  for (const std::string& name : split(text, ',')) {
-    if (name.empty()) return usage("--type '{}': a name is missing between the commas", text);
-    INGOT_ASSIGN(std::string type, read_type(name));
-    out.push_back(std::move(type));
-  }
-  return out;
-}
-
 Result<DType> read_float_type(const std::string& name) {
   const std::string n = lower(name);
   if (n == "f32" || n == "float32") return DType::kF32;
@@ -74,11 +58,29 @@ Result<DType> read_float_type(const std::string& name) {
   return usage("--dtype '{}' is no float type; there are f32, f16, bf16", name);
 }
 
-Result<OpenedModel> open_with_adapters(const std::string& given,
-                                       const std::vector<AdapterArgument>& adapters) {
+namespace {
+
+void tell_opened(Context& c, const Artifact& a) {
+  const Totals t = totals_of(a);
+  c.report.detail(fmt::format("opened '{}': {}, {} tensors, {} values, {}", a.path, a.format, t.tensors, format_count(t.elements),
+                              format_bytes(t.bytes)));
+}
+
+std::string meta_or(const Artifact& a, const char* key, const char* other) {
+  const MetaValue* m = a.meta(key);
+  const auto* s = m ? std::get_if<std::string>(&m->v) : nullptr;
+  return s ? *s : other;
+}
+
+}  // namespace
+
+Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, const std::vector<AdapterArgument>& adapters) {
   OpenedModel m;
   INGOT_ASSIGN(m.path, input_path(given));
   INGOT_ASSIGN(m.base, open_model(local_store(), m.path));
+  if (m.is_gguf()) INGOT_TRY(check_gguf(m.base, GgufUse::kWeights));
+  INGOT_TRY(go_on(c));
+  tell_opened(c, m.base);
   if (m.base.format == "peft")
     return bad_input(
         "'{0}' is an adapter, not a model; give the base model, and the adapter as --adapter '{0}'", m.path);
@@ -99,14 +101,21 @@ Result<OpenedModel> open_with_adapters(const std::string& given,
       return bad_input(
           "--adapter '{}' is no PEFT adapter (a directory with adapter_config.json) but a model in {}", path,
           adapter.format);
+    tell_opened(c, adapter);
     specs.push_back({std::move(adapter), a.weight});
+    INGOT_TRY(go_on(c));
   }
   INGOT_ASSIGN(m.artifact, lora_merge(m.base, specs));
+  INGOT_TRY(go_on(c));
   return m;
 }
 
 std::vector<std::string> input_paths(const OpenedModel& model, const std::vector<AdapterArgument>& adapters) {
-  std::vector<std::string> paths = {model.path};
+  // Shards and splits too: each is read.
+  std::set<std::string> files = {model.path};
+  for (const LazyTensor& t : model.base.tensors)
+    if (Origin o = origin_of(*t.node, {}); !o.file.empty()) files.insert(std::move(o.file));
+  std::vector<std::string> paths(files.begin(), files.end());
   for (const AdapterArgument& a : adapters)
     if (auto p = expand_variables(a.path); p.ok()) paths.push_back(*p);
   return paths;
@@ -116,12 +125,20 @@ Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string
   if (artifact.format == "gguf") {
     if (!pre_tokenizer.empty())
       return usage("--pre-tokenizer is for Hugging Face models; '{}' is GGUF already", artifact.path);
+    for (const std::string& text : examine_gguf(artifact).warnings) c.report.warning(fmt::format("'{}': {}", artifact.path, text));
     return artifact;
   }
   ToGgufOptions options;
   options.pre_tokenizer = pre_tokenizer;
   options.on_notice = [&c](const std::string& text) { c.report.notice(text); };
-  return to_gguf(artifact, options);
+  options.on_warning = [&c](const std::string& text) { c.report.warning(text); };
+  INGOT_ASSIGN(Artifact gguf, to_gguf(artifact, options));
+  c.report.detail(fmt::format("as GGUF: architecture {}, name '{}', tokenizer {}, pre-tokenizer {}{}",
+                              meta_or(gguf, "general.architecture", "?"), meta_or(gguf, "general.name", ""),
+                              meta_or(gguf, "tokenizer.ggml.model", "?"), meta_or(gguf, "tokenizer.ggml.pre", "?"),
+                              pre_tokenizer.empty() ? " (found by its rules)" : " (--pre-tokenizer)"));
+  INGOT_TRY(go_on(c));
+  return gguf;
 }
 
 Result<Artifact> as_gguf_weights(const Artifact& artifact) {
@@ -132,10 +149,42 @@ Result<Artifact> as_gguf_weights(const Artifact& artifact) {
   return to_gguf(artifact, options);
 }
 
+Result<Artifact> quantized(Context& c, const Artifact& gguf, const std::string& type, const QuantizeOptions& options) {
+  INGOT_TRY(go_on(c));
+  INGOT_ASSIGN(Artifact out, quantize_gguf(gguf, type, options));
+  std::map<std::string_view, int> counts;
+  for (const LazyTensor& t : out.tensors) ++counts[info(t.spec().type).name];
+  std::string text;
+  for (const auto& [name, n] : counts) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", n, name);
+  c.report.detail(fmt::format("{}: tensors by type: {}", type, text));
+  return out;
+}
+
+Result<std::vector<Output>> gguf_files(const Context& c, Artifact artifact, const std::string& given,
+                                       const std::vector<std::string>& inputs) {
+  INGOT_ASSIGN(const std::string path, output_path(given, OutputKind::kGguf, inputs));
+  INGOT_ASSIGN(std::vector<Output> outputs, gguf_outputs(std::move(artifact), local_store(), path, c.args.common.max_shard_size));
+  if (outputs.size() > 1)
+    for (const Output& o : outputs) {
+      INGOT_ASSIGN([[maybe_unused]] const std::string checked, output_path(o.path, OutputKind::kGguf, inputs));
+    }
+  return outputs;
+}
+
 void warn_nonfinite(Context& c, const CastCounts& counts) {
-  if (const uint64_t n = counts.nonfinite.load())
-    c.report.warning(n == 1 ? "one value is NaN or infinite in the source; it was kept as it is"
-                            : fmt::format("{} values are NaN or infinite in the source; they were kept as they are", format_count(n)));
+  const auto tensors = counts.tensors();
+  if (tensors.empty()) return;
+  constexpr size_t kShown = 3;
+  std::string text;
+  for (size_t i = 0; i < std::min(tensors.size(), kShown); ++i) {
+    const CastCounts::Tensor& t = tensors[i];
+    text += fmt::format("{}{}{}", i ? "; " : "", element_text(t.first, t.first.tensor),
+                        t.count > 1 ? fmt::format(" and {} more of it", format_count(t.count - 1)) : "");
+  }
+  if (tensors.size() > kShown) text += fmt::format("; and {} more tensors", tensors.size() - kShown);
+  const uint64_t n = counts.total();
+  c.report.warning(n == 1 ? "one value is NaN or infinite in the source; it was kept as it is: " + text
+                          : fmt::format("{} values are NaN or infinite in the source; they were kept as they are: {}", format_count(n), text));
 }
 
 }  // namespace ingot::cli

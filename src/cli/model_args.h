@@ -1,13 +1,15 @@
-// Options that several commands share, and what they stand for: adapters with weights, GGUF file types,
-// models opened with their adapters folded in.
+// Options that several commands share, and what they stand for: adapters with weights, float types, models opened
+// with their adapters folded in.
 #pragma once
 
 #include <string>
 #include <vector>
 
 #include "cli/command.h"
+#include "exec/executor.h"
 #include "tensor/artifact.h"
 #include "transform/cast.h"
+#include "transform/quantize.h"
 
 namespace ingot::cli {
 
@@ -27,11 +29,6 @@ class AdapterArgs {
   std::vector<std::string> adapters_, weights_;
 };
 
-// "q4_k_m" -> "Q4_K_M"; an unknown one is an error with the nearest.
-Result<std::string> read_type(const std::string& name);
-// "Q4_K_M,F16" -> canonical names.
-Result<std::vector<std::string>> read_types(const std::string& text);
-
 // f32, f16, bf16 (float32 ... too).
 Result<DType> read_float_type(const std::string& name);
 
@@ -42,8 +39,7 @@ struct OpenedModel {
   Artifact artifact;  // adapters folded in (lazily)
   bool is_gguf() const { return base.format == "gguf"; }
 };
-Result<OpenedModel> open_with_adapters(const std::string& given,
-                                       const std::vector<AdapterArgument>& adapters);
+Result<OpenedModel> open_with_adapters(Context& context, const std::string& given, const std::vector<AdapterArgument>& adapters);
 
 // Every path read by a job, for the check that an output is none of them.
 std::vector<std::string> input_paths(const OpenedModel& model, const std::vector<AdapterArgument>& adapters);
@@ -52,6 +48,12 @@ std::vector<std::string> input_paths(const OpenedModel& model, const std::vector
 Result<Artifact> as_gguf(Context& context, const Artifact& artifact, const std::string& pre_tokenizer);
 // The same for running it: its tokenizer may have no name in GGUF's world.
 Result<Artifact> as_gguf_weights(const Artifact& artifact);
+
+// quantize_gguf; -v tells the types that came out.
+Result<Artifact> quantized(Context& context, const Artifact& gguf, const std::string& type, const QuantizeOptions& options);
+// A GGUF model as it is written to `given`: one file, or the splits that --max-shard-size asks for. None may be an input.
+Result<std::vector<Output>> gguf_files(const Context& context, Artifact artifact, const std::string& given,
+                                       const std::vector<std::string>& inputs);
 
 // After a job that cast floats.
 void warn_nonfinite(Context& context, const CastCounts& counts);

@@ -1,19 +1,43 @@
 // Paths as users give them.
 #include "cli/paths.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <unistd.h>
 
-#include <cstdio>
+#include <algorithm>
+#include <cctype>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <set>
 
+#include "cli/model_folders.h"
 #include "cli/text.h"
 #include "storage/store.h"
 
 namespace ingot::cli {
 
 namespace fs = std::filesystem;
+
+namespace {
+
+bool is_variable_name(std::string_view name) {
+  if (name.empty() || (name[0] >= '0' && name[0] <= '9')) return false;
+  return std::all_of(name.begin(), name.end(), [](char c) { return c == '_' || std::isalnum(static_cast<unsigned char>(c)); });
+}
+
+// The '}' that closes the "${" at `begin`; one that belongs to a "${" inside is passed over.
+size_t closing_brace(const std::string& path, size_t begin) {
+  int depth = 0;
+  for (size_t i = begin; i < path.size(); ++i) {
+    if (path.compare(i, 2, "${") == 0) ++depth;
+    if (path[i] == '}' && --depth == 0) return i;
+  }
+  return std::string::npos;
+}
+
+}  // namespace
 
 Result<std::string> expand_variables(const std::string& path) {
   std::string out;
@@ -22,12 +46,23 @@ Result<std::string> expand_variables(const std::string& path) {
       out += path[i++];
       continue;
     }
-    const size_t end = path.find('}', i);
-    const std::string name = end == std::string::npos ? "" : path.substr(i + 2, end - i - 2);
-    if (name.empty()) return usage("'{}': ${{ without a name and a closing }}", path);
+    const size_t end = closing_brace(path, i);
+    if (end == std::string::npos) return usage("'{}': ${{ without the closing }}", path);
+    const std::string inner = path.substr(i + 2, end - i - 2);
+    const size_t mark = inner.find(":-");
+    const std::string name = inner.substr(0, mark);
+    if (!is_variable_name(name))
+      return usage("'{}': '{}' is no variable; write ${{NAME}}, or ${{NAME:-TEXT}} for a text where NAME is not set", path,
+                   path.substr(i, end + 1 - i));
     const char* value = std::getenv(name.c_str());
-    if (!value) return usage("'{}': the environment variable {} is not set", path, name);
-    out += value;
+    if (mark != std::string::npos && (!value || !*value)) {
+      INGOT_ASSIGN(const std::string other, expand_variables(inner.substr(mark + 2)));
+      out += other;
+    } else if (!value) {
+      return usage("'{}': the environment variable {} is not set", path, name);
+    } else {
+      out += value;
+    }
     i = end + 1;
   }
   return out;
@@ -48,20 +83,28 @@ bool like_hub_name(const std::string& path) {
   const auto parts = split(path, '/');
   if (parts.size() != 2 || parts[0].empty() || parts[1].empty() || parts[0][0] == '.' || parts[0][0] == '~')
     return false;
+  std::error_code error;
+  if (fs::exists(parts[0], error)) return false;
   const std::string e = extension(path);
   return e != "gguf" && e != "safetensors" && e != "json";
 }
 
-Result<std::string> without_url(const std::string& given) {
+// The shell replaces it only where it begins a word: not in '~/x', nor in --out=~/x.
+bool is_tilde(std::string_view path) {
+  std::error_code error;
+  return (path == "~" || path.starts_with("~/")) && !fs::exists("~", error);
+}
+
+Result<std::string> without_url(const std::string& given, const char* instead) {
   INGOT_ASSIGN(std::string path, expand_variables(given));
   if (path.empty())
     return usage("an empty path was given{}", given.empty() ? "" : fmt::format(" ('{}')", given));
+  if (is_tilde(path)) return usage("'{}': the shell has not replaced ~ here; write ${{HOME}}{}", path, path.substr(1));
   const std::string scheme = url_scheme(path);
   if (scheme.empty()) return path;
   if (scheme == "file") return usage("'{}': give the path itself, without file://", path);
   return bad_input(
-      "'{}': {}:// is not there yet in this version of ingot; copy it here first and give the path", path,
-      scheme);
+      "'{}': {}:// is not there yet in this version of ingot; {}", path, scheme, instead);
 }
 
 }  // namespace
@@ -71,11 +114,12 @@ std::string extension(const std::string& path) {
 }
 
 Result<std::string> input_path(const std::string& given) {
-  INGOT_ASSIGN(std::string path, without_url(given));
+  INGOT_ASSIGN(std::string path, without_url(given, "copy it here first and give the path"));
   std::error_code error;
   const auto status = fs::status(path, error);
   if (fs::exists(status)) {
     if (::access(path.c_str(), R_OK) != 0) return bad_input("'{}' may not be read: permission denied", path);
+    INGOT_TRY(check_model_folder(path));
     return path;
   }
   if (error && status.type() != fs::file_type::not_found) return bad_input("'{}': {}", path, error.message());
@@ -89,17 +133,17 @@ Result<std::string> input_path(const std::string& given) {
   // The nearest name beside it, for a typo.
   const std::string parent = parent_path(path);
   std::vector<std::string> names;
-  if (fs::is_directory(parent, error)) {
-    for (const auto& e : fs::directory_iterator(parent, error)) names.push_back(e.path().filename().string());
-  } else {
-    return bad_input("'{}': there is no directory '{}'", path, parent);
-  }
+  const auto above = fs::status(parent, error);
+  if (error && above.type() != fs::file_type::not_found) return bad_input("'{}': '{}': {}", path, parent, error.message());
+  if (!fs::exists(above)) return bad_input("'{}': there is no directory '{}'", path, parent);
+  if (!fs::is_directory(above)) return bad_input("'{}': '{}' is not a directory", path, parent);
+  for (const auto& e : fs::directory_iterator(parent, error)) names.push_back(e.path().filename().string());
   const std::string near = nearest(file_name(path), names);
   return bad_input("'{}': no such file or directory{}", path,
                    near.empty() ? "" : fmt::format("; did you mean '{}'?", join_path(parent, near)));
 }
 
-Result<std::string> read_text_input(const std::string& given) {
+Result<std::string> read_text_input(const std::string& given, const CancelToken& cancel) {
   constexpr size_t kMaxText = 1u << 30;
   if (given != "-") {
     INGOT_ASSIGN(const std::string path, input_path(given));
@@ -107,15 +151,69 @@ Result<std::string> read_text_input(const std::string& given) {
   }
   std::string text;
   char buffer[65536];
-  for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, stdin)) > 0;) {
-    text.append(buffer, n);
+  for (;;) {
+    // A wait that a signal just missed must not last for ever.
+    pollfd input{STDIN_FILENO, POLLIN, 0};
+    while (!cancel.cancelled() && ::poll(&input, 1, 100) <= 0) {
+    }
+    if (cancel.cancelled()) return Error{ErrorKind::kInterrupted, "interrupted while reading standard input; nothing was done"};
+    const ssize_t n = ::read(STDIN_FILENO, buffer, sizeof buffer);
+    if (n == 0) return text;
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return failed("reading standard input: {}", std::strerror(errno));
+    text.append(buffer, static_cast<size_t>(n));
     if (text.size() > kMaxText) return bad_input("standard input holds more than {} of text", format_bytes(kMaxText));
   }
-  return text;
 }
 
-Result<std::string> output_path(const std::string& given, const std::vector<std::string>& inputs) {
-  INGOT_ASSIGN(std::string path, without_url(given));
+namespace {
+
+// A name that says another thing than what is written would mislead every reader of the file.
+Status check_kind(const std::string& path, OutputKind kind) {
+  const std::string e = extension(path);
+  if (kind == OutputKind::kDirectory) {
+    if (e == "gguf" || e == "safetensors")
+      return usage("'{}' is the name of a file, but a Hugging Face directory would be written; give a name without .{}", path, e);
+    return {};
+  }
+  const char* what = kind == OutputKind::kGguf ? "GGUF" : "safetensors";
+  if (path.back() == '/') return usage("'{}' is the name of a directory, but a {} file would be written; give the name of a file in it", path, what);
+  for (const char* other : {"gguf", "safetensors", "onnx", "npz", "pt", "pth"})
+    if (e == other && e != lower(what)) return usage("'{}': a {} file would be written, not .{}; give a name that says so", path, what, e);
+  return {};
+}
+
+// The nearest directory above that is there must take what will be made in it.
+Status check_parents(const std::string& path) {
+  std::error_code error;
+  std::string there = parent_path(path);
+  const auto missing = [&](const std::string& p) {
+    const auto type = fs::symlink_status(p, error).type();
+    return type == fs::file_type::not_found || type == fs::file_type::none;
+  };
+  while (missing(there) && parent_path(there) != there) there = parent_path(there);
+  const auto status = fs::status(there, error);
+  if (!fs::exists(status) && fs::is_symlink(there, error))
+    return failed("cannot write '{}': '{}' is a link to nothing", path, there);
+  if (error && !fs::is_directory(status)) return failed("cannot write '{}': '{}': {}", path, there, error.message());
+  if (!fs::is_directory(status)) return failed("cannot write '{}': '{}' is not a directory", path, there);
+  if (::access(there.c_str(), W_OK | X_OK) == 0) {
+    const long most = ::pathconf(there.c_str(), _PC_NAME_MAX);
+    for (const std::string& name : split(path, '/'))
+      if (most > 0 && name.size() > static_cast<size_t>(most))
+        return usage("cannot write '{}': the name has {} bytes, but the file system takes {} at most; give a shorter one",
+                     shorten_middle(path, 80), name.size(), most);
+    return {};
+  }
+  if (errno == EACCES) return failed("cannot write '{}': no permission to write in the directory '{}'", path, there);
+  return failed("cannot write '{}': in the directory '{}': {}", path, there, std::strerror(errno));
+}
+
+}  // namespace
+
+Result<std::string> output_path(const std::string& given, OutputKind kind, const std::vector<std::string>& inputs) {
+  INGOT_ASSIGN(std::string path, without_url(given, "write to a path here and copy it there"));
+  INGOT_TRY(check_kind(path, kind));
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   if (const std::string last = file_name(path); last.empty() || last == "." || last == "..")
     return usage("'{}' cannot be written as a whole: a finished output takes its place under its own name; give that name", path);
@@ -124,20 +222,13 @@ Result<std::string> output_path(const std::string& given, const std::vector<std:
   for (const std::string& input : inputs) {
     bool hit = same(input);
     if (!hit && fs::is_directory(input, error)) {
-      for (const auto& e : fs::directory_iterator(input, error)) {
-        const std::string kind = extension(e.path().string());
-        hit = hit || ((kind == "safetensors" || kind == "gguf") && same(e.path()));
-      }
+      // Weights, config and tokenizer; not what an earlier run left beside them ("base/model.gguf").
+      for (const auto& e : fs::directory_iterator(input, error))
+        hit = hit || (extension(e.path().string()) != "gguf" && !e.is_directory(error) && same(e.path()));
     }
     if (hit) return usage("the output '{}' is the input itself (or a file of it); give another --out", path);
   }
-  const std::string parent = parent_path(path);
-  if (!fs::is_directory(parent, error)) {
-    if (fs::exists(parent, error)) return failed("cannot write '{}': '{}' is not a directory", path, parent);
-    return failed("cannot write '{}': there is no directory '{}'; make it first", path, parent);
-  }
-  if (::access(parent.c_str(), W_OK | X_OK) != 0)
-    return failed("cannot write '{}': no permission to write in the directory '{}'", path, parent);
+  INGOT_TRY(check_parents(path));
   return path;
 }
 

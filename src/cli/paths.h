@@ -4,23 +4,27 @@
 #include <string>
 #include <vector>
 
+#include "base/cancel.h"
 #include "base/status.h"
 
 namespace ingot::cli {
 
-// ${VAR} replaced by the environment's value; an unset one is an error that names it. "$VAR" and "$" stay.
+// ${VAR} replaced by the environment's value; an unset one is an error that names it. ${VAR:-TEXT} is TEXT (in which
+// variables are replaced too) where VAR is unset or empty. "$VAR" and "$" stay.
 Result<std::string> expand_variables(const std::string& path);
 
 // An input: expanded and there. kBadInput for what is not: a URL, org/model, a missing file, each with its
 // own text.
 Result<std::string> input_path(const std::string& given);
 
-// The text of a file, or of standard input for "-"; at most 1 GiB.
-Result<std::string> read_text_input(const std::string& given);
+// The text of a file, or of standard input for "-"; at most 1 GiB. A raised token ends the wait for input.
+Result<std::string> read_text_input(const std::string& given, const CancelToken& cancel);
 
-// An output: expanded, its directory there and writable, and not one of the inputs (nor the file that an
-// input directory is read from).
-Result<std::string> output_path(const std::string& given, const std::vector<std::string>& inputs);
+enum class OutputKind { kGguf, kSafetensorsFile, kDirectory };
+
+// An output: expanded, named as what it will be, in a directory that is there and writable or can be made, and not one of the inputs (nor
+// the file that an input directory is read from). Nothing is made yet.
+Result<std::string> output_path(const std::string& given, OutputKind kind, const std::vector<std::string>& inputs);
 
 // `pattern` for each type, {type} replaced. Several types without {type}, or the same path twice: kUsage.
 Result<std::vector<std::string>> output_paths(const std::string& pattern,

@@ -5,6 +5,7 @@
 #include "cli/paths.h"
 #include "cli/quantize_args.h"
 #include "cli/text.h"
+#include "cli/type_names.h"
 #include "formats/outputs.h"
 
 namespace ingot::cli {
@@ -36,24 +37,25 @@ Status command_quantize(Context& c) {
   if (types_text.empty())
     return usage("'ingot quantize' needs --type T, like Q4_K_M; 'ingot list types' shows them");
   if (out.empty()) return usage("'ingot quantize' needs --out FILE");
-  INGOT_ASSIGN(const std::vector<std::string> types, read_types(types_text));
+  INGOT_ASSIGN(const std::vector<std::string> types, read_types(c.report, types_text));
   INGOT_ASSIGN(const QuantizeOptions options, quantize_args.read(c));
   INGOT_ASSIGN(const std::vector<std::string> names, output_paths(out, types));
 
-  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(path, {}));
+  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, {}));
   INGOT_ASSIGN(const Artifact gguf, as_gguf(c, opened.artifact, pre_tokenizer));
   std::vector<Output> outputs;
+  std::vector<std::string> type_of;  // each output's
   for (size_t i = 0; i < types.size(); ++i) {
-    INGOT_ASSIGN(const std::string file, output_path(names[i], {opened.path}));
-    INGOT_ASSIGN(Artifact quantized, quantize_gguf(gguf, types[i], options));
-    outputs.push_back(gguf_output(std::move(quantized), local_store(), file));
+    INGOT_ASSIGN(Artifact made, quantized(c, gguf, types[i], options));
+    INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, std::move(made), names[i], input_paths(opened, {})));
+    for (Output& file : files) outputs.push_back(std::move(file)), type_of.push_back(types[i]);
   }
   INGOT_ASSIGN(const auto report, run_reported(c, outputs));
   if (!report) return {};
   warn_nonfinite(c, *options.counts);
   OrderedJson j = report_json(outputs, *report);
-  for (size_t i = 0; i < types.size(); ++i) j["outputs"][i]["type"] = types[i];
-  return c.report.result(j, report_text(outputs, *report));
+  for (size_t i = 0; i < type_of.size(); ++i) j["outputs"][i]["type"] = type_of[i];
+  return c.report.done(j, report_text(outputs, *report));
 }
 
 }  // namespace ingot::cli

@@ -1,8 +1,7 @@
 // The options of llama-quantize.
 #include "cli/quantize_args.h"
 
-#include "cli/text.h"
-#include "quant/codec.h"
+#include "cli/type_names.h"
 
 namespace ingot::cli {
 
@@ -31,33 +30,19 @@ void QuantizeArgs::declare(Args& a) {
   a.later("--chunks", true, "calibration");
 }
 
-namespace {
-
-Result<DType> element_type(const char* option, const std::string& name) {
-  const auto t = dtype_by_name(name);
-  if (t && info(*t).ggml_id >= 0 && find_codec(*t)) return *t;
-  std::vector<std::string> names;
-  for (int id = 0; id < 64; ++id)
-    if (const auto x = dtype_by_ggml_id(id); x && find_codec(*x)) names.emplace_back(info(*x).name);
-  const std::string near = nearest(name, names);
-  return usage("{}: there is no type '{}' of a tensor{}; there are {}", option, name,
-               near.empty() ? "" : fmt::format(" (did you mean {}?)", near), join(names, ", "));
-}
-
-}  // namespace
-
 Result<QuantizeOptions> QuantizeArgs::read(Context& c) const {
   QuantizeOptions o;
   o.pure = pure_;
   o.allow_requantize = allow_requantize_;
+  o.to_allow_it = "or allow it with --allow-requantize";
   o.leave_output = leave_output_;
   if (leave_output_ && !output_type_.empty())
     return usage("--leave-output-tensor and --output-tensor-type exclude each other");
   if (!output_type_.empty()) {
-    INGOT_ASSIGN(o.output_type, element_type("--output-tensor-type", output_type_));
+    INGOT_ASSIGN(o.output_type, read_element_type("--output-tensor-type", output_type_));
   }
   if (!embedding_type_.empty()) {
-    INGOT_ASSIGN(o.token_embedding_type, element_type("--token-embedding-type", embedding_type_));
+    INGOT_ASSIGN(o.token_embedding_type, read_element_type("--token-embedding-type", embedding_type_));
   }
   for (const std::string& given : tensor_types_) {
     const size_t at = given.rfind('=');
@@ -65,7 +50,7 @@ Result<QuantizeOptions> QuantizeArgs::read(Context& c) const {
       return usage(
           "--tensor-type '{}': write it as PATTERN=T, like 'attn_v=Q6_K' or 'blk\\.[0-3]\\.ffn_down=Q5_K'",
           given);
-    INGOT_ASSIGN(const DType t, element_type("--tensor-type", given.substr(at + 1)));
+    INGOT_ASSIGN(const DType t, read_element_type("--tensor-type", given.substr(at + 1)));
     o.tensor_types.emplace_back(given.substr(0, at), t);
   }
   o.counts = std::make_shared<CastCounts>();

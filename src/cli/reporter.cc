@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <system_error>
 
 #include "cli/output.h"
 #include "cli/text.h"
@@ -46,17 +47,18 @@ std::string dump(const nlohmann::ordered_json& j, int indent = -1) {
 
 Reporter::~Reporter() { end_progress(); }
 
-void Reporter::configure(std::string command, ReportMode mode, bool verbose, const CancelToken* cancel) {
-  command_ = std::move(command);
+void Reporter::configure(ReportMode mode, const CancelToken* cancel) {
   mode_ = mode;
-  verbose_ = verbose;
   cancel_ = cancel;
-  redraw_ = mode == ReportMode::kPlain && stderr_can_redraw();
+  if (start_ == 0) start_ = seconds_now();
+  redraw_ = !mode.json && !mode.quiet && stderr_can_redraw();
 }
+
+double Reporter::seconds() const { return seconds_now() - start_; }
 
 void Reporter::say(const char* kind, const char* colour, const std::string& message) {
   std::lock_guard lock(mutex_);
-  if (mode_ == ReportMode::kJson) {
+  if (json()) {
     print_error(dump({{"event", kind}, {"message", message}}) + "\n");
     return;
   }
@@ -79,7 +81,7 @@ void Reporter::warning(const std::string& message) {
   if (!quiet()) say("warning", kYellow, message);
 }
 void Reporter::detail(const std::string& message) {
-  if (verbose_ && !quiet()) say("detail", "", message);
+  if (verbose()) say("detail", "", message);
 }
 
 void Reporter::error(const Error& e) {
@@ -100,7 +102,7 @@ void Reporter::error(const Error& e) {
 }
 
 void Reporter::event(const char* name, const nlohmann::ordered_json& fields) {
-  if (!json()) return;
+  if (!json() || quiet()) return;
   nlohmann::ordered_json e = {{"event", name}};
   e.update(fields);
   std::lock_guard lock(mutex_);
@@ -109,11 +111,15 @@ void Reporter::event(const char* name, const nlohmann::ordered_json& fields) {
 
 void Reporter::begin_progress(const char* verb) {
   std::lock_guard lock(mutex_);
-  if (active_ || (!redraw_ && mode_ != ReportMode::kJson)) return;
+  if (active_ || quiet() || (!redraw_ && !json())) return;
   active_ = true, any_ = false;
   verb_ = verb;
   metered_ = emitted_phase_ = Phase::kDone;
-  thread_ = std::thread([this] { tick(); });
+  try {
+    thread_ = std::thread([this] { tick(); });
+  } catch (const std::system_error&) {
+    active_ = false;  // the work matters more than its bar
+  }
 }
 
 void Reporter::progress(const Progress& p) {
@@ -127,7 +133,7 @@ void Reporter::end_progress() {
   {
     std::lock_guard lock(mutex_);
     if (!active_) return;
-    if (mode_ == ReportMode::kJson && any_) emit_progress();
+    if (json() && any_) emit_progress();
     active_ = false;
     clear();
   }
@@ -146,7 +152,7 @@ void Reporter::tick() {
       } else {
         meter_.update(now, now_.done);
       }
-      if (mode_ == ReportMode::kJson) {
+      if (json()) {
         if (emitted_phase_ != now_.phase || (now - last_emit_ >= kEventSeconds && emitted_done_ != now_.done))
           emit_progress();
       } else {
@@ -204,6 +210,10 @@ Status Reporter::result(const nlohmann::ordered_json& object, const std::string&
     return print(dump(o) + "\n");
   }
   return text.empty() ? Status() : print(text);
+}
+
+Status Reporter::done(const nlohmann::ordered_json& object, const std::string& text) {
+  return result(object, quiet() ? "" : text);
 }
 
 }  // namespace ingot::cli

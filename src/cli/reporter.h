@@ -1,5 +1,6 @@
 // Reporter: everything that a command says while it works. A progress bar (a terminal), JSON lines (--json),
-// or nothing (--quiet, no terminal); notices, warnings and the one error. Thread-safe.
+// or nothing (--quiet, no terminal); notices, warnings and the one error. --quiet leaves errors, and the
+// result object that --json asked for. Thread-safe.
 #pragma once
 
 #include <condition_variable>
@@ -17,19 +18,22 @@
 
 namespace ingot::cli {
 
-enum class ReportMode { kPlain, kQuiet, kJson };
+struct ReportMode {
+  bool json = false, quiet = false, verbose = false;
+};
 
 class Reporter {
  public:
   Reporter() = default;
   ~Reporter();
   // Said once the options are known. The token: "stopping" is shown when it is raised.
-  void configure(std::string command, ReportMode mode, bool verbose, const CancelToken* cancel);
+  void configure(ReportMode mode, const CancelToken* cancel);
   void set_command(std::string command) { command_ = std::move(command); }
   const std::string& command() const { return command_; }
-  bool json() const { return mode_ == ReportMode::kJson; }
-  bool quiet() const { return mode_ == ReportMode::kQuiet; }
-  bool verbose() const { return verbose_; }
+  bool json() const { return mode_.json; }
+  bool quiet() const { return mode_.quiet; }
+  double seconds() const;  // since the command line was read
+  bool verbose() const { return mode_.verbose && !mode_.quiet; }
 
   void notice(const std::string& message);   // worth knowing
   void warning(const std::string& message);  // likely not what was meant
@@ -45,8 +49,11 @@ class Reporter {
   void progress(const Progress& p);
   void end_progress();
 
-  // The result: `text` for people, `object` with --json (exactly one a run).
+  // The result: `text` for people, `object` with --json (exactly one a run). For what was asked for itself:
+  // a list, ids, a text.
   Status result(const nlohmann::ordered_json& object, const std::string& text);
+  // The same for a report on work that is done: with --quiet no text.
+  Status done(const nlohmann::ordered_json& object, const std::string& text);
 
  private:
   void say(const char* kind, const char* colour, const std::string& message);
@@ -56,8 +63,8 @@ class Reporter {
   void emit_progress();  // with the lock held
 
   std::string command_;
-  ReportMode mode_ = ReportMode::kPlain;
-  bool verbose_ = false;
+  ReportMode mode_;
+  double start_ = 0;
   const CancelToken* cancel_ = nullptr;
   bool redraw_ = false;  // a bar can be drawn
 

@@ -48,11 +48,10 @@ Status command_run(Context& c) {
   if (!c.args.has("--prompt") && !c.args.has("--file"))
     return usage("'ingot run' needs a text to go on from: --prompt TEXT or --file FILE (- is standard input)");
   if (c.args.has("--file")) {
-    INGOT_ASSIGN(request.prompt, read_text_input(file));
+    INGOT_ASSIGN(request.prompt, read_text_input(file, c.cancel));
   }
   // Nothing is written, and the weights are held in memory as they are.
-  for (const char* name : {"--dry-run", "--memory", "--force", "--no-resume", "--max-shard-size"})
-    if (c.args.has(name)) c.report.warning(fmt::format("{} changes nothing in 'ingot run'", name));
+  warn_unused(c, {"--dry-run", "--memory", "--force", "--no-resume", "--max-shard-size", "--verify", "--rank-timeout"});
   for (const std::string& stop : request.stops)
     if (stop.empty()) return usage("--stop: an empty text would stop at once");
   request.sample = {static_cast<float>(temperature),
@@ -68,14 +67,18 @@ Status command_run(Context& c) {
       if (c.args.has(name)) c.report.warning(fmt::format("{} changes nothing without --temperature", name));
   }
 
-  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(path, adapters));
+  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, adapters));
   INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(opened.base));
   INGOT_ASSIGN(const Artifact gguf, as_gguf_weights(opened.artifact));
+  INGOT_TRY(go_on(c));
+  INGOT_ASSIGN(const Runnable can, runnable(gguf, opened.base));
+  INGOT_ASSIGN(request.ids, encode_prompt(tokenizer, request.prompt, can, c.args.has("--file") ? "--file " + file : "--prompt"));
+  request.context = can.context;
   INGOT_ASSIGN(const std::unique_ptr<Model> model, load_model(c, gguf));
 
   const bool terminal = stdout_is_terminal();
   const auto safe = [&](std::string_view s) { return terminal ? printable(s, true) : std::string(s); };
-  if (terminal && !c.report.json()) {
+  if (terminal && !c.report.json() && !c.report.quiet()) {
     const bool colour = want_colour();
     INGOT_TRY(print((colour ? "\x1b[1m" : "") + safe(request.prompt) + (colour ? "\x1b[0m" : "")));
   }
@@ -91,8 +94,8 @@ Status command_run(Context& c) {
   if (result->generation.reason == StopReason::kCancelled)
     return Error{ErrorKind::kInterrupted, "interrupted after " + speed_text(*result)};
   if (result->generation.reason == StopReason::kContext)
-    c.report.warning(fmt::format("the text ended because the model's context of {} tokens is full",
-                                 model->config().context));
+    c.report.warning(fmt::format("the text ended because the model's {} of {} tokens is full",
+                                 can.window ? "attention window (sliding_window)" : "context", can.context));
   if (!c.report.json()) {
     if (!c.report.quiet() && (c.report.verbose() || (terminal && stderr_is_terminal())))
       c.report.notice(speed_text(*result));

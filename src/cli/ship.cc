@@ -1,5 +1,7 @@
 // ingot ship: base + adapters -> GGUF names -> quantized, in one pass over the weights; each file verified,
 // opened again and tried.
+#include <algorithm>
+
 #include "cli/command.h"
 #include "cli/generation.h"
 #include "cli/job.h"
@@ -8,9 +10,9 @@
 #include "cli/paths.h"
 #include "cli/quantize_args.h"
 #include "cli/text.h"
+#include "cli/type_names.h"
 #include "formats/formats.h"
 #include "formats/outputs.h"
-#include "infer/config.h"
 
 namespace ingot::cli {
 
@@ -73,60 +75,64 @@ Result<std::vector<Kept>> read_keep(const std::vector<std::string>& given) {
   return out;
 }
 
+// A model among the outputs: one, or the splits that --max-shard-size made of it.
+struct Written {
+  std::string label, name;  // "type": "Q4_K_M", or "kept": "merged"
+  std::string path;         // of the first
+  Artifact artifact;
+  size_t outputs = 1;
+};
+
 // The file is what llama.cpp and ingot will see: opened anew, its table compared with what was to be written.
-Result<Artifact> open_written(const Output& output) {
-  INGOT_ASSIGN(Artifact written, open_model(local_store(), output.path));
-  if (written.tensors.size() != output.artifact.tensors.size())
-    return failed("'{}' was written with {} tensors but opens with {}", output.path,
-                  output.artifact.tensors.size(), written.tensors.size());
+Result<Artifact> open_written(const Written& w) {
+  INGOT_ASSIGN(Artifact written, open_model(local_store(), w.path));
+  if (written.tensors.size() != w.artifact.tensors.size())
+    return failed("'{}' was written with {} tensors but opens with {}", w.path, w.artifact.tensors.size(), written.tensors.size());
   for (size_t i = 0; i < written.tensors.size(); ++i) {
-    const LazyTensor& w = written.tensors[i];
-    const LazyTensor* o = output.artifact.find(w.name);
-    if (!o || !(o->spec() == w.spec()))
-      return failed("'{}': the tensor '{}' is not what was to be written", output.path, w.name);
+    const LazyTensor& t = written.tensors[i];
+    const LazyTensor& o = w.artifact.tensors[i];
+    if (o.name != t.name || !(o.spec() == t.spec()))
+      return failed("'{}': the tensor '{}' is not what was to be written", w.path, t.name);
   }
   return written;
 }
 
-// What would stop the tests only after everything is written.
-Status check_tests(const ShipOptions& o, const Artifact& gguf) {
-  if (o.tests.empty()) return {};
-  auto config = read_model_config(gguf);
-  if (!config.ok())
-    return std::move(config.take_error()).during("--test: ingot cannot try this model (leave --test out to write it all the same)");
+// One --test: its ids, made before the first byte is written, so that what would stop it is said then.
+Result<std::vector<TextRequest>> prepare_tests(const ShipOptions& o, const Artifact& gguf, const Artifact& base) {
+  std::vector<TextRequest> requests;
+  if (o.tests.empty()) return requests;
+  const auto can = runnable(gguf, base);
+  if (!can.ok()) return Error(can.error()).during("--test: ingot cannot try this model (leave --test out to write it all the same)");
   INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(gguf));
   for (const std::string& prompt : o.tests) {
-    INGOT_ASSIGN(const auto ids, tokenizer.encode(prompt, true));
-    if (config->context > 0 && static_cast<int64_t>(ids.size()) > config->context)
-      return usage("--test '{}': its {} tokens do not fit the model's context of {}; give a shorter one",
-                   shorten_middle(printable(prompt), 60), ids.size(), config->context);
+    TextRequest r;
+    r.prompt = prompt;
+    r.max_tokens = o.test_tokens;
+    r.context = can->context;
+    INGOT_ASSIGN(r.ids, encode_prompt(tokenizer, prompt, *can, fmt::format("--test '{}'", shorten_middle(printable(prompt), 60))));
+    requests.push_back(std::move(r));
   }
-  return {};
+  return requests;
 }
 
-Result<OrderedJson> try_file(Context& c, const ShipOptions& o, const Artifact& written) {
+Result<OrderedJson> try_file(Context& c, const std::vector<TextRequest>& tests, const Artifact& written) {
   OrderedJson results = OrderedJson::array();
   INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(written));
   INGOT_ASSIGN(const std::unique_ptr<Model> model, load_model(c, written));
-  for (const std::string& prompt : o.tests) {
-    TextRequest request;
-    request.prompt = prompt;
-    request.max_tokens = o.test_tokens;
+  for (const TextRequest& request : tests) {
     const bool terminal = stdout_is_terminal();
     const auto safe = [&](std::string_view s) { return terminal ? printable(s, true) : std::string(s); };
-    const bool human = !c.report.json();
+    const bool human = !c.report.json() && !c.report.quiet();
     if (human)
-      INGOT_TRY(print(fmt::format("\n{}, the most likely {} tokens after the prompt:\n{}", written.path,
-                                  o.test_tokens, safe(prompt))));
+      INGOT_TRY(print(fmt::format("\n{}, the most likely {} tokens after the prompt:\n{}", printable(written.path), request.max_tokens,
+                                  safe(request.prompt))));
     INGOT_ASSIGN(const TextResult text,
                  generate_text(c, *model, tokenizer, request, [&](std::string_view piece) -> Status {
                    return human ? print(safe(piece)) : Status();
                  }));
     if (human) INGOT_TRY(print("\n"));
-    if (text.generation.reason == StopReason::kCancelled)
-      return Error{ErrorKind::kInterrupted,
-                   fmt::format("interrupted while trying '{}'; the files are whole", written.path)};
-    if (c.report.verbose()) c.report.detail(speed_text(text));
+    if (text.generation.reason == StopReason::kCancelled) return interrupted();
+    c.report.detail(speed_text(text));
     results.push_back(text_json(request, text));
   }
   return results;
@@ -146,32 +152,40 @@ Status command_ship(Context& c) {
     return usage("'ingot ship' needs --type T, like Q4_K_M; 'ingot list types' shows them");
   if (o.out.empty()) return usage("'ingot ship' needs --out FILE");
   if (c.args.has("--n-predict") && o.tests.empty()) c.report.warning("-n changes nothing without --test");
-  INGOT_ASSIGN(const std::vector<std::string> types, read_types(o.types_text));
+  INGOT_ASSIGN(const std::vector<std::string> types, read_types(c.report, o.types_text));
   INGOT_ASSIGN(const std::vector<std::string> names, output_paths(o.out, types));
   INGOT_ASSIGN(const std::vector<Kept> keep, read_keep(o.keep));
   INGOT_ASSIGN(const QuantizeOptions quantize, o.quantize_args.read(c));
+  if (!o.dtype.empty() && std::none_of(keep.begin(), keep.end(), [](const Kept& k) { return k.what == "merged"; }))
+    c.report.warning("--dtype changes nothing without --keep merged=DIR");
   if (!o.dtype.empty())
     INGOT_TRY(read_float_type(o.dtype).ok() ? Status() : Status(read_float_type(o.dtype).take_error()));
 
-  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(o.base, adapters));
+  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, o.base, adapters));
   const std::vector<std::string> inputs = input_paths(opened, adapters);
   INGOT_ASSIGN(const Artifact gguf, as_gguf(c, opened.artifact, o.pre_tokenizer));
-  INGOT_TRY(check_tests(o, gguf));
+  INGOT_ASSIGN(const std::vector<TextRequest> tests, prepare_tests(o, gguf, opened.base));
   std::vector<Output> outputs;
+  std::vector<Written> models;
+  const auto add = [&](const char* label, const std::string& name, const Artifact& artifact, std::vector<Output> files) {
+    models.push_back({label, name, files[0].path, artifact, files.size()});
+    for (Output& f : files) outputs.push_back(std::move(f));
+  };
   for (size_t i = 0; i < types.size(); ++i) {
-    INGOT_ASSIGN(const std::string file, output_path(names[i], inputs));
-    INGOT_ASSIGN(Artifact quantized, quantize_gguf(gguf, types[i], quantize));
-    outputs.push_back(gguf_output(std::move(quantized), local_store(), file));
+    INGOT_ASSIGN(const Artifact made, quantized(c, gguf, types[i], quantize));
+    INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, made, names[i], inputs));
+    add("type", types[i], made, std::move(files));
   }
   for (const Kept& k : keep) {
-    INGOT_ASSIGN(const std::string path, output_path(k.path, inputs));
     if (k.what == "f16") {
       QuantizeOptions plain;
       plain.counts = quantize.counts;
-      INGOT_ASSIGN(Artifact f16, quantize_gguf(gguf, "F16", plain));
-      outputs.push_back(gguf_output(std::move(f16), local_store(), path));
+      INGOT_ASSIGN(const Artifact f16, quantized(c, gguf, "F16", plain));
+      INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, f16, k.path, inputs));
+      add("kept", k.what, f16, std::move(files));
       continue;
     }
+    INGOT_ASSIGN(const std::string path, output_path(k.path, OutputKind::kDirectory, inputs));
     if (opened.is_gguf())
       return usage("--keep merged=DIR needs a Hugging Face directory as the base; '{}' is GGUF", opened.path);
     Artifact merged;
@@ -182,32 +196,32 @@ Status command_ship(Context& c) {
       INGOT_ASSIGN(merged, cast_floats(opened.artifact, type, quantize.counts));
     }
     const uint64_t shard = c.args.common.max_shard_size;
-    outputs.push_back(
-        hf_directory_output(std::move(merged), local_store(), path, shard ? shard : kDefaultShardBytes));
+    add("kept", k.what, merged, {hf_directory_output(merged, local_store(), path, shard ? shard : kDefaultShardBytes)});
   }
 
   INGOT_ASSIGN(const auto report, run_reported(c, outputs));
   if (!report) return {};
   warn_nonfinite(c, *quantize.counts);
   OrderedJson j = report_json(outputs, *report);
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    if (i < types.size())
-      j["outputs"][i]["type"] = types[i];
-    else
-      j["outputs"][i]["kept"] = keep[i - types.size()].what;
+  size_t first = 0;
+  std::vector<size_t> begins;
+  for (const Written& m : models) {
+    begins.push_back(first);
+    for (size_t i = 0; i < m.outputs; ++i) j["outputs"][first++][m.label] = m.name;
   }
-  if (!c.report.json()) INGOT_TRY(print(report_text(outputs, *report)));
+  if (!c.report.json() && !c.report.quiet()) INGOT_TRY(print(report_text(outputs, *report)));
   for (size_t i = 0; i < types.size(); ++i) {
-    INGOT_ASSIGN(const Artifact written, open_written(outputs[i]));
-    if (o.tests.empty()) continue;
-    auto tried = try_file(c, o, written);
+    INGOT_ASSIGN(const Artifact written, open_written(models[i]));
+    if (tests.empty()) continue;
+    auto tried = try_file(c, tests, written);
     if (!tried.ok()) {
       Error e = tried.take_error();
-      if (e.kind == ErrorKind::kInterrupted) return e;
+      if (e.kind == ErrorKind::kInterrupted)
+        return Error{e.kind, fmt::format("interrupted while trying '{}'; all files are written and verified", models[i].path)};
       return std::move(e).during(
-          fmt::format("all files are written and verified, but '{}' could not be tried", outputs[i].path));
+          fmt::format("all files are written and verified, but '{}' could not be tried", models[i].path));
     }
-    j["outputs"][i]["tests"] = std::move(*tried);
+    j["outputs"][begins[i]]["tests"] = std::move(*tried);
   }
   return c.report.result(j, "");
 }

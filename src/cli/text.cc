@@ -61,6 +61,18 @@ Result<uint64_t> parse_size(std::string_view text) {
   return static_cast<uint64_t>(std::llround(v * scale));
 }
 
+Result<double> parse_duration(std::string_view text) {
+  double v = 0;
+  const char* end = text.data() + text.size();
+  const auto [p, ec] = std::from_chars(text.data(), end, v, std::chars_format::fixed);
+  const std::string unit = ec == std::errc() ? lower({p, static_cast<size_t>(end - p)}) : "?";
+  const double scale = unit.empty() || unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : 0;
+  // A year is longer than any machine is lent.
+  if (scale == 0 || !(v >= 0) || !(v * scale <= 366 * 86400.0))
+    return usage("'{}' is not a time; write it like 30, 30s, 10m or 1h", text);
+  return v * scale;
+}
+
 namespace {
 
 // Length of the UTF-8 sequence at the front (0: broken or cut off) and its code point.
@@ -256,6 +268,12 @@ std::string join(const std::vector<std::string>& parts, std::string_view separat
 std::string lower(std::string_view s) {
   std::string out(s);
   for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return out;
+}
+
+std::string upper(std::string_view s) {
+  std::string out(s);
+  for (char& c : out) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   return out;
 }
 

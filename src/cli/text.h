@@ -19,6 +19,8 @@ std::string format_count(uint64_t n);  // "4,096"
 
 // 512M, 5GB, 4.5GiB, 1000. K M G T (and KiB ...) are powers of 1024; KB MB GB TB powers of 1000.
 Result<uint64_t> parse_size(std::string_view text);
+// Seconds: 30, 30s, 10m, 1h, 1.5h.
+Result<double> parse_duration(std::string_view text);
 
 // Columns that UTF-8 text takes on a terminal, counting code points (wide ones count two).
 int display_width(std::string_view utf8);
@@ -38,6 +40,7 @@ std::string nearest(std::string_view word, const std::vector<std::string>& words
 std::vector<std::string> split(std::string_view text, char separator);
 std::string join(const std::vector<std::string>& parts, std::string_view separator);
 std::string lower(std::string_view s);
+std::string upper(std::string_view s);
 
 // Aligned columns; a column whose header starts with '>' is right-aligned.
 class Table {

@@ -10,6 +10,7 @@
 #include "cli/paths.h"
 #include "cli/text.h"
 #include "formats/formats.h"
+#include "transform/gguf_check.h"
 
 namespace ingot::cli {
 
@@ -55,20 +56,25 @@ Status command_tokenize(Context& c) {
   c.args.example("ingot tokenize base/ --text '0 614 1840' --decode");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  if (c.args.has("--text") == c.args.has("--file"))
-    return usage("'ingot tokenize' takes one of --text and --file");
+  warn_unused(c, {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify", "--rank-timeout"});
+  if (c.args.has("--text") && c.args.has("--file")) return usage("'ingot tokenize' takes --text or --file, not both");
+  if (!c.args.has("--text") && !c.args.has("--file"))
+    return usage("'ingot tokenize' needs a text: --text TEXT or --file FILE (- is standard input)");
   if (as_ids + as_pieces + decode > 1) return usage("--ids, --pieces and --decode exclude each other");
 
   INGOT_ASSIGN(path, input_path(path));
   INGOT_ASSIGN(const Artifact artifact, open_model(local_store(), path));
+  if (artifact.format == "gguf") INGOT_TRY(check_gguf(artifact, GgufUse::kTokenizer));
+  INGOT_TRY(go_on(c));
   INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(artifact));
+  INGOT_TRY(go_on(c));
   if (c.args.has("--file")) {
-    INGOT_ASSIGN(text, read_text_input(file));
+    INGOT_ASSIGN(text, read_text_input(file, c.cancel));
   }
   if (decode) {
     INGOT_ASSIGN(const std::vector<int32_t> ids, parse_ids(text, tokenizer));
     const std::string out = tokenizer.decode(ids, no_special);
-    return c.report.result({{"ids", ids}, {"text", out}}, out + (stdout_is_terminal() ? "\n" : ""));
+    return c.report.result({{"ids", ids}, {"text", out}}, stdout_is_terminal() ? printable(out, true) + "\n" : out);
   }
   INGOT_ASSIGN(const std::vector<int32_t> ids, tokenizer.encode(text, !no_special));
   if (c.report.json()) {

@@ -662,32 +662,6 @@ TEST(Executor, CancelStopsAndTheSameJobGoesOn) {
   EXPECT_EQ(contents(*store), reference(toys));
 }
 
-TEST(Executor, ExistingOutputNeedsForceAndOtherSettingsDiscardTheUnfinishedRun) {
-  const Toys toys;
-  auto store = make_memory_store();
-  ExecOptions o = small_options(2, 100);
-  ASSERT_TRUE(run_job(jobs(toys, *store), o).ok());
-  auto r = run_job(jobs(toys, *store), o);
-  ASSERT_FALSE(r.ok());
-  EXPECT_EQ(r.error().kind, ErrorKind::kUsage);
-  EXPECT_NE(r.error().message.find("--force"), std::string::npos);
-  o.force = true;
-  ASSERT_TRUE(run_job(jobs(toys, *store), o).ok());
-  // An interrupted run with another seed leaves a temporary that the next run removes, and says so.
-  CancelToken cancel;
-  cancel.cancel();
-  o.cancel = &cancel;
-  o.seed = 7;
-  ASSERT_FALSE(run_job(jobs(toys, *store), o).ok());
-  std::string notice;
-  o.cancel = nullptr;
-  o.seed = 8;
-  o.on_notice = [&](const std::string& n) { notice += n; };
-  ASSERT_TRUE(run_job(jobs(toys, *store), o).ok());
-  EXPECT_NE(notice.find("discarded"), std::string::npos);
-  for (const auto& e : *store->list(".")) EXPECT_NE(e.name[0], '.') << e.name;
-}
-
 TEST(CutTiles, CoversInOrderAndRespectsGranularity) {
   for (Shape shape : {Shape{37, 24}, Shape{3, 10, 8}, Shape{1000}, Shape{1, 4096}, Shape{5, 1, 7}})
     for (int64_t target : {1, 10, 64, 500, 100000}) {

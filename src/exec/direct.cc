@@ -6,9 +6,9 @@
 #include <cstring>
 #include <functional>
 #include <set>
-#include <thread>
 
 #include "base/cancel.h"
+#include "base/threads.h"
 #include "exec/evaluate.h"
 
 namespace ingot {
@@ -101,9 +101,7 @@ Result<std::string> run_stage(const Stage& stage, const Facts& facts, const Stag
   std::vector<std::string> partials(chunks, std::string(stage.partial_bytes(), '\0'));
   DirectProvider provider(facts, run.bytes_read);
   std::atomic<int64_t> next{0};
-  std::mutex mutex;
-  Status first_error;
-  auto work = [&] {
+  const auto work = [&]() -> Status {
     Arena arena;
     Evaluator e(provider, facts, arena);
     for (int64_t c; (c = next++) < chunks;) {
@@ -116,17 +114,13 @@ Result<std::string> run_stage(const Stage& stage, const Facts& facts, const Stag
       }();
       e.next();
       if (!s.ok()) {
-        std::lock_guard lock(mutex);
-        if (first_error.ok()) first_error = std::move(s);
         next = chunks;
+        return s;
       }
     }
+    return {};
   };
-  std::vector<std::thread> threads;
-  for (int i = 1; i < std::min<int64_t>(run.threads, chunks); ++i) threads.emplace_back(work);
-  work();
-  for (auto& t : threads) t.join();
-  if (!first_error.ok()) return first_error;
+  INGOT_TRY(run_on_threads(static_cast<int>(std::min<int64_t>(run.threads, chunks)), work));
   return stage.reduce(partials);
 }
 

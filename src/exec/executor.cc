@@ -7,9 +7,13 @@
 #include <chrono>
 #include <thread>
 
+#include "exec/commit.h"
 #include "exec/direct.h"
 #include "exec/journal.h"
+#include "exec/key.h"
+#include "exec/names.h"
 #include "exec/pipeline.h"
+#include "exec/verify.h"
 
 namespace ingot {
 namespace {
@@ -17,63 +21,24 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
 
-void describe(const MetaValue& v, std::string& out) {
-  std::visit(
-      [&](const auto& x) {
-        using T = std::decay_t<decltype(x)>;
-        if constexpr (std::is_same_v<T, MetaArray>) {
-          for (const auto& e : x) describe(e, out);
-        } else if constexpr (std::is_same_v<T, std::string>) {
-          out += x + ";";
-        } else if constexpr (requires { x.size(); }) {
-          for (const auto& e : x) out += fmt::format("{};", e);
-        } else {
-          out += fmt::format("{};", x);
-        }
-      },
-      v.v);
-}
-
-// The key of a job: the same key makes the same bytes. Everything that reaches a file goes in: the graphs down to
-// the identities of the sources, names, the layout as far as it is known, seed.
-Result<std::string> job_key(const std::vector<Output>& outputs, const ExecOptions& o) {
-  std::string text = fmt::format("ingot job 1|{}|{}", o.seed, o.leaf_bytes);
-  for (const auto& out : outputs) {
-    text += fmt::format("|{}|{}", file_name(out.path), out.directory);
-    std::vector<NamedSpec> named;
-    for (const auto& t : out.artifact.tensors) {
-      named.emplace_back(t.name, t.spec());
-      text += "|" + t.name + graph_identity(*t.node);
-    }
-    auto layout = out.layout(named);
-    if (!layout.ok()) return std::move(layout.take_error()).during("laying out " + out.path);
-    for (const auto& f : layout->files) {
-      text += fmt::format("|{}:{}", f.name, f.size);
-      for (const auto& b : f.fixed) text += fmt::format(":{}:{}", b.offset, to_hex(hash128(as_bytes(b.bytes))));
-    }
-    for (const auto& p : layout->tensors) text += fmt::format("|{}@{}", p.file, p.offset);
-    for (const auto& [k, v] : out.artifact.metadata) {
-      text += "|" + k + "=";
-      describe(v, text);
-    }
-  }
-  return to_hex(hash128(as_bytes(text)));
-}
-
 class Job {
  public:
-  Job(const std::vector<Output>& outputs, const ExecOptions& options) : outputs_(outputs), options_(options) {}
+  Job(const std::vector<Output>& outputs, const ExecOptions& options) : outputs_(outputs), options_(options), commit_(outputs, options) {}
 
   Result<PlanReport> plan_only() {
+    INGOT_TRY(begin());
+    PlanReport r;
+    if (!options_.force) INGOT_TRY(commit_.find_published(true));
+    r.up_to_date = commit_.all_published();
+    INGOT_TRY(commit_.check_existing(false));
     StageRun stages;
     stages.threads = threads();
     stages.cancel = options_.cancel;
     INGOT_TRY(run_stages(all_nodes(), facts_, stages));
     INGOT_ASSIGN(plan_, make_plan(outputs_, facts_, options_));
-    PlanReport r;
+    INGOT_TRY(check_targets());
     for (size_t o = 0; o < outputs_.size(); ++o)
-      for (const auto& f : plan_.outputs[o].layout.files)
-        r.files.push_back({outputs_[o].directory ? join_path(outputs_[o].path, f.name) : outputs_[o].path, f.size});
+      for (const auto& f : layout(o).files) r.files.push_back({commit_.final_path_of(o, f), f.size});
     r.source_bytes = plan_.source_bytes;
     INGOT_ASSIGN(r.memory_floor, least_memory(outputs_, facts_, options_));
     r.memory = plan_.most_used;
@@ -83,35 +48,17 @@ class Job {
   }
 
   Result<ExecReport> run() {
-    if (outputs_.empty()) return usage("nothing to write");
-    if (options_.rank < 0 || options_.world < 1 || options_.rank >= options_.world)
-      return usage("rank {} of a world of {}", options_.rank, options_.world);
     report_progress(Phase::kPlan);
-    INGOT_ASSIGN(key_, job_key(outputs_, options_));
-    journal_store_ = options_.journal_store ? options_.journal_store : outputs_[0].store;
-    if (journal_store_->capabilities().mode != WriteMode::kRandom)
+    INGOT_TRY(begin());
+    if (commit_.journal_store().capabilities().mode != WriteMode::kRandom)
       return usage("the store of {} keeps no journal; give a local path for it", outputs_[0].path);
-    journal_base_ = options_.journal_path.empty() ? temporary(0, ".journal") : options_.journal_path;
-
-    INGOT_TRY(check_targets());
-    INGOT_TRY(discard_stale());
-    const std::string mine = journal_of(options_.rank);
-    INGOT_ASSIGN(lock_, journal_store_->lock(mine));
-    // The state of an earlier run, of all its ranks; read before this rank's journal goes on.
-    if (options_.resume) INGOT_TRY(load_journals(recorded_));
-    INGOT_TRY(check_exists());
-    {
-      INGOT_ASSIGN(journal_, Journal::open(*journal_store_, mine, key_, options_.resume));
+    Status s = locked();
+    if (!s.ok() && options_.cancel && options_.cancel->cancelled()) {
+      Error stop = interrupted();
+      if (const std::string left = commit_.remains(); !left.empty()) stop.message += "; " + left;
+      s = std::move(stop);
     }
-    Status s = work();
-    if (!s.ok()) {
-      if (options_.cancel && options_.cancel->cancelled()) s = interrupted();
-      // Bad input stays bad: its leavings serve no resume.
-      // Nor does a run that was refused before its first byte (no space) leave anything worth going on from.
-      const bool began = s.error().kind == ErrorKind::kInterrupted || !sinks_.empty() || !recorded_.leaves.empty() || !recorded_.facts.empty();
-      if (s.error().kind == ErrorKind::kBadInput || s.error().kind == ErrorKind::kUsage || !began) discard_own();
-      return s;
-    }
+    if (!s.ok()) return commit_.in_users_terms(std::move(s));
     return std::move(report_);
   }
 
@@ -119,20 +66,7 @@ class Job {
   int threads() const {
     return options_.threads > 0 ? options_.threads : std::max(1u, std::thread::hardware_concurrency());
   }
-  bool directly(int o) const { return !outputs_[o].store->capabilities().rename; }
-  // A name beside the final one, unique to the key.
-  std::string temporary(int o, const char* suffix) const {
-    const std::string& path = outputs_[o].path;
-    return join_path(parent_path(path), fmt::format(".{}.ingot-{}{}", file_name(path), key_.substr(0, 12), suffix));
-  }
-  // Where a file is written: under the final name only on stores where that stays invisible until complete().
-  std::string root(int o) const { return directly(o) ? outputs_[o].path : temporary(o, ".part"); }
-  std::string path_of(int o, const FileLayout& f) const {
-    return outputs_[o].directory ? join_path(root(o), f.name) : root(o);
-  }
-  std::string journal_of(int rank) const {
-    return options_.world > 1 ? fmt::format("{}.r{}", journal_base_, rank) : journal_base_;
-  }
+  const Layout& layout(size_t o) const { return plan_.outputs[o].layout; }
   std::vector<NodePtr> all_nodes() const {
     std::vector<NodePtr> nodes;
     for (const auto& o : outputs_)
@@ -140,114 +74,70 @@ class Job {
     return nodes;
   }
 
-  // One that was made for the output is as good as none.
-  bool empty_directory(size_t o) const {
-    Store& st = *outputs_[o].store;
-    if (!outputs_[o].directory || !st.is_directory(outputs_[o].path)) return false;
-    const auto entries = st.list(outputs_[o].path);
-    return entries.ok() && entries->empty();
+  // What a job is, and whether its names can be; nothing is written.
+  Status begin() {
+    if (outputs_.empty()) return usage("nothing to write");
+    if (options_.rank < 0 || options_.world < 1 || options_.rank >= options_.world)
+      return usage("rank {} of a world of {}", options_.rank, options_.world);
+    sources_ = sources_of(outputs_);
+    INGOT_TRY(commit_.check_names(sources_));
+    INGOT_ASSIGN(key_, job_key(outputs_, options_));
+    commit_.set_key(key_, sources_stamp(sources_));
+    report_.key = key_;
+    return {};
   }
 
+  // Under the locks: nobody else writes these outputs until the end.
+  Status locked() {
+    INGOT_TRY(commit_.lock());
+    INGOT_TRY(commit_.clear_leftovers());
+    // Ranks agree only on what all of them see: one that comes late finds the work done, --force or not.
+    if (!options_.force || options_.world > 1) INGOT_TRY(commit_.find_published(options_.rank == 0));
+    INGOT_ASSIGN(recorded_, commit_.read_journals());
+    if (commit_.all_published()) {
+      report_published();
+      return options_.rank ? Status() : commit_.clean();
+    }
+    if (options_.rank && (recorded_.verified || (recorded_.key.empty() && !options_.force && all_there()))) return {};
+    if (recorded_.touched && options_.on_notice && options_.resume)
+      options_.on_notice(fmt::format("{}: an unfinished run is started over: its inputs were touched since (mode, owner or links)", outputs_[0].path));
+    if ((recorded_.touched && recorded_.key.empty()) || !options_.resume) {
+      recorded_ = JournalState();
+      INGOT_TRY(commit_.start_over());
+    }
+    if (!recorded_.verified) INGOT_TRY(commit_.check_existing(false));
+    INGOT_ASSIGN(journal_, Journal::open(commit_.journal_store(), commit_.journal_of(options_.rank), key_, !recorded_.key.empty()));
+    INGOT_TRY(journal_->begin(commit_.journal_outputs(), commit_.stamp()));
+    Status s = work();
+    if (s.ok() || (options_.cancel && options_.cancel->cancelled())) return s;
+    // Bad input stays bad: its leavings serve no resume. Nor does a run that was refused before its first byte (no space) leave anything
+    // worth going on from.
+    const bool began = s.error().kind == ErrorKind::kInterrupted || written_bytes_ > 0 || !recorded_.leaves.empty() || !recorded_.facts.empty();
+    if (s.error().kind == ErrorKind::kBadInput || s.error().kind == ErrorKind::kUsage || !began) {
+      sinks_.clear();
+      journal_.reset();
+      scratch_.reset();
+      if (!scratch_path_.empty()) (void)commit_.journal_store().remove(scratch_path_);
+      commit_.discard();
+    }
+    return s;
+  }
+
+  bool all_there() const {
+    return std::all_of(outputs_.begin(), outputs_.end(), [](const Output& o) {
+      const auto there = o.store->stat(o.path);
+      return there.ok() && *there && (*there)->directory() == o.directory;
+    });
+  }
+
+  // What --force would take away, and the room.
   Status check_targets() {
+    std::vector<const Layout*> layouts;
     for (size_t o = 0; o < outputs_.size(); ++o) {
-      for (size_t p = 0; p < o; ++p)
-        if (outputs_[p].path == outputs_[o].path) return usage("two outputs have the same path {}", outputs_[o].path);
-      const std::string up = parent_path(outputs_[o].path);
-      if (!directly(o) && !outputs_[o].store->is_directory(up))
-        return usage("writing {}: the directory {} does not exist; create it first", outputs_[o].path, up);
-      // What --force may replace: a file by a file, a directory by a directory.
-      Store& st = *outputs_[o].store;
-      if (st.is_special(outputs_[o].path))
-        return usage("writing {}: it is a device, a pipe or a socket, and the finished output would take its place; give the name of a file",
-                     outputs_[o].path);
-      if (st.exists(outputs_[o].path) && st.is_directory(outputs_[o].path) != outputs_[o].directory)
-        return outputs_[o].directory
-                   ? usage("writing {}: it is a file and the output is a directory; give another name", outputs_[o].path)
-                   : usage("writing {}: it is a directory and the output is a file; give the name of a file in it", outputs_[o].path);
+      INGOT_TRY(commit_.check_replaced(o, layout(o)));
+      layouts.push_back(&layout(o));
     }
-    return {};
-  }
-
-  // The directory that --force replaces goes with all that is in it: it has to be an older output of this kind.
-  Status check_replaced() {
-    for (size_t o = 0; o < outputs_.size(); ++o) {
-      Store& st = *outputs_[o].store;
-      if (committed_[o] || !outputs_[o].directory || directly(o) || !st.is_directory(outputs_[o].path)) continue;
-      INGOT_ASSIGN(const auto entries, st.list(outputs_[o].path));
-      bool any_known = entries.empty();
-      for (const auto& e : entries) {
-        bool known = false;
-        for (const auto& f : plan_.outputs[o].layout.files) known |= f.name == e.name || f.name.rfind(e.name + "/", 0) == 0;
-        if (e.directory && !known)
-          return usage("writing {}: the directory there holds a directory '{}', which this output has not; --force would remove it: move it "
-                       "away or give another name", outputs_[o].path, e.name);
-        any_known |= known;
-      }
-      if (!any_known)
-        return usage("writing {}: the directory there holds '{}' and no file of this output, so it is no older one; --force would remove "
-                     "it: move it away or give another name", outputs_[o].path, entries[0].name);
-    }
-    return {};
-  }
-
-  // An existing output is an error, but for one that this very job had verified and renamed before it was killed.
-  Status check_exists() {
-    committed_.assign(outputs_.size(), false);
-    for (size_t o = 0; o < outputs_.size(); ++o) {
-      Store& st = *outputs_[o].store;
-      if (!st.exists(outputs_[o].path) || empty_directory(o)) continue;
-      if (recorded_.verified && !st.exists(root(o))) {
-        committed_[o] = true;
-      } else if (recorded_.verified && directly(o)) {
-        continue;  // some of its files may still have to be completed
-      } else if (!options_.force) {
-        lock_.reset();
-        if (recorded_.leaves.empty()) (void)journal_store_->remove(journal_of(options_.rank));
-        return usage("writing {}: it exists already; --force replaces it", outputs_[o].path);
-      }
-    }
-    return {};
-  }
-
-  // Unfinished runs of other jobs to the same output (other inputs or settings) are removed, unless one is running.
-  Status discard_stale() {
-    if (options_.rank || directly(0) || !options_.journal_path.empty()) return {};
-    const std::string dir = parent_path(outputs_[0].path);
-    const std::string prefix = "." + file_name(outputs_[0].path) + ".ingot-";
-    INGOT_ASSIGN(const auto entries, outputs_[0].store->list(dir));
-    for (const auto& e : entries) {
-      if (e.name.compare(0, prefix.size(), prefix) || e.name.size() < prefix.size() + 12) continue;
-      const std::string other = e.name.substr(prefix.size(), 12);
-      if (other == key_.substr(0, 12) || e.name.find(".journal") == std::string::npos) continue;
-      const std::string journal = join_path(dir, e.name);
-      {
-        auto held = journal_store_->lock(journal);
-        if (!held.ok()) return failed("writing {}: another ingot is writing it with other settings; wait for it or stop it",
-                                      outputs_[0].path);
-      }
-      if (options_.on_notice)
-        options_.on_notice(fmt::format("{}: an unfinished run with other inputs or settings is discarded", outputs_[0].path));
-      for (const auto& out : outputs_)
-        for (const char* suffix : {".part", ".scratch"})
-          INGOT_TRY(out.store->remove(join_path(parent_path(out.path),
-                                                fmt::format(".{}.ingot-{}{}", file_name(out.path), other, suffix))));
-      INGOT_TRY(journal_store_->remove(journal));
-    }
-    return {};
-  }
-
-  Status load_journals(JournalState& into) {
-    const std::string dir = parent_path(journal_base_), base = file_name(journal_base_);
-    INGOT_ASSIGN(const auto entries, journal_store_->list(dir));
-    for (const auto& e : entries) {
-      if (e.name != base && e.name.compare(0, base.size() + 2, base + ".r")) continue;
-      INGOT_ASSIGN(JournalState s, Journal::read(*journal_store_, join_path(dir, e.name), key_));
-      into.leaves.merge(s.leaves);
-      into.facts.merge(s.facts);
-      into.finished.merge(s.finished);
-      into.verified |= s.verified;
-    }
-    return {};
+    return commit_.check_space(layouts);
   }
 
   Status work() {
@@ -257,40 +147,67 @@ class Job {
     stages.made = [&](const std::string& k, const std::string& v) { return journal_->fact(k, v); };
     INGOT_TRY(run_stages(all_nodes(), facts_, stages));
     INGOT_ASSIGN(plan_, make_plan(outputs_, facts_, options_));
-    INGOT_TRY(check_replaced());
-    INGOT_TRY(check_space());
+    ready_.assign(outputs_.size(), false);
+    if (recorded_.verified) INGOT_TRY(settle());
+    INGOT_TRY(check_targets());
     INGOT_TRY(open_sinks());
     const auto start = Clock::now();
     INGOT_TRY(write());
     report_.seconds_write = seconds_since(start);
+    const auto verify_start = Clock::now();
+    if (options_.verify != Verify::kNone) INGOT_TRY(verify());
+    report_.seconds_verify = seconds_since(verify_start);
+    for (const ReadFile* f : sources_) INGOT_TRY(f->check_unchanged());
     INGOT_TRY(journal_->finished(options_.rank, options_.world));
     if (options_.rank == 0) {
       INGOT_TRY(gather_ranks());
-      const auto verify_start = Clock::now();
-      if (options_.verify) INGOT_TRY(verify());
-      report_.seconds_verify = seconds_since(verify_start);
-      INGOT_TRY(commit());
+      INGOT_TRY(publish());
     }
     fill_report();
     report_progress(Phase::kDone);
     return {};
   }
 
-  Status check_space() {
-    std::map<std::pair<Store*, std::string>, uint64_t> wanted;
+  // An earlier run had verified all and was publishing when it was killed: what lies under which name is found out from the content.
+  Status settle() {
     for (size_t o = 0; o < outputs_.size(); ++o) {
-      Store& st = *outputs_[o].store;
-      if (committed_[o] || st.exists(root(o))) continue;  // an unfinished run has its space already
-      for (const auto& f : plan_.outputs[o].layout.files) wanted[{&st, parent_path(outputs_[o].path)}] += f.size;
+      if (commit_.published(o)) continue;
+      INGOT_ASSIGN(const auto found, commit_.settle(o, [&](const std::string& root) {
+        return commit_.check_whole(o, layout(o), root).ok() && verify_leaves(recorded_leaves(o, root), verify_run()).ok();
+      }));
+      if (options_.cancel && options_.cancel->cancelled()) return interrupted();
+      ready_[o] = found == Commit::Found::kReady;
     }
-    for (const auto& [where, bytes] : wanted) {
-      auto free = where.first->free_space(where.second);
-      if (free.ok() && *free < bytes)
-        return failed("writing to {}: {} bytes are needed and {} are free; free some or write elsewhere", where.second,
-                      bytes, *free);
-    }
-    return {};
+    return commit_.check_existing(true);
   }
+
+  // The files of an output under `root`, with the hashes that the journals have.
+  std::vector<LeavesToVerify> recorded_leaves(size_t o, const std::string& root) const {
+    std::vector<LeavesToVerify> all;
+    for (size_t f = 0; f < layout(o).files.size(); ++f) {
+      const FileLayout& file = layout(o).files[f];
+      LeavesToVerify v;
+      v.path = outputs_[o].directory ? join_path(root, file.name) : root;
+      v.size = file.size;
+      v.last = (file.size + options_.leaf_bytes - 1) / options_.leaf_bytes;
+      v.hashes.resize(v.last);
+      for (uint64_t l = 0; l < v.last; ++l)
+        if (auto it = recorded_.leaves.find({static_cast<int>(o), static_cast<int>(f), l}); it != recorded_.leaves.end()) v.hashes[l] = it->second;
+      v.read = [this, o, path = v.path, opened = std::shared_ptr<ReadFile>(), once = std::make_shared<std::mutex>()](uint64_t at, MutByteView out) mutable -> Status {
+        {
+          std::lock_guard lock(*once);
+          if (!opened) {
+            INGOT_ASSIGN(opened, outputs_[o].store->open(path));
+          }
+        }
+        return opened->read(at, out);
+      };
+      all.push_back(std::move(v));
+    }
+    return all;
+  }
+
+  VerifyRun verify_run() const { return {threads(), options_.leaf_bytes, options_.cancel, {}}; }
 
   Status open_sinks() {
     // A multi-process job never truncates: another rank may be ahead.
@@ -298,8 +215,9 @@ class Job {
     for (size_t o = 0; o < outputs_.size(); ++o) {
       const auto& po = plan_.outputs[o];
       Store& st = *outputs_[o].store;
+      const bool done = commit_.published(o) || ready_[o];
       sinks_.emplace_back();
-      if (outputs_[o].directory && !directly(o) && !committed_[o]) INGOT_TRY(st.make_directory(root(o)));
+      if (!done) INGOT_TRY(commit_.make_part(o, layout(o)));
       std::vector<std::vector<std::pair<uint64_t, uint64_t>>> extents(po.layout.files.size());
       for (size_t i = 0; i < po.specs.size(); ++i)
         extents[po.layout.tensors[i].file].emplace_back(po.layout.tensors[i].offset, bytes_of(po.specs[i]));
@@ -319,14 +237,12 @@ class Job {
           if (it->first.output != oi || it->first.file != fi) break;
           known[it->first.leaf] = it->second;
         }
-        if (committed_[o]) {
-          for (const auto& [leaf, h] : known) sink->set_hash(leaf, h);
+        if (done) {
+          for (const auto& [leaf, h] : known)
+            if (leaf < n) sink->set_hash(leaf, h);
           sink->own(0, 0);
         } else if (sink->owns_any() || st.capabilities().mode == WriteMode::kRandom) {
-          const std::string path = path_of(oi, po.layout.files[f]);
-          const std::string dir = parent_path(path);
-          if (outputs_[o].directory && !directly(o) && dir != root(o)) INGOT_TRY(st.make_directory(dir));
-          INGOT_TRY(sink->open(st, path, resume, options_.resume ? known : std::map<uint64_t, Hash128>{}));
+          INGOT_TRY(sink->open(st, commit_.path_of(o, po.layout.files[f]), resume, options_.resume ? known : std::map<uint64_t, Hash128>{}));
           INGOT_TRY(sink->start(extents[f]));
         }
         resumed_ += sink->resumed_bytes();
@@ -334,8 +250,8 @@ class Job {
       }
     }
     if (plan_.scratch_bytes) {
-      scratch_path_ = journal_base_ + fmt::format(".scratch{}", options_.rank);
-      INGOT_ASSIGN(scratch_, journal_store_->create(scratch_path_, plan_.scratch_bytes, false));
+      scratch_path_ = commit_.journal_base() + fmt::format(".scratch{}", options_.rank);
+      INGOT_ASSIGN(scratch_, commit_.journal_store().create(scratch_path_, plan_.scratch_bytes, false));
     }
     return {};
   }
@@ -353,120 +269,116 @@ class Job {
                              source_bytes_, written_bytes_, tasks});
     report_.tasks = tasks;
     if (!s.ok()) return s;
-    for (auto& files : sinks_)
-      for (auto& f : files) INGOT_TRY(f->finish());
+    for (size_t o = 0; o < sinks_.size(); ++o)
+      for (size_t f = 0; f < sinks_[o].size(); ++f) {
+        bool synced = true;
+        Status finished = sinks_[o][f]->finish(&synced);
+        // What the system holds in memory may read back as it was written, and be lost all the same.
+        if (!synced) INGOT_TRY(journal_->distrust(static_cast<int>(o), static_cast<int>(f)));
+        if (!finished.ok()) return finished;
+      }
     if (scratch_) {
       scratch_.reset();
-      INGOT_TRY(journal_store_->remove(scratch_path_));
+      INGOT_TRY(commit_.journal_store().remove(scratch_path_));
     }
     return {};
+  }
+
+  // This rank's own leaves, read back. On stores with rename through a file opened anew, so that the cache can be left out.
+  Status verify() {
+    std::vector<LeavesToVerify> all;
+    bool medium = options_.verify == Verify::kMedium;
+    total_ = done_ = 0;
+    for (size_t o = 0; o < sinks_.size(); ++o)
+      for (size_t f = 0; f < sinks_[o].size(); ++f) {
+        SinkFile* sink = sinks_[o][f].get();
+        if (!sink->file() || !sink->owns_any()) continue;
+        LeavesToVerify v;
+        v.path = commit_.final_path_of(o, layout(o).files[f]);
+        v.size = sink->size();
+        v.hashes = sink->hashes();
+        std::tie(v.first, v.last) = sink->owned();
+        if (commit_.direct(o)) {
+          v.read = [sink](uint64_t at, MutByteView out) { return sink->file()->read_back(at, out); };
+          medium = false;
+        } else {
+          INGOT_ASSIGN(std::shared_ptr<ReadFile> file, outputs_[o].store->open(sink->path()));
+          if (medium && !file->from_medium()) medium = false;
+          v.read = [file](uint64_t at, MutByteView out) { return file->read(at, out); };
+        }
+        total_ += std::min(v.size, v.last * options_.leaf_bytes) - v.first * options_.leaf_bytes;
+        all.push_back(std::move(v));
+      }
+    report_.verified = medium && !all.empty() ? Verify::kMedium : Verify::kCache;
+    report_progress(Phase::kVerify);
+    VerifyRun run = verify_run();
+    run.progress = [this](uint64_t n, const std::string& path) { advance(Phase::kVerify, n, file_name(path)); };
+    return verify_leaves(all, run);
   }
 
   // Waits for the other ranks and takes over the hashes that they published.
   Status gather_ranks() {
     if (options_.world == 1) return {};
     JournalState all;
-    const auto start = Clock::now();
+    auto start = Clock::now(), moved = start;
     double next_notice = 5;
-    for (;;) {
+    size_t seen = 0;
+    for (auto pause = std::chrono::milliseconds(5);; pause = std::min(pause * 2, std::chrono::milliseconds(500))) {
       if (options_.cancel && options_.cancel->cancelled()) return interrupted();
-      all = JournalState();
-      INGOT_TRY(load_journals(all));
+      INGOT_ASSIGN(all, commit_.read_journals());
       std::string missing;
       for (int r = 0; r < options_.world; ++r)
         if (!all.finished.count({r, options_.world})) missing += (missing.empty() ? "" : ", ") + std::to_string(r);
       if (missing.empty()) break;
+      if (const size_t now = all.leaves.size() + all.finished.size(); now != seen) seen = now, moved = Clock::now();
       if (options_.on_notice && seconds_since(start) > next_notice) {
         options_.on_notice(fmt::format("rank 0 of {} has done its part and waits for rank {}", options_.world, missing));
         next_notice *= 4;
       }
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      if (seconds_since(moved) > options_.rank_timeout)
+        return failed("rank 0 of {} has done its part and gives up: rank {} recorded nothing for {:.0f} s (--rank-timeout). Start all ranks again "
+                      "with the same command, from inputs that look the same to each of them, and they go on", options_.world, missing, seconds_since(moved));
+      std::this_thread::sleep_for(pause);
     }
+    INGOT_TRY(commit_.lock_ranks());
     for (const auto& [id, h] : all.leaves) sinks_[id.output][id.file]->set_hash(id.leaf, h);
     for (size_t o = 0; o < sinks_.size(); ++o)
       for (size_t f = 0; f < sinks_[o].size(); ++f)
-        if (!committed_[o] && !sinks_[o][f]->file())
-          INGOT_TRY(sinks_[o][f]->attach(*outputs_[o].store, path_of(o, plan_.outputs[o].layout.files[f])));
+        if (!commit_.published(o) && !ready_[o] && !sinks_[o][f]->file())
+          INGOT_TRY(sinks_[o][f]->attach(*outputs_[o].store, commit_.path_of(o, layout(o).files[f])));
     return {};
   }
 
-  Status verify() {
-    struct Item {
-      SinkFile* sink;
-      uint64_t leaf;
-    };
-    std::vector<Item> items;
-    total_ = done_ = 0;
-    for (size_t o = 0; o < sinks_.size(); ++o)
-      for (auto& s : sinks_[o]) {
-        if (committed_[o] || !s->file()) continue;
-        for (uint64_t l = 0; l < s->leaves(); ++l) items.push_back({s.get(), l});
-        total_ += s->size();
-      }
-    report_progress(Phase::kVerify);
-    std::atomic<size_t> next{0};
-    std::mutex mutex;
-    Status error;
-    auto loop = [&] {
-      std::vector<std::byte> buffer(options_.leaf_bytes);
-      for (size_t i; (i = next++) < items.size();) {
-        if (options_.cancel && options_.cancel->cancelled()) return;
-        auto [sink, leaf] = items[i];
-        const MutByteView v(buffer.data(), sink->leaf_size(leaf));
-        const auto& want = sink->hashes()[leaf];
-        Status s = sink->file()->read_back(leaf * options_.leaf_bytes, v);
-        if (s.ok() && (!want || !(hash128(v) == *want)))
-          s = failed("verifying {}: bytes {} to {} on the medium are not what was computed (hash {}, expected {}); the disk or "
-                     "memory is at fault, or something else wrote there. The same command writes them again",
-                     sink->path(), leaf * options_.leaf_bytes, leaf * options_.leaf_bytes + v.size(), to_hex(hash128(v)),
-                     want ? to_hex(*want) : "none");
-        if (!s.ok()) {
-          std::lock_guard lock(mutex);
-          if (error.ok()) error = std::move(s);
-          next = items.size();
-        }
-        advance(Phase::kVerify, v.size(), file_name(sink->path()));
-      }
-    };
-    std::vector<std::thread> pool;
-    for (int i = 1; i < plan_.threads; ++i) pool.emplace_back(loop);
-    loop();
-    for (auto& t : pool) t.join();
-    if (options_.cancel && options_.cancel->cancelled()) return interrupted();
-    return error;
-  }
-
-  Status commit() {
+  // From here on any rerun finishes the job, whatever stops this one.
+  Status publish() {
     report_progress(Phase::kCommit);
-    INGOT_TRY(journal_->verified());
     for (size_t o = 0; o < outputs_.size(); ++o) {
-      if (committed_[o]) continue;
-      Store& st = *outputs_[o].store;
-      for (auto& f : sinks_[o]) INGOT_TRY(f->complete());
-      if (directly(o)) continue;
-      if (outputs_[o].directory) INGOT_TRY(st.sync_directory(root(o)));
-      INGOT_TRY(st.rename(root(o), outputs_[o].path, options_.force || empty_directory(o)));
-      INGOT_TRY(st.sync_directory(parent_path(outputs_[o].path)));
+      if (commit_.published(o)) continue;
+      for (const auto& s : sinks_[o])
+        for (const auto& h : s->hashes())
+          if (!h) return failed("publishing {}: no rank has written all of it; the same command goes on", s->path());
+      if (!commit_.direct(o)) INGOT_TRY(commit_.check_whole(o, layout(o), commit_.root(o)));
     }
+    INGOT_TRY(journal_->verified());
+    for (size_t o = 0; o < outputs_.size(); ++o)
+      INGOT_TRY(commit_.publish(o, layout(o), root_hash(o), [&]() -> Status {
+        for (auto& f : sinks_[o]) INGOT_TRY(f->complete());
+        return {};
+      }));
     journal_.reset();
-    // This rank's journal says that all is verified: it goes last, after those of other ranks and of earlier worlds.
-    const std::string dir = parent_path(journal_base_), base = file_name(journal_base_), own = file_name(journal_of(0));
-    INGOT_ASSIGN(const auto entries, journal_store_->list(dir));
-    for (const auto& e : entries)
-      if ((e.name == base || e.name.compare(0, base.size() + 1, base + ".") == 0) && e.name != own)
-        INGOT_TRY(journal_store_->remove(join_path(dir, e.name)));
-    return journal_store_->remove(journal_of(0));
+    return commit_.clean();
   }
 
-  void discard_own() {
-    sinks_.clear();
-    journal_.reset();
-    scratch_.reset();
-    if (options_.world > 1) return;  // other ranks may be at work
+  std::string root_hash(size_t o) const {
+    if (!commit_.noted_root(o).empty()) return commit_.noted_root(o);
+    std::map<std::string, std::vector<std::optional<Hash128>>> files;
+    for (size_t f = 0; f < sinks_[o].size(); ++f) files[layout(o).files[f].name] = sinks_[o][f]->hashes();
+    return root_of(files);
+  }
+
+  void report_published() {
     for (size_t o = 0; o < outputs_.size(); ++o)
-      if (o >= committed_.size() || !committed_[o]) (void)outputs_[o].store->remove(root(o));
-    if (!scratch_path_.empty()) (void)journal_store_->remove(scratch_path_);
-    (void)journal_store_->remove(journal_of(0));
+      report_.outputs.push_back({outputs_[o].path, tree_bytes(*outputs_[o].store, outputs_[o].path), commit_.noted_root(o), true});
   }
 
   void fill_report() {
@@ -474,17 +386,9 @@ class Job {
     report_.written_bytes = written_bytes_;
     report_.resumed_bytes = resumed_;
     for (size_t o = 0; o < outputs_.size(); ++o) {
-      OutputReport r;
-      r.path = outputs_[o].path;
-      // The root: a hash of all leaf hashes, file after file.
-      std::string leaves;
-      for (const auto& s : sinks_[o]) {
-        r.bytes += s->size();
-        for (const auto& h : s->hashes())
-          if (h) leaves.append(reinterpret_cast<const char*>(&*h), sizeof *h);
-      }
-      r.hash = to_hex(hash128(as_bytes(leaves)));
-      report_.outputs.push_back(r);
+      OutputReport r{outputs_[o].path, 0, root_hash(o), !commit_.noted_root(o).empty()};
+      for (const auto& s : sinks_[o]) r.bytes += s->size();
+      report_.outputs.push_back(std::move(r));
     }
   }
 
@@ -503,12 +407,12 @@ class Job {
 
   const std::vector<Output>& outputs_;
   const ExecOptions& options_;
-  std::string key_, journal_base_, scratch_path_;
-  Store* journal_store_ = nullptr;
-  std::unique_ptr<StoreLock> lock_;
+  Commit commit_;
+  std::vector<const ReadFile*> sources_;
+  std::string key_, scratch_path_;
   JournalState recorded_;
   std::unique_ptr<Journal> journal_;
-  std::vector<bool> committed_;  // renamed by an earlier run
+  std::vector<bool> ready_;  // whole under its hidden name since an earlier run
   Facts facts_;
   Plan plan_;
   std::vector<std::vector<std::unique_ptr<SinkFile>>> sinks_;
@@ -529,6 +433,15 @@ const char* phase_name(Phase p) {
     case Phase::kVerify: return "verify";
     case Phase::kCommit: return "commit";
     case Phase::kDone: return "done";
+  }
+  return "";
+}
+
+const char* verify_name(Verify v) {
+  switch (v) {
+    case Verify::kMedium: return "medium";
+    case Verify::kCache: return "cache";
+    case Verify::kNone: return "none";
   }
   return "";
 }

@@ -24,7 +24,18 @@ struct Output {
   Store* store = nullptr;
   std::string path;  // final name; nothing is there until it is whole and verified
   bool directory = false;
+  // Names within the directory that an older output of this kind may have ("model-00001-of-00007.safetensors", "sub/"): what --force may
+  // remove beside the files of the layout.
+  std::function<bool(const std::string& name)> older_name = nullptr;
 };
+
+// How the outputs are read back and compared with what was computed.
+enum class Verify {
+  kMedium,  // around the cache in memory, where the file system allows that
+  kCache,   // from wherever the system has the bytes
+  kNone,
+};
+const char* verify_name(Verify v);
 
 enum class Phase { kPlan, kStages, kWrite, kVerify, kCommit, kDone };
 const char* phase_name(Phase p);
@@ -42,8 +53,9 @@ struct ExecOptions {
   uint64_t memory = 0;    // bytes for buffers; 0 = a quarter of what is free
   bool resume = true;     // false: an unfinished run of the same job is discarded
   bool force = false;     // replace existing outputs
-  bool verify = true;     // read everything back and compare with the hashes of what was computed
+  Verify verify = Verify::kMedium;
   int rank = 0, world = 1;
+  double rank_timeout = 600;  // seconds without progress after which a rank no longer waits for another
   uint64_t seed = 0;
   // For tests: elements of a tile at most (0 = chosen from the budget), and bytes of a leaf of the hash tree.
   int64_t tile_elements = 0;
@@ -62,6 +74,7 @@ struct OutputReport {
   std::string path;
   uint64_t bytes = 0;
   std::string hash;  // root of the tree of 1 MiB leaf hashes (XXH3-128) over its files
+  bool up_to_date = false;  // the same job had made it before, and nobody touched it since
 };
 
 struct ExecReport {
@@ -71,6 +84,8 @@ struct ExecReport {
   uint64_t resumed_bytes = 0;  // taken over from an earlier run
   uint64_t tasks = 0;
   double seconds_write = 0, seconds_verify = 0;
+  Verify verified = Verify::kNone;  // what the reading back was; kCache where the medium was asked for and could not be had
+  std::string key;                  // of the job
 };
 
 // What a run will do, before it does it (--dry-run, and the checks before the first byte).
@@ -85,8 +100,10 @@ struct PlanReport {
   uint64_t memory = 0;         // what the run will reserve at most
   uint64_t tasks = 0;
   int shared_spilled = 0;      // groups that go to disk
+  bool up_to_date = false;     // all outputs are there already: nothing will be done
 };
 
+// Makes every check that run_job makes before its first byte, and writes nothing.
 Result<PlanReport> plan_job(const std::vector<Output>& outputs, const ExecOptions& options);
 Result<ExecReport> run_job(const std::vector<Output>& outputs, const ExecOptions& options);
 

@@ -5,7 +5,11 @@
 namespace ingot {
 namespace {
 
-constexpr std::string_view kMagic = "ingot journal 1\n";
+constexpr std::string_view kMagic = "ingot journal 2\n";
+
+// 50 bytes a leaf: enough for 80 TB.
+constexpr uint64_t kMostBytes = uint64_t{4} << 30;
+constexpr size_t kKeySize = 32;
 
 // Record: u32 payload size, u8 kind, payload, u64 low half of XXH3-128 over kind and payload.
 struct Parsed {
@@ -13,10 +17,14 @@ struct Parsed {
   uint64_t valid = 0;  // bytes up to the end of the last whole record; 0 when the key differs
 };
 
-Parsed parse(const std::string& text, const std::string& key) {
+std::string head_of(const std::string& key) { return std::string(kMagic) + key + "\n"; }
+
+Parsed parse(const std::string& text, const std::string& wanted) {
   Parsed p;
-  const std::string head = std::string(kMagic) + key + "\n";
-  if (text.compare(0, head.size(), head)) return p;
+  const std::string key = wanted.empty() && text.size() > kMagic.size() + kKeySize ? text.substr(kMagic.size(), kKeySize) : wanted;
+  const std::string head = head_of(key);
+  if (key.empty() || text.compare(0, head.size(), head)) return p;
+  p.state.key = key;
   p.valid = head.size();
   ByteReader r(as_bytes(text).subspan(head.size()));
   for (;;) {
@@ -28,7 +36,19 @@ Parsed parse(const std::string& text, const std::string& key) {
     ByteReader b(body);
     char kind = 0;
     b.read(&kind);
-    if (kind == 'L') {
+    if (kind == 'B') {
+      uint32_t n;
+      ByteView stamp;
+      p.state.outputs.clear();
+      if (b.read(&n) && b.view(n, &stamp)) p.state.stamp = as_text(stamp);
+      uint8_t directory;
+      ByteView path;
+      while (b.read(&directory) && b.read(&n) && b.view(n, &path)) p.state.outputs.push_back({std::string(as_text(path)), directory != 0});
+    } else if (kind == 'X') {
+      int32_t output, file;
+      if (b.read(&output) && b.read(&file))
+        std::erase_if(p.state.leaves, [&](const auto& l) { return l.first.output == output && l.first.file == file; });
+    } else if (kind == 'L') {
       int32_t output, file;
       uint64_t leaf;
       Hash128 h;
@@ -52,14 +72,15 @@ Parsed parse(const std::string& text, const std::string& key) {
 }  // namespace
 
 Result<JournalState> Journal::read(Store& store, const std::string& path, const std::string& key) {
-  INGOT_ASSIGN(const std::string text, read_text(store, path, UINT64_MAX));
+  INGOT_ASSIGN(const std::string text, read_text(store, path, kMostBytes));
   return parse(text, key).state;
 }
 
 Result<std::unique_ptr<Journal>> Journal::open(Store& store, const std::string& path, const std::string& key, bool resume) {
   uint64_t valid = 0;
-  if (resume && store.exists(path)) {
-    INGOT_ASSIGN(const std::string text, read_text(store, path, UINT64_MAX));
+  INGOT_ASSIGN(const auto there, store.stat(path));
+  if (resume && there) {
+    INGOT_ASSIGN(const std::string text, read_text(store, path, kMostBytes));
     valid = parse(text, key).valid;
   }
   auto j = std::make_unique<Journal>();
@@ -69,7 +90,7 @@ Result<std::unique_ptr<Journal>> Journal::open(Store& store, const std::string& 
     INGOT_TRY(j->file_->truncate(valid));
     j->size_ = valid;
   } else {
-    const std::string head = std::string(kMagic) + key + "\n";
+    const std::string head = head_of(key);
     INGOT_TRY(j->file_->write(0, as_bytes(head)));
     j->size_ = head.size();
   }
@@ -86,6 +107,25 @@ Status Journal::append(char kind, const std::string& payload) {
   INGOT_TRY(file_->write(size_, as_bytes(w.str())));
   size_ += w.size();
   return {};
+}
+
+Status Journal::begin(const std::vector<JournalOutput>& outputs, const std::string& stamp) {
+  ByteWriter w;
+  w.write(static_cast<uint32_t>(stamp.size()));
+  w.append(stamp);
+  for (const auto& o : outputs) {
+    w.write(static_cast<uint8_t>(o.directory));
+    w.write(static_cast<uint32_t>(o.path.size()));
+    w.append(o.path);
+  }
+  return append('B', w.str());
+}
+
+Status Journal::distrust(int output, int file) {
+  ByteWriter w;
+  w.write(static_cast<int32_t>(output));
+  w.write(static_cast<int32_t>(file));
+  return append('X', w.str());
 }
 
 Status Journal::leaf(const LeafId& id, const Hash128& hash) {
@@ -113,6 +153,9 @@ Status Journal::finished(int rank, int world) {
   return append('D', w.str());
 }
 
-Status Journal::verified() { return append('V', ""); }
+Status Journal::verified() {
+  INGOT_TRY(append('V', ""));
+  return file_->sync();
+}
 
 }  // namespace ingot

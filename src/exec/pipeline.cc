@@ -4,10 +4,9 @@
 
 #include <condition_variable>
 #include <deque>
-#include <new>
 #include <optional>
-#include <thread>
 
+#include "base/threads.h"
 #include "exec/direct.h"
 
 namespace ingot {
@@ -69,14 +68,21 @@ class Pipeline {
       todo.push_back(static_cast<int>(i));
       for (int s : c_.plan.tasks[i].shared) ++shared_[s].users;
     }
-    std::vector<std::thread> readers, workers;
-    for (int i = 0; i < kReaders; ++i) readers.emplace_back([&] { guarded([&] { return read_loop(); }); });
-    for (int i = 0; i < c_.plan.threads; ++i) workers.emplace_back([&] { guarded([&] { return compute_loop(); }); });
-    guarded([&] { return admit(todo); });
+    Threads readers, workers;
+    const auto reader = [&] { return stop_on_error([&] { return read_loop(); }); };
+    const auto worker = [&] { return stop_on_error([&] { return compute_loop(); }); };
+    // One of each is enough, so the first of each come first; others that the system refuses are done without.
+    readers.start(reader);
+    for (int i = 0; i < c_.plan.threads && workers.start(worker); ++i) {
+    }
+    for (int i = 1; i < kReaders && readers.start(reader); ++i) {
+    }
+    if (!workers.size() || !readers.size()) fail(Threads::refused("starting the work"));
+    (void)stop_on_error([&] { return admit(todo); });
     to_read_.close();
-    for (auto& t : readers) t.join();
+    (void)readers.join();
     to_compute_.close();
-    for (auto& t : workers) t.join();
+    (void)workers.join();
     std::lock_guard lock(mutex_);
     return error_;
   }
@@ -150,15 +156,11 @@ class Pipeline {
 
   bool stopped() const { return stop_ || (c_.cancel && c_.cancel->cancelled()); }
 
+  // The error is kept here; nothing on the way needs memory.
   template <class F>
-  void guarded(F f) {
-    Status s;
-    try {
-      s = f();
-    } catch (const std::bad_alloc&) {
-      s = failed("out of memory; give a smaller --memory or free some");
-    }
-    if (!s.ok()) fail(std::move(s));
+  Status stop_on_error(F f) {
+    if (Status s = guarded(f); !s.ok()) fail(std::move(s));
+    return {};
   }
   void fail(Status s) {
     {

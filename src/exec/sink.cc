@@ -231,7 +231,7 @@ Status SinkFile::flush_part() {
   return {};
 }
 
-Status SinkFile::finish() {
+Status SinkFile::finish(bool* synced) {
   if (!owns_any()) return {};
   {
     std::lock_guard lock(mutex_);
@@ -239,7 +239,9 @@ Status SinkFile::finish() {
     for (uint64_t l = own_first_; l < own_last_; ++l)
       if (!hashes_[l]) return failed("writing {}: bytes from {} on never came", path_, l * leaf_bytes_);
   }
-  return file_->sync();
+  Status s = file_->sync();
+  *synced = s.ok();
+  return s;
 }
 
 }  // namespace ingot

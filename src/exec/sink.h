@@ -34,13 +34,15 @@ class SinkFile {
   // Whether any byte of this extent is still to be written by this rank.
   bool pending(uint64_t offset, uint64_t bytes) const;
   uint64_t resumed_bytes() const { return resumed_bytes_; }
+  std::pair<uint64_t, uint64_t> owned() const { return {own_first_, own_last_}; }
   bool owns_any() const { return own_first_ < own_last_; }
 
   // Writes the fixed bytes and gaps that are pending (random access), then takes extents.
   Status start(const std::vector<std::pair<uint64_t, uint64_t>>& tensor_extents);
   Status write(uint64_t offset, ByteView bytes);
   // Everything owned is there: flushes and syncs. An error names what is missing (a bug or another rank).
-  Status finish();
+  // `synced` is false where the store could not make durable what it was given.
+  Status finish(bool* synced);
   Status complete() { return file_ ? file_->complete() : Status(); }
 
   const std::vector<std::optional<Hash128>>& hashes() const { return hashes_; }

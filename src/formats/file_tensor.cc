@@ -1,6 +1,8 @@
 #include "formats/file_tensor.h"
 
 #include <cstring>
+#include <new>
+#include <utility>
 #include <vector>
 
 namespace ingot {
@@ -22,8 +24,12 @@ class FileTensor final : public LeafNode {
 
   TensorSpec spec() const override { return spec_; }
   std::string describe() const override {
-    return fmt::format("file:{}|{}|{}@{}", source_->path, source_->file->identity(), source_->header_hash, offset_);
+    // Not its path: ranks and reruns may spell it in another way.
+    return fmt::format("file:{}|{}@{}", source_->file->identity(), source_->header_hash, offset_);
   }
+  const ReadFile* file() const override { return source_->file.get(); }
+
+  void trace(Origin* o) const override { o->tensor = name_, o->file = source_->path; }
 
   Status read(const Region& region, MutByteView out) const override {
     if (region.elements() == 0) return {};
@@ -59,12 +65,16 @@ class FileTensor final : public LeafNode {
       batch->clear();
       return fetch(r.from, out.subspan(r.to, r.size));
     }
-    thread_local std::vector<std::byte> span;
     const uint64_t begin = batch->front().from, size = batch->back().from + batch->back().size - begin;
-    if (span.size() < size) span.resize(size);
-    INGOT_TRY(fetch(begin, MutByteView(span).first(size)));
-    for (const Run& r : *batch) std::memcpy(out.data() + r.to, span.data() + (r.from - begin), r.size);
-    batch->clear();
+    const std::vector<Run> runs = std::exchange(*batch, {});
+    // Not thread_local: where memory is short, glibc ends the process that registers a destructor.
+    const std::unique_ptr<std::byte[]> span(new (std::nothrow) std::byte[size]);
+    if (!span) {
+      for (const Run& r : runs) INGOT_TRY(fetch(r.from, out.subspan(r.to, r.size)));
+      return {};
+    }
+    INGOT_TRY(fetch(begin, MutByteView(span.get(), size)));
+    for (const Run& r : runs) std::memcpy(out.data() + r.to, span.get() + (r.from - begin), r.size);
     return {};
   }
 

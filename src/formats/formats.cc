@@ -1,6 +1,9 @@
 #include "formats/formats.h"
 
 #include <algorithm>
+#include <filesystem>
+
+#include "formats/lookup.h"
 
 namespace ingot {
 namespace {
@@ -8,7 +11,7 @@ namespace {
 struct Format {
   std::string_view name;
   int (*probe)(const Probe&);
-  Result<Artifact> (*open)(Store&, const std::string&);
+  Result<Artifact> (*open)(Store&, const std::string&, Faults*);
 };
 
 constexpr Format kFormats[] = {
@@ -27,6 +30,18 @@ bool looks_like_repository(const std::string& path) {
   const auto slash = path.find('/');
   if (slash == std::string::npos || slash == 0 || slash + 1 == path.size()) return false;
   return path.find('/', slash + 1) == std::string::npos && path[0] != '.' && path.find("..") == std::string::npos;
+}
+
+// The same place by a path that ends in its name, from which a model's name is made: "base", "base/", "base/.", and in the
+// local file system "." and "x/.." too.
+std::string named_path(const Store& store, std::string path) {
+  while (path.size() > 1 && (path.back() == '/' || path.ends_with("/."))) path.pop_back();
+  const std::string last = file_name(path);
+  if ((last == "." || last == "..") && &store == &local_store()) {
+    std::error_code error;
+    if (const auto real = std::filesystem::canonical(path, error); !error) return real.string();
+  }
+  return path;
 }
 
 Error nothing_there(const std::string& path) {
@@ -50,14 +65,14 @@ std::vector<std::string_view> format_names() {
   return v;
 }
 
-Result<Artifact> open_model(Store& store, const std::string& given) {
-  std::string path = given;
-  while (path.size() > 1 && path.back() == '/') path.pop_back();
+Result<Artifact> open_model(Store& store, const std::string& given, Faults* faults) {
+  const std::string path = named_path(store, given);
   if (path.empty()) return usage("opening a model: the path is empty; give a file or a directory");
-  if (!store.exists(path)) return nothing_there(path);
+  INGOT_ASSIGN(const auto there, look_up(store, path));
+  if (!there) return nothing_there(path);
   Probe probe;
   probe.path = path;
-  probe.directory = store.is_directory(path);
+  probe.directory = there->directory;
   if (probe.directory) {
     INGOT_ASSIGN(auto entries, store.list(path));
     for (auto& e : entries) probe.names.push_back(std::move(e.name));
@@ -75,7 +90,7 @@ Result<Artifact> open_model(Store& store, const std::string& given) {
     const int score = f.probe(probe);
     if (score > best_score) best = &f, best_score = score;
   }
-  if (best) return best->open(store, path);
+  if (best) return best->open(store, path, faults);
   if (probe.directory)
     return bad_input(
         "opening {}: the directory holds no model that ingot knows: expected model.safetensors, "

@@ -25,12 +25,15 @@ inline constexpr uint64_t kProbeBytes = 4096;
 #define FORMAT(name) int probe_##name(const Probe& probe);
 #include "formats/formats.def"
 #undef FORMAT
-#define FORMAT(name) Result<Artifact> open_##name(Store& store, const std::string& path);
+// What contradicts itself in a file whose header can be read all the same (tensors that overlap or end beyond the file, bytes
+// that belong to nothing) is an error, but for whoever only looks: with `faults` it is told there.
+using Faults = std::vector<std::string>;
+#define FORMAT(name) Result<Artifact> open_##name(Store& store, const std::string& path, Faults* faults = nullptr);
 #include "formats/formats.def"
 #undef FORMAT
 
 // Reads headers only. kBadInput if there is nothing, or nothing known, at the path.
-Result<Artifact> open_model(Store& store, const std::string& path);
+Result<Artifact> open_model(Store& store, const std::string& path, Faults* faults = nullptr);
 
 // The names of the formats that can be opened.
 std::vector<std::string_view> format_names();

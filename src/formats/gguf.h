@@ -22,6 +22,8 @@ enum class GgufType : uint32_t {
 // The longest tensor name that llama.cpp can load.
 inline constexpr size_t kMaxGgufTensorName = 63;
 
+inline constexpr size_t kMaxGgufSplits = 65535;  // split.count is a u16
+
 // Header, key-values in the artifact's order, tensor infos in the order of `specs`, then the data at
 // general.alignment (32 unless the metadata says otherwise).
 Result<Layout> layout_gguf(const Artifact& meta, const std::vector<NamedSpec>& specs);

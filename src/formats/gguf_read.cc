@@ -6,6 +6,7 @@
 
 #include "formats/formats.h"
 #include "formats/gguf.h"
+#include "formats/lookup.h"
 #include "kernels/hash.h"
 
 namespace ingot {
@@ -17,6 +18,7 @@ constexpr uint64_t kMaxKey = 65535;
 constexpr uint64_t kMaxTensorName = 1024;
 constexpr uint64_t kMaxMixedArray = 4u << 20;  // elements of an array that is kept value by value
 constexpr int kMaxArrayDepth = 4;
+constexpr size_t kMaxFaults = 20;  // that are told of one file
 constexpr uint64_t kChunk = 256 << 10;
 
 // Reads the head of a file in order, a chunk at a time; the first failure sticks.
@@ -211,32 +213,59 @@ bool read_info(HeaderReader* r, Info* t) {
   return true;
 }
 
-// Tensors lie within the data, aligned, and do not overlap.
-Status check_placement(const std::vector<Info>& infos, uint64_t data_size, uint64_t alignment,
-                       const std::string& path) {
+// A contradiction of the file with itself: an error, or told to whoever only looks.
+Status fault(Faults* faults, Error e) {
+  if (!faults) return e;
+  if (faults->size() < kMaxFaults) faults->push_back(std::move(e.message));
+  return {};
+}
+
+// Where tensors and data must be: everything within the file, aligned, each byte of the data in one tensor or in the
+// padding up to the alignment. llama.cpp loads nothing else.
+struct DataPart {
+  uint64_t begin, size, alignment;
+};
+Status check_placement(const std::vector<Info>& infos, DataPart data, const std::string& path, Faults* faults) {
   std::vector<const Info*> by_offset;
   for (const auto& t : infos) {
     const uint64_t size = bytes_of(t.spec);
-    if (t.offset % alignment != 0)
-      return bad_input("reading {}: tensor '{}' starts at offset {}, expected a multiple of {}; the header is damaged",
-                       path, t.name, t.offset, alignment);
-    if (t.offset > data_size || size > data_size - t.offset)
-      return bad_input(
-          "reading {}: tensor '{}' needs bytes {} to {} of the data, but the file holds only {}; it is truncated, copy "
-          "it again",
-          path, t.name, t.offset, t.offset + size, data_size);
+    uint64_t end = 0;
+    if (!checked_add(t.offset, size, &end) || !checked_add(data.begin, end, &end))
+      return bad_input("reading {}: tensor '{}' starts at offset {}, beyond what a file can hold; the header is damaged", path, t.name,
+                       t.offset);
+    if (t.offset % data.alignment != 0)
+      INGOT_TRY(fault(faults, bad_input("reading {}: tensor '{}' starts at offset {}, expected a multiple of {}; the header is damaged",
+                                        path, t.name, t.offset, data.alignment)));
+    if (t.offset + size > data.size)
+      INGOT_TRY(fault(faults, bad_input("reading {}: tensor '{}' needs bytes {} to {} of the data, but the file holds only {}; it is "
+                                        "truncated, copy it again",
+                                        path, t.name, t.offset, t.offset + size, data.size)));
     if (size) by_offset.push_back(&t);
   }
   std::sort(by_offset.begin(), by_offset.end(), [](auto* a, auto* b) { return a->offset < b->offset; });
-  for (size_t i = 1; i < by_offset.size(); ++i)
-    if (by_offset[i]->offset < by_offset[i - 1]->offset + bytes_of(by_offset[i - 1]->spec))
-      return bad_input("reading {}: tensors '{}' and '{}' overlap; the header is damaged", path,
-                       by_offset[i - 1]->name, by_offset[i]->name);
+  uint64_t end = 0;  // of the data that belongs to tensors so far
+  for (size_t i = 0; i < by_offset.size(); ++i) {
+    const Info& t = *by_offset[i];
+    if (i && t.offset < end)
+      INGOT_TRY(fault(faults, bad_input("reading {}: tensors '{}' and '{}' overlap; the header is damaged", path, by_offset[i - 1]->name,
+                                        t.name)));
+    else if (t.offset > align_up(end, data.alignment))
+      INGOT_TRY(fault(faults, bad_input("reading {}: bytes {} to {} of the data, before tensor '{}', belong to no tensor; expected it to "
+                                        "start at {}: the header is damaged, or another program left a hole",
+                                        path, end, t.offset, t.name, align_up(end, data.alignment))));
+    end = std::max(end, t.offset + bytes_of(t.spec));
+  }
+  // Writers pad the last tensor to the alignment or to the format's 32, or not at all.
+  const uint64_t last = std::max(align_up(end, data.alignment), align_up(end, 32));
+  if (data.size > last)
+    INGOT_TRY(fault(faults, bad_input("reading {}: it has {} bytes, but what its header tells of ends at byte {}: bytes were added, or the "
+                                      "header is damaged; copy it again",
+                                      path, data.begin + data.size, data.begin + end)));
   return {};
 }
 
 // Adds one file's metadata and tensors.
-Status read_file(Store& store, const std::string& path, Artifact* a) {
+Status read_file(Store& store, const std::string& path, Artifact* a, Faults* faults) {
   INGOT_ASSIGN(auto opened, store.open(path));
   auto source = std::make_shared<SourceFile>();
   source->file = std::move(opened);
@@ -294,9 +323,9 @@ Status read_file(Store& store, const std::string& path, Artifact* a) {
   }
   const uint64_t data = align_up(r.pos(), alignment), size = source->file->size();
   if (n_tensors && data > size)
-    return bad_input("reading {}: the file ends at byte {}, before the data at {}; it is truncated, copy it again", path,
-                     size, data);
-  INGOT_TRY(check_placement(infos, n_tensors ? size - data : 0, alignment, path));
+    INGOT_TRY(fault(faults, bad_input("reading {}: the file ends at byte {}, before the data at {}; it is truncated, copy it again", path,
+                                      size, data)));
+  INGOT_TRY(check_placement(infos, {data, size > data ? size - data : 0, alignment}, path, faults));
   source->header_hash = r.hash();
   for (auto& t : infos)
     a->tensors.push_back({t.name, make_file_tensor(source, t.name, data + t.offset, t.spec)});
@@ -313,27 +342,34 @@ std::optional<int64_t> small_int(const Artifact& a, std::string_view key) {
 }
 
 // model-00001-of-00003.gguf and its siblings; the first one carries the metadata.
-Status read_splits(Store& store, const std::string& path, int64_t count, Artifact* a) {
+Status read_splits(Store& store, const std::string& path, int64_t count, Artifact* a, Faults* faults) {
+  if (count > static_cast<int64_t>(kMaxGgufSplits)) return fault(faults, bad_input("opening {}: split.count is {}, expected at most {}", path, count, kMaxGgufSplits));
   const std::string tail = fmt::format("-00001-of-{:05}.gguf", count);
   if (path.size() < tail.size() || path.substr(path.size() - tail.size()) != tail)
-    return bad_input("opening {}: it is part of a set of {} files; give the first one, named ...{}", path, count, tail);
+    return fault(faults, bad_input("opening {}: it is part of a set of {} files; give the first one, named ...{}", path, count, tail));
   const std::string stem = path.substr(0, path.size() - tail.size());
   std::unordered_set<std::string> names;
   for (const auto& t : a->tensors) names.insert(t.name);
   for (int64_t i = 2; i <= count; ++i) {
     const std::string part = fmt::format("{}-{:05}-of-{:05}.gguf", stem, i, count);
-    if (!store.exists(part)) return bad_input("opening {}: its part {} is not there; download it", path, part);
+    INGOT_ASSIGN(const auto there, look_up(store, part));
+    if (!there) {
+      INGOT_TRY(fault(faults, bad_input("opening {}: its part {} is not there; download it", path, part)));
+      continue;
+    }
     Artifact piece;
-    INGOT_TRY(read_file(store, part, &piece));
+    INGOT_TRY(read_file(store, part, &piece, faults));
     if (small_int(piece, "split.no") != i - 1 || small_int(piece, "split.count") != count)
-      return bad_input("opening {}: {} says that it is another part; the set is mixed up", path, part);
+      INGOT_TRY(fault(faults, bad_input("opening {}: {} says that it is another part; the set is mixed up", path, part)));
     for (auto& t : piece.tensors) {
-      if (!names.insert(t.name).second) return bad_input("opening {}: the tensor '{}' is in two parts", path, t.name);
-      a->tensors.push_back(std::move(t));
+      if (names.insert(t.name).second)
+        a->tensors.push_back(std::move(t));
+      else
+        INGOT_TRY(fault(faults, bad_input("opening {}: the tensor '{}' is in two parts", path, t.name)));
     }
   }
   if (auto n = small_int(*a, "split.tensors.count"); n && *n != static_cast<int64_t>(a->tensors.size()))
-    return bad_input("opening {}: the parts hold {} tensors, expected {}", path, a->tensors.size(), *n);
+    INGOT_TRY(fault(faults, bad_input("opening {}: the parts hold {} tensors, expected {}", path, a->tensors.size(), *n)));
   std::erase_if(a->metadata, [](const auto& kv) { return kv.first.starts_with("split."); });
   return {};
 }
@@ -346,12 +382,12 @@ int probe_gguf(const Probe& p) {
   return p.path.size() > 5 && p.path.substr(p.path.size() - 5) == ".gguf" ? 30 : 0;
 }
 
-Result<Artifact> open_gguf(Store& store, const std::string& path) {
+Result<Artifact> open_gguf(Store& store, const std::string& path, Faults* faults) {
   Artifact a;
   a.path = path;
   a.format = "gguf";
-  INGOT_TRY(read_file(store, path, &a));
-  if (auto n = small_int(a, "split.count"); n && *n > 1) INGOT_TRY(read_splits(store, path, *n, &a));
+  INGOT_TRY(read_file(store, path, &a, faults));
+  if (auto n = small_int(a, "split.count"); n && *n > 1) INGOT_TRY(read_splits(store, path, *n, &a, faults));
   return a;
 }
 

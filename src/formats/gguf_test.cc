@@ -167,12 +167,19 @@ TEST(Gguf, HostileFilesGiveOneClearError) {
   r = good(), r.info = tensor("w", {4}, 0, 8), add("misaligned", r, "expected a multiple of 32");
   r = good(), r.info = tensor("w", {4}, 0, 64), add("offset", r, "the file holds only 32");
   r = good(), r.info = tensor("w", {400}, 0, 0), add("truncated data", r, "truncated");
-  r = good(), r.info = tensor("w", {4}, 0, ~uint64_t{31}), add("offset overflow", r, "truncated");
+  r = good(), r.info = tensor("w", {4}, 0, ~uint64_t{31}), add("offset overflow", r, "beyond what a file can hold");
   r = good(), r.info = tensor("w", {16}, 0, 0) + tensor("x", {4}, 0, 32), r.tensors = 2, r.data.resize(64), add("overlap", r, "overlap");
   r = good(), r.info = tensor("", {4}, 0, 0), add("no name", r, "name that is empty");
   r = good(), r.kv = scalar<uint32_t>("general.alignment", 4, 3), add("alignment 3", r, "power of two");
   r = good(), r.kv = scalar<uint32_t>("general.alignment", 4, 0), add("alignment 0", r, "power of two");
   r = good(), r.data = "", add("no data", r, "truncated");
+  r = good(), r.info = tensor("w", {4}, 0, 64), r.data.resize(96), add("hole before the first", r, "bytes 0 to 64 of the data, before tensor 'w'");
+  r = good(), r.info = tensor("w", {4}, 0, 0) + tensor("x", {4}, 0, 64), r.tensors = 2, r.data.resize(96);
+  add("hole", r, "bytes 16 to 64 of the data, before tensor 'x', belong to no tensor; expected it to start at 32");
+  r = good(), r.data.resize(33), add("one byte more", r, "it has 129 bytes, but what its header tells of ends at byte 128");
+  r = good(), r.data.resize(4096), add("many bytes more", r, "bytes were added");
+  r = good(), r.tensors = 0, r.info = "", add("data of no tensor", r, "bytes were added");
+  r = good(), r.kv = scalar<uint32_t>("split.count", 4, 4000000000u), add("splits", r, "split.count is 4000000000");
   for (const auto& c : cases) {
     auto store = make_memory_store();
     put_file(*store, "dir/bad.gguf", c.bytes);
@@ -185,6 +192,55 @@ TEST(Gguf, HostileFilesGiveOneClearError) {
   auto store = make_memory_store();
   put_file(*store, "good.gguf", good().bytes());
   EXPECT_TRUE(open_model(*store, "good.gguf").ok());
+}
+
+// What real writers do: the last tensor padded or not, to the alignment or to 32; tensors in another order than their data;
+// empty ones; no tensor at all.
+TEST(Gguf, LayoutsOfOtherWritersAreFine) {
+  std::vector<std::pair<const char*, std::string>> cases;
+  Raw r = good();
+  r.info = tensor("w", {4}, 0, 0), r.data.resize(16), cases.emplace_back("not padded", r.bytes());
+  r.data.resize(32), cases.emplace_back("padded", r.bytes());
+  r.kv = scalar<uint32_t>("general.alignment", 4, 8), r.data.resize(16), cases.emplace_back("alignment 8", r.bytes(8));
+  r.data.resize(32), cases.emplace_back("alignment 8, padded to 32", r.bytes(8));
+  r.kv = scalar<uint32_t>("general.alignment", 4, 4096), r.data.resize(4096), cases.emplace_back("alignment 4096", r.bytes(4096));
+  r = good(), r.info = tensor("w", {8}, 0, 32) + tensor("x", {8}, 0, 0), r.tensors = 2, r.data.resize(64);
+  cases.emplace_back("another order", r.bytes());
+  r.info = tensor("w", {8}, 0, 0) + tensor("x", {0, 4}, 0, 32) + tensor("y", {8}, 0, 32), r.tensors = 3, cases.emplace_back("empty", r.bytes());
+  r = good(), r.info = r.data = "", r.tensors = 0, cases.emplace_back("no tensor", r.bytes());
+  cases.emplace_back("no tensor, not padded", r.bytes(1));
+  for (const auto& [name, bytes] : cases) {
+    auto store = make_memory_store();
+    put_file(*store, "a.gguf", bytes);
+    auto a = open_model(*store, "a.gguf");
+    EXPECT_TRUE(a.ok()) << name << ": " << a.error().message;
+  }
+}
+
+// Who only looks gets what can be read, and is told.
+TEST(Gguf, ABrokenFileCanBeLookedAt) {
+  Raw r = good();
+  r.info = tensor("w", {4}, 0, 0) + tensor("x", {4}, 0, 64) + tensor("y", {4}, 0, 64) + tensor("z", {4}, 0, 128), r.tensors = 4;
+  r.data.resize(100);
+  auto store = make_memory_store();
+  put_file(*store, "bad.gguf", r.bytes());
+  EXPECT_FALSE(open_model(*store, "bad.gguf").ok());
+  Faults faults;
+  auto a = open_model(*store, "bad.gguf", &faults);
+  ASSERT_TRUE(a.ok()) << a.error().message;
+  EXPECT_EQ(a->tensors.size(), 4u);
+  std::string all;
+  for (const auto& f : faults) all += f + "\n";
+  for (const char* part : {"'z' needs bytes 128 to 144", "before tensor 'x'", "'x' and 'y' overlap"})
+    EXPECT_NE(all.find(part), std::string::npos) << all;
+  EXPECT_TRUE(evaluate(a->tensors[0].node).ok());
+  EXPECT_FALSE(evaluate(a->tensors[3].node).ok());
+  // A set of which a part is missing.
+  r = good(), r.kv = scalar<uint16_t>("split.count", 2, 3), put_file(*store, "m-00001-of-00003.gguf", r.bytes());
+  EXPECT_FALSE(open_model(*store, "m-00001-of-00003.gguf").ok());
+  faults.clear();
+  ASSERT_TRUE(open_model(*store, "m-00001-of-00003.gguf", &faults).ok());
+  EXPECT_EQ(faults.size(), 2u);
 }
 
 TEST(Gguf, EveryTruncationIsAnError) {
@@ -239,6 +295,55 @@ TEST(Gguf, SplitsAreOneModel) {
   EXPECT_FALSE(open_model(*store, "m-00001-of-00002.gguf").ok());
   write_output(gguf_output(part(0, 2, "b", 2), *store, "m-00002-of-00002.gguf"));
   EXPECT_FALSE(open_model(*store, "m-00001-of-00002.gguf").ok());
+}
+
+// As llama-gguf-split lays a set out: its names, its keys in its order and types, the metadata in the first file alone, a new
+// file when the next tensor (padded to 32 bytes) would not fit.
+TEST(Gguf, SplitsAreLaidOutAsLlamaGgufSplitDoes) {
+  auto store = make_memory_store();
+  Artifact a;
+  a.format = "gguf";
+  a.metadata.emplace_back("general.architecture", MetaValue{std::string("llama")});
+  a.metadata.emplace_back("split.count", MetaValue{uint16_t{1}});  // of a set of one
+  a.metadata.emplace_back("k", MetaValue{uint32_t{1}});
+  const int64_t sizes[] = {8, 9, 100, 1, 8, 8};  // in floats: 32, 64, 416, 32, 32, 32 bytes
+  for (int i = 0; i < 6; ++i) a.tensors.push_back({fmt::format("t{}", i), f32_tensor({sizes[i]}, random_floats(sizes[i], 1))});
+  auto parts = gguf_outputs(a, *store, "d/m.gguf", 96);
+  ASSERT_TRUE(parts.ok()) << parts.error().message;
+  ASSERT_EQ(parts->size(), 3u);
+  const std::vector<std::vector<std::string>> want = {{"t0", "t1"}, {"t2"}, {"t3", "t4", "t5"}};
+  for (size_t i = 0; i < 3; ++i) {
+    const Output& o = (*parts)[i];
+    EXPECT_EQ(o.path, fmt::format("d/m-{:05}-of-00003.gguf", i + 1));
+    ASSERT_EQ(o.artifact.tensors.size(), want[i].size()) << i;
+    for (size_t k = 0; k < want[i].size(); ++k) EXPECT_EQ(o.artifact.tensors[k].name, want[i][k]);
+    const auto& kv = o.artifact.metadata;
+    const size_t own = i == 0 ? 2 : 0;
+    ASSERT_EQ(kv.size(), own + 3);
+    EXPECT_EQ(kv[own].first, "split.no");
+    EXPECT_EQ(std::get<uint16_t>(kv[own].second.v), i);
+    EXPECT_EQ(kv[own + 1].first, "split.tensors.count");
+    EXPECT_EQ(std::get<int32_t>(kv[own + 1].second.v), 6);
+    EXPECT_EQ(kv[own + 2].first, "split.count");
+    EXPECT_EQ(std::get<uint16_t>(kv[own + 2].second.v), 3);
+    write_output(o);
+  }
+  auto b = open_model(*store, "d/m-00001-of-00003.gguf");
+  ASSERT_TRUE(b.ok()) << b.error().message;
+  ASSERT_EQ(b->tensors.size(), 6u);
+  EXPECT_EQ(b->metadata.size(), 2u);
+  for (size_t i = 0; i < 6; ++i) EXPECT_TRUE(*evaluate(a.tensors[i].node) == *evaluate(b->tensors[i].node));
+  // What fits stays one file under its own name, as without a limit.
+  for (const uint64_t limit : {uint64_t{0}, uint64_t{608}}) {
+    auto one = gguf_outputs(a, *store, "d/m.gguf", limit);
+    ASSERT_TRUE(one.ok());
+    ASSERT_EQ(one->size(), 1u) << limit;
+    EXPECT_EQ((*one)[0].path, "d/m.gguf");
+    EXPECT_EQ((*one)[0].artifact.metadata.size(), 3u);
+  }
+  EXPECT_EQ(gguf_outputs(a, *store, "d/m.gguf", 607)->size(), 2u);
+  a.tensors.assign(70000, a.tensors[0]);
+  EXPECT_FALSE(gguf_outputs(a, *store, "m.gguf", 1).ok());
 }
 
 TEST(Gguf, WhatCannotBeWrittenIsRefused) {

@@ -1,5 +1,7 @@
 #include "formats/outputs.h"
 
+#include <algorithm>
+
 #include "formats/gguf.h"
 #include "formats/json.h"
 
@@ -16,6 +18,22 @@ constexpr TorchFloat kTorchFloats[] = {
 
 bool ends_with(std::string_view s, std::string_view end) {
   return s.size() > end.size() && s.substr(s.size() - end.size()) == end;
+}
+
+// A file that a model directory of transformers has: what --force may take away beside the files of the new one.
+bool model_file(const std::string& name) {
+  static constexpr std::string_view kNames[] = {
+      "config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
+      "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
+      "chat_template.json", "additional_chat_templates/", "preprocessor_config.json", "processor_config.json"};
+  if (std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames)) return true;
+  if (name.rfind("additional_chat_templates/", 0) == 0) return ends_with(name, ".jinja");
+  // model-00001-of-00007.safetensors
+  if (name.rfind("model-", 0) || !ends_with(name, ".safetensors")) return false;
+  const std::string_view middle = std::string_view(name).substr(6, name.size() - 6 - 12);
+  const size_t of = middle.find("-of-");
+  const auto digits = [](std::string_view s) { return s.size() == 5 && s.find_first_not_of("0123456789") == std::string_view::npos; };
+  return of != std::string_view::npos && digits(middle.substr(0, of)) && digits(middle.substr(of + 4));
 }
 
 }  // namespace
@@ -51,6 +69,45 @@ Output gguf_output(Artifact artifact, Store& store, const std::string& path) {
   return o;
 }
 
+Result<std::vector<Output>> gguf_outputs(Artifact artifact, Store& store, const std::string& path, uint64_t max_shard) {
+  // llama-gguf-split's rule: tensors in order, padded to the format's 32 bytes; a new file when the next one would not fit.
+  std::vector<size_t> ends;
+  uint64_t in_file = 0;
+  for (size_t i = 0; i < artifact.tensors.size(); ++i) {
+    const uint64_t size = align_up(bytes_of(artifact.tensors[i].spec()), 32);
+    if (in_file > 0 && in_file + size > max_shard) ends.push_back(i), in_file = 0;
+    in_file += size;
+  }
+  ends.push_back(artifact.tensors.size());
+  std::vector<Output> out;
+  if (max_shard == 0 || ends.size() == 1) {
+    out.push_back(gguf_output(std::move(artifact), store, path));
+    return out;
+  }
+  if (ends.size() > kMaxGgufSplits)
+    return usage("writing {}: files of at most {} bytes would be {}, the format has at most {}; give a larger --max-shard-size", path,
+                 max_shard, ends.size(), kMaxGgufSplits);
+  const std::string prefix = ends_with(path, ".gguf") ? path.substr(0, path.size() - 5) : path;
+  const auto count = static_cast<uint16_t>(ends.size());
+  const auto total = static_cast<int32_t>(artifact.tensors.size());
+  std::erase_if(artifact.metadata, [](const auto& kv) { return kv.first.starts_with("split."); });
+  size_t begin = 0;
+  for (uint16_t no = 0; no < count; ++no) {
+    Artifact part;
+    part.path = artifact.path;
+    part.format = artifact.format;
+    if (no == 0) part.metadata = artifact.metadata;
+    part.metadata.emplace_back("split.no", MetaValue{no});
+    part.metadata.emplace_back("split.tensors.count", MetaValue{total});
+    part.metadata.emplace_back("split.count", MetaValue{count});
+    part.tensors.assign(artifact.tensors.begin() + static_cast<std::ptrdiff_t>(begin),
+                        artifact.tensors.begin() + static_cast<std::ptrdiff_t>(ends[no]));
+    begin = ends[no];
+    out.push_back(gguf_output(std::move(part), store, fmt::format("{}-{:05}-of-{:05}.gguf", prefix, no + 1, count)));
+  }
+  return out;
+}
+
 Output hf_directory_output(Artifact artifact, Store& store, const std::string& path, uint64_t max_shard) {
   Output o;
   o.layout = [files = artifact.files, max_shard](const std::vector<NamedSpec>& specs) {
@@ -62,6 +119,7 @@ Output hf_directory_output(Artifact artifact, Store& store, const std::string& p
   o.store = &store;
   o.path = path;
   o.directory = true;
+  o.older_name = model_file;
   return o;
 }
 

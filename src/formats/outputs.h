@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "exec/executor.h"
 #include "formats/safetensors.h"
@@ -9,6 +10,9 @@
 namespace ingot {
 
 Output gguf_output(Artifact artifact, Store& store, const std::string& path);
+// One file, or where the tensors take more than max_shard bytes (0: no limit) splits as llama-gguf-split makes them:
+// PREFIX-00001-of-0000N.gguf for a path PREFIX.gguf, the metadata in the first.
+Result<std::vector<Output>> gguf_outputs(Artifact artifact, Store& store, const std::string& path, uint64_t max_shard);
 // A directory that transformers loads. config.json is written with the dtype that the weights have.
 Output hf_directory_output(Artifact artifact, Store& store, const std::string& path,
                            uint64_t max_shard = kDefaultShardBytes);

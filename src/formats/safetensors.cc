@@ -5,6 +5,7 @@
 
 #include "formats/formats.h"
 #include "formats/json.h"
+#include "formats/lookup.h"
 #include "formats/safetensors_header.h"
 #include "kernels/hash.h"
 
@@ -144,7 +145,8 @@ Status open_shards(Store& store, const std::string& dir, const std::string& inde
   std::unordered_map<std::string, std::string> seen;
   for (const auto& shard : shards) {
     const std::string path = join_path(dir, shard);
-    if (!store.exists(path))
+    INGOT_ASSIGN(const auto there, look_up(store, path));
+    if (!there)
       return bad_input("opening {}: the index names the shard '{}', which is not there; download it", index_path,
                        shard);
     INGOT_ASSIGN(auto file, read_safetensors(store, path));
@@ -217,7 +219,8 @@ Result<std::map<std::string, std::string>> read_side_files(Store& store, const s
   std::map<std::string, std::string> out;
   for (const auto& name : names) {
     const std::string path = join_path(directory, name);
-    if (!store.exists(path) || store.is_directory(path)) continue;
+    INGOT_ASSIGN(const auto there, look_up(store, path));
+    if (!there || there->directory) continue;
     INGOT_ASSIGN(out[name], read_text(store, path, kMaxSideFile));
   }
   return out;
@@ -236,11 +239,12 @@ int probe_safetensors(const Probe& p) {
   return ends_with(p.path, ".safetensors") ? 40 : 0;
 }
 
-Result<Artifact> open_safetensors(Store& store, const std::string& path) {
+Result<Artifact> open_safetensors(Store& store, const std::string& path, Faults*) {
   Artifact a;
   a.path = path;
   a.format = "safetensors";
-  if (!store.is_directory(path)) {
+  INGOT_ASSIGN(const auto there, look_up(store, path));
+  if (!there || !there->directory) {
     INGOT_ASSIGN(auto file, read_safetensors(store, path));
     a.tensors = std::move(file.tensors);
     for (auto& [k, v] : file.metadata) a.metadata.push_back({k, MetaValue{v}});

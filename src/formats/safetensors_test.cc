@@ -1,5 +1,8 @@
 #include "formats/safetensors.h"
 
+#include <filesystem>
+#include <fstream>
+
 #include "formats/formats_testing.h"
 #include "formats/json.h"
 #include "formats/outputs.h"
@@ -231,6 +234,29 @@ TEST(Open, SaysWhatIsWrongWithThePath) {
     EXPECT_NE(a.error().message.find(message), std::string::npos) << a.error().message;
     EXPECT_NE(a.error().message.find(path), std::string::npos) << a.error().message;
   }
+}
+
+// A path through links that go round cannot be looked at: that is said, not "no such file".
+TEST(Open, WhatCannotBeLookedAtIsNotCalledMissing) {
+  namespace fs = std::filesystem;
+  const std::string dir = ::testing::TempDir() + "/ingot-lookup";
+  fs::remove_all(dir);
+  fs::create_directories(dir + "/model");
+  fs::create_symlink("b", dir + "/a");
+  fs::create_symlink("a", dir + "/b");
+  std::ofstream(dir + "/model/config.json") << "{}";
+  std::ofstream(dir + "/model/model.safetensors") << one("F32", "[1]", "[0,4]", 4);
+  ASSERT_TRUE(open_model(local_store(), dir + "/model").ok());
+  // A side file that is there and cannot be read.
+  fs::create_symlink("tokenizer.json", dir + "/model/tokenizer.json");
+  const std::string cases[] = {dir + "/a/model", dir + "/a/model.gguf", dir + "/model"};
+  for (const auto& path : cases) {
+    auto a = open_model(local_store(), path);
+    ASSERT_FALSE(a.ok()) << path;
+    EXPECT_NE(a.error().message.find("symbolic links"), std::string::npos) << a.error().message;
+    EXPECT_EQ(a.error().message.find("no such file"), std::string::npos) << a.error().message;
+  }
+  fs::remove_all(dir);
 }
 
 TEST(Open, FindsAnAdapter) {

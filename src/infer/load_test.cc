@@ -72,8 +72,8 @@ TEST(Load, Tensors) {
   refused_meta("llama.block_count", {uint32_t{65536}}, "blk.2.attn_norm.weight is missing");
   refused_meta("llama.feed_forward_length", {uint32_t{81}},
                "has shape [80, 48], but the model's metadata asks for [81, 48]");
-  refused_meta("llama.embedding_length", {uint32_t{60}}, "token_embd.weight has shape [101, 48]");
-  refused_meta("llama.attention.head_count_kv", {uint32_t{2}}, "attn_k.weight has shape");
+  refused_meta("llama.embedding_length", {uint32_t{60}}, "'token_embd.weight' has shape [101, 48]");
+  refused_meta("llama.attention.head_count_kv", {uint32_t{2}}, "attn_k.weight' has shape");
   refused(
       [](Artifact* a) {
         erase_tensor(a, "blk.0.attn_norm.weight");

@@ -6,6 +6,7 @@
 #include "infer/matmul.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <vector>
 
@@ -148,47 +149,47 @@ int64_t panel_rows(const WeightMatrix& w, int64_t tokens) {
   return std::clamp<int64_t>(49152 / w.cols / 4 * 4, 4, 16);
 }
 
-// Memory of one thread, grown as needed and kept. 64-byte aligned.
-float* scratch(int which, int64_t floats) {
-  thread_local Buffer buffers[2];
-  thread_local int64_t sizes[2] = {0, 0};
-  if (sizes[which] < floats) {
-    buffers[which] = allocate_buffer(static_cast<uint64_t>(floats) * 4);
-    sizes[which] = buffers[which] ? floats : 0;
-  }
-  return reinterpret_cast<float*>(buffers[which].get());
-}
-
-void multiply_panel(const WeightMatrix& w, int64_t first, int64_t n, const float* x, int64_t tokens,
+// False when memory is short.
+bool multiply_panel(WorkMemory& memory, int thread, const WeightMatrix& w, int64_t first, int64_t n, const float* x, int64_t tokens,
                     float* y) {
-  if (tokens == 1 && w.type == DType::kF32)
-    return INGOT_DISPATCH(rows_f32)(w.row(first), static_cast<int64_t>(w.row_bytes), x, w.cols, n, y + first);
-  if (tokens == 1 && w.type == DType::kF16)
-    return INGOT_DISPATCH(rows_f16)(w.row(first), static_cast<int64_t>(w.row_bytes), x, w.cols, n, y + first);
-  if (tokens == 1 && w.type == DType::kBF16)
-    return INGOT_DISPATCH(rows_bf16)(w.row(first), static_cast<int64_t>(w.row_bytes), x, w.cols, n,
-                                     y + first);
-  float* f32 = scratch(0, n * w.cols);
+  if (tokens == 1) {
+    const auto stride = static_cast<int64_t>(w.row_bytes);
+    if (w.type == DType::kF32) return INGOT_DISPATCH(rows_f32)(w.row(first), stride, x, w.cols, n, y + first), true;
+    if (w.type == DType::kF16) return INGOT_DISPATCH(rows_f16)(w.row(first), stride, x, w.cols, n, y + first), true;
+    if (w.type == DType::kBF16) return INGOT_DISPATCH(rows_bf16)(w.row(first), stride, x, w.cols, n, y + first), true;
+  }
+  float* f32 = memory.floats(thread, 0, n * w.cols);
+  if (!f32) return false;
   for (int64_t r = 0; r < n; ++r) decode_row(w, first + r, f32 + r * w.cols);
-  if (tokens == 1)
-    return INGOT_DISPATCH(rows_f32)(reinterpret_cast<const std::byte*>(f32), w.cols * 4, x, w.cols, n,
-                                    y + first);
-  float* sums = scratch(1, n * kTokenBlock * 16);
+  if (tokens == 1) {
+    INGOT_DISPATCH(rows_f32)(reinterpret_cast<const std::byte*>(f32), w.cols * 4, x, w.cols, n, y + first);
+    return true;
+  }
+  float* sums = memory.floats(thread, 1, n * kTokenBlock * 16);
+  if (!sums) return false;
   for (int64_t t = 0; t < tokens; t += kTokenBlock) INGOT_DISPATCH(panel)
   (f32, n, w.cols, x + t * w.cols, std::min(kTokenBlock, tokens - t), y + t * w.rows + first, w.rows, sums);
+  return true;
 }
 
 }  // namespace
 
-void multiply(ThreadPool& pool, const float* x, int64_t tokens, std::span<const Product> products) {
-  struct Task {
-    const Product* product;
-    int64_t first, n;  // rows, or strips of a packed matrix
-  };
-  thread_local std::vector<Task> tasks;
-  thread_local Int8Activations rounded;
-  std::vector<Task>& list = tasks;  // a thread_local named in the loop's body would be the worker's own
-  Int8Activations& int8 = rounded;
+void WorkMemory::prepare(int threads) {
+  if (threads_.size() < static_cast<size_t>(threads)) threads_ = std::vector<Thread>(static_cast<size_t>(threads));
+}
+
+float* WorkMemory::floats(int thread, int which, int64_t n) {
+  Thread& t = threads_[static_cast<size_t>(thread)];
+  if (t.sizes[which] < n) {
+    t.buffers[which] = allocate_buffer(static_cast<uint64_t>(n) * sizeof(float));
+    t.sizes[which] = t.buffers[which] ? n : 0;
+  }
+  return reinterpret_cast<float*>(t.buffers[which].get());
+}
+
+Status multiply(ThreadPool& pool, WorkMemory& memory, const float* x, int64_t tokens, std::span<const Product> products) {
+  auto& list = memory.tasks;
+  Int8Activations& int8 = memory.rounded;
   list.clear();
   int64_t work = 0;
   bool any_packed = false;
@@ -203,18 +204,20 @@ void multiply(ThreadPool& pool, const float* x, int64_t tokens, std::span<const 
     work += p.w->rows * p.w->cols * tokens;
   }
   if (any_packed) int8.quantize(pool, x, tokens, products[0].w->cols);
-  auto one = [&](int64_t i) {
-    const Task& t = list[static_cast<size_t>(i)];
+  std::atomic<bool> no_memory{false};
+  auto one = [&](int64_t i, int thread) {
+    const WorkMemory::Task& t = list[static_cast<size_t>(i)];
     if (t.product->w->packed)
       multiply_strips(*t.product->w->packed, t.first, t.first + t.n, int8, t.product->y);
-    else
-      multiply_panel(*t.product->w, t.first, t.n, x, tokens, t.product->y);
+    else if (!multiply_panel(memory, thread, *t.product->w, t.first, t.n, x, tokens, t.product->y))
+      no_memory = true;
   };
   const int64_t n = static_cast<int64_t>(list.size());
   if (work < 32768)
-    for (int64_t i = 0; i < n; ++i) one(i);
+    for (int64_t i = 0; i < n; ++i) one(i, 0);
   else
     pool.parallel_for(n, one);
+  return no_memory ? Status(failed("no memory to multiply {} tokens with {}", tokens, products[0].w->name)) : Status();
 }
 
 }  // namespace ingot

@@ -5,8 +5,10 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "base/thread_pool.h"
+#include "infer/packed.h"
 #include "infer/weights.h"
 
 namespace ingot {
@@ -16,8 +18,32 @@ struct Product {
   float* y = nullptr;  // [tokens, w->rows]
 };
 
+// Memory that products and attention need beside their operands, kept from call to call: some for each thread of the pool.
+// Not thread_local: where memory is short, glibc ends the process that registers a destructor.
+class WorkMemory {
+ public:
+  void prepare(int threads);
+  // At least so many floats, 64-byte aligned, of the thread's buffer number `which`; null when there is no memory.
+  float* floats(int thread, int which, int64_t n);
+
+  struct Task {  // rows, or strips of a packed matrix
+    const Product* product;
+    int64_t first, n;
+  };
+  std::vector<Task> tasks;
+  Int8Activations rounded;
+
+ private:
+  static constexpr int kBuffers = 2;
+  struct alignas(64) Thread {
+    Buffer buffers[kBuffers];
+    int64_t sizes[kBuffers] = {};
+  };
+  std::vector<Thread> threads_;
+};
+
 // All products take the same x [tokens, cols]. Weights are expanded to f32 exactly and sums are f32, except
-// for matrices with a packed form, which are multiplied in int8 (packed.h).
-void multiply(ThreadPool& pool, const float* x, int64_t tokens, std::span<const Product> products);
+// for matrices with a packed form, which are multiplied in int8 (packed.h). Fails when memory for that is short.
+Status multiply(ThreadPool& pool, WorkMemory& memory, const float* x, int64_t tokens, std::span<const Product> products);
 
 }  // namespace ingot

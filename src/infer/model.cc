@@ -1,10 +1,14 @@
 // Loading a model: every tensor by its GGUF name, shapes checked against the metadata.
 #include "infer/model.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <new>
 
+#include "exec/evaluate.h"
 #include "infer/packed.h"
+#include "kernels/cast.h"
 
 namespace ingot {
 namespace {
@@ -50,12 +54,20 @@ Result<LayerWeights> load_layer(const Artifact& artifact, const ModelConfig& c, 
 }
 
 Result<std::unique_ptr<Model>> Model::load(const Artifact& artifact, const LoadOptions& options) {
-  std::unique_ptr<Model> m(new Model());
-  m->pool_ = std::make_unique<ThreadPool>(options.threads);
-  auto loaded = [&]() -> Status {
-    INGOT_ASSIGN(m->config_, read_model_config(artifact));
-    return m->load_tensors(artifact, options);
-  }();
+  std::unique_ptr<Model> m;
+  Status loaded;
+  try {
+    m.reset(new Model());
+    m->pool_ = std::make_unique<ThreadPool>(options.threads);
+    m->source_.tensors = artifact.tensors;
+    loaded = [&]() -> Status {
+      INGOT_ASSIGN(m->config_, read_model_config(artifact));
+      return m->load_tensors(artifact, options);
+    }();
+  } catch (const std::bad_alloc&) {
+    m.reset();
+    loaded = failed("no memory for the {} bytes of its weights", total_bytes(artifact));
+  }
   if (!loaded.ok()) {
     if (loaded.error().kind == ErrorKind::kInterrupted) return loaded.take_error();
     return loaded.take_error().during("loading " + artifact.path);
@@ -107,6 +119,33 @@ Status Model::load_tensors(const Artifact& artifact, const LoadOptions& options)
     progress();
   }
   return Status();
+}
+
+std::string Model::element(const std::string& tensor, const Shape& index) const {
+  const LazyTensor* t = source_.find(tensor);
+  return t ? element_text(*t->node, index, tensor) : tensor;
+}
+
+std::string Model::nonfinite_weight(const std::vector<std::string>& prefixes) const {
+  for (const auto& t : source_.tensors) {
+    const TensorSpec s = t.spec();
+    const Codec* codec = find_codec(s.type);
+    const int64_t rows = s.shape.rank ? s.shape[0] : 0;
+    const auto wanted = [&](const std::string& prefix) { return t.name.starts_with(prefix); };
+    if (!codec || rows == 0 || std::none_of(prefixes.begin(), prefixes.end(), wanted)) continue;
+    const auto step = static_cast<int64_t>(align_up(64, static_cast<uint64_t>(std::max<int64_t>(1, t.node->granularity()[0]))));
+    for (int64_t r = 0; r < rows; r += step) {
+      const Region region = Region::rows(s.shape, r, std::min(step, rows - r));
+      const auto bytes = evaluate(t.node, region);
+      if (!bytes.ok()) return "";
+      std::vector<float> x(static_cast<size_t>(region.elements()));
+      codec->decode(bytes->data(), region.elements(), x.data());
+      if (const int64_t bad = first_nonfinite(x.data(), region.elements()); bad >= 0)
+        return fmt::format("{} is {}", element_text(*t.node, index_in(region, bad), t.name),
+                           std::isnan(x[static_cast<size_t>(bad)]) ? "NaN" : "infinite");
+    }
+  }
+  return "";
 }
 
 // Where there is no memory for it, or no packed form, the plain one stays.

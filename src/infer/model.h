@@ -37,8 +37,7 @@ Result<LayerWeights> load_layer(const Artifact& artifact, const ModelConfig& con
 
 class Model {
  public:
-  // The artifact is GGUF-shaped: its tensor names and metadata are those of GGUF. It is not needed
-  // afterwards.
+  // The artifact is GGUF-shaped: its tensor names and metadata are those of GGUF.
   static Result<std::unique_ptr<Model>> load(const Artifact& artifact, const LoadOptions& options = {});
 
   const ModelConfig& config() const { return config_; }
@@ -51,6 +50,11 @@ class Model {
   uint64_t weight_bytes() const { return weight_bytes_; }
   ThreadPool& pool() const { return *pool_; }
 
+  // For messages: an element as the file that the tensor came from calls it; and the first value that is NaN or infinite
+  // in the tensors whose GGUF names begin with one of these, read again, "" if there is none.
+  std::string element(const std::string& tensor, const Shape& index) const;
+  std::string nonfinite_weight(const std::vector<std::string>& prefixes) const;
+
  private:
   Model() = default;
   Status load_tensors(const Artifact& artifact, const LoadOptions& options);
@@ -58,6 +62,7 @@ class Model {
   void pack(WeightMatrix* w, const LoadOptions& options);
 
   ModelConfig config_;
+  Artifact source_;  // the tensors alone, for messages
   std::vector<LayerWeights> layers_;
   WeightMatrix token_embedding_, output_;
   std::vector<float> output_norm_;

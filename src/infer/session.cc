@@ -3,6 +3,7 @@
 #include "infer/session.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <new>
 
@@ -11,14 +12,6 @@
 
 namespace ingot {
 namespace {
-
-// Memory of one thread for the scores of one head.
-float* score_memory(int64_t n) {
-  thread_local std::vector<float> memory;
-  const size_t need = static_cast<size_t>(n + 64);
-  if (memory.size() < need) memory.resize(need * 2);
-  return memory.data();
-}
 
 void add_bias(float* y, const std::vector<float>& bias, int64_t n) {
   if (bias.empty()) return;
@@ -45,8 +38,8 @@ Status Session::check(std::span<const int32_t> tokens) const {
                        t, c_.vocab);
   const auto n = static_cast<int64_t>(tokens.size());
   if (n > context_ - position_)
-    return bad_input("{} tokens after {} do not fit the context of {}; shorten the text or raise the context",
-                     n, position_, context_);
+    return bad_input("the text has {} tokens{}, the model's context holds {}; give a shorter text", n,
+                     position_ ? fmt::format(" after {}", position_) : "", context_);
   return Status();
 }
 
@@ -60,7 +53,7 @@ Status Session::grow(int64_t positions) {
       layer.keys.resize(static_cast<size_t>(target * c_.kv_dim()));
       layer.values.resize(static_cast<size_t>(target * c_.kv_heads * value_stride_));
     }
-  } catch (const std::exception&) {
+  } catch (const std::exception&) {  // no memory, or more than a vector can hold
     return failed("no memory for a key/value cache of {} positions ({} bytes)", target,
                   target * (c_.kv_dim() + c_.kv_heads * value_stride_) * c_.layers * 4);
   }
@@ -71,66 +64,70 @@ Status Session::grow(int64_t positions) {
 Result<std::span<const float>> Session::forward(std::span<const int32_t> tokens, Logits which) {
   INGOT_TRY(check(tokens));
   const int64_t before = position_;
-  const auto n = static_cast<int64_t>(tokens.size());
-  const int64_t rows = which == Logits::kAll ? n : which == Logits::kLast ? 1 : 0;
-  auto all = [&]() -> Status {
-    INGOT_TRY(grow(position_ + n));
-    const int64_t b = std::min(n, options_.batch);
-    try {
-      for (auto* v : {&x_, &normed_}) v->resize(static_cast<size_t>(b * c_.hidden));
-      for (auto* v : {&q_, &attended_}) v->resize(static_cast<size_t>(b * c_.q_dim()));
-      for (auto* v : {&k_, &v_}) v->resize(static_cast<size_t>(b * c_.kv_dim()));
-      for (auto* v : {&gate_, &up_}) v->resize(static_cast<size_t>(b * c_.ffn));
-      for (auto* v : {&cos_, &sin_}) v->resize(static_cast<size_t>(b * c_.rope_dim / 2));
-      logits_.resize(static_cast<size_t>(rows * c_.vocab));
-    } catch (const std::exception&) {
-      return failed("no memory for the activations of {} tokens and {} rows of logits", b, rows);
-    }
-    for (int64_t first = 0; first < n; first += b) {
-      const int64_t count = std::min(b, n - first);
-      const bool last = first + count == n;
-      const Logits now = which == Logits::kLast && !last ? Logits::kNone : which;
-      INGOT_TRY(run_batch(tokens.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), now,
-                          logits_.data() + (which == Logits::kAll ? first * c_.vocab : 0)));
-      position_ += count;
-    }
-    return Status();
-  }();
-  if (!all.ok()) {
-    position_ = before;
-    return all.take_error();
+  Status done;
+  try {
+    done = forward_all(tokens, which);
+  } catch (const std::bad_alloc&) {
+    done = failed("no memory for the activations of {} tokens", tokens.size());
   }
-  return std::span<const float>(logits_.data(), static_cast<size_t>(rows * c_.vocab));
+  if (!done.ok()) {
+    position_ = before;
+    return done.take_error();
+  }
+  return std::span<const float>(logits_);
+}
+
+Status Session::forward_all(std::span<const int32_t> tokens, Logits which) {
+  const auto n = static_cast<int64_t>(tokens.size());
+  const int64_t rows = which == Logits::kAll ? n : which == Logits::kLast ? 1 : 0, b = std::min(n, options_.batch);
+  INGOT_TRY(grow(position_ + n));
+  memory_.prepare(model_.pool().threads());
+  for (auto* v : {&x_, &normed_}) v->resize(static_cast<size_t>(b * c_.hidden));
+  for (auto* v : {&q_, &attended_}) v->resize(static_cast<size_t>(b * c_.q_dim()));
+  for (auto* v : {&k_, &v_}) v->resize(static_cast<size_t>(b * c_.kv_dim()));
+  for (auto* v : {&gate_, &up_}) v->resize(static_cast<size_t>(b * c_.ffn));
+  for (auto* v : {&cos_, &sin_}) v->resize(static_cast<size_t>(b * c_.rope_dim / 2));
+  logits_.resize(static_cast<size_t>(rows * c_.vocab));
+  for (int64_t first = 0; first < n; first += b) {
+    const int64_t count = std::min(b, n - first);
+    const bool last = first + count == n;
+    const Logits now = which == Logits::kLast && !last ? Logits::kNone : which;
+    INGOT_TRY(run_batch(tokens.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), now,
+                        logits_.data() + (which == Logits::kAll ? first * c_.vocab : 0)));
+    position_ += count;
+  }
+  return Status();
+}
+
+// `what` gave x. The tensors that it was made with are searched for the cause.
+Status Session::finite(const float* x, int64_t n, const std::string& what, const std::vector<std::string>& tensors) const {
+  if (first_nonfinite(x, n) < 0) return Status();
+  const std::string cause = model_.nonfinite_weight(tensors);
+  return bad_input("{} gives NaN or infinity: {}", what,
+                   cause.empty() ? "the values of its weights overflow" : cause + "; the weights are damaged");
 }
 
 Status Session::run_batch(std::span<const int32_t> tokens, Logits which, float* logits) {
   const auto n = static_cast<int64_t>(tokens.size());
   embed(tokens);
-  if (first_nonfinite(x_.data(), n * c_.hidden) >= 0)
-    return bad_input("token_embd.weight has a NaN or infinity in the row of a token of this text");
+  if (const int64_t at = first_nonfinite(x_.data(), n * c_.hidden); at >= 0)
+    return bad_input("{} is {}, in the row of a token of this text; the weights are damaged",
+                     model_.element("token_embd.weight", {tokens[static_cast<size_t>(at / c_.hidden)], at % c_.hidden}),
+                     std::isnan(x_[static_cast<size_t>(at)]) ? "NaN" : "infinite");
   fill_angles(n);
   for (int64_t l = 0; l < c_.layers; ++l) {
     if (options_.cancel && options_.cancel->cancelled()) return interrupted();
-    attention(l, n);
-    if (first_nonfinite(x_.data(), n * c_.hidden) >= 0)
-      return bad_input(
-          "the attention of layer {} (blk.{}) gives NaN or infinity: its weights are damaged, or their "
-          "values overflow",
-          l, l);
-    feed_forward(l, n);
-    if (first_nonfinite(x_.data(), n * c_.hidden) >= 0)
-      return bad_input(
-          "the feed-forward of layer {} (blk.{}) gives NaN or infinity: its weights are damaged, or their "
-          "values overflow",
-          l, l);
+    const std::string blk = fmt::format("blk.{}.", l);
+    INGOT_TRY(attention(l, n));
+    INGOT_TRY(finite(x_.data(), n * c_.hidden, fmt::format("the attention of layer {}", l), {blk + "attn_", "rope_freqs."}));
+    INGOT_TRY(feed_forward(l, n));
+    INGOT_TRY(finite(x_.data(), n * c_.hidden, fmt::format("the feed-forward of layer {}", l), {blk + "ffn_"}));
   }
   if (which == Logits::kNone) return Status();
   const int64_t rows = which == Logits::kAll ? n : 1;
   norm(model_.output_norm(), x_.data() + (n - rows) * c_.hidden, rows, normed_.data());
-  products(normed_.data(), rows, {{&model_.output(), logits}});
-  if (first_nonfinite(logits, rows * c_.vocab) >= 0)
-    return bad_input("the output layer ({}) gives NaN or infinity", model_.output().name);
-  return Status();
+  INGOT_TRY(products(normed_.data(), rows, {{&model_.output(), logits}}));
+  return finite(logits, rows * c_.vocab, "the output layer", {"output_norm.", "output.", "token_embd."});
 }
 
 void Session::embed(std::span<const int32_t> tokens) {
@@ -160,16 +157,16 @@ void Session::norm(const std::vector<float>& weight, const float* x, int64_t n, 
     model_.pool().parallel_for(n, one);
 }
 
-void Session::products(const float* x, int64_t n, std::initializer_list<Product> list) {
+Status Session::products(const float* x, int64_t n, std::initializer_list<Product> list) {
   if (options_.on_product)
     for (const auto& p : list) options_.on_product(p.w->name, x, n, p.w->cols);
-  multiply(model_.pool(), x, n, std::span<const Product>(list.begin(), list.size()));
+  return multiply(model_.pool(), memory_, x, n, std::span<const Product>(list.begin(), list.size()));
 }
 
-void Session::attention(int64_t layer, int64_t n) {
+Status Session::attention(int64_t layer, int64_t n) {
   const LayerWeights& w = model_.layers()[static_cast<size_t>(layer)];
   norm(w.attn_norm, x_.data(), n, normed_.data());
-  products(normed_.data(), n, {{&w.q, q_.data()}, {&w.k, k_.data()}, {&w.v, v_.data()}});
+  INGOT_TRY(products(normed_.data(), n, {{&w.q, q_.data()}, {&w.k, k_.data()}, {&w.v, v_.data()}}));
   add_bias(q_.data(), w.q_bias, n);
   add_bias(k_.data(), w.k_bias, n);
   add_bias(v_.data(), w.v_bias, n);
@@ -198,11 +195,16 @@ void Session::attention(int64_t layer, int64_t n) {
     }
   };
   const float scale = 1.0f / std::sqrt(static_cast<float>(d));
-  auto one = [&](int64_t i) {
+  std::atomic<bool> no_memory{false};
+  auto one = [&](int64_t i, int thread) {
     // Longest sequences first: the last tasks to end are the short ones.
     const int64_t t = n - 1 - i / c_.kv_heads, kv_head = i % c_.kv_heads;
     const int64_t length = position_ + t + 1;
-    float* scores = score_memory(length);
+    float* scores = memory_.floats(thread, 0, (length + 1087) / 1024 * 1024);  // grows now and then, not with each token
+    if (!scores) {
+      no_memory = true;
+      return;
+    }
     for (int64_t h = kv_head * c_.group(); h < (kv_head + 1) * c_.group(); ++h) {
       const int64_t at = t * c_.q_dim() + h * d;
       attend(view, q_.data() + at, kv_head, length, scale, scores, attended_.data() + at);
@@ -214,26 +216,29 @@ void Session::attention(int64_t layer, int64_t n) {
   else
     model_.pool().parallel_for(n, store);
   if (small)
-    for (int64_t i = 0; i < n * c_.kv_heads; ++i) one(i);
+    for (int64_t i = 0; i < n * c_.kv_heads; ++i) one(i, 0);
   else
     model_.pool().parallel_for(n * c_.kv_heads, one);
 
-  products(attended_.data(), n, {{&w.attn_output, normed_.data()}});
+  if (no_memory) return failed("no memory for the scores of {} positions", position_ + n);
+  INGOT_TRY(products(attended_.data(), n, {{&w.attn_output, normed_.data()}}));
   add_bias(normed_.data(), w.attn_output_bias, n);
   add(x_.data(), normed_.data(), n * c_.hidden);
+  return Status();
 }
 
-void Session::feed_forward(int64_t layer, int64_t n) {
+Status Session::feed_forward(int64_t layer, int64_t n) {
   const LayerWeights& w = model_.layers()[static_cast<size_t>(layer)];
   norm(w.ffn_norm, x_.data(), n, normed_.data());
-  products(normed_.data(), n, {{&w.gate, gate_.data()}, {&w.up, up_.data()}});
+  INGOT_TRY(products(normed_.data(), n, {{&w.gate, gate_.data()}, {&w.up, up_.data()}}));
   auto one = [&](int64_t t) { silu_mul(gate_.data() + t * c_.ffn, up_.data() + t * c_.ffn, c_.ffn); };
   if (n < 8)
     for (int64_t t = 0; t < n; ++t) one(t);
   else
     model_.pool().parallel_for(n, one);
-  products(gate_.data(), n, {{&w.down, normed_.data()}});
+  INGOT_TRY(products(gate_.data(), n, {{&w.down, normed_.data()}}));
   add(x_.data(), normed_.data(), n * c_.hidden);
+  return Status();
 }
 
 }  // namespace ingot

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -48,9 +49,11 @@ class Session {
   Status run_batch(std::span<const int32_t> tokens, Logits which, float* logits);
   void embed(std::span<const int32_t> tokens);
   void fill_angles(int64_t n);
-  void products(const float* x, int64_t n, std::initializer_list<Product> list);
-  void attention(int64_t layer, int64_t n);
-  void feed_forward(int64_t layer, int64_t n);
+  Status forward_all(std::span<const int32_t> tokens, Logits which);
+  Status products(const float* x, int64_t n, std::initializer_list<Product> list);
+  Status attention(int64_t layer, int64_t n);
+  Status feed_forward(int64_t layer, int64_t n);
+  Status finite(const float* x, int64_t n, const std::string& what, const std::vector<std::string>& tensors) const;
   void norm(const std::vector<float>& weight, const float* x, int64_t n, float* out);
 
   const Model& model_;
@@ -60,6 +63,7 @@ class Session {
   int64_t position_ = 0;
   int64_t capacity_ = 0;  // positions that the cache has memory for
   int64_t value_stride_ = 0;
+  WorkMemory memory_;
   std::vector<LayerCache> cache_;
   // Activations of one batch, [tokens, width].
   std::vector<float> x_, normed_, q_, k_, v_, attended_, gate_, up_, logits_, cos_, sin_;

@@ -18,12 +18,12 @@ Result<const LazyTensor*> find_tensor(const Artifact& artifact, const std::strin
 Status check(const LazyTensor& t, const Shape& expected) {
   const TensorSpec spec = t.spec();
   if (!(spec.shape == expected))
-    return bad_input("tensor {} has shape {}, but the model's metadata asks for {}", t.name,
+    return bad_input("tensor {} has shape {}, but the model's metadata asks for {}", tensor_text(*t.node, t.name),
                      to_string(spec.shape), to_string(expected));
   if (spec.type != DType::kF32 && !find_codec(spec.type))
-    return bad_input("tensor {} has type {}, which cannot be computed with", t.name, info(spec.type).name);
+    return bad_input("tensor {} has type {}, which cannot be computed with", tensor_text(*t.node, t.name), info(spec.type).name);
   if (expected.back() % info(spec.type).block)
-    return bad_input("tensor {} has rows of {} elements, not a multiple of the {} of a {} block", t.name,
+    return bad_input("tensor {} has rows of {} elements, not a multiple of the {} of a {} block", tensor_text(*t.node, t.name),
                      expected.back(), info(spec.type).block, info(spec.type).name);
   return Status();
 }
@@ -33,9 +33,8 @@ Result<std::shared_ptr<const std::byte[]>> read_all(const LazyTensor& t) {
   const uint64_t bytes = bytes_of(spec);
   if (const auto* leaf = dynamic_cast<const LeafNode*>(t.node.get())) {
     Buffer buffer = allocate_buffer(bytes);
-    if (!buffer) return failed("no memory for tensor {} ({} bytes)", t.name, bytes);
-    if (auto s = leaf->read(Region::all(spec.shape), MutByteView(buffer.get(), bytes)); !s.ok())
-      return s.take_error().during("reading tensor " + t.name);
+    if (!buffer) return failed("no memory for tensor {} ({} bytes)", tensor_text(*t.node, t.name), bytes);
+    INGOT_TRY(leaf->read(Region::all(spec.shape), MutByteView(buffer.get(), bytes)));
     return std::shared_ptr<const std::byte[]>(std::move(buffer));
   }
   auto value = evaluate(t.node);

@@ -32,13 +32,14 @@ Status known_keys(const Json& j, std::initializer_list<std::string_view> keys, c
 }
 
 Result<TensorRule> tensor_rule(const Json& j, const std::string& what) {
-  INGOT_TRY(known_keys(j, {"hf", "gguf", "shape", "permute", "role", "optional"}, what));
+  INGOT_TRY(known_keys(j, {"hf", "gguf", "shape", "permute", "role", "optional", "announced"}, what));
   TensorRule r;
   r.hf = json_string(j, "hf").value_or("");
   r.gguf = json_string(j, "gguf").value_or("");
   r.permute = json_string(j, "permute").value_or("");
   r.role = json_string(j, "role").value_or("");
-  r.optional = json_bool(j, "optional").value_or(false);
+  r.announced = json_string(j, "announced").value_or("");
+  r.optional = json_bool(j, "optional").value_or(false) || !r.announced.empty();
   if (r.hf.empty() || r.gguf.empty()) return bad_input("{}: a tensor needs 'hf' and 'gguf'", what);
   if (const Json* s = json_member(j, "shape")) {
     INGOT_ASSIGN(r.shape, string_list(*s, what));
@@ -89,7 +90,8 @@ const TensorRule* Architecture::by_role(std::string_view role) const {
 
 Result<Architecture> parse_architecture(std::string_view json, const std::string& what) {
   INGOT_ASSIGN(Json j, parse_strict_json(json, what));
-  INGOT_TRY(known_keys(j, {"name", "classes", "block", "require", "params", "tensors", "drop", "metadata", "tied_by_default"}, what));
+  INGOT_TRY(known_keys(j, {"name", "classes", "block", "require", "params", "multiples", "windows", "tensors", "drop", "metadata",
+                           "tied_by_default"}, what));
   Architecture a;
   a.name = json_string(j, "name").value_or("");
   if (a.name.empty()) return bad_input("{}: there is no 'name'", what);
@@ -105,6 +107,17 @@ Result<Architecture> parse_architecture(std::string_view json, const std::string
       for (auto it = m->begin(); it != m->end(); ++it) {
         INGOT_ASSIGN((*map)[it.key()], string_list(it.value(), what + ": " + it.key()));
       }
+  if (const Json* m = json_member(j, "multiples"); m && m->is_object())
+    for (auto it = m->begin(); it != m->end(); ++it) {
+      a.multiples[it.key()] = json_string(*m, it.key()).value_or("");
+      if (!a.params.count(it.key()) || !a.params.count(a.multiples[it.key()]))
+        return bad_input("{}: 'multiples' has '{}': both must be params", what, it.key());
+    }
+  if (const Json* m = json_member(j, "windows"); m && m->is_object())
+    for (auto it = m->begin(); it != m->end(); ++it) {
+      INGOT_TRY(known_keys(it.value(), {"key", "missing"}, what + ": windows"));
+      a.windows[it.key()] = {json_string(it.value(), "key").value_or(""), json_int(it.value(), "missing").value_or(0)};
+    }
   if (const Json* m = json_member(j, "tensors"))
     for (const auto& e : *m) {
       INGOT_ASSIGN(auto r, tensor_rule(e, what + ": tensors"));
@@ -226,11 +239,31 @@ Result<std::optional<double>> read_config_number(const Json& config, std::string
   return config_number(config, path);
 }
 
+namespace {
+
+// The reason why a quotient among `from` gave no number: both are there, and one does not divide the other.
+Status undivided(const Json& config, const std::vector<std::string>& from, const std::string& what) {
+  for (const auto& path : from) {
+    const auto slash = path.find('/');
+    if (slash == std::string::npos) continue;
+    const std::string over = path.substr(0, slash), under = path.substr(slash + 1);
+    const auto a = config_number(config, over), b = config_number(config, under);
+    if (a && b && *b != 0)
+      return bad_input("{}: '{}' is {} and '{}' is {}, which does not divide it{}", what, over, *a, under, *b,
+                       from[0] == path ? std::string() : fmt::format(", and there is no '{}'; one of the three is wrong or missing", from[0]));
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<std::map<std::string, int64_t>> config_params(const Architecture& a, const Json& config,
                                                      const std::string& what) {
   std::map<std::string, int64_t> out;
   for (const auto& [key, values] : a.require) {
     const auto found = json_string(config, key);
+    if (const Json* m = json_member(config, key); m && !found)
+      return bad_input("{}: '{}' is {}, expected a text like \"{}\"", what, key, json_brief(*m), values[0]);
     if (!found) continue;
     bool ok = false;
     for (const auto& v : values) ok = ok || v == *found;
@@ -244,12 +277,33 @@ Result<std::map<std::string, int64_t>> config_params(const Architecture& a, cons
       if (!v) {
         INGOT_ASSIGN(v, read_config_number(config, path, what));
       }
+    if (!v) INGOT_TRY(undivided(config, from, what));
     if (!v) return bad_input("{}: there is no usable number '{}'; the configuration is not whole", what, from[0]);
     if (!(*v >= 1) || *v > static_cast<double>(kMaxParam) || *v != std::floor(*v))
       return bad_input("{}: '{}' is {}, expected a whole number from 1 to {}", what, from[0], *v, kMaxParam);
     out[name] = static_cast<int64_t>(*v);
   }
+  for (const auto& [name, by] : a.multiples)
+    if (out.at(name) % out.at(by) != 0)
+      return bad_input("{}: '{}' is {} and '{}' is {}, which does not divide it; one of them is not this model's", what, a.params.at(name)[0],
+                       out.at(name), a.params.at(by)[0], out.at(by));
   return out;
+}
+
+Result<std::optional<int64_t>> attention_window(const Architecture& a, const Json& config, const std::string& what) {
+  const WindowRule* rule = nullptr;
+  if (const Json* classes = json_member(config, "architectures"); classes && classes->is_array())
+    for (const auto& c : *classes)
+      if (auto it = c.is_string() ? a.windows.find(c.get<std::string>()) : a.windows.end(); it != a.windows.end()) rule = &it->second;
+  if (!rule) return std::optional<int64_t>();
+  INGOT_ASSIGN(auto window, read_config_number(config, rule->key, what));
+  if (!window && !config.contains(rule->key) && rule->missing > 0) window = static_cast<double>(rule->missing);
+  if (!window) return std::optional<int64_t>();
+  if (!(*window >= 1) || *window > static_cast<double>(kMaxParam) || *window != std::floor(*window))
+    return bad_input("{}: '{}' is {}, expected a whole number from 1, or null for no window", what, rule->key, *window);
+  INGOT_ASSIGN(const auto context, read_config_number(config, "max_position_embeddings", what));
+  if (context && *context <= *window) return std::optional<int64_t>();
+  return std::optional<int64_t>(static_cast<int64_t>(*window));
 }
 
 Result<Shape> expected_shape(const TensorRule& rule, const std::map<std::string, int64_t>& params) {

@@ -20,6 +20,7 @@ struct TensorRule {
   std::string permute;             // the param that counts the heads whose rows are permuted for GGUF, or empty
   std::string role;                // "embedding", "output" or empty
   bool optional = false;
+  std::string announced;  // of an optional one: the key of config.json that is true where the model has it
   bool per_layer() const { return hf.find("{i}") != std::string::npos; }
 };
 
@@ -30,12 +31,20 @@ struct MetadataRule {
   std::string special;            // "rope_scaling", "file_type", "quantization_version": made by code
 };
 
+// Classes whose attention sees the last tokens only.
+struct WindowRule {
+  std::string key;      // of config.json; null there: no window
+  int64_t missing = 0;  // what the class takes where the key is not there
+};
+
 struct Architecture {
   std::string name;  // general.architecture
   std::vector<std::string> classes;
   std::map<std::string, std::string> block;                  // the kinds of a layer's parts
   std::map<std::string, std::vector<std::string>> require;   // config key -> values that the layer kinds cover
   std::map<std::string, std::vector<std::string>> params;
+  std::map<std::string, std::string> multiples;  // a param -> the one that must divide it
+  std::map<std::string, WindowRule> windows;     // by class
   std::vector<TensorRule> tensors;
   std::vector<std::string> drop;
   std::vector<MetadataRule> metadata;
@@ -71,6 +80,8 @@ Result<std::optional<double>> read_config_number(const Json& config, std::string
 // The params of an architecture for one config; an error names the keys that are missing or make no sense.
 Result<std::map<std::string, int64_t>> config_params(const Architecture& a, const Json& config,
                                                      const std::string& what);
+// The tokens that a token's attention sees where a window limits them to fewer than the model's context.
+Result<std::optional<int64_t>> attention_window(const Architecture& a, const Json& config, const std::string& what);
 // The shape that a rule's tensor must have.
 Result<Shape> expected_shape(const TensorRule& rule, const std::map<std::string, int64_t>& params);
 

@@ -88,6 +88,20 @@ TEST(Architecture, ParamsOfAConfig) {
   }
 }
 
+TEST(Architecture, NumbersThatDoNotDivideAreBothNamed) {
+  const auto message = [](const std::string& from, const std::string& to) {
+    std::string text = kConfig;
+    text.replace(text.find(from), from.size(), to);
+    auto p = config_params(llama(), *parse_json(text, "c"), "reading c");
+    return p.ok() ? std::string("ok") : p.error().message;
+  };
+  EXPECT_EQ(message("\"hidden_size\":256", "\"hidden_size\":257"),
+            "reading c: 'hidden_size' is 257 and 'num_attention_heads' is 8, which does not divide it, and there is no 'head_dim'; one of "
+            "the three is wrong or missing");
+  EXPECT_EQ(message("\"num_key_value_heads\":4", "\"num_key_value_heads\":3"),
+            "reading c: 'num_attention_heads' is 8 and 'num_key_value_heads' is 3, which does not divide it; one of them is not this model's");
+}
+
 TEST(Architecture, AMistakeInAFileIsNamed) {
   const std::pair<const char*, const char*> cases[] = {
       {R"({"name":"x","tensor":[]})", "unknown key 'tensor'"},
@@ -95,6 +109,8 @@ TEST(Architecture, AMistakeInAFileIsNamed) {
       {R"({"name":"x","params":{"layers":["n"]},"tensors":[{"hf":"a","gguf":"b","shape":["z"]}]})", "'z' is no param"},
       {R"({"name":"x","params":{"layers":["n"]},"tensors":[{"hf":"a","gguf":"b"}],"metadata":[{"key":"k","type":"u9","from":["a"]}]})", "metadata rule"},
       {R"({"name":"x","params":{"layers":[1]}})", "expected a text"},
+      {R"({"name":"x","params":{"layers":["n"]},"multiples":{"layers":"heads"}})", "both must be params"},
+      {R"({"name":"x","params":{"layers":["n"]},"windows":{"A":{"keys":"w"}}})", "unknown key 'keys'"},
       {R"({"name":"x"})", "no 'tensors'"},
       {R"({})", "no 'name'"}};
   for (const auto& [json, message] : cases) {

@@ -26,7 +26,11 @@ class FaultRead final : public ReadFile {
   FaultRead(std::string path, std::unique_ptr<ReadFile> f, std::shared_ptr<State> s)
       : path_(std::move(path)), file_(std::move(f)), state_(std::move(s)) {}
   uint64_t size() const override { return file_->size(); }
+  const std::string& path() const override { return file_->path(); }
   std::string identity() const override { return file_->identity(); }
+  std::string stamp() const override { return file_->stamp(); }
+  Status check_unchanged() const override { return file_->check_unchanged(); }
+  bool from_medium() override { return file_->from_medium(); }
   Status read(uint64_t offset, MutByteView out) const override {
     if (state_->hooks.on_read) {
       std::lock_guard lock(state_->mutex);
@@ -59,6 +63,7 @@ class FaultWrite final : public WriteFile {
     INGOT_TRY(state_->step("sync", path_));
     return file_->sync();
   }
+  Result<uint64_t> size() override { return file_->size(); }
   Status complete() override {
     INGOT_TRY(state_->step("complete", path_));
     return file_->complete();
@@ -86,9 +91,8 @@ class FaultStore final : public Store {
     INGOT_ASSIGN(auto f, beneath_.create(path, size, resume));
     return std::unique_ptr<WriteFile>(new FaultWrite(path, std::move(f), state_));
   }
-  bool exists(const std::string& path) override { return beneath_.exists(path); }
-  bool is_directory(const std::string& path) override { return beneath_.is_directory(path); }
-  bool is_special(const std::string& path) override { return beneath_.is_special(path); }
+  Result<std::optional<Stat>> stat(const std::string& path) override { return beneath_.stat(path); }
+  Result<std::string> resolve(const std::string& path) override { return beneath_.resolve(path); }
   Result<std::vector<Entry>> list(const std::string& d) override { return beneath_.list(d); }
   Status make_directory(const std::string& path) override {
     INGOT_TRY(state_->step("make_directory", path));
@@ -98,6 +102,18 @@ class FaultStore final : public Store {
     INGOT_TRY(state_->step("rename", to));
     return beneath_.rename(from, to, replace);
   }
+  Result<bool> exchange(const std::string& a, const std::string& b) override {
+    INGOT_TRY(state_->step("exchange", b));
+    return beneath_.exchange(a, b);
+  }
+  Status abandon(const std::string& path) override {
+    INGOT_TRY(state_->step("abandon", path));
+    return beneath_.abandon(path);
+  }
+  bool set_note(const std::string& path, const std::string& text) override {
+    return state_->step("set_note", path).ok() && beneath_.set_note(path, text);
+  }
+  std::string note(const std::string& path) override { return beneath_.note(path); }
   Status remove(const std::string& path) override {
     INGOT_TRY(state_->step("remove", path));
     return beneath_.remove(path);

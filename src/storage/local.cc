@@ -1,216 +1,146 @@
-// The local file system: pread and pwrite, no mmap (a truncated file would be SIGBUS, and mapped pages count as RSS).
+// The local file system: names, directories, locks. Its files are in local_file.cc.
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstdio>
-#include <cstring>
+#include <cstdlib>
 
-#include "storage/store.h"
+#include "storage/descriptors.h"
+#include "storage/local_file.h"
 
-// Linux's rename with exchange, and its range flush; glibc has both since 2.28.
+// Linux's rename with exchange; glibc has it since 2.28.
 #include <linux/fs.h>
 
 namespace ingot {
 namespace {
 
-std::string why(int e) {
-  switch (e) {
-    case ENOSPC:
-    case EDQUOT: return "no space left on the device; free some and run the same command again, it goes on";
-    case EACCES:
-    case EPERM: return "permission denied";
-    case EROFS: return "the file system is read-only";
-    case ENOENT: return "no such file or directory";
-    default: return std::strerror(e);
-  }
-}
-
-Error io_error(const char* doing, const std::string& path, int e) {
-  const bool input = e == ENOENT || e == ENOTDIR || e == EISDIR;
-  return Error{input ? ErrorKind::kBadInput : ErrorKind::kFailed, fmt::format("{} {}: {}", doing, path, why(e))};
-}
-
-class LocalRead final : public ReadFile {
- public:
-  LocalRead(std::string path, int fd, const struct stat& st)
-      : path_(std::move(path)), fd_(fd), size_(st.st_size),
-        identity_(fmt::format("{}:{}.{:09}", st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec)) {}
-  ~LocalRead() override { ::close(fd_); }
-  uint64_t size() const override { return size_; }
-  std::string identity() const override { return identity_; }
-  Status read(uint64_t offset, MutByteView out) const override {
-    size_t done = 0;
-    while (done < out.size()) {
-      const ssize_t n = ::pread(fd_, out.data() + done, out.size() - done, offset + done);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return io_error("reading", path_, errno);
-      if (n == 0)
-        return bad_input("reading {}: it ends at byte {}, but bytes {} to {} are needed; the file was cut short", path_,
-                         offset + done, offset, offset + out.size());
-      done += n;
-    }
-    return {};
-  }
-
- private:
-  std::string path_;
-  int fd_;
-  uint64_t size_;
-  std::string identity_;
-};
-
-// Linux sizes the pages of its cache by the write: a megabyte at once asks for huge ones, and where memory is fragmented (after
-// any cp of a large file) looking for them made this 2.3 times slower than pieces of the size that cp writes.
-constexpr size_t kWriteBytes = 128 << 10;
-
-class LocalWrite final : public WriteFile {
- public:
-  LocalWrite(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
-  ~LocalWrite() override {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Status write(uint64_t offset, ByteView bytes) override {
-    size_t done = 0;
-    while (done < bytes.size()) {
-      const ssize_t n = ::pwrite(fd_, bytes.data() + done, std::min(kWriteBytes, bytes.size() - done), offset + done);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return io_error("writing", path_, errno);
-      done += n;
-    }
-    return {};
-  }
-  Status read_back(uint64_t offset, MutByteView out) override {
-    size_t done = 0;
-    while (done < out.size()) {
-      const ssize_t n = ::pread(fd_, out.data() + done, out.size() - done, offset + done);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return io_error("reading back", path_, errno);
-      if (n == 0) return failed("reading back {}: it ends at byte {}", path_, offset + done);
-      done += n;
-    }
-    return {};
-  }
-  Status truncate(uint64_t size) override {
-    return ::ftruncate(fd_, size) ? Status(io_error("truncating", path_, errno)) : Status();
-  }
-  void start_flush(uint64_t offset, uint64_t size) override {
-    ::sync_file_range(fd_, offset, size, SYNC_FILE_RANGE_WRITE);
-  }
-  Status sync() override { return ::fsync(fd_) ? Status(io_error("syncing", path_, errno)) : Status(); }
-  Status complete() override { return {}; }
-
- private:
-  std::string path_;
-  int fd_;
-};
+constexpr char kNote[] = "user.ingot.key";
 
 class LocalLock final : public StoreLock {
  public:
-  explicit LocalLock(int fd) : fd_(fd) {}
-  ~LocalLock() override { ::close(fd_); }
+  LocalLock(std::string path, int fd, bool excludes) : path_(std::move(path)), fd_(fd), excludes_(excludes) {}
+  ~LocalLock() override {
+    // While it is held: whoever opened the file before finds out that it is no longer the one of that name.
+    if (excludes_) ::unlink(path_.c_str());
+    ::close(fd_);
+  }
+  bool excludes() const override { return excludes_; }
 
  private:
+  std::string path_;
   int fd_;
+  bool excludes_;
 };
 
 class LocalStore final : public Store {
  public:
   std::string name() const override { return "local"; }
   Capabilities capabilities() const override { return {}; }
-
-  Result<std::unique_ptr<ReadFile>> open(const std::string& path) override {
-    // A pipe would wait for its writer.
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return io_error("opening", path, errno);
-    struct stat st;
-    if (::fstat(fd, &st) || !S_ISREG(st.st_mode)) {
-      ::close(fd);
-      return bad_input("opening {}: it is not a regular file", path);
-    }
-    return std::unique_ptr<ReadFile>(new LocalRead(path, fd, st));
-  }
-
+  Result<std::unique_ptr<ReadFile>> open(const std::string& path) override { return open_local(path); }
   Result<std::unique_ptr<WriteFile>> create(const std::string& path, uint64_t size, bool resume) override {
-    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | (resume ? 0 : O_TRUNC), 0666);
-    if (fd < 0) return io_error("creating", path, errno);
-    auto file = std::make_unique<LocalWrite>(path, fd);
+    return create_local(path, size, resume);
+  }
+
+  Result<std::optional<Stat>> stat(const std::string& path) override {
     struct stat st;
-    if (size && !::fstat(fd, &st) && static_cast<uint64_t>(st.st_size) < size) {
-      // Blocks are taken now, so that a full disk is found before the work; not every file system can.
-      if (::fallocate(fd, 0, 0, size)) {
-        if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) {
-          const int e = errno;
-          file.reset();
-          if (!resume) ::unlink(path.c_str());
-          return Error{ErrorKind::kFailed, fmt::format("reserving {} bytes for {}: {}", size, path, why(e))};
-        }
-        if (::ftruncate(fd, size)) return io_error("sizing", path, errno);
-      }
+    if (::lstat(path.c_str(), &st)) {
+      if (errno == ENOENT || errno == ENOTDIR) return std::optional<Stat>();
+      return io_error("looking at", path, errno);
     }
-    return std::unique_ptr<WriteFile>(std::move(file));
+    Stat s;
+    s.link = S_ISLNK(st.st_mode);
+    if (s.link && ::stat(path.c_str(), &st)) {
+      if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP) return io_error("looking at", path, errno);
+      s.kind = Stat::Kind::kDangling;
+      return std::optional<Stat>(s);
+    }
+    s.kind = S_ISREG(st.st_mode) ? Stat::Kind::kFile : S_ISDIR(st.st_mode) ? Stat::Kind::kDirectory : Stat::Kind::kSpecial;
+    s.size = S_ISREG(st.st_mode) ? st.st_size : 0;
+    s.identity = local_identity(st);
+    return std::optional<Stat>(s);
   }
 
-  // A link that leads nowhere is there too: a rename would meet it.
-  bool exists(const std::string& path) override {
-    struct stat st;
-    return ::lstat(path.c_str(), &st) == 0;
-  }
-  bool is_directory(const std::string& path) override {
-    struct stat st;
-    return ::stat(path.c_str(), &st) == 0 && S_ISDIR(st.st_mode);
-  }
-
-  bool is_special(const std::string& path) override {
-    struct stat st;
-    return ::stat(path.c_str(), &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
+  Result<std::string> resolve(const std::string& path) override {
+    char buffer[PATH_MAX];
+    if (::realpath(path.c_str(), buffer)) return std::string(buffer);
+    if (errno != ENOENT && errno != ENOTDIR) return io_error("resolving", path, errno);
+    // Not there (yet): the part that is, and the rest as it is spelled.
+    const std::string last = file_name(path), up = parent_path(path);
+    if (up == path) return path;
+    INGOT_ASSIGN(std::string above, resolve(up));
+    if (last.empty() || last == ".") return above;
+    if (last == "..") return parent_path(above);
+    return join_path(above, last);
   }
 
   Result<std::vector<Entry>> list(const std::string& directory) override {
-    DIR* d = ::opendir(directory.c_str());
-    if (!d) return io_error("listing", directory, errno);
+    const int fd = open_descriptor(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR* d = fd < 0 ? nullptr : ::fdopendir(fd);
+    if (!d) {
+      const int e = errno;
+      if (fd >= 0) ::close(fd);
+      return io_error("listing", directory, e);
+    }
     std::vector<Entry> out;
+    errno = 0;
     while (const dirent* e = ::readdir(d)) {
       const std::string n = e->d_name;
       if (n == "." || n == "..") continue;
-      out.push_back({n, is_directory(join_path(directory, n))});
+      struct stat st;
+      out.push_back({n, ::fstatat(fd, n.c_str(), &st, 0) == 0 && S_ISDIR(st.st_mode)});
+      errno = 0;
     }
+    const int e = errno;
     ::closedir(d);
+    if (e) return io_error("listing", directory, e);
     return out;
   }
 
   Status make_directory(const std::string& path) override {
-    if (is_directory(path)) return {};
+    if (::mkdir(path.c_str(), 0777) == 0) return {};
+    if (errno == EEXIST) {
+      struct stat st;
+      if (::stat(path.c_str(), &st) == 0 && S_ISDIR(st.st_mode)) return {};
+      return failed("creating directory {}: something that is no directory has this name", path);
+    }
     const std::string up = parent_path(path);
-    if (up != "." && up != "/" && !exists(up)) INGOT_TRY(make_directory(up));
+    if (errno != ENOENT || up == path) return io_error("creating directory", path, errno);
+    INGOT_TRY(make_directory(up));
     if (::mkdir(path.c_str(), 0777) && errno != EEXIST) return io_error("creating directory", path, errno);
     return {};
   }
 
   Status rename(const std::string& from, const std::string& to, bool replace) override {
+    if (replace) return ::rename(from.c_str(), to.c_str()) ? Status(io_error("renaming to", to, errno)) : Status();
     if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return {};
-    if (errno == EINVAL || errno == ENOSYS) {  // a file system without the flags
-      if (!replace && exists(to)) return failed("renaming {} to {}: the target exists", from, to);
-      return ::rename(from.c_str(), to.c_str()) ? Status(io_error("renaming to", to, errno)) : Status();
-    }
-    if (errno != EEXIST) return io_error("renaming to", to, errno);
-    if (!replace) return failed("renaming {} to {}: the target exists", from, to);
-    if (!is_directory(from) && !is_directory(to))
-      return ::rename(from.c_str(), to.c_str()) ? Status(io_error("renaming to", to, errno)) : Status();
-    // A directory is exchanged in one step, then the old one removed.
-    if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE))
-      return io_error("exchanging with", to, errno);
-    return remove(from);
+    if (errno == EEXIST) return failed("renaming {} to {}: the target exists", from, to);
+    if (errno != EINVAL && errno != ENOSYS) return io_error("renaming to", to, errno);
+    // A file system without the flag: a second link refuses a target that exists; where there are no links (and for directories)
+    // only a look before is left.
+    if (::link(from.c_str(), to.c_str()) == 0) return ::unlink(from.c_str()) ? Status(io_error("removing", from, errno)) : Status();
+    if (errno == EEXIST) return failed("renaming {} to {}: the target exists", from, to);
+    INGOT_ASSIGN(const auto there, stat(to));
+    if (there) return failed("renaming {} to {}: the target exists", from, to);
+    return ::rename(from.c_str(), to.c_str()) ? Status(io_error("renaming to", to, errno)) : Status();
+  }
+
+  Result<bool> exchange(const std::string& a, const std::string& b) override {
+    if (::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0) return true;
+    if (errno == EINVAL || errno == ENOSYS || errno == ENOTSUP) return false;
+    return io_error("exchanging with", b, errno);
   }
 
   Status remove(const std::string& path) override {
     struct stat st;
-    if (::lstat(path.c_str(), &st)) return errno == ENOENT ? Status() : Status(io_error("removing", path, errno));
+    if (::lstat(path.c_str(), &st))
+      return errno == ENOENT || errno == ENOTDIR ? Status() : Status(io_error("removing", path, errno));
     if (S_ISDIR(st.st_mode)) {
       INGOT_ASSIGN(auto entries, list(path));
       for (const auto& e : entries) INGOT_TRY(remove(join_path(path, e.name)));
@@ -222,7 +152,7 @@ class LocalStore final : public Store {
   }
 
   Status sync_directory(const std::string& path) override {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int fd = open_descriptor(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return io_error("opening directory", path, errno);
     const int rc = ::fsync(fd);
     const int e = errno;
@@ -239,13 +169,37 @@ class LocalStore final : public Store {
   }
 
   Result<std::unique_ptr<StoreLock>> lock(const std::string& path) override {
-    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0) return io_error("creating", path, errno);
-    if (::flock(fd, LOCK_EX | LOCK_NB)) {
+    for (;;) {
+      const int fd = open_descriptor(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+      if (fd < 0) return io_error("creating the lock file", path, errno);
+      int rc;
+      while ((rc = ::flock(fd, LOCK_EX | LOCK_NB)) && errno == EINTR) {
+      }
+      if (rc) {
+        const int e = errno;
+        if (e == ENOSYS || e == ENOTSUP || e == ENOLCK || e == EINVAL) {
+          ::unlink(path.c_str());
+          return std::unique_ptr<StoreLock>(new LocalLock(path, fd, false));
+        }
+        ::close(fd);
+        if (e == EWOULDBLOCK) return std::unique_ptr<StoreLock>();
+        return io_error("locking", path, e);
+      }
+      // Its last holder may have removed it between open and flock: then this lock is of no name.
+      struct stat held, named;
+      if (::fstat(fd, &held) == 0 && ::lstat(path.c_str(), &named) == 0 && held.st_ino == named.st_ino && held.st_dev == named.st_dev)
+        return std::unique_ptr<StoreLock>(new LocalLock(path, fd, true));
       ::close(fd);
-      return failed("locking {}: another ingot is writing this output; wait for it or stop it", path);
     }
-    return std::unique_ptr<StoreLock>(new LocalLock(fd));
+  }
+
+  bool set_note(const std::string& path, const std::string& text) override {
+    return ::setxattr(path.c_str(), kNote, text.data(), text.size(), 0) == 0;
+  }
+  std::string note(const std::string& path) override {
+    char buffer[512];
+    const ssize_t n = ::getxattr(path.c_str(), kNote, buffer, sizeof buffer);
+    return n < 0 ? "" : std::string(buffer, n);
   }
 };
 

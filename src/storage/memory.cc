@@ -1,5 +1,6 @@
 // Files in memory with chosen capabilities.
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <set>
@@ -13,19 +14,29 @@ struct Blob {
   std::mutex mutex;
   std::string bytes;
   uint64_t version = 0;
-  bool complete = false;  // on a store without rename: whether readers see it
 };
 using BlobPtr = std::shared_ptr<Blob>;
 
+std::string identity_of(const Blob& b) { return fmt::format("{}:v{}", b.bytes.size(), b.version); }
+
 class MemoryRead final : public ReadFile {
  public:
-  MemoryRead(std::string path, BlobPtr blob) : path_(std::move(path)), blob_(std::move(blob)) {
+  // `current` tells what lies under the name now.
+  MemoryRead(std::string path, BlobPtr blob, std::function<BlobPtr()> current)
+      : path_(std::move(path)), blob_(std::move(blob)), current_(std::move(current)) {
     std::lock_guard lock(blob_->mutex);
     size_ = blob_->bytes.size();
-    identity_ = fmt::format("{}:v{}", size_, blob_->version);
+    identity_ = identity_of(*blob_);
   }
   uint64_t size() const override { return size_; }
+  const std::string& path() const override { return path_; }
   std::string identity() const override { return identity_; }
+  Status check_unchanged() const override {
+    const BlobPtr now = current_();
+    if (now != blob_) return bad_input("{} changed while it was being read (another file took its name)", path_);
+    std::lock_guard lock(now->mutex);
+    return identity_of(*now) == identity_ ? Status() : Status(bad_input("{} changed while it was being read (it was written to)", path_));
+  }
   Status read(uint64_t offset, MutByteView out) const override {
     std::lock_guard lock(blob_->mutex);
     uint64_t end;
@@ -39,13 +50,15 @@ class MemoryRead final : public ReadFile {
  private:
   std::string path_, identity_;
   BlobPtr blob_;
+  std::function<BlobPtr()> current_;
   uint64_t size_;
 };
 
 class MemoryWrite final : public WriteFile {
  public:
-  MemoryWrite(std::string path, BlobPtr blob, Capabilities caps)
-      : path_(std::move(path)), blob_(std::move(blob)), caps_(caps) {
+  // `end` makes the file visible, on a store without rename.
+  MemoryWrite(std::string path, BlobPtr blob, Capabilities caps, std::function<void()> end)
+      : path_(std::move(path)), blob_(std::move(blob)), caps_(caps), end_(std::move(end)) {
     resumed_ = caps_.mode == WriteMode::kRandom ? 0 : blob_->bytes.size();
   }
   uint64_t resumed() const override { return resumed_; }
@@ -78,9 +91,12 @@ class MemoryWrite final : public WriteFile {
     return {};
   }
   Status sync() override { return {}; }
-  Status complete() override {
+  Result<uint64_t> size() override {
     std::lock_guard lock(blob_->mutex);
-    blob_->complete = true;
+    return blob_->bytes.size();
+  }
+  Status complete() override {
+    end_();
     return {};
   }
 
@@ -88,6 +104,7 @@ class MemoryWrite final : public WriteFile {
   std::string path_;
   BlobPtr blob_;
   Capabilities caps_;
+  std::function<void()> end_;
   uint64_t resumed_;
   uint32_t parts_ = 0;
   bool short_part_ = false;
@@ -102,26 +119,47 @@ class MemoryStore final : public Store {
   Result<std::unique_ptr<ReadFile>> open(const std::string& path) override {
     std::lock_guard lock(mutex_);
     auto it = files_.find(path);
-    if (it == files_.end() || !visible(*it->second)) return bad_input("opening {}: no such file or directory", path);
-    return std::unique_ptr<ReadFile>(new MemoryRead(path, it->second));
+    if (it == files_.end()) return bad_input("opening {}: no such file or directory", path);
+    return std::unique_ptr<ReadFile>(new MemoryRead(path, it->second, [this, path]() -> BlobPtr {
+      std::lock_guard lock(mutex_);
+      auto now = files_.find(path);
+      return now == files_.end() ? nullptr : now->second;
+    }));
   }
   Result<std::unique_ptr<WriteFile>> create(const std::string& path, uint64_t size, bool resume) override {
     std::lock_guard lock(mutex_);
-    auto& blob = files_[path];
+    // Without rename the file is an upload until complete(): what the name holds stays as it is.
+    auto& blob = (caps_.rename ? files_ : uploads_)[path];
     // As on a file system, an open reader keeps what it opened.
     if (!blob || !resume) blob = std::make_shared<Blob>();
     if (caps_.mode == WriteMode::kRandom && blob->bytes.size() < size) blob->bytes.resize(size, '\0');
-    return std::unique_ptr<WriteFile>(new MemoryWrite(path, blob, caps_));
+    if (size && blob->bytes.size() > size) blob->bytes.resize(size);
+    return std::unique_ptr<WriteFile>(new MemoryWrite(path, blob, caps_, [this, path, blob = blob] {
+      if (caps_.rename) return;
+      std::lock_guard lock(mutex_);
+      files_[path] = blob;
+      if (auto it = uploads_.find(path); it != uploads_.end() && it->second == blob) uploads_.erase(it);
+    }));
   }
-  bool exists(const std::string& path) override {
+  Status abandon(const std::string& path) override {
     std::lock_guard lock(mutex_);
-    auto it = files_.find(path);
-    return (it != files_.end() && visible(*it->second)) || directory(path);
+    uploads_.erase(path);
+    return {};
   }
-  bool is_directory(const std::string& path) override {
+  Result<std::optional<Stat>> stat(const std::string& path) override {
     std::lock_guard lock(mutex_);
-    return directory(path);
+    Stat s;
+    if (auto it = files_.find(path); it != files_.end()) {
+      std::lock_guard inner(it->second->mutex);
+      s.size = it->second->bytes.size();
+      s.identity = identity_of(*it->second);
+      return std::optional<Stat>(s);
+    }
+    if (!directory(path)) return std::optional<Stat>();
+    s.kind = Stat::Kind::kDirectory;
+    return std::optional<Stat>(s);
   }
+  Result<std::string> resolve(const std::string& path) override { return path; }
   Result<std::vector<Entry>> list(const std::string& dir) override {
     std::lock_guard lock(mutex_);
     if (!directory(dir)) return bad_input("listing {}: no such directory", dir);
@@ -146,6 +184,7 @@ class MemoryStore final : public Store {
     std::lock_guard lock(mutex_);
     if (!caps_.rename) return failed("renaming {}: this store cannot rename", from);
     if (!replace && (files_.count(to) || directory(to))) return failed("renaming {} to {}: the target exists", from, to);
+    if (replace && full(to)) return failed("renaming {} to {}: the target is a directory that is not empty", from, to);
     std::map<std::string, BlobPtr> moved;
     for (auto it = files_.begin(); it != files_.end();) {
       const bool target = it->first == to || it->first.compare(0, to.size() + 1, to + "/") == 0;
@@ -157,21 +196,51 @@ class MemoryStore final : public Store {
     if (directories_.erase(from)) directories_.insert(to);
     else if (moved.empty()) return failed("renaming {}: no such file or directory", from);
     files_.merge(moved);
+    if (auto note = notes_.extract(from)) {
+      note.key() = to;
+      notes_.erase(to);
+      notes_.insert(std::move(note));
+    } else {
+      notes_.erase(to);
+    }
     return {};
+  }
+  Result<bool> exchange(const std::string& a, const std::string& b) override {
+    if (!caps_.rename || !caps_.exchange) return false;
+    {
+      std::lock_guard lock(mutex_);
+      const auto there = [&](const std::string& p) { return files_.count(p) || directory(p); };
+      if (!there(a) || !there(b)) return failed("exchanging {} and {}: one is not there", a, b);
+    }
+    // Not atomic for readers of this store, which tests have none of.
+    INGOT_TRY(rename(a, a + ".exchange", false));
+    INGOT_TRY(rename(b, a, false));
+    INGOT_TRY(rename(a + ".exchange", b, false));
+    return true;
   }
   Status remove(const std::string& path) override {
     std::lock_guard lock(mutex_);
     for (auto it = files_.begin(); it != files_.end();)
       it = it->first == path || it->first.compare(0, path.size() + 1, path + "/") == 0 ? files_.erase(it) : std::next(it);
     directories_.erase(path);
+    notes_.erase(path);
     return {};
+  }
+  bool set_note(const std::string& path, const std::string& text) override {
+    std::lock_guard lock(mutex_);
+    notes_[path] = text;
+    return true;
+  }
+  std::string note(const std::string& path) override {
+    std::lock_guard lock(mutex_);
+    auto it = notes_.find(path);
+    return it == notes_.end() ? "" : it->second;
   }
   Status sync_directory(const std::string&) override { return {}; }
   Result<uint64_t> free_space(const std::string&) override { return UINT64_MAX; }
   Result<std::unique_ptr<StoreLock>> lock(const std::string& path) override {
     std::lock_guard lock(locks_->mutex);
-    if (!locks_->held.insert(path).second)
-      return failed("locking {}: another ingot is writing this output; wait for it or stop it", path);
+    if (!locks_->held.insert(path).second) return std::unique_ptr<StoreLock>();
     return std::unique_ptr<StoreLock>(new Lock(locks_, path));
   }
 
@@ -193,18 +262,21 @@ class MemoryStore final : public Store {
     std::string path_;
   };
 
-  bool visible(const Blob& b) const { return caps_.rename || b.complete; }
+  bool full(const std::string& path) const {
+    const std::string prefix = path + "/";
+    const auto it = files_.lower_bound(prefix);
+    return it != files_.end() && !it->first.compare(0, prefix.size(), prefix);
+  }
   bool directory(const std::string& path) const {
     if (path == "." || directories_.count(path)) return true;
-    const std::string prefix = path + "/";
-    for (auto it = files_.lower_bound(prefix); it != files_.end() && !it->first.compare(0, prefix.size(), prefix); ++it)
-      if (visible(*it->second)) return true;
-    return false;
+    return full(path);
   }
 
   Capabilities caps_;
   std::mutex mutex_;
   std::map<std::string, BlobPtr> files_;
+  std::map<std::string, BlobPtr> uploads_;  // begun and not complete
+  std::map<std::string, std::string> notes_;
   std::set<std::string> directories_;
   std::shared_ptr<Locks> locks_ = std::make_shared<Locks>();
 };

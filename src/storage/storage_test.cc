@@ -1,5 +1,6 @@
 // Stores: the promises of store.h, on the local file system and in memory.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -69,20 +70,131 @@ TEST_F(LocalStoreTest, DirectoriesAreExchangedInOneStep) {
   put("from/f", "new");
   put("to/g", "old");
   EXPECT_FALSE(store_.rename(at("from"), at("to"), false).ok());
-  ASSERT_TRUE(store_.rename(at("from"), at("to"), true).ok());
+  EXPECT_FALSE(store_.rename(at("from"), at("to"), true).ok());  // not empty
+  const auto exchanged = store_.exchange(at("from"), at("to"));
+  ASSERT_TRUE(exchanged.ok() && *exchanged);
   EXPECT_EQ(*read_text(store_, at("to/f")), "new");
-  EXPECT_FALSE(store_.exists(at("to/g")));
-  EXPECT_FALSE(store_.exists(at("from")));
+  EXPECT_EQ(*read_text(store_, at("from/g")), "old");
 }
 
-TEST_F(LocalStoreTest, LocksExcludeEachOther) {
+TEST_F(LocalStoreTest, LocksExcludeEachOtherAndLeaveNoFile) {
   auto first = store_.lock(at("l"));
   ASSERT_TRUE(first.ok());
+  ASSERT_TRUE(*first);
+  EXPECT_TRUE((*first)->excludes());
   auto second = store_.lock(at("l"));
-  ASSERT_FALSE(second.ok());
-  EXPECT_NE(second.error().message.find("another ingot"), std::string::npos);
+  ASSERT_TRUE(second.ok());
+  EXPECT_FALSE(*second);  // held is no error, and an error is not "held"
+  EXPECT_FALSE(store_.lock(at("nothing/l")).ok());
   first->reset();
-  EXPECT_TRUE(store_.lock(at("l")).ok());
+  EXPECT_FALSE(fs::exists(at("l")));
+  EXPECT_TRUE(*store_.lock(at("l")));
+}
+
+TEST_F(LocalStoreTest, TemporariesAreNotWrittenThroughLinks) {
+  put("victim", "precious");
+  fs::create_symlink(at("victim"), at("link"));
+  EXPECT_FALSE(store_.create(at("link"), 100, false).ok());
+  EXPECT_FALSE(store_.create(at("link"), 100, true).ok());
+  EXPECT_FALSE(store_.lock(at("link")).ok());
+  EXPECT_EQ(*read_text(store_, at("victim")), "precious");
+}
+
+TEST_F(LocalStoreTest, AFileThatIsLongerThanItsKnownSizeIsCut) {
+  put("a", std::string(5000, 'x'));
+  auto f = store_.create(at("a"), 100, true);
+  ASSERT_TRUE(f.ok());
+  EXPECT_EQ(*(*f)->size(), 100u);
+  EXPECT_EQ(fs::file_size(at("a")), 100u);
+}
+
+TEST_F(LocalStoreTest, WhatCannotBeLookedAtIsNotTakenForAbsent) {
+  EXPECT_FALSE(store_.stat(at("nothing"))->has_value());
+  EXPECT_FALSE(store_.stat(at("nothing/below"))->has_value());
+  put("file", "x");
+  EXPECT_FALSE(store_.stat(at("file/below"))->has_value());
+  fs::create_symlink(at("gone"), at("dangling"));
+  EXPECT_EQ((*store_.stat(at("dangling")))->kind, Stat::Kind::kDangling);
+  EXPECT_FALSE(store_.stat(at(std::string(300, 'n'))).ok());  // ENAMETOOLONG
+  if (::geteuid() == 0) return;                                 // root may look everywhere
+  fs::create_directory(at("closed"));
+  fs::permissions(at("closed"), fs::perms::none);
+  EXPECT_FALSE(store_.stat(at("closed/x")).ok());
+  fs::permissions(at("closed"), fs::perms::owner_all);
+}
+
+TEST_F(LocalStoreTest, SpellingsOfOnePlaceResolveToOneText) {
+  fs::create_directory(at("d"));
+  put("d/f", "x");
+  fs::create_directory_symlink(at("d"), at("l"));
+  fs::create_symlink(at("d/f"), at("g"));
+  const std::string one = *store_.resolve(at("d/f"));
+  for (const char* other : {"d/./f", "d//f", "l/f", "d/../d/f", "g"}) EXPECT_EQ(*store_.resolve(at(other)), one) << other;
+  EXPECT_EQ(*store_.resolve(at("l/new/file")), *store_.resolve(at("d")) + "/new/file");
+  EXPECT_NE(*store_.resolve(at("d/other")), one);
+}
+
+TEST_F(LocalStoreTest, AFileThatIsTouchedWhileItIsReadIsFound) {
+  put("a", "x");
+  auto f = *store_.open(at("a"));
+  EXPECT_TRUE(f->check_unchanged().ok());
+  fs::permissions(at("a"), fs::perms::owner_read);
+  Status s = f->check_unchanged();
+  ASSERT_FALSE(s.ok());
+  EXPECT_NE(s.error().message.find("mode"), std::string::npos) << s.error().message;
+  f = *store_.open(at("a"));
+  put("b", "x");
+  fs::rename(at("b"), at("a"));
+  s = f->check_unchanged();
+  ASSERT_FALSE(s.ok());
+  EXPECT_NE(s.error().message.find("another file took its name"), std::string::npos) << s.error().message;
+  fs::remove(at("a"));
+  EXPECT_FALSE(f->check_unchanged().ok());
+}
+
+TEST_F(LocalStoreTest, NotesStayWithTheFileAndChangeNoByte) {
+  put("a", "x");
+  if (!store_.set_note(at("a"), "hello")) GTEST_SKIP() << "no extended attributes here";
+  EXPECT_EQ(store_.note(at("a")), "hello");
+  ASSERT_TRUE(store_.rename(at("a"), at("b"), false).ok());
+  EXPECT_EQ(store_.note(at("b")), "hello");
+  EXPECT_EQ(*read_text(store_, at("b")), "x");
+  EXPECT_EQ(store_.note(at("a")), "");
+}
+
+TEST_F(LocalStoreTest, FarMoreFilesAreOpenThanTheSystemAllows) {
+  struct rlimit before, few;
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  few = before;
+  few.rlim_cur = 40;
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
+  std::vector<std::unique_ptr<ReadFile>> in;
+  std::vector<std::unique_ptr<WriteFile>> out;
+  for (int i = 0; i < 200; ++i) {
+    auto w = store_.create(at(fmt::format("f{}", i)), 4, false);
+    ASSERT_TRUE(w.ok()) << w.error().message;
+    out.push_back(std::move(*w));
+  }
+  for (int i = 0; i < 200; ++i) ASSERT_TRUE(out[i]->write(0, as_bytes(std::to_string(1000 + i))).ok());
+  for (auto& w : out) ASSERT_TRUE(w->sync().ok());
+  for (int i = 0; i < 200; ++i) {
+    auto r = store_.open(at(fmt::format("f{}", i)));
+    ASSERT_TRUE(r.ok()) << r.error().message;
+    in.push_back(std::move(*r));
+  }
+  std::string buffer(4, ' ');
+  for (int i = 199; i >= 0; --i) {
+    ASSERT_TRUE(in[i]->read(0, {reinterpret_cast<std::byte*>(buffer.data()), 4}).ok());
+    ASSERT_EQ(buffer, std::to_string(1000 + i));
+  }
+  // One whose name leads elsewhere by the time it has to be opened again.
+  fs::rename(at("f0"), at("moved"));
+  put("f0", "evil");
+  for (int i = 1; i < 200; ++i) ASSERT_TRUE(in[i]->read(0, {reinterpret_cast<std::byte*>(buffer.data()), 4}).ok());
+  const Status s = in[0]->read(0, {reinterpret_cast<std::byte*>(buffer.data()), 4});
+  ASSERT_FALSE(s.ok());
+  EXPECT_NE(s.error().message.find("replaced"), std::string::npos) << s.error().message;
+  ::setrlimit(RLIMIT_NOFILE, &before);
 }
 
 TEST_F(LocalStoreTest, CreateReservesTheSizeAndResumeKeepsBytes) {

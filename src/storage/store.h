@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,17 @@ struct Capabilities {
   WriteMode mode = WriteMode::kRandom;
   uint64_t part_min = 0, part_max = 0;  // bytes, for kParts
   uint32_t part_count_max = 0;
-  bool rename = true;  // atomic rename of a file or directory; without it a file appears at complete()
+  bool rename = true;    // atomic rename of a file or directory; without it a file appears at complete()
+  bool exchange = true;  // two names change places in one step (where there is rename)
+};
+
+// What lies under a name. Links are followed; one that leads nowhere is kDangling.
+struct Stat {
+  enum class Kind { kFile, kDirectory, kSpecial /* a device, a pipe, a socket */, kDangling } kind = Kind::kFile;
+  bool link = false;     // the name itself is a symbolic link
+  uint64_t size = 0;     // of a file
+  std::string identity;  // as ReadFile::identity()
+  bool directory() const { return kind == Kind::kDirectory; }
 };
 
 // A file opened for reading. read() is thread-safe.
@@ -32,8 +43,15 @@ class ReadFile {
  public:
   virtual ~ReadFile() = default;
   virtual uint64_t size() const = 0;
-  // What changes when the content does: size and mtime, or an ETag.
+  virtual const std::string& path() const = 0;
+  // What changes when the content does: size, mtime and inode, or an ETag.
   virtual std::string identity() const = 0;
+  // What changes when anything was done to the file: ctime too. Empty where a store knows no more.
+  virtual std::string stamp() const { return ""; }
+  // kBadInput when the name no longer leads to the file that was opened, as it was then.
+  virtual Status check_unchanged() const { return {}; }
+  // Lets later reads come from the medium, not from a cache in memory; false where that cannot be had.
+  virtual bool from_medium() { return false; }
   // Fills `out` from `offset`; kBadInput if the file ends before.
   virtual Status read(uint64_t offset, MutByteView out) const = 0;
 };
@@ -51,16 +69,20 @@ class WriteFile {
   virtual Status truncate(uint64_t size) = 0;
   // Starts writing these bytes to the medium, without waiting. A hint.
   virtual void start_flush(uint64_t /*offset*/, uint64_t /*size*/) {}
-  // Durable on return.
+  // Durable on return. After an error nothing that was written is known to be on the medium, whatever read_back() says.
   virtual Status sync() = 0;
+  // Bytes that it has now.
+  virtual Result<uint64_t> size() = 0;
   // Ends the file; on a store without rename it appears under its name only now.
   virtual Status complete() = 0;
 };
 
-// Held while a job owns its temporary; released on destruction and when the process dies.
+// Held while a job owns a name; released on destruction and when the process dies.
 class StoreLock {
  public:
   virtual ~StoreLock() = default;
+  // False on a file system that keeps no locks: nothing stops another process then.
+  virtual bool excludes() const { return true; }
 };
 
 struct Entry {
@@ -74,23 +96,43 @@ class Store {
   virtual std::string name() const = 0;
   virtual Capabilities capabilities() const = 0;
   virtual Result<std::unique_ptr<ReadFile>> open(const std::string& path) = 0;
-  // Creates the file, or reopens the unfinished one when `resume`. `size` is its final size if known, else 0.
+  // Creates the file, or reopens the unfinished one when `resume`; a symbolic link is not followed. `size` is its final size if
+  // known, else 0: a longer one is cut to it.
   virtual Result<std::unique_ptr<WriteFile>> create(const std::string& path, uint64_t size, bool resume) = 0;
-  virtual bool exists(const std::string& path) = 0;
-  virtual bool is_directory(const std::string& path) = 0;
-  // Something that is neither file nor directory: a device, a pipe, a socket.
-  virtual bool is_special(const std::string& /*path*/) { return false; }
+  // Nothing when there is nothing of that name; an error when that could not be found out.
+  virtual Result<std::optional<Stat>> stat(const std::string& path) = 0;
+  // The one spelling of a name that is or may come to be: two spellings that lead to the same place resolve to the same text.
+  virtual Result<std::string> resolve(const std::string& path) = 0;
   virtual Result<std::vector<Entry>> list(const std::string& directory) = 0;
+  // With its parents; success if it is there.
   virtual Status make_directory(const std::string& path) = 0;
-  // Atomic; with `replace` an existing target is exchanged and removed, else it is an error.
+  // Atomic. With `replace` a file takes the place of a file, a directory that of an empty one; else a target that exists is an error.
   virtual Status rename(const std::string& from, const std::string& to, bool replace) = 0;
-  // Removes a file, or a directory and all in it; success if it is not there.
+  // Both names change places in one step; false, and nothing done, where the store cannot.
+  virtual Result<bool> exchange(const std::string& a, const std::string& b) = 0;
+  // Removes a file, or a directory and all in it (links are removed, not followed); success if it is not there.
   virtual Status remove(const std::string& path) = 0;
+  // Discards what create() began under that name and complete() did not end (a store without rename).
+  virtual Status abandon(const std::string& /*path*/) { return {}; }
   virtual Status sync_directory(const std::string& path) = 0;
   // Bytes that a new file in this directory may take, or UINT64_MAX if the store sets no limit.
   virtual Result<uint64_t> free_space(const std::string& directory) = 0;
-  // The lock of that name, or kFailed when another process (or another job of this one) holds it.
+  // Takes the lock file of that name, which goes again with the lock. Null when another process (or another job of this one) holds it.
   virtual Result<std::unique_ptr<StoreLock>> lock(const std::string& path) = 0;
+  // A small text kept with a file or directory, outside its bytes (an extended attribute). set_note is false, and note empty, where
+  // the store keeps none.
+  virtual bool set_note(const std::string& /*path*/, const std::string& /*text*/) { return false; }
+  virtual std::string note(const std::string& /*path*/) { return ""; }
+
+  // Until every caller asks stat().
+  bool exists(const std::string& path) {
+    const auto s = stat(path);
+    return s.ok() && s->has_value();
+  }
+  bool is_directory(const std::string& path) {
+    const auto s = stat(path);
+    return s.ok() && s->has_value() && (*s)->directory();
+  }
 };
 
 // The whole of a small file, at most `limit` bytes (kBadInput beyond).

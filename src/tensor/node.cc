@@ -38,6 +38,29 @@ bool keeps_granularity(const Region& region, const Shape& whole, const Shape& gr
   return true;
 }
 
+Origin origin_of(const Node& node, const Shape& index) {
+  Origin o;
+  o.index = index;
+  node.trace(&o);
+  return o;
+}
+
+std::string tensor_text(const Node& node, const std::string& name) {
+  Shape first = node.spec().shape;
+  for (int i = 0; i < first.rank; ++i) first[i] = 0;
+  const Origin o = origin_of(node, first);
+  return o.tensor.empty() ? fmt::format("'{}'", name) : fmt::format("'{}' of {}", o.tensor, o.file);
+}
+
+std::string element_text(const Node& node, const Shape& index, const std::string& name) {
+  return element_text(origin_of(node, index), name);
+}
+
+std::string element_text(const Origin& o, const std::string& name) {
+  if (o.tensor.empty()) return fmt::format("element {} of '{}'", to_string(o.index), name);
+  return fmt::format("element {} of '{}' of {}{}", to_string(o.index), o.tensor, o.file, o.changed ? ", after the merge," : "");
+}
+
 std::string graph_identity(const Node& node) {
   std::unordered_map<const Node*, std::string> seen;
   return identity_of(node, seen);

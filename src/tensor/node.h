@@ -20,6 +20,7 @@
 namespace ingot {
 
 class Node;
+class ReadFile;  // storage/store.h
 class Stage;
 using NodePtr = std::shared_ptr<const Node>;
 using StagePtr = std::shared_ptr<const Stage>;
@@ -31,6 +32,14 @@ struct Need {
   // Needed by many regions of the output (a small matrix, a whole vocabulary table): read once, kept until the last
   // user is done, and no reason to compute those regions together.
   bool broadcast = false;
+};
+
+// Where an element comes from, for messages: the tensor and the file as the input calls them, the index in the input's own
+// order. No tensor: it stands in no file.
+struct Origin {
+  std::string tensor, file;
+  Shape index;
+  bool changed = false;  // other values went into it on the way (an adapter)
 };
 
 // Contiguous row-major bytes of one region.
@@ -85,7 +94,17 @@ class Node {
   virtual void needs(const Region&, std::vector<Need>*) const {}
   virtual uint64_t workspace(const Region&) const { return 0; }
   virtual Status compute(const Compute&) const = 0;
+  // o->index is an element of this node's output: moves it to the input that the element stands for and asks that one. A
+  // leaf fills in the names; a node whose elements stand for none of an input's leaves them empty.
+  virtual void trace(Origin* /*o*/) const {}
 };
+
+Origin origin_of(const Node& node, const Shape& index);
+// "'model.norm.weight' of /m/model.safetensors", or "'NAME'" where no file holds the tensor.
+std::string tensor_text(const Node& node, const std::string& name);
+// "element [3, 5] of 'model.norm.weight' of /m/model.safetensors".
+std::string element_text(const Node& node, const Shape& index, const std::string& name);
+std::string element_text(const Origin& origin, const std::string& name);
 
 // The granularity of a node that needs the same region of `input` as it is asked for: its own multiples and the input's.
 Shape joined_granularity(const Shape& own, const Node& input);
@@ -96,6 +115,8 @@ bool keeps_granularity(const Region& region, const Shape& whole, const Shape& gr
 class LeafNode : public Node {
  public:
   virtual Status read(const Region& region, MutByteView out) const = 0;
+  // The file that it reads from, if there is one: looked at again before a job's outputs are published.
+  virtual const ReadFile* file() const { return nullptr; }
   Status compute(const Compute&) const final { return failed("a leaf is read, not computed"); }
 };
 

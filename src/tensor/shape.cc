@@ -19,6 +19,15 @@ std::string to_string(const Region& r) {
   return out + "]";
 }
 
+Shape index_in(const Region& r, int64_t at) {
+  Shape s = r.begin;
+  for (int i = r.extent.rank; i-- > 0;) {
+    s[i] += at % r.extent[i];
+    at /= r.extent[i];
+  }
+  return s;
+}
+
 bool intersects(const Region& a, const Region& b) {
   for (int i = 0; i < a.extent.rank; ++i)
     if (a.begin[i] >= b.begin[i] + b.extent[i] || b.begin[i] >= a.begin[i] + a.extent[i]) return false;

@@ -73,6 +73,8 @@ Region bounding(const Region& a, const Region& b);
 // from the start of `within`.
 bool contiguous_in(const Region& within, const Region& r, int64_t* first);
 std::string to_string(const Region& r);  // "[0:128, 0:256]"
+// The index of element number `at` of a packed region, in the tensor that the region is of.
+Shape index_in(const Region& r, int64_t at);
 
 struct TensorSpec {
   DType type = DType::kF32;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <unordered_map>
+#include <utility>
 
 #include "kernels/cast.h"
 #include "kernels/hash.h"
@@ -18,6 +19,10 @@ constexpr int64_t kPiece = 16 << 10;
 struct Geometry {
   int64_t rows, cols;
 };
+// In row-major order.
+bool before(const Shape& a, const Shape& b) {
+  return std::lexicographical_compare(a.d.begin(), a.d.begin() + a.rank, b.d.begin(), b.d.begin() + b.rank);
+}
 Geometry geometry(const Region& r) {
   const int64_t cols = r.extent.back();
   return {cols ? r.elements() / cols : 0, cols};
@@ -29,6 +34,7 @@ class Cast final : public Node {
       : tensor_(std::move(tensor)), input_(std::move(input)), from_(from), to_(to), options_(std::move(options)) {
     spec_ = input_->spec();
     spec_.type = to.type;
+    if (options_.counts) number_ = options_.counts->begin();
     describe_ = fmt::format("cast {}v{} {}v{}", info(from.type).name, from.version, info(to.type).name, to.version);
     if (options_.importance)
       describe_ += " imatrix " + to_hex(hash128({reinterpret_cast<const std::byte*>(options_.importance->data()),
@@ -42,6 +48,7 @@ class Cast final : public Node {
     return joined_granularity(Node::granularity(), *input_);
   }
   void needs(const Region& r, std::vector<Need>* out) const override { out->push_back({input_, r, false}); }
+  void trace(Origin* o) const override { input_->trace(o); }
   uint64_t workspace(const Region& r) const override {
     if (from_.type == DType::kF32 || to_.type == DType::kF32) return 0;
     const auto g = geometry(r);
@@ -63,7 +70,7 @@ class Cast final : public Node {
         x = f;
       }
       if (to_.type == DType::kF32) {
-        count(count_nonfinite(x, n));
+        if (count_nonfinite(x, n)) count(c.region, done, x, n);
         continue;
       }
       if (!to_.holds_nonfinite) {
@@ -79,8 +86,24 @@ class Cast final : public Node {
   static int64_t piece_rows(Geometry g) {
     return g.cols ? std::clamp<int64_t>(kPiece / g.cols, 1, std::max<int64_t>(g.rows, 1)) : 1;
   }
-  void count(int64_t n) const {
-    if (n && options_.counts) options_.counts->nonfinite += static_cast<uint64_t>(n);
+  // The values x, elements from `first` on of the region, hold NaN or infinity. Rows may come in another order than the
+  // input's; within a row the order is the input's.
+  void count(const Region& region, int64_t first, const float* x, int64_t n) const {
+    if (!options_.counts) return;
+    const int64_t cols = region.extent.rank > 1 ? region.extent.back() : 1;
+    CastCounts::Tensor t;
+    for (int64_t row = 0; row < n; row += cols) {
+      bool any = false;
+      for (int64_t i = row; i < row + cols; ++i) {
+        if (std::isfinite(x[i])) continue;
+        ++t.count;
+        if (std::exchange(any, true)) continue;
+        Origin o = origin_of(*this, index_in(region, first + i));
+        if (t.count == 1 || before(o.index, t.first.index)) t.first = std::move(o);
+      }
+    }
+    if (t.first.tensor.empty()) t.first.tensor = tensor_;
+    options_.counts->add(number_, t.count, t.first);
   }
 
   void encode(const Region& region, int64_t row, int64_t n_rows, int64_t cols, const float* x, std::byte* out) const {
@@ -105,29 +128,21 @@ class Cast final : public Node {
     uint32_t any = 0;
     for (int64_t i = 0; i < n; ++i) any |= (h[i] & mask) == mask;
     if (!any) return {};
-    int64_t kept = 0;
-    for (int64_t i = 0; i < n; ++i) {
-      if ((h[i] & mask) != mask) continue;
-      if (std::isfinite(x[i])) return refuse(region, first + i, x[i]);
-      ++kept;
-    }
-    count(kept);
+    for (int64_t i = 0; i < n; ++i)
+      if ((h[i] & mask) == mask && std::isfinite(x[i])) return refuse(region, first + i, x[i]);
+    count(region, first, x, n);
     return {};
   }
 
   // Element `at` of the region, as an error.
   Error refuse(const Region& region, int64_t at, float value) const {
-    std::string index;
-    for (int i = region.extent.rank; i-- > 0;) {
-      index = fmt::format("{}{}{}", region.begin[i] + at % region.extent[i], index.empty() ? "" : ", ", index);
-      at /= region.extent[i];
-    }
+    const std::string element = element_text(*this, index_in(region, at), tensor_);
     if (std::isfinite(value))
-      return bad_input("writing tensor '{}' as {}: element [{}] is {}, beyond the type's range; use BF16 or F32",
-                       tensor_, info(to_.type).name, index, value);
-    return bad_input("writing tensor '{}' as {}: element [{}] is {}, which the type cannot hold; the weights are "
-                     "damaged, or keep the tensor in a float type",
-                     tensor_, info(to_.type).name, index, std::isnan(value) ? "NaN" : value > 0 ? "inf" : "-inf");
+      return bad_input("writing tensor '{}' as {}: {} is {}, beyond the type's range; use BF16 or F32", tensor_,
+                       info(to_.type).name, element, value);
+    return bad_input("writing tensor '{}' as {}: {} is {}, which the type cannot hold; the weights are damaged, or keep the "
+                     "tensor in a float type",
+                     tensor_, info(to_.type).name, element, std::isnan(value) ? "NaN" : value > 0 ? "inf" : "-inf");
   }
 
   std::string tensor_;
@@ -135,11 +150,37 @@ class Cast final : public Node {
   const Codec& from_;
   const Codec& to_;
   CastOptions options_;
+  int number_ = 0;  // of this cast among those that options_.counts counts
   TensorSpec spec_;
   std::string describe_;
 };
 
 }  // namespace
+
+void CastCounts::add(int cast, uint64_t count, const Origin& first) {
+  std::lock_guard lock(mutex_);
+  auto [it, fresh] = by_cast_.try_emplace(cast, Tensor{0, first});
+  it->second.count += count;
+  if (!fresh && before(first.index, it->second.first.index)) it->second.first = first;
+}
+
+std::vector<CastCounts::Tensor> CastCounts::tensors() const {
+  std::map<std::pair<std::string, std::string>, Tensor> by_name;
+  std::lock_guard lock(mutex_);
+  for (const auto& [cast, t] : by_cast_) {
+    auto [it, fresh] = by_name.try_emplace({t.first.file, t.first.tensor}, t);
+    if (!fresh && t.count > it->second.count) it->second = t;
+  }
+  std::vector<Tensor> out;
+  for (auto& [name, t] : by_name) out.push_back(std::move(t));
+  return out;
+}
+
+uint64_t CastCounts::total() const {
+  uint64_t n = 0;
+  for (const auto& t : tensors()) n += t.count;
+  return n;
+}
 
 bool is_float_type(DType t) {
   return t == DType::kF32 || t == DType::kF16 || t == DType::kBF16 || t == DType::kF64;
@@ -151,11 +192,11 @@ Result<NodePtr> cast(const std::string& tensor, NodePtr node, DType to, const Ca
   const Codec* from_codec = find_codec(s.type);
   const Codec* to_codec = find_codec(to);
   if (!from_codec)
-    return bad_input("tensor '{}' is {}, whose values ingot cannot read yet; convert it to a float type first", tensor,
+    return bad_input("tensor {} is {}, whose values ingot cannot read yet; give the model in F32, F16 or BF16", tensor_text(*node, tensor),
                      info(s.type).name);
-  if (!to_codec) return usage("tensor '{}': ingot cannot write the type {} yet", tensor, info(to).name);
+  if (!to_codec) return usage("tensor {}: ingot cannot write the type {} yet", tensor_text(*node, tensor), info(to).name);
   if (s.shape.back() % info(to).block != 0)
-    return usage("tensor '{}' has rows of {} elements, which {} with its blocks of {} cannot hold", tensor,
+    return usage("tensor {} has rows of {} elements, which {} with its blocks of {} cannot hold", tensor_text(*node, tensor),
                  s.shape.back(), info(to).name, info(to).block);
   if (options.importance) {
     const auto n = static_cast<int64_t>(options.importance->size());

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -10,9 +12,23 @@
 
 namespace ingot {
 
-// What passed through casts between float types, for a notice at the end of a job.
-struct CastCounts {
-  std::atomic<uint64_t> nonfinite{0};  // NaN and infinity, kept as they were
+// NaN and infinity that passed through casts between float types, kept as they were: for a notice at the end of a job.
+class CastCounts {
+ public:
+  struct Tensor {
+    uint64_t count = 0;
+    Origin first;  // of the tensor's elements in the input's order
+  };
+  int begin() { return casts_++; }  // the number of one cast
+  void add(int cast, uint64_t count, const Origin& first);
+  // By the tensor as the input calls it; what was cast for several outputs counts once.
+  std::vector<Tensor> tensors() const;
+  uint64_t total() const;
+
+ private:
+  std::atomic<int> casts_{0};
+  mutable std::mutex mutex_;
+  std::map<int, Tensor> by_cast_;
 };
 
 struct CastOptions {

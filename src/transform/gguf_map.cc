@@ -7,6 +7,7 @@
 
 #include "formats/json.h"
 #include "model/architecture.h"
+#include "model/rope_config.h"
 #include "quant/codec.h"
 #include "storage/store.h"
 #include "transform/gguf_vocab.h"
@@ -56,7 +57,9 @@ class Mapper {
   Result<NodePtr> map_tensor(const LazyTensor& t, const MappedName& m);
   Status check_complete();
   Status rope_scaling();
-  Status add_rope_factors(const Json& rope, const std::string& type);
+  Status add_rope_factors(const RopeConfig& rope, const std::string& what);
+  Status check_announced(const TensorRule& rule, const std::unordered_set<std::string>& have);
+  Status note_window();
   Status add_metadata();
   Status add_vocab();
   void put(std::string key, auto value) { out_.metadata.emplace_back(std::move(key), MetaValue{std::move(value)}); }
@@ -89,8 +92,6 @@ Status Mapper::read_config() {
   if (const Json* q = json_member(config_, "quantization_config"))
     return bad_input("{}: 'quantization_config' is set ({}); quantized Hugging Face models cannot be converted yet", what,
                      json_brief(*q));
-  if (auto p = config_number(config_, "partial_rotary_factor"); p && *p != 1)
-    return bad_input("{}: 'partial_rotary_factor' is {}, which {} does not support", what, *p, arch_->name);
   if (const Json* t = json_member(config_, "tie_word_embeddings"); t && !t->is_null() && !t->is_boolean())
     return bad_input("{}: 'tie_word_embeddings' is {}, expected true or false", what, json_brief(*t));
   tied_ = json_bool(config_, "tie_word_embeddings").value_or(arch_->tied_by_default);
@@ -101,20 +102,20 @@ Result<NodePtr> Mapper::map_tensor(const LazyTensor& t, const MappedName& m) {
   INGOT_ASSIGN(const Shape want, expected_shape(*m.rule, params_));
   const TensorSpec spec = t.spec();
   if (!(spec.shape == want))
-    return bad_input("converting {}: tensor '{}' is {}, but config.json makes it {}; the two do not belong together",
-                     hf_.path, t.name, to_string(spec.shape), to_string(want));
+    return bad_input("converting {}: tensor {} is {}, but config.json makes it {}; the two do not belong together",
+                     hf_.path, tensor_text(*t.node, t.name), to_string(spec.shape), to_string(want));
   if (m.layer >= params_.at("layers"))
-    return bad_input("converting {}: tensor '{}' is in layer {}, but config.json says {} layers", hf_.path, t.name,
-                     m.layer, params_.at("layers"));
+    return bad_input("converting {}: tensor {} is in layer {}, but config.json says {} layers", hf_.path,
+                     tensor_text(*t.node, t.name), m.layer, params_.at("layers"));
   NodePtr node = t.node;
   if (!m.rule->permute.empty()) {
     auto permuted = permute_rope(node, params_.at(m.rule->permute), RopeOrder::kToInterleaved);
-    if (!permuted.ok()) return std::move(permuted.take_error()).during(fmt::format("converting tensor '{}'", t.name));
+    if (!permuted.ok()) return std::move(permuted.take_error()).during("converting tensor " + tensor_text(*t.node, t.name));
     node = std::move(permuted).value();
   }
   if (spec.shape.rank < 2 || m.name.ends_with("_norm.weight")) return cast(t.name, node, DType::kF32, {nullptr, options_.counts});
   if (!is_float_type(spec.type) || spec.type == DType::kF64)
-    return bad_input("converting {}: tensor '{}' is {}, expected F32, F16 or BF16", hf_.path, t.name,
+    return bad_input("converting {}: tensor {} is {}, expected F32, F16 or BF16", hf_.path, tensor_text(*t.node, t.name),
                      info(spec.type).name);
   return node;
 }
@@ -129,8 +130,8 @@ Status Mapper::map_tensors() {
     if (is_dropped(*arch_, t->name)) continue;
     const auto m = map_to_gguf(*arch_, t->name);
     if (!m)
-      return bad_input("converting {}: the tensor '{}' {} is none that {} has; data/architectures/{}.json lists them",
-                       hf_.path, t->name, to_string(t->spec().shape), config_["architectures"][0].dump(), arch_->name);
+      return bad_input("converting {}: the tensor {} {} is none that {} has; data/architectures/{}.json lists them",
+                       hf_.path, tensor_text(*t->node, t->name), to_string(t->spec().shape), config_["architectures"][0].dump(), arch_->name);
     if (m->rule->role == "output" && tied_) {
       head = t;
       continue;
@@ -149,10 +150,41 @@ Status Mapper::map_tensors() {
       return bad_input("converting {}: config.json ties the embeddings, but '{}' is {} {} and the embedding {} {}", hf_.path, head->name,
                        info(head->spec().type).name, to_string(head->spec().shape), info(e.spec().type).name, to_string(e.spec().shape));
     e.node = same_as(e.node, head->node,
-                     {"converting " + hf_.path, "the embedding", "'" + head->name + "'",
+                     {"converting " + hf_.path, head->name,
                       "config.json says tie_word_embeddings, which would leave the head out: set it to false to keep the head, or remove "
                       "the head"});
   }
+  return {};
+}
+
+// Tensors that config.json announces by a flag must be there, others not: whoever believes the one or the other would
+// run another model.
+Status Mapper::check_announced(const TensorRule& rule, const std::unordered_set<std::string>& have) {
+  const Json* m = json_member(config_, rule.announced);
+  if (m && !m->is_boolean())
+    return bad_input("reading {}: '{}' is {}, expected true or false", config_path_, rule.announced, json_brief(*m));
+  const bool announced = m && m->get<bool>();
+  const int64_t n = rule.per_layer() ? params_.at("layers") : 1;
+  for (int64_t i = 0; i < n; ++i) {
+    const bool there = have.count(expand(rule.gguf, static_cast<int>(i))) > 0;
+    if (there == announced) continue;
+    const std::string tensor = expand(rule.hf, static_cast<int>(i));
+    if (announced)
+      return bad_input("converting {}: config.json says '{}' is true, but the tensor '{}' is missing; the model is not whole, or the "
+                       "flag is wrong", hf_.path, rule.announced, tensor);
+    return bad_input("converting {}: the tensor '{}' is there, but config.json {}, so that transformers would leave it out; set '{}' to "
+                     "true if the model was trained with it, else remove the tensor", hf_.path, tensor,
+                     m ? fmt::format("says '{}' is false", rule.announced) : fmt::format("does not set '{}'", rule.announced), rule.announced);
+  }
+  return {};
+}
+
+// The format has no key for it in these architectures, and llama.cpp's converter leaves it out too.
+Status Mapper::note_window() {
+  INGOT_ASSIGN(const auto window, attention_window(*arch_, config_, "reading " + config_path_));
+  if (window && options_.on_notice)
+    options_.on_notice(fmt::format("{}: attention sees the last {} tokens only (sliding_window), which GGUF cannot say of {} models: in "
+                                   "texts longer than that the file differs from the model", config_path_, *window, arch_->name));
   return {};
 }
 
@@ -160,6 +192,7 @@ Status Mapper::check_complete() {
   std::unordered_set<std::string> have;
   for (const auto& t : out_.tensors) have.insert(t.name);
   for (const auto& r : arch_->tensors) {
+    if (!r.announced.empty()) INGOT_TRY(check_announced(r, have));
     if (r.optional || (r.role == "output" && tied_)) continue;
     const int64_t n = r.per_layer() ? params_.at("layers") : 1;
     for (int64_t i = 0; i < n; ++i)
@@ -172,16 +205,16 @@ Status Mapper::check_complete() {
 
 // Llama 3's scaling: a factor for each frequency, stored as a tensor (the formula: meta-llama's apply_scaling). In
 // single precision where the reference is, from a power that is exact to the last bit.
-Status Mapper::add_rope_factors(const Json& rope, const std::string& what) {
-  for (const char* key : {"rope_theta", "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"})
-    INGOT_TRY(read_config_number(rope, key, what));
-  const double base = config_number(rope, "rope_theta").value_or(config_number(config_, "rope_theta").value_or(10000.0));
-  const auto number = [&](const char* key, double fallback) { return config_number(rope, key).value_or(fallback); };
-  const auto factor = static_cast<float>(number("factor", 8));
-  const double low = number("low_freq_factor", 1), high = number("high_freq_factor", 4);
-  const double old_length = number("original_max_position_embeddings", 8192);
-  if (!(base > 0) || !(factor > 0) || !(low > 0) || !(high > low) || !(old_length > 0))
-    return bad_input("{}: the numbers of the llama3 rope scaling make no sense: {}", what, json_brief(rope));
+Status Mapper::add_rope_factors(const RopeConfig& rope, const std::string& what) {
+  for (const char* key : {"rope_theta", "low_freq_factor", "high_freq_factor"}) INGOT_TRY(read_config_number(rope.values, key, what));
+  const double base = config_number(rope.values, "rope_theta").value_or(config_number(config_, "rope_theta").value_or(10000.0));
+  for (const char* key : {"low_freq_factor", "high_freq_factor"})
+    if (!config_number(rope.values, key)) return bad_input("{}: '{}' is of type llama3, but has no '{}'", what, rope.place, key);
+  const auto factor = static_cast<float>(*rope.factor);
+  const double low = *config_number(rope.values, "low_freq_factor"), high = *config_number(rope.values, "high_freq_factor");
+  const double old_length = *rope.original_context;
+  if (!(base > 0) || !(low > 0) || !(high > low))
+    return bad_input("{}: the numbers of the llama3 rope scaling make no sense: {}", what, json_brief(rope.values));
   const int64_t dim = params_.at("head_dim");
   std::vector<std::byte> bytes(static_cast<size_t>(dim / 2) * sizeof(float));
   auto* f = reinterpret_cast<float*>(bytes.data());
@@ -202,40 +235,18 @@ Status Mapper::add_rope_factors(const Json& rope, const std::string& what) {
 
 Status Mapper::rope_scaling() {
   const std::string what = "reading " + config_path_;
-  const Json* rope = json_member(config_, "rope_parameters");
-  const Json* older = json_member(config_, "rope_scaling");
-  if (rope && older && rope->is_object() && older->is_object() && !older->empty()) {
-    // transformers 5 believes rope_scaling, llama.cpp rope_parameters.
-    for (const auto& [key, value] : older->items()) {
-      const Json* other = json_member(*rope, key == "type" ? "rope_type" : key.c_str());
-      if (!other || *other != value)
-        return bad_input("{}: 'rope_parameters' is {} and 'rope_scaling' is {}, which contradict each other; keep the one that the model "
-                         "was trained with", what, json_brief(*rope), json_brief(*older));
-    }
-  }
-  if (!rope) rope = older;
-  if (!rope) return {};
-  if (!rope->is_object()) return bad_input("{}: the rope parameters are {}, expected an object", what, json_brief(*rope));
-  const std::string type = json_string(*rope, "rope_type").value_or(json_string(*rope, "type").value_or("default"));
-  if (type == "default") return {};
-  if (type == "llama3") return add_rope_factors(*rope, what);
-  const auto factor = config_number(*rope, "factor");
-  if ((type == "linear" || type == "yarn") && factor && *factor > 0) {
-    const std::string key = arch_->name + ".rope.scaling.";
-    put(key + "type", type);
-    put(key + "factor", static_cast<float>(*factor));
-    if (type == "linear") return {};
-    const auto length = config_number(*rope, "original_max_position_embeddings");
-    if (!length || !(*length >= 1) || *length > 4e9)
-      return bad_input("{}: yarn rope scaling needs 'original_max_position_embeddings'", what);
-    put(key + "original_context_length", static_cast<uint32_t>(*length));
-    for (const char* k : {"extrapolation_factor", "attention_factor", "attn_factor", "beta_fast", "beta_slow", "mscale"})
-      if (json_member(*rope, k))
-        return bad_input("{}: '{}' of the yarn rope scaling is not supported yet", what, k);
-    return {};
-  }
-  return bad_input("{}: the rope scaling {} is not supported (supported: default, llama3, linear, yarn)", what,
-                   json_brief(*rope));
+  INGOT_ASSIGN(const RopeConfig rope, read_rope_config(config_, arch_->name, what));
+  if (rope.type == "default") return {};
+  if (rope.type == "llama3") return add_rope_factors(rope, what);
+  const std::string key = arch_->name + ".rope.scaling.";
+  put(key + "type", rope.type);
+  put(key + "factor", static_cast<float>(*rope.factor));
+  if (rope.type == "linear") return {};
+  put(key + "original_context_length", static_cast<uint32_t>(*rope.original_context));
+  for (const char* k : {"extrapolation_factor", "attention_factor", "attn_factor", "beta_fast", "beta_slow", "mscale"})
+    if (json_member(rope.values, k))
+      return bad_input("{}: '{}' of the yarn rope scaling is not supported yet", what, k);
+  return {};
 }
 
 Status Mapper::add_metadata() {
@@ -296,7 +307,14 @@ Status Mapper::add_vocab() {
   const std::string what = "converting the tokenizer of " + hf_.path;
   auto t = Tokenizer::from_hf({tokenizer, config, model, chat});
   if (!t.ok()) return std::move(t.take_error()).during(what);
-  if (!options_.pre_tokenizer.empty()) INGOT_TRY(t->override_pre_tokenizer(options_.pre_tokenizer));
+  if (!options_.pre_tokenizer.empty()) {
+    const auto own = t->pre_tokenizer_name();
+    INGOT_TRY(t->override_pre_tokenizer(options_.pre_tokenizer));
+    if (own.ok() && *own != options_.pre_tokenizer && options_.on_warning)
+      options_.on_warning(fmt::format("--pre-tokenizer {} overrides {}, which the rules of {} match: who loads the file will cut some texts "
+                                      "into other tokens than the model was trained with", options_.pre_tokenizer, *own,
+                                      join_path(hf_.path, "tokenizer.json")));
+  }
   auto vocab = t->to_gguf_vocab(static_cast<size_t>(vocab_rows_));
   if (!vocab.ok()) return std::move(vocab.take_error()).during(what);
   if (static_cast<int64_t>(t->size()) < vocab_rows_ && options_.on_notice)
@@ -314,6 +332,7 @@ Result<Artifact> Mapper::run() {
   INGOT_TRY(read_config());
   INGOT_TRY(map_tensors());
   INGOT_TRY(check_complete());
+  INGOT_TRY(note_window());
   INGOT_TRY(add_metadata());
   INGOT_TRY(add_vocab());
   return std::move(out_);

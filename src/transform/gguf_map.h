@@ -15,6 +15,7 @@ struct ToGgufOptions {
   std::string pre_tokenizer;  // --pre-tokenizer: instead of the one that the tokenizer's rules match
   std::shared_ptr<CastCounts> counts;
   std::function<void(const std::string&)> on_notice;
+  std::function<void(const std::string&)> on_warning;  // what was asked for is likely not what is meant
 };
 
 // The metadata and its order are those of llama.cpp's converter, but for what it guesses from a model's name and card

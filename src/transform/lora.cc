@@ -226,8 +226,8 @@ Status Merge::merge_module(const std::string& path, const Module& m, const LoraC
                        "vocabulary",
                        file, m.base_weight->name, to_string(m.base_weight->spec().shape), to_string(ws.shape));
     w = same_as(w, m.base_weight->node,
-                {"merging into tensor '" + tensor + "'", "the base", "the adapter's own copy '" + m.base_weight->name + "'",
-                 "the adapter was trained on another base"});
+                {"merging into " + tensor_text(*w, tensor), m.base_weight->name,
+                 "the adapter keeps a copy of the base's weights, so it was trained on another base"});
   }
   const double scale = s.scale * weight;
   w = lora_delta(tensor, w,

@@ -258,6 +258,10 @@ Result<LoraConfig> parse_lora_config(const std::string& text, const std::string&
   INGOT_TRY(check_fields(j, path));
   INGOT_TRY(check_init(j, path));
   LoraConfig c;
+  // PEFT has a default for a key that is missing, none for a null.
+  for (const auto& [key, expected] : {std::pair{"r", "a rank from 1"}, {"lora_alpha", "a number"}, {"bias", "none, all or lora_only"}})
+    if (auto it = j.find(key); it != j.end() && it->is_null())
+      return bad_input("reading {}: '{}' is null, expected {}; write the value that the adapter was trained with", path, key, expected);
   if (const Json* m = json_member(j, "r")) {
     const auto r = json_int(j, "r");
     if (!r || *r < 1 || *r > kMaxRank)

@@ -46,6 +46,7 @@ class LoraDelta final : public Node {
                        codec_tag(f_.b->spec().type));
   }
   std::vector<NodePtr> inputs() const override { return {base_, f_.a, f_.b}; }
+  void trace(Origin* o) const override { o->changed = true, base_->trace(o); }
   Shape granularity() const override {
     return joined_granularity(Node::granularity(), *base_);
   }
@@ -87,30 +88,36 @@ class LoraDelta final : public Node {
       decode(b, 0, cols * rank_, spare);
       transpose(spare, cols, rank_, right);
     }
-    INGOT_TRY(finite(left, rows * rank_, f_.transposed ? f_.a_name : f_.b_name));
-    INGOT_TRY(finite(right, cols * rank_, f_.transposed ? f_.b_name : f_.a_name));
+    if (const int64_t bad = first_nonfinite(left, rows * rank_); bad >= 0)
+      return damaged(!f_.transposed, c.region.begin[0] + bad / rank_, bad % rank_, left[bad]);
+    if (const int64_t bad = first_nonfinite(right, cols * rank_); bad >= 0)
+      return damaged(f_.transposed, c.region.begin[1] + bad % cols, bad / cols, right[bad]);
     float* out = floats(c.out.data());
     decode(c.inputs[0], 0, rows * cols, out);
     matmul_add(out, left, right, rows, rank_, cols, static_cast<float>(f_.scale));
     // NaN and infinity of the base are the base's; what the update made of finite weights is refused.
     if (first_nonfinite(out, rows * cols) < 0) return {};
-    std::vector<float> base(static_cast<size_t>(rows * cols));
-    decode(c.inputs[0], 0, rows * cols, base.data());
-    for (int64_t i = 0; i < rows * cols; ++i)
-      if (std::isfinite(base[static_cast<size_t>(i)]) && !std::isfinite(out[i]))
-        return bad_input("merging into tensor '{}': the update times its scale {} is too large for F32 (element [{}, {}]); check lora_alpha, "
-                         "r and --weight, or the adapter's training diverged", tensor_, f_.scale, c.region.begin[0] + i / cols,
-                         c.region.begin[1] + i % cols);
+    constexpr int64_t kStep = 256;
+    for (int64_t at = 0; at < rows * cols; at += kStep) {
+      const int64_t n = std::min(kStep, rows * cols - at);
+      if (first_nonfinite(out + at, n) < 0) continue;
+      float base[kStep];
+      decode(c.inputs[0], at, n, base);
+      for (int64_t i = 0; i < n; ++i) {
+        if (std::isfinite(base[i]) && !std::isfinite(out[at + i]))
+          return bad_input("merging into {}: the update times its scale {} is too large for F32; check lora_alpha, r and --weight, or the "
+                           "adapter's training diverged", element_text(*base_, index_in(c.region, at + i), tensor_), f_.scale);
+      }
+    }
     return {};
   }
 
  private:
-  Status finite(const float* x, int64_t n, const std::string& name) const {
-    if (const int64_t bad = first_nonfinite(x, n); bad >= 0)
-      return bad_input("merging into tensor '{}': the adapter's '{}' holds {}; the adapter is damaged, or its training "
-                       "diverged",
-                       tensor_, name, std::isnan(x[bad]) ? "NaN" : "infinity");
-    return {};
+  // An element of a factor by its place along the base's dimension and along the rank.
+  Error damaged(bool b, int64_t at, int64_t rank, float value) const {
+    return bad_input("merging into tensor {}: {} is {}; the adapter is damaged, or its training diverged", tensor_text(*base_, tensor_),
+                     b ? element_text(*f_.b, {at, rank}, f_.b_name) : element_text(*f_.a, {rank, at}, f_.a_name),
+                     std::isnan(value) ? "NaN" : "infinity");
   }
   std::string tensor_;
   NodePtr base_;
@@ -131,6 +138,7 @@ class AddScaled final : public Node {
                        codec_tag(x_->spec().type));
   }
   std::vector<NodePtr> inputs() const override { return {base_, x_}; }
+  void trace(Origin* o) const override { o->changed = true, base_->trace(o); }
   Shape granularity() const override {
     return joined_granularity(joined_granularity(Node::granularity(), *base_), *x_);
   }
@@ -164,6 +172,7 @@ class SameAs final : public Node {
   SameAs(NodePtr base, NodePtr copy, SameAsText text) : base_(std::move(base)), copy_(std::move(copy)), text_(std::move(text)) {}
   TensorSpec spec() const override { return base_->spec(); }
   std::string describe() const override { return "same_as v1"; }
+  void trace(Origin* o) const override { base_->trace(o); }
   std::vector<NodePtr> inputs() const override { return {base_, copy_}; }
   Shape granularity() const override {
     return joined_granularity(joined_granularity(Node::granularity(), *base_), *copy_);
@@ -185,8 +194,11 @@ class SameAs final : public Node {
       decode(c.inputs[0], at, m, x);
       decode(c.inputs[1], at, m, y);
       for (int64_t i = 0; i < m; ++i)
-        if (x[i] != y[i])
-          return bad_input("{}: {} holds {} where {} holds {}; {}", text_.doing, text_.copy, y[i], text_.base, x[i], text_.why);
+        if (x[i] != y[i]) {
+          const Shape index = index_in(c.region, at + i);
+          return bad_input("{}: {} is {} and {} is {}; {}", text_.doing, element_text(*copy_, index, text_.copy), y[i],
+                           element_text(*base_, index, "the base"), x[i], text_.why);
+        }
     }
     return {};
   }

@@ -21,9 +21,10 @@ NodePtr lora_delta(std::string tensor, NodePtr base, LoraFactors factors);
 // base + s x, elementwise in f32, F32 out (lora_bias). Same shapes.
 NodePtr add_scaled(NodePtr base, NodePtr x, double scale);
 
-// The words of same_as's error: "{doing}: {copy} holds 1 where {base} holds 2; {why}".
+// The words of same_as's error: "{doing}: element [3, 5] of {copy} is 1, of {base} 2; {why}". The tensors are named as their
+// files call them; `copy` where the copy stands in none.
 struct SameAsText {
-  std::string doing, base, copy, why;
+  std::string doing, copy, why;
 };
 // `base` as it is; computing fails where `copy`, of the same shape and in any float type, holds another value. For the
 // copies of base weights that PEFT stores in an adapter, and for a head that is tied to the embedding.

@@ -54,7 +54,26 @@ TEST(LoraDelta, DamagedFactorsAreNamed) {
   auto r = evaluate(lora_delta("blk", node(w), {node(a), node(b), "the.lora_A", "the.lora_B", 1, false}));
   ASSERT_FALSE(r.ok());
   EXPECT_EQ(r.error().kind, ErrorKind::kBadInput);
-  for (const char* p : {"'blk'", "the.lora_B", "NaN"}) EXPECT_NE(r.error().message.find(p), std::string::npos) << r.error().message;
+  for (const char* p : {"'blk'", "element [2, 1] of 'the.lora_B' is NaN"})
+    EXPECT_NE(r.error().message.find(p), std::string::npos) << r.error().message;
+  // Factors of an [in, out] base are used transposed; the element is the file's all the same.
+  std::swap(b.v[5], b.v[0]);
+  a.v[9] = INFINITY;
+  const Matrix turned = random_matrix(6, 4, 1);
+  r = evaluate(lora_delta("blk", node(turned), {node(a), node(b), "the.lora_A", "the.lora_B", 1, true}),
+               Region{{3, 1}, {2, 2}});
+  ASSERT_FALSE(r.ok());
+  EXPECT_NE(r.error().message.find("element [1, 3] of 'the.lora_A' is infinity"), std::string::npos) << r.error().message;
+}
+
+TEST(LoraDelta, AnUpdateThatOverflowsNamesTheBasesElement) {
+  Matrix w = random_matrix(70, 30, 1);
+  Matrix a{1, 30, std::vector<float>(30, 0)}, b{70, 1, std::vector<float>(70, 0)};
+  a.v[7] = b.v[63] = 1e25f;
+  w.v[5] = std::nanf("");  // the base's own
+  auto r = evaluate(lora_delta("blk", node(w), {node(a), node(b), "a", "b", 1, false}));
+  ASSERT_FALSE(r.ok());
+  EXPECT_NE(r.error().message.find("element [63, 7] of 'blk'"), std::string::npos) << r.error().message;
 }
 
 TEST(LoraNodes, AddScaledAndSameAs) {
@@ -64,10 +83,10 @@ TEST(LoraNodes, AddScaledAndSameAs) {
   for (size_t i = 0; i < x.size(); ++i) ASSERT_EQ(got[i], x[i] + 0.25f * y[i]);
   expect_regions_match(sum, 20, 3);
   const std::vector<float> v = {1, 0.5f, -2};
-  EXPECT_EQ(values(same_as(f32_tensor({3}, v), typed_tensor(DType::kBF16, {3}, v), {"t", "base", "copy", "no"})), v);
-  auto r = evaluate(same_as(f32_tensor({3}, v), f32_tensor({3}, {1, 0.5f, -3}), {"merging", "base", "copy", "no"}));
+  EXPECT_EQ(values(same_as(f32_tensor({3}, v), typed_tensor(DType::kBF16, {3}, v), {"t", "copy", "no"})), v);
+  auto r = evaluate(same_as(f32_tensor({3}, v), f32_tensor({3}, {1, 0.5f, -3}), {"merging", "copy", "no"}));
   ASSERT_FALSE(r.ok());
-  EXPECT_NE(r.error().message.find("merging: copy holds -3 where base holds -2; no"), std::string::npos) << r.error().message;
+  EXPECT_NE(r.error().message.find("merging: element [2] of 'copy' is -3 and element [2] of 'the base' is -2; no"), std::string::npos) << r.error().message;
 }
 
 Artifact copy_with_adapter_config(Artifact a, const std::string& key, Json value) {

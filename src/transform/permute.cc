@@ -24,6 +24,12 @@ class PermuteRope final : public Node {
   }
   void needs(const Region& r, std::vector<Need>* out) const override { out->push_back({input_, r, false}); }
 
+  void trace(Origin* o) const override {
+    const int64_t half = head_rows_ / 2, row = o->index[0] % head_rows_;
+    o->index[0] += (order_ == RopeOrder::kToInterleaved ? row % 2 * half + row / 2 : row % half * 2 + row / half) - row;
+    input_->trace(o);
+  }
+
   Status compute(const Compute& c) const override {
     const int64_t rows = c.region.extent[0], half = head_rows_ / 2;
     if (rows == 0) return {};

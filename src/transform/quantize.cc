@@ -176,7 +176,9 @@ class Chooser {
   Result<DType> choose(size_t index) {
     const LazyTensor& t = a_.tensors[index];
     const TensorSpec spec = t.spec();
-    if (!may_quantize(t, o_)) return spec.type;
+    // Nothing of a file of floats stays in blocks, but for what was asked to.
+    const bool unpack = is_block_type(spec.type) && !is_block_type(type_.base) && !(o_.leave_output && t.name == "output.weight");
+    if (!may_quantize(t, o_)) return unpack ? type_.base : spec.type;
     const Category c = category_of(t.name);
     if (c == Category::token_embd && o_.token_embedding_type) return fit(t, *o_.token_embedding_type);
     if (c == Category::output && o_.output_type) return fit(t, *o_.output_type);
@@ -309,19 +311,24 @@ Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type,
     return bad_input("quantizing {}: it is {}, expected a GGUF model", gguf.path, gguf.format);
   INGOT_ASSIGN(const auto types, choose_types(gguf, type, options));
   Artifact out = gguf;
+  size_t unpacked = 0;
   for (size_t i = 0; i < out.tensors.size(); ++i) {
     LazyTensor& t = out.tensors[i];
     const DType from = t.spec().type;
     if (from == types[i]) continue;
-    if (is_block_type(from) && !options.allow_requantize)
-      return bad_input("quantizing {}: tensor '{}' is {} already; quantizing it again loses more than once: start from "
-                       "F32, F16 or BF16, or allow it with --allow-requantize",
-                       gguf.path, t.name, info(from).name);
+    if (is_block_type(from) && is_block_type(types[i]) && !options.allow_requantize)
+      return bad_input("quantizing {}: tensor '{}' is {} already; quantizing it again loses more than once: start from F32, F16 or BF16{}{}",
+                       gguf.path, t.name, info(from).name, options.to_allow_it.empty() ? "" : ", ", options.to_allow_it);
+    if (is_block_type(from) && !is_block_type(types[i])) ++unpacked;
     CastOptions o{nullptr, options.counts};
     if (auto it = options.importance.find(t.name); it != options.importance.end() && is_block_type(types[i]))
       o.importance = it->second;
     INGOT_ASSIGN(t.node, cast(t.name, t.node, types[i], o));
   }
+  if (unpacked && options.on_notice)
+    options.on_notice(fmt::format("{} tensors of {} are quantized: written as floats they keep the values that they have, not those they were "
+                                  "made from",
+                                  unpacked, gguf.path));
   set_meta(&out, "general.quantization_version", kQuantizationVersion);
   set_meta(&out, "general.file_type", type.id);
   return out;

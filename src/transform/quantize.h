@@ -18,7 +18,8 @@ namespace ingot {
 inline constexpr uint32_t kQuantizationVersion = 2;  // general.quantization_version of today's block layouts
 
 struct QuantizeOptions {
-  bool allow_requantize = false;  // from a type that has lost precision already
+  bool allow_requantize = false;  // to a block type from one that has lost precision already
+  std::string to_allow_it;        // how the user says so, for the error: "or allow it with --allow-requantize"
   bool pure = false;              // no mix: every tensor that is quantized gets the file type's own type
   bool leave_output = false;      // output.weight stays as it is
   std::optional<DType> output_type, token_embedding_type;

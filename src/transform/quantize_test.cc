@@ -60,11 +60,38 @@ TEST(Quantize, AQuantizedSourceIsRefused) {
   auto q8 = quantize_gguf(example_gguf(), "Q8_0");
   ASSERT_TRUE(q8.ok());
   EXPECT_TRUE(quantize_gguf(*q8, "Q8_0").ok());
-  auto r = quantize_gguf(*q8, "Q4_K_M");
-  expect_error(r, {"output.weight", "Q8_0", "--allow-requantize"});
   QuantizeOptions o;
+  o.to_allow_it = "or allow it with --allow-requantize";
+  auto r = quantize_gguf(*q8, "Q4_K_M", o);
+  expect_error(r, {"output.weight", "Q8_0", "F32, F16 or BF16, or allow it with --allow-requantize"});
+  expect_error(quantize_gguf(*q8, "Q4_K_M"), {"start from F32, F16 or BF16"});
   o.allow_requantize = true;
   EXPECT_TRUE(quantize_gguf(*q8, "Q4_K_M", o).ok());
+}
+
+TEST(Quantize, AQuantizedSourceBecomesFloats) {
+  auto q = quantize_gguf(example_gguf(), "Q4_K_M");
+  ASSERT_TRUE(q.ok());
+  // A block type where quantize itself would not put one.
+  for (auto& t : q->tensors)
+    if (t.name == "blk.0.attn_norm.weight") t.node = typed_tensor(DType::kQ8_0, {256}, std::vector<float>(256, 0.5f));
+  for (const auto& [name, type] : {std::pair{"F32", DType::kF32}, {"F16", DType::kF16}, {"BF16", DType::kBF16}}) {
+    std::vector<std::string> notices;
+    QuantizeOptions o;
+    o.on_notice = [&](const std::string& text) { notices.push_back(text); };
+    auto f = quantize_gguf(*q, name, o);
+    ASSERT_TRUE(f.ok()) << f.error().message;
+    for (size_t i = 0; i < f->tensors.size(); ++i) {
+      const LazyTensor& t = f->tensors[i];
+      const bool was_blocks = is_block_type(q->tensors[i].spec().type);
+      EXPECT_EQ(t.spec().type, was_blocks ? type : q->tensors[i].spec().type) << t.name;
+      if (!was_blocks || type != DType::kF32) continue;
+      EXPECT_EQ(values(t.node), values(q->tensors[i].node)) << t.name;
+    }
+    EXPECT_EQ(std::get<uint32_t>(f->meta("general.file_type")->v), file_type_by_name(name)->id);
+    ASSERT_EQ(notices.size(), 1u);
+    EXPECT_NE(notices[0].find("45 tensors"), std::string::npos) << notices[0];
+  }
 }
 
 TEST(Quantize, Options) {

@@ -42,7 +42,7 @@ TEST_F(Ship, PrintsATableAndThePromptWithItsContinuation) {
                             dir_ / "m-{type}.gguf", "--test", "def main(", "-n", "24"});
   ASSERT_EQ(f.exit_code, 0) << shown(f);
   EXPECT_NE(f.out.find("def main(test, path, path, path, path, path, path)"), std::string::npos) << f.out;
-  for (const char* part : {"m-F16.gguf", "m-Q4_K_M.gguf", "16.0", "bits/weight", "read back and compared"})
+  for (const char* part : {"m-F16.gguf", "m-Q4_K_M.gguf", "16.0", "bits/weight", "read back from "})
     EXPECT_NE(f.out.find(part), std::string::npos) << part << "\n" << f.out;
   EXPECT_EQ(f.err, "");
   EXPECT_TRUE(empty_but_for(dir_.path(), {"m-F16.gguf", "m-Q4_K_M.gguf"}));

@@ -83,6 +83,10 @@ Child::Child(const std::vector<std::string>& arguments, const SpawnOptions& opti
       const rlimit limit{options.file_size_limit, options.file_size_limit};
       ::setrlimit(RLIMIT_FSIZE, &limit);
     }
+    for (const auto& [which, most] : options.limits) {
+      const rlimit limit{most, most};
+      ::setrlimit(static_cast<__rlimit_resource_t>(which), &limit);
+    }
     if (options.user) {
       if (::setgroups(0, nullptr) != 0 || ::setgid(options.user) != 0 || ::setuid(options.user) != 0)
         ::_exit(126);

@@ -22,6 +22,7 @@ struct SpawnOptions {
   bool terminal_stdout = true;  // with `terminal`: stdout too, else a pipe
   int columns = 80;
   uint64_t file_size_limit = 0;  // bytes (RLIMIT_FSIZE), 0 = none
+  std::map<int, uint64_t> limits;  // RLIMIT_NOFILE and the like, soft and hard
   bool close_stdout = false;     // a reader that went away before the first byte
   uid_t user = 0;                // run as this user (needs root), 0 = as we are
 };

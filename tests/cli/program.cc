@@ -2,6 +2,9 @@
 #include "program.h"
 
 #include <stdlib.h>
+#include <sys/xattr.h>
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cstring>
@@ -64,12 +67,58 @@ std::vector<std::string> entries(const std::string& directory) {
   return names;
 }
 
+bool keeps_notes(const std::string& directory) {
+  return ::setxattr(directory.c_str(), "user.ingot.test", "x", 1, 0) == 0;
+}
+
 bool empty_but_for(const std::string& directory, std::vector<std::string> names) {
   std::sort(names.begin(), names.end());
   const auto there = entries(directory);
   if (there == names) return true;
   for (const auto& n : there) ADD_FAILURE() << "in the directory: " << n;
   return false;
+}
+
+void make_many_shards(const std::string& directory, int layers) {
+  constexpr int64_t kHidden = 32, kFfn = 64, kVocab = 4096;
+  fs::create_directories(directory);
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "generation_config.json"})
+    fs::copy_file(example("tiny-llama-base") + "/" + name, directory + "/" + name, fs::copy_options::overwrite_existing);
+  auto config = nlohmann::json::parse(read_file(example("tiny-llama-base") + "/config.json"));
+  config.update({{"hidden_size", kHidden}, {"intermediate_size", kFfn}, {"num_attention_heads", 2}, {"num_key_value_heads", 1},
+                 {"head_dim", 16}, {"num_hidden_layers", layers}, {"vocab_size", kVocab}});
+  write_file(directory + "/config.json", config.dump(2));
+  const int shards = 9 * layers + 3;
+  int shard = 0;
+  nlohmann::ordered_json map = nlohmann::ordered_json::object();
+  const auto tensor = [&](const std::string& name, std::vector<int64_t> shape) {
+    uint64_t elements = 1;
+    for (const int64_t d : shape) elements *= static_cast<uint64_t>(d);
+    std::string header = nlohmann::ordered_json({{name, {{"dtype", "BF16"}, {"shape", shape}, {"data_offsets", {0, 2 * elements}}}}}).dump();
+    header.resize((header.size() + 7) / 8 * 8, ' ');
+    const uint64_t n = header.size();
+    std::string bytes(reinterpret_cast<const char*>(&n), 8);
+    bytes += header;
+    for (uint64_t i = 0; i < elements; ++i) {
+      const auto v = static_cast<uint16_t>(0x3c00 + (i * 37 + static_cast<uint64_t>(shard) * 11) % 512);
+      bytes.append(reinterpret_cast<const char*>(&v), 2);
+    }
+    const std::string file = fmt::format("model-{:05}-of-{:05}.safetensors", ++shard, shards);
+    write_file(directory + "/" + file, bytes);
+    map[name] = file;
+  };
+  tensor("model.embed_tokens.weight", {kVocab, kHidden});
+  tensor("lm_head.weight", {kVocab, kHidden});
+  tensor("model.norm.weight", {kHidden});
+  for (int i = 0; i < layers; ++i) {
+    const std::string p = fmt::format("model.layers.{}.", i);
+    for (const char* square : {"self_attn.q_proj", "self_attn.o_proj"}) tensor(fmt::format("{}{}.weight", p, square), {kHidden, kHidden});
+    for (const char* half : {"self_attn.k_proj", "self_attn.v_proj"}) tensor(fmt::format("{}{}.weight", p, half), {kHidden / 2, kHidden});
+    for (const char* up : {"mlp.gate_proj", "mlp.up_proj"}) tensor(fmt::format("{}{}.weight", p, up), {kFfn, kHidden});
+    tensor(p + "mlp.down_proj.weight", {kHidden, kFfn});
+    for (const char* norm : {"input", "post_attention"}) tensor(fmt::format("{}{}_layernorm.weight", p, norm), {kHidden});
+  }
+  write_file(directory + "/model.safetensors.index.json", nlohmann::ordered_json({{"metadata", nlohmann::json::object()}, {"weight_map", map}}).dump());
 }
 
 void make_model(const std::string& directory, int megabytes) {

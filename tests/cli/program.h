@@ -38,12 +38,17 @@ void write_file(const std::string& path, const std::string& bytes);
 bool exists(const std::string& path);
 bool same_bytes(const std::string& a, const std::string& b);
 std::vector<std::string> entries(const std::string& directory);  // sorted, hidden ones too
+// Whether the file system keeps extended attributes, in which an output remembers the job that made it.
+bool keeps_notes(const std::string& directory);
 // Everything in `directory` that is no whole output: temporaries and journals left behind.
 bool empty_but_for(const std::string& directory, std::vector<std::string> names);
 
 // The Hugging Face directory of a Llama of about `megabytes` MB of bf16 weights, values pseudo-random and
 // small (every MB differs); the tokenizer is the bundled one.
 void make_model(const std::string& directory, int megabytes);
+
+// A tiny model of 9 * layers + 3 tensors, each in a shard of its own, with an index.
+void make_many_shards(const std::string& directory, int layers);
 
 // The object on stdout; a failure is reported and gives null.
 nlohmann::json result_of(const Finished& f);

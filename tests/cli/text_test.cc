@@ -22,6 +22,15 @@ TEST(Text, SizesAreParsedAsTheContractWritesThem) {
     EXPECT_FALSE(parse_size(bad).ok()) << bad;
 }
 
+TEST(Text, TimesAreParsedAsTheContractWritesThem) {
+  EXPECT_EQ(*parse_duration("30"), 30);
+  EXPECT_EQ(*parse_duration("30s"), 30);
+  EXPECT_EQ(*parse_duration("10m"), 600);
+  EXPECT_EQ(*parse_duration("1.5H"), 5400);
+  EXPECT_EQ(*parse_duration("0"), 0);
+  for (const char* bad : {"", "m", "-1", "1d", "1 m", "10ms", "nan", "inf", "1e3", "9999999h"}) EXPECT_FALSE(parse_duration(bad).ok()) << bad;
+}
+
 TEST(Text, BytesHaveThreeFigures) {
   EXPECT_EQ(format_bytes(0), "0 B");
   EXPECT_EQ(format_bytes(999), "999 B");

@@ -1,0 +1,108 @@
+// Directories that look like models and are none. The Hugging Face cache on disk is
+// hub/models--ORG--NAME/{refs/main, blobs/, snapshots/HASH/}.
+#include "cli/model_folders.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <vector>
+
+#include "cli/text.h"
+#include "storage/store.h"
+
+namespace ingot::cli {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+bool directory(const std::string& path) {
+  std::error_code error;
+  return fs::is_directory(path, error);
+}
+
+std::vector<std::string> directories_in(const std::string& path, std::string_view prefix = "") {
+  std::vector<std::string> out;
+  std::error_code error;
+  for (const auto& e : fs::directory_iterator(path, error))
+    if (std::string name = e.path().filename().string(); name.starts_with(prefix) && directory(join_path(path, name)))
+      out.push_back(std::move(name));
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+// "org/name" of "models--org--name".
+std::string repository_name(const std::string& folder) {
+  const std::string s = folder.substr(folder.find("--") + 2);
+  const size_t at = s.find("--");
+  return at == std::string::npos ? s : fmt::format("{}/{}", s.substr(0, at), s.substr(at + 2));
+}
+
+// The snapshot that refs/main names, or the only one; empty where neither says which.
+std::string snapshot_of(const std::string& repository) {
+  const std::string all = join_path(repository, "snapshots");
+  if (auto ref = read_text(local_store(), join_path(repository, "refs/main"), 1024); ref.ok()) {
+    std::string hash = std::move(*ref);
+    hash.erase(hash.find_last_not_of(" \r\n\t") + 1);
+    if (!hash.empty() && hash.find('/') == std::string::npos && hash[0] != '.' && directory(join_path(all, hash)))
+      return join_path(all, hash);
+  }
+  const auto names = directories_in(all);
+  return names.size() == 1 ? join_path(all, names[0]) : "";
+}
+
+Error repository(const std::string& path, const std::string& root) {
+  const std::string name = repository_name(file_name(root));
+  if (const std::string snapshot = snapshot_of(root); !snapshot.empty())
+    return bad_input("'{}' is {} in the Hugging Face cache, whose files are in a snapshot: give '{}'", path, name, snapshot);
+  auto names = directories_in(join_path(root, "snapshots"));
+  if (names.empty())
+    return bad_input("'{}' is {} in the Hugging Face cache, but holds no snapshot: the download did not finish; repeat it (hf download {})",
+                     path, name, name);
+  const size_t count = names.size();
+  names.resize(std::min<size_t>(count, 4));
+  return bad_input("'{}' is {} in the Hugging Face cache with {} snapshots, and refs/main names none of them; give one: {}{}", path, name,
+                   count, join_path(root, "snapshots/" + join(names, ", ")), count > names.size() ? ", .." : "");
+}
+
+// A folder that somebody collects GGUF files in.
+Status check_gguf_files(const std::string& path) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (const auto& e : fs::directory_iterator(path, error)) {
+    const std::string name = e.path().filename().string();
+    if (name == "adapter_config.json" || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")) return {};
+    if (name.ends_with(".gguf") && name[0] != '.') names.push_back(name);
+  }
+  if (names.empty()) return {};
+  const std::string first = join_path(path, *std::min_element(names.begin(), names.end()));
+  if (names.size() == 1) return bad_input("'{}' is a directory with one GGUF file; give the file: '{}'", path, first);
+  return bad_input("'{}' is a directory with {} GGUF files; give one of them, like '{}'", path, names.size(), first);
+}
+
+}  // namespace
+
+Status check_model_folder(const std::string& given) {
+  std::string path = given;
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  std::error_code error;
+  if (!directory(path) || fs::exists(join_path(path, "config.json"), error)) return {};
+  const auto is_repository = [](const std::string& p) {
+    const std::string name = file_name(p);
+    const bool named = name.starts_with("models--") || name.starts_with("datasets--") || name.starts_with("spaces--");
+    return named && directory(join_path(p, "snapshots"));
+  };
+  if (is_repository(path)) return repository(given, path);
+  if (file_name(path) == "snapshots" && is_repository(parent_path(path))) return repository(given, parent_path(path));
+  const std::string hub = directories_in(path, "models--").empty() ? join_path(path, "hub") : path;
+  const auto models = directories_in(hub, "models--");
+  if (models.empty()) return check_gguf_files(path);
+  std::string text;
+  for (size_t i = 0; i < models.size() && i < 3; ++i) {
+    const std::string root = join_path(hub, models[i]), snapshot = snapshot_of(root);
+    text += fmt::format("{}'{}'", i ? ", " : "", snapshot.empty() ? join_path(root, "snapshots/..") : snapshot);
+  }
+  return bad_input("'{}' is the Hugging Face cache itself, with {} models; give the snapshot of one: {}{}", given, models.size(), text,
+                   models.size() > 3 ? ", .." : "");
+}
+
+}  // namespace ingot::cli

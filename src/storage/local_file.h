@@ -1,0 +1,17 @@
+// One file of the local file system, opened for reading or for writing.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <memory>
+#include <string>
+
+#include "storage/store.h"
+
+namespace ingot {
+
+std::string local_identity(const struct stat& st);  // see ReadFile::identity()
+Result<std::unique_ptr<ReadFile>> open_local(const std::string& path);
+Result<std::unique_ptr<WriteFile>> create_local(const std::string& path, uint64_t size, bool resume);
+
+}  // namespace ingot

@@ -1,0 +1,337 @@
+#include "transform/gguf_check.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <optional>
+#include <set>
+#include <unordered_map>
+
+#include "model/architecture.h"
+
+namespace ingot {
+namespace {
+
+constexpr size_t kMaxFaults = 20;
+constexpr int64_t kMost = int64_t{1} << 31;  // of a count or a length; keeps products within int64
+
+// The numbers of a key: one, or one for each layer.
+struct Numbers {
+  std::vector<int64_t> values;
+  int64_t at(int64_t layer) const {
+    return values.size() == 1 ? values[0] : layer < static_cast<int64_t>(values.size()) ? values[static_cast<size_t>(layer)] : 0;
+  }
+  bool per_layer() const { return values.size() > 1; }
+};
+
+std::optional<int64_t> whole(double v) {
+  if (!(v >= 0) || v > static_cast<double>(kMost) || v != std::floor(v)) return std::nullopt;
+  return static_cast<int64_t>(v);
+}
+
+std::optional<int64_t> whole(const MetaValue& m) {
+  return std::visit(
+      [](const auto& v) -> std::optional<int64_t> {
+        using T = std::decay_t<decltype(v)>;
+        if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) return whole(static_cast<double>(v));
+        else return std::nullopt;
+      },
+      m.v);
+}
+
+// Nothing: it is no whole number, nor a list of them.
+std::optional<Numbers> numbers(const MetaValue& m) {
+  Numbers out;
+  const auto take = [&](const auto& list) {
+    for (const auto& x : list) {
+      const auto n = whole(x);
+      if (!n) return false;
+      out.values.push_back(*n);
+    }
+    return !out.values.empty();
+  };
+  const bool ok = std::visit(
+      [&](const auto& v) {
+        using T = std::decay_t<decltype(v)>;
+        if constexpr (std::is_same_v<T, MetaArray> || std::is_same_v<T, std::vector<int32_t>> || std::is_same_v<T, std::vector<uint32_t>>)
+          return take(v);
+        else return take(std::vector<MetaValue>{m});
+      },
+      m.v);
+  return ok ? std::optional<Numbers>(std::move(out)) : std::nullopt;
+}
+
+const std::string* text(const Artifact& a, const std::string& key) {
+  const MetaValue* m = a.meta(key);
+  return m ? std::get_if<std::string>(&m->v) : nullptr;
+}
+
+// The layer of "blk.7.attn_q.weight", or -1.
+int64_t layer_of(const std::string& name) {
+  if (!name.starts_with("blk.")) return -1;
+  size_t i = 4;
+  int64_t n = 0;
+  for (; i < name.size() && i < 13 && name[i] >= '0' && name[i] <= '9'; ++i) n = n * 10 + (name[i] - '0');
+  return i > 4 && i < name.size() && name[i] == '.' ? n : -1;
+}
+
+// As ggml compares them: leading dimensions of 1 are none.
+bool same_shape(const Shape& a, const Shape& b) {
+  int i = 0, j = 0;
+  while (i < a.rank && a[i] == 1) ++i;
+  while (j < b.rank && b[j] == 1) ++j;
+  if (a.rank - i != b.rank - j) return false;
+  for (; i < a.rank; ++i, ++j)
+    if (a[i] != b[j]) return false;
+  return true;
+}
+
+class Examiner {
+ public:
+  explicit Examiner(const Artifact& a) : a_(a) {
+    for (const auto& t : a.tensors) tensors_.emplace(t.name, &t);
+  }
+
+  GgufReport run() {
+    const std::string* arch = text(a_, "general.architecture");
+    if (!arch) {
+      fault("there is no general.architecture in its metadata, which every model has");
+      return std::move(report_);
+    }
+    prefix_ = *arch + ".";
+    check_layers();
+    check_vocabulary();
+    const std::string* type = text(a_, "general.type");
+    if (!a_.tensors.empty() && report_.faults.empty() && (!type || *type == "model"))
+      if (const Architecture* known = find_architecture_by_name(*arch)) check_architecture(*known);
+    return std::move(report_);
+  }
+
+ private:
+  template <class... A>
+  void fault(fmt::format_string<A...> f, A&&... args) {
+    if (report_.faults.size() < kMaxFaults) report_.faults.push_back(fmt::format(f, std::forward<A>(args)...));
+  }
+  const LazyTensor* find(const std::string& name) const {
+    auto it = tensors_.find(name);
+    return it == tensors_.end() ? nullptr : it->second;
+  }
+  // Of "<architecture>.<key>"; a value that is no number is a fault.
+  std::optional<Numbers> number(const std::string& key) {
+    const MetaValue* m = a_.meta(key);
+    if (!m) return std::nullopt;
+    auto n = numbers(*m);
+    if (!n) fault("the metadata key {} is no whole number from 0 to {}", key, kMost);
+    return n;
+  }
+
+  void check_layers();
+  void check_vocabulary();
+  void check_architecture(const Architecture& arch);
+  struct Value {
+    int64_t n = 0;
+    std::string text;  // "llama.attention.head_count 8"
+  };
+  std::optional<Value> param(const Architecture& arch, const std::string& name, int64_t layer);
+  std::optional<Value> path_value(const Architecture& arch, const std::string& path, int64_t layer);
+  void check_agreement(const Architecture& arch);
+  void check_tensor(const std::string& name, bool required, const std::vector<std::string>& shape, const Architecture& arch, int64_t layer);
+
+  const Artifact& a_;
+  std::string prefix_;
+  std::unordered_map<std::string, const LazyTensor*> tensors_;
+  std::map<std::string, std::optional<Numbers>> read_;  // keys of the architecture
+  GgufReport report_;
+};
+
+// Layers that the metadata counts and layers that tensors are in.
+void Examiner::check_layers() {
+  const auto count = number(prefix_ + "block_count");
+  if (!count || a_.tensors.empty()) return;
+  const int64_t n = count->at(0);
+  std::set<int64_t> found;
+  for (const auto& t : a_.tensors) {
+    const int64_t layer = layer_of(t.name);
+    if (layer < 0) continue;
+    if (layer >= n)
+      return fault("the tensor '{}' is in layer {}, but {}block_count says {} layers (0 to {})", t.name, layer, prefix_, n, n - 1);
+    found.insert(layer);
+  }
+  if (found.empty() || static_cast<int64_t>(found.size()) == n) return;
+  // Some architectures have layers without any weight: lists with a number for each layer tell.
+  for (const char* key : {"attention.head_count", "feed_forward_length"})
+    if (const MetaValue* m = a_.meta(prefix_ + key))
+      if (const auto list = numbers(*m); list && list->per_layer()) return;
+  int64_t missing = 0;
+  while (found.count(missing)) ++missing;
+  fault("{}block_count says {} layers, but the file has tensors of {} and none of layer {}; it is not whole", prefix_, n, found.size(),
+        missing);
+}
+
+// Rows of the embedding and tokens.
+void Examiner::check_vocabulary() {
+  const MetaValue* m = a_.meta("tokenizer.ggml.tokens");
+  const auto* tokens = m ? std::get_if<std::vector<std::string>>(&m->v) : nullptr;
+  if (m && !tokens) return fault("tokenizer.ggml.tokens is no list of texts");
+  const auto listed = [&](const char* key, size_t n) {
+    if (tokens && n != tokens->size()) fault("{} has {} entries for {} tokens", key, n, tokens->size());
+  };
+  if (const MetaValue* s = a_.meta("tokenizer.ggml.scores"))
+    if (const auto* list = std::get_if<std::vector<float>>(&s->v)) listed("tokenizer.ggml.scores", list->size());
+  if (const MetaValue* s = a_.meta("tokenizer.ggml.token_type"))
+    if (const auto* list = std::get_if<std::vector<int32_t>>(&s->v)) listed("tokenizer.ggml.token_type", list->size());
+  const LazyTensor* e = find("token_embd.weight");
+  if (!e) return;
+  const Shape shape = e->spec().shape;
+  const auto hidden = number(prefix_ + "embedding_length"), vocabulary = number(prefix_ + "vocab_size");
+  if (shape.rank != 2) return fault("the tensor 'token_embd.weight' is {}, expected rows of one token each", to_string(shape));
+  if (hidden && shape[1] != hidden->at(0))
+    fault("the tensor 'token_embd.weight' is {}, but {}embedding_length says rows of {}", to_string(shape), prefix_, hidden->at(0));
+  if (!tokens) return;
+  const auto n = static_cast<int64_t>(tokens->size());
+  if (shape[0] < n)
+    fault("the tokenizer has {} tokens, but 'token_embd.weight' only {} rows; they are not of one model", n, shape[0]);
+  else if (shape[0] > n && vocabulary && vocabulary->at(0) != shape[0])
+    fault("'token_embd.weight' has {} rows for the tokenizer's {} tokens ({}vocab_size says {}); they are not of one model", shape[0], n,
+          prefix_, vocabulary->at(0));
+  else if (shape[0] > n)
+    report_.warnings.push_back(fmt::format("'token_embd.weight' has {} rows for the tokenizer's {} tokens: llama.cpp loads only files with "
+                                           "as many rows as tokens",
+                                           shape[0], n));
+}
+
+// What the metadata says of a number that config.json calls `path`: the key that is made from it.
+std::optional<Examiner::Value> Examiner::path_value(const Architecture& arch, const std::string& path, int64_t layer) {
+  if (const auto slash = path.find('/'); slash != std::string::npos) {
+    const auto a = path_value(arch, path.substr(0, slash), layer), b = path_value(arch, path.substr(slash + 1), layer);
+    if (!a || !b || b->n == 0 || a->n % b->n != 0) return std::nullopt;
+    return Value{a->n / b->n, a->text + " / " + b->text};
+  }
+  for (const auto& r : arch.metadata) {
+    if (r.type != "u32" || r.from.empty() || r.from[0] != path) continue;
+    auto it = read_.find(r.key);
+    if (it == read_.end()) it = read_.emplace(r.key, number(r.key)).first;
+    if (!it->second) return std::nullopt;
+    const int64_t n = it->second->at(layer);
+    return Value{n, fmt::format("{} {}", r.key, n)};
+  }
+  return std::nullopt;
+}
+
+std::optional<Examiner::Value> Examiner::param(const Architecture& arch, const std::string& name, int64_t layer) {
+  if (name == "vocab") {  // rows against tokens: check_vocabulary()
+    const LazyTensor* e = find("token_embd.weight");
+    return e ? std::optional<Value>({e->spec().shape[0], "rows of token_embd.weight"}) : std::nullopt;
+  }
+  const auto it = arch.params.find(name);
+  if (it == arch.params.end()) return std::nullopt;
+  for (const auto& path : it->second)
+    if (auto v = path_value(arch, path, layer)) return v;
+  return std::nullopt;
+}
+
+// Keys that are made from one number of config.json hold one number.
+void Examiner::check_agreement(const Architecture& arch) {
+  std::map<std::string, std::pair<std::string, int64_t>> first;
+  for (const auto& r : arch.metadata) {
+    if (r.type != "u32" || r.from.empty()) continue;
+    const MetaValue* m = a_.meta(r.key);
+    const auto n = m ? numbers(*m) : std::nullopt;
+    if (!n || n->per_layer() || r.key == prefix_ + "vocab_size") continue;
+    if (n->at(0) == 0) fault("{} is 0, expected at least 1", r.key);
+    const auto [it, fresh] = first.try_emplace(r.from[0], r.key, n->at(0));
+    if (!fresh && it->second.second != n->at(0))
+      fault("{} is {} and {} is {}, expected the same number", it->second.first, it->second.second, r.key, n->at(0));
+  }
+}
+
+void Examiner::check_tensor(const std::string& name, bool required, const std::vector<std::string>& shape, const Architecture& arch,
+                            int64_t layer) {
+  const LazyTensor* t = find(name);
+  if (!t) {
+    if (required) fault("the tensor '{}' is missing; the file is not whole", name);
+    return;
+  }
+  Shape want;
+  std::string why;
+  for (const auto& product : shape) {
+    int64_t n = 1;
+    std::string_view rest = product;
+    while (!rest.empty()) {
+      const auto star = rest.find('*');
+      const auto v = param(arch, std::string(rest.substr(0, star)), layer);
+      if (!v || __builtin_mul_overflow(n, v->n, &n)) return;  // what is missing was told
+      if (why.find(v->text) == std::string::npos) why += (why.empty() ? "" : ", ") + v->text;
+      rest = star == std::string_view::npos ? std::string_view() : rest.substr(star + 1);
+    }
+    want.push_back(n);
+  }
+  if (!same_shape(t->spec().shape, want))
+    fault("the tensor '{}' is {}, but its metadata makes it {} ({})", name, to_string(t->spec().shape), to_string(want), why);
+}
+
+void Examiner::check_architecture(const Architecture& arch) {
+  check_agreement(arch);
+  std::map<std::string, Value> first;
+  for (const auto& [name, from] : arch.params) {
+    const auto v = param(arch, name, 0);
+    if (v) {
+      first[name] = *v;
+    } else if (name != "vocab") {
+      std::string key;
+      for (const auto& r : arch.metadata)
+        if (key.empty() && r.type == "u32" && !r.from.empty() && r.from[0] == from[0]) key = r.key;
+      fault("the metadata gives no usable {} (expected {})", name, key);
+    }
+  }
+  if (!report_.faults.empty()) return;
+  const int64_t layers = first.count("layers") ? first["layers"].n : 0;
+  if (layers > static_cast<int64_t>(a_.tensors.size()))
+    return fault("{}block_count says {} layers, but the file has only {} tensors; it is not whole", prefix_, layers, a_.tensors.size());
+  for (int64_t i = 0; i < layers; ++i) {
+    const auto heads = param(arch, "heads", i), kv = param(arch, "kv_heads", i);
+    if (heads && kv && (heads->n == 0 || kv->n == 0 || heads->n % kv->n != 0))
+      return fault("layer {} has {} and {}, expected a multiple of the latter", i, heads->text, kv->text);
+  }
+  if (const LazyTensor* freqs = find("rope_freqs.weight")) {
+    const auto turned = number(prefix_ + "rope.dimension_count");
+    const int64_t want = (turned ? turned->at(0) : first["head_dim"].n) / 2;
+    if (!same_shape(freqs->spec().shape, {want}))
+      fault("the tensor 'rope_freqs.weight' is {}, expected one number for each of {} pairs of a head's elements",
+            to_string(freqs->spec().shape), want);
+  }
+  const MetaValue* m = a_.meta(prefix_ + "expert_count");
+  const auto experts = m ? numbers(*m) : std::nullopt;
+  const bool mixture = experts && experts->at(0) > 0;
+  for (const auto& r : arch.tensors) {
+    const int64_t n = r.per_layer() ? layers : 1;
+    const bool ffn = r.gguf.find(".ffn_") != std::string::npos && r.gguf.find("norm") == std::string::npos;
+    if (ffn && mixture) continue;  // experts have tensors of their own
+    const bool part = r.gguf.find(".attn_q.") != std::string::npos || r.gguf.find(".attn_k.") != std::string::npos ||
+                      r.gguf.find(".attn_v.") != std::string::npos;
+    for (int64_t i = 0; i < n && report_.faults.size() < kMaxFaults; ++i) {
+      const bool fused = part && find(fmt::format("blk.{}.attn_qkv.weight", i));
+      check_tensor(expand(r.gguf, static_cast<int>(i)), !r.optional && r.role != "output" && !fused, r.shape, arch, i);
+    }
+  }
+}
+
+// Of a command that needs more than the file is.
+Error not_a_model(const Artifact& gguf, const std::string& why) { return bad_input("using {} as a model: {}", gguf.path, why); }
+
+}  // namespace
+
+GgufReport examine_gguf(const Artifact& gguf) { return Examiner(gguf).run(); }
+
+Status check_gguf(const Artifact& gguf, GgufUse use) {
+  if (const std::string* type = text(gguf, "general.type"))
+    if (*type == "adapter" || *type == "imatrix")
+      return not_a_model(gguf, fmt::format("its general.type is '{}', expected 'model'", *type));
+  if (gguf.tensors.empty() && use == GgufUse::kWeights) return not_a_model(gguf, "it has no tensors; it is a vocabulary alone");
+  const GgufReport r = examine_gguf(gguf);
+  if (r.faults.empty()) return {};
+  return not_a_model(gguf, r.faults.size() == 1 ? r.faults[0]
+                                                 : fmt::format("{} ('ingot inspect' tells {} more)", r.faults[0], r.faults.size() - 1));
+}
+
+}  // namespace ingot

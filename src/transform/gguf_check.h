@@ -1,0 +1,27 @@
+// Whether a GGUF is the model that its metadata tells of: counts against tensors, rows against tokens, shapes against
+// lengths and head counts. What lies where in the file is the reader's matter (src/formats/gguf_read.cc).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "tensor/artifact.h"
+
+namespace ingot {
+
+struct GgufReport {
+  // Contradictions, each with what was found and what was expected: whoever uses the file as a model refuses it.
+  std::vector<std::string> faults;
+  // What ingot can live with and llama.cpp cannot.
+  std::vector<std::string> warnings;
+};
+
+// Architectures in data/architectures are checked tensor by tensor, all others by what every architecture's metadata says
+// (block_count, embedding_length, tokens): those are quantized without being known.
+GgufReport examine_gguf(const Artifact& gguf);
+
+// The first fault as an error. A file without any tensor is a vocabulary: good for a tokenizer alone.
+enum class GgufUse { kWeights, kTokenizer };
+Status check_gguf(const Artifact& gguf, GgufUse use);
+
+}  // namespace ingot
