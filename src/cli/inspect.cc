@@ -256,7 +256,7 @@ Status command_inspect(Context& c) {
     if (auto it = a.files.find(name); it != a.files.end()) {
       auto parsed = parse_json_ordered(it->second, join_path(path, name));
       if (parsed.ok() && parsed->is_object())
-        config.emplace_back(name, *parsed);
+        config.emplace_back(name, json_shown(std::move(*parsed)));
       else
         c.report.warning(parsed.ok() ? fmt::format("{} is no JSON object", join_path(path, name))
                                      : parsed.error().message);

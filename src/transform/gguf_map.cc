@@ -280,6 +280,8 @@ Status Mapper::add_metadata() {
       // Whoever loads the file refuses what is not above zero.
       if (!(*v > 0)) return bad_input("reading {}: '{}' is {}, expected a number above zero", config_path_, r.from[0], *v);
       if (r.type == "f32") {
+        if (const auto f = static_cast<float>(*v); !std::isnormal(f))
+          return bad_input("reading {}: '{}' is {}, which is beyond the 32-bit float of the file", config_path_, r.from[0], *v);
         put(r.key, static_cast<float>(*v));
       } else {
         if (!(*v >= 0) || *v > 4294967295.0 || *v != std::floor(*v))

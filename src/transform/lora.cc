@@ -48,6 +48,9 @@ class Merge {
   Status init() {
     if (auto it = base_.files.find("config.json"); it != base_.files.end()) {
       INGOT_ASSIGN(config_, parse_json(it->second, "reading " + join_path(base_.path, "config.json")));
+      if (const Json* t = json_member(config_, "tie_word_embeddings"); t && !t->is_boolean())
+        return bad_input("reading {}: 'tie_word_embeddings' is {}, expected true or false", join_path(base_.path, "config.json"),
+                         json_brief(*t));
       tied_ = json_bool(config_, "tie_word_embeddings").value_or(false);
       if (auto arch = find_architecture(config_, base_.path); arch.ok()) {
         if (const auto* r = (*arch)->by_role("embedding")) embedding_ = r->hf;
@@ -313,7 +316,7 @@ Result<Artifact> Merge::finish() {
   for (const auto& adapter : names_) name += "-" + adapter;
   j["_name_or_path"] = name;
   if (untied_) j["tie_word_embeddings"] = false;
-  it->second = j.dump(2, ' ', true, OrderedJson::error_handler_t::replace) + "\n";
+  it->second = json_text(j);
   return std::move(out_);
 }
 
