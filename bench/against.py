@@ -23,7 +23,7 @@ from bench import (ROOT, Bench, Failure, Side, commit, limits_line, machine, mea
 
 LIMIT = 1.05
 DISTURBED = 0.1  # a pair in which other processes had more of the processors than this is run again...
-MOST_TRIES = 4   # ... until there are so many times the pairs that count
+MOST_TRIES = 3   # ... until there are so many times the pairs that count
 
 
 def git(*words):
@@ -141,9 +141,14 @@ def verdict(rows, other):
     """(what is said, exit code)"""
     slower = [f"{r.name} ({r.ratio():.3f})" for r in rows if r.ratio() > LIMIT]
     percent = f"{(LIMIT - 1) * 100:.0f} %"
+    busy = " Other processes disturbed this: measure again on a quiet machine." if disturbance(rows) > DISTURBED else ""
     if slower:
-        return f"Verdict: more than {percent} slower than {other}: {'; '.join(slower)}.", 1
-    return f"Verdict: none of {len(rows)} rows is more than {percent} slower than {other} (paired median, the verifying read apart).", 0
+        return f"Verdict: more than {percent} slower than {other}: {'; '.join(slower)}.{busy}", 1
+    return f"Verdict: none of {len(rows)} rows is more than {percent} slower than {other} (paired median, the verifying read apart).{busy}", 0
+
+
+def disturbance(rows):
+    return max(p[2] for r in rows for p in r.pairs)
 
 
 def report(rows, other, args, limits, command):
@@ -154,7 +159,7 @@ def report(rows, other, args, limits, command):
              f"- Command: `{command}`",
              f"- Date: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC; this program: commit {commit()}; against: commit {other}",
              f"- Machine: {machine()}", model_line(args.small), limits_line(limits),
-             f"- Other processes had up to {max(p[2] for r in rows for p in r.pairs):.0%} of the processors during a run that counts; "
+             f"- Other processes had up to {disturbance(rows):.0%} of the processors during a run that counts; "
              f"left out, as disturbed by others: {sum(r.left_out for r in rows)} pairs", "",
              f"| row | {other} s | this s | ratio, median (min to max) | verify s, {other} | this | peak RSS MiB, {other} | this | same bytes |",
              "|---|---:|---:|---|---:|---:|---:|---:|---|"]

@@ -34,6 +34,12 @@ class Verdict(unittest.TestCase):
         pairs = [("old", "new", 0.5), ("a", "b", 0.0), ("c", "d", 0.01), ("e", "f", 0.3)]
         self.assertEqual(quietest(pairs, 2), ([("a", "b", 0.0), ("c", "d", 0.01)], 2))
 
+    def test_a_verdict_on_a_busy_machine_says_so(self):
+        busy = row("slow", [1, 1, 1], [2, 2, 2])
+        busy.pairs[0] = (*busy.pairs[0][:2], 0.5)
+        self.assertIn("measure again on a quiet machine", verdict([busy], "abc")[0])
+        self.assertNotIn("measure again", verdict([row("slow", [1, 1, 1], [2, 2, 2])], "abc")[0])
+
     def test_the_report_shows_both_sides_and_ends_with_the_verdict(self):
         args = argparse.Namespace(reps=3, threads=2, small=False)
         text = report([row("slow", [1, 1, 1], [2, 1.9, 2.1], verify=(0.25, 0.75))], "abc", args, LIMITS, "./run bench --against abc")

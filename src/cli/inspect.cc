@@ -110,7 +110,7 @@ Result<Statistics> measure(const LazyTensor& t, CancelToken& cancel) {
   const TensorSpec spec = t.spec();
   const Codec* codec = find_codec(spec.type);
   if (!codec)
-    return bad_input("tensor '{}': values of type {} cannot be read yet", t.name, info(spec.type).name);
+    return bad_input("tensor {}: values of type {} cannot be read yet", tensor_text(*t.node, t.name), info(spec.type).name);
   Statistics s;
   const int64_t rows = spec.shape.rank ? spec.shape[0] : 1;
   const int64_t row = std::max<int64_t>(1, spec.shape.elements() / std::max<int64_t>(1, rows));
@@ -176,7 +176,8 @@ Status inspect_tensor(Context& c, const Artifact& a, const std::string& name) {
     where = to_string(index_in(Region::all(spec.shape), s.first_bad));
     j["first_nonfinite"] = shape_json(index_in(Region::all(spec.shape), s.first_bad));
   }
-  table.row({"NaN, infinite", fmt::format("{}, {}{}", format_count(s.nan), format_count(s.infinite), where.empty() ? "" : "; the first at " + where)});
+  if (!where.empty()) where = "; the first at " + where;
+  table.row({"NaN, infinite", fmt::format("{}, {}{}", format_count(s.nan), format_count(s.infinite), where)});
   table.row({"first values", first_text});
   j["first"] = first;
   return c.report.result(j, table.str());
@@ -255,7 +256,7 @@ Status command_inspect(Context& c) {
     if (auto it = a.files.find(name); it != a.files.end()) {
       auto parsed = parse_json_ordered(it->second, join_path(path, name));
       if (parsed.ok() && parsed->is_object())
-        config.emplace_back(name, *parsed);
+        config.emplace_back(name, json_shown(std::move(*parsed)));
       else
         c.report.warning(parsed.ok() ? fmt::format("{} is no JSON object", join_path(path, name))
                                      : parsed.error().message);

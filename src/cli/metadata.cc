@@ -89,7 +89,8 @@ nlohmann::ordered_json tokenizer_json(const Artifact& a) {
   // Only counts are wanted, from a file that may have 20 MB; the tokenizer itself checks the rest.
   namespace od = simdjson::ondemand;
   od::parser parser;
-  const simdjson::padded_string text(it->second);
+  const std::string_view bom = "\xEF\xBB\xBF";
+  const simdjson::padded_string text(std::string_view(it->second).substr(it->second.starts_with(bom) ? bom.size() : 0));
   od::document document;
   od::object root, model;
   if (parser.iterate(text).get(document) || document.get_object().get(root))

@@ -117,8 +117,8 @@ void Reporter::begin_progress(const char* verb) {
   metered_ = emitted_phase_ = Phase::kDone;
   try {
     thread_ = std::thread([this] { tick(); });
-  } catch (const std::system_error&) {
-    active_ = false;  // the work matters more than its bar
+  } catch (const std::exception&) {
+    active_ = false;  // no thread to draw with: the work goes on unseen
   }
 }
 

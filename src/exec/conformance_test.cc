@@ -376,7 +376,7 @@ TEST(Conformance, SameBytesForEverySinkThreadCountAndTile) {
         auto r = run_job(jobs(toys, *store), o);
         ASSERT_TRUE(r.ok()) << kind.name << " threads " << threads << " tile " << tile << ": " << r.error().message;
         ASSERT_EQ(contents(*store), want) << kind.name << " threads " << threads << " tile " << tile;
-        EXPECT_FALSE(journal->exists("journal"));
+        EXPECT_FALSE(is_there(*journal, "journal"));
       }
 }
 
@@ -631,8 +631,8 @@ TEST(Executor, AFlippedBitBetweenWriteAndVerifyIsCaughtAndWrittenAgain) {
   auto r = run_job(jobs(toys, *store), o);
   ASSERT_FALSE(r.ok());
   EXPECT_NE(r.error().message.find("bytes 512 to 768"), std::string::npos) << r.error().message;
-  EXPECT_FALSE(store->exists("one.toy"));
-  EXPECT_FALSE(store->exists("two"));
+  EXPECT_FALSE(is_there(*store, "one.toy"));
+  EXPECT_FALSE(is_there(*store, "two"));
   o.on_progress = nullptr;
   auto again = run_job(jobs(toys, *store), o);
   ASSERT_TRUE(again.ok()) << again.error().message;
@@ -652,7 +652,7 @@ TEST(Executor, CancelStopsAndTheSameJobGoesOn) {
   auto r = run_job(jobs(toys, *store), o);
   ASSERT_FALSE(r.ok());
   EXPECT_EQ(r.error().kind, ErrorKind::kInterrupted);
-  EXPECT_FALSE(store->exists("one.toy"));
+  EXPECT_FALSE(is_there(*store, "one.toy"));
   CancelToken fresh;
   o.cancel = &fresh;
   o.on_progress = nullptr;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "formats/lookup.h"
+#include "base/memory.h"
 
 namespace ingot {
 namespace {
@@ -68,11 +68,11 @@ std::vector<std::string_view> format_names() {
 Result<Artifact> open_model(Store& store, const std::string& given, Faults* faults) {
   const std::string path = named_path(store, given);
   if (path.empty()) return usage("opening a model: the path is empty; give a file or a directory");
-  INGOT_ASSIGN(const auto there, look_up(store, path));
+  INGOT_ASSIGN(const auto there, store.stat(path));
   if (!there) return nothing_there(path);
   Probe probe;
   probe.path = path;
-  probe.directory = there->directory;
+  probe.directory = there->directory();
   if (probe.directory) {
     INGOT_ASSIGN(auto entries, store.list(path));
     for (auto& e : entries) probe.names.push_back(std::move(e.name));
@@ -90,7 +90,7 @@ Result<Artifact> open_model(Store& store, const std::string& given, Faults* faul
     const int score = f.probe(probe);
     if (score > best_score) best = &f, best_score = score;
   }
-  if (best) return best->open(store, path, faults);
+  if (best) return within_memory("opening " + path, [&] { return best->open(store, path, faults); });
   if (probe.directory)
     return bad_input(
         "opening {}: the directory holds no model that ingot knows: expected model.safetensors, "

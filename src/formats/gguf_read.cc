@@ -6,7 +6,6 @@
 
 #include "formats/formats.h"
 #include "formats/gguf.h"
-#include "formats/lookup.h"
 #include "kernels/hash.h"
 
 namespace ingot {
@@ -16,7 +15,11 @@ constexpr uint64_t kMaxHeaderBytes = 512u << 20;  // of metadata and tensor info
 constexpr uint64_t kMaxString = 64u << 20;
 constexpr uint64_t kMaxKey = 65535;
 constexpr uint64_t kMaxTensorName = 1024;
-constexpr uint64_t kMaxMixedArray = 4u << 20;  // elements of an array that is kept value by value
+// What takes many times its bytes of the file in memory, in one file; real ones stay a hundred times below.
+constexpr uint64_t kMaxKeys = 1u << 16;
+constexpr uint64_t kMaxTensors = 1u << 20;
+constexpr uint64_t kMaxTexts = 16u << 20;  // in lists
+constexpr uint64_t kMaxMixed = 4u << 20;   // elements of lists that are kept value by value
 constexpr int kMaxArrayDepth = 4;
 constexpr size_t kMaxFaults = 20;  // that are told of one file
 constexpr uint64_t kChunk = 256 << 10;
@@ -67,6 +70,8 @@ class HeaderReader {
   uint64_t pos() const { return pos_; }
   Status take_status() { return std::move(status_); }
   std::string hash() { return to_hex(hash_.digest()); }
+
+  uint64_t texts = 0, mixed = 0;  // read so far
 
  private:
   bool refill() {
@@ -160,17 +165,20 @@ bool read_value(HeaderReader* r, GgufType type, int depth, MetaValue* out) {
   if (element == GgufType::kU32) return read_vector<uint32_t>(r, n, out);
   if (element == GgufType::kF32) return read_vector<float>(r, n, out);
   if (element == GgufType::kString) {
+    if ((r->texts += n) > kMaxTexts)
+      return r->fail(fmt::format("its lists hold {} texts, at most {} are supported", r->texts, kMaxTexts));
     std::vector<std::string> v;
-    v.reserve(std::min<uint64_t>(n, 1 << 16));
+    v.reserve(n);  // 8 bytes of each were there
     for (uint64_t i = 0; i < n; ++i)
       if (!r->string(&v.emplace_back(), kMaxString, "a text")) return false;
     out->v = std::move(v);
     return true;
   }
-  if (n > kMaxMixedArray)
-    return r->fail(fmt::format("an array has {} elements, at most {} of its type are supported", n, kMaxMixedArray));
+  if ((r->mixed += n) > kMaxMixed)
+    return r->fail(fmt::format("its lists of truth values, bytes, 64-bit numbers and lists hold {} elements, at most {} are supported", r->mixed,
+                               kMaxMixed));
   MetaArray v;
-  v.reserve(std::min<uint64_t>(n, 1 << 16));
+  v.reserve(n);
   for (uint64_t i = 0; i < n; ++i)
     if (!read_value(r, element, depth + 1, &v.emplace_back())) return false;
   out->v = std::move(v);
@@ -292,6 +300,9 @@ Status read_file(Store& store, const std::string& path, Artifact* a, Faults* fau
     return bad_input("reading {}: the header claims {} tensors and {} key-values, more than the file's {} bytes can "
                      "hold; it is truncated or damaged",
                      path, n_tensors, n_kv, source->file->size());
+  if (n_kv > kMaxKeys || n_tensors > kMaxTensors)
+    return bad_input("reading {}: the header has {} tensors and {} key-values, at most {} and {} are supported", path, n_tensors, n_kv,
+                     kMaxTensors, kMaxKeys);
   std::unordered_set<std::string> keys;
   for (uint64_t i = 0; i < n_kv; ++i) {
     std::string key;
@@ -343,16 +354,17 @@ std::optional<int64_t> small_int(const Artifact& a, std::string_view key) {
 
 // model-00001-of-00003.gguf and its siblings; the first one carries the metadata.
 Status read_splits(Store& store, const std::string& path, int64_t count, Artifact* a, Faults* faults) {
-  if (count > static_cast<int64_t>(kMaxGgufSplits)) return fault(faults, bad_input("opening {}: split.count is {}, expected at most {}", path, count, kMaxGgufSplits));
+  if (count > static_cast<int64_t>(kMaxGgufSplits))
+    return fault(faults, bad_input("opening {}: split.count is {}, expected at most {}", path, count, kMaxGgufSplits));
   const std::string tail = fmt::format("-00001-of-{:05}.gguf", count);
   if (path.size() < tail.size() || path.substr(path.size() - tail.size()) != tail)
     return fault(faults, bad_input("opening {}: it is part of a set of {} files; give the first one, named ...{}", path, count, tail));
   const std::string stem = path.substr(0, path.size() - tail.size());
   std::unordered_set<std::string> names;
   for (const auto& t : a->tensors) names.insert(t.name);
-  for (int64_t i = 2; i <= count; ++i) {
+  for (int64_t i = 2; i <= count && (!faults || faults->size() < kMaxFaults); ++i) {
     const std::string part = fmt::format("{}-{:05}-of-{:05}.gguf", stem, i, count);
-    INGOT_ASSIGN(const auto there, look_up(store, part));
+    INGOT_ASSIGN(const auto there, store.stat(part));
     if (!there) {
       INGOT_TRY(fault(faults, bad_input("opening {}: its part {} is not there; download it", path, part)));
       continue;

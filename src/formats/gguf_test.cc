@@ -138,9 +138,9 @@ TEST(Gguf, HostileFilesGiveOneClearError) {
   r = good(), r.kv = scalar<uint8_t>("k", 7, 2), add("bool", r, "truth value is 2");
   r = good(), r.kv = scalar<uint64_t>("k", 8, uint64_t{1} << 40), add("string", r, "a text is 1099511627776 bytes");
   r = good(), r.kv = scalar<uint64_t>("k", 8, 5000), add("string past the end", r, "truncated");
-  const auto array = [](uint32_t of, uint64_t n) {
+  const auto array = [](uint32_t of, uint64_t n, std::string_view key = "k") {
     ByteWriter w;
-    put_text(&w, "k");
+    put_text(&w, key);
     w.write<uint32_t>(9);
     w.write(of);
     w.write(n);
@@ -180,6 +180,14 @@ TEST(Gguf, HostileFilesGiveOneClearError) {
   r = good(), r.data.resize(4096), add("many bytes more", r, "bytes were added");
   r = good(), r.tensors = 0, r.info = "", add("data of no tensor", r, "bytes were added");
   r = good(), r.kv = scalar<uint32_t>("split.count", 4, 4000000000u), add("splits", r, "split.count is 4000000000");
+  // What takes many times its bytes in memory is bounded, however large the file.
+  r = good(), r.kv = "", r.kvs = 70000;
+  for (int i = 0; i < 70000; ++i) r.kv += scalar<uint8_t>(fmt::format("{}", i), 0, 1);
+  add("many keys", r, "70000 key-values, at most");
+  const std::string bytes(3u << 20, 'x');
+  r = good(), r.kv = array(0, 3u << 20) + bytes + array(0, 3u << 20, "j") + bytes, r.kvs = 2;
+  add("many bytes one by one", r, "hold 6291456 elements, at most");
+  r = good(), r.kv = array(8, 17u << 20) + std::string(17u << 23, '\0'), add("many texts", r, "17825792 texts, at most");
   for (const auto& c : cases) {
     auto store = make_memory_store();
     put_file(*store, "dir/bad.gguf", c.bytes);

@@ -1,89 +1,147 @@
 #include "formats/json.h"
 
+#include <charconv>
+#include <cmath>
+#include <type_traits>
+#include <unordered_map>
 #include <vector>
+
+#include "formats/json_scan.h"
 
 namespace ingot {
 namespace {
 
-constexpr size_t kMaxDepth = 64;
-
-// Builds a document and stops at the first thing that a careful reader would not accept.
+// Builds a document. An odd value is kept as binary data, which no JSON text gives.
 template <class J>
-class StrictHandler {
+class Builder : public JsonEvents {
  public:
-  using number_integer_t = typename J::number_integer_t;
-  using number_unsigned_t = typename J::number_unsigned_t;
-  using number_float_t = typename J::number_float_t;
-  using string_t = typename J::string_t;
-  using binary_t = typename J::binary_t;
+  explicit Builder(bool strict) : strict_(strict) {}
 
-  bool null() { return value(nullptr); }
-  bool boolean(bool v) { return value(v); }
-  bool number_integer(number_integer_t v) { return value(v); }
-  bool number_unsigned(number_unsigned_t v) { return value(v); }
-  bool number_float(number_float_t v, const string_t&) { return value(v); }
-  bool string(string_t& v) { return value(std::move(v)); }
-  bool binary(binary_t&) { return fail("binary data"); }
-  bool start_object(size_t) { return push(J::object()); }
-  bool start_array(size_t) { return push(J::array()); }
-  bool end_object() { return pop(); }
-  bool end_array() { return pop(); }
-  bool key(string_t& k) {
-    if (stack_.back()->contains(k)) return fail("the key '" + k + "' stands twice");
-    key_ = std::move(k);
-    return true;
+  void null() override { put(nullptr); }
+  void boolean(bool v) override { put(v); }
+  void number(const JsonNumber& v) override {
+    switch (v.kind) {
+      case JsonNumber::Kind::kInteger: put(v.integer); break;
+      case JsonNumber::Kind::kUnsigned: put(v.natural); break;
+      case JsonNumber::Kind::kReal: put(v.real); break;
+      case JsonNumber::Kind::kOdd: odd(v.text); break;
+    }
   }
-  bool parse_error(size_t at, const std::string& token, const nlohmann::detail::exception&) {
-    return fail(fmt::format("not valid JSON at byte {} near '{}'", at, token.substr(0, 40)));
+  void string(JsonString v) override {
+    if (v.odd) odd(v.text);
+    else put(std::move(v.value));
   }
+  void key(JsonString v) override {
+    if (strict_ && v.odd) refuse("the key", v.text, "is no text");
+    key_ = std::move(v.value);
+  }
+  void begin(bool object) override { open_.push_back({put(object ? J::object() : J::array()), {}}); }
+  void end(bool) override { open_.pop_back(); }
 
   J root;
-  std::string error;
+  std::string error;  // of a strict reader
 
  private:
-  template <class V>
-  bool value(V&& v) {
-    insert(J(std::forward<V>(v)));
-    return true;
+  struct Open {
+    J* node;
+    std::unordered_map<std::string, size_t> places;  // of the keys, where a look-up in order would be slow
+  };
+  void odd(std::string_view text) {
+    if (strict_) refuse("the value", text, "is outside what JSON can hold");
+    put(J::binary(typename J::binary_t::container_type(text.begin(), text.end())));
   }
-  J* insert(J v) {
-    if (stack_.empty()) {
+  void refuse(std::string_view what, std::string_view text, std::string_view why) {
+    if (error.empty()) error = fmt::format("{} '{}' {}", what, text.substr(0, 100), why);
+  }
+  J* put(J v) {
+    if (open_.empty()) {
       root = std::move(v);
       return &root;
     }
-    J& parent = *stack_.back();
-    if (parent.is_array()) {
-      parent.push_back(std::move(v));
-      return &parent.back();
+    Open& parent = open_.back();
+    if (parent.node->is_array()) {
+      parent.node->push_back(std::move(v));
+      return &parent.node->back();
     }
-    J& slot = parent[key_];
-    slot = std::move(v);
-    return &slot;
+    auto& members = *parent.node->template get_ptr<typename J::object_t*>();
+    if constexpr (std::is_same_v<J, OrderedJson>) {
+      const auto [place, fresh] = parent.places.emplace(key_, members.size());
+      if (!fresh) {
+        if (strict_) refuse("the key", key_, "stands twice");
+        J& slot = (members.begin() + static_cast<std::ptrdiff_t>(place->second))->second;
+        slot = std::move(v);
+        return &slot;
+      }
+      members.emplace_back(key_, std::move(v));
+      return &members.back().second;
+    } else {
+      if (strict_ && members.count(key_)) refuse("the key", key_, "stands twice");
+      J& slot = members[key_];
+      slot = std::move(v);
+      return &slot;
+    }
   }
-  bool push(J v) {
-    if (stack_.size() >= kMaxDepth) return fail(fmt::format("nested deeper than {} levels", kMaxDepth));
-    stack_.push_back(insert(std::move(v)));
-    return true;
+
+  const bool strict_;
+  std::vector<Open> open_;
+  std::string key_;
+};
+
+Error damaged(const std::string& what, const std::string& error) {
+  return bad_input("{}: {}; mend the file or copy it again", what, error);
+}
+
+template <class J>
+Result<J> parse(std::string_view text, const std::string& what, bool strict = false) {
+  Builder<J> builder(strict);
+  const std::string error = scan_json(text, builder);
+  if (!error.empty()) return damaged(what, error);
+  if (!builder.error.empty()) return damaged(what, builder.error);
+  return std::move(builder.root);
+}
+
+// Writes what it is told as strict JSON.
+class Rewriter : public JsonEvents {
+ public:
+  void null() override { value("null"); }
+  void boolean(bool v) override { value(v ? "true" : "false"); }
+  void number(const JsonNumber& v) override { v.kind == JsonNumber::Kind::kOdd ? odd(v.text) : value(v.text); }
+  void string(JsonString v) override { v.odd ? odd(v.text) : value(v.text); }
+  void key(JsonString v) override {
+    comma();
+    out += v.odd ? json_quote(fmt::format("{}{}", kOddMark, v.text)) : std::string(v.text);
+    out += ':';
+    first_ = true;
   }
-  bool pop() {
-    stack_.pop_back();
-    return true;
+  void begin(bool object) override {
+    value(object ? "{" : "[");
+    first_ = true;
   }
-  bool fail(std::string why) {
-    if (error.empty()) error = std::move(why);
-    return false;
+  void end(bool object) override {
+    out += object ? '}' : ']';
+    first_ = false;
   }
-  std::vector<J*> stack_;
-  string_t key_;
+
+  std::string out;
+
+ private:
+  void comma() {
+    if (!first_) out += ',';
+    first_ = false;
+  }
+  void value(std::string_view text) {
+    comma();
+    out += text;
+  }
+  void odd(std::string_view text) { value(fmt::format("{{{}:{}}}", json_quote(kOddMark), json_quote(text))); }
+  bool first_ = true;
 };
 
 template <class J>
-Result<J> parse(std::string_view text, const std::string& what) {
-  StrictHandler<J> h;
-  if (!J::sax_parse(text.begin(), text.end(), &h) || !h.error.empty())
-    return bad_input("{}: {}; the file is damaged, copy it again", what,
-                     h.error.empty() ? std::string("not valid JSON") : h.error);
-  return std::move(h.root);
+std::optional<std::string> odd_text(const J& j) {
+  if (!j.is_binary()) return std::nullopt;
+  const auto& bytes = *j.template get_ptr<const typename J::binary_t*>();
+  return std::string(bytes.begin(), bytes.end());
 }
 
 }  // namespace
@@ -91,6 +149,15 @@ Result<J> parse(std::string_view text, const std::string& what) {
 Result<Json> parse_json(std::string_view text, const std::string& what) { return parse<Json>(text, what); }
 Result<OrderedJson> parse_json_ordered(std::string_view text, const std::string& what) {
   return parse<OrderedJson>(text, what);
+}
+Result<Json> parse_strict_json(std::string_view text, const std::string& what) { return parse<Json>(text, what, true); }
+
+Result<std::string> strict_json(std::string_view text, const std::string& what) {
+  Rewriter rewriter;
+  rewriter.out.reserve(text.size());
+  const std::string error = scan_json(text, rewriter);
+  if (!error.empty()) return damaged(what, error);
+  return std::move(rewriter.out);
 }
 
 const Json* json_member(const Json& j, std::string_view key) {
@@ -114,8 +181,7 @@ std::optional<int64_t> json_int(const Json& j, std::string_view key) {
 
 std::optional<double> json_number(const Json& j, std::string_view key) {
   const Json* m = json_member(j, key);
-  if (!m || !m->is_number()) return std::nullopt;
-  return m->get<double>();
+  return m ? finite_number(*m) : std::nullopt;
 }
 
 std::optional<bool> json_bool(const Json& j, std::string_view key) {
@@ -124,35 +190,17 @@ std::optional<bool> json_bool(const Json& j, std::string_view key) {
   return m->get<bool>();
 }
 
-std::string json_brief(const Json& j) {
-  std::string s = j.dump(-1, ' ', false, Json::error_handler_t::replace);
-  if (s.size() > 120) {
-    s.resize(117);
-    while (!s.empty() && (static_cast<unsigned char>(s.back()) & 0xC0) == 0x80) s.pop_back();
-    s += "...";
-  }
-  return s;
+std::optional<double> finite_number(const Json& j) {
+  if (j.is_number()) return j.get<double>();
+  const auto text = json_odd(j);
+  double v = 0;
+  // A number starts with neither a quote nor a letter; NaN and Infinity do, behind a sign as well.
+  if (!text || text->find_first_not_of("-0123456789") != std::string::npos) return std::nullopt;
+  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), v);
+  return error == std::errc() && std::isfinite(v) ? std::optional<double>(v) : std::nullopt;
 }
 
-std::string json_quote(std::string_view s) {
-  std::string out = "\"";
-  for (char c : s) {
-    switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\b': out += "\\b"; break;
-      case '\f': out += "\\f"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
-      default:
-        if (static_cast<unsigned char>(c) < 0x20)
-          out += fmt::format("\\u{:04x}", static_cast<unsigned>(static_cast<unsigned char>(c)));
-        else
-          out += c;
-    }
-  }
-  return out + "\"";
-}
+std::optional<std::string> json_odd(const Json& j) { return odd_text(j); }
+std::optional<std::string> json_odd(const OrderedJson& j) { return odd_text(j); }
 
 }  // namespace ingot

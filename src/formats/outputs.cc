@@ -55,8 +55,7 @@ std::string config_with_dtype(const std::string& config, const std::vector<Named
       it.value() = kTorchFloats[best].name;
       changed = true;
     }
-  // As json.dump(indent=2) writes it.
-  return changed ? j.dump(2, ' ', true, OrderedJson::error_handler_t::replace) + "\n" : config;
+  return changed ? json_text(j) : config;
 }
 
 Output gguf_output(Artifact artifact, Store& store, const std::string& path) {

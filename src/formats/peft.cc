@@ -1,7 +1,6 @@
 // A PEFT adapter directory: adapter_config.json and adapter_model.safetensors. What the configuration means is
 // src/transform/lora_config.h.
 #include "formats/formats.h"
-#include "formats/lookup.h"
 #include "formats/safetensors.h"
 
 namespace ingot {
@@ -16,22 +15,22 @@ Result<Artifact> open_peft(Store& store, const std::string& path, Faults*) {
   Artifact a;
   a.path = path;
   a.format = "peft";
-  INGOT_ASSIGN(const auto there, look_up(store, path));
+  INGOT_ASSIGN(const auto there, store.stat(path));
   if (!there) return bad_input("opening the adapter {}: no such directory; check the path", path);
-  if (!there->directory)
+  if (!there->directory())
     return bad_input("opening the adapter {}: it is a file; give the directory with adapter_config.json and "
                      "adapter_model.safetensors",
                      path);
   const std::string config = join_path(path, "adapter_config.json"),
                     weights = join_path(path, "adapter_model.safetensors");
-  INGOT_ASSIGN(const auto has_config, look_up(store, config));
+  INGOT_ASSIGN(const auto has_config, store.stat(config));
   if (!has_config)
     return bad_input("opening the adapter {}: there is no adapter_config.json; give the directory that PEFT's "
                      "save_pretrained wrote",
                      path);
-  INGOT_ASSIGN(const auto has_weights, look_up(store, weights));
+  INGOT_ASSIGN(const auto has_weights, store.stat(weights));
   if (!has_weights) {
-    INGOT_ASSIGN(const auto torch, look_up(store, join_path(path, "adapter_model.bin")));
+    INGOT_ASSIGN(const auto torch, store.stat(join_path(path, "adapter_model.bin")));
     if (torch)
       return bad_input("opening the adapter {}: its weights are a torch file (adapter_model.bin), which is not "
                        "supported yet; save the adapter with safe_serialization=True",

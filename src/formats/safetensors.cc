@@ -5,7 +5,6 @@
 
 #include "formats/formats.h"
 #include "formats/json.h"
-#include "formats/lookup.h"
 #include "formats/safetensors_header.h"
 #include "kernels/hash.h"
 
@@ -14,6 +13,7 @@ namespace {
 
 constexpr uint64_t kMaxHeader = 100'000'000;  // the reference reader's own limit
 constexpr uint64_t kMaxSideFile = 128u << 20;
+constexpr uint64_t kMaxIndex = 32u << 20;  // its JSON takes 20 times as much in memory; a real one has 10 MB at most
 
 uint64_t le64(const std::string& s) {
   uint64_t v = 0;
@@ -115,7 +115,7 @@ const std::vector<std::string>& model_side_files() {
 
 // {"weight_map": {tensor: file}}; the file must be a plain name, so that an index cannot point outside.
 Result<std::map<std::string, std::string>> read_index(Store& store, const std::string& path) {
-  INGOT_ASSIGN(std::string text, read_text(store, path));
+  INGOT_ASSIGN(std::string text, read_text(store, path, kMaxIndex));
   INGOT_ASSIGN(Json j, parse_json(text, "reading " + path));
   const Json* map = json_member(j, "weight_map");
   if (!map || !map->is_object() || map->empty())
@@ -145,7 +145,7 @@ Status open_shards(Store& store, const std::string& dir, const std::string& inde
   std::unordered_map<std::string, std::string> seen;
   for (const auto& shard : shards) {
     const std::string path = join_path(dir, shard);
-    INGOT_ASSIGN(const auto there, look_up(store, path));
+    INGOT_ASSIGN(const auto there, store.stat(path));
     if (!there)
       return bad_input("opening {}: the index names the shard '{}', which is not there; download it", index_path,
                        shard);
@@ -219,8 +219,8 @@ Result<std::map<std::string, std::string>> read_side_files(Store& store, const s
   std::map<std::string, std::string> out;
   for (const auto& name : names) {
     const std::string path = join_path(directory, name);
-    INGOT_ASSIGN(const auto there, look_up(store, path));
-    if (!there || there->directory) continue;
+    INGOT_ASSIGN(const auto there, store.stat(path));
+    if (!there || there->directory()) continue;
     INGOT_ASSIGN(out[name], read_text(store, path, kMaxSideFile));
   }
   return out;
@@ -243,8 +243,8 @@ Result<Artifact> open_safetensors(Store& store, const std::string& path, Faults*
   Artifact a;
   a.path = path;
   a.format = "safetensors";
-  INGOT_ASSIGN(const auto there, look_up(store, path));
-  if (!there || !there->directory) {
+  INGOT_ASSIGN(const auto there, store.stat(path));
+  if (!there || !there->directory()) {
     INGOT_ASSIGN(auto file, read_safetensors(store, path));
     a.tensors = std::move(file.tensors);
     for (auto& [k, v] : file.metadata) a.metadata.push_back({k, MetaValue{v}});

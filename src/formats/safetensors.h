@@ -1,4 +1,4 @@
-// safetensors: u64 header length, JSON header, data (docs/formats/safetensors.md). Reading a single file, a Hugging
+// safetensors: u64 header length, JSON header, data. Reading a single file, a Hugging
 // Face directory (one file or an index with shards, plus its small side files); layouts for writing both.
 #pragma once
 

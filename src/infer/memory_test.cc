@@ -68,7 +68,9 @@ int in_child(const std::function<Outcome()>& f) {
 
 Outcome outcome_of(const Status& s) {
   if (s.ok()) return kDone;
-  return s.error().kind == ErrorKind::kFailed && s.error().message.find("no memory") != std::string::npos ? kRefused : kWrong;
+  const std::string& m = s.error().message;
+  const bool memory = m.find("no memory") != std::string::npos || m.find("not enough memory") != std::string::npos;
+  return s.error().kind == ErrorKind::kFailed && memory ? kRefused : kWrong;
 }
 
 // Runs `f` with more and more memory; it is refused at first and done at last, and always comes back. The least is what an

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <new>
 
+#include "base/memory.h"
 #include "exec/evaluate.h"
 #include "infer/packed.h"
 #include "kernels/cast.h"
@@ -55,19 +55,13 @@ Result<LayerWeights> load_layer(const Artifact& artifact, const ModelConfig& c, 
 
 Result<std::unique_ptr<Model>> Model::load(const Artifact& artifact, const LoadOptions& options) {
   std::unique_ptr<Model> m;
-  Status loaded;
-  try {
+  Status loaded = within_memory("with the threads that run it (fewer take less)", [&]() -> Status {
     m.reset(new Model());
     m->pool_ = std::make_unique<ThreadPool>(options.threads);
     m->source_.tensors = artifact.tensors;
-    loaded = [&]() -> Status {
-      INGOT_ASSIGN(m->config_, read_model_config(artifact));
-      return m->load_tensors(artifact, options);
-    }();
-  } catch (const std::bad_alloc&) {
-    m.reset();
-    loaded = failed("no memory for the {} bytes of its weights", total_bytes(artifact));
-  }
+    INGOT_ASSIGN(m->config_, read_model_config(artifact));
+    return m->load_tensors(artifact, options);
+  });
   if (!loaded.ok()) {
     if (loaded.error().kind == ErrorKind::kInterrupted) return loaded.take_error();
     return loaded.take_error().during("loading " + artifact.path);
@@ -130,9 +124,9 @@ std::string Model::nonfinite_weight(const std::vector<std::string>& prefixes) co
   for (const auto& t : source_.tensors) {
     const TensorSpec s = t.spec();
     const Codec* codec = find_codec(s.type);
-    const int64_t rows = s.shape.rank ? s.shape[0] : 0;
+    const int64_t rows = s.shape.rank ? s.shape[0] : 1;
     const auto wanted = [&](const std::string& prefix) { return t.name.starts_with(prefix); };
-    if (!codec || rows == 0 || std::none_of(prefixes.begin(), prefixes.end(), wanted)) continue;
+    if (!codec || s.shape.elements() == 0 || std::none_of(prefixes.begin(), prefixes.end(), wanted)) continue;
     const auto step = static_cast<int64_t>(align_up(64, static_cast<uint64_t>(std::max<int64_t>(1, t.node->granularity()[0]))));
     for (int64_t r = 0; r < rows; r += step) {
       const Region region = Region::rows(s.shape, r, std::min(step, rows - r));

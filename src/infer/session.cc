@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <new>
 
+#include "base/memory.h"
 #include "infer/ops.h"
 #include "kernels/cast.h"
 
@@ -38,7 +38,7 @@ Status Session::check(std::span<const int32_t> tokens) const {
                        t, c_.vocab);
   const auto n = static_cast<int64_t>(tokens.size());
   if (n > context_ - position_)
-    return bad_input("the text has {} tokens{}, the model's context holds {}; give a shorter text", n,
+    return bad_input("the text has {} tokens{}, which do not fit the model's context of {}; give a shorter text", n,
                      position_ ? fmt::format(" after {}", position_) : "", context_);
   return Status();
 }
@@ -64,12 +64,7 @@ Status Session::grow(int64_t positions) {
 Result<std::span<const float>> Session::forward(std::span<const int32_t> tokens, Logits which) {
   INGOT_TRY(check(tokens));
   const int64_t before = position_;
-  Status done;
-  try {
-    done = forward_all(tokens, which);
-  } catch (const std::bad_alloc&) {
-    done = failed("no memory for the activations of {} tokens", tokens.size());
-  }
+  Status done = within_memory("running the model", [&] { return forward_all(tokens, which); });
   if (!done.ok()) {
     position_ = before;
     return done.take_error();

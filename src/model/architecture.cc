@@ -89,7 +89,7 @@ const TensorRule* Architecture::by_role(std::string_view role) const {
 }
 
 Result<Architecture> parse_architecture(std::string_view json, const std::string& what) {
-  INGOT_ASSIGN(Json j, parse_json(json, what));
+  INGOT_ASSIGN(Json j, parse_strict_json(json, what));
   INGOT_TRY(known_keys(j, {"name", "classes", "block", "require", "params", "multiples", "windows", "tensors", "drop", "metadata",
                            "tied_by_default"}, what));
   Architecture a;
@@ -234,8 +234,8 @@ Result<std::optional<double>> read_config_number(const Json& config, std::string
     at = json_member(*at, rest.substr(0, dot));
     rest.remove_prefix(dot + 1);
   }
-  if (const Json* m = at ? json_member(*at, rest) : nullptr; m && !m->is_null() && !m->is_number())
-    return bad_input("{}: '{}' is {}, expected a number", what, path, json_brief(*m));
+  if (const Json* m = at ? json_member(*at, rest) : nullptr; m && !finite_number(*m))
+    return bad_input("{}: '{}' is {}, expected a {}number", what, path, json_brief(*m), json_odd(*m) ? "finite " : "");
   return config_number(config, path);
 }
 

@@ -1,10 +1,13 @@
-// Reads tokenizer.json (model, added tokens, post-processor) and what tokenizer_config.json and config.json
-// say of special tokens. The rules of normalizer, pre-tokenizer and decoder are in tokenizer_json_rules.cc.
+// Reads tokenizer.json (model, added tokens, post-processor). The rules of normalizer, pre-tokenizer and decoder are in
+// tokenizer_json_rules.cc; what tokenizer_config.json and config.json say is read in tokenizer_json_special.cc.
 #include <algorithm>
 #include <map>
+#include <unordered_map>
+#include <unordered_set>
 
 #include "formats/json.h"
 #include "model/tokenizer_json_rules.h"
+#include "model/tokenizer_json_special.h"
 #include "model/unicode.h"
 
 namespace ingot {
@@ -17,27 +20,39 @@ Result<json::Object> parse_object(simdjson::dom::parser& parser, std::string_vie
   if (text.size() > kMaxJson)
     return bad_input("{}: {} bytes found; at most {} are accepted", name, text.size(), kMaxJson);
   json::Element root;
-  if (const auto error = parser.parse(text.data(), text.size()).get(root)) {
-    // The other parser knows where.
-    if (auto other = parse_json(std::string(text), name); !other.ok()) return other.take_error();
-    return bad_input("{}: not valid JSON: {}", name, simdjson::error_message(error));
+  if (parser.parse(text.data(), text.size()).get(root)) {
+    // Not strict JSON: what Python reads all the same (model_max_length of 10^30, NaN) is read, else this says where and why.
+    INGOT_ASSIGN(const std::string strict, strict_json(text, name));
+    if (const auto error = parser.parse(strict).get(root))
+      return bad_input("{}: not valid JSON: {}", name, simdjson::error_message(error));
   }
   return json::Object::read(root, name);
 }
 
 Result<int32_t> read_id(json::Element e, const std::string& where) {
   int64_t v = 0;
-  if (e.get(v)) {
-    if (e.is_number()) return bad_input("{}: an id that is no whole number in range", where);
-    return json::wrong_type(where, e, "a token id");
-  }
+  if (e.get(v)) return json::wrong_type(where, e, "a token id");
   if (v < 0 || v > INT32_MAX) return bad_input("{}: the id {} is out of range", where, v);
   return static_cast<int32_t>(v);
 }
 
-Status read_vocab(json::Element e, Vocabulary& vocabulary) {
+// Of a repeated token the last id counts: the fields that do not.
+std::unordered_set<size_t> superseded(simdjson::dom::object o) {
+  std::unordered_map<std::string_view, size_t> last;
+  std::unordered_set<size_t> out;
+  size_t at = 0;
+  for (const auto field : o) {
+    const auto [it, fresh] = last.emplace(field.key, at);
+    if (!fresh) out.insert(std::exchange(it->second, at));
+    ++at;
+  }
+  return out;
+}
+
+Status read_vocab(json::Element e, TokenizerParts& parts, const std::unordered_set<size_t>& skipped = {}) {
+  Vocabulary& vocabulary = *parts.vocabulary;
   simdjson::dom::object o;
-  if (e.get(o)) return json::wrong_type("model.vocab", e, "an object");
+  if (e.get(o) || json::odd_text(e)) return json::wrong_type("model.vocab", e, "an object");
   size_t count = 0, bytes = 0;
   for (const auto field : o) {
     ++count;
@@ -46,7 +61,12 @@ Status read_vocab(json::Element e, Vocabulary& vocabulary) {
   if (count == 0) return bad_input("model.vocab: no tokens found");
   vocabulary.reserve(count, bytes);
   const int64_t bound = id_bound(count);
+  size_t at = 0;
   for (const auto field : o) {
+    if (!skipped.empty() && skipped.count(at++)) continue;
+    if (field.key.starts_with(kOddMark))
+      return bad_input("model.vocab: the token {} holds half of a surrogate pair, which is no text",
+                       quoted(field.key.substr(kOddMark.size())));
     int64_t id = 0;
     if (field.value.get(id) || id < 0 || id >= bound) {
       INGOT_ASSIGN(id, read_id(field.value, "model.vocab[" + quoted(field.key) + "]"));
@@ -57,15 +77,14 @@ Status read_vocab(json::Element e, Vocabulary& vocabulary) {
       return bad_input("model.vocab[{}]: a token of {} bytes; at most {} are accepted", quoted(field.key),
                        field.key.size(), kMaxToken);
     }
-    switch (vocabulary.add(field.key, static_cast<int32_t>(id))) {
-      case Vocabulary::Added::kYes:
-        break;
-      case Vocabulary::Added::kTextTaken:
-        return bad_input("model.vocab: the token {} appears twice", quoted(field.key));
-      case Vocabulary::Added::kIdTaken:
-        return bad_input("model.vocab: the tokens {} and {} have the same id {}",
-                         quoted(vocabulary.text(static_cast<int32_t>(id))), quoted(field.key), id);
-    }
+    if (vocabulary.add(field.key, static_cast<int32_t>(id)) == Vocabulary::Added::kYes) continue;
+    if (skipped.empty())
+      if (const auto repeated = superseded(o); !repeated.empty()) {
+        parts.vocabulary = std::make_unique<Vocabulary>();
+        return read_vocab(e, parts, repeated);
+      }
+    return bad_input("model.vocab: the tokens {} and {} have the same id {}",
+                     quoted(vocabulary.text(static_cast<int32_t>(id))), quoted(field.key), id);
   }
   return {};
 }
@@ -122,7 +141,7 @@ Status read_bpe(const json::Object& model, bool byte_level, TokenizerParts& part
   if (!vocab) return bad_input("model.vocab: missing");
   const auto merges = model.get("merges");
   if (!merges) return bad_input("model.merges: missing");
-  INGOT_TRY(read_vocab(*vocab, *parts.vocabulary));
+  INGOT_TRY(read_vocab(*vocab, parts));
   INGOT_TRY(read_merges(*merges, *parts.vocabulary, parts.merges));
   BpeOptions options;
   options.byte_level = byte_level;
@@ -232,8 +251,7 @@ Status read_template(const json::Object& o, TokenizerParts& parts) {
         INGOT_TRY(check_id(parts, id, where + ".ids"));
         ids.push_back(id);
       }
-      if (!specials.emplace(std::string(field.key), std::move(ids)).second)
-        return bad_input("{}: appears twice", where);
+      specials[std::string(field.key)] = std::move(ids);
     }
   }
   bool seen = false;
@@ -309,173 +327,6 @@ Status read_post_processor(const std::vector<json::Object>& processors, Tokenize
   return {};
 }
 
-// --- Special tokens by role, as the reference converter finds them (gguf-py, SpecialVocab) ---
-
-class SpecialTokens {
- public:
-  explicit SpecialTokens(TokenizerParts& parts) : parts_(parts) {}
-
-  Status read(const std::vector<json::Object>& processors, const json::Object* tokenizer_config,
-              const json::Object* config) {
-    has_config_ = tokenizer_config != nullptr;
-    if (has_config_) {
-      for (const char* role : kRoles) {
-        if (const auto text = token_text(*tokenizer_config, std::string(role) + "_token"))
-          text_[role] = *text;
-      }
-      if (!text_.count("bos") && text_.count("cls")) text_["bos"] = text_["cls"];
-      if (!text_.count("eos") && text_.count("sep")) text_["eos"] = text_["sep"];
-    }
-    for (const auto& p : processors) INGOT_TRY(add_flags(p));
-    if (has_config_) {
-      for (const char* role : kRoles) {
-        const std::string key = "add_" + std::string(role) + "_token";
-        const auto e = tokenizer_config->get(key);
-        bool v = false;
-        if (e && !e->get(v)) add_.emplace(role, v);  // the post-processor's word comes first
-        if (const auto it = text_.find(role); it != text_.end()) set(role, added_id(it->second));
-      }
-    }
-    if (config) INGOT_TRY(ids_of(*config));
-    if (const auto it = add_.find("bos"); it != add_.end()) parts_.special.add_bos = it->second;
-    if (const auto it = add_.find("eos"); it != add_.end()) parts_.special.add_eos = it->second;
-    if (const auto it = add_.find("sep"); it != add_.end()) parts_.special.add_sep = it->second;
-    return {};
-  }
-
- private:
-  static constexpr const char* kRoles[] = {"bos", "eos", "unk", "sep", "pad", "cls", "mask", "eot", "eom"};
-
-  static std::optional<std::string> token_text(const json::Object& o, const std::string& key) {
-    const auto e = o.get(key);
-    std::string_view text;
-    if (!e) return std::nullopt;
-    if (!e->get(text)) return text.empty() ? std::nullopt : std::optional<std::string>(text);
-    json::Element content;
-    if (!(*e)["content"].get(content) && !content.get(text) && !text.empty()) return std::string(text);
-    return std::nullopt;
-  }
-  int32_t added_id(std::string_view text) const {
-    for (const auto& t : parts_.added) {
-      if (t.content == text) return t.id;
-    }
-    return -1;
-  }
-  void set(std::string_view role, int32_t id) {
-    SpecialIds& s = parts_.special;
-    std::optional<int32_t>* slot = role == "bos"    ? &s.bos
-                                   : role == "eos"  ? &s.eos
-                                   : role == "unk"  ? &s.unk
-                                   : role == "sep"  ? &s.sep
-                                   : role == "pad"  ? &s.pad
-                                   : role == "mask" ? &s.mask
-                                   : role == "eot"  ? &s.eot
-                                   : role == "eom"  ? &s.eom
-                                                    : nullptr;
-    if (slot && id >= 0 && !slot->has_value()) *slot = id;
-  }
-
-  static std::string special_id(const std::vector<json::Element>& list, size_t i) {
-    std::string_view id;
-    if (i < list.size() && !list[i]["SpecialToken"]["id"].get(id)) return std::string(id);
-    return {};
-  }
-
-  // What one processor tells about BOS, EOS and SEP.
-  Status add_flags(const json::Object& p) {
-    INGOT_ASSIGN(const std::string_view type, p.needed_string("type"));
-    if (type == "ByteLevel") {
-      add_.emplace("bos", false);
-      add_.emplace("eos", false);
-    } else if (type == "RobertaProcessing") {
-      add_["bos"] = add_["eos"] = add_["sep"] = true;
-      for (const char* role : {"cls", "sep"}) {
-        INGOT_ASSIGN(const auto pair, p.array(role));
-        std::string_view text;
-        if (has_config_ && !text_.count(role) && !pair.empty() && !pair[0].get(text))
-          text_[role] = std::string(text);
-      }
-    } else if (type == "TemplateProcessing") {
-      INGOT_ASSIGN(const auto single, p.array("single"));
-      INGOT_ASSIGN(auto pair, p.array("pair"));
-      std::string first, last;
-      if (single.size() > 1) {
-        first = special_id(single, 0);
-        last = special_id(single, single.size() - 1);
-        if (!first.empty()) {
-          if (!text_.count("bos")) text_["bos"] = first;
-          if (!text_.count("cls") && first != text_["bos"]) text_["cls"] = first;
-          add_["bos"] = first == text_["bos"] || first == text_["cls"];
-        }
-        if (!last.empty()) {
-          // Another last token than EOS takes its place; the old one becomes the end of a turn.
-          if (has_config_ && text_.count("eos") && last != text_["eos"]) text_.emplace("eot", text_["eos"]);
-          text_["eos"] = last;
-          add_["eos"] = true;
-        }
-      }
-      // Between A and B of a pair: a separator?
-      if (!first.empty() && special_id(pair, 0) == first) pair.erase(pair.begin());
-      if (!last.empty() && !pair.empty() && special_id(pair, pair.size() - 1) == last) pair.pop_back();
-      std::string_view a, b;
-      if (pair.size() > 2 && !pair.front()["Sequence"]["id"].get(a) && a == "A" &&
-          !pair.back()["Sequence"]["id"].get(b) && b == "B") {
-        const auto separates = [&](const std::string& t) {
-          return !t.empty() && (t == text_["sep"] || t == text_["eos"]);
-        };
-        bool add_sep = separates(special_id(pair, 1)) && last.empty();
-        if (pair.size() == 4 && separates(special_id(pair, 2))) add_sep = true;
-        add_["sep"] = add_sep;
-        if (add_sep && text_["sep"].empty()) text_["sep"] = text_["eos"];
-      }
-    }
-    return {};
-  }
-
-  // config.json names ids, at its root or in text_config.
-  Status ids_of(const json::Object& config) {
-    std::optional<json::Object> text_config;
-    if (const auto e = config.get("text_config")) {
-      INGOT_ASSIGN(text_config, json::Object::read(*e, config.where("text_config")));
-    }
-    for (const char* role : kRoles) {
-      const std::string key = std::string(role) + "_token_id";
-      auto e = config.get(key);
-      if (!e && text_config) e = text_config->get(key);
-      int64_t id = 0;
-      if (!e || e->get(id)) continue;          // a list of ids names no single token
-      if (id < 0 || id > INT32_MAX) continue;  // -1 stands for none
-      set(role, static_cast<int32_t>(id));
-    }
-    return {};
-  }
-
-  TokenizerParts& parts_;
-  bool has_config_ = false;
-  std::map<std::string, std::string, std::less<>> text_;  // role to token
-  std::map<std::string, bool, std::less<>> add_;          // role to "is added by encode"
-};
-
-Status read_chat_template(const json::Object* tokenizer_config, std::string_view jinja,
-                          TokenizerParts& parts) {
-  if (const auto e = tokenizer_config ? tokenizer_config->get("chat_template") : std::nullopt) {
-    std::string_view text;
-    simdjson::dom::array list;
-    if (!e->get(text)) {
-      parts.chat_template = std::string(text);
-    } else if (!e->get(list)) {  // several by name: the default one
-      for (const json::Element x : list) {
-        std::string_view name;
-        if (!x["name"].get(name) && name == "default" && !x["template"].get(text))
-          parts.chat_template = std::string(text);
-      }
-    }
-  } else if (!jinja.empty()) {
-    parts.chat_template = std::string(jinja);
-  }
-  return {};
-}
-
 }  // namespace
 
 Result<std::unique_ptr<TokenizerParts>> read_hf_tokenizer(const HfTokenizerFiles& files) {
@@ -501,17 +352,12 @@ Result<std::unique_ptr<TokenizerParts>> read_hf_tokenizer(const HfTokenizerFiles
   if (!files.tokenizer_config_json.empty()) {
     INGOT_ASSIGN(tokenizer_config,
                  parse_object(tokenizer_config_parser, files.tokenizer_config_json, "tokenizer_config.json"));
-    INGOT_ASSIGN(parts->add_space_prefix, [&]() -> Result<std::optional<bool>> {
-      const auto e = tokenizer_config->get("add_prefix_space");
-      bool v = false;
-      return e && !e->get(v) ? std::optional<bool>(v) : std::optional<bool>();
-    }());
+    INGOT_ASSIGN(parts->add_space_prefix, read_flag(*tokenizer_config, "add_prefix_space"));
   }
   if (!files.config_json.empty()) {
     INGOT_ASSIGN(config, parse_object(config_parser, files.config_json, "config.json"));
   }
-  INGOT_TRY(within(SpecialTokens(*parts).read(processors, tokenizer_config ? &*tokenizer_config : nullptr,
-                                              config ? &*config : nullptr)));
+  INGOT_TRY(read_special_tokens(processors, tokenizer_config ? &*tokenizer_config : nullptr, config ? &*config : nullptr, *parts));
   INGOT_TRY(
       read_chat_template(tokenizer_config ? &*tokenizer_config : nullptr, files.chat_template_jinja, *parts));
   return parts;

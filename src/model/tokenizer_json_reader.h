@@ -1,5 +1,6 @@
-// Reading JSON that may be hostile: objects with duplicate keys refused, types checked, every error names its
-// place. Over simdjson's DOM; for the tokenizer's files.
+// Reading JSON that may be hostile: of a repeated key the last value counts, types are checked, every error names its
+// place. Over simdjson's DOM; for the tokenizer's files. What simdjson cannot hold (json.h: odd values) is an object with
+// one member, kOddMark: told as what stands in the file, wrong wherever a value is read.
 #pragma once
 
 #include <simdjson.h>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "formats/json.h"
 #include "model/tokenizer_text.h"
 
 namespace ingot::json {
@@ -38,26 +40,38 @@ inline const char* type_name(Element e) {
   return "something";
 }
 
-inline Error wrong_type(const std::string& where, Element found, const char* expected) {
-  return bad_input("{}: {} found, expected {}", where, type_name(found), expected);
+inline std::optional<std::string_view> odd_text(Element e) {
+  simdjson::dom::object o;
+  std::string_view text;
+  if (e.get(o) || o.size() != 1 || (*o.begin()).key != kOddMark || (*o.begin()).value.get(text)) return std::nullopt;
+  return text;
 }
 
-// A small object, its keys checked to be unique. Getters for keys that are absent or null give nothing.
+// A number, whether a machine's type holds it or not. A reader that passes over other wrong types does not pass over these.
+inline bool is_any_number(Element e) {
+  if (e.is_number()) return true;
+  const auto odd = odd_text(e);
+  return odd && !odd->starts_with('"');
+}
+
+inline Error wrong_type(const std::string& where, Element found, const char* expected) {
+  std::string text = type_name(found);
+  if (const auto odd = odd_text(found)) text = std::string(odd->substr(0, 100));
+  else if (found.is_number()) text = simdjson::minify(found);
+  return bad_input("{}: {} found, expected {}", where, text, expected);
+}
+
+// A small object. Getters for keys that are absent or null give nothing.
 class Object {
  public:
   static Result<Object> read(Element e, std::string where) {
     simdjson::dom::object o;
-    if (e.get(o)) return wrong_type(where, e, "an object");
+    if (e.get(o) || odd_text(e)) return wrong_type(where, e, "an object");
     Object out;
     out.where_ = std::move(where);
     for (const auto field : o) out.fields_.emplace_back(field.key, field.value);
-    std::sort(out.fields_.begin(), out.fields_.end(),
-              [](const auto& a, const auto& b) { return a.first < b.first; });
-    for (size_t i = 1; i < out.fields_.size(); ++i) {
-      if (out.fields_[i].first == out.fields_[i - 1].first) {
-        return bad_input("{}: the key {} appears twice", out.where_, quoted(out.fields_[i].first));
-      }
-    }
+    std::stable_sort(out.fields_.begin(), out.fields_.end(),
+                     [](const auto& a, const auto& b) { return a.first < b.first; });
     return out;
   }
   const std::string& where() const { return where_; }
@@ -71,10 +85,10 @@ class Object {
   }
 
   std::optional<Element> get(std::string_view key) const {
-    const auto it = std::lower_bound(fields_.begin(), fields_.end(), key,
-                                     [](const auto& f, std::string_view k) { return f.first < k; });
-    if (it == fields_.end() || it->first != key || it->second.is_null()) return std::nullopt;
-    return it->second;
+    auto it = std::upper_bound(fields_.begin(), fields_.end(), key,
+                               [](std::string_view k, const auto& f) { return k < f.first; });
+    if (it == fields_.begin() || (--it)->first != key || it->second.is_null()) return std::nullopt;
+    return it->second;  // the last of a repeated key
   }
   Result<std::optional<bool>> boolean(std::string_view key) const {
     const auto e = get(key);

@@ -61,7 +61,7 @@ TEST_F(LocalStoreTest, RenameRefusesOrReplaces) {
   EXPECT_EQ(*read_text(store_, at("b")), "old");
   ASSERT_TRUE(store_.rename(at("a"), at("b"), true).ok());
   EXPECT_EQ(*read_text(store_, at("b")), "new");
-  EXPECT_FALSE(store_.exists(at("a")));
+  EXPECT_FALSE(is_there(store_, at("a")));
 }
 
 TEST_F(LocalStoreTest, DirectoriesAreExchangedInOneStep) {
@@ -214,14 +214,14 @@ TEST_F(LocalStoreTest, CreateReservesTheSizeAndResumeKeepsBytes) {
 TEST_F(LocalStoreTest, AHugeSizeIsRefusedBeforeTheWork) {
   auto f = store_.create(at("a"), 1ull << 60, false);
   ASSERT_FALSE(f.ok());
-  EXPECT_FALSE(store_.exists(at("a")));
+  EXPECT_FALSE(is_there(store_, at("a")));
 }
 
 TEST_F(LocalStoreTest, RemoveTakesTreesAndForgivesTheMissing) {
   fs::create_directories(at("d/e"));
   put("d/e/f", "x");
   ASSERT_TRUE(store_.remove(at("d")).ok());
-  EXPECT_FALSE(store_.exists(at("d")));
+  EXPECT_FALSE(is_there(store_, at("d")));
   EXPECT_TRUE(store_.remove(at("d")).ok());
 }
 
@@ -238,9 +238,9 @@ TEST(MemoryStore, KeepsToItsCapabilities) {
   ASSERT_TRUE(p->write(0, as_bytes("1234")).ok());
   ASSERT_TRUE(p->write(4, as_bytes("56")).ok());   // a short one may only be the last
   EXPECT_FALSE(p->write(6, as_bytes("7890")).ok());
-  EXPECT_FALSE(multipart->exists("b"));
+  EXPECT_FALSE(is_there(*multipart, "b"));
   ASSERT_TRUE(p->complete().ok());
-  EXPECT_TRUE(multipart->exists("b"));
+  EXPECT_TRUE(is_there(*multipart, "b"));
   EXPECT_FALSE(multipart->rename("b", "c", false).ok());
 }
 

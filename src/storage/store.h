@@ -123,17 +123,13 @@ class Store {
   // the store keeps none.
   virtual bool set_note(const std::string& /*path*/, const std::string& /*text*/) { return false; }
   virtual std::string note(const std::string& /*path*/) { return ""; }
-
-  // Until every caller asks stat().
-  bool exists(const std::string& path) {
-    const auto s = stat(path);
-    return s.ok() && s->has_value();
-  }
-  bool is_directory(const std::string& path) {
-    const auto s = stat(path);
-    return s.ok() && s->has_value() && (*s)->directory();
-  }
 };
+
+// For tests and other callers to whom a failed look is "no".
+inline bool is_there(Store& store, const std::string& path) {
+  const auto s = store.stat(path);
+  return s.ok() && s->has_value();
+}
 
 // The whole of a small file, at most `limit` bytes (kBadInput beyond).
 Result<std::string> read_text(Store& store, const std::string& path, uint64_t limit = 256u << 20);

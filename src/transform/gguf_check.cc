@@ -13,7 +13,7 @@ namespace ingot {
 namespace {
 
 constexpr size_t kMaxFaults = 20;
-constexpr int64_t kMost = int64_t{1} << 31;  // of a count or a length; keeps products within int64
+constexpr int64_t kMost = UINT32_MAX;  // of a count or a length
 
 // The numbers of a key: one, or one for each layer.
 struct Numbers {
@@ -59,6 +59,18 @@ std::optional<Numbers> numbers(const MetaValue& m) {
       },
       m.v);
   return ok ? std::optional<Numbers>(std::move(out)) : std::nullopt;
+}
+
+// What was found, for a message.
+std::string shown(const MetaValue& m) {
+  return std::visit(
+      [](const auto& v) -> std::string {
+        using T = std::decay_t<decltype(v)>;
+        if constexpr (std::is_arithmetic_v<T>) return fmt::format("{}", v);
+        else if constexpr (std::is_same_v<T, std::string>) return fmt::format("'{}'", v.substr(0, 40));
+        else return fmt::format("a list of {}", v.size());
+      },
+      m.v);
 }
 
 const std::string* text(const Artifact& a, const std::string& key) {
@@ -121,7 +133,7 @@ class Examiner {
     const MetaValue* m = a_.meta(key);
     if (!m) return std::nullopt;
     auto n = numbers(*m);
-    if (!n) fault("the metadata key {} is no whole number from 0 to {}", key, kMost);
+    if (!n && told_.insert(key).second) fault("{} is {}, expected a whole number from 0 to {}", key, shown(*m), kMost);
     return n;
   }
 
@@ -134,6 +146,7 @@ class Examiner {
   };
   std::optional<Value> param(const Architecture& arch, const std::string& name, int64_t layer);
   std::optional<Value> path_value(const Architecture& arch, const std::string& path, int64_t layer);
+  std::string path_text(const Architecture& arch, const std::string& path) const;
   void check_agreement(const Architecture& arch);
   void check_tensor(const std::string& name, bool required, const std::vector<std::string>& shape, const Architecture& arch, int64_t layer);
 
@@ -141,6 +154,7 @@ class Examiner {
   std::string prefix_;
   std::unordered_map<std::string, const LazyTensor*> tensors_;
   std::map<std::string, std::optional<Numbers>> read_;  // keys of the architecture
+  std::set<std::string> told_;  // keys that are no numbers
   GgufReport report_;
 };
 
@@ -218,6 +232,18 @@ std::optional<Examiner::Value> Examiner::path_value(const Architecture& arch, co
   return std::nullopt;
 }
 
+// The key of a path and what it holds, for a message: "llama.embedding_length (256) / llama.attention.head_count (12), whole".
+std::string Examiner::path_text(const Architecture& arch, const std::string& path) const {
+  if (const auto slash = path.find('/'); slash != std::string::npos)
+    return path_text(arch, path.substr(0, slash)) + " / " + path_text(arch, path.substr(slash + 1)) + ", a whole number";
+  for (const auto& r : arch.metadata)
+    if (r.type == "u32" && !r.from.empty() && r.from[0] == path) {
+      const MetaValue* m = a_.meta(r.key);
+      return r.key + (m ? " (" + shown(*m) + ")" : " (absent)");
+    }
+  return path;
+}
+
 std::optional<Examiner::Value> Examiner::param(const Architecture& arch, const std::string& name, int64_t layer) {
   if (name == "vocab") {  // rows against tokens: check_vocabulary()
     const LazyTensor* e = find("token_embd.weight");
@@ -235,8 +261,7 @@ void Examiner::check_agreement(const Architecture& arch) {
   std::map<std::string, std::pair<std::string, int64_t>> first;
   for (const auto& r : arch.metadata) {
     if (r.type != "u32" || r.from.empty()) continue;
-    const MetaValue* m = a_.meta(r.key);
-    const auto n = m ? numbers(*m) : std::nullopt;
+    const auto n = number(r.key);
     if (!n || n->per_layer() || r.key == prefix_ + "vocab_size") continue;
     if (n->at(0) == 0) fault("{} is 0, expected at least 1", r.key);
     const auto [it, fresh] = first.try_emplace(r.from[0], r.key, n->at(0));
@@ -278,12 +303,18 @@ void Examiner::check_architecture(const Architecture& arch) {
     if (v) {
       first[name] = *v;
     } else if (name != "vocab") {
-      std::string key;
-      for (const auto& r : arch.metadata)
-        if (key.empty() && r.type == "u32" && !r.from.empty() && r.from[0] == from[0]) key = r.key;
-      fault("the metadata gives no usable {} (expected {})", name, key);
+      std::string expected;
+      for (const auto& path : from) expected += (expected.empty() ? "" : ", or ") + path_text(arch, path);
+      fault("its metadata does not say {}; expected {}", name, expected);
     }
   }
+  for (const auto& r : arch.metadata)
+    for (const auto& [name, from] : arch.params) {
+      const MetaValue* m = r.from == from ? a_.meta(r.key) : nullptr;
+      const auto n = m ? numbers(*m) : std::nullopt;
+      if (n && !n->per_layer() && first.count(name) && n->at(0) != first[name].n && report_.faults.empty())
+        fault("{} is {}, but its metadata makes it {} ({})", r.key, n->at(0), first[name].n, first[name].text);
+    }
   if (!report_.faults.empty()) return;
   const int64_t layers = first.count("layers") ? first["layers"].n : 0;
   if (layers > static_cast<int64_t>(a_.tensors.size()))

@@ -59,8 +59,8 @@ TEST(GgufCheck, AModelThatContradictsItselfIsRefused) {
       {"all layers gone", [](auto* a) { drop(a, "blk."); }, {"block_count says 6 layers", "only 3 tensors"}},
       {"a billion layers", [](auto* a) { set(a, "llama.block_count", uint32_t{1} << 30); }, {"1073741824 layers", "tensors of 6"}},
       {"no layers", [](auto* a) { set(a, "llama.block_count", uint32_t{0}); }, {"layer 0", "block_count says 0"}},
-      {"layers as text", [](auto* a) { set(a, "llama.block_count", std::string("6")); }, {"llama.block_count is no whole number"}},
-      {"layers unsaid", [](auto* a) { erase(a, "llama.block_count"); }, {"no usable layers", "llama.block_count"}},
+      {"layers as text", [](auto* a) { set(a, "llama.block_count", std::string("6")); }, {"llama.block_count is '6', expected a whole number"}},
+      {"layers unsaid", [](auto* a) { erase(a, "llama.block_count"); }, {"does not say layers", "llama.block_count (absent)"}},
       {"a tensor gone", [](auto* a) { drop(a, "blk.3.ffn_up.weight"); }, {"'blk.3.ffn_up.weight' is missing"}},
       {"embedding gone", [](auto* a) { drop(a, "token_embd"); }, {"'token_embd.weight' is missing"}},
       {"norm gone", [](auto* a) { drop(a, "output_norm"); }, {"'output_norm.weight' is missing"}},
@@ -78,10 +78,14 @@ TEST(GgufCheck, AModelThatContradictsItselfIsRefused) {
       {"key length", [](auto* a) { set(a, "llama.attention.key_length", uint32_t{64}); }, {"key_length is 64", "value_length is 32"}},
       {"value length", [](auto* a) { set(a, "llama.attention.value_length", uint32_t{64}); }, {"key_length is 32", "value_length is 64"}},
       {"rope dimensions", [](auto* a) { set(a, "llama.rope.dimension_count", uint32_t{0}); }, {"rope.dimension_count is 0"}},
+      {"rope dimensions against a computed head", [](auto* a) {
+         for (const char* k : {"key_length", "value_length"}) erase(a, std::string("llama.attention.") + k);
+         set(a, "llama.rope.dimension_count", uint32_t{16});
+       }, {"rope.dimension_count is 16", "makes it 32", "llama.embedding_length 256 / llama.attention.head_count 8"}},
       {"heads do not divide", [](auto* a) {
          for (const char* k : {"key_length", "value_length"}) erase(a, std::string("llama.attention.") + k);
          set(a, "llama.attention.head_count", uint32_t{12}), set(a, "llama.attention.head_count_kv", uint32_t{4});
-       }, {"no usable head_dim"}},
+       }, {"does not say head_dim", "llama.embedding_length (256) / llama.attention.head_count (12), a whole number"}},
       {"q", [](auto* a) { reshape(a, "blk.1.attn_q.weight", {256, 128}); }, {"'blk.1.attn_q.weight' is [256, 128]", "makes it [256, 256]"}},
       {"output", [](auto* a) { reshape(a, "output.weight", {4000, 256}); }, {"'output.weight' is [4000, 256]", "makes it [4096, 256]"}},
       {"norm", [](auto* a) { reshape(a, "blk.0.attn_norm.weight", {255}); }, {"attn_norm.weight' is [255]", "[256]"}},

@@ -5,6 +5,7 @@
 #include <numbers>
 #include <unordered_set>
 
+#include "base/memory.h"
 #include "formats/json.h"
 #include "model/architecture.h"
 #include "model/rope_config.h"
@@ -279,6 +280,8 @@ Status Mapper::add_metadata() {
       // Whoever loads the file refuses what is not above zero.
       if (!(*v > 0)) return bad_input("reading {}: '{}' is {}, expected a number above zero", config_path_, r.from[0], *v);
       if (r.type == "f32") {
+        if (const auto f = static_cast<float>(*v); !std::isnormal(f))
+          return bad_input("reading {}: '{}' is {}, which is beyond the 32-bit float of the file", config_path_, r.from[0], *v);
         put(r.key, static_cast<float>(*v));
       } else {
         if (!(*v >= 0) || *v > 4294967295.0 || *v != std::floor(*v))
@@ -376,6 +379,8 @@ std::string size_label(uint64_t n) {
   return fmt::format("{:.{}f}{}", scaled, std::max(2 - digits, 0), suffix);
 }
 
-Result<Artifact> to_gguf(const Artifact& hf, const ToGgufOptions& options) { return Mapper(hf, options).run(); }
+Result<Artifact> to_gguf(const Artifact& hf, const ToGgufOptions& options) {
+  return within_memory("converting " + hf.path, [&] { return Mapper(hf, options).run(); });
+}
 
 }  // namespace ingot

@@ -100,7 +100,7 @@ TEST(ToGguf, OnePassEqualsThreeStepsByteForByte) {
   auto f32 = cast_floats(*merged, DType::kF32);
   ASSERT_TRUE(f32.ok());
   run_output(hf_directory_output(*f32, *store, "merged", 3'000'000));
-  ASSERT_TRUE(store->exists("merged/model.safetensors.index.json"));
+  ASSERT_TRUE(is_there(*store, "merged/model.safetensors.index.json"));
   auto converted = to_gguf(open_or_die(*store, "merged"));
   ASSERT_TRUE(converted.ok()) << converted.error().message;
   run_output(gguf_output(*converted, *store, "f32.gguf"));
@@ -137,7 +137,8 @@ TEST(ToGguf, ContradictionsAreNamed) {
       {"\"rms_norm_eps\": 1e-05", "\"rms_norm\": 1e-05", {"rms_norm_eps"}},
       {"\"use_cache\": true", "\"quantization_config\": {\"quant_method\": \"fp8\"}", {"quantization_config", "fp8"}},
       {"\"use_cache\": true", "\"partial_rotary_factor\": 0.5", {"partial_rotary_factor"}},
-      {"\"use_cache\": true", "\"use_cache\": true, \"use_cache\": false", {"'use_cache' stands twice"}},
+      {"\"rms_norm_eps\": 1e-05", "\"rms_norm_eps\": 1e300", {"'rms_norm_eps' is 1e+300", "32-bit float"}},
+      {"\"rms_norm_eps\": 1e-05", "\"rms_norm_eps\": 1e-300", {"'rms_norm_eps' is 1e-300", "32-bit float"}},
   };
   for (const auto& [from, to, parts] : cases) expect_error(to_gguf(with_config(from, to)), parts, to);
   Artifact a = example_base();

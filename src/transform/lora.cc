@@ -6,6 +6,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "base/memory.h"
 #include "formats/json.h"
 #include "model/architecture.h"
 #include "quant/codec.h"
@@ -47,6 +48,9 @@ class Merge {
   Status init() {
     if (auto it = base_.files.find("config.json"); it != base_.files.end()) {
       INGOT_ASSIGN(config_, parse_json(it->second, "reading " + join_path(base_.path, "config.json")));
+      if (const Json* t = json_member(config_, "tie_word_embeddings"); t && !t->is_boolean())
+        return bad_input("reading {}: 'tie_word_embeddings' is {}, expected true or false", join_path(base_.path, "config.json"),
+                         json_brief(*t));
       tied_ = json_bool(config_, "tie_word_embeddings").value_or(false);
       if (auto arch = find_architecture(config_, base_.path); arch.ok()) {
         if (const auto* r = (*arch)->by_role("embedding")) embedding_ = r->hf;
@@ -200,7 +204,7 @@ Status Merge::merge_module(const std::string& path, const Module& m, const LoraC
   NodePtr& w = *node(tensor);
   const TensorSpec ws = w->spec(), as = m.a->spec(), bs = m.b->spec();
   if (!find_codec(ws.type))
-    return bad_input("merging {}: tensor '{}' of the base is {}, whose values ingot cannot read yet", file, tensor,
+    return bad_input("merging {}: the base's tensor {} is {}, whose values ingot cannot read yet", file, tensor_text(*w, tensor),
                      info(ws.type).name);
   INGOT_ASSIGN(const auto s, c.scaling(path));
   if (as.shape.rank != 2 || bs.shape.rank != 2 || ws.shape.rank != 2)
@@ -214,9 +218,8 @@ Status Merge::merge_module(const std::string& path, const Module& m, const LoraC
                      path, to_string(as.shape), to_string(bs.shape), s.rank);
   const bool straight = !m.embedding && fits(ws, as, bs, false), turned = fits(ws, as, bs, true);
   if (!straight && !turned)
-    return bad_input("merging {}: the factors of '{}' are {} and {}, which do not fit the base's {}; the adapter is for "
-                     "another model",
-                     file, path, to_string(as.shape), to_string(bs.shape), to_string(ws.shape));
+    return bad_input("merging {}: the factors of '{}' are {} and {}, which do not fit {}, {}; the adapter is for another model",
+                     file, path, to_string(as.shape), to_string(bs.shape), tensor_text(*w, tensor), to_string(ws.shape));
   if (m.base_weight) {
     if (!(m.base_weight->spec().shape == ws.shape))
       return bad_input("merging {}: '{}' is {}, but the base has {}; the adapter was trained on a base with another "
@@ -313,7 +316,7 @@ Result<Artifact> Merge::finish() {
   for (const auto& adapter : names_) name += "-" + adapter;
   j["_name_or_path"] = name;
   if (untied_) j["tie_word_embeddings"] = false;
-  it->second = j.dump(2, ' ', true, OrderedJson::error_handler_t::replace) + "\n";
+  it->second = json_text(j);
   return std::move(out_);
 }
 
@@ -325,10 +328,12 @@ Result<Artifact> lora_merge(const Artifact& base, const std::vector<AdapterSpec>
                      "directory that it was made from",
                      base.path);
   if (base.format == "peft") return bad_input("merging into {}: it is an adapter, not a model", base.path);
-  Merge m(base);
-  INGOT_TRY(m.init());
-  for (const auto& a : adapters) INGOT_TRY(m.add(a));
-  return m.finish();
+  return within_memory("merging into " + base.path, [&]() -> Result<Artifact> {
+    Merge m(base);
+    INGOT_TRY(m.init());
+    for (const auto& a : adapters) INGOT_TRY(m.add(a));
+    return m.finish();
+  });
 }
 
 }  // namespace ingot

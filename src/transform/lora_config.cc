@@ -155,10 +155,10 @@ Status read_patterns(const std::string& text, const std::string& path, LoraConfi
     if (!m->is_object()) return bad_input("reading {}: '{}' is no object of module names and numbers", path, key);
     for (auto it = m->begin(); it != m->end(); ++it) {
       const bool rank = key == std::string_view("rank_pattern");
-      const double v = it.value().is_number() ? it.value().get<double>() : NAN;
+      const double v = finite_number(it.value()).value_or(NAN);
       if (!std::isfinite(v) || (rank && (v < 1 || v > kMaxRank || v != std::floor(v))))
         return bad_input("reading {}: '{}' of '{}' is {}, expected {}", path, key, it.key(),
-                         json_brief(Json(it.value())), rank ? "a rank from 1" : "a number");
+                         json_brief(Json(it.value())), rank ? "a rank from 1" : "a finite number");
       INGOT_ASSIGN(auto p, name_pattern(it.key(), fmt::format("{}: {}", path, key)));
       if (rank) c->rank_pattern.emplace_back(std::move(p), static_cast<int64_t>(v));
       else c->alpha_pattern.emplace_back(std::move(p), v);
@@ -173,8 +173,8 @@ Status read_layers(const Json& j, const std::string& path, LoraConfig* c) {
     std::vector<int64_t> v;
     const Json list = m->is_array() ? *m : Json::array({*m});
     for (const auto& e : list) {
-      if (!e.is_number_integer())
-        return bad_input("reading {}: 'layers_to_transform' is {}, expected numbers", path, json_brief(*m));
+      if (!e.is_number_integer() || e.is_number_unsigned())  // unsigned: beyond what is signed
+        return bad_input("reading {}: 'layers_to_transform' is {}, expected whole numbers", path, json_brief(*m));
       v.push_back(e.get<int64_t>());
     }
     if (!v.empty()) c->layers = std::move(v);
@@ -269,8 +269,9 @@ Result<LoraConfig> parse_lora_config(const std::string& text, const std::string&
     c.r = *r;
   }
   if (const Json* m = json_member(j, "lora_alpha")) {
-    if (!m->is_number() || !std::isfinite(m->get<double>())) return in.wrong("lora_alpha", "a number");
-    c.alpha = m->get<double>();
+    const auto alpha = finite_number(*m);
+    if (!alpha) return in.wrong("lora_alpha", "a finite number");
+    c.alpha = *alpha;
   }
   INGOT_TRY(in.boolean("use_rslora", &c.rslora));
   INGOT_TRY(in.boolean("fan_in_fan_out", &c.fan_in_fan_out));

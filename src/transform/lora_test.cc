@@ -424,9 +424,6 @@ TEST(LoraMerge, UnsupportedFieldsAreRefusedByName) {
   // Unset fields of the future, and initialisations that leave the base alone, pass.
   EXPECT_TRUE(lora_merge(base, {{copy_with_adapter_config(adapter, "a_field_of_the_future", false), 1}}).ok());
   EXPECT_TRUE(lora_merge(base, {{copy_with_adapter_config(adapter, "init_lora_weights", "gaussian"), 1}}).ok());
-  Artifact twice = adapter;
-  twice.files["adapter_config.json"].insert(1, "\"r\": 4,");
-  expect_error(lora_merge(base, {{twice, 1}}), {"'r' stands twice"});
   expect_error(lora_merge(base, {{base, 1}}), {"no PEFT adapter"});
   expect_error(lora_merge(adapter, {{adapter, 1}}), {"not a model"});
 }

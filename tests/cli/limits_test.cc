@@ -26,12 +26,12 @@ TEST_F(Limits, FifteenHundredShardsAreReadAndWrittenUnder256Descriptors) {
   few.limits = {{RLIMIT_NOFILE, 256}};
   const Finished f = ingot(quantize(dir_ / "model", dir_ / "a.gguf"), few);
   ASSERT_EQ(f.exit_code, 0) << f.err;
-  const Finished m = ingot({"convert", dir_ / "model", "--dtype", "f32", "--out", dir_ / "merged", "--max-shard-size", "16K"}, few);
+  const Finished m = ingot({"convert", dir_ / "model", "--dtype", "f32", "--out", dir_ / "again/model", "--max-shard-size", "16K"}, few);
   ASSERT_EQ(m.exit_code, 0) << m.err;
-  ASSERT_EQ(ingot(quantize(dir_ / "merged", dir_ / "b.gguf"), few).exit_code, 0);
+  ASSERT_EQ(ingot(quantize(dir_ / "again/model", dir_ / "b.gguf"), few).exit_code, 0);
   EXPECT_TRUE(same_bytes(dir_ / "a.gguf", dir_ / "b.gguf"));
-  EXPECT_GT(entries(dir_ / "merged").size(), 300u);
-  EXPECT_EQ(ingot({"verify", dir_ / "merged"}, few).exit_code, 0);
+  EXPECT_GT(entries(dir_ / "again/model").size(), 300u);
+  EXPECT_EQ(ingot({"verify", dir_ / "again/model"}, few).exit_code, 0);
 }
 
 // As another user than root, who has no limits; of its own, since the limit counts all processes of a user.

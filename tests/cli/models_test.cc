@@ -267,7 +267,7 @@ TEST_F(Models, WhatMayNotBeReadIsNotCalledMissing) {
   refused(dir_ / "model");
   const Finished f = ingot({"convert", kBase, "--out", dir_ / "model/sub/a.gguf"}, o);
   EXPECT_EQ(f.exit_code, 1) << shown(f);
-  EXPECT_TRUE(has(cli::lower(f.err), "permission denied")) << f.err;
+  EXPECT_TRUE(has(cli::lower(f.err), "permission")) << f.err;
 }
 
 }  // namespace

@@ -1,0 +1,77 @@
+// Directories of models and adapters as people really have them, through the whole program.
+#include <filesystem>
+
+#include "program.h"
+
+namespace ingot::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+class RealDirectories : public CliTest {
+ protected:
+  std::string copy(const std::string& name) {
+    const std::string to = dir_ / name;
+    fs::copy(example(name), to);
+    return to;
+  }
+  // `more` becomes the first members of a JSON file, behind a byte order mark.
+  static void put_first(const std::string& path, const std::string& more) {
+    const std::string text = read_file(path);
+    write_file(path, "\xEF\xBB\xBF{" + more + "," + text.substr(text.find('{') + 1));
+  }
+};
+
+TEST_F(RealDirectories, OddJsonThatNobodyReadsChangesNothing) {
+  const std::string base = copy("tiny-llama-base"), adapter = copy("lora-code");
+  write_file(base + "/special_tokens_map.json", "{\"x\": NaN}");
+  write_file(base + "/added_tokens.json", "{\"x\": 1e999, \"x\": 2}");
+  const std::string odd =
+      "\"unread\": [1000000000000000019884624838656, 1e999, NaN, Infinity, -Infinity, \"\\ud800\"], \"\\udc00\": 1, \"unread\": 1e999";
+  for (const char* name : {"config.json", "tokenizer_config.json", "generation_config.json", "tokenizer.json"})
+    put_first(base + "/" + name, odd + ", \"model_max_length\": NaN, \"model\": NaN, \"vocab_size\": NaN");
+  write_file(base + "/tokenizer_config.json", [&] {
+    std::string text = read_file(base + "/tokenizer_config.json");
+    const auto at = text.find("2048");
+    return text.replace(at, 4, "1000000000000000019884624838656");
+  }());
+  put_first(adapter + "/adapter_config.json", "\"lora_dropout\": 1e999, \"r\": NaN, \"revision\": NaN");
+
+  const auto ship = [&](const std::string& b, const std::string& a, const std::string& out) {
+    return ingot({"ship", b, "--adapter", a, "--type", "F16,Q4_K_M", "--out", dir_ / (out + "-{type}.gguf"), "--keep", "merged=" + (dir_ / (out + "-merged"))});
+  };
+  const Finished plain = ship(example("tiny-llama-base"), example("lora-code"), "plain"), f = ship(base, adapter, "odd");
+  EXPECT_EQ(plain.exit_code, 0) << plain.err;
+  ASSERT_EQ(f.exit_code, 0) << f.err;
+  for (const char* type : {"F16", "Q4_K_M"})
+    EXPECT_TRUE(same_bytes(dir_ / (std::string("odd-") + type + ".gguf"), dir_ / (std::string("plain-") + type + ".gguf"))) << type;
+  EXPECT_TRUE(same_bytes(dir_ / "odd-merged/model.safetensors", dir_ / "plain-merged/model.safetensors"));
+  // The new directory has what the old one had, and can be used like it.
+  EXPECT_TRUE(same_bytes(dir_ / "odd-merged/tokenizer_config.json", base + "/tokenizer_config.json"));
+  EXPECT_NE(read_file(dir_ / "odd-merged/config.json").find("\"unread\": 1e999"), std::string::npos);
+  for (const std::string& model : {base, dir_ / "odd-merged", dir_ / "odd-F16.gguf"}) {
+    const Finished run = ingot({"run", model, "--prompt", "def main(", "-n", "4", "--json"});
+    EXPECT_EQ(run.exit_code, 0) << model << run.err;
+    const Finished tokenize = ingot({"tokenize", model, "--text", "def main(", "--ids"});
+    EXPECT_EQ(tokenize.out, ingot({"tokenize", example("tiny-llama-base"), "--text", "def main(", "--ids"}).out) << model << tokenize.err;
+  }
+  const Finished text = ingot({"inspect", base});
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_NE(text.out.find("1e999"), std::string::npos) << text.out;
+  const auto j = result_of(ingot({"inspect", base, "--json"}));
+  EXPECT_NE(j.dump().find("\"1e999\""), std::string::npos);
+}
+
+TEST_F(RealDirectories, AnOddNumberThatIsReadIsRefusedBeforeTheFirstByte) {
+  const std::string base = copy("tiny-llama-base");
+  std::string config = read_file(base + "/config.json");
+  config.replace(config.find("\"rms_norm_eps\": 1e-05"), 21, "\"rms_norm_eps\": NaN");
+  write_file(base + "/config.json", config);
+  const Finished f = ingot({"convert", base, "--type", "F16", "--out", dir_ / "a.gguf"});
+  EXPECT_EQ(f.exit_code, 3);
+  EXPECT_NE(f.err.find("'rms_norm_eps' is NaN"), std::string::npos) << f.err;
+  EXPECT_TRUE(empty_but_for(dir_.path(), {"tiny-llama-base"}));
+}
+
+}  // namespace
+}  // namespace ingot::testing
