@@ -276,7 +276,7 @@ TEST(Session, ContextAndTruncation) {
   EXPECT_EQ(session.position(), 12);
   auto full = session.forward(tokens);
   ASSERT_FALSE(full.ok());
-  EXPECT_NE(full.error().message.find("context holds 20"), std::string::npos) << full.error().message;
+  EXPECT_NE(full.error().message.find("context of 20"), std::string::npos) << full.error().message;
   EXPECT_EQ(session.position(), 12);
   session.truncate(5);
   auto again = session.forward(std::span(tokens).subspan(5));
