@@ -37,12 +37,12 @@ void BufferPool::release(uint64_t bytes) {
 
 Buffer BufferPool::get(size_t size) {
   Buffer b;
-  b.pool_ = this;
   b.size_ = size;
   const size_t want = std::max(kRound, static_cast<size_t>(align_up(size, kRound)));
   std::lock_guard lock(mutex_);
   // An idle buffer up to half as large again serves; a larger one would waste the budget.
   if (auto it = idle_.lower_bound(want); it != idle_.end() && it->first <= want + want / 2) {
+    b.pool_ = this;
     b.data_ = it->second;
     b.capacity_ = it->first;
     idle_.erase(it);
@@ -58,20 +58,25 @@ Buffer BufferPool::get(size_t size) {
   if (p == MAP_FAILED) throw std::bad_alloc();  // turned into an error at the executor's border
   // Fewer faults for the large ones; small ones would round their RSS up.
   if (want >= (4u << 20)) ::madvise(p, want, MADV_HUGEPAGE);
+  b.pool_ = this;
   b.data_ = static_cast<std::byte*>(p);
   b.capacity_ = want;
   allocated_ += want;
   return b;
 }
 
-void BufferPool::put(std::byte* data, size_t capacity) {
+// Of a destructor: even the note that a buffer is idle may find no memory, then it is given back at once.
+void BufferPool::put(std::byte* data, size_t capacity) noexcept {
   std::lock_guard lock(mutex_);
-  if (allocated_ > limit_) {
-    ::munmap(data, capacity);
-    allocated_ -= capacity;
-  } else {
-    idle_.emplace(capacity, data);
+  if (allocated_ <= limit_) {
+    try {
+      idle_.emplace(capacity, data);
+      return;
+    } catch (const std::bad_alloc&) {
+    }
   }
+  ::munmap(data, capacity);
+  allocated_ -= capacity;
 }
 
 std::byte* Arena::allocate(size_t bytes) {

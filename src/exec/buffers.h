@@ -55,7 +55,7 @@ class BufferPool {
 
  private:
   friend class Buffer;
-  void put(std::byte* data, size_t capacity);
+  void put(std::byte* data, size_t capacity) noexcept;
   uint64_t limit_;
   std::mutex mutex_;
   std::condition_variable freed_;
