@@ -109,7 +109,10 @@ class Commit {
   Status make_parents();
   Status restore_old(size_t o) const;
   Status remove_old(size_t o, const Layout& layout) const;
-  Status discard_job(Store& st, const std::string& directory, const std::string& key, const std::vector<JournalOutput>& outputs);
+  struct Unfinished;
+  Status discard_job(Store& st, const std::string& journal, const std::string& key, const std::vector<JournalOutput>& outputs);
+  Status discard_unfinished(Store& st, const std::string& journal, const Unfinished& job);
+  Status tell_unfinished(Store& st, const std::string& directory, const Unfinished& job);
   void notice(const std::string& text) const {
     if (options_.on_notice) options_.on_notice(text);
   }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "exec/commit.h"
 #include "exec/names.h"
@@ -24,9 +25,9 @@ Status Commit::restore_old(size_t o) const {
   return old && !there ? store(o).rename(temporary(o, ".old"), path(o), false) : Status();
 }
 
-// All that the job of that key left in that directory and beside its outputs. What --force was about to replace comes back where nothing
-// has its name.
-Status Commit::discard_job(Store& st, const std::string& directory, const std::string& key, const std::vector<JournalOutput>& outputs) {
+// All that a job left: temporaries of its outputs, and the files of its journal. What --force was about to replace comes back where nothing has its
+// name.
+Status Commit::discard_job(Store& st, const std::string& journal, const std::string& key, const std::vector<JournalOutput>& outputs) {
   for (const auto& out : outputs) {
     const std::string old = temporary_path(out.path, key, ".old");
     INGOT_ASSIGN(const auto kept, st.stat(old));
@@ -34,80 +35,96 @@ Status Commit::discard_job(Store& st, const std::string& directory, const std::s
     if (kept && !there) INGOT_TRY(st.rename(old, out.path, false));
     for (const char* suffix : {".part", ".old"}) INGOT_TRY(st.remove(temporary_path(out.path, key, suffix)));
   }
+  const std::string directory = parent_path(journal), base = file_name(journal);
   INGOT_ASSIGN(const auto entries, st.list(directory));
-  std::vector<std::string> journals;
+  std::vector<std::string> files;
   for (const auto& e : entries) {
-    const auto t = parse_temporary(e.name);
-    if (!t || t->key != key.substr(0, kKeyDigits) || t->suffix.rfind(".journal", 0)) continue;
-    if (t->suffix.size() > 5 && t->suffix.compare(t->suffix.size() - 5, 5, ".lock") == 0) {
+    if (journal_name_of(e.name, base)) {
+      files.push_back(join_path(directory, e.name));
+    } else if (e.name.compare(0, base.size() + 1, base + ".") == 0) {
       INGOT_ASSIGN(const auto held, st.lock(join_path(directory, e.name)));
-      if (!held) return failed("a rank of an earlier start with other settings is still writing there ({}); stop it first", join_path(directory, t->name));
-      continue;
+      if (!held) return failed("writing {}: a rank of an earlier start with other settings is still at work; stop it first", path(0));
     }
-    journals.push_back(join_path(directory, e.name));
   }
   // Scratch files and other ranks first: the journal that names the outputs goes last.
-  std::sort(journals.rbegin(), journals.rend());
-  for (const auto& j : journals) INGOT_TRY(st.remove(j));
+  std::sort(files.rbegin(), files.rend());
+  for (const auto& f : files) INGOT_TRY(st.remove(f));
   return {};
 }
 
+// An unfinished job, by the journals that lie in one directory.
+struct Commit::Unfinished {
+  std::string key;
+  std::vector<JournalOutput> outputs;
+  bool ours = false;  // it was to write an output of this job
+};
+
 Status Commit::clear_leftovers() {
   if (options_.rank || !options_.journal_path.empty()) return {};
-  std::map<std::pair<Store*, std::string>, std::vector<std::string>> names;  // of this job's outputs, as temporaries spell them
+  std::set<std::pair<Store*, std::string>> directories;
   for (size_t o = 0; o < outputs_.size(); ++o)
-    if (!direct(o)) names[{&store(o), parent_path(path(o))}].push_back(short_name(file_name(path(o))));
-  for (const auto& [where, mine] : names) {
-    auto [st, directory] = where;
+    if (!direct(o)) directories.insert({&store(o), parent_path(path(o))});
+  for (const auto& [st, directory] : directories) {
     INGOT_ASSIGN(const auto entries, st->list(directory));
-    // Each unfinished job: the journals it has here, and whether it was to write an output of this one.
-    struct Job {
-      std::vector<JournalOutput> outputs;
-      bool ours = false, journal = false;
-    };
-    std::map<std::string, Job> jobs;  // by the key's digits
+    std::map<std::string, Unfinished> jobs;  // by the name of the journal without the rank
     for (const auto& e : entries) {
       const auto t = parse_temporary(e.name);
-      if (!t || t->key == key_.substr(0, kKeyDigits)) continue;
-      Job& job = jobs[t->key];
-      job.ours |= std::find(mine.begin(), mine.end(), t->name) != mine.end();
-      if (t->suffix.rfind(".journal", 0) || e.directory || t->suffix.find(".lock") != std::string::npos ||
-          t->suffix.find(".scratch") != std::string::npos)
-        continue;
-      auto read = Journal::read(*st, join_path(directory, e.name), "");
-      job.journal = true;
-      if (read.ok() && !read->outputs.empty()) job.outputs = read->outputs;
+      if (!t || e.directory || t->suffix.rfind(".journal", 0)) continue;
+      const std::string base = e.name.substr(0, e.name.size() - t->suffix.size()) + ".journal";
+      if (!journal_name_of(e.name, base) || t->suffix.find(".scratch") != std::string::npos || join_path(directory, base) == journal_base()) continue;
+      Unfinished& job = jobs[base];
+      job.key = t->key;
+      if (auto read = Journal::read(*st, join_path(directory, e.name), ""); read.ok() && !read->outputs.empty()) job.outputs = read->outputs;
     }
-    for (auto& [key, job] : jobs) {
-      std::vector<std::string> shown;
-      for (const auto& out : job.outputs) {
-        shown.push_back(file_name(out.path));
+    for (auto& [base, job] : jobs) {
+      for (const auto& out : job.outputs)
         for (const auto& t : targets_) job.ours |= t.resolved == out.path;
-      }
-      if (job.ours) {
-        // Its other outputs: nobody may be writing them now. Those of this job are locked already.
-        std::vector<std::unique_ptr<StoreLock>> held;
-        for (const auto& out : job.outputs) {
-          const bool locked = std::any_of(targets_.begin(), targets_.end(), [&](const Target& t) { return t.resolved == out.path; });
-          if (locked) continue;
-          INGOT_ASSIGN(auto lock, st->lock(lock_path(out.path)));
-          if (!lock) return failed("writing {}: another ingot is writing it together with {}; wait for it or stop it", path(0), out.path);
-          held.push_back(std::move(lock));
-        }
-        for (size_t o = 0; o < outputs_.size(); ++o)
-          if (&store(o) == st && parent_path(path(o)) == directory) job.outputs.push_back({path(o), outputs_[o].directory});
-        INGOT_TRY(discard_job(*st, directory, key, job.outputs));
-        notice(fmt::format("{}: an unfinished run with other inputs or settings is discarded", shown.empty() ? path(0) : quoted_list(shown)));
-      } else if (job.journal && !job.outputs.empty()) {
-        INGOT_ASSIGN(const auto lock, st->lock(lock_path(job.outputs[0].path)));
-        if (!lock) continue;  // at work
-        uint64_t bytes = 0;
-        for (const auto& out : job.outputs) bytes += tree_bytes(*st, temporary_path(out.path, key, ".part"));
-        notice(fmt::format("in {} lies an unfinished run that was to write {}: {} in hidden files (.*.ingot-{}.*). Its own command goes on with it, or "
-                           "starts anew with --no-resume; remove them if it is not wanted", directory, quoted_list(shown), sized(bytes), key));
-      }
+      INGOT_TRY(job.ours ? discard_unfinished(*st, join_path(directory, base), job) : tell_unfinished(*st, directory, job));
     }
   }
+  // What lies beside an output of this job without a journal that names it.
+  for (size_t o = 0; o < outputs_.size(); ++o) {
+    if (direct(o)) continue;
+    INGOT_ASSIGN(const auto entries, store(o).list(parent_path(path(o))));
+    for (const auto& e : entries) {
+      const auto t = parse_temporary(e.name);
+      if (!t || t->name != short_name(file_name(path(o))) || t->key == key_.substr(0, kKeyDigits)) continue;
+      INGOT_TRY(discard_job(store(o), temporary_path(path(o), t->key, ".journal"), t->key, {{path(o), outputs_[o].directory}}));
+    }
+  }
+  return {};
+}
+
+Status Commit::discard_unfinished(Store& st, const std::string& journal, const Unfinished& job) {
+  // Nobody may be writing its other outputs now; those of this job are locked already.
+  std::vector<std::unique_ptr<StoreLock>> held;
+  std::vector<std::string> names;
+  for (const auto& out : job.outputs) {
+    names.push_back(file_name(out.path));
+    if (std::any_of(targets_.begin(), targets_.end(), [&](const Target& t) { return t.resolved == out.path; })) continue;
+    INGOT_ASSIGN(auto lock, st.lock(lock_path(out.path)));
+    if (!lock) return failed("writing {}: another ingot is writing it together with {}; wait for it or stop it", path(0), out.path);
+    held.push_back(std::move(lock));
+  }
+  INGOT_TRY(discard_job(st, journal, job.key, job.outputs));
+  notice(fmt::format("{}: an unfinished run with other inputs or settings is discarded", quoted_list(names)));
+  return {};
+}
+
+Status Commit::tell_unfinished(Store& st, const std::string& directory, const Unfinished& job) {
+  if (job.outputs.empty()) return {};
+  {
+    INGOT_ASSIGN(const auto lock, st.lock(lock_path(job.outputs[0].path)));
+    if (!lock) return {};  // at work
+  }
+  uint64_t bytes = 0;
+  std::vector<std::string> names;
+  for (const auto& out : job.outputs) {
+    bytes += tree_bytes(st, temporary_path(out.path, job.key, ".part"));
+    names.push_back(file_name(out.path));
+  }
+  notice(fmt::format("in {} lies an unfinished run that was to write {}: {} in hidden files (.*.ingot-{}.*). Its own command goes on with it, or starts anew with "
+                     "--no-resume; remove them if it is not wanted", directory, quoted_list(names), sized(bytes), job.key));
   return {};
 }
 

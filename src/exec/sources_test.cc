@@ -127,6 +127,27 @@ TEST_F(SourcesTest, AnUnfinishedRunOfOtherOutputsIsToldOfAndOneOfTheSameIsDiscar
   EXPECT_EQ(names("w"), (std::vector<std::string>{"Q4", "Q8"}));
 }
 
+// Jobs that make the same bytes under other names have the same key.
+TEST_F(SourcesTest, AnUnfinishedRunOfTheSameKeyUnderAnotherNameIsLeftAlone) {
+  for (const char* name : {"a", "b"}) {
+    CancelToken cancel;
+    ASSERT_FALSE(run_job({file_output(store_, at(name), {source("source")})}, stopping(&cancel)).ok());
+  }
+  const auto left = names();
+  EXPECT_EQ(left.size(), 5u);
+  std::string notice;
+  ExecOptions o = small_job();
+  o.on_notice = [&](const std::string& n) { notice += n; };
+  o.seed = 8;
+  ASSERT_TRUE(run_job({file_output(store_, at("a"), {source("source")})}, o).ok());
+  EXPECT_NE(notice.find("'a': an unfinished run"), std::string::npos) << notice;
+  EXPECT_NE(notice.find("was to write 'b'"), std::string::npos) << notice;
+  EXPECT_EQ(names(), (std::vector<std::string>{left[2], left[3], "a", "source"}));  // b's journal and temporary
+  const auto b = run_job({file_output(store_, at("b"), {source("source")})}, small_job());
+  ASSERT_TRUE(b.ok()) << b.error().message;
+  EXPECT_GT(b->resumed_bytes, 0u);
+}
+
 TEST_F(SourcesTest, OtherSettingsDiscardTheUnfinishedRun) {
   CancelToken cancel;
   ASSERT_FALSE(run_job({file_output(store_, at("out"), {source("source")})}, stopping(&cancel)).ok());
