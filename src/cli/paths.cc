@@ -222,8 +222,8 @@ Result<std::string> output_path(const std::string& given, OutputKind kind, const
     bool hit = same(input);
     if (!hit && fs::is_directory(input, error)) {
       // Weights, config and tokenizer; not what an earlier run left beside them ("base/model.gguf").
-      for (const auto& e : fs::directory_iterator(input, error))
-        hit = hit || (extension(e.path().string()) != "gguf" && !e.is_directory(error) && same(e.path()));
+      INGOT_ASSIGN(const auto entries, local_store().list(input));
+      for (const Entry& e : entries) hit = hit || (extension(e.name) != "gguf" && !e.directory && same(join_path(input, e.name)));
     }
     if (hit) return usage("the output '{}' is the input itself (or a file of it); give another --out", path);
   }

@@ -61,6 +61,8 @@ Status Commit::check_names(const std::vector<const ReadFile*>& sources) {
       return usage("writing '{}': a finished output takes its place under its own name; give that name", path(o));
     targets_.emplace_back();
     INGOT_ASSIGN(targets_[o].resolved, st.resolve(path(o)));
+    INGOT_ASSIGN(const std::string directory, st.resolve(parent_path(path(o))));
+    targets_[o].named = join_path(directory, file_name(path(o)));
     const std::string& mine = targets_[o].resolved;
     for (size_t p = 0; p < o; ++p) {
       if (&store(p) != &st) continue;
@@ -84,6 +86,8 @@ Status Commit::check_names(const std::vector<const ReadFile*>& sources) {
         if (above) break;
       }
     }
+    if (const auto own = st.stat(path(o)); own.ok() && *own && (*own)->mount_point)
+      return usage("writing {}: another file system is mounted there, and a finished output takes its place as a whole; give a name in it", path(o));
     // What --force may replace: a file by a file, a directory by a directory.
     INGOT_ASSIGN(const auto there, st.stat(path(o)));
     if (!there) continue;
@@ -110,7 +114,12 @@ std::string Commit::final_path_of(size_t o, const FileLayout& f) const {
 }
 std::vector<JournalOutput> Commit::journal_outputs() const {
   std::vector<JournalOutput> all;
-  for (size_t o = 0; o < outputs_.size(); ++o) all.push_back({targets_[o].resolved, outputs_[o].directory});
+  // By name alone beside the journal, so that a directory may be moved with both.
+  const auto beside = journal_store().resolve(parent_path(journal_base()));
+  for (size_t o = 0; o < outputs_.size(); ++o) {
+    const std::string& named = targets_[o].named;
+    all.push_back({beside.ok() && parent_path(named) == *beside ? file_name(named) : named, outputs_[o].directory});
+  }
   return all;
 }
 
@@ -119,7 +128,7 @@ Result<JournalState> Commit::read_journals() const {
   const std::string dir = parent_path(journal_base()), base = file_name(journal_base());
   INGOT_ASSIGN(const auto entries, journal_store().list(dir));
   for (const auto& e : entries) {
-    if (!journal_name_of(e.name, base)) continue;
+    if (!journal_name_of(e.name, base) || e.name.find(".scratch", base.size()) != std::string::npos) continue;
     auto read = Journal::read(journal_store(), join_path(dir, e.name), key_);
     if (!read.ok()) {
       // Rank 0 may have removed it since the listing.
@@ -191,7 +200,13 @@ Status Commit::lock() {
   for (size_t o = 0; o < outputs_.size(); ++o) {
     if (direct(o) && o) continue;
     Store& st = direct(o) ? journal_store() : store(o);
-    INGOT_ASSIGN(targets_[o].lock, st.lock(direct(o) ? journal_base() + ".lock" : lock_path(path(o))));
+    const std::string name = direct(o) ? journal_base() + ".lock" : lock_path(path(o));
+    INGOT_ASSIGN(targets_[o].lock, st.lock(name));
+    // Another job that looks around may hold it for a moment.
+    for (int tries = 0; !targets_[o].lock && tries < 15; ++tries) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      INGOT_ASSIGN(targets_[o].lock, st.lock(name));
+    }
     if (!targets_[o].lock) return failed("writing {}: another ingot is writing it; wait for it or stop it", path(o));
     if (!targets_[o].lock->excludes() && !told) {
       told = true;
@@ -332,24 +347,9 @@ Status Commit::check_whole(size_t o, const Layout& layout, const std::string& wh
   return {};
 }
 
-// After the exchange: what --force replaced. Only what is known goes; what came meanwhile stays, under a name that is seen.
+// What --force replaced.
 Status Commit::remove_old(size_t o, const Layout& layout) const {
-  const std::string old = temporary(o, ".old");
-  Store& st = store(o);
-  INGOT_ASSIGN(const auto there, st.stat(old));
-  if (!there) return {};
-  if (!there->directory() || there->link) return st.remove(old);
-  INGOT_ASSIGN(const auto names, list_tree(st, old, [&](const std::string& n) { return owns(o, layout, n); }));
-  bool foreign = false;
-  for (const auto& n : names) {
-    if (owns(o, layout, n)) INGOT_TRY(st.remove(join_path(old, n)));
-    else foreign = true;
-  }
-  if (!foreign) return st.remove(old);
-  const std::string kept = fmt::format("{}.old-{}", path(o), key_.substr(0, kKeyDigits));
-  INGOT_TRY(st.rename(old, kept, false));
-  notice(fmt::format("{}: what appeared in the replaced directory during the run is kept in {}", path(o), kept));
-  return {};
+  return drop(store(o), temporary(o, ".old"), path(o), true, [&](const std::string& n) { return owns(o, layout, n); });
 }
 
 Status Commit::publish(size_t o, const Layout& layout, const std::string& root_hash, const std::function<Status()>& complete) {
@@ -362,11 +362,14 @@ Status Commit::publish(size_t o, const Layout& layout, const std::string& root_h
   }
   const std::string part = root(o), old = temporary(o, ".old");
   if (t.published) {
+    if (t.root.empty()) {  // found by its content: this job's work from now on, whoever had made it
+      INGOT_ASSIGN(const std::string same, fingerprint(st, path(o)));
+      st.set_note(path(o), note_text({key_, root_hash, stamp_, same}));
+    }
     // An earlier run was killed after the exchange: the temporary's name holds what was replaced.
     INGOT_ASSIGN(const auto replaced, st.stat(part));
     if (replaced && outputs_[o].directory) {
-      INGOT_ASSIGN(const auto older, st.stat(old));
-      if (older) INGOT_TRY(st.remove(old));
+      INGOT_TRY(remove_old(o, layout));
       INGOT_TRY(st.rename(part, old, false));
     } else if (replaced) {
       INGOT_TRY(st.remove(part));
@@ -391,6 +394,7 @@ Status Commit::publish(size_t o, const Layout& layout, const std::string& root_h
     INGOT_TRY(st.rename(part, path(o), there.has_value()));
   } else {
     INGOT_TRY(check_replaced(o, layout));
+    INGOT_TRY(remove_old(o, layout));  // of an earlier run
     INGOT_ASSIGN(exchanged, st.exchange(part, path(o)));
     if (!exchanged) {
       // Two steps where the file system has no exchange: a kill between them leaves nothing under the name, and the next run goes on.
@@ -423,14 +427,19 @@ Status Commit::clean() {
 
 void Commit::discard() {
   if (options_.world > 1) return;  // other ranks may be at work
-  for (size_t o = 0; o < outputs_.size(); ++o)
-    if (!targets_[o].published) (void)(direct(o) ? store(o).abandon(path(o)) : store(o).remove(root(o)));
-  (void)journal_store().remove(journal_of(0));
+  for (size_t o = 0; o < outputs_.size(); ++o) {
+    if (direct(o)) (void)store(o).abandon(path(o));
+    const auto part = direct(o) ? Result<std::optional<Stat>>(std::optional<Stat>()) : store(o).stat(root(o));
+    // Something else that had the name is not ours to remove.
+    if (part.ok() && *part && !(*part)->link && (*part)->directory() == outputs_[o].directory) (void)store(o).remove(root(o));
+  }
+  (void)remove_journals(journal_store(), journal_base());
 }
 
 Status Commit::in_users_terms(Status s) const {
   if (s.ok()) return s;
   Error e = s.take_error();
+  if (e.message.find("; remove it") != std::string::npos) return e;  // what is to be removed is named as it is
   for (size_t o = 0; o < outputs_.size(); ++o)
     for (const std::string& hidden : {direct(o) ? std::string() : root(o), lock_path(path(o))})
       for (size_t at = 0; !hidden.empty() && (at = e.message.find(hidden, at)) != std::string::npos; at += path(o).size())

@@ -50,8 +50,9 @@ class Commit {
   Status lock_ranks();
   // Unfinished runs of other jobs: one that was to write an output of this one is discarded, others are told of.
   Status clear_leftovers();
-  // This job's own unfinished run is discarded.
-  Status start_over();
+  // This job's own unfinished run is discarded, that of all its ranks; what it was replacing comes back where nothing has its name.
+  // `verified`: a hidden name may hold what was replaced.
+  Status start_over(bool verified);
   // What an unfinished run leaves on disk, in words; empty when nothing lies there.
   std::string remains() const;
 
@@ -86,7 +87,7 @@ class Commit {
   Status publish(size_t o, const Layout& layout, const std::string& root_hash, const std::function<Status()>& complete);
   // All are published: journals and locks go, this rank's journal last.
   Status clean();
-  // Everything unfinished goes, for a run that nothing can be gained from.
+  // What this run began goes, for one that nothing can be gained from.
   void discard();
 
   // Temporary names in a message become the names of the outputs.
@@ -94,7 +95,8 @@ class Commit {
 
  private:
   struct Target {
-    std::string resolved;
+    std::string resolved;  // where it leads: two with the same are one
+    std::string named;     // its own name in its directory's one spelling
     std::unique_ptr<StoreLock> lock;
     bool published = false;
     std::string root;  // hash that was noted when it was published
@@ -107,11 +109,14 @@ class Commit {
   Result<bool> empty_directory(size_t o) const;
   bool owns(size_t o, const Layout& layout, const std::string& name) const;
   Status make_parents();
-  Status restore_old(size_t o) const;
   Status remove_old(size_t o, const Layout& layout) const;
   struct Unfinished;
-  Status discard_job(Store& st, const std::string& journal, const std::string& key, const std::vector<JournalOutput>& outputs);
-  Status discard_unfinished(Store& st, const std::string& journal, const Unfinished& job);
+  static std::string named_by(const std::string& directory, const JournalOutput& out);
+  Status drop(Store& st, const std::string& hidden, const std::string& final_name, bool replaced, const std::function<bool(const std::string&)>& known) const;
+  Status drop_output(Store& st, const std::string& final_name, const std::string& key, bool verified) const;
+  Result<std::vector<std::unique_ptr<StoreLock>>> hold_ranks(Store& st, const std::string& journal) const;
+  Status remove_journals(Store& st, const std::string& journal) const;
+  Status discard_unfinished(Store& st, const std::string& journal, const Unfinished& job, const std::vector<std::string>& others);
   Status tell_unfinished(Store& st, const std::string& directory, const Unfinished& job);
   void notice(const std::string& text) const {
     if (options_.on_notice) options_.on_notice(text);

@@ -16,6 +16,7 @@ using testing::bytes_tensor;
 using testing::directory_output;
 using testing::file_output;
 using testing::pattern;
+using testing::PlainStore;
 using testing::small_job;
 namespace fs = std::filesystem;
 
@@ -40,36 +41,9 @@ class CommitTest : public testing::LocalTest {
   }
 };
 
-// The local store without an exchanging rename, as some file systems are.
-class NoExchange final : public Store {
- public:
-  explicit NoExchange(Store& s) : s_(s) {}
-  std::string name() const override { return s_.name(); }
-  Capabilities capabilities() const override { return s_.capabilities(); }
-  Result<std::unique_ptr<ReadFile>> open(const std::string& p) override { return s_.open(p); }
-  Result<std::unique_ptr<WriteFile>> create(const std::string& p, uint64_t n, bool r) override { return s_.create(p, n, r); }
-  Result<std::optional<Stat>> stat(const std::string& p) override { return s_.stat(p); }
-  Result<std::string> resolve(const std::string& p) override { return s_.resolve(p); }
-  Result<std::vector<Entry>> list(const std::string& d) override { return s_.list(d); }
-  Status make_directory(const std::string& p) override { return s_.make_directory(p); }
-  Status rename(const std::string& a, const std::string& b, bool r) override { return s_.rename(a, b, r); }
-  Result<bool> exchange(const std::string&, const std::string&) override { return false; }
-  Status remove(const std::string& p) override { return s_.remove(p); }
-  Status sync_directory(const std::string& p) override { return s_.sync_directory(p); }
-  Result<uint64_t> free_space(const std::string& d) override { return s_.free_space(d); }
-  // Nor locks, as some mounts of buckets.
-  class NoLock final : public StoreLock {
-    bool excludes() const override { return false; }
-  };
-  Result<std::unique_ptr<StoreLock>> lock(const std::string&) override { return std::unique_ptr<StoreLock>(new NoLock); }
-
- private:
-  Store& s_;
-};
-
 // Stops the world at the n-th call of the store, for every n, while an older directory is replaced.
 TEST_F(CommitTest, AKillAtAnyStepOfReplacingADirectoryLeavesTheOldOrTheNewAndARerunEndsWithTheNew) {
-  NoExchange plain(store_);
+  PlainStore plain(store_);
   for (Store* beneath : {&store_, static_cast<Store*>(&plain)})
     for (const char* then : {"the same", "no resume", "another job"}) {
       int kills = 0;
@@ -267,7 +241,7 @@ TEST_F(CommitTest, EveryOutputOfAJobIsLockedNotTheFirstAlone) {
 }
 
 TEST_F(CommitTest, AFileSystemWithoutLocksIsNotAnotherIngot) {
-  NoExchange plain(store_);
+  PlainStore plain(store_);
   ExecOptions o = small_job();
   std::string notice;
   o.on_notice = [&](const std::string& n) { notice += n; };
@@ -361,6 +335,77 @@ TEST_F(CommitTest, LongNamesHaveTemporariesThatFit) {
   EXPECT_FALSE(parse_temporary(".m.gguf.ingot-0123456789ag.part"));
 }
 
+// A file that a user put into the old directory while it was being replaced survives whatever comes after a kill.
+TEST_F(CommitTest, WhatAppearedInTheReplacedDirectoryIsKeptWhateverComesNext) {
+  for (const char* then : {"the same", "no resume", "another job", "no force"}) {
+    fs::remove_all(at("w"));
+    fs::create_directory(at("w"));
+    ASSERT_TRUE(run_job({directory_output(store_, at("w/out"), old_)}, small_job()).ok());
+    FaultHooks hooks;
+    bool killed = false;
+    hooks.hook = [&](uint64_t, const char* op, const std::string& path) -> std::string {
+      if (std::string(op) == "exchange") std::ofstream(at("w/out/optimizer.pt")) << "precious";
+      killed |= std::string(op) == "sync_directory" && fs::exists(at("w/out/t0")) && fs::file_size(at("w/out/t0")) == 1500 && path == at("w");
+      return killed ? "killed" : "";
+    };
+    auto faulty = make_fault_store(store_, hooks);
+    ExecOptions o = small_job();
+    o.force = true;
+    ASSERT_FALSE(run_job({directory_output(*faulty, at("w/out"), new_)}, o).ok());
+    ASSERT_TRUE(killed);
+    o.force = std::string(then) != "no force";
+    o.resume = std::string(then) != "no resume";
+    if (std::string(then) == "another job") o.seed = 4;
+    const auto r = run_job({directory_output(store_, at("w/out"), new_)}, o);
+    ASSERT_TRUE(r.ok()) << then << ": " << r.error().message;
+    EXPECT_EQ(what_lies("w/out"), "new") << then;
+    EXPECT_EQ(get("w/out.old/optimizer.pt"), "precious") << then;
+    EXPECT_EQ(names("w"), (std::vector<std::string>{"out", "out.old"})) << then;
+  }
+}
+
+// A refused rerun after a kill between the two renames of a file system without exchange.
+TEST_F(CommitTest, ARefusedRerunNeverLeavesNothingUnderTheName) {
+  PlainStore plain(store_);
+  ASSERT_TRUE(run_job({directory_output(store_, at("out"), old_)}, small_job()).ok());
+  FaultHooks hooks;
+  int renames = 0;
+  hooks.hook = [&](uint64_t, const char* op, const std::string&) -> std::string { return (renames += std::string(op) == "rename") > 1 ? "killed" : ""; };
+  auto faulty = make_fault_store(plain, hooks);
+  ExecOptions o = small_job();
+  o.force = true;
+  ASSERT_FALSE(run_job({directory_output(*faulty, at("out"), new_)}, o).ok());
+  ASSERT_EQ(what_lies("out"), "none");
+  o.memory = 1;
+  ASSERT_FALSE(run_job({directory_output(plain, at("out"), new_)}, o).ok());
+  o.memory = small_job().memory;
+  ASSERT_TRUE(run_job({directory_output(plain, at("out"), new_)}, o).ok());
+  EXPECT_EQ(what_lies("out"), "new");
+  EXPECT_EQ(names(), std::vector<std::string>{"out"});
+}
+
+TEST_F(CommitTest, AnotherNameOfATemporarysBytesIsNotWritten) {
+  const Output out = file_output(store_, at("f"), new_);
+  const std::string key = run_job({out}, small_job())->key;
+  fs::remove(at("f"));
+  put("victim", "precious");
+  fs::create_hard_link(at("victim"), temporary_path(at("f"), key, ".part"));
+  ASSERT_TRUE(run_job({out}, small_job()).ok());
+  EXPECT_EQ(get("victim"), "precious");
+}
+
+TEST_F(CommitTest, WhatIsToBeRemovedIsNamedAsItIsAndNotRemoved) {
+  const Output out = directory_output(store_, at("d"), new_);
+  const std::string key = run_job({out}, small_job())->key, part = temporary_path(at("d"), key, ".part");
+  fs::remove_all(at("d"));
+  put("strange", "x");
+  fs::rename(at("strange"), part);
+  const auto r = run_job({out}, small_job());
+  ASSERT_FALSE(r.ok());
+  EXPECT_NE(r.error().message.find(part + "; remove it"), std::string::npos) << r.error().message;
+  EXPECT_TRUE(fs::exists(part));
+}
+
 // A store whose fsync of one file fails: what it holds in memory reads back as it was written, and is lost.
 TEST_F(CommitTest, AfterAFailedSyncTheLeavesOfThatFileAreWrittenAgain) {
   uint64_t writes = 0;
@@ -404,6 +449,7 @@ TEST_F(CommitTest, AfterAFailedSyncTheLeavesOfThatFileAreWrittenAgain) {
     Status remove(const std::string& p) override { return s_.remove(p); }
     Status sync_directory(const std::string& p) override { return s_.sync_directory(p); }
     Result<uint64_t> free_space(const std::string& d) override { return s_.free_space(d); }
+    bool locked(const std::string& p) override { return s_.locked(p); }
     Result<std::unique_ptr<StoreLock>> lock(const std::string& p) override { return s_.lock(p); }
 
    private:

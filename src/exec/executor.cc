@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
 #include <thread>
 
 #include "exec/commit.h"
@@ -94,30 +95,41 @@ class Job {
     // Ranks agree only on what all of them see: one that comes late finds the work done, --force or not.
     if (!options_.force || options_.world > 1) INGOT_TRY(commit_.find_published(options_.rank == 0));
     INGOT_ASSIGN(recorded_, commit_.read_journals());
-    if (commit_.all_published()) {
+    if (commit_.all_published() && !recorded_.verified) {
       report_published();
-      return options_.rank ? Status() : commit_.clean();
+      if (options_.rank) return {};
+      INGOT_TRY(commit_.start_over(false));  // of a --force that was killed
+      return commit_.clean();
     }
     if (options_.rank && (recorded_.verified || (recorded_.key.empty() && !options_.force && all_there()))) return {};
     if (recorded_.touched && options_.on_notice && options_.resume)
       options_.on_notice(fmt::format("{}: an unfinished run is started over: its inputs were touched since (mode, owner or links)", outputs_[0].path));
     if ((recorded_.touched && recorded_.key.empty()) || !options_.resume) {
+      // Of several ranks another may be ahead: what it has is written over.
+      if (options_.world == 1) INGOT_TRY(commit_.start_over(recorded_.verified || recorded_.touched));
       recorded_ = JournalState();
-      INGOT_TRY(commit_.start_over());
     }
+    // Only publishing is left: rank 0's alone, whatever the world was and is. It holds the others back.
+    if (recorded_.verified) {
+      INGOT_TRY(commit_.lock_ranks());
+      alone_ = true;
+    }
+    fresh_ = recorded_.key.empty();
     if (!recorded_.verified) INGOT_TRY(commit_.check_existing(false));
-    INGOT_ASSIGN(journal_, Journal::open(commit_.journal_store(), commit_.journal_of(options_.rank), key_, !recorded_.key.empty()));
-    INGOT_TRY(journal_->begin(commit_.journal_outputs(), commit_.stamp()));
-    Status s = work();
+    auto journal = Journal::open(commit_.journal_store(), commit_.journal_of(options_.rank), key_, !fresh_);
+    // "Verified" stays in force until settle() finds otherwise.
+    Status s = journal.ok() ? Status() : Status(journal.take_error());
+    if (s.ok()) journal_ = std::move(*journal);
+    if (s.ok() && !recorded_.verified) s = journal_->begin(commit_.journal_outputs(), commit_.stamp());
+    if (s.ok()) s = work();
     if (s.ok() || (options_.cancel && options_.cancel->cancelled())) return s;
-    // Bad input stays bad: its leavings serve no resume. Nor does a run that was refused before its first byte (no space) leave anything
-    // worth going on from.
-    const bool began = s.error().kind == ErrorKind::kInterrupted || written_bytes_ > 0 || !recorded_.leaves.empty() || !recorded_.facts.empty();
-    if (s.error().kind == ErrorKind::kBadInput || s.error().kind == ErrorKind::kUsage || !began) {
+    // Bad input stays bad, and a run that was refused before its first byte (no space) leaves nothing worth going on from. What an earlier run
+    // left is kept: another option may go on with it.
+    const bool bad = s.error().kind == ErrorKind::kBadInput || s.error().kind == ErrorKind::kUsage;
+    if (fresh_ && (bad || (s.error().kind != ErrorKind::kInterrupted && written_bytes_ == 0))) {
       sinks_.clear();
       journal_.reset();
       scratch_.reset();
-      if (!scratch_path_.empty()) (void)commit_.journal_store().remove(scratch_path_);
       commit_.discard();
     }
     return s;
@@ -126,7 +138,9 @@ class Job {
   bool all_there() const {
     return std::all_of(outputs_.begin(), outputs_.end(), [](const Output& o) {
       const auto there = o.store->stat(o.path);
-      return there.ok() && *there && (*there)->directory() == o.directory;
+      if (!there.ok() || !*there || (*there)->directory() != o.directory) return false;
+      const auto entries = o.directory ? o.store->list(o.path) : Result<std::vector<Entry>>(std::vector<Entry>(1));
+      return entries.ok() && !entries->empty();  // an empty directory was made for the output
     });
   }
 
@@ -151,16 +165,20 @@ class Job {
     if (recorded_.verified) INGOT_TRY(settle());
     INGOT_TRY(check_targets());
     INGOT_TRY(open_sinks());
-    const auto start = Clock::now();
-    INGOT_TRY(write());
-    report_.seconds_write = seconds_since(start);
-    const auto verify_start = Clock::now();
-    if (options_.verify != Verify::kNone) INGOT_TRY(verify());
-    report_.seconds_verify = seconds_since(verify_start);
-    for (const ReadFile* f : sources_) INGOT_TRY(f->check_unchanged());
-    INGOT_TRY(journal_->finished(options_.rank, options_.world));
+    bool whole = true;
+    for (size_t o = 0; o < outputs_.size(); ++o) whole = whole && (ready_[o] || commit_.published(o));
+    if (!whole) {
+      const auto start = Clock::now();
+      INGOT_TRY(write());
+      report_.seconds_write = seconds_since(start);
+      const auto verify_start = Clock::now();
+      if (options_.verify != Verify::kNone) INGOT_TRY(verify());
+      report_.seconds_verify = seconds_since(verify_start);
+      for (const ReadFile* f : sources_) INGOT_TRY(f->check_unchanged());
+      INGOT_TRY(journal_->finished(options_.rank, options_.world));
+      if (options_.rank == 0 && options_.world > 1 && !alone_) INGOT_TRY(gather_ranks());
+    }
     if (options_.rank == 0) {
-      INGOT_TRY(gather_ranks());
       INGOT_TRY(publish());
     }
     fill_report();
@@ -177,6 +195,12 @@ class Job {
       }));
       if (options_.cancel && options_.cancel->cancelled()) return interrupted();
       ready_[o] = found == Commit::Found::kReady;
+      if (found == Commit::Found::kUnfinished && recorded_.verified) {
+        // Something took it away since: it is made again, by this rank.
+        recorded_.verified = false;
+        INGOT_TRY(journal_->begin(commit_.journal_outputs(), commit_.stamp()));
+        for (const auto& [id, h] : recorded_.leaves) INGOT_TRY(journal_->leaf(id, h));
+      }
     }
     return commit_.check_existing(true);
   }
@@ -227,7 +251,7 @@ class Job {
             po.layout.files[f], st.capabilities(), options_.leaf_bytes,
             [this, oi, fi](uint64_t leaf, const Hash128& h) { return journal_->leaf({oi, fi, leaf}, h); });
         const uint64_t n = sink->leaves();
-        const int rank = options_.rank, world = options_.world;
+        const int rank = alone_ ? 0 : options_.rank, world = alone_ ? 1 : options_.world;
         if (st.capabilities().mode == WriteMode::kRandom)
           sink->own(n * rank / world, n * (rank + 1) / world);
         else if (static_cast<int>(f) % world != rank)  // without random writes, a file is the work of one rank
@@ -260,7 +284,7 @@ class Job {
     uint64_t total = 0;
     for (const auto& files : sinks_)
       for (const auto& s : files) total += s->size();
-    total_ = total / options_.world;
+    total_ = total / (alone_ ? 1 : options_.world);
     done_ = resumed_;
     report_progress(Phase::kWrite);
     std::atomic<uint64_t> tasks{0};
@@ -318,7 +342,6 @@ class Job {
 
   // Waits for the other ranks and takes over the hashes that they published.
   Status gather_ranks() {
-    if (options_.world == 1) return {};
     JournalState all;
     auto start = Clock::now(), moved = start;
     double next_notice = 5;
@@ -341,12 +364,29 @@ class Job {
       std::this_thread::sleep_for(pause);
     }
     INGOT_TRY(commit_.lock_ranks());
-    for (const auto& [id, h] : all.leaves) sinks_[id.output][id.file]->set_hash(id.leaf, h);
+    // Also into this rank's own journal, which is the last to go.
+    std::set<std::pair<int, int>> suspect;
+    for (const auto& [id, h] : all.leaves) {
+      SinkFile& sink = *sinks_[id.output][id.file];
+      if (const auto [first, last] = sink.owned(); id.leaf < first || id.leaf >= last) INGOT_TRY(journal_->leaf(id, h));
+      if (sink.hashes()[id.leaf]) continue;
+      // Recorded before this rank began, and not found when it opened the file: the other one's word does not count.
+      if (recorded_.leaves.count(id)) suspect.insert({id.output, id.file});
+      sink.set_hash(id.leaf, h);
+    }
     for (size_t o = 0; o < sinks_.size(); ++o)
       for (size_t f = 0; f < sinks_[o].size(); ++f)
         if (!commit_.published(o) && !ready_[o] && !sinks_[o][f]->file())
           INGOT_TRY(sinks_[o][f]->attach(*outputs_[o].store, commit_.path_of(o, layout(o).files[f])));
-    return {};
+    std::vector<LeavesToVerify> again;
+    for (const auto& [o, f] : suspect) {
+      SinkFile* sink = sinks_[o][f].get();
+      again.push_back({commit_.final_path_of(o, layout(o).files[f]), [sink](uint64_t at, MutByteView out) { return sink->file()->read_back(at, out); },
+                       sink->size(), sink->hashes(), 0, sink->leaves()});
+    }
+    Status s = verify_leaves(again, verify_run());
+    if (s.ok() || s.error().kind == ErrorKind::kInterrupted) return s;
+    return failed("{}. What another rank had written is gone: start all ranks again with --no-resume", s.error().message);
   }
 
   // From here on any rerun finishes the job, whatever stops this one.
@@ -412,6 +452,8 @@ class Job {
   std::string key_, scratch_path_;
   JournalState recorded_;
   std::unique_ptr<Journal> journal_;
+  bool fresh_ = true;   // no earlier run left anything to go on from
+  bool alone_ = false;  // this rank has all the work, whatever the world
   std::vector<bool> ready_;  // whole under its hidden name since an earlier run
   Facts facts_;
   Plan plan_;

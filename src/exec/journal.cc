@@ -39,7 +39,10 @@ Parsed parse(const std::string& text, const std::string& wanted) {
     if (kind == 'B') {
       uint32_t n;
       ByteView stamp;
+      // Whoever begins again is not done.
       p.state.outputs.clear();
+      p.state.finished.clear();
+      p.state.verified = false;
       if (b.read(&n) && b.view(n, &stamp)) p.state.stamp = as_text(stamp);
       uint8_t directory;
       ByteView path;

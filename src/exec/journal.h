@@ -24,7 +24,7 @@ struct LeafId {
 
 // What a job writes, so that whoever finds its journal can tell and remove it.
 struct JournalOutput {
-  std::string path;  // resolved
+  std::string path;  // a name alone: in the journal's own directory; else an absolute path
   bool directory = false;
 };
 

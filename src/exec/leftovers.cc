@@ -18,35 +18,72 @@ std::string sized(uint64_t bytes) {
 
 }  // namespace
 
-Status Commit::restore_old(size_t o) const {
-  if (direct(o)) return {};
-  INGOT_ASSIGN(const auto old, store(o).stat(temporary(o, ".old")));
-  INGOT_ASSIGN(const auto there, store(o).stat(path(o)));
-  return old && !there ? store(o).rename(temporary(o, ".old"), path(o), false) : Status();
+// Where an output that a journal in `directory` names is.
+std::string Commit::named_by(const std::string& directory, const JournalOutput& out) {
+  return out.path.find('/') == std::string::npos ? join_path(directory, out.path) : out.path;
 }
 
-// All that a job left: temporaries of its outputs, and the files of its journal. What --force was about to replace comes back where nothing has its
-// name.
-Status Commit::discard_job(Store& st, const std::string& journal, const std::string& key, const std::vector<JournalOutput>& outputs) {
-  for (const auto& out : outputs) {
-    const std::string old = temporary_path(out.path, key, ".old");
-    INGOT_ASSIGN(const auto kept, st.stat(old));
-    INGOT_ASSIGN(const auto there, st.stat(out.path));
-    if (kept && !there) INGOT_TRY(st.rename(old, out.path, false));
-    for (const char* suffix : {".part", ".old"}) INGOT_TRY(st.remove(temporary_path(out.path, key, suffix)));
+// What lies under a hidden name goes. Where it may be a directory that --force replaced, only files that `known` knows go; with others in it, it is kept
+// where it is seen.
+Status Commit::drop(Store& st, const std::string& hidden, const std::string& final_name, bool replaced, const std::function<bool(const std::string&)>& known) const {
+  INGOT_ASSIGN(const auto there, st.stat(hidden));
+  if (!there) return {};
+  if (!replaced || there->link || !there->directory()) return st.remove(hidden);
+  INGOT_ASSIGN(const auto names, list_tree(st, hidden, known));
+  bool foreign = false;
+  Status removed;
+  for (const auto& n : names) {
+    if (!known(n)) foreign = true;
+    else if (removed.ok()) removed = st.remove(join_path(hidden, n));
   }
+  if (!foreign && removed.ok()) removed = st.remove(hidden);
+  if (!foreign && removed.ok()) return {};
+  std::string kept = final_name + ".old";
+  for (int i = 1;; ++i) {
+    INGOT_ASSIGN(const auto taken, st.stat(kept));
+    if (!taken) break;
+    kept = fmt::format("{}.old{}", final_name, i);
+  }
+  if (auto moved = st.rename(hidden, kept, false); !moved.ok()) kept = hidden;
+  notice(removed.ok() ? fmt::format("{}: what appeared in the replaced directory during the run is kept in {}", final_name, kept)
+                      : fmt::format("{}: the replaced directory could not be removed and stays in {}: {}", final_name, kept, removed.error().message));
+  return {};
+}
+
+// The temporaries of one output of the job of that key; what was being replaced comes back where nothing has its name.
+Status Commit::drop_output(Store& st, const std::string& final_name, const std::string& key, bool verified) const {
+  std::function<bool(const std::string&)> known = [](const std::string&) { return false; };
+  for (const auto& out : outputs_)
+    if (out.older_name && file_name(out.path) == file_name(final_name)) known = out.older_name;
+  const std::string part = temporary_path(final_name, key, ".part"), old = temporary_path(final_name, key, ".old");
+  INGOT_ASSIGN(const auto kept, st.stat(old));
+  INGOT_ASSIGN(const auto there, st.stat(final_name));
+  if (kept && !there) INGOT_TRY(st.rename(old, final_name, false));
+  INGOT_TRY(drop(st, part, final_name, verified, known));
+  return drop(st, old, final_name, true, known);
+}
+
+// The locks of all ranks that a job has had: none of them is at work while they are held.
+Result<std::vector<std::unique_ptr<StoreLock>>> Commit::hold_ranks(Store& st, const std::string& journal) const {
+  std::vector<std::unique_ptr<StoreLock>> held;
+  const std::string directory = parent_path(journal), base = file_name(journal);
+  INGOT_ASSIGN(const auto entries, st.list(directory));
+  for (const auto& e : entries) {
+    if (journal_name_of(e.name, base) || e.name.compare(0, base.size() + 1, base + ".")) continue;
+    INGOT_ASSIGN(auto lock, st.lock(join_path(directory, e.name)));
+    if (!lock) return failed("writing {}: a rank of an earlier start is still at work; stop it first", path(0));
+    held.push_back(std::move(lock));
+  }
+  return held;
+}
+
+// Scratch files and other ranks first: the journal that names the outputs goes last.
+Status Commit::remove_journals(Store& st, const std::string& journal) const {
   const std::string directory = parent_path(journal), base = file_name(journal);
   INGOT_ASSIGN(const auto entries, st.list(directory));
   std::vector<std::string> files;
-  for (const auto& e : entries) {
-    if (journal_name_of(e.name, base)) {
-      files.push_back(join_path(directory, e.name));
-    } else if (e.name.compare(0, base.size() + 1, base + ".") == 0) {
-      INGOT_ASSIGN(const auto held, st.lock(join_path(directory, e.name)));
-      if (!held) return failed("writing {}: a rank of an earlier start with other settings is still at work; stop it first", path(0));
-    }
-  }
-  // Scratch files and other ranks first: the journal that names the outputs goes last.
+  for (const auto& e : entries)
+    if (journal_name_of(e.name, base)) files.push_back(join_path(directory, e.name));
   std::sort(files.rbegin(), files.rend());
   for (const auto& f : files) INGOT_TRY(st.remove(f));
   return {};
@@ -54,9 +91,9 @@ Status Commit::discard_job(Store& st, const std::string& journal, const std::str
 
 // An unfinished job, by the journals that lie in one directory.
 struct Commit::Unfinished {
-  std::string key;
-  std::vector<JournalOutput> outputs;
-  bool ours = false;  // it was to write an output of this job
+  std::string key, name;  // name: of its first output, as temporaries spell it
+  std::vector<std::string> outputs;
+  bool verified = false, ours = false;  // ours: it was to write an output of this job
 };
 
 Status Commit::clear_leftovers() {
@@ -66,20 +103,41 @@ Status Commit::clear_leftovers() {
     if (!direct(o)) directories.insert({&store(o), parent_path(path(o))});
   for (const auto& [st, directory] : directories) {
     INGOT_ASSIGN(const auto entries, st->list(directory));
+    INGOT_ASSIGN(const std::string resolved, st->resolve(directory));
     std::map<std::string, Unfinished> jobs;  // by the name of the journal without the rank
     for (const auto& e : entries) {
       const auto t = parse_temporary(e.name);
       if (!t || e.directory || t->suffix.rfind(".journal", 0)) continue;
       const std::string base = e.name.substr(0, e.name.size() - t->suffix.size()) + ".journal";
-      if (!journal_name_of(e.name, base) || t->suffix.find(".scratch") != std::string::npos || join_path(directory, base) == journal_base()) continue;
+      if (!journal_name_of(e.name, base) || t->suffix.find(".scratch") != std::string::npos) continue;
       Unfinished& job = jobs[base];
       job.key = t->key;
-      if (auto read = Journal::read(*st, join_path(directory, e.name), ""); read.ok() && !read->outputs.empty()) job.outputs = read->outputs;
+      job.name = t->name;
+      auto read = Journal::read(*st, join_path(directory, e.name), "");
+      if (!read.ok()) continue;
+      job.verified |= read->verified;
+      if (read->outputs.empty()) continue;
+      job.outputs.clear();
+      for (const auto& out : read->outputs) job.outputs.push_back(named_by(resolved, out));
     }
     for (auto& [base, job] : jobs) {
-      for (const auto& out : job.outputs)
-        for (const auto& t : targets_) job.ours |= t.resolved == out.path;
-      INGOT_TRY(job.ours ? discard_unfinished(*st, join_path(directory, base), job) : tell_unfinished(*st, directory, job));
+      const std::string journal = join_path(directory, base);
+      std::vector<std::string> others;
+      for (const auto& out : job.outputs) {
+        if (std::any_of(targets_.begin(), targets_.end(), [&](const Target& t) { return t.named == out; })) job.ours = true;
+        else others.push_back(out);
+      }
+      // Killed before it said what it was to write: its own name tells.
+      if (job.outputs.empty())
+        for (size_t o = 0; o < outputs_.size(); ++o)
+          job.ours |= &store(o) == st && parent_path(path(o)) == directory && short_name(file_name(path(o))) == job.name;
+      if (journal == journal_base()) {
+        // The same bytes were to go to other names before: those are not this job's any more.
+        for (const auto& out : others)
+          if (!st->locked(lock_path(out))) INGOT_TRY(drop_output(*st, out, job.key, job.verified));
+      } else {
+        INGOT_TRY(job.ours ? discard_unfinished(*st, journal, job, others) : tell_unfinished(*st, directory, job));
+      }
     }
   }
   // What lies beside an output of this job without a journal that names it.
@@ -88,54 +146,52 @@ Status Commit::clear_leftovers() {
     INGOT_ASSIGN(const auto entries, store(o).list(parent_path(path(o))));
     for (const auto& e : entries) {
       const auto t = parse_temporary(e.name);
-      if (!t || t->name != short_name(file_name(path(o))) || t->key == key_.substr(0, kKeyDigits)) continue;
-      INGOT_TRY(discard_job(store(o), temporary_path(path(o), t->key, ".journal"), t->key, {{path(o), outputs_[o].directory}}));
+      if (t && t->name == short_name(file_name(path(o))) && t->key != key_.substr(0, kKeyDigits) && (t->suffix == ".part" || t->suffix == ".old"))
+        INGOT_TRY(drop_output(store(o), path(o), t->key, true));
     }
   }
   return {};
 }
 
-Status Commit::discard_unfinished(Store& st, const std::string& journal, const Unfinished& job) {
+Status Commit::discard_unfinished(Store& st, const std::string& journal, const Unfinished& job, const std::vector<std::string>& others) {
   // Nobody may be writing its other outputs now; those of this job are locked already.
   std::vector<std::unique_ptr<StoreLock>> held;
+  for (const auto& out : others) {
+    auto lock = st.lock(lock_path(out));
+    if (!lock.ok()) continue;  // its directory is gone, or another user's
+    if (!*lock) return failed("writing {}: another ingot is writing it together with {}; wait for it or stop it", path(0), out);
+    held.push_back(std::move(*lock));
+  }
+  INGOT_ASSIGN([[maybe_unused]] const auto ranks, hold_ranks(st, journal));
   std::vector<std::string> names;
   for (const auto& out : job.outputs) {
-    names.push_back(file_name(out.path));
-    if (std::any_of(targets_.begin(), targets_.end(), [&](const Target& t) { return t.resolved == out.path; })) continue;
-    INGOT_ASSIGN(auto lock, st.lock(lock_path(out.path)));
-    if (!lock) return failed("writing {}: another ingot is writing it together with {}; wait for it or stop it", path(0), out.path);
-    held.push_back(std::move(lock));
+    names.push_back(file_name(out));
+    INGOT_TRY(drop_output(st, out, job.key, job.verified));
   }
-  INGOT_TRY(discard_job(st, journal, job.key, job.outputs));
+  INGOT_TRY(remove_journals(st, journal));
+  if (names.empty()) return {};
   notice(fmt::format("{}: an unfinished run with other inputs or settings is discarded", quoted_list(names)));
   return {};
 }
 
 Status Commit::tell_unfinished(Store& st, const std::string& directory, const Unfinished& job) {
-  if (job.outputs.empty()) return {};
-  {
-    INGOT_ASSIGN(const auto lock, st.lock(lock_path(job.outputs[0].path)));
-    if (!lock) return {};  // at work
-  }
+  if (job.outputs.empty() || st.locked(lock_path(job.outputs[0]))) return {};  // torn, or at work
   uint64_t bytes = 0;
   std::vector<std::string> names;
   for (const auto& out : job.outputs) {
-    bytes += tree_bytes(st, temporary_path(out.path, job.key, ".part"));
-    names.push_back(file_name(out.path));
+    bytes += tree_bytes(st, temporary_path(out, job.key, ".part"));
+    names.push_back(file_name(out));
   }
   notice(fmt::format("in {} lies an unfinished run that was to write {}: {} in hidden files (.*.ingot-{}.*). Its own command goes on with it, or starts anew with "
                      "--no-resume; remove them if it is not wanted", directory, quoted_list(names), sized(bytes), job.key));
   return {};
 }
 
-Status Commit::start_over() {
-  if (options_.world > 1) return {};  // another rank may be ahead
-  for (size_t o = 0; o < outputs_.size(); ++o) {
-    INGOT_TRY(restore_old(o));
-    INGOT_TRY(direct(o) ? Status() : store(o).remove(temporary(o, ".part")));
-    INGOT_TRY(direct(o) ? Status() : store(o).remove(temporary(o, ".old")));
-  }
-  return journal_store().remove(journal_of(0));
+Status Commit::start_over(bool verified) {
+  INGOT_ASSIGN([[maybe_unused]] const auto ranks, hold_ranks(journal_store(), journal_base()));
+  for (size_t o = 0; o < outputs_.size(); ++o)
+    if (!direct(o)) INGOT_TRY(drop_output(store(o), path(o), key_, verified));
+  return remove_journals(journal_store(), journal_base());
 }
 
 std::string Commit::remains() const {

@@ -13,6 +13,7 @@ namespace {
 using testing::directory_output;
 using testing::file_output;
 using testing::pattern;
+using testing::PlainStore;
 using testing::small_job;
 namespace fs = std::filesystem;
 
@@ -275,34 +276,192 @@ TEST_F(RanksTest, RankZeroGivesUpWithAMessageAndTheOthersWorkIsKept) {
   expect_done();
 }
 
+// On the local file system and on one without exchange, locks and notes; with nothing under the names, and replacing older outputs.
 TEST_F(RanksTest, RankZeroKilledAnywhereInTheCommitEndsWhenItIsStartedAgainAlone) {
-  int kills = 0;
-  for (uint64_t n = 0;; ++n) {
+  PlainStore plain(store_);
+  for (Store* st : {&store_, static_cast<Store*>(&plain)})
+    for (const bool force : {false, true}) {
+      const auto on = [&](Store& s) {
+        auto jobs = outs();
+        for (auto& j : jobs) j.store = &s;
+        return jobs;
+      };
+      const auto as = [&](int r) {
+        ExecOptions o = rank(r, 2);
+        o.tile_elements = 0;
+        o.force = force;
+        o.rank_timeout = 5;
+        return o;
+      };
+      int kills = 0;
+      for (uint64_t n = 0;; ++n) {
+        for (const auto& name : names())
+          if (name != "source") fs::remove_all(at(name));
+        if (force) {
+          ExecOptions other = small_job();
+          other.tile_elements = 0;
+          other.seed = 77;
+          auto longer = outs();
+          longer[1] = directory_output(store_, at("d"), {source("source"), source("source"), source("source")});
+          ASSERT_TRUE(run_job(longer, other).ok());
+        }
+        ASSERT_TRUE(run_job(on(*st), as(1)).ok());
+        bool killed = false;
+        FaultHooks hooks;
+        hooks.hook = [&](uint64_t k, const char*, const std::string&) -> std::string {
+          killed |= k >= n;
+          return killed ? "killed" : "";
+        };
+        auto faulty = make_fault_store(*st, hooks);
+        (void)run_job(on(*faulty), as(0));
+        if (!killed) break;
+        ++kills;
+        const auto again = run_job(on(*st), as(0));
+        ASSERT_TRUE(again.ok()) << "call " << n << (force ? " --force: " : ": ") << again.error().message;
+        expect_done();
+        if (HasFailure()) FAIL() << "call " << n << (force ? " --force" : "") << " on " << (st == &plain ? "a plain store" : "the local store");
+        // And the other one, restarted by whoever watches it. Where no notes are kept, --force cannot be told from a new start.
+        if (st == &plain && force) continue;
+        ASSERT_TRUE(run_job(on(*st), as(1)).ok()) << "call " << n;
+        expect_done();
+      }
+      EXPECT_GT(kills, 20);
+    }
+}
+
+// What a rank recorded counts only as long as the bytes are there: zeros were once published with the right root hash.
+TEST_F(RanksTest, ADoneRankWhoseBytesAreGoneIsNotBelieved) {
+  const auto clean = [&] {
+    for (const auto& name : names())
+      if (name != "source") fs::remove_all(at(name));
+  };
+  const auto temporary = [&](const char* suffix) {
+    for (const auto& name : names())
+      if (const auto t = parse_temporary(name); t && t->suffix == suffix) fs::remove_all(at(name));
+  };
+  // Its file was removed.
+  ASSERT_TRUE(run_job(outs(), rank(1, 2)).ok());
+  temporary(".part");
+  auto zero = run_job(outs(), rank(0, 2));
+  ASSERT_FALSE(zero.ok());
+  EXPECT_NE(zero.error().message.find("--no-resume"), std::string::npos) << zero.error().message;
+  EXPECT_FALSE(fs::exists(at("f")));
+  // One process started over in between, and was stopped or refused.
+  for (const bool refused : {false, true}) {
+    clean();
+    ASSERT_TRUE(run_job(outs(), rank(1, 2)).ok());
+    CancelToken cancel;
+    ExecOptions o = refused ? small_job() : stopping(&cancel);
+    o.leaf_bytes = 4096;
+    o.resume = false;
+    if (refused) o.memory = 1;
+    ASSERT_FALSE(run_job(outs(), o).ok());
+    ExecOptions impatient = rank(0, 2);
+    impatient.rank_timeout = 0.2;
+    ASSERT_FALSE(run_job(outs(), impatient).ok()) << "rank 1 has to begin again";
+    ASSERT_TRUE(run_job(outs(), rank(1, 2)).ok());
+    ASSERT_TRUE(run_job(outs(), rank(0, 2)).ok());
+    expect_done();
+  }
+}
+
+TEST_F(RanksTest, AJobThatWasPublishingIsFinishedAtAnyWorldSize) {
+  for (const int world : {1, 2, 3}) {
     for (const auto& name : names())
       if (name != "source") fs::remove_all(at(name));
     ASSERT_TRUE(run_job(outs(), rank(1, 2)).ok());
-    bool killed = false;
     FaultHooks hooks;
-    hooks.hook = [&](uint64_t k, const char*, const std::string&) -> std::string {
-      killed |= k >= n;
+    bool killed = false;
+    hooks.hook = [&](uint64_t, const char* op, const std::string&) -> std::string {
+      killed |= std::string(op) == "rename";
       return killed ? "killed" : "";
     };
     auto faulty = make_fault_store(store_, hooks);
     auto jobs = outs();
     for (auto& j : jobs) j.store = faulty.get();
-    ExecOptions o = rank(0, 2);
-    o.rank_timeout = 5;
-    (void)run_job(jobs, o);
-    if (!killed) break;
-    ++kills;
-    const auto again = run_job(outs(), o);
-    ASSERT_TRUE(again.ok()) << "call " << n << ": " << again.error().message;
-    expect_done();
-    // And the other one, restarted by whoever watches it.
-    ASSERT_TRUE(run_job(outs(), rank(1, 2)).ok()) << "call " << n;
+    ASSERT_FALSE(run_job(jobs, rank(0, 2)).ok());
+    ExecOptions o = world > 1 ? rank(0, world) : small_job();
+    o.leaf_bytes = 4096;
+    o.rank_timeout = 1;
+    const auto r = run_job(outs(), o);
+    ASSERT_TRUE(r.ok()) << world << ": " << r.error().message;
+    EXPECT_EQ(r->written_bytes, 0u);
     expect_done();
   }
-  EXPECT_GT(kills, 20);
+}
+
+TEST_F(RanksTest, ARankAtWorkKeepsItsTemporary) {
+  const auto r1 = run_job(outs(), rank(1, 2));
+  ASSERT_TRUE(r1.ok());
+  const auto before = names();
+  const auto held = store_.lock(temporary_path(at("f"), r1->key, ".journal.r1.lock"));
+  ASSERT_TRUE(held.ok() && *held);
+  ExecOptions other = small_job();
+  other.leaf_bytes = 4096;
+  for (const bool same : {false, true}) {
+    if (same) other.resume = false;
+    else other.seed = 5;
+    const auto r = run_job(outs(), other);
+    ASSERT_FALSE(r.ok());
+    EXPECT_NE(r.error().message.find("still at work"), std::string::npos) << r.error().message;
+    other.seed = 0;
+  }
+  for (const auto& name : before) EXPECT_TRUE(fs::exists(at(name))) << name;
+}
+
+TEST_F(RanksTest, AnEmptyDirectoryMadeForTheOutputIsNotItsWork) {
+  fs::create_directory(at("d"));
+  ASSERT_TRUE(run_job({outs()[1]}, rank(1, 2)).ok());
+  ExecOptions o = rank(0, 2);
+  o.rank_timeout = 1;
+  const auto r = run_job({outs()[1]}, o);
+  ASSERT_TRUE(r.ok()) << r.error().message;
+  EXPECT_EQ(get("d/sub/t1"), pattern(20000, 1));
+}
+
+// What could be resumed is kept when another option is refused.
+TEST_F(SourcesTest, ARefusedRerunThrowsNothingAway) {
+  const auto out = [&] { return std::vector<Output>{directory_output(store_, at("d"), {source("source"), source("source")})}; };
+  CancelToken cancel;
+  ASSERT_FALSE(run_job(out(), stopping(&cancel)).ok());
+  const auto left = names();
+  ExecOptions o = small_job();
+  o.memory = 1;
+  EXPECT_FALSE(run_job(out(), o).ok());
+  EXPECT_EQ(names(), left);
+  o = small_job();
+  fs::create_directory(at("d"));
+  put("d/notes.txt", "x");
+  o.force = true;
+  EXPECT_FALSE(run_job(out(), o).ok());
+  fs::remove_all(at("d"));
+  EXPECT_EQ(names(), left);
+  const auto r = run_job(out(), small_job());
+  ASSERT_TRUE(r.ok()) << r.error().message;
+  EXPECT_GT(r->resumed_bytes, 0u);
+}
+
+TEST_F(SourcesTest, AnUnfinishedRunWhoseDirectoryWasMovedStopsNobody) {
+  fs::create_directory(at("a"));
+  CancelToken cancel;
+  ASSERT_FALSE(run_job({file_output(store_, at("a/out"), {source("source")})}, stopping(&cancel)).ok());
+  fs::rename(at("a"), at("b"));
+  std::string notice;
+  ExecOptions o = small_job();
+  o.on_notice = [&](const std::string& n) { notice += n; };
+  ASSERT_TRUE(run_job({file_output(store_, at("b/other"), {source("source")})}, o).ok());
+  EXPECT_NE(notice.find("was to write 'out'"), std::string::npos) << notice;
+  const auto r = run_job({file_output(store_, at("b/out"), {source("source")})}, small_job());
+  ASSERT_TRUE(r.ok()) << r.error().message;
+  EXPECT_GT(r->resumed_bytes, 0u);
+  EXPECT_EQ(names("b"), (std::vector<std::string>{"other", "out"}));
+}
+
+TEST_F(SourcesTest, TheSameBytesUnderOtherNamesLeaveNoTemporaryOfTheOldNames) {
+  CancelToken cancel;
+  ASSERT_FALSE(run_job({file_output(store_, at("first"), {source("source")}), file_output(store_, at("x"), {source("source")})}, stopping(&cancel)).ok());
+  ASSERT_TRUE(run_job({file_output(store_, at("first"), {source("source")}), file_output(store_, at("y"), {source("source")})}, small_job()).ok());
+  EXPECT_EQ(names(), (std::vector<std::string>{"first", "source", "y"}));
 }
 
 }  // namespace

@@ -123,6 +123,7 @@ class FaultStore final : public Store {
     return beneath_.sync_directory(path);
   }
   Result<uint64_t> free_space(const std::string& d) override { return beneath_.free_space(d); }
+  bool locked(const std::string& path) override { return beneath_.locked(path); }
   Result<std::unique_ptr<StoreLock>> lock(const std::string& path) override { return beneath_.lock(path); }
 
  private:

@@ -64,6 +64,8 @@ class LocalStore final : public Store {
     s.kind = S_ISREG(st.st_mode) ? Stat::Kind::kFile : S_ISDIR(st.st_mode) ? Stat::Kind::kDirectory : Stat::Kind::kSpecial;
     s.size = S_ISREG(st.st_mode) ? st.st_size : 0;
     s.identity = local_identity(st);
+    struct stat above;
+    s.mount_point = s.directory() && ::stat((path + "/..").c_str(), &above) == 0 && above.st_dev != st.st_dev;
     return std::optional<Stat>(s);
   }
 
@@ -80,8 +82,9 @@ class LocalStore final : public Store {
     return join_path(above, last);
   }
 
-  Result<std::vector<Entry>> list(const std::string& directory) override {
-    const int fd = open_descriptor(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  Result<std::vector<Entry>> list(const std::string& directory) override { return list(directory, 0); }
+  Result<std::vector<Entry>> list(const std::string& directory, int flags) {
+    const int fd = open_descriptor(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC | flags);
     DIR* d = fd < 0 ? nullptr : ::fdopendir(fd);
     if (!d) {
       const int e = errno;
@@ -142,7 +145,8 @@ class LocalStore final : public Store {
     if (::lstat(path.c_str(), &st))
       return errno == ENOENT || errno == ENOTDIR ? Status() : Status(io_error("removing", path, errno));
     if (S_ISDIR(st.st_mode)) {
-      INGOT_ASSIGN(auto entries, list(path));
+      // A link that took the directory's place meanwhile is not followed.
+      INGOT_ASSIGN(auto entries, list(path, O_NOFOLLOW));
       for (const auto& e : entries) INGOT_TRY(remove(join_path(path, e.name)));
       if (::rmdir(path.c_str()) && errno != ENOENT) return io_error("removing", path, errno);
       return {};
@@ -171,6 +175,7 @@ class LocalStore final : public Store {
   Result<std::unique_ptr<StoreLock>> lock(const std::string& path) override {
     for (;;) {
       const int fd = open_descriptor(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+      if (fd < 0 && errno == ELOOP) return failed("locking {}: a symbolic link has this name; remove it", path);
       if (fd < 0) return io_error("creating the lock file", path, errno);
       int rc;
       while ((rc = ::flock(fd, LOCK_EX | LOCK_NB)) && errno == EINTR) {
@@ -183,6 +188,7 @@ class LocalStore final : public Store {
         }
         ::close(fd);
         if (e == EWOULDBLOCK) return std::unique_ptr<StoreLock>();
+        ::unlink(path.c_str());
         return io_error("locking", path, e);
       }
       // Its last holder may have removed it between open and flock: then this lock is of no name.
@@ -191,6 +197,14 @@ class LocalStore final : public Store {
         return std::unique_ptr<StoreLock>(new LocalLock(path, fd, true));
       ::close(fd);
     }
+  }
+
+  bool locked(const std::string& path) override {
+    const int fd = open_descriptor(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) return false;
+    const bool held = ::flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    ::close(fd);
+    return held;
   }
 
   bool set_note(const std::string& path, const std::string& text) override {

@@ -47,7 +47,10 @@ class LocalRead final : public ReadFile {
 
   Status check_unchanged() const override {
     struct stat st;
-    if (::stat(path().c_str(), &st)) return bad_input("{} is no longer there: {}; it was being read", path(), io_reason(errno));
+    if (::stat(path().c_str(), &st)) {
+      if (errno != ENOENT && errno != ENOTDIR) return io_error("looking again at", path(), errno);
+      return bad_input("{} is no longer there; it was being read, and what was made from it is not kept", path());
+    }
     if (stamp_of(st) == stamp_ && st.st_dev == file_.opened_as().st_dev) return {};
     const struct stat& was = file_.opened_as();
     const char* what = st.st_ino != was.st_ino || st.st_dev != was.st_dev ? "another file took its name"
@@ -160,8 +163,10 @@ Result<std::unique_ptr<ReadFile>> open_local(const std::string& path) {
   const int fd = open_descriptor(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return io_error("opening", path, errno);
   struct stat st;
-  if (::fstat(fd, &st) || !S_ISREG(st.st_mode)) {
+  const int e = ::fstat(fd, &st) ? errno : 0;
+  if (e || !S_ISREG(st.st_mode)) {
     ::close(fd);
+    if (e) return io_error("opening", path, e);
     return bad_input("opening {}: it is not a regular file", path);
   }
   return std::unique_ptr<ReadFile>(new LocalRead(path, fd, st));
@@ -169,11 +174,19 @@ Result<std::unique_ptr<ReadFile>> open_local(const std::string& path) {
 
 Result<std::unique_ptr<WriteFile>> create_local(const std::string& path, uint64_t size, bool resume) {
   const int fd = open_descriptor(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (resume ? 0 : O_TRUNC), 0666);
+  if (fd < 0 && (errno == ELOOP || errno == EISDIR || errno == ENXIO))
+    return failed("creating {}: something that is no file has this name; remove it", path);
   if (fd < 0) return io_error("creating", path, errno);
   struct stat st;
   if (::fstat(fd, &st) || !S_ISREG(st.st_mode)) {
     ::close(fd);
     return failed("creating {}: something that is no file has this name; remove it", path);
+  }
+  if (st.st_nlink > 1) {
+    // Another name leads to the same bytes (a backup by hard links): they are not ours to write.
+    ::close(fd);
+    if (::unlink(path.c_str())) return io_error("removing", path, errno);
+    return create_local(path, size, false);
   }
   auto file = std::make_unique<LocalWrite>(path, fd, st);
   if (size && static_cast<uint64_t>(st.st_size) > size) INGOT_TRY(file->truncate(size));

@@ -244,6 +244,11 @@ class MemoryStore final : public Store {
     return std::unique_ptr<StoreLock>(new Lock(locks_, path));
   }
 
+  bool locked(const std::string& path) override {
+    std::lock_guard lock(locks_->mutex);
+    return locks_->held.count(path) > 0;
+  }
+
  private:
   struct Locks {
     std::mutex mutex;

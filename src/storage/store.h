@@ -32,7 +32,8 @@ struct Capabilities {
 // What lies under a name. Links are followed; one that leads nowhere is kDangling.
 struct Stat {
   enum class Kind { kFile, kDirectory, kSpecial /* a device, a pipe, a socket */, kDangling } kind = Kind::kFile;
-  bool link = false;     // the name itself is a symbolic link
+  bool link = false;         // the name itself is a symbolic link
+  bool mount_point = false;  // of a directory: another file system begins here, and it cannot be renamed
   uint64_t size = 0;     // of a file
   std::string identity;  // as ReadFile::identity()
   bool directory() const { return kind == Kind::kDirectory; }
@@ -119,6 +120,8 @@ class Store {
   virtual Result<uint64_t> free_space(const std::string& directory) = 0;
   // Takes the lock file of that name, which goes again with the lock. Null when another process (or another job of this one) holds it.
   virtual Result<std::unique_ptr<StoreLock>> lock(const std::string& path) = 0;
+  // Whether someone holds that lock now. Only a look: nothing is made, and what cannot be told is "no".
+  virtual bool locked(const std::string& path) = 0;
   // A small text kept with a file or directory, outside its bytes (an extended attribute). set_note is false, and note empty, where
   // the store keeps none.
   virtual bool set_note(const std::string& /*path*/, const std::string& /*text*/) { return false; }
