@@ -22,10 +22,10 @@ bool directory(const std::string& path) {
 
 std::vector<std::string> directories_in(const std::string& path, std::string_view prefix = "") {
   std::vector<std::string> out;
-  std::error_code error;
-  for (const auto& e : fs::directory_iterator(path, error))
-    if (std::string name = e.path().filename().string(); name.starts_with(prefix) && directory(join_path(path, name)))
-      out.push_back(std::move(name));
+  const auto entries = local_store().list(path);
+  if (!entries.ok()) return out;
+  for (const Entry& e : *entries)
+    if (e.directory && e.name.starts_with(prefix)) out.push_back(e.name);
   std::sort(out.begin(), out.end());
   return out;
 }
@@ -67,9 +67,10 @@ Error repository(const std::string& path, const std::string& root) {
 // A folder that somebody collects GGUF files in.
 Status check_gguf_files(const std::string& path) {
   std::vector<std::string> names;
-  std::error_code error;
-  for (const auto& e : fs::directory_iterator(path, error)) {
-    const std::string name = e.path().filename().string();
+  const auto entries = local_store().list(path);
+  if (!entries.ok()) return {};  // opening it tells why
+  for (const Entry& e : *entries) {
+    const std::string& name = e.name;
     if (name == "adapter_config.json" || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")) return {};
     if (name.ends_with(".gguf") && name[0] != '.') names.push_back(name);
   }

@@ -137,7 +137,8 @@ Result<std::string> input_path(const std::string& given) {
   if (error && above.type() != fs::file_type::not_found) return bad_input("'{}': '{}': {}", path, parent, error.message());
   if (!fs::exists(above)) return bad_input("'{}': there is no directory '{}'", path, parent);
   if (!fs::is_directory(above)) return bad_input("'{}': '{}' is not a directory", path, parent);
-  for (const auto& e : fs::directory_iterator(parent, error)) names.push_back(e.path().filename().string());
+  if (const auto entries = local_store().list(parent); entries.ok())
+    for (const Entry& e : *entries) names.push_back(e.name);
   const std::string near = nearest(file_name(path), names);
   return bad_input("'{}': no such file or directory{}", path,
                    near.empty() ? "" : fmt::format("; did you mean '{}'?", join_path(parent, near)));

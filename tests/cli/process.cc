@@ -63,6 +63,7 @@ Child::Child(const std::vector<std::string>& arguments, const SpawnOptions& opti
     return;
   }
   if ((!options.terminal || !options.terminal_stdout) && ::pipe2(out, O_CLOEXEC) != 0) return;
+  if (options.close_stdout) close_fd(out[0]);  // before the child can write its first byte
   std::vector<char*> argv;
   for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
   argv.push_back(nullptr);
@@ -99,7 +100,6 @@ Child::Child(const std::vector<std::string>& arguments, const SpawnOptions& opti
   close_fd(slave);
   out_ = out[0];
   err_ = err[0];
-  if (options.close_stdout) close_fd(out_);
 }
 
 Child::~Child() {
