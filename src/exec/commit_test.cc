@@ -52,12 +52,7 @@ TEST_F(CommitTest, AKillAtAnyStepOfReplacingADirectoryLeavesTheOldOrTheNewAndARe
         fs::create_directory(at("w"));
         ASSERT_TRUE(run_job({directory_output(store_, at("w/out"), old_)}, small_job()).ok());
         bool killed = false;
-        FaultHooks hooks;
-        hooks.hook = [&](uint64_t k, const char*, const std::string&) -> std::string {
-          killed |= k >= n;
-          return killed ? "killed" : "";
-        };
-        auto faulty = make_fault_store(*beneath, hooks);
+        auto faulty = testing::dies_at(*beneath, n, &killed);
         ExecOptions o = small_job();
         o.leaf_bytes = 1024;
         o.force = true;

@@ -119,6 +119,16 @@ class PlainStore final : public Store {
   Store& s_;
 };
 
+// The store as a job sees it that is killed at the n-th call; `killed` tells whether there were so many.
+inline std::unique_ptr<Store> dies_at(Store& beneath, uint64_t n, bool* killed) {
+  FaultHooks hooks;
+  hooks.hook = [n, killed](uint64_t k, const char*, const std::string&) -> std::string {
+    *killed |= k >= n;
+    return *killed ? "killed" : "";
+  };
+  return make_fault_store(beneath, hooks);
+}
+
 // A directory of the local file system, removed at the end.
 class LocalTest : public ::testing::Test {
  protected:

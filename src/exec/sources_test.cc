@@ -307,12 +307,7 @@ TEST_F(RanksTest, RankZeroKilledAnywhereInTheCommitEndsWhenItIsStartedAgainAlone
         }
         ASSERT_TRUE(run_job(on(*st), as(1)).ok());
         bool killed = false;
-        FaultHooks hooks;
-        hooks.hook = [&](uint64_t k, const char*, const std::string&) -> std::string {
-          killed |= k >= n;
-          return killed ? "killed" : "";
-        };
-        auto faulty = make_fault_store(*st, hooks);
+        auto faulty = testing::dies_at(*st, n, &killed);
         (void)run_job(on(*faulty), as(0));
         if (!killed) break;
         ++kills;
