@@ -20,7 +20,7 @@ void use(const ingot::Result<ingot::Artifact>& a) {
     const auto spec = t.spec();
     specs.emplace_back(t.name, spec);
     std::vector<std::byte> bytes(ingot::bytes_of(spec));
-    const auto* leaf = dynamic_cast<const ingot::LeafNode*>(t.node.get());
+    const auto* leaf = dynamic_cast<const ingot::Source*>(t.node.get());
     if (!leaf || !leaf->read(ingot::Region::all(spec.shape), bytes).ok()) std::abort();
   }
   if (!ingot::layout_safetensors(specs).ok()) std::abort();

@@ -76,7 +76,7 @@ Result<std::unique_ptr<Model>> load_model(Context& c, const Artifact& artifact) 
   options.cancel = &c.cancel;
   options.on_progress = [&](uint64_t done, uint64_t total) {
     Progress p;
-    p.phase = Phase::kStages;
+    p.phase = Phase::kLoad;
     p.done = done;
     p.total = total;
     c.report.progress(p);

@@ -37,7 +37,7 @@ std::string plan_text(const PlanReport& plan) {
   return fmt::format("reads {}, writes {} in {} tasks; takes up to {} of memory for buffers (the least that works is {}){}",
                      format_bytes(plan.source_bytes), format_bytes(bytes), plan.tasks, format_bytes(plan.memory),
                      format_bytes(plan.memory_floor),
-                     plan.shared_spilled ? fmt::format("; {} groups go to disk", plan.shared_spilled) : "");
+                     plan.spilled ? fmt::format("; {} values go to disk", plan.spilled) : "");
 }
 
 Status print_plan(Context& c, const PlanReport& plan) {
@@ -56,7 +56,7 @@ Status print_plan(Context& c, const PlanReport& plan) {
                         {"memory", plan.memory},
                         {"memory_floor", plan.memory_floor},
                         {"tasks", plan.tasks},
-                        {"groups_spilled", plan.shared_spilled},
+                        {"values_spilled", plan.spilled},
                         {"up_to_date", plan.up_to_date}},
                        table.str() + (plan.up_to_date ? "up to date: nothing would be done (--force makes it anew)" : plan_text(plan)) + "\n");
 }

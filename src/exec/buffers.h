@@ -35,18 +35,25 @@ class Buffer {
 
 class BufferPool {
  public:
+  // Buffers come in multiples of 64 KiB.
+  static uint64_t rounded(uint64_t bytes) { return align_up(bytes, 64 << 10); }
   explicit BufferPool(uint64_t limit) : limit_(limit) {}
   ~BufferPool();
-  // Waits until `bytes` more fit under the limit, or `stop()` says to give up (polled; false then).
-  template <class Stop>
-  bool reserve(uint64_t bytes, Stop stop) {
+  // Waits until `bytes` more fit under the limit, or stop() says to give up. kNever: they do not, while idle() says that nobody is left who
+  // would give any back.
+  enum class Reserved { kYes, kStopped, kNever };
+  template <class Stop, class Idle>
+  Reserved reserve(uint64_t bytes, Stop stop, Idle idle) {
     std::unique_lock lock(mutex_);
-    while (reserved_ + bytes > limit_ && reserved_ > 0) {
-      if (stop()) return false;
-      freed_.wait_for(lock, std::chrono::milliseconds(50));
+    for (bool was_idle = false; reserved_ + bytes > limit_;) {
+      if (stop()) return Reserved::kStopped;
+      if (was_idle) return Reserved::kNever;
+      // What the last one gave back it gave before it was counted out: one more look.
+      if (!(was_idle = idle())) freed_.wait_for(lock, std::chrono::milliseconds(50));
     }
+    if (stop()) return Reserved::kStopped;
     reserved_ += bytes;
-    return !stop();
+    return Reserved::kYes;
   }
   void release(uint64_t bytes);
   // A buffer under what its user has reserved.

@@ -14,12 +14,6 @@
 namespace ingot {
 namespace {
 
-std::vector<float> floats(const std::vector<std::byte>& b) {
-  std::vector<float> f(b.size() / 4);
-  if (!b.empty()) std::memcpy(f.data(), b.data(), b.size());
-  return f;
-}
-
 // Eager source: a tensor that exists in memory.
 NodePtr eager(Shape shape, uint32_t seed) {
   std::vector<std::byte> bytes(shape.elements() * 4);
@@ -36,7 +30,6 @@ class Unary : public Node {
  public:
   explicit Unary(NodePtr in) : in_(std::move(in)) {}
   TensorSpec spec() const override { return in_->spec(); }
-  TensorSpec spec_with(const Facts& f) const override { return in_->spec_with(f); }
   std::vector<NodePtr> inputs() const override { return {in_}; }
   Shape granularity() const override { return in_->granularity(); }
   void needs(const Region& r, std::vector<Need>* n) const override { n->push_back({in_, r, false}); }
@@ -45,75 +38,83 @@ class Unary : public Node {
   NodePtr in_;
 };
 
-// Reduce-then-map: the mean of |x| over the whole tensor is a fact; the map drops what lies below it.
-class MeanAbs final : public Stage {
+// A fact: the means of |x| over whole tensors of one shape, in chunks and runs with a state of their own.
+class MeanAbs final : public Fold {
  public:
-  explicit MeanAbs(NodePtr in) : in_(std::move(in)) {}
-  std::string describe() const override { return "toy mean-abs 1"; }
-  NodePtr input() const override { return in_; }
-  int64_t chunk_elements() const override { return 64; }
-  uint64_t partial_bytes() const override { return 8; }
-  Status map(const View& v, const Facts&, MutByteView partial) const override {
-    double sum = 0;
-    for (int64_t i = 0; i < v.region.elements(); ++i) sum += std::fabs(v.f32()[i]);
-    std::memcpy(partial.data(), &sum, 8);
+  explicit MeanAbs(std::vector<NodePtr> in) : in_(std::move(in)) {}
+  std::string describe() const override { return "toy mean-abs 2"; }
+  std::vector<NodePtr> inputs() const override { return in_; }
+  std::vector<TensorSpec> outputs() const override { return {{DType::kF32, {static_cast<int64_t>(in_.size())}}}; }
+  int64_t chunk() const override { return 64; }
+  uint64_t state_bytes() const override { return 8 * in_.size(); }
+  Status add(const std::vector<View>& in, MutByteView state, MutByteView) const override {
+    for (size_t k = 0; k < in.size(); ++k)
+      for (int64_t i = 0; i < in[k].region.elements(); ++i) sums(state)[k] += std::fabs(in[k].f32()[i]) * 1.1;  // inexact, so that order shows
     return {};
   }
-  Result<std::string> reduce(const std::vector<std::string>& partials) const override {
-    double sum = 0;
-    for (const auto& p : partials) {
-      double x;
-      std::memcpy(&x, p.data(), 8);
-      sum += x;
+  Status merge(MutByteView state, ByteView later) const override {
+    for (size_t k = 0; k < in_.size(); ++k) sums(state)[k] += reinterpret_cast<const double*>(later.data())[k];
+    return {};
+  }
+  Status finish(ByteView state, MutByteView out) const override {
+    for (size_t k = 0; k < in_.size(); ++k)
+      reinterpret_cast<float*>(out.data())[k] =
+          static_cast<float>(reinterpret_cast<const double*>(state.data())[k] / 1.1 / static_cast<double>(in_[k]->spec().shape.elements()));
+    return {};
+  }
+
+ private:
+  static double* sums(MutByteView state) { return reinterpret_cast<double*>(state.data()); }
+  std::vector<NodePtr> in_;
+};
+NodePtr mean_abs(std::vector<NodePtr> in) { return std::make_shared<FoldOutput>(std::make_shared<MeanAbs>(std::move(in)), 0); }
+
+// How many elements fall into each of the first counters: the state is the output.
+class Counters final : public Fold {
+ public:
+  Counters(NodePtr in, int64_t counters, int64_t chunk) : in_(std::move(in)), n_(counters), chunk_(chunk) {}
+  std::string describe() const override { return "toy counters 1"; }
+  std::vector<NodePtr> inputs() const override { return {in_}; }
+  std::vector<TensorSpec> outputs() const override { return {{DType::kI64, {n_}}}; }
+  int64_t chunk() const override { return chunk_; }
+  Status add(const std::vector<View>& in, MutByteView state, MutByteView) const override {
+    for (int64_t i = 0; i < in[0].region.elements(); ++i) {
+      uint32_t bits;
+      std::memcpy(&bits, in[0].data + 4 * i, 4);
+      ++reinterpret_cast<int64_t*>(state.data())[(bits >> 8) % n_];
     }
-    const float mean = static_cast<float>(sum / in_->spec().shape.elements());
-    return std::string(reinterpret_cast<const char*>(&mean), 4);
+    return {};
+  }
+  Status merge(MutByteView state, ByteView later) const override {
+    for (int64_t i = 0; i < n_; ++i) reinterpret_cast<int64_t*>(state.data())[i] += reinterpret_cast<const int64_t*>(later.data())[i];
+    return {};
   }
 
  private:
   NodePtr in_;
+  int64_t n_, chunk_;
 };
 
-float fact_of(const Facts& facts, const Stage& stage) {
-  float v = 0;
-  if (const std::string* f = facts.find(fact_key(stage))) std::memcpy(&v, f->data(), 4);
-  return v;
-}
-
+// Map after a fold: drops what lies below the fact.
 class Threshold final : public Unary {
  public:
-  explicit Threshold(NodePtr in) : Unary(in), stage_(std::make_shared<MeanAbs>(in)) {}
-  std::string describe() const override { return "toy threshold 1"; }
-  std::vector<StagePtr> stages() const override { return {stage_}; }
+  Threshold(NodePtr in, NodePtr fact) : Unary(std::move(in)), fact_(std::move(fact)) {}
+  explicit Threshold(NodePtr in) : Threshold(in, mean_abs({in})) {}
+  std::string describe() const override { return "toy threshold 2"; }
+  std::vector<NodePtr> inputs() const override { return {in_, fact_}; }
+  void needs(const Region& r, std::vector<Need>* n) const override {
+    n->push_back({in_, r, false});
+    n->push_back({fact_, Region::all(fact_->spec().shape), true});
+  }
   Status compute(const Compute& c) const override {
-    const float t = fact_of(c.facts, *stage_);
+    const float t = c.inputs[1].f32()[0];
     auto* out = reinterpret_cast<float*>(c.out.data());
     for (int64_t i = 0; i < c.region.elements(); ++i) out[i] = std::fabs(c.inputs[0].f32()[i]) < t ? 0 : c.inputs[0].f32()[i];
     return {};
   }
 
  private:
-  std::shared_ptr<MeanAbs> stage_;
-};
-
-// Size known late: as many rows as the fact says (here ten times the mean, at most all).
-class LateRows final : public Unary {
- public:
-  explicit LateRows(NodePtr in) : Unary(in), stage_(std::make_shared<MeanAbs>(in)) {}
-  std::string describe() const override { return "toy late-rows 1"; }
-  std::vector<StagePtr> stages() const override { return {stage_}; }
-  TensorSpec spec_with(const Facts& f) const override {
-    TensorSpec s = in_->spec();
-    s.shape[0] = std::min<int64_t>(s.shape[0], static_cast<int64_t>(10 * fact_of(f, *stage_)));
-    return s;
-  }
-  Status compute(const Compute& c) const override {
-    std::memcpy(c.out.data(), c.inputs[0].data, c.out.size());
-    return {};
-  }
-
- private:
-  std::shared_ptr<MeanAbs> stage_;
+  NodePtr fact_;
 };
 
 class Transpose final : public Unary {
@@ -124,7 +125,6 @@ class Transpose final : public Unary {
     const TensorSpec s = in_->spec();
     return {s.type, {s.shape[1], s.shape[0]}};
   }
-  TensorSpec spec_with(const Facts&) const override { return spec(); }
   Shape granularity() const override { return {1, 1}; }
   void needs(const Region& r, std::vector<Need>* n) const override {
     n->push_back({in_, {{r.begin[1], r.begin[0]}, {r.extent[1], r.extent[0]}}, false});
@@ -207,24 +207,25 @@ class AddRow final : public Unary {
   NodePtr row_;
 };
 
-// Multi-output group: the sum and the difference of two tensors, each scaled by the largest element of both.
-class SumDiff final : public Group {
+// Several outputs from whole inputs: the sum and the difference of two tensors, each scaled by the largest element of both.
+class SumDiff final : public Fold {
  public:
   SumDiff(NodePtr a, NodePtr b) : a_(std::move(a)), b_(std::move(b)) {}
-  std::string describe() const override { return "toy sum-diff 1"; }
+  std::string describe() const override { return "toy sum-diff 2"; }
   std::vector<NodePtr> inputs() const override { return {a_, b_}; }
   std::vector<TensorSpec> outputs() const override { return {a_->spec(), a_->spec()}; }
   uint64_t workspace() const override { return 4; }
-  Status compute(const std::vector<View>& in, const std::vector<MutByteView>& outs, MutByteView ws,
-                 const Facts&) const override {
+  Status add(const std::vector<View>& in, MutByteView state, MutByteView ws) const override {
     const int64_t n = in[0].region.elements();
     auto* largest = reinterpret_cast<float*>(ws.data());
     *largest = 0;
     for (int k = 0; k < 2; ++k)
       for (int64_t i = 0; i < n; ++i) *largest = std::max(*largest, in[k].f32()[i]);
+    auto* sum = reinterpret_cast<float*>(state.data());
+    auto* diff = reinterpret_cast<float*>(state.data() + fold_offset(*this, 1));
     for (int64_t i = 0; i < n; ++i) {
-      reinterpret_cast<float*>(outs[0].data())[i] = (in[0].f32()[i] + in[1].f32()[i]) / *largest;
-      reinterpret_cast<float*>(outs[1].data())[i] = (in[0].f32()[i] - in[1].f32()[i]) / *largest;
+      sum[i] = (in[0].f32()[i] + in[1].f32()[i]) / *largest;
+      diff[i] = (in[0].f32()[i] - in[1].f32()[i]) / *largest;
     }
     return {};
   }
@@ -271,20 +272,23 @@ struct Toys {
   Toys() {
     auto group = std::make_shared<SumDiff>(x, y);
     auto t = std::make_shared<Threshold>(x);
+    const NodePtr three = mean_abs({x, y, t});
     first.tensors = {{"plain", x},
                      {"threshold", t},
                      {"transpose", std::make_shared<Transpose>(x)},
                      {"stack", std::make_shared<Stack>(std::vector<NodePtr>{x, y, t})},
                      {"blocks", std::make_shared<Blocks>(y)},
-                     {"late", std::make_shared<LateRows>(big)},
-                     {"sum", std::make_shared<GroupOutput>(group, 0)},
+                     {"three means", three},
+                     {"counters", std::make_shared<FoldOutput>(std::make_shared<Counters>(big, 10, 100), 0)},
+                     {"fact of a fact", std::make_shared<Threshold>(big, mean_abs({mean_abs({three})}))},
+                     {"sum", std::make_shared<FoldOutput>(group, 0)},
                      {"row", std::make_shared<AddRow>(y, std::make_shared<Threshold>(row))},
-                     {"diff of blocks", std::make_shared<Blocks>(std::make_shared<GroupOutput>(group, 1))},
+                     {"diff of blocks", std::make_shared<Blocks>(std::make_shared<FoldOutput>(group, 1))},
                      {"empty", eager({0, 5}, 5)},
                      {"scalar", eager({}, 6)}};
     // Another order, other wrappers over the same sources.
     second.tensors = {{"big", big},
-                      {"diff", std::make_shared<GroupOutput>(group, 1)},
+                      {"diff", std::make_shared<FoldOutput>(group, 1)},
                       {"y", y},
                       {"row", std::make_shared<AddRow>(x, row)},
                       {"transpose", std::make_shared<Transpose>(y)}};
@@ -329,18 +333,9 @@ std::string reference(const Toys& toys) {
     std::vector<std::string> values;
     std::vector<NamedSpec> specs;
     for (const auto& t : a->tensors) {
-      TensorSpec s = t.spec();
-      if (t.name == "late") s.shape[0] = 0;
-      auto v = t.name == "late" ? evaluate(toys.big) : evaluate(t.node);
+      const TensorSpec s = t.spec();
+      const auto v = evaluate(t.node);
       EXPECT_TRUE(v.ok());
-      if (t.name == "late") {
-        double sum = 0;
-        for (float f : floats(*v)) sum += std::fabs(f);
-        s.shape = {static_cast<int64_t>(10 * static_cast<float>(sum / (150 * 16))), 16};
-        EXPECT_GT(s.shape[0], 0);
-        EXPECT_LT(s.shape[0], 150);
-        v->resize(bytes_of(s));
-      }
       specs.emplace_back(t.name, s);
       values.emplace_back(reinterpret_cast<const char*>(v->data()), v->size());
     }
@@ -522,17 +517,17 @@ TEST(Conformance, KilledRankIsResumedWhileTheOtherWaits) {
   }
 }
 
-TEST(Executor, SpillsGroupsUnderASmallBudgetAndRefusesBelowTheFloor) {
+TEST(Executor, SpillsFoldsUnderASmallBudgetAndRefusesBelowTheFloor) {
   auto x = eager({512, 256}, 1), y = eager({512, 256}, 2);
   auto group = std::make_shared<SumDiff>(x, y);
   Artifact a;
-  a.tensors.push_back({"sum", std::make_shared<GroupOutput>(group, 0)});
+  a.tensors.push_back({"sum", std::make_shared<FoldOutput>(group, 0)});
   for (int i = 0; i < 6; ++i) {
-    // Other groups in between keep the first one alive for long.
+    // Other folds in between keep the first one alive for long.
     auto g = std::make_shared<SumDiff>(eager({512, 256}, 10 + i), y);
-    a.tensors.push_back({"s" + std::to_string(i), std::make_shared<GroupOutput>(g, 0)});
+    a.tensors.push_back({"s" + std::to_string(i), std::make_shared<FoldOutput>(g, 0)});
   }
-  a.tensors.push_back({"diff", std::make_shared<GroupOutput>(group, 1)});
+  a.tensors.push_back({"diff", std::make_shared<FoldOutput>(group, 1)});
   std::string first;
   auto run = [&](uint64_t memory, Store& store, int* spilled) {
     ExecOptions o;
@@ -540,7 +535,7 @@ TEST(Executor, SpillsGroupsUnderASmallBudgetAndRefusesBelowTheFloor) {
     o.memory = memory;
     o.leaf_bytes = 4096;
     const std::vector<Output> outputs = {{a, toy_layout, &store, "one.toy", false}};
-    if (auto plan = plan_job(outputs, o); plan.ok()) *spilled = plan->shared_spilled;
+    if (auto plan = plan_job(outputs, o); plan.ok()) *spilled = plan->spilled;
     return run_job(outputs, o);
   };
   auto roomy = make_memory_store();
@@ -567,14 +562,14 @@ TEST(Executor, SpillsGroupsUnderASmallBudgetAndRefusesBelowTheFloor) {
 }
 
 // Counts each source byte that is read.
-class CountingLeaf final : public LeafNode {
+class CountingSource final : public Source {
  public:
-  CountingLeaf(NodePtr in, std::vector<int>* reads) : in_(std::dynamic_pointer_cast<const LeafNode>(in)), reads_(reads) {
+  CountingSource(NodePtr in, std::vector<int>* reads) : in_(std::dynamic_pointer_cast<const Source>(in)), reads_(reads) {
     reads_->assign(in->spec().shape.elements(), 0);
   }
   TensorSpec spec() const override { return in_->spec(); }
   std::string describe() const override { return in_->describe(); }
-  Status read(const Region& r, MutByteView out) const override {
+  Result<uint64_t> read(const Region& r, MutByteView out) const override {
     static std::mutex mutex;
     std::lock_guard lock(mutex);
     for_each_run(Region::all(spec().shape), r, [&](int64_t at, int64_t, int64_t n) {
@@ -584,14 +579,14 @@ class CountingLeaf final : public LeafNode {
   }
 
  private:
-  std::shared_ptr<const LeafNode> in_;
+  std::shared_ptr<const Source> in_;
   std::vector<int>* reads_;
 };
 
 TEST(Executor, ReadsEachSourceByteOnceForSeveralSinks) {
   std::vector<int> x_reads, row_reads;
-  auto x = std::make_shared<CountingLeaf>(eager({64, 24}, 1), &x_reads);
-  auto row = std::make_shared<CountingLeaf>(eager({1, 24}, 3), &row_reads);
+  auto x = std::make_shared<CountingSource>(eager({64, 24}, 1), &x_reads);
+  auto row = std::make_shared<CountingSource>(eager({1, 24}, 3), &row_reads);
   Artifact a, b, c;
   a.tensors = {{"x", x}};
   b.tensors = {{"blocks", std::make_shared<Blocks>(std::make_shared<AddRow>(x, row))}};
@@ -662,13 +657,15 @@ TEST(Executor, CancelStopsAndTheSameJobGoesOn) {
   EXPECT_EQ(contents(*store), reference(toys));
 }
 
-TEST(CutTiles, CoversInOrderAndRespectsGranularity) {
+TEST(Cuts, CoversInOrderAndRespectsGranularity) {
   for (Shape shape : {Shape{37, 24}, Shape{3, 10, 8}, Shape{1000}, Shape{1, 4096}, Shape{5, 1, 7}})
     for (int64_t target : {1, 10, 64, 500, 100000}) {
       Shape gran = shape;
       for (int i = 0; i < gran.rank; ++i) gran[i] = 1;
       int64_t next = 0;
-      for (const Region& r : cut_tiles(Region::all(shape), gran, target)) {
+      const Cuts cuts(Region::all(shape), gran, target);
+      for (int64_t c = 0; c < cuts.size(); ++c) {
+        const Region r = cuts[c];
         int64_t first = -1;
         ASSERT_TRUE(contiguous_in(Region::all(shape), r, &first));
         ASSERT_EQ(first, next);
@@ -677,7 +674,9 @@ TEST(CutTiles, CoversInOrderAndRespectsGranularity) {
       }
       ASSERT_EQ(next, shape.elements());
     }
-  for (const Region& r : cut_tiles(Region::all({37, 24}), {4, 8}, 10)) {
+  const Cuts blocks(Region::all({37, 24}), {4, 8}, 10);
+  for (int64_t c = 0; c < blocks.size(); ++c) {
+    const Region r = blocks[c];
     EXPECT_EQ(r.begin[0] % 4, 0);
     EXPECT_EQ(r.extent[1], 24);
   }

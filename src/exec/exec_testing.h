@@ -31,12 +31,15 @@ inline NodePtr bytes_tensor(const std::string& bytes) {
 }
 
 // A whole file as a tensor.
-class FileBytes final : public LeafNode {
+class FileBytes final : public Source {
  public:
   explicit FileBytes(std::shared_ptr<ReadFile> file) : file_(std::move(file)) {}
   TensorSpec spec() const override { return {DType::kU8, {static_cast<int64_t>(file_->size())}}; }
   std::string describe() const override { return "bytes of " + file_->identity(); }
-  Status read(const Region& r, MutByteView out) const override { return file_->read(r.begin[0], out); }
+  Result<uint64_t> read(const Region& r, MutByteView out) const override {
+    INGOT_TRY(file_->read(r.begin[0], out));
+    return out.size();
+  }
   const ReadFile* file() const override { return file_.get(); }
 
  private:

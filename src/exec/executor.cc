@@ -9,7 +9,6 @@
 #include <thread>
 
 #include "exec/commit.h"
-#include "exec/direct.h"
 #include "exec/journal.h"
 #include "exec/key.h"
 #include "exec/names.h"
@@ -32,19 +31,15 @@ class Job {
     if (!options_.force) INGOT_TRY(commit_.find_published(true));
     r.up_to_date = commit_.all_published();
     INGOT_TRY(commit_.check_existing(false));
-    StageRun stages;
-    stages.threads = threads();
-    stages.cancel = options_.cancel;
-    INGOT_TRY(run_stages(all_nodes(), facts_, stages));
-    INGOT_ASSIGN(plan_, make_plan(outputs_, facts_, options_));
+    INGOT_ASSIGN(plan_, make_plan(outputs_, options_));
     INGOT_TRY(check_targets());
     for (size_t o = 0; o < outputs_.size(); ++o)
       for (const auto& f : layout(o).files) r.files.push_back({commit_.final_path_of(o, f), f.size});
-    r.source_bytes = plan_.source_bytes;
-    INGOT_ASSIGN(r.memory_floor, least_memory(outputs_, facts_, options_));
-    r.memory = plan_.most_used;
-    r.tasks = plan_.tasks.size();
-    for (const auto& s : plan_.shared) r.shared_spilled += s.spilled;
+    r.source_bytes = plan_->source_bytes;
+    INGOT_ASSIGN(r.memory_floor, least_memory(outputs_, options_));
+    r.memory = plan_->most_used;
+    r.tasks = plan_->parts;
+    for (const auto& v : plan_->values()) r.spilled += v.spilled;
     return r;
   }
 
@@ -67,13 +62,7 @@ class Job {
   int threads() const {
     return options_.threads > 0 ? options_.threads : std::max(1u, std::thread::hardware_concurrency());
   }
-  const Layout& layout(size_t o) const { return plan_.outputs[o].layout; }
-  std::vector<NodePtr> all_nodes() const {
-    std::vector<NodePtr> nodes;
-    for (const auto& o : outputs_)
-      for (const auto& t : o.artifact.tensors) nodes.push_back(t.node);
-    return nodes;
-  }
+  const Layout& layout(size_t o) const { return plan_->layouts[o]; }
 
   // What a job is, and whether its names can be; nothing is written.
   Status begin() {
@@ -155,12 +144,7 @@ class Job {
   }
 
   Status work() {
-    for (auto& [k, v] : recorded_.facts) facts_.set(k, v);
-    report_progress(Phase::kStages);
-    StageRun stages{.threads = threads(), .bytes_read = &source_bytes_, .cancel = options_.cancel, .made = {}};
-    stages.made = [&](const std::string& k, const std::string& v) { return journal_->fact(k, v); };
-    INGOT_TRY(run_stages(all_nodes(), facts_, stages));
-    INGOT_ASSIGN(plan_, make_plan(outputs_, facts_, options_));
+    INGOT_ASSIGN(plan_, make_plan(outputs_, options_));
     ready_.assign(outputs_.size(), false);
     if (recorded_.verified) INGOT_TRY(settle());
     INGOT_TRY(check_targets());
@@ -237,18 +221,18 @@ class Job {
     // A multi-process job never truncates: another rank may be ahead.
     const bool resume = options_.resume || options_.world > 1;
     for (size_t o = 0; o < outputs_.size(); ++o) {
-      const auto& po = plan_.outputs[o];
+      const Layout& po = layout(o);
       Store& st = *outputs_[o].store;
       const bool done = commit_.published(o) || ready_[o];
       sinks_.emplace_back();
       if (!done) INGOT_TRY(commit_.make_part(o, layout(o)));
-      std::vector<std::vector<std::pair<uint64_t, uint64_t>>> extents(po.layout.files.size());
-      for (size_t i = 0; i < po.specs.size(); ++i)
-        extents[po.layout.tensors[i].file].emplace_back(po.layout.tensors[i].offset, bytes_of(po.specs[i]));
-      for (size_t f = 0; f < po.layout.files.size(); ++f) {
+      std::vector<std::vector<std::pair<uint64_t, uint64_t>>> extents(po.files.size());
+      for (size_t i = 0; i < po.tensors.size(); ++i)
+        extents[po.tensors[i].file].emplace_back(po.tensors[i].offset, bytes_of(outputs_[o].artifact.tensors[i].spec()));
+      for (size_t f = 0; f < po.files.size(); ++f) {
         const int oi = static_cast<int>(o), fi = static_cast<int>(f);
         auto sink = std::make_unique<SinkFile>(
-            po.layout.files[f], st.capabilities(), options_.leaf_bytes,
+            po.files[f], st.capabilities(), options_.leaf_bytes,
             [this, oi, fi](uint64_t leaf, const Hash128& h) { return journal_->leaf({oi, fi, leaf}, h); });
         const uint64_t n = sink->leaves();
         const int rank = alone_ ? 0 : options_.rank, world = alone_ ? 1 : options_.world;
@@ -266,16 +250,16 @@ class Job {
             if (leaf < n) sink->set_hash(leaf, h);
           sink->own(0, 0);
         } else if (sink->owns_any() || st.capabilities().mode == WriteMode::kRandom) {
-          INGOT_TRY(sink->open(st, commit_.path_of(o, po.layout.files[f]), resume, options_.resume ? known : std::map<uint64_t, Hash128>{}));
+          INGOT_TRY(sink->open(st, commit_.path_of(o, po.files[f]), resume, options_.resume ? known : std::map<uint64_t, Hash128>{}));
           INGOT_TRY(sink->start(extents[f]));
         }
         resumed_ += sink->resumed_bytes();
         sinks_.back().push_back(std::move(sink));
       }
     }
-    if (plan_.scratch_bytes) {
+    if (plan_->scratch_bytes) {
       scratch_path_ = commit_.journal_base() + fmt::format(".scratch{}", options_.rank);
-      INGOT_ASSIGN(scratch_, commit_.journal_store().create(scratch_path_, plan_.scratch_bytes, false));
+      INGOT_ASSIGN(scratch_, commit_.journal_store().create(scratch_path_, plan_->scratch_bytes, false));
     }
     return {};
   }
@@ -288,7 +272,8 @@ class Job {
     done_ = resumed_;
     report_progress(Phase::kWrite);
     std::atomic<uint64_t> tasks{0};
-    Status s = run_pipeline({outputs_, plan_, facts_, options_.cancel, sinks_, scratch_.get(),
+    Status s = run_pipeline({outputs_, *plan_, options_.cancel, sinks_, {}, scratch_.get(), recorded_.facts,
+                             [this](const std::string& key, const std::string& bytes) { return journal_->fact(key, bytes); },
                              [this](uint64_t n, const std::string& t) { advance(Phase::kWrite, n, t); },
                              source_bytes_, written_bytes_, tasks});
     report_.tasks = tasks;
@@ -455,8 +440,7 @@ class Job {
   bool fresh_ = true;   // no earlier run left anything to go on from
   bool alone_ = false;  // this rank has all the work, whatever the world
   std::vector<bool> ready_;  // whole under its hidden name since an earlier run
-  Facts facts_;
-  Plan plan_;
+  std::unique_ptr<Plan> plan_;
   std::vector<std::vector<std::unique_ptr<SinkFile>>> sinks_;
   std::unique_ptr<WriteFile> scratch_;
   std::atomic<uint64_t> source_bytes_{0}, written_bytes_{0}, done_{0}, total_{0};
@@ -470,7 +454,7 @@ class Job {
 const char* phase_name(Phase p) {
   switch (p) {
     case Phase::kPlan: return "plan";
-    case Phase::kStages: return "stages";
+    case Phase::kLoad: return "loading";
     case Phase::kWrite: return "write";
     case Phase::kVerify: return "verify";
     case Phase::kCommit: return "commit";

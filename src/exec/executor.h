@@ -37,7 +37,7 @@ enum class Verify {
 };
 const char* verify_name(Verify v);
 
-enum class Phase { kPlan, kStages, kWrite, kVerify, kCommit, kDone };
+enum class Phase { kPlan, kLoad, kWrite, kVerify, kCommit, kDone };
 const char* phase_name(Phase p);
 
 // A snapshot for a bar or an event stream. Bytes are bytes of output (or re-read, when verifying) of this phase.
@@ -98,8 +98,8 @@ struct PlanReport {
   uint64_t source_bytes = 0;   // to be read
   uint64_t memory_floor = 0;   // the least --memory that works
   uint64_t memory = 0;         // what the run will reserve at most
-  uint64_t tasks = 0;
-  int shared_spilled = 0;      // groups that go to disk
+  uint64_t tasks = 0;          // after splitting
+  int spilled = 0;             // outputs of folds that go to disk in between
   bool up_to_date = false;     // all outputs are there already: nothing will be done
 };
 

@@ -17,7 +17,7 @@ struct Run {
   uint64_t from, to, size;  // bytes: within the tensor, within the output
 };
 
-class FileTensor final : public LeafNode {
+class FileTensor final : public Source {
  public:
   FileTensor(std::shared_ptr<const SourceFile> source, std::string name, uint64_t offset, TensorSpec spec)
       : source_(std::move(source)), name_(std::move(name)), offset_(offset), spec_(spec) {}
@@ -31,12 +31,15 @@ class FileTensor final : public LeafNode {
 
   void trace(Origin* o) const override { o->tensor = name_, o->file = source_->path; }
 
-  Status read(const Region& region, MutByteView out) const override {
-    if (region.elements() == 0) return {};
+  Result<uint64_t> read(const Region& region, MutByteView out) const override {
+    if (region.elements() == 0) return 0;
     const Region whole = Region::all(spec_.shape);
     int64_t first = 0;
-    if (contiguous_in(whole, region, &first))
-      return fetch(bytes_of(spec_.type, first), out.first(bytes_of(spec_.type, region.elements())));
+    uint64_t read = 0;
+    if (contiguous_in(whole, region, &first)) {
+      INGOT_TRY(fetch(bytes_of(spec_.type, first), out.first(bytes_of(spec_.type, region.elements())), &read));
+      return read;
+    }
     std::vector<Run> batch;
     Status status;
     for_each_run(whole, region, [&](int64_t at, int64_t to, int64_t n) {
@@ -44,36 +47,38 @@ class FileTensor final : public LeafNode {
       const Run r{bytes_of(spec_.type, at), bytes_of(spec_.type, to), bytes_of(spec_.type, n)};
       if (!batch.empty()) {
         const uint64_t end = batch.back().from + batch.back().size;
-        if (r.from - end > kGap || r.from + r.size - batch.front().from > kSpan) status = flush(&batch, out);
+        if (r.from - end > kGap || r.from + r.size - batch.front().from > kSpan) status = flush(&batch, out, &read);
       }
       batch.push_back(r);
     });
     INGOT_TRY(std::move(status));
-    return flush(&batch, out);
+    INGOT_TRY(flush(&batch, out, &read));
+    return read;
   }
 
  private:
-  Status fetch(uint64_t from, MutByteView out) const {
+  Status fetch(uint64_t from, MutByteView out, uint64_t* read) const {
     if (auto s = source_->file->read(offset_ + from, out); !s.ok())
       return s.take_error().during(fmt::format("reading tensor '{}' of {}", name_, source_->path));
+    *read += out.size();
     return {};
   }
-  Status flush(std::vector<Run>* batch, MutByteView out) const {
+  Status flush(std::vector<Run>* batch, MutByteView out, uint64_t* read) const {
     if (batch->empty()) return {};
     if (batch->size() == 1) {
       const Run r = batch->front();
       batch->clear();
-      return fetch(r.from, out.subspan(r.to, r.size));
+      return fetch(r.from, out.subspan(r.to, r.size), read);
     }
     const uint64_t begin = batch->front().from, size = batch->back().from + batch->back().size - begin;
     const std::vector<Run> runs = std::exchange(*batch, {});
     // Not thread_local: where memory is short, glibc ends the process that registers a destructor.
     const std::unique_ptr<std::byte[]> span(new (std::nothrow) std::byte[size]);
     if (!span) {
-      for (const Run& r : runs) INGOT_TRY(fetch(r.from, out.subspan(r.to, r.size)));
+      for (const Run& r : runs) INGOT_TRY(fetch(r.from, out.subspan(r.to, r.size), read));
       return {};
     }
-    INGOT_TRY(fetch(begin, MutByteView(span.get(), size)));
+    INGOT_TRY(fetch(begin, MutByteView(span.get(), size), read));
     for (const Run& r : runs) std::memcpy(out.data() + r.to, span.get() + (r.from - begin), r.size);
     return {};
   }

@@ -53,7 +53,7 @@ std::vector<double> reference_logits(const Artifact& a, const Size& s, const std
     if (!t) return out;
     const auto n = t->spec().shape.elements();
     std::vector<std::byte> bytes(bytes_of(t->spec()));
-    EXPECT_TRUE(dynamic_cast<const LeafNode*>(t->node.get())->read(Region::all(t->spec().shape), bytes).ok());
+    EXPECT_TRUE(dynamic_cast<const Source*>(t->node.get())->read(Region::all(t->spec().shape), bytes).ok());
     std::vector<float> f(static_cast<size_t>(n));
     if (t->spec().type == DType::kF32)
       std::memcpy(f.data(), bytes.data(), bytes.size());

@@ -7,7 +7,7 @@
 namespace ingot {
 namespace {
 
-class MemoryTensor final : public LeafNode {
+class MemoryTensor final : public Source {
  public:
   MemoryTensor(TensorSpec spec, std::vector<std::byte> bytes, std::string identity)
       : spec_(spec), bytes_(std::move(bytes)), identity_(std::move(identity)) {
@@ -15,12 +15,12 @@ class MemoryTensor final : public LeafNode {
   }
   TensorSpec spec() const override { return spec_; }
   std::string describe() const override { return "memory:" + identity_; }
-  Status read(const Region& region, MutByteView out) const override {
+  Result<uint64_t> read(const Region& region, MutByteView out) const override {
     for_each_run(Region::all(spec_.shape), region, [&](int64_t at, int64_t to, int64_t n) {
       std::memcpy(out.data() + bytes_of(spec_.type, to), bytes_.data() + bytes_of(spec_.type, at),
                   bytes_of(spec_.type, n));
     });
-    return {};
+    return bytes_of(spec_.type, region.elements());
   }
 
  private:

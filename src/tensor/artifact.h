@@ -41,7 +41,7 @@ struct Artifact {
   const MetaValue* meta(std::string_view key) const;
 };
 
-// A tensor held in memory as a leaf, for tests, eager sources and generated tensors. `identity` stands for its
+// A tensor held in memory as a source, for tests, eager sources and generated tensors. `identity` stands for its
 // content in the job's key; empty means a hash of the bytes.
 NodePtr make_memory_tensor(TensorSpec spec, std::vector<std::byte> bytes, std::string identity = "");
 
