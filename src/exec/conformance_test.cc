@@ -1,6 +1,7 @@
 // The conformance test of the spine: toy nodes, one for each thing that real operations need, written through every kind
 // of sink at many thread counts, tile sizes, ranks, and with a kill at every journal write, give the same bytes.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <cmath>
@@ -41,11 +42,11 @@ class Unary : public Node {
 // A fact: the means of |x| over whole tensors of one shape, in chunks and runs with a state of their own.
 class MeanAbs final : public Fold {
  public:
-  explicit MeanAbs(std::vector<NodePtr> in) : in_(std::move(in)) {}
-  std::string describe() const override { return "toy mean-abs 2"; }
+  explicit MeanAbs(std::vector<NodePtr> in, int64_t chunk = 64) : in_(std::move(in)), chunk_(chunk) {}
+  std::string describe() const override { return "toy mean-abs 2 " + std::to_string(chunk_); }
   std::vector<NodePtr> inputs() const override { return in_; }
   std::vector<TensorSpec> outputs() const override { return {{DType::kF32, {static_cast<int64_t>(in_.size())}}}; }
-  int64_t chunk() const override { return 64; }
+  int64_t chunk() const override { return chunk_; }
   uint64_t state_bytes() const override { return 8 * in_.size(); }
   Status add(const std::vector<View>& in, MutByteView state, MutByteView) const override {
     for (size_t k = 0; k < in.size(); ++k)
@@ -66,8 +67,11 @@ class MeanAbs final : public Fold {
  private:
   static double* sums(MutByteView state) { return reinterpret_cast<double*>(state.data()); }
   std::vector<NodePtr> in_;
+  int64_t chunk_;
 };
-NodePtr mean_abs(std::vector<NodePtr> in) { return std::make_shared<FoldOutput>(std::make_shared<MeanAbs>(std::move(in)), 0); }
+NodePtr mean_abs(std::vector<NodePtr> in, int64_t chunk = 64) {
+  return std::make_shared<FoldOutput>(std::make_shared<MeanAbs>(std::move(in), chunk), 0);
+}
 
 // How many elements fall into each of the first counters: the state is the output.
 class Counters final : public Fold {
@@ -603,6 +607,157 @@ TEST(Executor, ReadsEachSourceByteOnceForSeveralSinks) {
     for (int n : x_reads) ASSERT_EQ(n, 1) << "tile " << tile;
     for (int n : row_reads) ASSERT_EQ(n, 1) << "tile " << tile;
     EXPECT_EQ(r->source_bytes, (64 + 1) * 24 * 4u);
+  }
+}
+
+// A source that makes its bytes as they are asked for, and counts them.
+class Endless final : public Source {
+ public:
+  Endless(Shape shape, std::atomic<uint64_t>* bytes) : shape_(shape), bytes_(bytes) {}
+  TensorSpec spec() const override { return {DType::kF32, shape_}; }
+  std::string describe() const override { return "toy endless 1"; }
+  Result<uint64_t> read(const Region& r, MutByteView out) const override {
+    int64_t first = 0;
+    if (!contiguous_in(Region::all(shape_), r, &first)) return failed("a region in pieces");
+    for (uint64_t at = 0; at < out.size(); at += kPage.size() * 4)
+      std::memcpy(out.data() + at, kPage.data(), std::min<uint64_t>(kPage.size() * 4, out.size() - at));
+    *bytes_ += out.size();
+    return out.size();
+  }
+  static const std::vector<uint32_t> kPage;
+
+ private:
+  Shape shape_;
+  std::atomic<uint64_t>* bytes_;
+};
+const std::vector<uint32_t> Endless::kPage = [] {
+  std::vector<uint32_t> page(1 << 12);
+  for (uint32_t i = 0; i < page.size(); ++i) page[i] = i * 0x9e3779b9u;
+  return page;
+}();
+
+uint64_t peak_rss() {
+  rusage u;
+  getrusage(RUSAGE_SELF, &u);
+  return static_cast<uint64_t>(u.ru_maxrss) << 10;
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int64_t kManyRows = 1 << 10;
+#else
+constexpr int64_t kManyRows = 1 << 16;
+#endif
+
+TEST(Executor, CountersOverGigabytesFitASmallBudgetAndAPlanReadsNothing) {
+  std::atomic<uint64_t> read{0};
+  const auto source = std::make_shared<Endless>(Shape{kManyRows, 1 << 14}, &read);  // 4.3 GB
+  Artifact a;
+  a.tensors = {{"counters", std::make_shared<FoldOutput>(std::make_shared<Counters>(source, 1 << 16, 1 << 16), 0)}};
+  auto store = make_memory_store();
+  ExecOptions o;
+  o.threads = 2;
+  o.memory = 16 << 20;
+  const std::vector<Output> outputs = {{a, toy_layout, store.get(), "counters", false}};
+  const uint64_t before = peak_rss();
+  const auto plan = plan_job(outputs, o);
+  ASSERT_TRUE(plan.ok()) << plan.error().message;
+  EXPECT_EQ(read, 0u);
+  EXPECT_LE(plan->memory_floor, 12u << 20);
+  EXPECT_EQ(plan->source_bytes, static_cast<uint64_t>(kManyRows) << 16);
+  const auto r = run_job(outputs, o);
+  ASSERT_TRUE(r.ok()) << r.error().message;
+  EXPECT_EQ(read, static_cast<uint64_t>(kManyRows) << 16);
+  EXPECT_EQ(r->source_bytes, read);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  EXPECT_LT(peak_rss() - before, 24u << 20);
+#endif
+  const std::string bytes = *read_text(*store, "counters");
+  std::vector<int64_t> counters(1 << 16), want(1 << 16);
+  std::memcpy(counters.data(), bytes.data() + 64, counters.size() * 8);
+  for (const uint32_t bits : Endless::kPage) want[(bits >> 8) % (1 << 16)] += kManyRows * 4;
+  EXPECT_EQ(counters, want);
+}
+
+TEST(Executor, APlanOfALargeModelStaysSmall) {
+  std::atomic<uint64_t> read{0};
+  Artifact a;
+  for (int i = 0; i < 300; ++i) {
+    const auto t = std::make_shared<Endless>(Shape{1 << 10, 1 << 14}, &read);  // 64 MB each, 20 GB
+    a.tensors.push_back({"t" + std::to_string(i), i % 3 ? NodePtr(t) : std::make_shared<Threshold>(t, mean_abs({t}, 1 << 16))});
+  }
+  auto store = make_memory_store();
+  ExecOptions o;
+  o.threads = 2;
+  for (uint64_t memory : {12ull << 20, 4ull << 30}) {
+    o.memory = memory;
+    const uint64_t before = peak_rss();
+    const auto plan = plan_job({{a, toy_layout, store.get(), "large", false}}, o);
+    ASSERT_TRUE(plan.ok()) << plan.error().message;
+    EXPECT_EQ(read, 0u);
+    EXPECT_LE(plan->memory, memory);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    EXPECT_LT(peak_rss() - before, 12u << 20);
+#endif
+  }
+}
+
+// Killed at every tenth journal write and run again with the least memory that works: values that were made and freed are made again, within it.
+TEST(Executor, ARunResumedAtItsFloorEnds) {
+  const Toys toys;
+  const std::string want = reference(toys);
+  for (const auto& kind : kSinks)
+    for (int64_t tile : {0, 50}) {
+      ExecOptions o = small_options(2, tile);
+      auto store = make_memory_store(kind.caps);
+      o.memory = 64 << 20;
+      auto planning = make_memory_store();
+      o.journal_store = planning.get();
+      o.journal_path = "journal";
+      const auto plan = plan_job(jobs(toys, *store), o);
+      ASSERT_TRUE(plan.ok()) << plan.error().message;
+      o.memory = plan->memory_floor;
+      for (uint64_t n = 0; n < 60; n += 10) {
+        auto fresh = make_memory_store(kind.caps), journal = make_memory_store();
+        std::atomic<bool> killed{false};
+        std::atomic<uint64_t> writes{0};
+        FaultHooks hooks;
+        hooks.hook = [&](uint64_t, const char* op, const std::string& path) -> std::string {
+          if (path == "journal" && std::string(op) == "write" && writes++ == n) killed = true;
+          return killed ? "killed" : "";
+        };
+        auto faulty_journal = make_fault_store(*journal, hooks);
+        o.journal_store = faulty_journal.get();
+        (void)run_job(jobs(toys, *fresh), o);
+        o.journal_store = journal.get();
+        const auto again = run_job(jobs(toys, *fresh), o);
+        ASSERT_TRUE(again.ok()) << kind.name << " tile " << tile << " kill " << n << ": " << again.error().message;
+        ASSERT_EQ(contents(*fresh), want) << kind.name << " tile " << tile << " kill " << n;
+      }
+    }
+}
+
+// Tensors that come in another order than one of the outputs has them: with random writes nothing is held back, in parts what is open is planned for.
+TEST(Executor, InterleavedTensorsStayWithinTheBudget) {
+  Artifact in_order, interleaved;
+  for (int i = 0; i < 300; ++i) in_order.tensors.push_back({"t" + std::to_string(i), eager({40, 50}, i)});
+  for (int i = 0; i < 300; ++i) interleaved.tensors.push_back(in_order.tensors[i % 10 * 30 + i / 10]);
+  for (const auto& kind : kSinks) {
+    auto roomy = make_memory_store(kind.caps), tight = make_memory_store(kind.caps), journal = make_memory_store();
+    const auto outputs = [&](Store& s) { return std::vector<Output>{{in_order, toy_layout, &s, "a", false}, {interleaved, toy_layout, &s, "b", false}}; };
+    ExecOptions o = small_options(1, 0);
+    o.leaf_bytes = 1024;
+    o.journal_store = journal.get();
+    o.journal_path = "journal";
+    const auto plan = plan_job(outputs(*roomy), o);
+    ASSERT_TRUE(plan.ok()) << plan.error().message;
+    if (kind.caps.mode == WriteMode::kRandom) {
+      EXPECT_LT(plan->memory_floor, 3u << 19);
+    }
+    ASSERT_TRUE(run_job(outputs(*roomy), o).ok());
+    o.memory = plan->memory_floor;
+    const auto r = run_job(outputs(*tight), o);
+    ASSERT_TRUE(r.ok()) << kind.name << r.error().message;
+    for (const char* name : {"a", "b"}) EXPECT_TRUE(*read_text(*tight, name) == *read_text(*roomy, name)) << kind.name;
   }
 }
 

@@ -218,6 +218,7 @@ class Job {
   VerifyRun verify_run() const { return {threads(), options_.leaf_bytes, options_.cancel, {}}; }
 
   Status open_sinks() {
+    uploads_ = std::make_unique<Uploads>(plan_->uploads);
     // A multi-process job never truncates: another rank may be ahead.
     const bool resume = options_.resume || options_.world > 1;
     for (size_t o = 0; o < outputs_.size(); ++o) {
@@ -233,7 +234,7 @@ class Job {
         const int oi = static_cast<int>(o), fi = static_cast<int>(f);
         auto sink = std::make_unique<SinkFile>(
             po.files[f], st.capabilities(), options_.leaf_bytes,
-            [this, oi, fi](uint64_t leaf, const Hash128& h) { return journal_->leaf({oi, fi, leaf}, h); });
+            [this, oi, fi](uint64_t leaf, const Hash128& h) { return journal_->leaf({oi, fi, leaf}, h); }, uploads_.get());
         const uint64_t n = sink->leaves();
         const int rank = alone_ ? 0 : options_.rank, world = alone_ ? 1 : options_.world;
         if (st.capabilities().mode == WriteMode::kRandom)
@@ -277,6 +278,7 @@ class Job {
                              [this](uint64_t n, const std::string& t) { advance(Phase::kWrite, n, t); },
                              source_bytes_, written_bytes_, tasks});
     report_.tasks = tasks;
+    if (Status u = uploads_->finish(); s.ok()) s = std::move(u);
     if (!s.ok()) return s;
     for (size_t o = 0; o < sinks_.size(); ++o)
       for (size_t f = 0; f < sinks_[o].size(); ++f) {
@@ -442,6 +444,7 @@ class Job {
   std::vector<bool> ready_;  // whole under its hidden name since an earlier run
   std::unique_ptr<Plan> plan_;
   std::vector<std::vector<std::unique_ptr<SinkFile>>> sinks_;
+  std::unique_ptr<Uploads> uploads_;  // ends before the sinks do
   std::unique_ptr<WriteFile> scratch_;
   std::atomic<uint64_t> source_bytes_{0}, written_bytes_{0}, done_{0}, total_{0};
   uint64_t resumed_ = 0;

@@ -3,8 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
 #include <thread>
+
+#include "exec/sink.h"
 
 namespace ingot {
 namespace {
@@ -16,30 +17,6 @@ constexpr int64_t kRoomyTileElements = 64 << 10;
 constexpr int64_t kSmallTileElements = 32 << 10;
 // Tiles are not made smaller where there are more: splitting would take seconds.
 constexpr uint64_t kManyParts = 1 << 18;
-
-// What a file that takes its bytes in order has to hold back as they come.
-class OrderedFile {
- public:
-  void add(uint64_t offset, uint64_t bytes) { extents_.emplace_back(offset, bytes); }
-  void begin() { std::sort(extents_.begin(), extents_.end()); }
-  // By how much the bytes that wait grow when this extent comes.
-  int64_t come(uint64_t offset, uint64_t bytes) {
-    int64_t change = static_cast<int64_t>(bytes);
-    waiting_[offset] = bytes;
-    for (auto w = waiting_.begin(); w != waiting_.end() && w->first == extents_[next_].first + done_; w = waiting_.erase(w)) {
-      change -= static_cast<int64_t>(w->second);
-      done_ += w->second;
-      if (done_ == extents_[next_].second) ++next_, done_ = 0;
-    }
-    return change;
-  }
-
- private:
-  std::vector<std::pair<uint64_t, uint64_t>> extents_;  // of tensors
-  size_t next_ = 0;    // the tensor whose bytes are next,
-  uint64_t done_ = 0;  // and how many of them are done
-  std::map<uint64_t, uint64_t> waiting_;
-};
 
 class Planner {
  public:
@@ -99,13 +76,13 @@ class Planner {
     p.tasks.clear();
     p.source_bytes = p.parts = p.scratch_bytes = 0;
     plan_bytes_ = most_parts_ = workspace_ = largest_tile_ = 0;
-    held_.assign(outputs_.size(), {});
+    held_.clear();
+    held_.resize(outputs_.size());
     for (size_t o = 0; o < outputs_.size(); ++o) {
-      if (!ordered(o)) continue;
-      held_[o].files.resize(p.layouts[o].files.size());
-      for (size_t i = 0; i < p.layouts[o].tensors.size(); ++i)
-        if (const uint64_t bytes = bytes_of(outputs_[o].artifact.tensors[i].spec()))
-          held_[o].files[p.layouts[o].tensors[i].file].add(p.layouts[o].tensors[i].offset, bytes);
+      const Layout& l = p.layouts[o];
+      for (const auto& f : l.files) held_[o].files.emplace_back(f, outputs_[o].store->capabilities(), options_.leaf_bytes);
+      for (size_t i = 0; i < l.tensors.size(); ++i)
+        if (const uint64_t bytes = bytes_of(outputs_[o].artifact.tensors[i].spec())) held_[o].files[l.tensors[i].file].add(l.tensors[i].offset, bytes);
       for (auto& f : held_[o].files) f.begin();
     }
     p.tiling->begin(target, merge);
@@ -127,7 +104,7 @@ class Planner {
       for (const Tile& t : part.tiles) {
         if (t.output == Tile::kValue) continue;
         largest_tile_ = std::max(largest_tile_, t.bytes);
-        if (ordered(t.output)) held_[t.output].come(t);
+        held_[t.output].come(t);
       }
     }
     most_parts_ = std::max(most_parts_, parts_bytes);
@@ -150,29 +127,30 @@ class Planner {
            t.values.size() * sizeof(int);
   }
   Value& value(int v) { return plan_->tiling->values()[v]; }
-  bool ordered(size_t o) const { return outputs_[o].store->capabilities().mode != WriteMode::kRandom; }
   int want() const { return options_.threads > 0 ? options_.threads : std::max(1u, std::thread::hardware_concurrency()); }
 
   // Fixed reserves and the floor, spilling values where that helps.
   void budget() {
-    uint64_t held = 0, random = 0;
-    bool any_ordered = false;
+    // What sinks hold back: in the order of the tasks, and more where threads finish theirs in another; and parts on their way.
+    uint64_t held = 0, late = 0, part = 0;
+    int requests = 0;
     for (size_t o = 0; o < outputs_.size(); ++o) {
       const Capabilities caps = outputs_[o].store->capabilities();
-      if (!ordered(o)) {
-        random = options_.leaf_bytes;
-        continue;
-      }
-      any_ordered = true;
       held += held_[o].peak;
-      if (caps.mode == WriteMode::kParts) held += std::max(caps.part_min, options_.leaf_bytes);
+      if (caps.mode == WriteMode::kSequential) late = std::max(late, largest_tile_);
+      if (caps.mode != WriteMode::kParts) continue;
+      requests = std::max(requests, caps.requests);
+      for (const auto& f : plan_->layouts[o].files) part = std::max(part, part_bytes(f.size, caps, options_.leaf_bytes));
     }
-    const auto reserve = [&](int threads) {
-      return threads * (workspace_ + (1 << 16) + random) + held + (any_ordered ? (threads + 2) * largest_tile_ : 0) + plan_bytes_ + most_parts_;
+    late = std::max(late, 2 * part);
+    const auto reserve = [&](int threads, int uploads = 0) {
+      return threads * (workspace_ + (1 << 16) + options_.leaf_bytes) + held + (threads - 1) * late + uploads * part + plan_bytes_ + most_parts_;
     };
+    for (plan_->uploads = requests; plan_->uploads > 0; plan_->uploads /= 2)
+      if (reserve(want(), plan_->uploads) + peak_need() <= plan_->memory) break;
     for (plan_->threads = want(); plan_->threads > 1; plan_->threads = (plan_->threads + 1) / 2)
-      if (reserve(plan_->threads) + peak_need() <= plan_->memory) break;
-    plan_->fixed_reserve = reserve(plan_->threads);
+      if (reserve(plan_->threads, plan_->uploads) + peak_need() <= plan_->memory) break;
+    plan_->fixed_reserve = reserve(plan_->threads, plan_->uploads);
     plan_->window = plan_->threads + 2;
     if (plan_->fixed_reserve + peak_need() > plan_->memory) spill(reserve(1));
     plan_->floor = reserve(1) + peak_need();
@@ -237,12 +215,13 @@ class Planner {
   }
 
   struct Held {
-    std::vector<OrderedFile> files;
-    int64_t now = 0;
-    uint64_t peak = 0;
+    std::vector<Holdback> files;
+    int64_t now = 0, peak = 0;
     void come(const Tile& t) {
-      peak = std::max<uint64_t>(peak, now + t.bytes);
-      now += files[t.file].come(t.offset, t.bytes);
+      int64_t most = 0;
+      const int64_t change = files[t.file].come(t.offset, t.bytes, &most);
+      peak = std::max(peak, now + most);
+      now += change;
     }
   };
   const std::vector<Output>& outputs_;

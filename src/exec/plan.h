@@ -16,7 +16,8 @@ struct Plan {
   std::vector<Task> tasks;
   int threads = 1;
   int window = 1;               // tasks admitted and not finished, at most
-  uint64_t fixed_reserve = 0;   // arenas, open leaves, reorder buffers, the plan itself
+  int uploads = 0;              // parts on their way at the same time
+  uint64_t fixed_reserve = 0;   // arenas, what sinks hold back, the plan itself
   uint64_t floor = 0;           // the least budget
   uint64_t memory = 0;          // the budget
   uint64_t most_used = 0;       // what a run reserves of it at most

@@ -13,6 +13,7 @@ namespace {
 struct Blob {
   std::mutex mutex;
   std::string bytes;
+  std::map<uint64_t, uint64_t> parts;  // size by offset, where bytes come in parts
   uint64_t version = 0;
 };
 using BlobPtr = std::shared_ptr<Blob>;
@@ -65,13 +66,12 @@ class MemoryWrite final : public WriteFile {
   Status write(uint64_t offset, ByteView bytes) override {
     std::lock_guard lock(blob_->mutex);
     auto& b = blob_->bytes;
-    if (caps_.mode != WriteMode::kRandom && offset != b.size())
+    if (caps_.mode == WriteMode::kSequential && offset != b.size())
       return failed("writing {}: offset {} is not its end {}; this store only appends", path_, offset, b.size());
     if (caps_.mode == WriteMode::kParts) {
       if (bytes.size() > caps_.part_max) return failed("writing {}: a part of {} bytes", path_, bytes.size());
-      if (short_part_) return failed("writing {}: a part after one of less than {} bytes", path_, caps_.part_min);
-      if (bytes.size() < caps_.part_min) short_part_ = true;
-      if (++parts_ > caps_.part_count_max) return failed("writing {}: more than {} parts", path_, parts_ - 1);
+      blob_->parts[offset] = bytes.size();
+      if (blob_->parts.size() > caps_.part_count_max) return failed("writing {}: more than {} parts", path_, caps_.part_count_max);
     }
     if (offset + bytes.size() > b.size()) b.resize(offset + bytes.size(), '\0');
     if (!bytes.empty()) std::memcpy(b.data() + offset, bytes.data(), bytes.size());
@@ -96,6 +96,15 @@ class MemoryWrite final : public WriteFile {
     return blob_->bytes.size();
   }
   Status complete() override {
+    if (caps_.mode == WriteMode::kParts) {
+      std::lock_guard lock(blob_->mutex);
+      uint64_t at = 0;
+      for (const auto& [offset, size] : blob_->parts) {
+        if (offset != at) return failed("ending {}: bytes {} to {} are in no part", path_, at, offset);
+        if ((at += size) < blob_->bytes.size() && size < caps_.part_min)
+          return failed("ending {}: a part of {} bytes before the last, the least is {}", path_, size, caps_.part_min);
+      }
+    }
     end_();
     return {};
   }
@@ -106,8 +115,6 @@ class MemoryWrite final : public WriteFile {
   Capabilities caps_;
   std::function<void()> end_;
   uint64_t resumed_;
-  uint32_t parts_ = 0;
-  bool short_part_ = false;
 };
 
 class MemoryStore final : public Store {

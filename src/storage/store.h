@@ -18,7 +18,7 @@ namespace ingot {
 enum class WriteMode {
   kRandom,      // any offset, any order
   kSequential,  // append only: offset == bytes written so far
-  kParts,       // multipart upload: append only, in pieces of part_min..part_max bytes (the last may be smaller)
+  kParts,       // multipart upload: pieces of part_min..part_max bytes (the last may be smaller), any order, several at once
 };
 
 struct Capabilities {
@@ -27,6 +27,9 @@ struct Capabilities {
   uint32_t part_count_max = 0;
   bool rename = true;    // atomic rename of a file or directory; without it a file appears at complete()
   bool exchange = true;  // two names change places in one step (where there is rename)
+  bool keeps = true;     // false: what is written is gone, and only its hashes are wanted (a digest store)
+  int requests = 2;                    // calls that it serves well at the same time
+  uint64_t request_bytes = 16 << 10;   // what one call costs, as bytes that could have been moved in its time
 };
 
 // What lies under a name. Links are followed; one that leads nowhere is kDangling.
@@ -57,16 +60,16 @@ class ReadFile {
   virtual Status read(uint64_t offset, MutByteView out) const = 0;
 };
 
-// A file being written. write() is thread-safe for kRandom, else the caller serialises.
+// A file being written. write() is thread-safe except for kSequential, where the caller serialises.
 class WriteFile {
  public:
   virtual ~WriteFile() = default;
-  // Bytes already there when an unfinished file was reopened (kSequential, kParts), else 0.
+  // Bytes already there when an unfinished file was reopened (kSequential; kParts: up to the end of the last part), else 0.
   virtual uint64_t resumed() const { return 0; }
   virtual Status write(uint64_t offset, ByteView bytes) = 0;
   // Reads back what was written, where the store can; kFailed where it cannot (an unfinished upload).
   virtual Status read_back(uint64_t offset, MutByteView out) = 0;
-  // Discards what lies beyond `size` (kSequential, kParts, before going on).
+  // Discards what lies beyond `size` (kSequential, before going on).
   virtual Status truncate(uint64_t size) = 0;
   // Starts writing these bytes to the medium, without waiting. A hint.
   virtual void start_flush(uint64_t /*offset*/, uint64_t /*size*/) {}
