@@ -32,8 +32,8 @@ class Commit {
 
   // Names alone, before any work: one place for each output, no output in another, none over a source, kinds that fit. kUsage.
   Status check_names(const std::vector<const ReadFile*>& sources);
-  // `stamp`: of the sources as they were opened.
-  void set_key(std::string key, std::string stamp) { key_ = std::move(key), stamp_ = std::move(stamp); }
+  // `key`: in the hidden names and the note; `content`: of the journals whose records count. `stamp`: of the sources as they were opened.
+  void set_key(std::string key, std::string content, std::string stamp) { key_ = std::move(key), content_ = std::move(content), stamp_ = std::move(stamp); }
   const std::string& stamp() const { return stamp_; }
 
   // The journal's store and its name without the rank.
@@ -124,7 +124,7 @@ class Commit {
 
   const std::vector<Output>& outputs_;
   const ExecOptions& options_;
-  std::string key_, stamp_;
+  std::string key_, content_, stamp_;
   std::vector<Target> targets_;
   std::vector<std::unique_ptr<StoreLock>> rank_locks_;
   std::vector<std::pair<Store*, std::string>> made_;  // directories above outputs, in the order of making

@@ -50,7 +50,7 @@ class FileBytes final : public Source {
 inline Result<Layout> plain_layout(const std::vector<NamedSpec>& specs) {
   Layout l;
   l.files.resize(1);
-  l.files[0].fixed.push_back({0, "head"});
+  l.files[0].extents.push_back({0, "head"});
   l.files[0].size = 4;
   for (const auto& s : specs) {
     l.tensors.push_back({0, l.files[0].size});

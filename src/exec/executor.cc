@@ -13,7 +13,7 @@
 #include "exec/key.h"
 #include "exec/names.h"
 #include "exec/pipeline.h"
-#include "exec/verify.h"
+#include "exec/publish.h"
 
 namespace ingot {
 namespace {
@@ -32,6 +32,7 @@ class Job {
     r.up_to_date = commit_.all_published();
     INGOT_TRY(commit_.check_existing(false));
     INGOT_ASSIGN(plan_, make_plan(outputs_, options_));
+    publication_.begin(plan_->layouts);
     INGOT_TRY(check_targets());
     for (size_t o = 0; o < outputs_.size(); ++o)
       for (const auto& f : layout(o).files) r.files.push_back({commit_.final_path_of(o, f), f.size});
@@ -58,11 +59,53 @@ class Job {
     return std::move(report_);
   }
 
+  Result<Written> write_only() {
+    Written written;
+    written_ = &written;
+    INGOT_ASSIGN([[maybe_unused]] const ExecReport report, run());
+    written.key = name_key();
+    return written;
+  }
+
+  // As one process, whatever the world that wrote.
+  Status publish_only(const std::vector<Written>& ranks) {
+    if (outputs_.empty() || ranks.empty()) return usage("nothing to publish");
+    sources_ = sources_of(outputs_);
+    INGOT_TRY(commit_.check_names(sources_));
+    key_ = ranks[0].key;
+    commit_.set_key(key_, key_, sources_stamp(sources_));
+    INGOT_TRY(publication_.begin(ranks));
+    Status s = publish_locked(std::any_of(ranks.begin(), ranks.end(), [](const Written& w) { return w.published; }));
+    return commit_.in_users_terms(std::move(s));
+  }
+
  private:
+  Status publish_locked(bool any_published) {
+    INGOT_TRY(commit_.lock());
+    INGOT_TRY(commit_.find_published(false));
+    INGOT_ASSIGN(recorded_, commit_.read_journals());
+    if (commit_.all_published() && !recorded_.verified) {
+      INGOT_TRY(commit_.start_over(false));  // of a --force that was killed
+      return commit_.clean();
+    }
+    if (any_published && !recorded_.verified)
+      return usage("publishing {}: a rank found it finished already, and now it is not there as it was; let all ranks write again", outputs_[0].path);
+    if (!recorded_.verified) INGOT_TRY(commit_.check_existing(false));
+    INGOT_ASSIGN(journal_, Journal::open(commit_.journal_store(), commit_.journal_of(0), key_, recorded_.verified));
+    if (recorded_.verified) {
+      INGOT_TRY(publication_.settle(*journal_, &recorded_));
+    } else {
+      INGOT_TRY(journal_->begin(commit_.journal_outputs(), commit_.stamp()));
+    }
+    for (size_t o = 0; o < outputs_.size(); ++o) INGOT_TRY(commit_.check_replaced(o, layout(o)));
+    return publication_.publish(std::move(journal_));
+  }
+
+  const std::string& name_key() const { return options_.key.empty() ? key_ : options_.key; }
   int threads() const {
     return options_.threads > 0 ? options_.threads : std::max(1u, std::thread::hardware_concurrency());
   }
-  const Layout& layout(size_t o) const { return plan_->layouts[o]; }
+  const Layout& layout(size_t o) const { return publication_.layout(o); }
 
   // What a job is, and whether its names can be; nothing is written.
   Status begin() {
@@ -72,7 +115,7 @@ class Job {
     sources_ = sources_of(outputs_);
     INGOT_TRY(commit_.check_names(sources_));
     INGOT_ASSIGN(key_, job_key(outputs_, options_));
-    commit_.set_key(key_, sources_stamp(sources_));
+    commit_.set_key(name_key(), key_, sources_stamp(sources_));
     report_.key = key_;
     return {};
   }
@@ -82,15 +125,19 @@ class Job {
     INGOT_TRY(commit_.lock());
     INGOT_TRY(commit_.clear_leftovers());
     // Ranks agree only on what all of them see: one that comes late finds the work done, --force or not.
-    if (!options_.force || options_.world > 1) INGOT_TRY(commit_.find_published(options_.rank == 0));
+    if (!options_.force || options_.world > 1) INGOT_TRY(commit_.find_published(options_.rank == 0 && options_.key.empty()));
     INGOT_ASSIGN(recorded_, commit_.read_journals());
     if (commit_.all_published() && !recorded_.verified) {
       report_published();
+      if (written_) written_->published = true;
       if (options_.rank) return {};
       INGOT_TRY(commit_.start_over(false));  // of a --force that was killed
       return commit_.clean();
     }
-    if (options_.rank && (recorded_.verified || (recorded_.key.empty() && !options_.force && all_there()))) return {};
+    if (options_.rank && (recorded_.verified || (recorded_.key.empty() && !options_.force && all_there()))) {
+      if (written_) written_->published = true;
+      return {};
+    }
     if (recorded_.touched && options_.on_notice && options_.resume)
       options_.on_notice(fmt::format("{}: an unfinished run is started over: its inputs were touched since (mode, owner or links)", outputs_[0].path));
     if ((recorded_.touched && recorded_.key.empty()) || !options_.resume) {
@@ -145,74 +192,86 @@ class Job {
 
   Status work() {
     INGOT_ASSIGN(plan_, make_plan(outputs_, options_));
-    ready_.assign(outputs_.size(), false);
-    if (recorded_.verified) INGOT_TRY(settle());
+    publication_.begin(plan_->layouts);
+    if (recorded_.verified) INGOT_TRY(publication_.settle(*journal_, &recorded_));
     INGOT_TRY(check_targets());
     INGOT_TRY(open_sinks());
-    bool whole = true;
-    for (size_t o = 0; o < outputs_.size(); ++o) whole = whole && (ready_[o] || commit_.published(o));
-    if (!whole) {
+    if (!publication_.all_done()) {
       const auto start = Clock::now();
       INGOT_TRY(write());
+      take_hashes();
+      if (shared() && written_ && any_late())
+        return usage("writing {}: bytes that are known last need what other ranks have written; publish by run_job, or leave them out", outputs_[0].path);
+      if (!shared()) INGOT_TRY(write_late());
       report_.seconds_write = seconds_since(start);
-      const auto verify_start = Clock::now();
-      if (options_.verify != Verify::kNone) INGOT_TRY(verify());
-      report_.seconds_verify = seconds_since(verify_start);
+      INGOT_TRY(verify(false));
       for (const ReadFile* f : sources_) INGOT_TRY(f->check_unchanged());
       INGOT_TRY(journal_->finished(options_.rank, options_.world));
-      if (options_.rank == 0 && options_.world > 1 && !alone_) INGOT_TRY(gather_ranks());
     }
+    take_hashes();
+    if (written_) return note_written();
     if (options_.rank == 0) {
-      INGOT_TRY(publish());
+      if (shared() && !publication_.all_done()) {
+        INGOT_TRY(publication_.gather(*journal_, recorded_, [&](const LeafId& id) { return sinks_[id.output][id.file]->owns(id.leaf); }));
+        INGOT_TRY(write_late());
+        INGOT_TRY(verify(true));
+        take_hashes();
+      }
+      report_progress(Phase::kCommit);
+      INGOT_TRY(publication_.publish(std::move(journal_)));
     }
     fill_report();
     report_progress(Phase::kDone);
     return {};
   }
 
-  // An earlier run had verified all and was publishing when it was killed: what lies under which name is found out from the content.
-  Status settle() {
-    for (size_t o = 0; o < outputs_.size(); ++o) {
-      if (commit_.published(o)) continue;
-      INGOT_ASSIGN(const auto found, commit_.settle(o, [&](const std::string& root) {
-        return commit_.check_whole(o, layout(o), root).ok() && verify_leaves(recorded_leaves(o, root), verify_run()).ok();
-      }));
-      if (options_.cancel && options_.cancel->cancelled()) return interrupted();
-      ready_[o] = found == Commit::Found::kReady;
-      if (found == Commit::Found::kUnfinished && recorded_.verified) {
-        // Something took it away since: it is made again, by this rank.
-        recorded_.verified = false;
-        INGOT_TRY(journal_->begin(commit_.journal_outputs(), commit_.stamp()));
-        for (const auto& [id, h] : recorded_.leaves) INGOT_TRY(journal_->leaf(id, h));
-      }
-    }
-    return commit_.check_existing(true);
+  // Whether other processes have a part of the same files.
+  bool shared() const { return options_.world > 1 && !alone_ && options_.key.empty(); }
+  template <class F>
+  Status each_sink(F f) {
+    for (size_t o = 0; o < sinks_.size(); ++o)
+      for (size_t k = 0; k < sinks_[o].size(); ++k) INGOT_TRY(f(o, k, *sinks_[o][k]));
+    return {};
+  }
+  bool any_late() {
+    return !each_sink([](size_t, size_t, SinkFile& sink) { return sink.has_late() ? Status(failed("yes")) : Status(); }).ok();
   }
 
-  // The files of an output under `root`, with the hashes that the journals have.
-  std::vector<LeavesToVerify> recorded_leaves(size_t o, const std::string& root) const {
-    std::vector<LeavesToVerify> all;
-    for (size_t f = 0; f < layout(o).files.size(); ++f) {
-      const FileLayout& file = layout(o).files[f];
-      LeavesToVerify v;
-      v.path = outputs_[o].directory ? join_path(root, file.name) : root;
-      v.size = file.size;
-      v.last = (file.size + options_.leaf_bytes - 1) / options_.leaf_bytes;
-      v.hashes.resize(v.last);
-      for (uint64_t l = 0; l < v.last; ++l)
-        if (auto it = recorded_.leaves.find({static_cast<int>(o), static_cast<int>(f), l}); it != recorded_.leaves.end()) v.hashes[l] = it->second;
-      v.read = [this, o, path = v.path, opened = std::shared_ptr<ReadFile>(), once = std::make_shared<std::mutex>()](uint64_t at, MutByteView out) mutable -> Status {
-        {
-          std::lock_guard lock(*once);
-          if (!opened) {
-            INGOT_ASSIGN(opened, outputs_[o].store->open(path));
-          }
-        }
-        return opened->read(at, out);
-      };
-      all.push_back(std::move(v));
-    }
-    return all;
+  void take_hashes() {
+    (void)each_sink([&](size_t o, size_t f, SinkFile& sink) {
+      for (uint64_t l = 0; l < sink.leaves(); ++l)
+        if (sink.hashes()[l]) publication_.hashes(o, f)[l] = sink.hashes()[l];
+      return Status();
+    });
+  }
+
+  // What is made from the hashes of everything else.
+  Status write_late() {
+    if (!any_late()) return {};
+    const Digests digests = [&](size_t o, size_t f) { return root_of({{"", publication_.hashes(o, f)}}); };
+    INGOT_TRY(each_sink([&](size_t o, size_t, SinkFile& sink) { return publication_.done(o) ? Status() : sink.write_late(digests); }));
+    return sync();
+  }
+
+  Status sync() {
+    return each_sink([&](size_t o, size_t f, SinkFile& sink) -> Status {
+      bool synced = true;
+      Status finished = sink.finish(&synced);
+      // What the system holds in memory may read back as it was written, and be lost all the same.
+      if (!synced) INGOT_TRY(journal_->distrust(static_cast<int>(o), static_cast<int>(f)));
+      return finished;
+    });
+  }
+
+  Status note_written() {
+    for (size_t o = 0; o < sinks_.size(); ++o)
+      for (size_t f = 0; f < sinks_[o].size(); ++f) {
+        WrittenFile file{static_cast<int>(o), outputs_[o].directory ? layout(o).files[f].name : "", layout(o).files[f].size, {}};
+        for (uint64_t l = 0; l < sinks_[o][f]->leaves(); ++l)
+          if (const auto& h = publication_.hashes(o, f)[l]; h && (publication_.done(o) || sinks_[o][f]->owns(l))) file.leaves[l] = *h;
+        if (!file.leaves.empty() || file.size == 0) written_->files.push_back(std::move(file));
+      }
+    return {};
   }
 
   VerifyRun verify_run() const { return {threads(), options_.leaf_bytes, options_.cancel, {}}; }
@@ -224,7 +283,7 @@ class Job {
     for (size_t o = 0; o < outputs_.size(); ++o) {
       const Layout& po = layout(o);
       Store& st = *outputs_[o].store;
-      const bool done = commit_.published(o) || ready_[o];
+      const bool done = publication_.done(o);
       sinks_.emplace_back();
       if (!done) INGOT_TRY(commit_.make_part(o, layout(o)));
       std::vector<std::vector<std::pair<uint64_t, uint64_t>>> extents(po.files.size());
@@ -236,11 +295,10 @@ class Job {
             po.files[f], st.capabilities(), options_.leaf_bytes,
             [this, oi, fi](uint64_t leaf, const Hash128& h) { return journal_->leaf({oi, fi, leaf}, h); }, uploads_.get());
         const uint64_t n = sink->leaves();
-        const int rank = alone_ ? 0 : options_.rank, world = alone_ ? 1 : options_.world;
-        if (st.capabilities().mode == WriteMode::kRandom)
-          sink->own(n * rank / world, n * (rank + 1) / world);
-        else if (static_cast<int>(f) % world != rank)  // without random writes, a file is the work of one rank
-          sink->own(0, 0);
+        // Ranks with artifacts of their own have all of it. Else a file is cut by leaves; without random writes it is the work of one rank.
+        const uint64_t rank = alone_ ? 0 : options_.rank, world = alone_ || !options_.key.empty() ? 1 : options_.world;
+        if (world > 1 && st.capabilities().mode == WriteMode::kRandom) sink->own(n * rank / world, n * (rank + 1) / world, rank == 0);
+        else if (world > 1 && (sink->has_late() ? 0 : f % world) != rank) sink->own(0, 0, false);
         std::map<uint64_t, Hash128> known;
         for (auto it = recorded_.leaves.lower_bound({oi, fi, 0}); it != recorded_.leaves.end(); ++it) {
           if (it->first.output != oi || it->first.file != fi) break;
@@ -249,7 +307,7 @@ class Job {
         if (done) {
           for (const auto& [leaf, h] : known)
             if (leaf < n) sink->set_hash(leaf, h);
-          sink->own(0, 0);
+          sink->own(0, 0, false);
         } else if (sink->owns_any() || st.capabilities().mode == WriteMode::kRandom) {
           INGOT_TRY(sink->open(st, commit_.path_of(o, po.files[f]), resume, options_.resume ? known : std::map<uint64_t, Hash128>{}));
           INGOT_TRY(sink->start(extents[f]));
@@ -280,14 +338,7 @@ class Job {
     report_.tasks = tasks;
     if (Status u = uploads_->finish(); s.ok()) s = std::move(u);
     if (!s.ok()) return s;
-    for (size_t o = 0; o < sinks_.size(); ++o)
-      for (size_t f = 0; f < sinks_[o].size(); ++f) {
-        bool synced = true;
-        Status finished = sinks_[o][f]->finish(&synced);
-        // What the system holds in memory may read back as it was written, and be lost all the same.
-        if (!synced) INGOT_TRY(journal_->distrust(static_cast<int>(o), static_cast<int>(f)));
-        if (!finished.ok()) return finished;
-      }
+    INGOT_TRY(sync());
     if (scratch_) {
       scratch_.reset();
       INGOT_TRY(commit_.journal_store().remove(scratch_path_));
@@ -295,112 +346,43 @@ class Job {
     return {};
   }
 
-  // This rank's own leaves, read back. On stores with rename through a file opened anew, so that the cache can be left out.
-  Status verify() {
+  // This rank's own leaves, read back; or those of late bytes. On stores with rename through a file opened anew, so that the cache can be left out.
+  Status verify(bool late) {
+    if (options_.verify == Verify::kNone || (late && !any_late())) return {};
+    const auto start = Clock::now();
     std::vector<LeavesToVerify> all;
     bool medium = options_.verify == Verify::kMedium;
     total_ = done_ = 0;
-    for (size_t o = 0; o < sinks_.size(); ++o)
-      for (size_t f = 0; f < sinks_[o].size(); ++f) {
-        SinkFile* sink = sinks_[o][f].get();
-        if (!sink->file() || !sink->owns_any()) continue;
-        LeavesToVerify v;
-        v.path = commit_.final_path_of(o, layout(o).files[f]);
-        v.size = sink->size();
-        v.hashes = sink->hashes();
-        std::tie(v.first, v.last) = sink->owned();
-        if (commit_.direct(o)) {
-          v.read = [sink](uint64_t at, MutByteView out) { return sink->file()->read_back(at, out); };
-          medium = false;
-        } else {
-          INGOT_ASSIGN(std::shared_ptr<ReadFile> file, outputs_[o].store->open(sink->path()));
-          if (medium && !file->from_medium()) medium = false;
-          v.read = [file](uint64_t at, MutByteView out) { return file->read(at, out); };
-        }
-        total_ += std::min(v.size, v.last * options_.leaf_bytes) - v.first * options_.leaf_bytes;
-        all.push_back(std::move(v));
+    INGOT_TRY(each_sink([&](size_t o, size_t f, SinkFile& sink) -> Status {
+      if (!sink.file() || !outputs_[o].store->capabilities().keeps) return {};
+      LeavesToVerify v;
+      v.path = commit_.final_path_of(o, layout(o).files[f]);
+      v.size = sink.size();
+      v.hashes = sink.hashes();
+      for (uint64_t l = 0; l < sink.leaves(); ++l) {
+        if (!sink.owns(l) || !v.hashes[l] || (late && !sink.late(l))) continue;
+        v.leaves.push_back(l);
+        total_ += sink.leaf_size(l);
       }
+      if (v.leaves.empty()) return {};
+      if (commit_.direct(o)) {
+        v.read = [&sink](uint64_t at, MutByteView out) { return sink.file()->read_back(at, out); };
+        medium = false;
+      } else {
+        INGOT_ASSIGN(std::shared_ptr<ReadFile> file, outputs_[o].store->open(sink.path()));
+        if (medium && !file->from_medium()) medium = false;
+        v.read = [file](uint64_t at, MutByteView out) { return file->read(at, out); };
+      }
+      all.push_back(std::move(v));
+      return {};
+    }));
     report_.verified = medium && !all.empty() ? Verify::kMedium : Verify::kCache;
     report_progress(Phase::kVerify);
     VerifyRun run = verify_run();
     run.progress = [this](uint64_t n, const std::string& path) { advance(Phase::kVerify, n, file_name(path)); };
-    return verify_leaves(all, run);
-  }
-
-  // Waits for the other ranks and takes over the hashes that they published.
-  Status gather_ranks() {
-    JournalState all;
-    auto start = Clock::now(), moved = start;
-    double next_notice = 5;
-    size_t seen = 0;
-    for (auto pause = std::chrono::milliseconds(5);; pause = std::min(pause * 2, std::chrono::milliseconds(500))) {
-      if (options_.cancel && options_.cancel->cancelled()) return interrupted();
-      INGOT_ASSIGN(all, commit_.read_journals());
-      std::string missing;
-      for (int r = 0; r < options_.world; ++r)
-        if (!all.finished.count({r, options_.world})) missing += (missing.empty() ? "" : ", ") + std::to_string(r);
-      if (missing.empty()) break;
-      if (const size_t now = all.leaves.size() + all.finished.size(); now != seen) seen = now, moved = Clock::now();
-      if (options_.on_notice && seconds_since(start) > next_notice) {
-        options_.on_notice(fmt::format("rank 0 of {} has done its part and waits for rank {}", options_.world, missing));
-        next_notice *= 4;
-      }
-      if (seconds_since(moved) > options_.rank_timeout)
-        return failed("rank 0 of {} has done its part and gives up: rank {} recorded nothing for {:.0f} s (--rank-timeout). Start all ranks again "
-                      "with the same command, from inputs that look the same to each of them, and they go on", options_.world, missing, seconds_since(moved));
-      std::this_thread::sleep_for(pause);
-    }
-    INGOT_TRY(commit_.lock_ranks());
-    // Also into this rank's own journal, which is the last to go.
-    std::set<std::pair<int, int>> suspect;
-    for (const auto& [id, h] : all.leaves) {
-      SinkFile& sink = *sinks_[id.output][id.file];
-      if (const auto [first, last] = sink.owned(); id.leaf < first || id.leaf >= last) INGOT_TRY(journal_->leaf(id, h));
-      if (sink.hashes()[id.leaf]) continue;
-      // Recorded before this rank began, and not found when it opened the file: the other one's word does not count.
-      if (recorded_.leaves.count(id)) suspect.insert({id.output, id.file});
-      sink.set_hash(id.leaf, h);
-    }
-    for (size_t o = 0; o < sinks_.size(); ++o)
-      for (size_t f = 0; f < sinks_[o].size(); ++f)
-        if (!commit_.published(o) && !ready_[o] && !sinks_[o][f]->file())
-          INGOT_TRY(sinks_[o][f]->attach(*outputs_[o].store, commit_.path_of(o, layout(o).files[f])));
-    std::vector<LeavesToVerify> again;
-    for (const auto& [o, f] : suspect) {
-      SinkFile* sink = sinks_[o][f].get();
-      again.push_back({commit_.final_path_of(o, layout(o).files[f]), [sink](uint64_t at, MutByteView out) { return sink->file()->read_back(at, out); },
-                       sink->size(), sink->hashes(), 0, sink->leaves()});
-    }
-    Status s = verify_leaves(again, verify_run());
-    if (s.ok() || s.error().kind == ErrorKind::kInterrupted) return s;
-    return failed("{}. What another rank had written is gone: start all ranks again with --no-resume", s.error().message);
-  }
-
-  // From here on any rerun finishes the job, whatever stops this one.
-  Status publish() {
-    report_progress(Phase::kCommit);
-    for (size_t o = 0; o < outputs_.size(); ++o) {
-      if (commit_.published(o)) continue;
-      for (const auto& s : sinks_[o])
-        for (const auto& h : s->hashes())
-          if (!h) return failed("publishing {}: no rank has written all of it; the same command goes on", s->path());
-      if (!commit_.direct(o)) INGOT_TRY(commit_.check_whole(o, layout(o), commit_.root(o)));
-    }
-    INGOT_TRY(journal_->verified());
-    for (size_t o = 0; o < outputs_.size(); ++o)
-      INGOT_TRY(commit_.publish(o, layout(o), root_hash(o), [&]() -> Status {
-        for (auto& f : sinks_[o]) INGOT_TRY(f->complete());
-        return {};
-      }));
-    journal_.reset();
-    return commit_.clean();
-  }
-
-  std::string root_hash(size_t o) const {
-    if (!commit_.noted_root(o).empty()) return commit_.noted_root(o);
-    std::map<std::string, std::vector<std::optional<Hash128>>> files;
-    for (size_t f = 0; f < sinks_[o].size(); ++f) files[layout(o).files[f].name] = sinks_[o][f]->hashes();
-    return root_of(files);
+    Status s = verify_leaves(all, run);
+    report_.seconds_verify += seconds_since(start);
+    return s;
   }
 
   void report_published() {
@@ -413,9 +395,12 @@ class Job {
     report_.written_bytes = written_bytes_;
     report_.resumed_bytes = resumed_;
     for (size_t o = 0; o < outputs_.size(); ++o) {
-      OutputReport r{outputs_[o].path, 0, root_hash(o), !commit_.noted_root(o).empty()};
+      OutputReport r{outputs_[o].path, 0, publication_.root_hash(o), !commit_.noted_root(o).empty()};
       for (const auto& s : sinks_[o]) r.bytes += s->size();
       report_.outputs.push_back(std::move(r));
+      report_.digests.emplace_back();
+      for (size_t f = 0; f < sinks_[o].size() && !outputs_[o].store->capabilities().keeps; ++f)
+        report_.digests.back().push_back(root_of({{"", publication_.hashes(o, f)}}));
     }
   }
 
@@ -435,13 +420,14 @@ class Job {
   const std::vector<Output>& outputs_;
   const ExecOptions& options_;
   Commit commit_;
+  Publication publication_{outputs_, options_, commit_};
   std::vector<const ReadFile*> sources_;
   std::string key_, scratch_path_;
   JournalState recorded_;
   std::unique_ptr<Journal> journal_;
+  Written* written_ = nullptr;  // the first half alone: what goes to whoever publishes
   bool fresh_ = true;   // no earlier run left anything to go on from
   bool alone_ = false;  // this rank has all the work, whatever the world
-  std::vector<bool> ready_;  // whole under its hidden name since an earlier run
   std::unique_ptr<Plan> plan_;
   std::vector<std::vector<std::unique_ptr<SinkFile>>> sinks_;
   std::unique_ptr<Uploads> uploads_;  // ends before the sinks do
@@ -481,6 +467,15 @@ Result<PlanReport> plan_job(const std::vector<Output>& outputs, const ExecOption
 
 Result<ExecReport> run_job(const std::vector<Output>& outputs, const ExecOptions& options) {
   return Job(outputs, options).run();
+}
+
+Result<Written> write(const std::vector<Output>& outputs, const ExecOptions& options) { return Job(outputs, options).write_only(); }
+
+Status publish(const std::vector<Output>& outputs, const std::vector<Written>& of_all_ranks, const ExecOptions& options) {
+  ExecOptions alone = options;
+  alone.rank = 0;
+  alone.world = 1;
+  return Job(outputs, alone).publish_only(of_all_ranks);
 }
 
 }  // namespace ingot

@@ -117,6 +117,12 @@ class Pipeline {
     return t.output == Tile::kValue ? plan_of(t.tensor).node.get() : c_.outputs[t.output].artifact.tensors[t.tensor].node.get();
   }
 
+  // Where a tile goes that goes to memory; a file's has no place of its own.
+  MutByteView place_of(const Tile& t) {
+    if (t.output == Tile::kValue) return values_[t.tensor].bytes.view().subspan(t.offset, t.bytes);
+    return c_.sinks.empty() ? c_.memory[t.tensor].subspan(t.offset, t.bytes) : MutByteView();
+  }
+
   // The provider of one worker while it runs one task.
   class TaskProvider final : public Provider {
    public:
@@ -275,8 +281,13 @@ class Pipeline {
       if (stopped()) continue;
       for (const auto& read : part->task.reads) {
         Part::Bytes bytes;
-        bytes.own = pool_.get(read.bytes);
-        bytes.data = bytes.own.data();
+        // What goes to memory as it is is read into its place.
+        for (const Tile& t : part->task.tiles)
+          if (node_of(t) == read.source.get() && t.region == read.region) bytes.data = place_of(t).data();
+        if (!bytes.data) {
+          bytes.own = pool_.get(read.bytes);
+          bytes.data = bytes.own.data();
+        }
         INGOT_ASSIGN(const uint64_t n, read.source->read(read.region, {bytes.data, read.bytes}));
         c_.source_bytes += n;
         part->reads.push_back(std::move(bytes));
@@ -372,21 +383,14 @@ class Pipeline {
       std::vector<uint64_t> filled(l.tiles.size(), 0);
       for (size_t i = 0; i < l.tiles.size(); ++i) {
         const Tile& t = tiles[l.tiles[i]];
-        if (t.output == Tile::kValue) {
-          bytes[i] = values_[t.tensor].bytes.view().subspan(t.offset, t.bytes);
-          continue;
-        }
-        if (c_.sinks.empty()) {
-          bytes[i] = c_.memory[t.tensor].subspan(t.offset, t.bytes);
-          continue;
-        }
-        // A tensor that passes through unchanged is written from the buffer it was read into.
-        for (size_t k = 0; k < part.reads.size(); ++k)
-          if (part.task.reads[k].source.get() == node_of(t) && part.task.reads[k].region == t.region) {
+        bytes[i] = place_of(t);
+        // A tensor that passes through unchanged is written from the buffer it was read into, if it was not read into its place.
+        for (size_t k = 0; k < part.reads.size() && !filled[i]; ++k)
+          if (part.task.reads[k].source.get() == node_of(t) && part.task.reads[k].region == t.region && (!bytes[i].data() || bytes[i].data() == part.reads[k].data)) {
             bytes[i] = {part.reads[k].data, t.bytes};
             filled[i] = t.bytes;
           }
-        if (filled[i]) continue;
+        if (bytes[i].data()) continue;
         buffers[i] = pool_.get(t.bytes);
         bytes[i] = buffers[i].view();
       }
@@ -398,7 +402,7 @@ class Pipeline {
           if (filled[i] == t.bytes) continue;
           auto v = e.eval(*node_of(t), region, bytes[i].data() + filled[i]);
           if (!v.ok() && t.output == Tile::kValue) return v.take_error();
-          if (!v.ok()) return std::move(v.take_error()).during(fmt::format("making {} of {}", name_of(t), c_.outputs[t.output].path));
+          if (!v.ok()) return std::move(v.take_error()).during(c_.sinks.empty() ? "computing tensor " + name_of(t) : fmt::format("making {} of {}", name_of(t), c_.outputs[t.output].path));
           filled[i] += bytes_of(v->type, region.elements());
         }
         e.next();

@@ -80,10 +80,14 @@ class Planner {
     held_.resize(outputs_.size());
     for (size_t o = 0; o < outputs_.size(); ++o) {
       const Layout& l = p.layouts[o];
-      for (const auto& f : l.files) held_[o].files.emplace_back(f, outputs_[o].store->capabilities(), options_.leaf_bytes);
+      for (const auto& f : l.files) held_[o].files.emplace_back(f, caps_of(o), options_.leaf_bytes);
       for (size_t i = 0; i < l.tensors.size(); ++i)
         if (const uint64_t bytes = bytes_of(outputs_[o].artifact.tensors[i].spec())) held_[o].files[l.tensors[i].file].add(l.tensors[i].offset, bytes);
-      for (auto& f : held_[o].files) f.begin();
+      for (size_t f = 0; f < l.files.size(); ++f) {
+        for (const auto& e : l.files[f].extents)
+          if (e.late) held_[o].files[f].add(e.offset, e.bytes.size());
+        held_[o].files[f].begin();
+      }
     }
     p.tiling->begin(target, merge);
     for (Task& t : p.tiling->coarse()) place(std::move(t));
@@ -122,6 +126,7 @@ class Planner {
     p.tasks.push_back(std::move(task));
   }
 
+  Capabilities caps_of(size_t o) const { return outputs_[o].store ? outputs_[o].store->capabilities() : Capabilities{}; }
   static uint64_t bytes_in(const Task& t) {
     return sizeof(Task) + t.tiles.size() * sizeof(Tile) + t.reads.size() * sizeof(Read) + t.locksteps.size() * (sizeof(Lockstep) + 16) +
            t.values.size() * sizeof(int);
@@ -135,7 +140,7 @@ class Planner {
     uint64_t held = 0, late = 0, part = 0;
     int requests = 0;
     for (size_t o = 0; o < outputs_.size(); ++o) {
-      const Capabilities caps = outputs_[o].store->capabilities();
+      const Capabilities caps = caps_of(o);
       held += held_[o].peak;
       if (caps.mode == WriteMode::kSequential) late = std::max(late, largest_tile_);
       if (caps.mode != WriteMode::kParts) continue;
@@ -196,7 +201,7 @@ class Planner {
     std::vector<int> folds;
     for (size_t i = 0; i < plan_->values().size(); ++i) {
       const Value& v = plan_->values()[i];
-      if (v.fold && v.key.empty() && v.last_task > v.first_task) folds.push_back(static_cast<int>(i));
+      if (v.fold && v.key.empty() && v.last_task > v.first_task && outputs_[0].store) folds.push_back(static_cast<int>(i));
     }
     std::sort(folds.begin(), folds.end(), [&](int a, int b) { return std::pair(value(b).bytes, a) < std::pair(value(a).bytes, b); });
     for (int f : folds) {

@@ -16,7 +16,10 @@ uint64_t part_bytes(uint64_t file_size, const Capabilities& caps, uint64_t leaf_
 SinkFile::SinkFile(const FileLayout& layout, Capabilities caps, uint64_t leaf_bytes, OnLeaf on_leaf, Uploads* uploads)
     : layout_(layout), caps_(caps), leaf_bytes_(leaf_bytes), on_leaf_(std::move(on_leaf)),
       count_((layout.size + leaf_bytes - 1) / leaf_bytes), own_last_(count_), hashes_(count_), uploads_(uploads),
-      part_bytes_(part_bytes(layout.size, caps, leaf_bytes)) {}
+      part_bytes_(part_bytes(layout.size, caps, leaf_bytes)) {
+  for (const auto& e : layout.extents)
+    for (uint64_t l = e.offset / leaf_bytes; e.late && l * leaf_bytes < e.offset + e.bytes.size(); ++l) late_.insert(l);
+}
 
 uint64_t SinkFile::leaf_size(uint64_t leaf) const {
   return std::min(leaf_bytes_, layout_.size - leaf * leaf_bytes_);
@@ -30,11 +33,11 @@ Status SinkFile::open(Store& store, const std::string& path, bool resume,
     return failed("writing {}: {} bytes do not fit into {} parts of at most {} bytes", path, layout_.size, caps_.part_count_max, caps_.part_max);
   // A recorded leaf counts only if the bytes are really there.
   std::vector<std::byte> buffer(leaf_bytes_);
-  const uint64_t there = caps_.mode == WriteMode::kRandom ? layout_.size : file_->resumed();
+  const uint64_t there = caps_.mode == WriteMode::kRandom || !caps_.keeps ? layout_.size : file_->resumed();
   for (const auto& [leaf, hash] : recorded) {
     if (leaf >= count_ || !resume || leaf * leaf_bytes_ + leaf_size(leaf) > there) continue;
     const MutByteView v(buffer.data(), leaf_size(leaf));
-    if (!file_->read_back(leaf * leaf_bytes_, v).ok() || !(hash128(v) == hash)) continue;
+    if (caps_.keeps && (!file_->read_back(leaf * leaf_bytes_, v).ok() || !(hash128(v) == hash))) continue;
     hashes_[leaf] = hash;
   }
   // A part counts as a whole, a sequential file up to the first gap.
@@ -48,8 +51,8 @@ Status SinkFile::open(Store& store, const std::string& path, bool resume,
     else std::fill(first, last, std::nullopt);
   }
   if (caps_.mode == WriteMode::kSequential && file_->resumed() > next_) INGOT_TRY(file_->truncate(next_));
-  for (uint64_t l = own_first_; l < own_last_; ++l)
-    if (hashes_[l]) resumed_bytes_ += leaf_size(l);
+  for (uint64_t l = 0; l < count_; ++l)
+    if (hashes_[l] && owns(l)) resumed_bytes_ += leaf_size(l);
   return {};
 }
 
@@ -70,9 +73,9 @@ bool SinkFile::pending(uint64_t offset, uint64_t bytes) const {
 Status SinkFile::start(const std::vector<std::pair<uint64_t, uint64_t>>& tensor_extents) {
   // Everything that no tensor fills: fixed bytes, and zeros between.
   std::vector<std::pair<uint64_t, uint64_t>> taken = tensor_extents;
-  for (const auto& f : layout_.fixed) {
+  for (const auto& f : layout_.extents) {
     taken.emplace_back(f.offset, f.bytes.size());
-    fillers_.push_back({f.offset, f.bytes});
+    if (!f.late) fillers_.push_back({f.offset, f.bytes});
   }
   std::sort(taken.begin(), taken.end());
   uint64_t at = 0;
@@ -86,7 +89,13 @@ Status SinkFile::start(const std::vector<std::pair<uint64_t, uint64_t>>& tensor_
   if (at < layout_.size) fillers_.push_back({at, std::string(layout_.size - at, '\0')});
   std::sort(fillers_.begin(), fillers_.end(), [](const Filler& a, const Filler& b) { return a.offset < b.offset; });
   if (!owns_any()) return {};
-  if (caps_.mode == WriteMode::kSequential) return write_sequential(UINT64_MAX, {});
+  if (caps_.mode == WriteMode::kSequential) {
+    for (const auto& e : layout_.extents)
+      if (e.late && e.offset + e.bytes.size() < layout_.size)
+        return failed("writing {}: bytes {} to {} are known last, and this store takes a file's bytes in order; write it to another store, or without them", path_,
+                      e.offset, e.offset + e.bytes.size());
+    return write_sequential(UINT64_MAX, {});
+  }
   if (caps_.mode == WriteMode::kRandom) {
     for (const auto& f : fillers_) INGOT_TRY(write_random(f.offset, as_bytes(f.bytes)));
     fillers_.clear();
@@ -94,6 +103,8 @@ Status SinkFile::start(const std::vector<std::pair<uint64_t, uint64_t>>& tensor_
   }
   // Parts that no tensor reaches; the others take their fillers when the first tensor comes.
   taken = tensor_extents;
+  for (const auto& e : layout_.extents)
+    if (e.late) taken.emplace_back(e.offset, e.bytes.size());
   std::erase_if(taken, [](const auto& t) { return t.second == 0; });
   std::sort(taken.begin(), taken.end());
   auto t = taken.begin();
@@ -284,12 +295,23 @@ Status SinkFile::emit(ByteView bytes) {
   return {};
 }
 
+Status SinkFile::write_late(const Digests& digests) {
+  late_written_ = true;
+  for (const auto& e : layout_.extents) {
+    if (!e.late || !pending(e.offset, e.bytes.size())) continue;
+    INGOT_ASSIGN(const std::string bytes, e.late(digests));
+    if (bytes.size() != e.bytes.size()) return failed("writing {}: {} late bytes came, {} were planned; this is a defect of ingot", path_, bytes.size(), e.bytes.size());
+    INGOT_TRY(write(e.offset, as_bytes(bytes)));
+  }
+  return {};
+}
+
 Status SinkFile::finish(bool* synced) {
   if (!owns_any()) return {};
   {
     std::lock_guard lock(mutex_);
-    for (uint64_t l = own_first_; l < own_last_; ++l)
-      if (!hashes_[l]) return failed("writing {}: bytes from {} on never came", path_, l * leaf_bytes_);
+    for (uint64_t l = 0; l < count_; ++l)
+      if (leaf_pending(l) && (late_written_ || !late_.count(l))) return failed("writing {}: bytes from {} on never came", path_, l * leaf_bytes_);
   }
   Status s = file_->sync();
   *synced = s.ok();

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "exec/layout.h"
@@ -26,8 +27,11 @@ class SinkFile {
 
   uint64_t leaves() const { return count_; }
   uint64_t leaf_size(uint64_t leaf) const;
-  // Ownership of this rank; all leaves unless said otherwise.
-  void own(uint64_t first, uint64_t last) { own_first_ = first, own_last_ = last; }
+  // Ownership of this rank: all leaves unless said otherwise. Those that late bytes reach are the work of one rank, `late`.
+  void own(uint64_t first, uint64_t last, bool late) { own_first_ = first, own_last_ = last, own_late_ = late; }
+  bool owns(uint64_t leaf) const { return late_.count(leaf) ? own_late_ : leaf >= own_first_ && leaf < own_last_; }
+  bool late(uint64_t leaf) const { return late_.count(leaf) > 0; }
+  bool has_late() const { return !late_.empty(); }
 
   // Opens `path`, checks the recorded leaves against the bytes there, and decides what is left to do.
   Status open(Store& store, const std::string& path, bool resume, const std::map<uint64_t, Hash128>& recorded);
@@ -36,13 +40,14 @@ class SinkFile {
   // Whether any byte of this extent is still to be written by this rank.
   bool pending(uint64_t offset, uint64_t bytes) const;
   uint64_t resumed_bytes() const { return resumed_bytes_; }
-  std::pair<uint64_t, uint64_t> owned() const { return {own_first_, own_last_}; }
-  bool owns_any() const { return own_first_ < own_last_; }
+  bool owns_any() const { return own_first_ < own_last_ || (own_late_ && has_late()); }
 
   // Writes the fixed bytes and gaps that are pending (random access), then takes extents.
   Status start(const std::vector<std::pair<uint64_t, uint64_t>>& tensor_extents);
   Status write(uint64_t offset, ByteView bytes);
-  // Everything owned is there: flushes and syncs. An error names what is missing (a bug or another rank).
+  // The late bytes, when everything else is there.
+  Status write_late(const Digests& digests);
+  // Everything owned is there, but for what late bytes reach before they came: flushes and syncs. An error names what is missing (a bug or another rank).
   // `synced` is false where the store could not make durable what it was given.
   Status finish(bool* synced);
   Status complete() { return file_ ? file_->complete() : Status(); }
@@ -74,7 +79,7 @@ class SinkFile {
     std::string bytes;
   };
 
-  bool leaf_pending(uint64_t leaf) const { return leaf >= own_first_ && leaf < own_last_ && !hashes_[leaf]; }
+  bool leaf_pending(uint64_t leaf) const { return owns(leaf) && !hashes_[leaf]; }
   Status write_random(uint64_t offset, ByteView bytes);
   Status write_parts(uint64_t offset, ByteView bytes);
   Status write_sequential(uint64_t offset, ByteView bytes);
@@ -92,6 +97,8 @@ class SinkFile {
   OnLeaf on_leaf_;
   uint64_t count_;
   uint64_t own_first_ = 0, own_last_;
+  bool own_late_ = true, late_written_ = false;
+  std::set<uint64_t> late_;  // leaves
   std::string path_;
   std::unique_ptr<WriteFile> file_;
   uint64_t resumed_bytes_ = 0;
@@ -114,7 +121,7 @@ uint64_t part_bytes(uint64_t file_size, const Capabilities& caps, uint64_t leaf_
 class Holdback {
  public:
   Holdback(const FileLayout& layout, const Capabilities& caps, uint64_t leaf_bytes) : mode_(caps.mode), size_(layout.size), part_(part_bytes(layout.size, caps, leaf_bytes)) {}
-  void add(uint64_t offset, uint64_t bytes) { extents_.emplace_back(offset, bytes); }  // of a tensor
+  void add(uint64_t offset, uint64_t bytes) { extents_.emplace_back(offset, bytes); }  // of a tensor, or late
   void begin();
   // By how much the bytes held grow when this extent comes; *peak is what they grow to in between.
   int64_t come(uint64_t offset, uint64_t bytes, int64_t* peak);

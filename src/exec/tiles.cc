@@ -348,7 +348,7 @@ void Tiling::measure(Task& task) {
       task.locksteps.push_back({{0}, Cuts(t.region, values_[t.tensor].node->granularity(), kSubtileElements)});
       break;
     }
-    task.buffers += BufferPool::rounded(t.bytes);
+    if (outputs_[t.output].store) task.buffers += BufferPool::rounded(t.bytes);
     const auto alike = [&](const Lockstep& l) {
       const Tile& other = task.tiles[l.tiles[0]];
       return other.region == t.region && tensor(other).shape == tensor(t).shape && tensor(other).gran == tensor(t).gran;

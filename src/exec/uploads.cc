@@ -8,8 +8,8 @@ Status Uploads::put(std::function<Status()> upload) {
     moved_.wait(lock, [&] { return !error_.ok() || !most_ || in_flight_ < most_; });
     if (!error_.ok()) return error_;
     // A thread for each that is in flight at the same time, as far as the system gives them.
-    if (static_cast<int>(threads_.size()) <= in_flight_ && in_flight_ < most_) threads_.start([this] { return work(); });
-    if (threads_.size() > 0) {
+    if (!closed_ && static_cast<int>(threads_.size()) <= in_flight_ && in_flight_ < most_) threads_.start([this] { return work(); });
+    if (threads_.size() > 0 && !closed_) {
       ++in_flight_;
       waiting_.push_back(std::move(upload));
       moved_.notify_all();

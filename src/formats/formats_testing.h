@@ -38,7 +38,7 @@ inline std::map<std::string, std::string> render(const Output& o) {
   std::vector<std::string> files;
   for (const auto& f : layout->files) {
     files.emplace_back(f.size, '\0');
-    for (const auto& x : f.fixed) files.back().replace(x.offset, x.bytes.size(), x.bytes);
+    for (const auto& x : f.extents) files.back().replace(x.offset, x.bytes.size(), x.bytes);
   }
   for (size_t i = 0; i < specs.size(); ++i) {
     auto bytes = evaluate(o.artifact.tensors[i].node);

@@ -47,7 +47,7 @@ TEST(Safetensors, WritesTheReferencesBytes) {
       R"("a":{"dtype":"F32","shape":[2],"data_offsets":[8,16]},"empty":{"dtype":"F32","shape":[0,4],"data_offsets":[16,16]},)"
       R"("c":{"dtype":"BF16","shape":[3],"data_offsets":[16,22]},"s":{"dtype":"F16","shape":[],"data_offsets":[22,24]}})";
   header.resize((header.size() + 7) / 8 * 8, ' ');
-  EXPECT_EQ(l->files[0].fixed[0].bytes, st_file(header, ""));
+  EXPECT_EQ(l->files[0].extents[0].bytes, st_file(header, ""));
   EXPECT_EQ(l->files[0].size, 8 + header.size() + 24);
   EXPECT_EQ(l->tensors[0].offset, 8 + header.size() + 16);
 }

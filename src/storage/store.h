@@ -152,6 +152,9 @@ Store& local_store();
 // run the job again. Thread-safe.
 std::unique_ptr<Store> make_memory_store(Capabilities capabilities = {});
 
+// Takes everything and keeps nothing: for outputs of which only the hashes are wanted.
+std::unique_ptr<Store> make_digest_store();
+
 // Counts and fails: before each mutating call (create, write, sync, rename, remove, complete, ...) `hook` gets its
 // number (from 0), name and path. A non-empty answer makes this call and every later one fail with that text: a
 // crash as the job sees it. Reads are counted by `on_read` (may be empty).
