@@ -350,7 +350,7 @@ TEST(Gguf, SplitsAreLaidOutAsLlamaGgufSplitDoes) {
     EXPECT_EQ((*one)[0].artifact.metadata.size(), 3u);
   }
   EXPECT_EQ(gguf_outputs(a, *store, "d/m.gguf", 607)->size(), 2u);
-  a.tensors.assign(70000, a.tensors[0]);
+  a.tensors = std::vector<LazyTensor>(70000, a.tensors[0]);
   EXPECT_FALSE(gguf_outputs(a, *store, "m.gguf", 1).ok());
 }
 

@@ -162,8 +162,7 @@ TEST(ToGguf, TiedEmbeddingsHaveNoOutput) {
   EXPECT_NE(written.error().message.find("tie_word_embeddings"), std::string::npos) << written.error().message;
 
   Artifact twice = example_base();
-  for (auto& t : twice.tensors)
-    if (t.name == "lm_head.weight") t.node = twice.find("model.embed_tokens.weight")->node;
+  set_node(&twice, "lm_head.weight", twice.find("model.embed_tokens.weight")->node);
   std::string& config = twice.files["config.json"];
   config.replace(config.find("\"tie_word_embeddings\": false"), 28, "\"tie_word_embeddings\": true");
   auto g = to_gguf(twice);
@@ -174,7 +173,7 @@ TEST(ToGguf, TiedEmbeddingsHaveNoOutput) {
   ASSERT_TRUE(q.ok());
   EXPECT_EQ(q->find("token_embd.weight")->spec().type, DType::kQ6_K);
   Artifact a = example_base();
-  std::erase_if(a.tensors, [](const auto& t) { return t.name == "lm_head.weight"; });
+  drop_if(&a, [](const auto& t) { return t.name == "lm_head.weight"; });
   expect_error(to_gguf(a), {"lm_head.weight", "missing"});
   a.tensors.push_back({"model.layers.0.self_attn.rotary_emb.inv_freq", f32_tensor({16}, random_floats(16, 1))});
   std::string& c = a.files["config.json"];
@@ -186,8 +185,8 @@ TEST(ToGguf, TiedEmbeddingsHaveNoOutput) {
 TEST(ToGguf, EmbeddingRowsAndTokens) {
   for (int64_t rows : {4160, 4000}) {
     Artifact a = example_base();
-    for (auto& t : a.tensors)
-      if (t.spec().shape[0] == 4096) t.node = typed_tensor(DType::kBF16, {rows, 256}, std::vector<float>(static_cast<size_t>(rows * 256)));
+    for (const auto& t : a.tensors)
+      if (t.spec().shape[0] == 4096) set_node(&a, t.name, typed_tensor(DType::kBF16, {rows, 256}, std::vector<float>(static_cast<size_t>(rows * 256))));
     std::string& c = a.files["config.json"];
     c.replace(c.find("4096"), 4, std::to_string(rows));
     std::string notice;
