@@ -72,7 +72,7 @@ class HeaderReader {
   Status take_status() { return std::move(status_); }
   // Of all that was read; to be asked once, at the end.
   std::string hash() {
-    hash_.update(as_bytes(std::string_view(buffer_).substr(0, at_)));
+    hash_.update(as_bytes(buffer_.substr(0, at_)));
     return to_hex(hash_.digest());
   }
 
@@ -81,20 +81,22 @@ class HeaderReader {
  private:
   bool refill() {
     hash_.update(as_bytes(buffer_));
-    buffer_.resize(std::min(chunk_, size_ - pos_));
+    own_.resize(std::min(chunk_, size_ - pos_));
     at_ = 0;
-    if (auto s = file_.read(pos_, MutByteView(reinterpret_cast<std::byte*>(buffer_.data()), buffer_.size())); !s.ok()) {
+    if (auto s = file_.read(pos_, MutByteView(reinterpret_cast<std::byte*>(own_.data()), own_.size())); !s.ok()) {
       status_ = std::move(s);
-      buffer_.clear();
+      buffer_ = {};
       return false;
     }
+    buffer_ = own_;
     return true;
   }
   const ReadFile& file_;
   const std::string& path_;
   const uint64_t size_, chunk_;
   uint64_t pos_ = 0;
-  std::string buffer_;
+  std::string own_;
+  std::string_view buffer_;  // the file's head, then own_
   size_t at_ = 0;
   Status status_;
   Hasher128 hash_;

@@ -8,6 +8,9 @@
 namespace ingot {
 
 constexpr uint64_t kLeastHead = 64 << 10;
+// What could be moved while a thread starts and is waited for: calls that cost less together (Capabilities::request_bytes), as dozens of
+// a local disk do, are not worth one.
+constexpr uint64_t kThreadBytes = 1 << 20;
 
 Result<OpenedFile> open_head(Store& store, const std::string& path) {
   OpenedFile o;
@@ -20,7 +23,9 @@ Result<OpenedFile> open_head(Store& store, const std::string& path) {
 }
 
 Status call_together(const Store& store, const std::string& doing, const Calls& calls) {
-  return run_each(store.capabilities().requests, calls.size(), [&](size_t i) {
+  const Capabilities c = store.capabilities();
+  const auto worth = static_cast<int>(std::min<uint64_t>(calls.size() * c.request_bytes / kThreadBytes, 1 << 10));
+  return run_each(std::min(c.requests, worth), calls.size(), [&](size_t i) {
     return within_memory(doing, [&]() -> Status {
       calls[i]();
       return {};
