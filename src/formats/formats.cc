@@ -59,22 +59,22 @@ Result<Probe> look_at(Store& store, const std::string& given) {
   // A model's name is made of the path's last part: "base", "base/", "base/." are one.
   while (p.path.size() > 1 && (p.path.back() == '/' || p.path.ends_with("/."))) p.path.pop_back();
   if (p.path.empty()) return usage("opening a model: the path is empty; give a file or a directory");
-  if (auto entries = store.list(p.path); entries.ok()) {
+  auto entries = store.list(p.path);
+  if (entries.ok()) {
     p.directory = true;
     p.entries = *std::move(entries);
     std::sort(p.entries.begin(), p.entries.end(), [](const Entry& a, const Entry& b) { return a.name < b.name; });
     if (const std::string last = file_name(p.path); last == "." || last == "..")
       if (auto real = store.resolve(p.path); real.ok()) p.path = *std::move(real);
     return p;
-  } else {
-    auto file = open_head(store, p.path);
-    if (!file.ok()) {
-      INGOT_ASSIGN(const auto there, store.stat(p.path));
-      if (!there) return nothing_there(p.path);
-      return there->directory() ? entries.take_error() : file.take_error();
-    }
-    p.file = *std::move(file);
   }
+  auto file = open_head(store, p.path);
+  if (!file.ok()) {
+    INGOT_ASSIGN(const auto there, store.stat(p.path));
+    if (!there) return nothing_there(p.path);
+    return there->directory() ? entries.take_error() : file.take_error();
+  }
+  p.file = *std::move(file);
   if (p.file.head.empty()) return bad_input("opening {}: the file is empty; copy or download it again", p.path);
   return p;
 }

@@ -32,7 +32,8 @@ using Faults = std::vector<std::string>;
 #include "formats/formats.def"
 #undef FORMAT
 
-// Looks, and opens by the format that knows best what is there. Reads headers only. kBadInput if there is nothing, or nothing known, at the path.
+// Looks, and opens by the format that knows best what is there. Reads headers only. kBadInput if there is nothing, or nothing known, at
+// the path.
 Result<Artifact> open_model(Store& store, const std::string& path, Faults* faults = nullptr);
 
 // The names of the formats that can be opened.

@@ -91,7 +91,7 @@ TEST(TensorList, FindsByNameWhateverWasDoneToIt) {
   TensorList all;
   EXPECT_EQ(all.find("t0"), nullptr);
   for (int i = 0; i < 1000; ++i) {
-    all.push_back({"t" + std::to_string(i), byte(static_cast<uint8_t>(i))});
+    all.push_back({fmt::format("t{}", i), byte(static_cast<uint8_t>(i))});
     if (i % 100 == 7) expect_found(all);
   }
   all.push_back({"t5", byte(5)});  // a file may have a name twice: the first is found

@@ -152,6 +152,21 @@ TEST(ToGguf, ContradictionsAreNamed) {
   expect_error(to_gguf(example_adapter("lora-code")), {"peft"});
 }
 
+TEST(ToGguf, GoesByTheNamesNotByWhatTheyLieIn) {
+  Artifact base = example_base();
+  base.format = "torch";
+  auto merged = lora_merge(base, {{example_adapter("lora-code"), 1}});
+  ASSERT_TRUE(merged.ok()) << merged.error().message;
+  auto g = to_gguf(*merged);
+  ASSERT_TRUE(g.ok()) << g.error().message;
+  EXPECT_EQ(g->naming, "gguf");
+  g->format = "safetensors";  // llama.cpp's names in another container
+  EXPECT_TRUE(quantize_gguf(*g, "Q8_0").ok());
+  expect_error(to_gguf(*g), {"expected a Hugging Face model"});
+  expect_error(lora_merge(*g, {{example_adapter("lora-code"), 1}}), {"GGUF"});
+  expect_error(quantize_gguf(base, "Q8_0"), {"torch, expected a GGUF model"});
+}
+
 TEST(ToGguf, TiedEmbeddingsHaveNoOutput) {
   // A head of its own beside them would be lost: refused as the embedding is written.
   auto lost = to_gguf(with_config("\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true"));
