@@ -112,15 +112,17 @@ class CancelPoll {
 }  // namespace
 
 Result<LazyModel> open(const std::string& path) {
-  INGOT_ASSIGN(Artifact a, open_model(local_store(), path));
+  INGOT_ASSIGN(const Located at, locate(path));
+  INGOT_ASSIGN(Artifact a, open_model(*at.store, at.path));
   return wrap(std::move(a));
 }
 
 Result<LazyModel> lora_merge(const LazyModel& base, const std::vector<AdapterSource>& adapters) {
   std::vector<AdapterSpec> specs;
   for (const AdapterSource& a : adapters) {
-    INGOT_ASSIGN(Artifact adapter, open_model(local_store(), a.path));
-    if (adapter.format != "peft")
+    INGOT_ASSIGN(const Located at, locate(a.path));
+    INGOT_ASSIGN(Artifact adapter, open_model(*at.store, at.path));
+    if (adapter.naming != "peft")
       return bad_input("'{}' is no PEFT adapter directory but {}", a.path, adapter.format);
     specs.push_back({std::move(adapter), a.weight});
   }
@@ -129,7 +131,7 @@ Result<LazyModel> lora_merge(const LazyModel& base, const std::vector<AdapterSou
 }
 
 Result<LazyModel> to_gguf(const LazyModel& model, const std::string& pre_tokenizer) {
-  if (model.format() == "gguf") return model;
+  if (model.impl().artifact.naming == "gguf") return model;
   ToGgufOptions options;
   options.pre_tokenizer = pre_tokenizer;
   INGOT_ASSIGN(Artifact a, to_gguf(model.impl().artifact, options));
@@ -137,7 +139,7 @@ Result<LazyModel> to_gguf(const LazyModel& model, const std::string& pre_tokeniz
 }
 
 Result<LazyModel> quantize(const LazyModel& gguf, const std::string& file_type, const QuantizeParameters& p) {
-  if (gguf.format() != "gguf")
+  if (gguf.impl().artifact.naming != "gguf")
     return usage("quantize: '{}' is {}, not GGUF-shaped; call to_gguf first", gguf.path(), gguf.format());
   INGOT_TRY(check_gguf(gguf.impl().artifact, GgufUse::kWeights));
   QuantizeOptions options;
@@ -175,15 +177,14 @@ Result<WriteReport> write(const std::vector<WriteTarget>& targets, const WriteOp
   std::vector<Output> outputs;
   for (const WriteTarget& t : targets) {
     const bool to_gguf = t.path.ends_with(".gguf");
-    if (to_gguf != (t.model.format() == "gguf"))
+    if (to_gguf != (t.model.impl().artifact.naming == "gguf"))
       return usage("write: '{}' {} written from a {} model; {}", t.path,
                    to_gguf ? "is GGUF and cannot be" : "cannot be",
                    t.model.format().empty() ? "made-up" : t.model.format(),
                    to_gguf ? "call to_gguf first" : "a GGUF model is written to a path ending in .gguf");
-    std::string path = t.path;
-    while (path.size() > 1 && path.back() == '/') path.pop_back();
-    INGOT_ASSIGN(Output output,
-                 make_output(t.model.impl().artifact, local_store(), path, "", o.max_shard_bytes));
+    INGOT_ASSIGN(Located to, locate(t.path, "write to a path here and copy it there"));
+    while (to.path.size() > 1 && to.path.back() == '/') to.path.pop_back();
+    INGOT_ASSIGN(Output output, make_output(t.model.impl().artifact, *to.store, to.path, "", o.max_shard_bytes));
     outputs.push_back(std::move(output));
   }
   CancelPoll poll(o.cancel);

@@ -113,7 +113,7 @@ Status command_convert(Context& c) {
   const bool one_file = extension(out) == "safetensors";
   const OutputKind kind = to_gguf ? OutputKind::kGguf : one_file ? OutputKind::kSafetensorsFile : OutputKind::kDirectory;
   const std::vector<std::string> inputs = input_paths(opened, {});
-  INGOT_ASSIGN(const std::string target, output_path(out, kind, inputs));
+  INGOT_ASSIGN(const Located target, output_path(out, kind, inputs));
   const uint64_t shard = c.args.common.max_shard_size;
   const auto counts = std::make_shared<CastCounts>();
   std::vector<Output> outputs;
@@ -123,13 +123,13 @@ Status command_convert(Context& c) {
   } else {
     if (opened.is_gguf())
       return usage("from GGUF to safetensors ('{}' to '{}') is not there yet in this version of ingot",
-                   opened.path, target);
+                   opened.path, target.path);
     Artifact result = opened.artifact;
     if (!dtype.empty()) {
       INGOT_ASSIGN(const DType t, read_float_type(dtype));
       INGOT_ASSIGN(result, cast_floats(opened.artifact, t, counts));
     }
-    INGOT_ASSIGN(Output output, make_output(std::move(result), local_store(), target, format, shard ? shard : kDefaultShardBytes));
+    INGOT_ASSIGN(Output output, make_output(std::move(result), *target.store, target.path, format, shard ? shard : kDefaultShardBytes));
     if (shard && !output.directory) c.report.warning("--max-shard-size changes nothing for one .safetensors file; a directory has shards");
     outputs.push_back(std::move(output));
   }

@@ -21,7 +21,7 @@ Result<Tokenizer> from_gguf_metadata(const Artifact& a) {
 }  // namespace
 
 Result<Tokenizer> open_tokenizer(const Artifact& a) {
-  if (a.format == "gguf" || a.meta("tokenizer.ggml.model")) return from_gguf_metadata(a);
+  if (a.naming == "gguf" || a.meta("tokenizer.ggml.model")) return from_gguf_metadata(a);
   const auto file = [&](const char* name) -> std::string_view {
     auto it = a.files.find(name);
     return it == a.files.end() ? std::string_view() : std::string_view(it->second);
@@ -46,7 +46,7 @@ Result<Runnable> runnable(const Artifact& gguf, const Artifact& source) {
     if (t.name.find(".ffn_") != std::string::npos && t.name.ends_with(".bias"))
       return bad_input("'{}' cannot be run: it has '{}', and biases in feed-forward layers are not supported yet", gguf.path, t.name);
   const auto it = source.files.find("config.json");
-  if (it == source.files.end() || source.format == "gguf") return r;
+  if (it == source.files.end() || source.naming == "gguf") return r;
   const std::string what = "reading " + join_path(source.path, "config.json");
   INGOT_ASSIGN(const Json json, parse_json(it->second, what));
   INGOT_ASSIGN(const Architecture* architecture, find_architecture(json, what));

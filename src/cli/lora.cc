@@ -42,7 +42,7 @@ Status lora_merge_command(Context& c) {
   }
 
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, adapters));
-  INGOT_ASSIGN(const std::string target, output_path(out, OutputKind::kDirectory, input_paths(opened, adapters)));
+  INGOT_ASSIGN(const Located target, output_path(out, OutputKind::kDirectory, input_paths(opened, adapters)));
   const auto counts = std::make_shared<CastCounts>();
   Artifact merged;
   if (dtype.empty()) {
@@ -55,7 +55,7 @@ Status lora_merge_command(Context& c) {
   }
   const uint64_t shard = c.args.common.max_shard_size;
   const std::vector<Output> outputs = {
-      hf_directory_output(std::move(merged), local_store(), target, shard ? shard : kDefaultShardBytes)};
+      hf_directory_output(std::move(merged), *target.store, target.path, shard ? shard : kDefaultShardBytes)};
   INGOT_ASSIGN(const auto report, run_reported(c, outputs));
   if (!report) return {};
   warn_nonfinite(c, *counts);

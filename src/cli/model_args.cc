@@ -76,12 +76,13 @@ std::string meta_or(const Artifact& a, const char* key, const char* other) {
 
 Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, const std::vector<AdapterArgument>& adapters) {
   OpenedModel m;
-  INGOT_ASSIGN(m.path, input_path(given));
-  INGOT_ASSIGN(m.base, open_model(local_store(), m.path));
+  INGOT_ASSIGN(const Located at, input_path(given));
+  m.path = at.path;
+  INGOT_ASSIGN(m.base, open_model(*at.store, at.path));
   if (m.is_gguf()) INGOT_TRY(check_gguf(m.base, GgufUse::kWeights));
   INGOT_TRY(go_on(c));
   tell_opened(c, m.base);
-  if (m.base.format == "peft")
+  if (m.base.naming == "peft")
     return bad_input(
         "'{0}' is an adapter, not a model; give the base model, and the adapter as --adapter '{0}'", m.path);
   if (adapters.empty()) {
@@ -95,11 +96,11 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
         m.path);
   std::vector<AdapterSpec> specs;
   for (const AdapterArgument& a : adapters) {
-    INGOT_ASSIGN(const std::string path, input_path(a.path));
-    INGOT_ASSIGN(Artifact adapter, open_model(local_store(), path));
-    if (adapter.format != "peft")
+    INGOT_ASSIGN(const Located from, input_path(a.path));
+    INGOT_ASSIGN(Artifact adapter, open_model(*from.store, from.path));
+    if (adapter.naming != "peft")
       return bad_input(
-          "--adapter '{}' is no PEFT adapter (a directory with adapter_config.json) but a model in {}", path,
+          "--adapter '{}' is no PEFT adapter (a directory with adapter_config.json) but a model in {}", from.path,
           adapter.format);
     tell_opened(c, adapter);
     specs.push_back({std::move(adapter), a.weight});
@@ -117,12 +118,12 @@ std::vector<std::string> input_paths(const OpenedModel& model, const std::vector
     if (Origin o = origin_of(*t.node, {}); !o.file.empty()) files.insert(std::move(o.file));
   std::vector<std::string> paths(files.begin(), files.end());
   for (const AdapterArgument& a : adapters)
-    if (auto p = expand_variables(a.path); p.ok()) paths.push_back(*p);
+    if (auto at = input_path(a.path); at.ok()) paths.push_back(at->path);
   return paths;
 }
 
 Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string& pre_tokenizer) {
-  if (artifact.format == "gguf") {
+  if (artifact.naming == "gguf") {
     if (!pre_tokenizer.empty())
       return usage("--pre-tokenizer is for Hugging Face models; '{}' is GGUF already", artifact.path);
     for (const std::string& text : examine_gguf(artifact).warnings) c.report.warning(fmt::format("'{}': {}", artifact.path, text));
@@ -142,7 +143,7 @@ Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string
 }
 
 Result<Artifact> as_gguf_weights(const Artifact& artifact) {
-  if (artifact.format == "gguf") return artifact;
+  if (artifact.naming == "gguf") return artifact;
   // The tokenizer of the directory itself is used to run it; any name will do for the metadata.
   ToGgufOptions options;
   options.pre_tokenizer = "gpt-2";
@@ -162,11 +163,11 @@ Result<Artifact> quantized(Context& c, const Artifact& gguf, const std::string& 
 
 Result<std::vector<Output>> gguf_files(const Context& c, Artifact artifact, const std::string& given,
                                        const std::vector<std::string>& inputs) {
-  INGOT_ASSIGN(const std::string path, output_path(given, OutputKind::kGguf, inputs));
-  INGOT_ASSIGN(std::vector<Output> outputs, gguf_outputs(std::move(artifact), local_store(), path, c.args.common.max_shard_size));
+  INGOT_ASSIGN(const Located to, output_path(given, OutputKind::kGguf, inputs));
+  INGOT_ASSIGN(std::vector<Output> outputs, gguf_outputs(std::move(artifact), *to.store, to.path, c.args.common.max_shard_size));
   if (outputs.size() > 1)
     for (const Output& o : outputs) {
-      INGOT_ASSIGN([[maybe_unused]] const std::string checked, output_path(o.path, OutputKind::kGguf, inputs));
+      INGOT_ASSIGN([[maybe_unused]] const Located checked, output_path(o.path, OutputKind::kGguf, inputs));
     }
   return outputs;
 }

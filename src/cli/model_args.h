@@ -37,7 +37,7 @@ struct OpenedModel {
   std::string path;
   Artifact base;      // as opened
   Artifact artifact;  // adapters folded in (lazily)
-  bool is_gguf() const { return base.format == "gguf"; }
+  bool is_gguf() const { return base.naming == "gguf"; }
 };
 Result<OpenedModel> open_with_adapters(Context& context, const std::string& given, const std::vector<AdapterArgument>& adapters);
 

@@ -78,14 +78,15 @@ Result<std::vector<Kept>> read_keep(const std::vector<std::string>& given) {
 // A model among the outputs: one, or the splits that --max-shard-size made of it.
 struct Written {
   std::string label, name;  // "type": "Q4_K_M", or "kept": "merged"
-  std::string path;         // of the first
+  Store* store;
+  std::string path;  // of the first
   Artifact artifact;
   size_t outputs = 1;
 };
 
 // The file is what llama.cpp and ingot will see: opened anew, its table compared with what was to be written.
 Result<Artifact> open_written(const Written& w) {
-  INGOT_ASSIGN(Artifact written, open_model(local_store(), w.path));
+  INGOT_ASSIGN(Artifact written, open_model(*w.store, w.path));
   if (written.tensors.size() != w.artifact.tensors.size())
     return failed("'{}' was written with {} tensors but opens with {}", w.path, w.artifact.tensors.size(), written.tensors.size());
   for (size_t i = 0; i < written.tensors.size(); ++i) {
@@ -168,7 +169,7 @@ Status command_ship(Context& c) {
   std::vector<Output> outputs;
   std::vector<Written> models;
   const auto add = [&](const char* label, const std::string& name, const Artifact& artifact, std::vector<Output> files) {
-    models.push_back({label, name, files[0].path, artifact, files.size()});
+    models.push_back({label, name, files[0].store, files[0].path, artifact, files.size()});
     for (Output& f : files) outputs.push_back(std::move(f));
   };
   for (size_t i = 0; i < types.size(); ++i) {
@@ -185,7 +186,7 @@ Status command_ship(Context& c) {
       add("kept", k.what, f16, std::move(files));
       continue;
     }
-    INGOT_ASSIGN(const std::string path, output_path(k.path, OutputKind::kDirectory, inputs));
+    INGOT_ASSIGN(const Located to, output_path(k.path, OutputKind::kDirectory, inputs));
     if (opened.is_gguf())
       return usage("--keep merged=DIR needs a Hugging Face directory as the base; '{}' is GGUF", opened.path);
     Artifact merged;
@@ -196,7 +197,7 @@ Status command_ship(Context& c) {
       INGOT_ASSIGN(merged, cast_floats(opened.artifact, type, quantize.counts));
     }
     const uint64_t shard = c.args.common.max_shard_size;
-    add("kept", k.what, merged, {hf_directory_output(merged, local_store(), path, shard ? shard : kDefaultShardBytes)});
+    add("kept", k.what, merged, {hf_directory_output(merged, *to.store, to.path, shard ? shard : kDefaultShardBytes)});
   }
 
   INGOT_ASSIGN(const auto report, run_reported(c, outputs));

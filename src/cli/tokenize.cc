@@ -62,9 +62,9 @@ Status command_tokenize(Context& c) {
     return usage("'ingot tokenize' needs a text: --text TEXT or --file FILE (- is standard input)");
   if (as_ids + as_pieces + decode > 1) return usage("--ids, --pieces and --decode exclude each other");
 
-  INGOT_ASSIGN(path, input_path(path));
-  INGOT_ASSIGN(const Artifact artifact, open_model(local_store(), path));
-  if (artifact.format == "gguf") INGOT_TRY(check_gguf(artifact, GgufUse::kTokenizer));
+  INGOT_ASSIGN(const Located at, input_path(path));
+  INGOT_ASSIGN(const Artifact artifact, open_model(*at.store, at.path));
+  if (artifact.naming == "gguf") INGOT_TRY(check_gguf(artifact, GgufUse::kTokenizer));
   INGOT_TRY(go_on(c));
   INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(artifact));
   INGOT_TRY(go_on(c));

@@ -21,16 +21,18 @@ Status command_verify(Context& c) {
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
   warn_unused(c, {"--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify", "--rank-timeout"});
-  INGOT_ASSIGN(const std::string path, input_path(given));
-  const std::string noted = noted_root(local_store(), path);
+  INGOT_ASSIGN(const Located at, input_path(given));
+  Store& store = *at.store;
+  const std::string& path = at.path;
+  const std::string noted = noted_root(store, path);
   VerifyRun run;
   run.threads = c.args.common.threads > 0 ? static_cast<int>(c.args.common.threads) : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   run.cancel = &c.cancel;
-  INGOT_ASSIGN(const TreeHash now, hash_tree(local_store(), path, run));
+  INGOT_ASSIGN(const TreeHash now, hash_tree(store, path, run));
   if (!noted.empty() && noted != now.root)
     return bad_input("'{}' is not what ingot wrote: its hash is {}, and {} was noted when it was published; something changed it. Make it "
                      "anew with --force, or copy it again", path, now.root, noted);
-  if (auto model = open_model(local_store(), path); !model.ok()) return std::move(model.take_error()).during("verifying " + path);
+  if (auto model = open_model(store, path); !model.ok()) return std::move(model.take_error()).during("verifying " + path);
   return c.report.done({{"path", path}, {"bytes", now.bytes}, {"hash", now.root}, {"noted", noted}, {"as_written", !noted.empty()}},
                          noted.empty() ? fmt::format("{}: {}, hash {}; its structure is sound, but no hash was noted with it (it was copied, or the "
                                                      "file system keeps no extended attributes): compare it with the one that the run printed\n",

@@ -56,6 +56,15 @@ inline void write_output(const Output& o) {
   for (const auto& [name, bytes] : render(o)) put_file(*o.store, o.directory ? join_path(o.path, name) : o.path, bytes);
 }
 
+inline void set_node(Artifact* a, std::string_view name, const NodePtr& node) {
+  for (size_t i = 0; i < a->tensors.size(); ++i)
+    if (a->tensors[i].name == name) a->tensors.node(i) = node;
+}
+template <class F>
+void drop_if(Artifact* a, F tensor) {
+  a->tensors.edit([&](auto& all) { std::erase_if(all, tensor); });
+}
+
 inline NodePtr f32_tensor(Shape shape, const std::vector<float>& v) {
   std::vector<std::byte> bytes(v.size() * sizeof(float));
   if (!v.empty()) std::memcpy(bytes.data(), v.data(), bytes.size());

@@ -96,12 +96,13 @@ Result<std::vector<Output>> gguf_outputs(Artifact artifact, Store& store, const 
     Artifact part;
     part.path = artifact.path;
     part.format = artifact.format;
+    part.naming = artifact.naming;
     if (no == 0) part.metadata = artifact.metadata;
     part.metadata.emplace_back("split.no", MetaValue{no});
     part.metadata.emplace_back("split.tensors.count", MetaValue{total});
     part.metadata.emplace_back("split.count", MetaValue{count});
-    part.tensors.assign(artifact.tensors.begin() + static_cast<std::ptrdiff_t>(begin),
-                        artifact.tensors.begin() + static_cast<std::ptrdiff_t>(ends[no]));
+    part.tensors = std::vector<LazyTensor>(artifact.tensors.begin() + static_cast<std::ptrdiff_t>(begin),
+                                           artifact.tensors.begin() + static_cast<std::ptrdiff_t>(ends[no]));
     begin = ends[no];
     out.push_back(gguf_output(std::move(part), store, fmt::format("{}-{:05}-of-{:05}.gguf", prefix, no + 1, count)));
   }

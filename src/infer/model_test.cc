@@ -307,12 +307,11 @@ TEST(Session, SeesEveryProduct) {
 
 TEST(Session, NamesTheLayerOfANan) {
   Artifact a = random_model({});
-  for (auto& t : a.tensors)
-    if (t.name == "blk.1.ffn_up.weight") {
-      auto x = random_values(80 * 48, 3, 0.1f);
-      x[100] = std::nanf("");
-      t.node = make_memory_tensor(t.spec(), encode(x, DType::kF32, 48));
-    }
+  auto x = random_values(80 * 48, 3, 0.1f);
+  x[100] = std::nanf("");
+  for (size_t i = 0; i < a.tensors.size(); ++i)
+    if (const LazyTensor& t = a.tensors[i]; t.name == "blk.1.ffn_up.weight")
+      a.tensors.node(i) = make_memory_tensor(t.spec(), encode(x, DType::kF32, 48));
   const auto m = load(a);
   ASSERT_TRUE(m);
   Session s(*m);

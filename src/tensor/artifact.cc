@@ -1,6 +1,8 @@
 #include "tensor/artifact.h"
 
+#include <bit>
 #include <cstring>
+#include <functional>
 
 #include "kernels/hash.h"
 
@@ -31,10 +33,34 @@ class MemoryTensor final : public Source {
 
 }  // namespace
 
-const LazyTensor* Artifact::find(std::string_view name) const {
-  for (const auto& t : tensors)
-    if (t.name == name) return &t;
-  return nullptr;
+// Where the name stands, or the free slot where it would.
+size_t TensorList::slot(std::string_view name) const {
+  size_t s = std::hash<std::string_view>()(name);
+  for (;; ++s) {
+    s &= slots_.size() - 1;
+    if (!slots_[s] || all_[slots_[s] - 1].name == name) return s;
+  }
+}
+
+void TensorList::add(size_t i) {
+  uint32_t& s = slots_[slot(all_[i].name)];
+  if (!s) s = static_cast<uint32_t>(i + 1);
+}
+
+void TensorList::index() {
+  slots_.assign(std::bit_ceil(2 * all_.size() + 16), 0);
+  for (size_t i = 0; i < all_.size(); ++i) add(i);
+}
+
+void TensorList::push_back(LazyTensor t) {
+  all_.push_back(std::move(t));
+  if (slots_.size() < 2 * all_.size()) index();
+  else add(all_.size() - 1);
+}
+
+const LazyTensor* TensorList::find(std::string_view name) const {
+  const uint32_t at = slots_.empty() ? 0 : slots_[slot(name)];
+  return at ? &all_[at - 1] : nullptr;
 }
 
 const MetaValue* Artifact::meta(std::string_view key) const {

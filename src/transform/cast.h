@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "tensor/artifact.h"
@@ -44,6 +45,15 @@ bool is_float_type(DType t);
 // the rows do not fill whole blocks. Computing fails, naming the element, when NaN or infinity meets a block type and
 // when a finite value does not fit into the float type.
 Result<NodePtr> cast(const std::string& tensor, NodePtr node, DType to, const CastOptions& options = {});
+
+// cast() over the tensors of an artifact: what is one node stays one, however many names it has, where they get one type.
+class TiedCast {
+ public:
+  Result<NodePtr> operator()(const LazyTensor& t, DType to, const CastOptions& options = {});
+
+ private:
+  std::map<std::tuple<NodePtr, DType, const void*>, NodePtr> made_;  // by input, type and imatrix
+};
 
 // Every float tensor in the type `to`; others as they are.
 Result<Artifact> cast_floats(const Artifact& a, DType to, std::shared_ptr<CastCounts> counts = nullptr);

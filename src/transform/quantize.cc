@@ -307,13 +307,14 @@ Result<std::vector<DType>> choose_types(const Artifact& gguf, const FileType& ty
 
 Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type, const QuantizeOptions& options) {
   INGOT_ASSIGN(const FileType type, file_type_by_name(file_type));
-  if (gguf.format != "gguf")
+  if (gguf.naming != "gguf")
     return bad_input("quantizing {}: it is {}, expected a GGUF model", gguf.path, gguf.format);
   INGOT_ASSIGN(const auto types, choose_types(gguf, type, options));
   Artifact out = gguf;
+  TiedCast cast;
   size_t unpacked = 0;
-  for (size_t i = 0; i < out.tensors.size(); ++i) {
-    LazyTensor& t = out.tensors[i];
+  for (size_t i = 0; i < gguf.tensors.size(); ++i) {
+    const LazyTensor& t = gguf.tensors[i];
     const DType from = t.spec().type;
     if (from == types[i]) continue;
     if (is_block_type(from) && is_block_type(types[i]) && !options.allow_requantize)
@@ -323,7 +324,7 @@ Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type,
     CastOptions o{nullptr, options.counts};
     if (auto it = options.importance.find(t.name); it != options.importance.end() && is_block_type(types[i]))
       o.importance = it->second;
-    INGOT_ASSIGN(t.node, cast(t.name, t.node, types[i], o));
+    INGOT_ASSIGN(out.tensors.node(i), cast(t, types[i], o));
   }
   if (unpacked && options.on_notice)
     options.on_notice(fmt::format("{} tensors of {} are quantized: written as floats they keep the values that they have, not those they were "
