@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "exec/conformance_toys.h"
+#include "exec/exec_testing.h"
 #include "exec/tiles.h"
 
 namespace ingot {
@@ -327,6 +328,26 @@ TEST(Cuts, CoversInOrderAndRespectsGranularity) {
     EXPECT_EQ(r.begin[0] % 4, 0);
     EXPECT_EQ(r.extent[1], 24);
   }
+}
+
+TEST(Executor, ASlowStoreIsReadInAsManyRequestsAsItServes) {
+  auto beneath = make_memory_store();
+  ASSERT_TRUE((*beneath->create("source", 64 << 10, false))->write(0, as_bytes(pattern(64 << 10, 1))).ok());
+  SlowCounts counts;
+  SlowOptions slow;
+  slow.requests = 16;
+  auto store = make_slow_store(*beneath, slow, &counts);
+  const auto source = std::make_shared<FileBytes>(std::shared_ptr<ReadFile>(*store->open("source")));
+  const uint64_t opened = counts.rounds;
+  auto out = make_memory_store();
+  ExecOptions o = small_job();
+  o.tile_elements = 1 << 10;
+  const auto r = run_job({file_output(*out, "out", {source})}, o);
+  ASSERT_TRUE(r.ok()) << r.error().message;
+  EXPECT_EQ(r->tasks, 64u);
+  EXPECT_EQ(read_text(*out, "out")->substr(4), pattern(64 << 10, 1));
+  EXPECT_GE(counts.calls, 64u);
+  EXPECT_LE(counts.rounds - opened, 16u) << "64 reads, 16 at a time, and a look at the end";
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 
 namespace ingot {
 
-Status load(const std::vector<LazyTensor>& tensors, const std::vector<MutByteView>& into, const ExecOptions& options) {
+Status load(const TensorList& tensors, const std::vector<MutByteView>& into, const ExecOptions& options) {
   std::vector<Output> outputs(1);
   outputs[0].artifact.tensors = tensors;
   outputs[0].layout = [](const std::vector<NamedSpec>& specs) -> Result<Layout> {

@@ -13,6 +13,6 @@ namespace ingot {
 // of the tensors), and tile_elements. With `journal_path` the facts made on the way are kept there, in `journal_store`, and a later call with the same path
 // takes them instead of making them: that is how a job whose sizes or types data decide is two, this one and the one that is planned with what it found.
 // Whoever gave the path removes it. Errors: as run_job; kUsage where a view has not the tensor's size.
-Status load(const std::vector<LazyTensor>& tensors, const std::vector<MutByteView>& into, const ExecOptions& options);
+Status load(const TensorList& tensors, const std::vector<MutByteView>& into, const ExecOptions& options);
 
 }  // namespace ingot

@@ -13,7 +13,6 @@
 namespace ingot {
 namespace {
 
-constexpr int kReaders = 2;
 constexpr auto kLook = std::chrono::milliseconds(50);  // for a cancellation, which wakes nobody
 
 // A planned task whose parts are in flight.
@@ -99,7 +98,7 @@ class Pipeline {
     readers.start(reader);
     for (int i = 0; i < c_.plan.threads && workers.start(worker); ++i) {
     }
-    for (int i = 1; i < kReaders && readers.start(reader); ++i) {
+    for (int i = 1; i < c_.plan.readers && readers.start(reader); ++i) {
     }
     if (!workers.size() || !readers.size()) fail(Threads::refused("starting the work"));
     (void)stop_on_error([&] { return admit(todo); });

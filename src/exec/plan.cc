@@ -17,6 +17,7 @@ constexpr int64_t kRoomyTileElements = 64 << 10;
 constexpr int64_t kSmallTileElements = 32 << 10;
 // Tiles are not made smaller where there are more: splitting would take seconds.
 constexpr uint64_t kManyParts = 1 << 18;
+constexpr int kMostReaders = 64;
 
 class Planner {
  public:
@@ -75,6 +76,7 @@ class Planner {
     Plan& p = *plan_;
     p.tasks.clear();
     p.source_bytes = p.parts = p.scratch_bytes = 0;
+    p.readers = 1;
     plan_bytes_ = most_parts_ = workspace_ = largest_tile_ = 0;
     held_.clear();
     held_.resize(outputs_.size());
@@ -103,7 +105,10 @@ class Planner {
       task.buffers = std::max(task.buffers, part.buffers);
       task.values.insert(task.values.end(), part.values.begin(), part.values.end());
       workspace_ = std::max(workspace_, part.workspace);
-      for (const auto& r : part.reads) p.source_bytes += r.bytes;
+      for (const auto& r : part.reads) {
+        p.source_bytes += r.bytes;
+        if (const ReadFile* f = r.source->file()) p.readers = std::clamp(f->capabilities().requests, p.readers, kMostReaders);
+      }
       parts_bytes += bytes_in(part);
       for (const Tile& t : part.tiles) {
         if (t.output == Tile::kValue) continue;
@@ -156,7 +161,7 @@ class Planner {
     for (plan_->threads = want(); plan_->threads > 1; plan_->threads = (plan_->threads + 1) / 2)
       if (reserve(plan_->threads, plan_->uploads) + peak_need() <= plan_->memory) break;
     plan_->fixed_reserve = reserve(plan_->threads, plan_->uploads);
-    plan_->window = plan_->threads + 2;
+    plan_->window = plan_->threads + plan_->readers;
     if (plan_->fixed_reserve + peak_need() > plan_->memory) spill(reserve(1));
     plan_->floor = reserve(1) + peak_need();
   }

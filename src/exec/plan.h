@@ -15,6 +15,7 @@ struct Plan {
   std::shared_ptr<Tiling> tiling;  // splits the tasks, and has the values
   std::vector<Task> tasks;
   int threads = 1;
+  int readers = 1;              // reads at the same time
   int window = 1;               // tasks admitted and not finished, at most
   int uploads = 0;              // parts on their way at the same time
   uint64_t fixed_reserve = 0;   // arenas, what sinks hold back, the plan itself

@@ -324,7 +324,7 @@ std::vector<Task> Tiling::parts_of_value(const Task& coarse) {
 void Tiling::measure(Task& task) {
   std::sort(task.values.begin(), task.values.end());
   task.values.erase(std::unique(task.values.begin(), task.values.end()), task.values.end());
-  for (const auto& r : task.reads) task.buffers += BufferPool::rounded(r.bytes);
+  for (const auto& r : task.reads) task.buffers += BufferPool::rounded(r.bytes) + r.source->workspace(r.region);
   const auto arena = [&](const std::vector<Need>& needs) {
     Footprint f;
     for (const auto& need : needs) add_need(need, f);

@@ -1,5 +1,6 @@
 #include "formats/file_tensor.h"
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 #include <utility>
@@ -8,9 +9,8 @@
 namespace ingot {
 namespace {
 
-// Short strided runs (a few columns of a wide matrix) are read as one span where that costs less than a call for each:
-// a gap of 16 KiB takes about as long to copy as a system call takes to make.
-constexpr uint64_t kGap = 16 << 10;
+// Short strided runs (a few columns of a wide matrix) are read as one span where that costs less than a call for each: where the gap is less than what a
+// request costs. On a local file system 16 KiB take about as long to copy as a system call takes to make.
 constexpr uint64_t kSpan = 256 << 10;
 
 struct Run {
@@ -20,7 +20,8 @@ struct Run {
 class FileTensor final : public Source {
  public:
   FileTensor(std::shared_ptr<const SourceFile> source, std::string name, uint64_t offset, TensorSpec spec)
-      : source_(std::move(source)), name_(std::move(name)), offset_(offset), spec_(spec) {}
+      : source_(std::move(source)), name_(std::move(name)), offset_(offset), spec_(spec), gap_(source_->file->capabilities().request_bytes),
+        span_(std::max(kSpan, 2 * gap_)) {}
 
   TensorSpec spec() const override { return spec_; }
   std::string describe() const override {
@@ -28,6 +29,10 @@ class FileTensor final : public Source {
     return fmt::format("file:{}|{}@{}", source_->file->identity(), source_->header_hash, offset_);
   }
   const ReadFile* file() const override { return source_->file.get(); }
+  uint64_t workspace(const Region& region) const override {
+    int64_t first = 0;
+    return contiguous_in(Region::all(spec_.shape), region, &first) ? 0 : std::min(span_, bytes_of(spec_));
+  }
 
   void trace(Origin* o) const override { o->tensor = name_, o->file = source_->path; }
 
@@ -47,7 +52,7 @@ class FileTensor final : public Source {
       const Run r{bytes_of(spec_.type, at), bytes_of(spec_.type, to), bytes_of(spec_.type, n)};
       if (!batch.empty()) {
         const uint64_t end = batch.back().from + batch.back().size;
-        if (r.from - end > kGap || r.from + r.size - batch.front().from > kSpan) status = flush(&batch, out, &read);
+        if (r.from - end > gap_ || r.from + r.size - batch.front().from > span_) status = flush(&batch, out, &read);
       }
       batch.push_back(r);
     });
@@ -87,6 +92,7 @@ class FileTensor final : public Source {
   std::string name_;
   uint64_t offset_;
   TensorSpec spec_;
+  uint64_t gap_, span_;
 };
 
 }  // namespace

@@ -13,6 +13,7 @@ class ForwardingRead : public ReadFile {
   std::string identity() const override { return beneath_->identity(); }
   std::string stamp() const override { return beneath_->stamp(); }
   Status check_unchanged() const override { return beneath_->check_unchanged(); }
+  Capabilities capabilities() const override { return beneath_->capabilities(); }
   bool from_medium() override { return beneath_->from_medium(); }
   Status read(uint64_t offset, MutByteView out) const override { return beneath_->read(offset, out); }
 

@@ -23,14 +23,15 @@ std::string identity_of(const Blob& b) { return fmt::format("{}:v{}", b.bytes.si
 class MemoryRead final : public ReadFile {
  public:
   // `current` tells what lies under the name now.
-  MemoryRead(std::string path, BlobPtr blob, std::function<BlobPtr()> current)
-      : path_(std::move(path)), blob_(std::move(blob)), current_(std::move(current)) {
+  MemoryRead(std::string path, BlobPtr blob, Capabilities caps, std::function<BlobPtr()> current)
+      : path_(std::move(path)), blob_(std::move(blob)), caps_(caps), current_(std::move(current)) {
     std::lock_guard lock(blob_->mutex);
     size_ = blob_->bytes.size();
     identity_ = identity_of(*blob_);
   }
   uint64_t size() const override { return size_; }
   const std::string& path() const override { return path_; }
+  Capabilities capabilities() const override { return caps_; }
   std::string identity() const override { return identity_; }
   Status check_unchanged() const override {
     const BlobPtr now = current_();
@@ -51,6 +52,7 @@ class MemoryRead final : public ReadFile {
  private:
   std::string path_, identity_;
   BlobPtr blob_;
+  Capabilities caps_;
   std::function<BlobPtr()> current_;
   uint64_t size_;
 };
@@ -127,7 +129,7 @@ class MemoryStore final : public Store {
     std::lock_guard lock(mutex_);
     auto it = files_.find(path);
     if (it == files_.end()) return bad_input("opening {}: no such file or directory", path);
-    return std::unique_ptr<ReadFile>(new MemoryRead(path, it->second, [this, path]() -> BlobPtr {
+    return std::unique_ptr<ReadFile>(new MemoryRead(path, it->second, caps_, [this, path]() -> BlobPtr {
       std::lock_guard lock(mutex_);
       auto now = files_.find(path);
       return now == files_.end() ? nullptr : now->second;

@@ -11,7 +11,10 @@ namespace {
 class Way {
  public:
   Way(const SlowOptions& options, SlowCounts* counts) : options_(options), counts_(*counts) {}
-  const SlowOptions& options() const { return options_; }
+  Capabilities numbers(Capabilities c) const {
+    c.requests = options_.requests, c.request_bytes = options_.request_bytes;
+    return c;
+  }
 
   template <class F>
   auto call(F f) {
@@ -41,6 +44,7 @@ using WayPtr = std::shared_ptr<Way>;
 class SlowRead final : public ForwardingRead {
  public:
   SlowRead(std::unique_ptr<ReadFile> f, WayPtr way) : ForwardingRead(std::move(f)), way_(std::move(way)) {}
+  Capabilities capabilities() const override { return way_->numbers(ForwardingRead::capabilities()); }
   Status check_unchanged() const override { return way_->call([&] { return ForwardingRead::check_unchanged(); }); }
   Status read(uint64_t offset, MutByteView out) const override { return way_->call([&] { return ForwardingRead::read(offset, out); }); }
 
@@ -66,11 +70,7 @@ class SlowWrite final : public ForwardingWrite {
 class SlowStore final : public ForwardingStore {
  public:
   SlowStore(Store& beneath, WayPtr way) : ForwardingStore(beneath), way_(std::move(way)) {}
-  Capabilities capabilities() const override {
-    Capabilities c = ForwardingStore::capabilities();
-    c.requests = way_->options().requests, c.request_bytes = way_->options().request_bytes;
-    return c;
-  }
+  Capabilities capabilities() const override { return way_->numbers(ForwardingStore::capabilities()); }
   Result<std::unique_ptr<ReadFile>> open(const std::string& path) override {
     INGOT_ASSIGN(auto f, way_->call([&] { return ForwardingStore::open(path); }));
     return std::unique_ptr<ReadFile>(new SlowRead(std::move(f), way_));

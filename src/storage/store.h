@@ -20,7 +20,7 @@ namespace ingot {
 enum class WriteMode {
   kRandom,      // any offset, any order
   kSequential,  // append only: offset == bytes written so far
-  kParts,       // multipart upload: append only, in pieces of part_min..part_max bytes (the last may be smaller)
+  kParts,       // multipart upload: pieces of part_min..part_max bytes (the last may be smaller), any order, several at once
 };
 
 struct Capabilities {
@@ -59,22 +59,24 @@ class ReadFile {
   virtual std::string stamp() const { return ""; }
   // kBadInput when the name no longer leads to the file that was opened, as it was then.
   virtual Status check_unchanged() const { return {}; }
+  // Of the store that it lies in: `requests` and `request_bytes` say how it is best read.
+  virtual Capabilities capabilities() const { return {}; }
   // Lets later reads come from the medium, not from a cache in memory; false where that cannot be had.
   virtual bool from_medium() { return false; }
   // Fills `out` from `offset`; kBadInput if the file ends before.
   virtual Status read(uint64_t offset, MutByteView out) const = 0;
 };
 
-// A file being written. write() is thread-safe for kRandom, else the caller serialises.
+// A file being written. write() is thread-safe except for kSequential, where the caller serialises.
 class WriteFile {
  public:
   virtual ~WriteFile() = default;
-  // Bytes already there when an unfinished file was reopened (kSequential, kParts), else 0.
+  // Bytes already there when an unfinished file was reopened (kSequential; kParts: up to the end of the last part), else 0.
   virtual uint64_t resumed() const { return 0; }
   virtual Status write(uint64_t offset, ByteView bytes) = 0;
   // Reads back what was written, where the store can; kFailed where it cannot (an unfinished upload).
   virtual Status read_back(uint64_t offset, MutByteView out) = 0;
-  // Discards what lies beyond `size` (kSequential, kParts, before going on).
+  // Discards what lies beyond `size` (kSequential, before going on).
   virtual Status truncate(uint64_t size) = 0;
   // Starts writing these bytes to the medium, without waiting. A hint.
   virtual void start_flush(uint64_t /*offset*/, uint64_t /*size*/) {}
@@ -168,6 +170,9 @@ Result<Located> locate(const std::string& path_or_url, const char* instead = "co
 // Files in memory with chosen capabilities, for tests and small intermediates. Survives "kills": keep the store,
 // run the job again. Thread-safe.
 std::unique_ptr<Store> make_memory_store(Capabilities capabilities = {});
+
+// Takes everything and keeps nothing: for outputs of which only the hashes are wanted.
+std::unique_ptr<Store> make_digest_store();
 
 // Counts and fails: before each mutating call (create, write, sync, rename, remove, complete, ...) `hook` gets its
 // number (from 0), name and path. A non-empty answer makes this call and every later one fail with that text: a

@@ -94,7 +94,7 @@ bool keeps_granularity(const Region& region, const Shape& whole, const Shape& gr
 // Bytes that exist already (a file's tensor, a live tensor). read() is thread-safe.
 class Source : public Node {
  public:
-  // The bytes truly read for it: gaps that are cheaper read than skipped count.
+  // The bytes truly read for it: gaps that are cheaper read than skipped count. workspace() is what that takes beside `out`.
   virtual Result<uint64_t> read(const Region& region, MutByteView out) const = 0;
   // The file that it reads from, if there is one: looked at again before a job's outputs are published.
   virtual const ReadFile* file() const { return nullptr; }
