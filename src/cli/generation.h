@@ -11,8 +11,8 @@
 #include "cli/command.h"
 #include "infer/config.h"
 #include "infer/generate.h"
-#include "model/tokenizer.h"
 #include "tensor/artifact.h"
+#include "tokenizer/tokenizer.h"
 
 namespace ingot::cli {
 

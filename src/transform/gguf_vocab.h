@@ -1,8 +1,8 @@
 // The tokenizer.* keys of GGUF metadata, both ways.
 #pragma once
 
-#include "model/tokenizer.h"
 #include "tensor/artifact.h"
+#include "tokenizer/tokenizer.h"
 
 namespace ingot {
 

@@ -1,5 +1,5 @@
 // UTF-8 repair, the byte alphabet, character classes and normalization.
-#include "model/unicode.h"
+#include "tokenizer/unicode.h"
 
 #include <gtest/gtest.h>
 

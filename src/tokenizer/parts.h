@@ -1,4 +1,4 @@
-// What the readers (tokenizer_json.cc, tokenizer_gguf.cc) gather before a Tokenizer is built.
+// What the readers (json.cc, gguf.cc) gather before a Tokenizer is built.
 #pragma once
 
 #include <cstdint>
@@ -8,14 +8,14 @@
 #include <vector>
 
 #include "base/status.h"
-#include "model/bpe.h"
-#include "model/pretokenizer.h"
-#include "model/tokenizer.h"
-#include "model/tokenizer_added.h"
-#include "model/tokenizer_decoder.h"
-#include "model/tokenizer_model.h"
-#include "model/tokenizer_normalizer.h"
-#include "model/tokenizer_vocabulary.h"
+#include "tokenizer/added_tokens.h"
+#include "tokenizer/bpe.h"
+#include "tokenizer/decoder.h"
+#include "tokenizer/model.h"
+#include "tokenizer/normalizer.h"
+#include "tokenizer/pretokenizer.h"
+#include "tokenizer/tokenizer.h"
+#include "tokenizer/vocabulary.h"
 
 namespace ingot {
 

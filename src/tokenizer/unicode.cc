@@ -1,5 +1,5 @@
 // UTF-8 and Unicode facts for tokenizers, over simdjson's validation and utf8proc's tables.
-#include "model/unicode.h"
+#include "tokenizer/unicode.h"
 
 #include <simdjson.h>
 #include <utf8proc.h>

@@ -1,8 +1,8 @@
 // The normalizer, pre_tokenizer and decoder objects of tokenizer.json, as rules.
 #pragma once
 
-#include "model/tokenizer_json_reader.h"
-#include "model/tokenizer_parts.h"
+#include "tokenizer/json_reader.h"
+#include "tokenizer/parts.h"
 
 namespace ingot {
 

@@ -14,7 +14,7 @@
 
 #include "base/status.h"
 #include "formats/json.h"
-#include "model/tokenizer_text.h"
+#include "tokenizer/text.h"
 
 namespace ingot::json {
 

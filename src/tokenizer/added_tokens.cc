@@ -1,9 +1,9 @@
 // Added tokens: a trie whose edges are one hash table.
-#include "model/tokenizer_added.h"
+#include "tokenizer/added_tokens.h"
 
 #include <algorithm>
 
-#include "model/unicode.h"
+#include "tokenizer/unicode.h"
 
 namespace ingot {
 namespace {

@@ -1,6 +1,6 @@
 // The tokenizer as a whole: the bundled model's against the recorded encodings, tokenizer.json's features,
 // hostile files.
-#include "model/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 #include <gtest/gtest.h>
 
@@ -10,7 +10,7 @@
 #include <sstream>
 #include <thread>
 
-#include "model/unicode.h"
+#include "tokenizer/unicode.h"
 
 namespace ingot {
 namespace {
@@ -203,7 +203,7 @@ TEST(Tokenizer, ReplacesInvalidUtf8) {
 TEST(Tokenizer, ManyThreadsEncodeWithOne) {
   const TinyLlama tiny;
   const Tokenizer t = must(Tokenizer::from_hf(tiny.files()));
-  const std::string text = slurp("src/model/tokenizer_test.cc");
+  const std::string text = slurp("src/tokenizer/tokenizer_test.cc");
   const Ids expected = encode(t, text);
   std::vector<std::thread> threads;
   std::atomic<int> wrong = 0;

@@ -1,5 +1,5 @@
 // The normalizer, pre_tokenizer and decoder objects of tokenizer.json.
-#include "model/tokenizer_json_rules.h"
+#include "tokenizer/json_rules.h"
 
 namespace ingot {
 namespace {

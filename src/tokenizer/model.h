@@ -1,6 +1,6 @@
 // What every kind of token model (BPE; later Unigram, WordPiece, SPM) offers to the tokenizer: a piece of
 // text in, ids out. A new kind is one file that implements TokenModel, and one row in read_model
-// (tokenizer_json.cc).
+// (json.cc).
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // Byte pair encoding. Short pieces are merged by scanning an array of ranks, long ones with a heap; pieces
 // seen before come from a cache.
-#include "model/bpe.h"
+#include "tokenizer/bpe.h"
 
 #include <xxhash.h>
 
@@ -9,8 +9,8 @@
 #include <cstring>
 #include <queue>
 
-#include "model/tokenizer_text.h"
-#include "model/unicode.h"
+#include "tokenizer/text.h"
+#include "tokenizer/unicode.h"
 
 namespace ingot {
 namespace {

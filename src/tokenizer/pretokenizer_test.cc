@@ -1,13 +1,13 @@
 // Patterns (Oniguruma's meaning, hostile ones), the steps with their behaviors, and the names of known rules.
-#include "model/pretokenizer.h"
+#include "tokenizer/pretokenizer.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <chrono>
 
-#include "model/pretokenizer_regex.h"
-#include "model/unicode.h"
+#include "tokenizer/regex.h"
+#include "tokenizer/unicode.h"
 
 namespace ingot {
 namespace {

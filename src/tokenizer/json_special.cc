@@ -1,4 +1,4 @@
-#include "model/tokenizer_json_special.h"
+#include "tokenizer/json_special.h"
 
 #include <map>
 

@@ -5,7 +5,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "model/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 namespace ingot {
 namespace {

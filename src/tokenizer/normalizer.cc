@@ -1,7 +1,7 @@
 // Normalizers of tokenizer.json.
-#include "model/tokenizer_normalizer.h"
+#include "tokenizer/normalizer.h"
 
-#include "model/tokenizer_text.h"
+#include "tokenizer/text.h"
 
 namespace ingot {
 namespace {

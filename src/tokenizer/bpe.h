@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "base/status.h"
-#include "model/tokenizer_model.h"
-#include "model/tokenizer_vocabulary.h"
+#include "tokenizer/model.h"
+#include "tokenizer/vocabulary.h"
 
 namespace ingot {
 

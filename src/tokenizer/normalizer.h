@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "base/status.h"
-#include "model/pretokenizer_regex.h"
-#include "model/unicode.h"
+#include "tokenizer/regex.h"
+#include "tokenizer/unicode.h"
 
 namespace ingot {
 

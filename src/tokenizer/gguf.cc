@@ -1,9 +1,9 @@
 // Tokenizers as GGUF metadata, read and written as llama.cpp and its converter do.
 #include <algorithm>
 
-#include "model/tokenizer_parts.h"
-#include "model/tokenizer_text.h"
-#include "model/unicode.h"
+#include "tokenizer/parts.h"
+#include "tokenizer/text.h"
+#include "tokenizer/unicode.h"
 
 namespace ingot {
 namespace {

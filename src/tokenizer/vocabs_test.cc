@@ -8,7 +8,7 @@
 #include <map>
 #include <sstream>
 
-#include "model/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 namespace ingot {
 namespace {

@@ -1,6 +1,6 @@
 // Characters younger than the Unicode tables of the oldest PCRE2 in use, found by asking Oniguruma for each
 // code point.
-#include "model/pretokenizer_recent.h"
+#include "tokenizer/recent_characters.h"
 
 #include <algorithm>
 #include <bitset>
@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "model/unicode.h"
+#include "tokenizer/unicode.h"
 
 namespace ingot {
 namespace {

@@ -1,12 +1,12 @@
 // The steps of pre-tokenization and their chain. A piece goes through all steps before the next is cut, so
 // that no list of pieces is held. Semantics follow the tokenizers library.
-#include "model/pretokenizer.h"
+#include "tokenizer/pretokenizer.h"
 
 #include <deque>
 
-#include "model/pretokenizer_regex.h"
-#include "model/tokenizer_text.h"
-#include "model/unicode.h"
+#include "tokenizer/regex.h"
+#include "tokenizer/text.h"
+#include "tokenizer/unicode.h"
 
 namespace ingot {
 

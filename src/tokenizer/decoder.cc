@@ -1,9 +1,9 @@
 // Decoders of tokenizer.json.
-#include "model/tokenizer_decoder.h"
+#include "tokenizer/decoder.h"
 
 #include <cctype>
 
-#include "model/unicode.h"
+#include "tokenizer/unicode.h"
 
 namespace ingot {
 namespace {

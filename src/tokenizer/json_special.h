@@ -2,7 +2,7 @@
 // post-processor of tokenizer.json, tokenizer_config.json and config.json.
 #pragma once
 
-#include "model/tokenizer_json_rules.h"
+#include "tokenizer/json_rules.h"
 
 namespace ingot {
 

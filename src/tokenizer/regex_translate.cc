@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "model/pretokenizer_recent.h"
-#include "model/pretokenizer_regex.h"
-#include "model/tokenizer_text.h"
-#include "model/unicode.h"
+#include "tokenizer/recent_characters.h"
+#include "tokenizer/regex.h"
+#include "tokenizer/text.h"
+#include "tokenizer/unicode.h"
 
 namespace ingot {
 namespace {

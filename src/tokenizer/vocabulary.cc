@@ -1,5 +1,5 @@
 // The tokens of a model: text <-> id.
-#include "model/tokenizer_vocabulary.h"
+#include "tokenizer/vocabulary.h"
 
 #include <xxhash.h>
 

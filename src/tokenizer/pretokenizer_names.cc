@@ -5,7 +5,7 @@
 #include <set>
 #include <utility>
 
-#include "model/pretokenizer.h"
+#include "tokenizer/pretokenizer.h"
 
 namespace ingot {
 namespace {
@@ -111,7 +111,7 @@ const Table& table() {
     };
 #define PRE_TOKENIZER(name, flags, ...) add(name, flags, {__VA_ARGS__});
 #define ALIAS(name, entry) table.aliases.emplace(name, entry);
-#include "model/pretokenizers.def"
+#include "tokenizer/pretokenizers.def"
 #undef PRE_TOKENIZER
 #undef ALIAS
     return table;

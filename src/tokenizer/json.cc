@@ -1,14 +1,14 @@
 // Reads tokenizer.json (model, added tokens, post-processor). The rules of normalizer, pre-tokenizer and decoder are in
-// tokenizer_json_rules.cc; what tokenizer_config.json and config.json say is read in tokenizer_json_special.cc.
+// json_rules.cc; what tokenizer_config.json and config.json say is read in json_special.cc.
 #include <algorithm>
 #include <map>
 #include <unordered_map>
 #include <unordered_set>
 
 #include "formats/json.h"
-#include "model/tokenizer_json_rules.h"
-#include "model/tokenizer_json_special.h"
-#include "model/unicode.h"
+#include "tokenizer/json_rules.h"
+#include "tokenizer/json_special.h"
+#include "tokenizer/unicode.h"
 
 namespace ingot {
 namespace {

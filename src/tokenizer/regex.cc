@@ -1,5 +1,5 @@
 // Compiles and runs translated patterns with PCRE2, within bounds of steps, memory and time.
-#include "model/pretokenizer_regex.h"
+#include "tokenizer/regex.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -7,9 +7,9 @@
 
 #include <algorithm>
 
-#include "model/pretokenizer_recent.h"
-#include "model/tokenizer_text.h"
-#include "model/unicode.h"
+#include "tokenizer/recent_characters.h"
+#include "tokenizer/text.h"
+#include "tokenizer/unicode.h"
 
 namespace ingot {
 namespace {

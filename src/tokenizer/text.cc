@@ -1,9 +1,9 @@
 // Showing pieces of hostile text in messages.
-#include "model/tokenizer_text.h"
+#include "tokenizer/text.h"
 
 #include <cstdio>
 
-#include "model/unicode.h"
+#include "tokenizer/unicode.h"
 
 namespace ingot {
 

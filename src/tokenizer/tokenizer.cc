@@ -1,13 +1,13 @@
-// The tokenizer's pipeline. Reading and writing its descriptions is elsewhere (tokenizer_json.cc,
-// tokenizer_gguf.cc).
-#include "model/tokenizer.h"
+// The tokenizer's pipeline. Reading and writing its descriptions is elsewhere (json.cc,
+// gguf.cc).
+#include "tokenizer/tokenizer.h"
 
 #include <algorithm>
 #include <mutex>
 
-#include "model/tokenizer_parts.h"
-#include "model/tokenizer_text.h"
-#include "model/unicode.h"
+#include "tokenizer/parts.h"
+#include "tokenizer/text.h"
+#include "tokenizer/unicode.h"
 
 namespace ingot {
 

@@ -1,6 +1,6 @@
 // Tokenizer: text <-> token ids, from a Hugging Face tokenizer.json or from the vocabulary of a GGUF file,
 // and from the one to the other. The steps are those of the tokenizers library: added tokens, normalizer,
-// pre-tokenizer (pretokenizer.h), model (tokenizer_model.h), post-processor; decoder (tokenizer_decoder.h).
+// pre-tokenizer (pretokenizer.h), model (model.h), post-processor; decoder (decoder.h).
 #pragma once
 
 #include <cstdint>
