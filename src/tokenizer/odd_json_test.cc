@@ -1,43 +1,11 @@
 // The tokenizer's files are read as Python reads them: what nobody reads blocks nothing, what is read and no machine's type
 // holds is refused by name.
-#include <gtest/gtest.h>
-
-#include <fstream>
-#include <sstream>
-
-#include "tokenizer/tokenizer.h"
+#include "tokenizer/tokenizer_testing.h"
 
 namespace ingot {
 namespace {
 
-struct TinyLlama {
-  std::string tokenizer = slurp("tokenizer.json"), tokenizer_config = slurp("tokenizer_config.json");
-  std::string config = slurp("config.json"), chat_template = slurp("chat_template.jinja");
-  HfTokenizerFiles files() const { return {tokenizer, tokenizer_config, config, chat_template}; }
-
-  static std::string slurp(const std::string& name) {
-    std::ifstream f(std::string(INGOT_SOURCE_DIR "/examples/tiny-llama-base/") + name, std::ios::binary);
-    EXPECT_TRUE(f) << name;
-    std::stringstream s;
-    s << f.rdbuf();
-    return s.str();
-  }
-};
-
-Tokenizer must(Result<Tokenizer> r) {
-  EXPECT_TRUE(r.ok()) << (r.ok() ? "" : r.error().message);
-  if (!r.ok()) std::exit(1);
-  return std::move(r).value();
-}
-std::string load_error(const std::string& text) {
-  auto r = Tokenizer::from_hf({text, {}, {}, {}});
-  return r.ok() ? "" : r.error().message;
-}
-std::vector<int32_t> ids(const Tokenizer& t, std::string_view text) {
-  auto r = t.encode(text, false, true);
-  EXPECT_TRUE(r.ok()) << (r.ok() ? "" : r.error().message);
-  return r.ok() ? *r : std::vector<int32_t>();
-}
+using namespace ingot::testing;
 
 // transformers writes model_max_length 10^30 where it knows no limit; nobody reads it here.
 TEST(Tokenizer, WhatNobodyReadsCannotBlockAFile) {
@@ -54,7 +22,7 @@ TEST(Tokenizer, WhatNobodyReadsCannotBlockAFile) {
     const GgufVocab v = *read.to_gguf_vocab();
     EXPECT_TRUE(v.tokens == expected.tokens && v.token_types == expected.token_types && v.merges == expected.merges) << odd;
     EXPECT_TRUE(v.eos == expected.eos && v.bos == expected.bos && v.pad == expected.pad) << odd;
-    EXPECT_EQ(ids(read, "def main(x): return 10 ** 30"), ids(plain, "def main(x): return 10 ** 30")) << odd;
+    EXPECT_EQ(encode(read, "def main(x): return 10 ** 30"), encode(plain, "def main(x): return 10 ** 30")) << odd;
   }
 }
 
@@ -74,7 +42,7 @@ TEST(Tokenizer, OfARepeatedKeyTheLastValueCounts) {
     auto t = Tokenizer::from_hf({first_in(place, what), {}, {}, {}});
     ASSERT_TRUE(t.ok()) << what << ": " << t.error().message;
     EXPECT_EQ(t->size(), plain.size()) << what;
-    EXPECT_EQ(ids(*t, "abcab"), ids(plain, "abcab")) << what;
+    EXPECT_EQ(encode(*t, "abcab"), encode(plain, "abcab")) << what;
   }
   // Two tokens of one id stay an error, repeated ones beside them or not.
   EXPECT_NE(load_error(first_in("\"vocab\":{", "\"ab\":9,\"xx\":4,")).find("same id 4"), std::string::npos);

@@ -83,6 +83,9 @@ TEST(Regex, MeansWhatOnigurumaMeans) {
   EXPECT_EQ(matches(R"([\p{L}&&[^a-z]]+)", "abCDe\u00C9"), (Pieces{"CD", "\u00C9"}));
   EXPECT_EQ(matches(R"([^(\s|[.,])]+)", "ab.c (d"), (Pieces{"ab", "c", "d"}));
   EXPECT_EQ(matches(R"([^\S\n]+)", "a \t\nb"), (Pieces{" \t"}));
+  EXPECT_EQ(matches(R"([\P{space}!]+)", "a! b"), (Pieces{"a!", "b"}));  // once a bracket in the middle of a class
+  EXPECT_EQ(matches(R"([\D\P{L}]+)", "1a2"), (Pieces{"1a2"}));
+  EXPECT_EQ(matches(R"([^\D]+)", "a12b"), (Pieces{"12"}));
   EXPECT_EQ(matches(R"([a\-z]+)", "a-z b"), (Pieces{"a-z"}));
   EXPECT_EQ(matches(R"([]a]+)", "a]b"), (Pieces{"a]"}));
   EXPECT_EQ(matches(R"(\u4e2d|\x{6587})", "\u4E2D\u6587"), (Pieces{"\u4E2D", "\u6587"}));
