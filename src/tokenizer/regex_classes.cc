@@ -2,8 +2,9 @@
 // extensions), \x bytes, POSIX brackets, nested and intersected classes.
 #include "tokenizer/regex_classes.h"
 
+#include <fmt/format.h>
+
 #include <cctype>
-#include <cstdio>
 #include <map>
 
 #include "tokenizer/recent_characters.h"
@@ -37,11 +38,7 @@ std::string word_members(bool recent) {
   return out + "\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}";
 }
 
-std::string code_point(char32_t c) {
-  char text[16];
-  std::snprintf(text, sizeof text, "\\x{%X}", static_cast<unsigned>(c));
-  return text;
-}
+std::string code_point(char32_t c) { return fmt::format("\\x{{{:X}}}", static_cast<unsigned>(c)); }
 
 }  // namespace
 

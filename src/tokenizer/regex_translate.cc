@@ -1,7 +1,8 @@
 // Translates Oniguruma's Ruby syntax to PCRE2's. Where they differ: \b, $ and ^, {n,m}+, {,n}, (?m), options in the middle of a
 // group; what a single character may be is in regex_classes.cc.
+#include <fmt/format.h>
+
 #include <cctype>
-#include <cstdio>
 #include <cstring>
 #include <string>
 
@@ -26,9 +27,7 @@ class Translator : PatternReader {
  private:
   void append_literal(char32_t c) {
     if (c < 0x80 && !std::isalnum(static_cast<int>(c))) {
-      char text[16];
-      std::snprintf(text, sizeof text, "\\x{%02X}", static_cast<unsigned>(c));
-      out_ += text;
+      out_ += fmt::format("\\x{{{:02X}}}", static_cast<unsigned>(c));
     } else {
       unicode::append_utf8(out_, c);
     }
@@ -39,9 +38,9 @@ class Translator : PatternReader {
     const char c = more() ? p_[i_] : '\0';
     if (c == 'b' || c == 'B') {
       ++i_;
-      const std::string word = "[" + bare_word_members(recent_) + "]";
-      const char *inside = c == 'b' ? "(?!" : "(?=", *outside = c == 'b' ? "(?=" : "(?!";
-      out_ += "(?:(?<=" + word + ")" + inside + word + ")|(?<!" + word + ")" + outside + word + "))";
+      const std::string word = fmt::format("[{}]", bare_word_members(recent_));
+      out_ += c == 'b' ? fmt::format("(?:(?<={0})(?!{0})|(?<!{0})(?={0}))", word)
+                       : fmt::format("(?:(?<={0})(?={0})|(?<!{0})(?!{0}))", word);
       return {};
     }
     if (std::string_view("RXAzZG").find(c) != std::string_view::npos) {
@@ -79,7 +78,7 @@ class Translator : PatternReader {
     if (j >= p_.size() || p_[j] != '}' || (low.empty() && high.empty()) || low.size() > 6 || high.size() > 6)
       return false;
     i_ = j + 1;
-    *text = "{" + (low.empty() ? std::string("0") : low) + (comma ? "," + high : "") + "}";
+    *text = fmt::format("{{{}{}{}}}", low.empty() ? "0" : low, comma ? "," : "", high);
     return true;
   }
 
