@@ -32,7 +32,7 @@ Result<std::shared_ptr<const std::byte[]>> read_all(const LazyTensor& t) {
   const TensorSpec spec = t.spec();
   const uint64_t bytes = bytes_of(spec);
   if (const auto* leaf = dynamic_cast<const LeafNode*>(t.node.get())) {
-    Buffer buffer = allocate_buffer(bytes);
+    AlignedBytes buffer = allocate_aligned(bytes);
     if (!buffer) return failed("no memory for tensor {} ({} bytes)", tensor_text(*t.node, t.name), bytes);
     INGOT_TRY(leaf->read(Region::all(spec.shape), MutByteView(buffer.get(), bytes)));
     return std::shared_ptr<const std::byte[]>(std::move(buffer));
@@ -48,10 +48,10 @@ Result<std::shared_ptr<const std::byte[]>> read_all(const LazyTensor& t) {
 
 }  // namespace
 
-Buffer allocate_buffer(uint64_t bytes) {
+AlignedBytes allocate_aligned(uint64_t bytes) {
   if (bytes > (UINT64_C(1) << 46)) return nullptr;
   const uint64_t size = align_up(bytes ? bytes : 1, 64);
-  return Buffer(static_cast<std::byte*>(std::aligned_alloc(64, size)));
+  return AlignedBytes(static_cast<std::byte*>(std::aligned_alloc(64, size)));
 }
 
 Result<WeightMatrix> load_matrix(const Artifact& artifact, const std::string& name, int64_t rows,

@@ -41,8 +41,8 @@ struct Bpe::Cache {
   std::vector<Slot> slots{kSlots};
 };
 
-struct Bpe::BpeSession : TokenModel::Session {
-  struct Node {
+struct Bpe::BpeScratch : TokenModel::Scratch {
+  struct Symbol {
     int32_t id, previous, next;
     uint32_t version;
   };
@@ -54,7 +54,7 @@ struct Bpe::BpeSession : TokenModel::Session {
   };
   std::vector<int32_t> symbols;
   std::vector<const Pair*> pairs;
-  std::vector<Node> nodes;
+  std::vector<Symbol> chain;
   std::vector<Candidate> heap;
   Cache cache;
 };
@@ -113,7 +113,7 @@ const Bpe::Pair* Bpe::find(int32_t left, int32_t right) const {
   return nullptr;
 }
 
-std::unique_ptr<TokenModel::Session> Bpe::new_session() const { return std::make_unique<BpeSession>(); }
+std::unique_ptr<TokenModel::Scratch> Bpe::new_scratch() const { return std::make_unique<BpeScratch>(); }
 
 // The symbols a piece of characters opens with: tokens, fallback bytes, or the unknown token, in the
 // library's order.
@@ -152,7 +152,7 @@ void Bpe::add_symbols(std::string_view piece, std::vector<int32_t>& symbols) con
   if (unknown) symbols.push_back(options_.unk_id);
 }
 
-void Bpe::merge_short(BpeSession& s) const {
+void Bpe::merge_short(BpeScratch& s) const {
   std::vector<int32_t>& symbols = s.symbols;
   auto& pairs = s.pairs;
   size_t n = symbols.size();
@@ -177,26 +177,26 @@ void Bpe::merge_short(BpeSession& s) const {
   symbols.resize(n);
 }
 
-void Bpe::merge_long(BpeSession& s) const {
+void Bpe::merge_long(BpeScratch& s) const {
   const size_t n = s.symbols.size();
-  auto& nodes = s.nodes;
-  nodes.resize(n);
+  auto& chain = s.chain;
+  chain.resize(n);
   for (size_t i = 0; i < n; ++i) {
-    nodes[i] = {s.symbols[i], static_cast<int32_t>(i) - 1, i + 1 < n ? static_cast<int32_t>(i + 1) : -1, 0};
+    chain[i] = {s.symbols[i], static_cast<int32_t>(i) - 1, i + 1 < n ? static_cast<int32_t>(i + 1) : -1, 0};
   }
   auto& heap = s.heap;
   heap.clear();
-  const auto later = std::greater<BpeSession::Candidate>();
+  const auto later = std::greater<BpeScratch::Candidate>();
   const auto push = [&](int32_t at) {
-    if (at < 0 || nodes[at].next < 0) return;
-    const auto& right = nodes[nodes[at].next];
-    if (const Pair* p = find(nodes[at].id, right.id)) {
-      heap.push_back({p->rank, at, p->id, nodes[at].version, right.version});
+    if (at < 0 || chain[at].next < 0) return;
+    const auto& right = chain[chain[at].next];
+    if (const Pair* p = find(chain[at].id, right.id)) {
+      heap.push_back({p->rank, at, p->id, chain[at].version, right.version});
       std::push_heap(heap.begin(), heap.end(), later);
     }
   };
   for (size_t i = 0; i + 1 < n; ++i) {
-    if (const Pair* p = find(nodes[i].id, nodes[i + 1].id))
+    if (const Pair* p = find(chain[i].id, chain[i + 1].id))
       heap.push_back({p->rank, static_cast<int32_t>(i), p->id, 0, 0});
   }
   std::make_heap(heap.begin(), heap.end(), later);
@@ -204,39 +204,39 @@ void Bpe::merge_long(BpeSession& s) const {
     std::pop_heap(heap.begin(), heap.end(), later);
     const auto c = heap.back();
     heap.pop_back();
-    auto& left = nodes[c.at];
+    auto& left = chain[c.at];
     // A version changes with every merge a node takes part in; a dead node has id -1.
     if (left.id < 0 || left.version != c.left_version || left.next < 0) continue;
-    auto& right = nodes[left.next];
+    auto& right = chain[left.next];
     if (right.version != c.right_version) continue;
     left.id = c.id;
     ++left.version;
     right.id = -1;
     ++right.version;
     left.next = right.next;
-    if (left.next >= 0) nodes[left.next].previous = c.at;
+    if (left.next >= 0) chain[left.next].previous = c.at;
     push(left.previous);
     push(c.at);
   }
   s.symbols.clear();
-  for (int32_t i = 0; i >= 0; i = nodes[i].next) s.symbols.push_back(nodes[i].id);
+  for (int32_t i = 0; i >= 0; i = chain[i].next) s.symbols.push_back(chain[i].id);
   if (n > (1 << 20)) {  // one monstrous piece must not keep its memory
-    nodes = {};
+    chain = {};
     heap = {};
   }
 }
 
-void Bpe::merge(BpeSession& session) const {
-  if (session.symbols.size() < 2) return;
-  if (session.symbols.size() <= kShort) {
-    merge_short(session);
+void Bpe::merge(BpeScratch& scratch) const {
+  if (scratch.symbols.size() < 2) return;
+  if (scratch.symbols.size() <= kShort) {
+    merge_short(scratch);
   } else {
-    merge_long(session);
+    merge_long(scratch);
   }
 }
 
-void Bpe::encode(std::string_view piece, Session& session, std::vector<int32_t>& ids) const {
-  auto& s = static_cast<BpeSession&>(session);
+void Bpe::encode(std::string_view piece, Scratch& scratch, std::vector<int32_t>& ids) const {
+  auto& s = static_cast<BpeScratch&>(scratch);
   Cache::Slot* slot = nullptr;
   if (piece.size() <= Cache::kMaxBytes) {
     slot = &s.cache.slots[XXH3_64bits(piece.data(), piece.size()) & (Cache::kSlots - 1)];
@@ -275,7 +275,7 @@ void Bpe::encode(std::string_view piece, Session& session, std::vector<int32_t>&
 }
 
 bool Bpe::merges_reach_all_tokens(const std::vector<bool>& skip) const {
-  BpeSession s;
+  BpeScratch s;
   std::string raw;
   for (int32_t id = 0; id < vocabulary_.end_id(); ++id) {
     if (!vocabulary_.has(id) || (static_cast<size_t>(id) < skip.size() && skip[static_cast<size_t>(id)]))

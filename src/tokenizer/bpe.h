@@ -32,8 +32,8 @@ class Bpe : public TokenModel {
   // Every merge must name tokens of `vocabulary` and make one; `vocabulary` must outlive the model.
   static Result<std::unique_ptr<Bpe>> make(const Vocabulary& vocabulary, const std::vector<BpeMerge>& merges,
                                            const BpeOptions& options);
-  std::unique_ptr<Session> new_session() const override;
-  void encode(std::string_view piece, Session& session, std::vector<int32_t>& ids) const override;
+  std::unique_ptr<Scratch> new_scratch() const override;
+  void encode(std::string_view piece, Scratch& scratch, std::vector<int32_t>& ids) const override;
   const BpeOptions& options() const { return options_; }
 
   // Whether each token of the vocabulary that a piece can equal is also what its merges give: then
@@ -42,7 +42,7 @@ class Bpe : public TokenModel {
 
  private:
   struct Cache;
-  struct BpeSession;
+  struct BpeScratch;
   struct Pair {
     uint64_t key = ~0ull;  // left << 32 | right
     uint32_t rank = 0;
@@ -51,9 +51,9 @@ class Bpe : public TokenModel {
   explicit Bpe(const Vocabulary& vocabulary) : vocabulary_(vocabulary) {}
   const Pair* find(int32_t left, int32_t right) const;
   void add_symbols(std::string_view piece, std::vector<int32_t>& symbols) const;
-  void merge_short(BpeSession& session) const;
-  void merge_long(BpeSession& session) const;
-  void merge(BpeSession& session) const;
+  void merge_short(BpeScratch& scratch) const;
+  void merge_long(BpeScratch& scratch) const;
+  void merge(BpeScratch& scratch) const;
 
   const Vocabulary& vocabulary_;
   BpeOptions options_;

@@ -7,21 +7,21 @@ namespace {
 constexpr int kMaxDepth = 16;
 
 // The "pattern" of Split and Replace: {"String": s}, {"Regex": s}, or a bare string.
-struct Pattern {
+struct PatternText {
   std::string text;
   bool regex = false;
 };
-Result<Pattern> read_pattern(const json::Object& o) {
+Result<PatternText> read_pattern(const json::Object& o) {
   const auto e = o.get("pattern");
   if (!e) return bad_input("{}: missing", o.where("pattern"));
   std::string_view bare;
-  if (!e->get(bare)) return Pattern{std::string(bare), false};
+  if (!e->get(bare)) return PatternText{std::string(bare), false};
   INGOT_ASSIGN(const json::Object p, json::Object::read(*e, o.where("pattern")));
   INGOT_ASSIGN(const auto string, p.string("String"));
   INGOT_ASSIGN(const auto regex, p.string("Regex"));
   if (string.has_value() == regex.has_value())
     return bad_input("{}: expected one of String and Regex", p.where());
-  return Pattern{std::string(string ? *string : *regex), regex.has_value()};
+  return PatternText{std::string(string ? *string : *regex), regex.has_value()};
 }
 
 Result<SplitBehavior> read_behavior(const json::Object& o, bool needed) {
@@ -78,7 +78,7 @@ Status read_normalizer(json::Element e, TokenizerParts& parts, int depth) {
     rule.kind = Kind::kPrepend;
     INGOT_ASSIGN(rule.content, o.needed_string("prepend"));
   } else if (type == "Replace") {
-    INGOT_ASSIGN(Pattern pattern, read_pattern(o));
+    INGOT_ASSIGN(PatternText pattern, read_pattern(o));
     rule.kind = pattern.regex ? Kind::kReplaceRegex : Kind::kReplaceString;
     rule.pattern = std::move(pattern.text);
     INGOT_ASSIGN(rule.content, o.needed_string("content"));
@@ -98,7 +98,7 @@ Status read_pre_tokenizer(json::Element e, TokenizerParts& parts, int depth) {
   if (type == "Sequence") return read_sequence(o, "pretokenizers", parts, depth, read_pre_tokenizer);
   PreTokenizerRule rule;
   if (type == "Split") {
-    INGOT_ASSIGN(Pattern pattern, read_pattern(o));
+    INGOT_ASSIGN(PatternText pattern, read_pattern(o));
     rule.kind = pattern.regex ? Kind::kSplitRegex : Kind::kSplitString;
     rule.pattern = std::move(pattern.text);
     INGOT_ASSIGN(rule.behavior, read_behavior(o, true));
@@ -139,7 +139,7 @@ Status read_decoder(json::Element e, TokenizerParts& parts, int depth) {
   } else if (type == "Fuse") {
     rule.kind = Kind::kFuse;
   } else if (type == "Replace") {
-    INGOT_ASSIGN(Pattern pattern, read_pattern(o));
+    INGOT_ASSIGN(PatternText pattern, read_pattern(o));
     if (pattern.regex) return bad_input("{}: a Replace by a regular expression is not supported", o.where());
     rule.kind = Kind::kReplace;
     rule.pattern = std::move(pattern.text);

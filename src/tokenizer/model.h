@@ -13,15 +13,15 @@ namespace ingot {
 class TokenModel {
  public:
   // What one encode call needs for itself: buffers, a cache of pieces. Models make their own kind.
-  class Session {
+  class Scratch {
    public:
-    virtual ~Session() = default;
+    virtual ~Scratch() = default;
   };
   virtual ~TokenModel() = default;
-  // Sessions may be used again, by one call at a time.
-  virtual std::unique_ptr<Session> new_session() const = 0;
+  // It may be used again, by one call at a time.
+  virtual std::unique_ptr<Scratch> new_scratch() const = 0;
   // Appends the ids of `piece`, which is not empty: raw bytes under a byte-level pre-tokenizer, else UTF-8.
-  virtual void encode(std::string_view piece, Session& session, std::vector<int32_t>& ids) const = 0;
+  virtual void encode(std::string_view piece, Scratch& scratch, std::vector<int32_t>& ids) const = 0;
 };
 
 }  // namespace ingot

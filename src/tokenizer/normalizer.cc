@@ -69,7 +69,7 @@ Result<Normalizer> Normalizer::compile(std::vector<NormalizerRule> rules) {
   return n;
 }
 
-Result<std::string> Normalizer::apply(std::string_view text) const {
+Result<std::string> Normalizer::apply(std::string_view text, Regex::Workspace& workspace) const {
   std::string now(text);
   const size_t limit = limit_for(text.size());
   for (size_t i = 0; i < rules_.size(); ++i) {
@@ -103,7 +103,7 @@ Result<std::string> Normalizer::apply(std::string_view text) const {
         break;
       }
       case Kind::kReplaceRegex: {
-        Regex::Iterator matches(regexes_[i], now);
+        Regex::Iterator matches(regexes_[i], now, workspace);
         size_t from = 0, begin = 0, end = 0;
         while (out.size() <= limit && matches.next(&begin, &end)) {
           out.append(now, from, begin - from);

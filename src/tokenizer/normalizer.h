@@ -28,7 +28,7 @@ class Normalizer {
   static Result<Normalizer> compile(std::vector<NormalizerRule> rules);
   bool empty() const { return rules_.empty(); }
   // `text` is well-formed UTF-8, and so is the result.
-  Result<std::string> apply(std::string_view text) const;
+  Result<std::string> apply(std::string_view text, Regex::Workspace& workspace) const;
   const std::vector<NormalizerRule>& rules() const { return rules_; }
 
  private:

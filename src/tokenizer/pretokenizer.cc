@@ -4,7 +4,6 @@
 
 #include <deque>
 
-#include "tokenizer/regex.h"
 #include "tokenizer/text.h"
 #include "tokenizer/unicode.h"
 
@@ -97,7 +96,7 @@ class PreTokenizer::Step {
  public:
   virtual ~Step() = default;
   // Cuts `text`, which is not empty.
-  virtual Status split(std::string_view text, PieceSink& next) const = 0;
+  virtual Status split(std::string_view text, Regex::Workspace& workspace, PieceSink& next) const = 0;
 };
 
 namespace {
@@ -109,9 +108,9 @@ class RegexStep : public Step {
  public:
   RegexStep(Regex regex, SplitBehavior behavior, bool invert)
       : regex_(std::move(regex)), behavior_(behavior), invert_(invert) {}
-  Status split(std::string_view text, PieceSink& next) const override {
+  Status split(std::string_view text, Regex::Workspace& workspace, PieceSink& next) const override {
     Splitter out(text, behavior_, invert_, next);
-    Regex::Iterator matches(regex_, text);
+    Regex::Iterator matches(regex_, text, workspace);
     size_t previous = 0, begin = 0, end = 0;
     while (matches.next(&begin, &end)) {
       if (previous != begin) out.add(previous, begin, false);
@@ -134,7 +133,7 @@ class StringStep : public Step {
  public:
   StringStep(std::string needle, SplitBehavior behavior, bool invert)
       : needle_(std::move(needle)), behavior_(behavior), invert_(invert) {}
-  Status split(std::string_view text, PieceSink& next) const override {
+  Status split(std::string_view text, Regex::Workspace&, PieceSink& next) const override {
     Splitter out(text, behavior_, invert_, next);
     size_t previous = 0;
     for (size_t at; (at = text.find(needle_, previous)) != std::string_view::npos;
@@ -158,7 +157,7 @@ class CharStep : public Step {
  public:
   CharStep(bool (*predicate)(char32_t), SplitBehavior behavior)
       : predicate_(predicate), behavior_(behavior) {}
-  Status split(std::string_view text, PieceSink& next) const override {
+  Status split(std::string_view text, Regex::Workspace&, PieceSink& next) const override {
     Splitter out(text, behavior_, false, next);
     const char *p = text.data(), *begin = p, *end = p + text.size(), *previous = p;
     while (p < end) {
@@ -181,7 +180,7 @@ class CharStep : public Step {
 // Whitespace: keeps the matches of \w+|[^\w\s]+.
 class WhitespaceStep : public Step {
  public:
-  Status split(std::string_view text, PieceSink& next) const override {
+  Status split(std::string_view text, Regex::Workspace&, PieceSink& next) const override {
     const char *p = text.data(), *end = p + text.size(), *from = p;
     int current = 0;  // class of the run that started at `from`: 0 space, 1 word, 2 other
     while (p < end) {
@@ -203,7 +202,7 @@ class WhitespaceStep : public Step {
 class ByteLevelStep : public Step {
  public:
   ByteLevelStep(bool add_prefix_space, bool spell) : add_prefix_space_(add_prefix_space), spell_(spell) {}
-  Status split(std::string_view text, PieceSink& next) const override {
+  Status split(std::string_view text, Regex::Workspace&, PieceSink& next) const override {
     if (add_prefix_space_ && text[0] != ' ') {
       std::string with_space = " ";
       with_space += text;
@@ -228,14 +227,16 @@ class ByteLevelStep : public Step {
 // One link of the chain while a text passes through it.
 class Link : public PieceSink {
  public:
-  Link(const Step& step, PieceSink& next, Status& failure) : step_(step), next_(next), failure_(failure) {}
+  Link(const Step& step, Regex::Workspace& workspace, PieceSink& next, Status& failure)
+      : step_(step), workspace_(workspace), next_(next), failure_(failure) {}
   void piece(std::string_view text) override {
     if (!failure_.ok()) return;
-    if (Status s = step_.split(text, next_); !s.ok() && failure_.ok()) failure_ = std::move(s);
+    if (Status s = step_.split(text, workspace_, next_); !s.ok() && failure_.ok()) failure_ = std::move(s);
   }
 
  private:
   const Step& step_;
+  Regex::Workspace& workspace_;
   PieceSink& next_;
   Status& failure_;
 };
@@ -328,14 +329,14 @@ Result<PreTokenizer> PreTokenizer::compile(PreTokenizerRules rules) {
   return pre;
 }
 
-Status PreTokenizer::split(std::string_view text, PieceSink& sink) const {
+Status PreTokenizer::split(std::string_view text, Regex::Workspace& workspace, PieceSink& sink) const {
   if (text.empty()) return {};
   Status failure;
   Unspell unspell(sink);
   const bool spelled = byte_level_ && rules_.back().kind != Kind::kByteLevel;
   PieceSink* next = spelled ? static_cast<PieceSink*>(&unspell) : &sink;
   std::deque<Link> links;  // built from the end, so that each knows the next
-  for (size_t i = steps_.size(); i-- > 0;) next = &links.emplace_back(*steps_[i], *next, failure);
+  for (size_t i = steps_.size(); i-- > 0;) next = &links.emplace_back(*steps_[i], workspace, *next, failure);
   next->piece(text);
   return failure;
 }

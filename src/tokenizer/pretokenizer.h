@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "tokenizer/regex.h"
 
 namespace ingot {
 
@@ -50,7 +51,7 @@ class PreTokenizer {
   static Result<PreTokenizer> compile(PreTokenizerRules rules);
   // Cuts `text` (well-formed UTF-8). With byte_level() the pieces are raw bytes (the byte alphabet undone),
   // else UTF-8. Memory does not grow with the number of pieces.
-  Status split(std::string_view text, PieceSink& sink) const;
+  Status split(std::string_view text, Regex::Workspace& workspace, PieceSink& sink) const;
   bool byte_level() const { return byte_level_; }
   const PreTokenizerRules& rules() const { return rules_; }
 

@@ -40,7 +40,7 @@ PreTokenizerRule punctuation(SplitBehavior behavior) {
   return r;
 }
 
-struct Table {
+struct KnownRules {
   std::vector<NamedPreTokenizer> entries;
   std::vector<PreTokenizerRules> canonical;  // beside entries
   std::map<std::string, std::string, std::less<>> aliases;
@@ -97,24 +97,24 @@ PreTokenizerRules canonical_rules(const PreTokenizerRules& rules) {
   return out;
 }
 
-const Table& table() {
-  static const Table t = [] {
-    Table table;
+const KnownRules& known_rules() {
+  static const KnownRules t = [] {
+    KnownRules known;
     const auto add = [&](const char* name, int flags, PreTokenizerRules rules) {
-      table.canonical.push_back(canonical_rules(rules));
-      for (const auto& rule : table.canonical.back()) {
-        if (rule.kind == Kind::kSplitRegex) table.patterns.insert(rule.pattern);
+      known.canonical.push_back(canonical_rules(rules));
+      for (const auto& rule : known.canonical.back()) {
+        if (rule.kind == Kind::kSplitRegex) known.patterns.insert(rule.pattern);
       }
-      table.patterns.insert("\\p{N}");
-      table.entries.push_back({name, std::move(rules), (flags & kIgnoreMerges) != 0, (flags & kNfc) != 0,
+      known.patterns.insert("\\p{N}");
+      known.entries.push_back({name, std::move(rules), (flags & kIgnoreMerges) != 0, (flags & kNfc) != 0,
                                (flags & kReadOnly) == 0});
     };
 #define PRE_TOKENIZER(name, flags, ...) add(name, flags, {__VA_ARGS__});
-#define ALIAS(name, entry) table.aliases.emplace(name, entry);
+#define ALIAS(name, entry) known.aliases.emplace(name, entry);
 #include "tokenizer/pretokenizers.def"
 #undef PRE_TOKENIZER
 #undef ALIAS
-    return table;
+    return known;
   }();
   return t;
 }
@@ -122,7 +122,7 @@ const Table& table() {
 }  // namespace
 
 const NamedPreTokenizer* find_pre_tokenizer(std::string_view name) {
-  const Table& t = table();
+  const KnownRules& t = known_rules();
   if (const auto it = t.aliases.find(name); it != t.aliases.end()) name = it->second;
   for (const auto& e : t.entries) {
     if (e.name == name) return &e;
@@ -132,15 +132,15 @@ const NamedPreTokenizer* find_pre_tokenizer(std::string_view name) {
 
 std::vector<std::string> pre_tokenizer_names() {
   std::set<std::string> names;
-  for (const auto& e : table().entries) names.insert(e.name);
-  for (const auto& [name, entry] : table().aliases) {
+  for (const auto& e : known_rules().entries) names.insert(e.name);
+  for (const auto& [name, entry] : known_rules().aliases) {
     if (!name.empty()) names.insert(name);
   }
   return {names.begin(), names.end()};
 }
 
 std::vector<const NamedPreTokenizer*> match_pre_tokenizers(const PreTokenizerRules& rules) {
-  const Table& t = table();
+  const KnownRules& t = known_rules();
   const PreTokenizerRules wanted = canonical_rules(rules);
   std::vector<const NamedPreTokenizer*> found;
   for (size_t i = 0; i < t.entries.size(); ++i) {
@@ -156,7 +156,7 @@ bool is_known_pattern(std::string_view pattern) {
   for (const std::string_view slow : {"(?=(", "\\s+$", "\\s{512}"}) {
     if (p.find(slow) != std::string::npos) return false;
   }
-  return table().patterns.count(p) != 0;
+  return known_rules().patterns.count(p) != 0;
 }
 
 }  // namespace ingot

@@ -40,7 +40,7 @@ Pieces cut(PreTokenizerRules rules, std::string_view text) {
   EXPECT_TRUE(pre.ok()) << pre.error().message;
   if (!pre.ok()) return {};
   Collect out;
-  const Status s = pre->split(text, out);
+  const Status s = pre->split(text, *Regex::new_workspace(), out);
   EXPECT_TRUE(s.ok()) << s.error().message;
   return out.pieces;
 }
@@ -52,7 +52,8 @@ Pieces matches(std::string_view pattern, std::string_view text) {
     auto regex = Regex::compile(pattern, trusted);
     EXPECT_TRUE(regex.ok()) << regex.error().message;
     if (!regex.ok()) return {};
-    Regex::Iterator it(*regex, text);
+    const auto workspace = Regex::new_workspace();
+    Regex::Iterator it(*regex, text, *workspace);
     size_t b = 0, e = 0;
     while (it.next(&b, &e)) found[trusted].emplace_back(text.substr(b, e - b));
     EXPECT_TRUE(it.status().ok());
@@ -131,7 +132,8 @@ TEST(Regex, HostilePatternsFailInsteadOfHanging) {
     auto regex = Regex::compile(pattern, false);
     ASSERT_TRUE(regex.ok()) << regex.error().message;
     const std::string text = std::string(3000, 'a') + "c";
-    Regex::Iterator it(*regex, text);
+    const auto workspace = Regex::new_workspace();
+    Regex::Iterator it(*regex, text, *workspace);
     size_t b = 0, e = 0;
     while (it.next(&b, &e)) {
     }
@@ -185,7 +187,7 @@ TEST(PreTokenizerNames, EveryEntryCompilesAndIsFoundByItsRules) {
     const std::string text =
         "Hello, World's 12345  x\u00E9\u4E2D\u6587\n\n  if (a == b) {\t\u0645\u0631 \U0001F600} \u0416\u0416 "
         "ok   ";
-    ASSERT_TRUE(pre->split(text, out).ok());
+    ASSERT_TRUE(pre->split(text, *Regex::new_workspace(), out).ok());
     std::string joined;
     for (const auto& p : out.pieces) joined += p;
     EXPECT_EQ(joined, text) << name;  // nothing is lost between pieces

@@ -32,9 +32,10 @@ std::string message_of(int code) {
   return reinterpret_cast<const char*>(text);
 }
 
-// What a thread needs to match; one pair of offsets is enough for all patterns.
-struct Workspace {
-  pcre2_match_data* data = nullptr;
+}  // namespace
+
+struct Regex::Workspace {
+  pcre2_match_data* data = nullptr;  // one pair of offsets is enough for all patterns
   pcre2_match_context* context = nullptr;
   pcre2_jit_stack* stack = nullptr;
   Workspace() {
@@ -57,14 +58,8 @@ struct Workspace {
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
 };
-// One a thread, freed with it. A pool in Code would need no thread_local, but takes a lock for each piece that a chain of patterns
-// hands on: the pre-tokenizer of deepseek-coder fell from 22 to 12 MB/s with one.
-Workspace& workspace() {
-  thread_local Workspace w;
-  return w;
-}
 
-}  // namespace
+std::shared_ptr<Regex::Workspace> Regex::new_workspace() { return std::make_shared<Workspace>(); }
 
 struct Regex::Code {
   std::string pattern;
@@ -113,8 +108,8 @@ Result<Regex> Regex::compile(std::string_view pattern, bool trusted) {
   return regex;
 }
 
-Regex::Iterator::Iterator(const Regex& regex, std::string_view text)
-    : regex_(regex), text_(text), recent_(has_recent_characters(text)) {
+Regex::Iterator::Iterator(const Regex& regex, std::string_view text, Workspace& workspace)
+    : regex_(regex), workspace_(workspace), text_(text), recent_(has_recent_characters(text)) {
   // Steps: real patterns pass over a run of characters a few times; a hostile one needs far more.
   match_limit_ = static_cast<uint32_t>(std::min<size_t>(500'000 + 8 * text.size(), 1u << 31));
 }
@@ -134,7 +129,7 @@ bool Regex::Iterator::over_budget() {
 
 bool Regex::Iterator::next(size_t* begin, size_t* end) {
   const Code& code = *regex_.code_;
-  Workspace& w = workspace();
+  Workspace& w = workspace_;
   if (!w.data || !w.context) {
     status_ = failed("no memory to match a pattern");
     return false;

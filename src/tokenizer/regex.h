@@ -23,10 +23,14 @@ class Regex {
   // time) are compiled to machine code: PCRE2's JIT does not count the steps of simple repeats.
   static Result<Regex> compile(std::string_view pattern, bool trusted);
 
+  // What matching needs beside the pattern: one serves all patterns, for one thread at a time.
+  struct Workspace;
+  static std::shared_ptr<Workspace> new_workspace();
+
   // Iterates over matches as the tokenizers library does: an empty match right after a match is skipped.
   class Iterator {
    public:
-    Iterator(const Regex& regex, std::string_view text);
+    Iterator(const Regex& regex, std::string_view text, Workspace& workspace);
     // Sets *begin, *end and returns true for the next match; false at the end or on failure (see status).
     bool next(size_t* begin, size_t* end);
     Status& status() { return status_; }
@@ -34,6 +38,7 @@ class Regex {
    private:
     bool over_budget();
     const Regex& regex_;
+    Workspace& workspace_;
     std::string_view text_;
     bool recent_;
     size_t at_ = 0;

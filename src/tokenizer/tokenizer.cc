@@ -18,17 +18,20 @@ struct Tokenizer::Impl {
   Decoder decoder;
   AddedTokenFinder raw_added, normalized_added;  // sought before and after normalization
   std::vector<const AddedToken*> added_by_id;
-  TextIndex added_by_text;
 
-  // Sessions of the model (its cache of pieces) outlive calls; each call takes one.
+  // What a call needs for itself (the model's cache of pieces) outlives it; each call takes one.
+  struct Scratch {
+    std::unique_ptr<TokenModel::Scratch> model;
+    std::shared_ptr<Regex::Workspace> regex;
+  };
   std::mutex mutex;
-  std::vector<std::unique_ptr<TokenModel::Session>> idle;
+  std::vector<Scratch> idle;
 
   const AddedToken* added(int32_t id) const {
     return id >= 0 && static_cast<size_t>(id) < added_by_id.size() ? added_by_id[static_cast<size_t>(id)]
                                                                    : nullptr;
   }
-  std::unique_ptr<TokenModel::Session> take_session() {
+  Scratch take_scratch() {
     {
       std::lock_guard lock(mutex);
       if (!idle.empty()) {
@@ -37,9 +40,9 @@ struct Tokenizer::Impl {
         return s;
       }
     }
-    return parts->model->new_session();
+    return {parts->model->new_scratch(), Regex::new_workspace()};
   }
-  void give_session(std::unique_ptr<TokenModel::Session> s) {
+  void give_scratch(Scratch s) {
     std::lock_guard lock(mutex);
     idle.push_back(std::move(s));
   }
@@ -59,15 +62,22 @@ namespace {
 
 class ModelSink : public PieceSink {
  public:
-  ModelSink(const TokenModel& model, TokenModel::Session& session, std::vector<int32_t>& ids)
-      : model_(model), session_(session), ids_(ids) {}
-  void piece(std::string_view text) override { model_.encode(text, session_, ids_); }
+  ModelSink(const TokenModel& model, TokenModel::Scratch& scratch, std::vector<int32_t>& ids)
+      : model_(model), scratch_(scratch), ids_(ids) {}
+  void piece(std::string_view text) override { model_.encode(text, scratch_, ids_); }
 
  private:
   const TokenModel& model_;
-  TokenModel::Session& session_;
+  TokenModel::Scratch& scratch_;
   std::vector<int32_t>& ids_;
 };
+
+// The steps of a pre-tokenizer, for people.
+std::string describe(const PreTokenizerRules& rules) {
+  std::string out;
+  for (const auto& rule : rules) out += (out.empty() ? "" : ", ") + rule.describe();
+  return out.empty() ? "none" : out;
+}
 
 }  // namespace
 
@@ -91,18 +101,17 @@ Result<Tokenizer> Tokenizer::build(std::unique_ptr<TokenizerParts> parts) {
   INGOT_ASSIGN(impl->normalizer, Normalizer::compile(parts->normalizer));
   INGOT_ASSIGN(impl->pre_tokenizer, PreTokenizer::compile(parts->pre_tokenizer));
   INGOT_ASSIGN(impl->decoder, Decoder::make(parts->decoder));
-  impl->added_by_text.reserve(parts->added.size());
+  const auto workspace = Regex::new_workspace();
   for (const AddedToken& t : parts->added) {
     if (static_cast<size_t>(t.id) >= impl->added_by_id.size())
       impl->added_by_id.resize(static_cast<size_t>(t.id) + 1);
     impl->added_by_id[static_cast<size_t>(t.id)] = &t;
-    impl->added_by_text.insert(t.content, t.id);
     if (!t.normalized) {
       impl->raw_added.add(t.content, &t);
     } else if (impl->normalizer.empty()) {
       impl->normalized_added.add(t.content, &t);
     } else {
-      INGOT_ASSIGN(const std::string text, impl->normalizer.apply(t.content));
+      INGOT_ASSIGN(const std::string text, impl->normalizer.apply(t.content, *workspace));
       impl->normalized_added.add(text, &t);
     }
   }
@@ -120,8 +129,8 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, bool add_s
   std::vector<int32_t> ids;
   ids.reserve(text.size() / 4 + 8);
   if (add_special) ids = impl_->parts->prefix;
-  auto session = impl_->take_session();
-  ModelSink sink(*impl_->parts->model, *session, ids);
+  auto scratch = impl_->take_scratch();
+  ModelSink sink(*impl_->parts->model, *scratch.model, ids);
   Status status;
   impl_->raw_added.split(text, parse_special, [&](const AddedTokenFinder::Segment& outer) {
     if (!status.ok()) return;
@@ -132,7 +141,7 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, bool add_s
     std::string_view part = text.substr(outer.begin, outer.end - outer.begin);
     std::string normalized;
     if (!impl_->normalizer.empty()) {
-      auto result = impl_->normalizer.apply(part);
+      auto result = impl_->normalizer.apply(part, *scratch.regex);
       if (!result.ok()) {
         status = Status(result.take_error());
         return;
@@ -145,11 +154,11 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, bool add_s
       if (inner.token) {
         ids.push_back(inner.token->id);
       } else {
-        status = impl_->pre_tokenizer.split(part.substr(inner.begin, inner.end - inner.begin), sink);
+        status = impl_->pre_tokenizer.split(part.substr(inner.begin, inner.end - inner.begin), *scratch.regex, sink);
       }
     });
   });
-  impl_->give_session(std::move(session));
+  impl_->give_scratch(std::move(scratch));
   if (!status.ok()) return status.take_error();
   if (add_special) ids.insert(ids.end(), impl_->parts->suffix.begin(), impl_->parts->suffix.end());
   return ids;
@@ -192,29 +201,13 @@ std::string Tokenizer::Stream::finish() {
   return out;
 }
 
-std::string_view Tokenizer::token_text(int32_t id) const {
-  const AddedToken* a = impl_->added(id);
-  return a ? std::string_view(a->content) : impl_->parts->vocabulary->text(id);
-}
-
 std::string Tokenizer::token_piece(int32_t id) const { return stream_piece(id, false, false); }
-
-int32_t Tokenizer::id_of(std::string_view text) const {
-  const int32_t id = impl_->added_by_text.find(text);
-  return id >= 0 ? id : impl_->parts->vocabulary->find(text);
-}
-
-bool Tokenizer::is_special(int32_t id) const {
-  const AddedToken* a = impl_->added(id);
-  return a && a->special;
-}
 
 size_t Tokenizer::size() const {
   return std::max(impl_->added_by_id.size(), static_cast<size_t>(impl_->parts->vocabulary->end_id()));
 }
 
 std::optional<int32_t> Tokenizer::bos() const { return impl_->parts->special.bos; }
-std::optional<int32_t> Tokenizer::eos() const { return impl_->parts->special.eos; }
 
 std::vector<int32_t> Tokenizer::end_ids() const {
   const SpecialIds& s = impl_->parts->special;
@@ -223,14 +216,6 @@ std::vector<int32_t> Tokenizer::end_ids() const {
     if (id && std::find(ids.begin(), ids.end(), *id) == ids.end()) ids.push_back(*id);
   }
   return ids;
-}
-
-const std::optional<std::string>& Tokenizer::chat_template() const { return impl_->parts->chat_template; }
-
-std::string Tokenizer::describe_pre_tokenizer() const {
-  std::string out;
-  for (const auto& rule : impl_->parts->pre_tokenizer) out += (out.empty() ? "" : ", ") + rule.describe();
-  return out.empty() ? "none" : out;
 }
 
 Status Tokenizer::override_pre_tokenizer(std::string_view name) {
@@ -253,7 +238,7 @@ Result<std::string> Tokenizer::pre_tokenizer_name() const {
         "cuts "
         "text in nearly the same way, name it with --pre-tokenizer NAME (for example llama-bpe, qwen2, "
         "gpt-2)",
-        describe_pre_tokenizer());
+        describe(parts.pre_tokenizer));
   }
   if (!parts.bpe) return matches[0]->name;
   const bool ignore_merges = parts.bpe->options().ignore_merges;

@@ -97,23 +97,14 @@ class Tokenizer {
     std::string pending_;
   };
 
-  // The token as the vocabulary spells it ("\u0120the"); empty for ids that are no token.
-  std::string_view token_text(int32_t id) const;
-  // The bytes it stands for (" the").
+  // The bytes a token stands for (" the"); empty for ids that are no token.
   std::string token_piece(int32_t id) const;
-  // The id of a token as the vocabulary spells it, or -1.
-  int32_t id_of(std::string_view token_text) const;
-  bool is_special(int32_t id) const;
   // One past the largest id.
   size_t size() const;
 
   std::optional<int32_t> bos() const;
-  std::optional<int32_t> eos() const;
   // Ids after which generation stops: eos, eot, eom.
   std::vector<int32_t> end_ids() const;
-  const std::optional<std::string>& chat_template() const;
-  // The steps of the pre-tokenizer, for people.
-  std::string describe_pre_tokenizer() const;
 
  private:
   struct Impl;

@@ -243,8 +243,6 @@ void append_utf8(std::string& out, char32_t c) {
 
 char32_t byte_to_char(uint8_t byte) { return alphabet().chars[byte]; }
 
-int char_to_byte(char32_t c) { return c < 512 ? alphabet().bytes[c] : -1; }
-
 void append_byte_chars(std::string& out, std::string_view bytes) {
   for (const char b : bytes) append_utf8(out, byte_to_char(static_cast<uint8_t>(b)));
 }
@@ -252,7 +250,8 @@ void append_byte_chars(std::string& out, std::string_view bytes) {
 bool byte_chars_to_bytes(std::string_view text, std::string& out) {
   out.clear();
   for (const char *p = text.data(), *end = p + text.size(); p < end;) {
-    const int b = char_to_byte(next_char(p));
+    const char32_t c = next_char(p);
+    const int b = c < 512 ? alphabet().bytes[c] : -1;
     if (b < 0) return false;
     out += static_cast<char>(b);
   }

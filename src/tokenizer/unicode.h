@@ -23,8 +23,6 @@ void append_utf8(std::string& out, char32_t c);
 
 // GPT-2's alphabet: every byte has a printable character that stands for it in vocabularies.
 char32_t byte_to_char(uint8_t byte);
-// The byte that `c` stands for, or -1.
-int char_to_byte(char32_t c);
 void append_byte_chars(std::string& out, std::string_view bytes);
 // Undoes append_byte_chars; false when a character stands for no byte (`out` is then unspecified).
 bool byte_chars_to_bytes(std::string_view text, std::string& out);

@@ -110,7 +110,7 @@ Result<NodePtr> Mapper::map_tensor(const LazyTensor& t, const MappedName& m) {
                      tensor_text(*t.node, t.name), m.layer, params_.at("layers"));
   NodePtr node = t.node;
   if (!m.rule->permute.empty()) {
-    auto permuted = permute_rope(node, params_.at(m.rule->permute), RopeOrder::kToInterleaved);
+    auto permuted = permute_rope(node, params_.at(m.rule->permute));
     if (!permuted.ok()) return std::move(permuted.take_error()).during("converting tensor " + tensor_text(*t.node, t.name));
     node = std::move(permuted).value();
   }
