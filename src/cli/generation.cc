@@ -12,7 +12,7 @@ namespace ingot::cli {
 namespace {
 
 Result<Tokenizer> from_gguf_metadata(const Artifact& a) {
-  INGOT_ASSIGN(const GgufVocab v, gguf_vocab(a));
+  INGOT_ASSIGN(const GgufVocab v, transform::gguf_vocab(a));
   auto tokenizer = Tokenizer::from_gguf(v);
   if (!tokenizer.ok()) return tokenizer.take_error().during(fmt::format("the tokenizer of '{}'", a.path));
   return tokenizer;

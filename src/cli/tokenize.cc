@@ -64,7 +64,7 @@ Status command_tokenize(Context& c) {
 
   INGOT_ASSIGN(path, input_path(path));
   INGOT_ASSIGN(const Artifact artifact, open_model(local_store(), path));
-  if (artifact.format == "gguf") INGOT_TRY(check_gguf(artifact, GgufUse::kTokenizer));
+  if (artifact.format == "gguf") INGOT_TRY(transform::check_gguf(artifact, transform::GgufUse::kTokenizer));
   INGOT_TRY(go_on(c));
   INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(artifact));
   INGOT_TRY(go_on(c));

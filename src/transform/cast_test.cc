@@ -8,7 +8,7 @@
 #include "transform/permute.h"
 #include "transform/transform_testing.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 using namespace ingot::testing;
@@ -189,4 +189,4 @@ TEST(Pattern, HasLimits) {
 }
 
 }  // namespace
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -16,7 +16,7 @@
 #include "transform/permute.h"
 #include "transform/quantize.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 using Params = std::map<std::string, int64_t>;
@@ -383,4 +383,4 @@ Result<Artifact> to_gguf(const Artifact& hf, const ToGgufOptions& options) {
   return within_memory("converting " + hf.path, [&] { return Mapper(hf, options).run(); });
 }
 
-}  // namespace ingot
+}  // namespace ingot::transform

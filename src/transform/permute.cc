@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 class PermuteRope final : public Node {
@@ -56,4 +56,4 @@ Result<NodePtr> permute_rope(NodePtr node, int64_t heads) {
   return NodePtr(std::make_shared<PermuteRope>(std::move(node), s.shape[0] / heads));
 }
 
-}  // namespace ingot
+}  // namespace ingot::transform

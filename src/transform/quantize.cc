@@ -8,7 +8,7 @@
 #include "quant/codec.h"
 #include "transform/pattern.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 enum class Category { attn_v, attn_k, attn_q, attn_output, ffn_up, ffn_gate, ffn_down, output, token_embd, other };
@@ -331,4 +331,4 @@ Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type,
   return out;
 }
 
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -13,7 +13,7 @@
 #include "tensor/artifact.h"
 #include "transform/cast.h"
 
-namespace ingot {
+namespace ingot::transform {
 
 inline constexpr uint32_t kQuantizationVersion = 2;  // general.quantization_version of today's block layouts
 
@@ -45,4 +45,4 @@ uint32_t float_file_type(const Artifact& a);
 // Tensors that have their type already pass unchanged.
 Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type, const QuantizeOptions& options = {});
 
-}  // namespace ingot
+}  // namespace ingot::transform
