@@ -45,7 +45,9 @@ TEST_P(Casts, EveryF16HasItsValueAndComesBack) {
         EXPECT_EQ(x[i], f16_value(h[i]));
       EXPECT_EQ(back[i], i);
     }
-    if (!nan) EXPECT_EQ(float_from_f16(h[i]), x[i]);
+    if (!nan) {
+      EXPECT_EQ(float_from_f16(h[i]), x[i]);
+    }
   }
 }
 
