@@ -34,7 +34,8 @@ std::vector<Output> ship_outputs(Store& source, Store& sink) {
   auto gguf = transform::to_gguf(*merged);
   EXPECT_TRUE(gguf.ok()) << gguf.error().message;
   std::vector<Output> outputs;
-  for (const char* type : {"F16", "Q4_K_M"}) outputs.push_back(gguf_output(*transform::quantize_gguf(*gguf, type), sink, std::string("m-") + type));
+  for (const char* type : {"F16", "Q4_K_M"})
+    outputs.push_back(gguf_output(*transform::quantize_gguf(*gguf, type), sink, std::string("m-") + type));
   outputs.push_back(hf_directory_output(*transform::cast_floats(*merged, DType::kBF16), sink, "merged"));
   return outputs;
 }

@@ -106,8 +106,9 @@ Status command_convert(Context& c) {
     c.report.notice(fmt::format("--type auto: {}", type));
   }
   if (to_gguf) {
-    if (type.empty()) c.report.detail(fmt::format("no --type: the weights stay {}", info(transform::main_float_type(opened.base)).name));
-    INGOT_ASSIGN(const auto names, output_paths(out, {type.empty() ? std::string(info(transform::main_float_type(opened.base)).name) : type}));
+    const std::string stays(info(transform::main_float_type(opened.base)).name);
+    if (type.empty()) c.report.detail(fmt::format("no --type: the weights stay {}", stays));
+    INGOT_ASSIGN(const auto names, output_paths(out, {type.empty() ? stays : type}));
     out = names[0];
   }
   const bool one_file = extension(out) == "safetensors";

@@ -125,7 +125,8 @@ Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string
   if (artifact.format == "gguf") {
     if (!pre_tokenizer.empty())
       return usage("--pre-tokenizer is for Hugging Face models; '{}' is GGUF already", artifact.path);
-    for (const std::string& text : transform::examine_gguf(artifact).warnings) c.report.warning(fmt::format("'{}': {}", artifact.path, text));
+    for (const std::string& text : transform::examine_gguf(artifact).warnings)
+      c.report.warning(fmt::format("'{}': {}", artifact.path, text));
     return artifact;
   }
   transform::ToGgufOptions options;

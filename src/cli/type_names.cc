@@ -29,7 +29,8 @@ constexpr FormatType kFormat[] = {
 constexpr std::pair<std::string_view, std::string_view> kAliases[] = {{"Q3_K", "Q3_K_M"}, {"Q4_K", "Q4_K_M"}, {"Q5_K", "Q5_K_M"}};
 
 bool is_written(std::string_view file_type) {
-  return std::any_of(transform::file_types().begin(), transform::file_types().end(), [&](const transform::FileType& t) { return t.name == file_type; });
+  const auto& all = transform::file_types();
+  return std::any_of(all.begin(), all.end(), [&](const transform::FileType& t) { return t.name == file_type; });
 }
 
 bool is_file_type(std::string_view name) {

@@ -445,7 +445,7 @@ void multiply_strips(const PackedMatrix& w, int64_t first, int64_t last, const I
       const auto rows = static_cast<size_t>(std::min<int64_t>(16, w.rows - s * 16));
       for (int64_t t = 0; t < x.tokens;) {
         const ActivationView view{x.q.data() + t * x.cols, x.scale.data() + t * x.cols / 32,
-                        x.sums.data() + t * x.cols / 16, x.cols};
+                                  x.sums.data() + t * x.cols / 16, x.cols};
         const int n = strip_tile<F>(strip, view, x.tokens - t, out);
         for (int i = 0; i < n; ++i) std::memcpy(y + (t + i) * w.rows + s * 16, out + 16 * i, rows * 4);
         t += n;

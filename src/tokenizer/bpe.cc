@@ -205,7 +205,7 @@ void Bpe::merge_long(BpeScratch& s) const {
     const auto c = heap.back();
     heap.pop_back();
     auto& left = chain[c.at];
-    // A version changes with every merge a node takes part in; a dead node has id -1.
+    // A version changes with every merge a symbol takes part in; a dead one has id -1.
     if (left.id < 0 || left.version != c.left_version || left.next < 0) continue;
     auto& right = chain[left.next];
     if (right.version != c.right_version) continue;

@@ -1,5 +1,4 @@
-// The tokenizer's pipeline. Reading and writing its descriptions is elsewhere (json.cc,
-// gguf.cc).
+// The tokenizer's pipeline. Reading and writing its descriptions is elsewhere (json.cc, gguf.cc).
 #include "tokenizer/tokenizer.h"
 
 #include <algorithm>
