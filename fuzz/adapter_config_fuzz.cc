@@ -24,6 +24,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     adapter.tensors.push_back({m + "lora_A.weight", zeros({2, 4})});
     adapter.tensors.push_back({m + "lora_B.weight", zeros({4, 2})});
   }
-  (void)ingot::lora_merge(base, {{adapter, 1}});
+  (void)ingot::transform::lora_merge(base, {{adapter, 1}});
   return 0;
 }

@@ -19,7 +19,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (auto broken = ingot::open_gguf(*store, *there, &faults); broken.ok()) {
     for (const auto& t : broken->tensors)
       if (ingot::bytes_of(t.spec()) <= size) (void)ingot::evaluate(t.node);
-    (void)ingot::examine_gguf(*broken);
+    (void)ingot::transform::examine_gguf(*broken);
   }
   auto a = ingot::open_gguf(*store, *there);
   if (!a.ok()) return 0;
@@ -32,6 +32,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (!leaf || !leaf->read(ingot::Region::all(spec.shape), out).ok()) std::abort();
   }
   (void)ingot::layout_gguf(*a, specs);
-  (void)ingot::gguf_vocab(*a);
+  (void)ingot::transform::gguf_vocab(*a);
   return 0;
 }

@@ -118,7 +118,7 @@ Result<LazyModel> open(const std::string& path) {
 }
 
 Result<LazyModel> lora_merge(const LazyModel& base, const std::vector<AdapterSource>& adapters) {
-  std::vector<AdapterSpec> specs;
+  std::vector<transform::AdapterSpec> specs;
   for (const AdapterSource& a : adapters) {
     INGOT_ASSIGN(const Located at, locate(a.path));
     INGOT_ASSIGN(Artifact adapter, open_model(*at.store, at.path));
@@ -126,23 +126,23 @@ Result<LazyModel> lora_merge(const LazyModel& base, const std::vector<AdapterSou
       return bad_input("'{}' is no PEFT adapter directory but {}", a.path, adapter.format);
     specs.push_back({std::move(adapter), a.weight});
   }
-  INGOT_ASSIGN(Artifact merged, lora_merge(base.impl().artifact, specs));
+  INGOT_ASSIGN(Artifact merged, transform::lora_merge(base.impl().artifact, specs));
   return wrap(std::move(merged));
 }
 
 Result<LazyModel> to_gguf(const LazyModel& model, const std::string& pre_tokenizer) {
   if (model.impl().artifact.naming == "gguf") return model;
-  ToGgufOptions options;
+  transform::ToGgufOptions options;
   options.pre_tokenizer = pre_tokenizer;
-  INGOT_ASSIGN(Artifact a, to_gguf(model.impl().artifact, options));
+  INGOT_ASSIGN(Artifact a, transform::to_gguf(model.impl().artifact, options));
   return wrap(std::move(a));
 }
 
 Result<LazyModel> quantize(const LazyModel& gguf, const std::string& file_type, const QuantizeParameters& p) {
   if (gguf.impl().artifact.naming != "gguf")
     return usage("quantize: '{}' is {}, not GGUF-shaped; call to_gguf first", gguf.path(), gguf.format());
-  INGOT_TRY(check_gguf(gguf.impl().artifact, GgufUse::kWeights));
-  QuantizeOptions options;
+  INGOT_TRY(transform::check_gguf(gguf.impl().artifact, transform::GgufUse::kWeights));
+  transform::QuantizeOptions options;
   options.pure = p.pure;
   options.allow_requantize = p.allow_requantize;
   options.leave_output = p.leave_output_tensor;
@@ -161,14 +161,14 @@ Result<LazyModel> quantize(const LazyModel& gguf, const std::string& file_type, 
     INGOT_ASSIGN(const DType t, type(name));
     options.tensor_types.emplace_back(pattern, t);
   }
-  INGOT_ASSIGN(Artifact a, quantize_gguf(gguf.impl().artifact, file_type, options));
+  INGOT_ASSIGN(Artifact a, transform::quantize_gguf(gguf.impl().artifact, file_type, options));
   return wrap(std::move(a));
 }
 
 Result<LazyModel> cast(const LazyModel& model, const std::string& type) {
   const auto t = dtype_by_name(type);
-  if (!t || !is_float_type(*t)) return usage("cast: '{}' is no float type; use f32, f16 or bf16", type);
-  INGOT_ASSIGN(Artifact a, cast_floats(model.impl().artifact, *t));
+  if (!t || !transform::is_float_type(*t)) return usage("cast: '{}' is no float type; use f32, f16 or bf16", type);
+  INGOT_ASSIGN(Artifact a, transform::cast_floats(model.impl().artifact, *t));
   return wrap(std::move(a));
 }
 

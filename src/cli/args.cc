@@ -44,15 +44,6 @@ void Args::positional(std::string name, std::string* value, std::string help, bo
   };
 }
 
-void Args::positionals(std::string name, std::vector<std::string>* values, std::string help) {
-  Spec& s = add(name, name, std::move(help));
-  s.is_positional = true, s.required = true, s.repeat = true;
-  s.set = [values](const std::string&, const std::string& v) {
-    values->push_back(v);
-    return Status();
-  };
-}
-
 void Args::text(std::string names, std::string value_name, std::string* value, std::string help) {
   add(std::move(names), std::move(value_name), std::move(help)).set = [value](const std::string&,
                                                                               const std::string& v) {
@@ -229,7 +220,6 @@ Result<bool> Args::parse() {
               ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
               ->expected(1)
               ->allow_extra_args(false);
-      if (s.is_positional && s.repeat) o->expected(-1);
     }
     options.emplace_back(o, i);
   }

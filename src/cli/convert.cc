@@ -45,10 +45,10 @@ Result<std::string> target_format(const std::string& to, const std::string& out)
 }
 
 Result<Artifact> to_gguf_type(Context& c, const Artifact& in, const std::string& type,
-                              const std::string& pre_tokenizer, const std::shared_ptr<CastCounts>& counts) {
+                              const std::string& pre_tokenizer, const std::shared_ptr<transform::CastCounts>& counts) {
   INGOT_ASSIGN(Artifact gguf, as_gguf(c, in, pre_tokenizer));
   if (type.empty()) return gguf;
-  QuantizeOptions options;
+  transform::QuantizeOptions options;
   options.counts = counts;
   options.to_allow_it = fmt::format("or allow it: ingot quantize {} --type {} --allow-requantize", in.path, type);
   options.on_notice = [&c](const std::string& text) { c.report.notice(text); };
@@ -106,8 +106,9 @@ Status command_convert(Context& c) {
     c.report.notice(fmt::format("--type auto: {}", type));
   }
   if (to_gguf) {
-    if (type.empty()) c.report.detail(fmt::format("no --type: the weights stay {}", info(main_float_type(opened.base)).name));
-    INGOT_ASSIGN(const auto names, output_paths(out, {type.empty() ? std::string(info(main_float_type(opened.base)).name) : type}));
+    const std::string stays(info(transform::main_float_type(opened.base)).name);
+    if (type.empty()) c.report.detail(fmt::format("no --type: the weights stay {}", stays));
+    INGOT_ASSIGN(const auto names, output_paths(out, {type.empty() ? stays : type}));
     out = names[0];
   }
   const bool one_file = extension(out) == "safetensors";
@@ -115,7 +116,7 @@ Status command_convert(Context& c) {
   const std::vector<std::string> inputs = input_paths(opened, {});
   INGOT_ASSIGN(const Located target, output_path(out, kind, inputs));
   const uint64_t shard = c.args.common.max_shard_size;
-  const auto counts = std::make_shared<CastCounts>();
+  const auto counts = std::make_shared<transform::CastCounts>();
   std::vector<Output> outputs;
   if (to_gguf) {
     INGOT_ASSIGN(Artifact gguf, to_gguf_type(c, opened.artifact, type, pre_tokenizer, counts));
@@ -127,7 +128,7 @@ Status command_convert(Context& c) {
     Artifact result = opened.artifact;
     if (!dtype.empty()) {
       INGOT_ASSIGN(const DType t, read_float_type(dtype));
-      INGOT_ASSIGN(result, cast_floats(opened.artifact, t, counts));
+      INGOT_ASSIGN(result, transform::cast_floats(opened.artifact, t, counts));
     }
     INGOT_ASSIGN(Output output, make_output(std::move(result), *target.store, target.path, format, shard ? shard : kDefaultShardBytes));
     if (shard && !output.directory) c.report.warning("--max-shard-size changes nothing for one .safetensors file; a directory has shards");

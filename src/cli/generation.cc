@@ -12,10 +12,27 @@ namespace ingot::cli {
 namespace {
 
 Result<Tokenizer> from_gguf_metadata(const Artifact& a) {
-  INGOT_ASSIGN(const GgufVocab v, gguf_vocab(a));
+  INGOT_ASSIGN(const GgufVocab v, transform::gguf_vocab(a));
   auto tokenizer = Tokenizer::from_gguf(v);
   if (!tokenizer.ok()) return tokenizer.take_error().during(fmt::format("the tokenizer of '{}'", a.path));
   return tokenizer;
+}
+
+const char* stop_reason(const TextResult& r) {
+  if (r.stopped_by_string) return "stop_string";
+  switch (r.generation.reason) {
+    case StopReason::kLength:
+      return "length";
+    case StopReason::kStopToken:
+      return "end_of_text";
+    case StopReason::kCallback:
+      return "stopped";
+    case StopReason::kContext:
+      return "context_full";
+    case StopReason::kCancelled:
+      return "cancelled";
+  }
+  return "";
 }
 
 }  // namespace
@@ -124,23 +141,6 @@ Result<TextResult> generate_text(Context& c, const Model& model, const Tokenizer
   result.generation = std::move(*generation);
   result.stopped_by_string = filter.stopped();
   return result;
-}
-
-const char* stop_reason(const TextResult& r) {
-  if (r.stopped_by_string) return "stop_string";
-  switch (r.generation.reason) {
-    case StopReason::kLength:
-      return "length";
-    case StopReason::kStopToken:
-      return "end_of_text";
-    case StopReason::kCallback:
-      return "stopped";
-    case StopReason::kContext:
-      return "context_full";
-    case StopReason::kCancelled:
-      return "cancelled";
-  }
-  return "";
 }
 
 nlohmann::ordered_json text_json(const TextRequest& request, const TextResult& r) {

@@ -46,7 +46,7 @@ std::vector<std::string> oddities(const Artifact& a, Faults faults) {
   const MetaValue* type = a.meta("general.type");
   const auto* name = type ? std::get_if<std::string>(&type->v) : nullptr;
   if (a.naming == "gguf" && (!name || *name == "model")) {
-    const GgufReport r = examine_gguf(a);
+    const transform::GgufReport r = transform::examine_gguf(a);
     for (const auto* list : {&r.faults, &r.warnings}) faults.insert(faults.end(), list->begin(), list->end());
   }
   return faults;

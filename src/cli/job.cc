@@ -12,6 +12,7 @@
 #include "kernels/dispatch.h"
 
 namespace ingot::cli {
+namespace {
 
 ExecOptions exec_options(Context& c) {
   const CommonOptions& o = c.args.common;
@@ -28,8 +29,6 @@ ExecOptions exec_options(Context& c) {
   e.on_notice = [&c](const std::string& text) { c.report.notice(text); };
   return e;
 }
-
-namespace {
 
 std::string plan_text(const PlanReport& plan) {
   uint64_t bytes = 0;

@@ -2,19 +2,15 @@
 // printed instead for --dry-run, the result as a table and as JSON.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "cli/command.h"
 #include "exec/executor.h"
+#include "formats/json.h"
 
 namespace ingot::cli {
-
-using OrderedJson = nlohmann::ordered_json;
-
-ExecOptions exec_options(Context& context);
 
 // Runs the job with progress shown. No report: --dry-run, whose plan was printed.
 Result<std::optional<ExecReport>> run_reported(Context& context, const std::vector<Output>& outputs);

@@ -38,7 +38,7 @@ double bits_of(DType t) {
 Status list_types(Context& c) {
   Table table({"type", "of", ">bits/weight", ">8B model", "advice"});
   OrderedJson types = OrderedJson::array();
-  for (const FileType& t : file_types()) {
+  for (const transform::FileType& t : transform::file_types()) {
     std::string_view advice;
     double bits = bits_of(t.base);
     for (const Advice& a : kAdvice) {

@@ -43,13 +43,13 @@ Status lora_merge_command(Context& c) {
 
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, adapters));
   INGOT_ASSIGN(const Located target, output_path(out, OutputKind::kDirectory, input_paths(opened, adapters)));
-  const auto counts = std::make_shared<CastCounts>();
+  const auto counts = std::make_shared<transform::CastCounts>();
   Artifact merged;
   if (dtype.empty()) {
-    INGOT_ASSIGN(merged, cast_like(opened.artifact, opened.base, counts));
+    INGOT_ASSIGN(merged, transform::cast_like(opened.artifact, opened.base, counts));
   } else {
-    INGOT_ASSIGN(merged, cast_floats(opened.artifact, type, counts));
-    if (const DType from = main_float_type(opened.base); from != type)
+    INGOT_ASSIGN(merged, transform::cast_floats(opened.artifact, type, counts));
+    if (const DType from = transform::main_float_type(opened.base); from != type)
       c.report.notice(fmt::format("the base is {}, the merged model will be {} (--dtype)", info(from).name,
                                   info(type).name));
   }

@@ -79,7 +79,7 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
   INGOT_ASSIGN(const Located at, input_path(given));
   m.path = at.path;
   INGOT_ASSIGN(m.base, open_model(*at.store, at.path));
-  if (m.is_gguf()) INGOT_TRY(check_gguf(m.base, GgufUse::kWeights));
+  if (m.is_gguf()) INGOT_TRY(transform::check_gguf(m.base, transform::GgufUse::kWeights));
   INGOT_TRY(go_on(c));
   tell_opened(c, m.base);
   if (m.base.naming == "peft")
@@ -94,7 +94,7 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
         "'{}' is a GGUF file; folding an adapter into one is not there yet, give the Hugging Face directory "
         "of the base",
         m.path);
-  std::vector<AdapterSpec> specs;
+  std::vector<transform::AdapterSpec> specs;
   for (const AdapterArgument& a : adapters) {
     INGOT_ASSIGN(const Located from, input_path(a.path));
     INGOT_ASSIGN(Artifact adapter, open_model(*from.store, from.path));
@@ -106,7 +106,7 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
     specs.push_back({std::move(adapter), a.weight});
     INGOT_TRY(go_on(c));
   }
-  INGOT_ASSIGN(m.artifact, lora_merge(m.base, specs));
+  INGOT_ASSIGN(m.artifact, transform::lora_merge(m.base, specs));
   INGOT_TRY(go_on(c));
   return m;
 }
@@ -126,14 +126,15 @@ Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string
   if (artifact.naming == "gguf") {
     if (!pre_tokenizer.empty())
       return usage("--pre-tokenizer is for Hugging Face models; '{}' is GGUF already", artifact.path);
-    for (const std::string& text : examine_gguf(artifact).warnings) c.report.warning(fmt::format("'{}': {}", artifact.path, text));
+    for (const std::string& text : transform::examine_gguf(artifact).warnings)
+      c.report.warning(fmt::format("'{}': {}", artifact.path, text));
     return artifact;
   }
-  ToGgufOptions options;
+  transform::ToGgufOptions options;
   options.pre_tokenizer = pre_tokenizer;
   options.on_notice = [&c](const std::string& text) { c.report.notice(text); };
   options.on_warning = [&c](const std::string& text) { c.report.warning(text); };
-  INGOT_ASSIGN(Artifact gguf, to_gguf(artifact, options));
+  INGOT_ASSIGN(Artifact gguf, transform::to_gguf(artifact, options));
   c.report.detail(fmt::format("as GGUF: architecture {}, name '{}', tokenizer {}, pre-tokenizer {}{}",
                               meta_or(gguf, "general.architecture", "?"), meta_or(gguf, "general.name", ""),
                               meta_or(gguf, "tokenizer.ggml.model", "?"), meta_or(gguf, "tokenizer.ggml.pre", "?"),
@@ -145,14 +146,14 @@ Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string
 Result<Artifact> as_gguf_weights(const Artifact& artifact) {
   if (artifact.naming == "gguf") return artifact;
   // The tokenizer of the directory itself is used to run it; any name will do for the metadata.
-  ToGgufOptions options;
+  transform::ToGgufOptions options;
   options.pre_tokenizer = "gpt-2";
-  return to_gguf(artifact, options);
+  return transform::to_gguf(artifact, options);
 }
 
-Result<Artifact> quantized(Context& c, const Artifact& gguf, const std::string& type, const QuantizeOptions& options) {
+Result<Artifact> quantized(Context& c, const Artifact& gguf, const std::string& type, const transform::QuantizeOptions& options) {
   INGOT_TRY(go_on(c));
-  INGOT_ASSIGN(Artifact out, quantize_gguf(gguf, type, options));
+  INGOT_ASSIGN(Artifact out, transform::quantize_gguf(gguf, type, options));
   std::map<std::string_view, int> counts;
   for (const LazyTensor& t : out.tensors) ++counts[info(t.spec().type).name];
   std::string text;
@@ -172,13 +173,13 @@ Result<std::vector<Output>> gguf_files(const Context& c, Artifact artifact, cons
   return outputs;
 }
 
-void warn_nonfinite(Context& c, const CastCounts& counts) {
+void warn_nonfinite(Context& c, const transform::CastCounts& counts) {
   const auto tensors = counts.tensors();
   if (tensors.empty()) return;
   constexpr size_t kShown = 3;
   std::string text;
   for (size_t i = 0; i < std::min(tensors.size(), kShown); ++i) {
-    const CastCounts::Tensor& t = tensors[i];
+    const transform::CastCounts::Tensor& t = tensors[i];
     text += fmt::format("{}{}{}", i ? "; " : "", element_text(t.first, t.first.tensor),
                         t.count > 1 ? fmt::format(" and {} more of it", format_count(t.count - 1)) : "");
   }

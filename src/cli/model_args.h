@@ -50,12 +50,12 @@ Result<Artifact> as_gguf(Context& context, const Artifact& artifact, const std::
 Result<Artifact> as_gguf_weights(const Artifact& artifact);
 
 // quantize_gguf; -v tells the types that came out.
-Result<Artifact> quantized(Context& context, const Artifact& gguf, const std::string& type, const QuantizeOptions& options);
+Result<Artifact> quantized(Context& context, const Artifact& gguf, const std::string& type, const transform::QuantizeOptions& options);
 // A GGUF model as it is written to `given`: one file, or the splits that --max-shard-size asks for. None may be an input.
 Result<std::vector<Output>> gguf_files(const Context& context, Artifact artifact, const std::string& given,
                                        const std::vector<std::string>& inputs);
 
 // After a job that cast floats.
-void warn_nonfinite(Context& context, const CastCounts& counts);
+void warn_nonfinite(Context& context, const transform::CastCounts& counts);
 
 }  // namespace ingot::cli

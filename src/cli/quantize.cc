@@ -38,7 +38,7 @@ Status command_quantize(Context& c) {
     return usage("'ingot quantize' needs --type T, like Q4_K_M; 'ingot list types' shows them");
   if (out.empty()) return usage("'ingot quantize' needs --out FILE");
   INGOT_ASSIGN(const std::vector<std::string> types, read_types(c.report, types_text));
-  INGOT_ASSIGN(const QuantizeOptions options, quantize_args.read(c));
+  INGOT_ASSIGN(const transform::QuantizeOptions options, quantize_args.read(c));
   INGOT_ASSIGN(const std::vector<std::string> names, output_paths(out, types));
 
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, {}));

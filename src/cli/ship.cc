@@ -156,7 +156,7 @@ Status command_ship(Context& c) {
   INGOT_ASSIGN(const std::vector<std::string> types, read_types(c.report, o.types_text));
   INGOT_ASSIGN(const std::vector<std::string> names, output_paths(o.out, types));
   INGOT_ASSIGN(const std::vector<Kept> keep, read_keep(o.keep));
-  INGOT_ASSIGN(const QuantizeOptions quantize, o.quantize_args.read(c));
+  INGOT_ASSIGN(const transform::QuantizeOptions quantize, o.quantize_args.read(c));
   if (!o.dtype.empty() && std::none_of(keep.begin(), keep.end(), [](const Kept& k) { return k.what == "merged"; }))
     c.report.warning("--dtype changes nothing without --keep merged=DIR");
   if (!o.dtype.empty())
@@ -179,7 +179,7 @@ Status command_ship(Context& c) {
   }
   for (const Kept& k : keep) {
     if (k.what == "f16") {
-      QuantizeOptions plain;
+      transform::QuantizeOptions plain;
       plain.counts = quantize.counts;
       INGOT_ASSIGN(const Artifact f16, quantized(c, gguf, "F16", plain));
       INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, f16, k.path, inputs));
@@ -191,10 +191,10 @@ Status command_ship(Context& c) {
       return usage("--keep merged=DIR needs a Hugging Face directory as the base; '{}' is GGUF", opened.path);
     Artifact merged;
     if (o.dtype.empty()) {
-      INGOT_ASSIGN(merged, cast_like(opened.artifact, opened.base, quantize.counts));
+      INGOT_ASSIGN(merged, transform::cast_like(opened.artifact, opened.base, quantize.counts));
     } else {
       INGOT_ASSIGN(const DType type, read_float_type(o.dtype));
-      INGOT_ASSIGN(merged, cast_floats(opened.artifact, type, quantize.counts));
+      INGOT_ASSIGN(merged, transform::cast_floats(opened.artifact, type, quantize.counts));
     }
     const uint64_t shard = c.args.common.max_shard_size;
     add("kept", k.what, merged, {hf_directory_output(merged, *to.store, to.path, shard ? shard : kDefaultShardBytes)});

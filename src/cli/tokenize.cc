@@ -64,7 +64,7 @@ Status command_tokenize(Context& c) {
 
   INGOT_ASSIGN(const Located at, input_path(path));
   INGOT_ASSIGN(const Artifact artifact, open_model(*at.store, at.path));
-  if (artifact.naming == "gguf") INGOT_TRY(check_gguf(artifact, GgufUse::kTokenizer));
+  if (artifact.naming == "gguf") INGOT_TRY(transform::check_gguf(artifact, transform::GgufUse::kTokenizer));
   INGOT_TRY(go_on(c));
   INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(artifact));
   INGOT_TRY(go_on(c));

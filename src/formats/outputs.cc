@@ -36,8 +36,8 @@ bool model_file(const std::string& name) {
   return of != std::string_view::npos && digits(middle.substr(0, of)) && digits(middle.substr(of + 4));
 }
 
-}  // namespace
-
+// config.json with "dtype" (and "torch_dtype", where that is the name in use) set to the float type that most of the
+// weights have; the text unchanged where it has neither, or is no JSON object.
 std::string config_with_dtype(const std::string& config, const std::vector<NamedSpec>& specs) {
   uint64_t count[std::size(kTorchFloats)] = {};
   for (const auto& s : specs)
@@ -57,6 +57,8 @@ std::string config_with_dtype(const std::string& config, const std::vector<Named
     }
   return changed ? json_text(j) : config;
 }
+
+}  // namespace
 
 Output gguf_output(Artifact artifact, Store& store, const std::string& path) {
   Output o;

@@ -47,7 +47,6 @@ class Model {
   const std::vector<float>& output_norm() const { return output_norm_; }
   // Angle of one position for each rotated pair, f32.
   const std::vector<float>& rope_frequencies() const { return rope_frequencies_; }
-  uint64_t weight_bytes() const { return weight_bytes_; }
   ThreadPool& pool() const { return *pool_; }
 
   // For messages: an element as the file that the tensor came from calls it; and the first value that is NaN or infinite

@@ -30,17 +30,17 @@ Status check(const LazyTensor& t, const Shape& expected) {
 
 }  // namespace
 
-Buffer allocate_buffer(uint64_t bytes) {
+AlignedBytes allocate_aligned(uint64_t bytes) {
   if (bytes > (UINT64_C(1) << 46)) return nullptr;
   const uint64_t size = align_up(bytes ? bytes : 1, 64);
-  return Buffer(static_cast<std::byte*>(std::aligned_alloc(64, size)));
+  return AlignedBytes(static_cast<std::byte*>(std::aligned_alloc(64, size)));
 }
 
 Status WeightLoader::want(const std::string& name, const Shape& shape, std::vector<float>* vector) {
   INGOT_ASSIGN(const LazyTensor* t, find_tensor(artifact_, name));
   INGOT_TRY(check(*t, shape));
   const uint64_t bytes = bytes_of(t->spec());
-  Buffer buffer = allocate_buffer(bytes);
+  AlignedBytes buffer = allocate_aligned(bytes);
   if (!buffer) return failed("no memory for tensor {} ({} bytes)", tensor_text(*t->node, t->name), bytes);
   wanted_.push_back({t, std::move(buffer), vector});
   return {};

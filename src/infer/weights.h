@@ -18,8 +18,8 @@ namespace ingot {
 struct FreeBytes {
   void operator()(std::byte* p) const { std::free(p); }
 };
-using Buffer = std::unique_ptr<std::byte[], FreeBytes>;
-Buffer allocate_buffer(uint64_t bytes);
+using AlignedBytes = std::unique_ptr<std::byte[], FreeBytes>;
+AlignedBytes allocate_aligned(uint64_t bytes);
 
 struct ExecOptions;   // exec/executor.h
 struct PackedMatrix;  // packed.h

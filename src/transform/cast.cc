@@ -9,7 +9,7 @@
 #include "kernels/hash.h"
 #include "quant/codec.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 // Rows are cast in pieces of about this many elements: 64 KiB of f32, which stays in the first-level caches.
@@ -253,4 +253,4 @@ Result<Artifact> cast_like(const Artifact& a, const Artifact& like, std::shared_
   return out;
 }
 
-}  // namespace ingot
+}  // namespace ingot::transform

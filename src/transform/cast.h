@@ -11,7 +11,7 @@
 
 #include "tensor/artifact.h"
 
-namespace ingot {
+namespace ingot::transform {
 
 // NaN and infinity that passed through casts between float types, kept as they were: for a notice at the end of a job.
 class CastCounts {
@@ -62,4 +62,4 @@ Result<Artifact> cast_like(const Artifact& a, const Artifact& like, std::shared_
 // The float type that most elements have; F32 when there is none.
 DType main_float_type(const Artifact& a);
 
-}  // namespace ingot
+}  // namespace ingot::transform

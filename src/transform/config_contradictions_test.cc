@@ -7,7 +7,7 @@
 #include "transform/lora.h"
 #include "transform/transform_testing.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 using namespace ingot::testing;
@@ -178,4 +178,4 @@ TEST(ConfigContradictions, ANullOfAnAdapterIsNoDefault) {
 }
 
 }  // namespace
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -9,7 +9,7 @@
 
 #include "model/architecture.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 constexpr size_t kMaxFaults = 20;
@@ -365,4 +365,4 @@ Status check_gguf(const Artifact& gguf, GgufUse use) {
                                                  : fmt::format("{} ('ingot inspect' tells {} more)", r.faults[0], r.faults.size() - 1));
 }
 
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -7,7 +7,7 @@
 
 #include "tensor/artifact.h"
 
-namespace ingot {
+namespace ingot::transform {
 
 struct GgufReport {
   // Contradictions, each with what was found and what was expected: whoever uses the file as a model refuses it.
@@ -24,4 +24,4 @@ GgufReport examine_gguf(const Artifact& gguf);
 enum class GgufUse { kWeights, kTokenizer };
 Status check_gguf(const Artifact& gguf, GgufUse use);
 
-}  // namespace ingot
+}  // namespace ingot::transform

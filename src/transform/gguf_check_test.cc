@@ -5,7 +5,7 @@
 #include "transform/gguf_map.h"
 #include "transform/transform_testing.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 using namespace ingot::testing;
@@ -212,4 +212,4 @@ TEST(GgufCheck, AnUnknownArchitectureIsCheckedInGeneralOnly) {
 }
 
 }  // namespace
-}  // namespace ingot
+}  // namespace ingot::transform

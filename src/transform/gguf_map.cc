@@ -17,7 +17,7 @@
 #include "transform/permute.h"
 #include "transform/quantize.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 using Params = std::map<std::string, int64_t>;
@@ -115,7 +115,7 @@ Result<NodePtr> Mapper::map_tensor(const LazyTensor& t, const MappedName& m) {
   if (node) return node;
   node = t.node;
   if (!m.rule->permute.empty()) {
-    auto permuted = permute_rope(node, params_.at(m.rule->permute), RopeOrder::kToInterleaved);
+    auto permuted = permute_rope(node, params_.at(m.rule->permute));
     if (!permuted.ok()) return std::move(permuted.take_error()).during("converting tensor " + tensor_text(*t.node, t.name));
     node = std::move(permuted).value();
   }
@@ -390,4 +390,4 @@ Result<Artifact> to_gguf(const Artifact& hf, const ToGgufOptions& options) {
   return within_memory("converting " + hf.path, [&] { return Mapper(hf, options).run(); });
 }
 
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -9,7 +9,7 @@
 #include "tensor/artifact.h"
 #include "transform/cast.h"
 
-namespace ingot {
+namespace ingot::transform {
 
 struct ToGgufOptions {
   std::string pre_tokenizer;  // --pre-tokenizer: instead of the one that the tokenizer's rules match
@@ -27,4 +27,4 @@ std::string title_of(const std::string& id);
 // 6816000 -> "6.8M".
 std::string size_label(uint64_t parameters);
 
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -9,7 +9,7 @@
 #include "transform/quantize.h"
 #include "transform/transform_testing.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 using namespace ingot::testing;
@@ -283,4 +283,4 @@ TEST(ToGguf, TitlesAndSizes) {
 }
 
 }  // namespace
-}  // namespace ingot
+}  // namespace ingot::transform

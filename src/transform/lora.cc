@@ -15,7 +15,7 @@
 #include "transform/lora_config.h"
 #include "transform/lora_nodes.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 // What the adapter's file holds for one module ("model.layers.0.self_attn.q_proj").
@@ -336,4 +336,4 @@ Result<Artifact> lora_merge(const Artifact& base, const std::vector<AdapterSpec>
   });
 }
 
-}  // namespace ingot
+}  // namespace ingot::transform

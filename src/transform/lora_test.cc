@@ -6,7 +6,7 @@
 #include "transform/lora_nodes.h"
 #include "transform/transform_testing.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 using namespace ingot::testing;
@@ -482,4 +482,4 @@ TEST(LoraMerge, TiedEmbeddingsAreUntiedWhenOneSideChanges) {
 }
 
 }  // namespace
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -8,7 +8,7 @@
 #include "quant/codec.h"
 #include "transform/pattern.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 enum class Category { attn_v, attn_k, attn_q, attn_output, ffn_up, ffn_gate, ffn_down, output, token_embd, other };
@@ -118,6 +118,7 @@ DType smaller_block(DType t) {
   return t;
 }
 
+// The type that each tensor gets, in the artifact's order.
 class Chooser {
  public:
   Chooser(const Artifact& a, const FileType& type, const QuantizeOptions& o) : a_(a), type_(type), o_(o) {}
@@ -301,15 +302,11 @@ uint32_t float_file_type(const Artifact& a) {
   return 0;
 }
 
-Result<std::vector<DType>> choose_types(const Artifact& gguf, const FileType& type, const QuantizeOptions& options) {
-  return Chooser(gguf, type, options).run();
-}
-
 Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type, const QuantizeOptions& options) {
   INGOT_ASSIGN(const FileType type, file_type_by_name(file_type));
   if (gguf.naming != "gguf")
     return bad_input("quantizing {}: it is {}, expected a GGUF model", gguf.path, gguf.format);
-  INGOT_ASSIGN(const auto types, choose_types(gguf, type, options));
+  INGOT_ASSIGN(const auto types, Chooser(gguf, type, options).run());
   Artifact out = gguf;
   TiedCast cast;
   size_t unpacked = 0;
@@ -335,4 +332,4 @@ Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type,
   return out;
 }
 
-}  // namespace ingot
+}  // namespace ingot::transform

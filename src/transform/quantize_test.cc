@@ -5,7 +5,7 @@
 #include "transform/gguf_map.h"
 #include "transform/transform_testing.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 using namespace ingot::testing;
@@ -201,4 +201,4 @@ TEST(Quantize, LayerPositionsFollowTheNumbers) {
 }
 
 }  // namespace
-}  // namespace ingot
+}  // namespace ingot::transform
