@@ -266,7 +266,7 @@ class Job {
   Status note_written() {
     for (size_t o = 0; o < sinks_.size(); ++o)
       for (size_t f = 0; f < sinks_[o].size(); ++f) {
-        WrittenFile file{static_cast<int>(o), outputs_[o].directory ? layout(o).files[f].name : "", layout(o).files[f].size, {}};
+        Written::File file{static_cast<int>(o), outputs_[o].directory ? layout(o).files[f].name : "", layout(o).files[f].size, {}};
         for (uint64_t l = 0; l < sinks_[o][f]->leaves(); ++l)
           if (const auto& h = publication_.hashes(o, f)[l]; h && (publication_.done(o) || sinks_[o][f]->owns(l))) file.leaves[l] = *h;
         if (!file.leaves.empty() || file.size == 0) written_->files.push_back(std::move(file));

@@ -93,15 +93,15 @@ struct ExecReport {
 };
 
 // What one rank has written: durable, read back and invisible. Passed to whoever publishes, as text if need be.
-struct WrittenFile {
-  int output = 0;
-  std::string name;  // within the directory; empty for an output that is one file
-  uint64_t size = 0;
-  std::map<uint64_t, Hash128> leaves;  // by number, of those that this rank wrote
-};
 struct Written {
+  struct File {
+    int output = 0;
+    std::string name;  // within the directory; empty for an output that is one file
+    uint64_t size = 0;
+    std::map<uint64_t, Hash128> leaves;  // by number, of those that this rank wrote
+  };
   std::string key;
-  std::vector<WrittenFile> files;
+  std::vector<File> files;
   bool published = false;  // found finished already; nothing was written
   std::string serialize() const;
   // kBadInput where it is not whole.

@@ -63,7 +63,7 @@ Result<Written> Written::parse(std::string_view bytes) {
   if (!text(&w.key) || !r.read(&published)) return torn;
   w.published = published != 0;
   while (r.remaining()) {
-    WrittenFile f;
+    File f;
     int32_t output;
     uint64_t n;
     if (!r.read(&output) || !text(&f.name) || !r.read(&f.size) || !r.read(&n)) return torn;
