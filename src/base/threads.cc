@@ -45,6 +45,11 @@ Status Threads::join() {
   return first_;
 }
 
+Error Threads::refused(const char* doing) {
+  return failed("{}: the system refuses another thread; raise the limit on processes (ulimit -u, a container's pids limit) or on address space "
+                "(ulimit -v)", doing);
+}
+
 Status run_on_threads(int threads, const std::function<Status()>& work) {
   Threads others;
   for (int i = 1; i < threads; ++i)

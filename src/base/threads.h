@@ -26,6 +26,8 @@ class Threads {
   size_t size() const { return threads_.size(); }
   // Waits for all. The first error of any of them.
   Status join();
+  // What to tell where not one could be started.
+  static Error refused(const char* doing);
 
  private:
   std::vector<std::thread> threads_;
