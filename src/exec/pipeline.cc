@@ -4,8 +4,7 @@
 
 #include <condition_variable>
 #include <cstring>
-#include <deque>
-#include <optional>
+#include <set>
 
 #include "base/threads.h"
 #include "exec/evaluator.h"
@@ -76,7 +75,7 @@ struct ValueState {
   std::mutex mutex;
   std::condition_variable made;
   bool ready = false;
-  Buffer bytes, state;
+  Kept bytes, state;
   uint64_t filled = 0;                 // bytes of a broadcast value
   int64_t next_run = 0;                // of a fold, to be merged
   std::map<int64_t, Buffer> waiting;   // states of later runs
@@ -108,7 +107,7 @@ class Pipeline {
     (void)workers.join();
     if (alone_) (void)stop_on_error([&] { return admit(todo); });
     std::lock_guard lock(mutex_);
-    return error_;
+    return error_.ok() && c_.cancel && c_.cancel->cancelled() ? Status(interrupted()) : error_;
   }
 
  private:
@@ -211,15 +210,16 @@ class Pipeline {
       for (Task& task : c_.plan.tiling->split(planned)) {
         if (!pending(task)) continue;
         {
+          // From the oldest that is not finished: what an ordered sink holds back behind it is bounded.
           std::unique_lock lock(mutex_);
-          while (in_flight_ >= c_.plan.window && !stopped()) window_.wait_for(lock, kLook);
+          while (!running_.empty() && number - *running_.begin() >= static_cast<uint64_t>(c_.plan.window) && !stopped()) window_.wait_for(lock, kLook);
         }
         std::vector<int> fresh;
         uint64_t bytes = task.buffers;
         const auto take = [&](int v) {
           if (values_[v].reserved) return;
           fresh.push_back(v);
-          bytes += plan_of(v).bytes + (task.makes == v ? plan_of(v).state : 0);
+          bytes += Kept::cost(plan_of(v).bytes) + (task.makes == v && plan_of(v).state ? Kept::cost(plan_of(v).state) : 0);
         };
         for (int v : task.values) take(v);
         if (task.makes >= 0) take(task.makes);
@@ -227,9 +227,13 @@ class Pipeline {
                                         : pool_.reserve(bytes, [&] { return stopped(); }, [&] { return in_flight_ == 0; });
         if (reserved == BufferPool::Reserved::kNever)
           return failed("the work needs {} bytes more than the plan had found; this is a defect of ingot, a larger --memory helps", bytes);
-        if (reserved == BufferPool::Reserved::kStopped) return c_.cancel && c_.cancel->cancelled() ? Status(interrupted()) : Status();
+        if (reserved == BufferPool::Reserved::kStopped) return {};
         for (int v : fresh) INGOT_TRY(begin_value(v, task.makes == v));
-        ++in_flight_;
+        {
+          std::lock_guard lock(mutex_);
+          running_.insert(number);
+          ++in_flight_;
+        }
         ++batch->left;
         auto part = std::make_unique<Part>();
         part->number = number++;
@@ -252,7 +256,7 @@ class Pipeline {
   Status begin_value(int v, bool made) {
     ValueState& state = values_[v];
     state.reserved = true;
-    state.bytes = pool_.get(plan_of(v).bytes);
+    state.bytes.take(pool_, plan_of(v).bytes);
     if (!made) {
       const std::string* known = fact(v);
       if (!known) return failed("a value that no task makes; this is a defect of ingot");
@@ -262,8 +266,8 @@ class Pipeline {
       return {};
     }
     if (!plan_of(v).fold) return {};
-    if (plan_of(v).state) state.state = pool_.get(plan_of(v).state);
-    Buffer& first = plan_of(v).state ? state.state : state.bytes;  // of the first run
+    if (plan_of(v).state) state.state.take(pool_, plan_of(v).state);
+    const MutByteView first = (plan_of(v).state ? state.state : state.bytes).view();  // of the first run
     std::memset(first.data(), 0, first.size());
     return {};
   }
@@ -277,8 +281,8 @@ class Pipeline {
   }
   void give_up(int v) {
     if (--values_[v].users > 0 || !values_[v].reserved || plan_of(v).spilled) return;
-    values_[v].bytes = Buffer();
-    pool_.release(plan_of(v).bytes);
+    values_[v].bytes.drop();
+    pool_.release(Kept::cost(plan_of(v).bytes));
   }
 
   Status read_loop() {
@@ -312,7 +316,7 @@ class Pipeline {
     while (PartPtr part = to_compute_.pop()) {
       if (!stopped()) INGOT_TRY(work(std::move(part), arena));
     }
-    return c_.cancel && c_.cancel->cancelled() ? Status(interrupted()) : Status();
+    return {};
   }
 
   Status work(PartPtr part, Arena& arena) {
@@ -321,13 +325,14 @@ class Pipeline {
     const bool fold = part->task.makes >= 0 && plan_of(part->task.makes).fold;
     INGOT_TRY(fold ? add(*part, arena) : compute(*part, arena));
     ++c_.tasks_run;
-    const uint64_t back = part->reserved;
+    const uint64_t back = part->reserved, number = part->number;
     const auto batch = part->batch;
     part.reset();
     leave(*batch);
     pool_.release(back);
     {
       std::lock_guard lock(mutex_);
+      running_.erase(number);
       --in_flight_;
     }
     window_.notify_all();
@@ -367,8 +372,8 @@ class Pipeline {
     if (value.next_run < plan_of(v).runs) return {};
     if (plan_of(v).state) {
       INGOT_TRY(fold.finish(value.state.view(), value.bytes.view()));
-      value.state = Buffer();
-      pool_.release(plan_of(v).state);
+      value.state.drop();
+      pool_.release(Kept::cost(plan_of(v).state));
     }
     if (!plan_of(v).key.empty() && c_.fact) INGOT_TRY(c_.fact(plan_of(v).key, std::string(as_text(value.bytes.view()))));
     return made(v);
@@ -379,8 +384,8 @@ class Pipeline {
     ValueState& value = values_[v];
     if (plan_of(v).spilled) {
       INGOT_TRY(c_.scratch->write(plan_of(v).scratch_offset, value.bytes.view()));
-      value.bytes = Buffer();
-      pool_.release(plan_of(v).bytes);
+      value.bytes.drop();
+      pool_.release(Kept::cost(plan_of(v).bytes));
     }
     value.ready = true;
     value.made.notify_all();
@@ -446,6 +451,7 @@ class Pipeline {
   Arena own_arena_;
   std::mutex mutex_;
   std::condition_variable window_;
+  std::set<uint64_t> running_;  // numbers of the tasks in flight
   std::atomic<int> in_flight_{0};
   Status error_;
   std::atomic<bool> stop_{false};

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "exec/buffers.h"
 #include "exec/sink.h"
 
 namespace ingot {
@@ -112,7 +113,7 @@ class Planner {
       parts_bytes += bytes_in(part);
       for (const Tile& t : part.tiles) {
         if (t.output == Tile::kValue) continue;
-        largest_tile_ = std::max(largest_tile_, t.bytes);
+        if (caps_of(t.output).mode == WriteMode::kSequential) largest_tile_ = std::max(largest_tile_, t.bytes);
         held_[t.output].come(t);
       }
     }
@@ -137,28 +138,26 @@ class Planner {
            t.values.size() * sizeof(int);
   }
   Value& value(int v) { return plan_->tiling->values()[v]; }
-  int want() const { return options_.threads > 0 ? options_.threads : std::max(1u, std::thread::hardware_concurrency()); }
 
   // Fixed reserves and the floor, spilling values where that helps.
   void budget() {
     // What sinks hold back: in the order of the tasks, and more where threads finish theirs in another; and parts on their way.
-    uint64_t held = 0, late = 0, part = 0;
+    uint64_t held = 0, part = 0;
     int requests = 0;
     for (size_t o = 0; o < outputs_.size(); ++o) {
       const Capabilities caps = caps_of(o);
       held += held_[o].peak;
-      if (caps.mode == WriteMode::kSequential) late = std::max(late, largest_tile_);
       if (caps.mode != WriteMode::kParts) continue;
       requests = std::max(requests, caps.requests);
       for (const auto& f : plan_->layouts[o].files) part = std::max(part, part_bytes(f.size, caps, options_.leaf_bytes));
     }
-    late = std::max(late, 2 * part);
     const auto reserve = [&](int threads, int uploads = 0) {
-      return threads * (workspace_ + (1 << 16) + options_.leaf_bytes) + held + (threads - 1) * late + uploads * part + plan_bytes_ + most_parts_;
+      const uint64_t late = threads > 1 ? (threads + plan_->readers - 1) * largest_tile_ + (threads - 1) * 2 * part : 0;
+      return threads * (workspace_ + (1 << 16) + options_.leaf_bytes) + held + late + (uploads ? uploads + 1 : 0) * part + plan_bytes_ + most_parts_;
     };
     for (plan_->uploads = requests; plan_->uploads > 0; plan_->uploads /= 2)
-      if (reserve(want(), plan_->uploads) + peak_need() <= plan_->memory) break;
-    for (plan_->threads = want(); plan_->threads > 1; plan_->threads = (plan_->threads + 1) / 2)
+      if (reserve(threads_of(options_), plan_->uploads) + peak_need() <= plan_->memory) break;
+    for (plan_->threads = threads_of(options_); plan_->threads > 1; plan_->threads = (plan_->threads + 1) / 2)
       if (reserve(plan_->threads, plan_->uploads) + peak_need() <= plan_->memory) break;
     plan_->fixed_reserve = reserve(plan_->threads, plan_->uploads);
     plan_->window = plan_->threads + plan_->readers;
@@ -175,8 +174,8 @@ class Planner {
     };
     for (const auto& v : plan_->values()) {
       if (v.first_task < 0) continue;
-      held(v.first_task, v.last_maker, v.state);
-      held(v.first_task, v.spilled ? v.last_maker : v.last_task, v.bytes);
+      if (v.state) held(v.first_task, v.last_maker, Kept::cost(v.state));
+      held(v.first_task, v.spilled ? v.last_maker : v.last_task, Kept::cost(v.bytes));
     }
     std::vector<uint64_t> all;
     int64_t now = 0;
@@ -206,22 +205,35 @@ class Planner {
     std::vector<int> folds;
     for (size_t i = 0; i < plan_->values().size(); ++i) {
       const Value& v = plan_->values()[i];
-      if (v.fold && v.key.empty() && v.last_task > v.first_task && outputs_[0].store) folds.push_back(static_cast<int>(i));
+      if (v.fold && v.key.empty() && !v.needed_whole && v.last_task > v.first_task && outputs_[0].store) folds.push_back(static_cast<int>(i));
     }
     std::sort(folds.begin(), folds.end(), [&](int a, int b) { return std::pair(value(b).bytes, a) < std::pair(value(a).bytes, b); });
-    for (int f : folds) {
-      if (reserve + peak_need() <= plan_->memory) break;
-      value(f).spilled = true;
-      value(f).scratch_offset = plan_->scratch_bytes;
-      plan_->scratch_bytes += value(f).bytes;
+    // The fewest of them, the largest first.
+    const auto enough = [&](size_t n) {
+      plan_->scratch_bytes = 0;
+      for (size_t i = 0; i < folds.size(); ++i) {
+        Value& v = value(folds[i]);
+        v.spilled = i < n;
+        if (i >= n) continue;
+        v.scratch_offset = plan_->scratch_bytes;
+        plan_->scratch_bytes += v.bytes;
+      }
+      return reserve + peak_need() <= plan_->memory;
+    };
+    size_t low = 0, high = folds.size();
+    while (low < high) {
+      const size_t middle = low + (high - low) / 2;
+      if (enough(middle)) high = middle;
+      else low = middle + 1;
     }
+    (void)enough(low);
   }
 
   // Enough room for every thread to have a task while the next is read? Below some size of tile any room will do.
   bool fits(int64_t tile) const {
     const uint64_t need = plan_->fixed_reserve + peak_need();
     if (need > plan_->memory) return false;
-    return plan_->threads == want() && (need + plan_->threads * largest_task() <= plan_->memory || tile <= kRoomyTileElements);
+    return plan_->threads == threads_of(options_) && (need + plan_->threads * largest_task() <= plan_->memory || tile <= kRoomyTileElements);
   }
 
   struct Held {
@@ -250,8 +262,16 @@ Result<Layout> layout_of(const Output& out) {
   if (!layout.ok()) return std::move(layout.take_error()).during("laying out " + out.path);
   if (layout->tensors.size() != named.size())
     return failed("laying out {}: {} places for {} tensors", out.path, layout->tensors.size(), named.size());
+  for (size_t i = 0; i < named.size() && out.store; ++i) {
+    const Placement& p = layout->tensors[i];
+    const uint64_t bytes = bytes_of(named[i].second);
+    if (p.file < 0 || static_cast<size_t>(p.file) >= layout->files.size() || bytes > layout->files[p.file].size || p.offset > layout->files[p.file].size - bytes)
+      return failed("laying out {}: {} bytes of {} at {} pass the end of file {}", out.path, bytes, named[i].first, p.offset, p.file);
+  }
   return layout;
 }
+
+int threads_of(const ExecOptions& o) { return o.threads > 0 ? o.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency())); }
 
 uint64_t default_memory() {
   uint64_t kib = 0;

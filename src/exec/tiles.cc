@@ -121,8 +121,12 @@ int Tiling::value_of(const Need& need) {
   const std::string key = output ? fmt::format("{}", static_cast<const void*>(output->fold().get()))
                                  : fmt::format("{}{}", static_cast<const void*>(need.node.get()), to_string(need.region));
   const auto [it, fresh] = ids_.emplace(key, static_cast<int>(values_.size()));
-  if (!fresh) return it->second;
+  if (!fresh) {
+    values_[it->second].needed_whole |= need.broadcast;
+    return it->second;
+  }
   Value v;
+  v.needed_whole = need.broadcast;
   if (output) {
     v.fold = output->fold();
     v.bytes = fold_bytes(*v.fold);
@@ -146,7 +150,7 @@ void Tiling::add_need(const Need& need, Footprint& f) {
 void Tiling::footprint(const NodePtr& node, const Region& region, Footprint& f) {
   if (auto source = std::dynamic_pointer_cast<const Source>(node)) return add_read(f.reads, source, region);
   if (dynamic_cast<const FoldOutput*>(node.get())) {
-    if (f.values) f.values->push_back(value_of({node, region, true}));
+    if (f.values) f.values->push_back(value_of({node, region, false}));
     f.arena += align_up(bytes_of(node->spec().type, region.elements()), 64);
     return;
   }

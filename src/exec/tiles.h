@@ -72,6 +72,7 @@ struct Value {
   uint64_t state = 0;  // more, while it is made
   int64_t runs = 0;
   int first_task = -1, last_maker = -1, last_task = -1;  // coarse ones, from its first maker to its last user
+  bool needed_whole = false;  // by a broadcast need: not spilled
   bool spilled = false;
   uint64_t scratch_offset = 0;
 };
