@@ -17,7 +17,7 @@ constexpr int64_t kRoomyTileElements = 64 << 10;
 // A tile below this that needs no less than a larger one has met a row, or what must stay whole.
 constexpr int64_t kSmallTileElements = 32 << 10;
 // Tiles are not made smaller where there are more: splitting would take seconds.
-constexpr uint64_t kManyParts = 1 << 18;
+constexpr uint64_t kManyTasks = 1 << 18;
 constexpr int kMostReaders = 64;
 
 class Planner {
@@ -64,7 +64,7 @@ class Planner {
         in_vain = plan_->floor >= least ? in_vain + 1 : 0;
         if (in_vain == 0) best = {t, merge}, least = plan_->floor;
         if (fits(t)) return {};
-        if (t <= 256 || in_vain == 2 || (in_vain && t < kSmallTileElements) || plan_->parts >= kManyParts) break;
+        if (t <= 256 || in_vain == 2 || (in_vain && t < kSmallTileElements) || plan_->fine_tasks >= kManyTasks) break;
       }
       if (!merged || least <= memory) break;
     }
@@ -76,9 +76,9 @@ class Planner {
   void make_tasks(int64_t target, bool merge) {
     Plan& p = *plan_;
     p.tasks.clear();
-    p.source_bytes = p.parts = p.scratch_bytes = 0;
+    p.source_bytes = p.fine_tasks = p.scratch_bytes = 0;
     p.readers = 1;
-    plan_bytes_ = most_parts_ = workspace_ = largest_tile_ = 0;
+    plan_bytes_ = most_split_bytes_ = workspace_ = largest_tile_ = 0;
     held_.clear();
     held_.resize(outputs_.size());
     for (size_t o = 0; o < outputs_.size(); ++o) {
@@ -97,27 +97,27 @@ class Planner {
     plan_bytes_ += p.values().size() * (sizeof(Value) + 128);
   }
 
-  // Appends a coarse task, after the makers of the values that it is the first to need; with what its parts take.
+  // Appends a coarse task, after the makers of the values that it is the first to need; with what its fine ones take.
   void place(Task task) {
     Plan& p = *plan_;
-    uint64_t parts_bytes = 0;
-    for (const Task& part : p.tiling->split(task)) {
-      ++p.parts;
-      task.buffers = std::max(task.buffers, part.buffers);
-      task.values.insert(task.values.end(), part.values.begin(), part.values.end());
-      workspace_ = std::max(workspace_, part.workspace);
-      for (const auto& r : part.reads) {
+    uint64_t split_bytes = 0;
+    for (const Task& fine : p.tiling->split(task)) {
+      ++p.fine_tasks;
+      task.buffers = std::max(task.buffers, fine.buffers);
+      task.values.insert(task.values.end(), fine.values.begin(), fine.values.end());
+      workspace_ = std::max(workspace_, fine.workspace);
+      for (const auto& r : fine.reads) {
         p.source_bytes += r.bytes;
         if (const ReadFile* f = r.source->file()) p.readers = std::clamp(f->capabilities().requests, p.readers, kMostReaders);
       }
-      parts_bytes += bytes_in(part);
-      for (const Tile& t : part.tiles) {
+      split_bytes += bytes_in(fine);
+      for (const Tile& t : fine.tiles) {
         if (t.output == Tile::kValue) continue;
         if (caps_of(t.output).mode == WriteMode::kSequential) largest_tile_ = std::max(largest_tile_, t.bytes);
         held_[t.output].come(t);
       }
     }
-    most_parts_ = std::max(most_parts_, parts_bytes);
+    most_split_bytes_ = std::max(most_split_bytes_, split_bytes);
     std::sort(task.values.begin(), task.values.end());
     task.values.erase(std::unique(task.values.begin(), task.values.end()), task.values.end());
     for (int v : task.values)
@@ -153,7 +153,7 @@ class Planner {
     }
     const auto reserve = [&](int threads, int uploads = 0) {
       const uint64_t late = threads > 1 ? (threads + plan_->readers - 1) * largest_tile_ + (threads - 1) * 2 * part : 0;
-      return threads * (workspace_ + (1 << 16) + options_.leaf_bytes) + held + late + (uploads ? uploads + 1 : 0) * part + plan_bytes_ + most_parts_;
+      return threads * (workspace_ + (1 << 16) + options_.leaf_bytes) + held + late + (uploads ? uploads + 1 : 0) * part + plan_bytes_ + most_split_bytes_;
     };
     for (plan_->uploads = requests; plan_->uploads > 0; plan_->uploads /= 2)
       if (reserve(threads_of(options_), plan_->uploads) + peak_need() <= plan_->memory) break;
@@ -198,7 +198,7 @@ class Planner {
   uint64_t most_used() const {
     uint64_t values = 0;
     for (const uint64_t v : alive()) values = std::max(values, v);
-    return std::min(plan_->memory, plan_->fixed_reserve + values + std::min<uint64_t>(plan_->window, plan_->parts) * largest_task());
+    return std::min(plan_->memory, plan_->fixed_reserve + values + std::min<uint64_t>(plan_->window, plan_->fine_tasks) * largest_task());
   }
 
   void spill(uint64_t reserve) {
@@ -250,7 +250,7 @@ class Planner {
   const ExecOptions& options_;
   std::unique_ptr<Plan> plan_;
   std::vector<Held> held_;  // of each output
-  uint64_t plan_bytes_ = 0, most_parts_ = 0, workspace_ = 0, largest_tile_ = 0;
+  uint64_t plan_bytes_ = 0, most_split_bytes_ = 0, workspace_ = 0, largest_tile_ = 0;
 };
 
 }  // namespace

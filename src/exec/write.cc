@@ -41,7 +41,7 @@ class Job {
     r.source_bytes = plan_->source_bytes;
     INGOT_ASSIGN(r.memory_floor, least_memory(outputs_, options_));
     r.memory = plan_->most_used;
-    r.tasks = plan_->parts;
+    r.tasks = plan_->fine_tasks;
     for (const auto& v : plan_->values()) r.spilled += v.spilled;
     return r;
   }
