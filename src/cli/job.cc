@@ -4,12 +4,15 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <cmath>
 #include <thread>
 
 #include "cli/output.h"
 #include "cli/text.h"
+#include "exec/key.h"
 #include "exec/ranks.h"
 #include "kernels/dispatch.h"
+#include "storage/cache.h"
 
 namespace ingot::cli {
 namespace {
@@ -30,11 +33,16 @@ ExecOptions exec_options(Context& c) {
   return e;
 }
 
+// What `n` of `all` bytes come to where `all` stands for `shown`.
+uint64_t part_of(uint64_t n, uint64_t shown, uint64_t all) {
+  return all ? static_cast<uint64_t>(std::llroundl(static_cast<long double>(n) * shown / all)) : n;
+}
+
 std::string plan_text(const PlanReport& plan) {
   uint64_t bytes = 0;
   for (const auto& f : plan.files) bytes += f.bytes;
-  return fmt::format("reads {}, writes {} in {} tasks; takes up to {} of memory for buffers (the least that works is {}){}",
-                     format_bytes(plan.source_bytes), format_bytes(bytes), plan.tasks, format_bytes(plan.memory),
+  return fmt::format("reads {}{} in {} tasks; takes up to {} of memory for buffers (the least that works is {}){}", format_bytes(plan.source_bytes),
+                     plan.files.empty() ? "" : ", writes " + format_bytes(bytes), plan.tasks, format_bytes(plan.memory),
                      format_bytes(plan.memory_floor),
                      plan.spilled ? fmt::format("; {} values go to disk", plan.spilled) : "");
 }
@@ -57,7 +65,7 @@ Status print_plan(Context& c, const PlanReport& plan) {
                         {"tasks", plan.tasks},
                         {"values_spilled", plan.spilled},
                         {"up_to_date", plan.up_to_date}},
-                       table.str() + (plan.up_to_date ? "up to date: nothing would be done (--force makes it anew)" : plan_text(plan)) + "\n");
+                       (plan.files.empty() ? "" : table.str()) + (plan.up_to_date ? "up to date: nothing would be done (--force makes it anew)" : plan_text(plan)) + "\n");
 }
 
 // RLIMIT_FSIZE: said before the first byte, not after hours.
@@ -117,6 +125,52 @@ Result<std::optional<ExecReport>> run_reported(Context& c, const std::vector<Out
   // The first rank verified, renamed, and speaks for all.
   if (process.rank > 0) return std::optional<ExecReport>();
   return std::optional<ExecReport>(std::move(*report));
+}
+
+Result<std::optional<ContentHashes>> hash_reported(Context& c, const transform::ContentHash& what, const char* verb) {
+  INGOT_ASSIGN(const ProcessRank process, process_rank());
+  if (process.rank > 0) return std::optional<ContentHashes>();
+  ExecOptions options = exec_options(c);
+  options.seed = 0;
+  options.verify = Verify::kNone;
+  const std::vector<Output> outputs = {what.output};
+  // The bar shows the bytes that are read, not those that pass in either form.
+  uint64_t read = 0;
+  for (const auto& t : what.exact) read += bytes_of(t.spec);
+  options.on_progress = [&c, read, all = what.bytes()](Progress p) {
+    for (uint64_t* n : {&p.done, &p.total, &p.resumed}) *n = part_of(*n, read, all);
+    c.report.progress(p);
+  };
+  if (c.args.common.dry_run || c.report.verbose()) {
+    INGOT_ASSIGN(PlanReport plan, plan_job(outputs, options));
+    plan.files.clear();
+    tell_plan(c, plan, options);
+    if (c.args.common.dry_run) {
+      INGOT_TRY(print_plan(c, plan));
+      return std::optional<ContentHashes>();
+    }
+  }
+  INGOT_TRY(go_on(c));
+  INGOT_ASSIGN(const std::string key, job_key(outputs, options));
+  const auto memory = make_memory_store();
+  Located journal{memory.get(), "."};
+  if (const auto cache = cache_directory()) journal = *cache;
+  options.journal_path = join_path(journal.path, fmt::format("hash-{}.journal", key.substr(0, 12)));
+  // Two may hash one model at the same time: the second keeps no journal.
+  if (journal.store->locked(options.journal_path + ".lock")) journal.store = memory.get();
+  options.journal_store = journal.store;
+  c.report.begin_progress(verb);
+  auto report = run_job(outputs, options);
+  c.report.end_progress();
+  if (!report.ok()) {
+    Error e = report.take_error();
+    if (e.kind == ErrorKind::kInterrupted && journal.store == memory.get()) e.message = "interrupted; no hash was made";
+    return e;
+  }
+  c.report.detail(fmt::format("read {} in {}{}", format_bytes(report->source_bytes), format_duration(report->seconds_write),
+                              report->resumed_bytes ? "; an earlier run had done a part of it" : ""));
+  const transform::ContentHash::Roots roots = [digests = report->digests.at(0)](size_t file) { return digests.at(file); };
+  return std::optional<ContentHashes>({hash_of(what.exact, roots), hash_of(what.value, roots), roots});
 }
 
 Totals totals_of(const Artifact& artifact) {
