@@ -95,16 +95,27 @@ void tell_plan(Context& c, const PlanReport& plan, const ExecOptions& options) {
 
 }  // namespace
 
-Result<std::optional<ExecReport>> run_reported(Context& c, const std::vector<Output>& outputs) {
+Result<std::optional<ExecReport>> run_reported(Context& c, const std::vector<Output>& given, const transform::Provenance* provenance) {
   ExecOptions options = exec_options(c);
   INGOT_ASSIGN(const ProcessRank process, process_rank());
   options.rank = process.rank;
   options.world = process.world;
   if (process.world > 1)
     c.report.notice(fmt::format("one of {} processes that share the work (rank {}, by {})", process.world, process.rank, process.from));
+  // What passes for hashes alone is nothing that the user hears of.
+  const std::vector<Output> outputs = provenance ? provenance->complete(given) : given;
+  uint64_t written = 0;
+  for (const Output& o : given) written += totals_of(o.artifact).bytes;
+  const auto seen = [written, all = written + (provenance ? provenance->hash_bytes() : 0)](uint64_t n) { return part_of(n, written, all); };
+  options.on_progress = [&c, seen](Progress p) {
+    if (p.phase == Phase::kWrite)
+      for (uint64_t* n : {&p.done, &p.total, &p.resumed}) *n = seen(*n);
+    c.report.progress(p);
+  };
   uint64_t limit = 0;
   if (c.args.common.dry_run || c.report.verbose() || has_size_limit(&limit)) {
-    INGOT_ASSIGN(const PlanReport plan, plan_job(outputs, options));
+    INGOT_ASSIGN(PlanReport plan, plan_job(outputs, options));
+    if (provenance) plan.files.resize(plan.files.size() - provenance->hash_files());
     INGOT_TRY(check_size_limit(plan));
     tell_plan(c, plan, options);
     if (c.args.common.dry_run) {
@@ -124,6 +135,11 @@ Result<std::optional<ExecReport>> run_reported(Context& c, const std::vector<Out
                               format_duration(std::max(0.0, all - before - report->seconds_write - report->seconds_verify))));
   // The first rank verified, renamed, and speaks for all.
   if (process.rank > 0) return std::optional<ExecReport>();
+  if (provenance)
+    for (const std::string& text : provenance->contradictions(*report)) c.report.warning(text);
+  report->outputs.resize(given.size());
+  report->written_bytes = seen(report->written_bytes);
+  report->resumed_bytes = seen(report->resumed_bytes);
   return std::optional<ExecReport>(std::move(*report));
 }
 

@@ -9,12 +9,12 @@
 #include "cli/command.h"
 #include "exec/executor.h"
 #include "formats/json.h"
-#include "transform/content_hash.h"
+#include "transform/provenance.h"
 
 namespace ingot::cli {
 
-// Runs the job with progress shown. No report: --dry-run, whose plan was printed.
-Result<std::optional<ExecReport>> run_reported(Context& context, const std::vector<Output>& outputs);
+// Runs the job with progress shown; with `provenance`, which may be null, the manifests in the outputs are completed. No report: --dry-run, whose plan was printed.
+Result<std::optional<ExecReport>> run_reported(Context& context, const std::vector<Output>& outputs, const transform::Provenance* provenance);
 
 // The hashes of a model's tensors, by a job that writes nothing: a run that was killed is gone on with from its journal in the user's cache. `verb`
 // ("hashing") stands in the bar. No hashes: --dry-run, or a process that leaves the work to the first of several.
