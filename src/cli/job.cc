@@ -169,18 +169,25 @@ Result<std::optional<ContentHashes>> hash_reported(Context& c, const transform::
   INGOT_TRY(go_on(c));
   INGOT_ASSIGN(const std::string key, job_key(outputs, options));
   const auto memory = make_memory_store();
-  Located journal{memory.get(), "."};
-  if (const auto cache = cache_directory()) journal = *cache;
-  options.journal_path = join_path(journal.path, fmt::format("hash-{}.journal", key.substr(0, 12)));
-  // Two may hash one model at the same time: the second keeps no journal.
-  if (journal.store->locked(options.journal_path + ".lock")) journal.store = memory.get();
-  options.journal_store = journal.store;
+  options.journal_store = memory.get();
+  options.journal_path = fmt::format("hash-{}.journal", key.substr(0, 12));
+  // Of a run that is to start anew nothing is kept.
+  if (const auto cache = cache_directory(); cache && options.resume) {
+    options.journal_store = cache->store;
+    options.journal_path = join_path(cache->path, options.journal_path);
+  }
   c.report.begin_progress(verb);
   auto report = run_job(outputs, options);
+  // Another one hashes the same model: this one keeps no journal.
+  if (!report.ok() && options.journal_store->locked(options.journal_path + ".lock")) {
+    options.journal_store = memory.get();
+    options.journal_path = file_name(options.journal_path);
+    report = run_job(outputs, options);
+  }
   c.report.end_progress();
   if (!report.ok()) {
     Error e = report.take_error();
-    if (e.kind == ErrorKind::kInterrupted && journal.store == memory.get()) e.message = "interrupted; no hash was made";
+    if (e.kind == ErrorKind::kInterrupted && options.journal_store == memory.get()) e.message = "interrupted; no hash was made";
     return e;
   }
   c.report.detail(fmt::format("read {} in {}{}", format_bytes(report->source_bytes), format_duration(report->seconds_write),

@@ -19,13 +19,11 @@ namespace {
 std::string difference(const Manifest& told, const ContentHashes& found) {
   const bool exact = found.exact == told.content.exact, value = found.value == told.content.value;
   if (exact && value) return "";
-  if (exact)
-    return fmt::format("its tensors are those that were written, but what its metadata says of names or heads makes them another model (value hash {}, in its "
-                       "manifest {})", found.value, told.content.value);
-  return fmt::format("{} (exact hash {}, in its manifest {})",
-                     value ? "its tensors hold the values that were written, but under other names, or in other types or another order of rows"
-                           : fmt::format("its tensors hold other values than were written (value hash {}, in its manifest {})", found.value, told.content.value),
-                     found.exact, told.content.exact);
+  const std::string exacts = fmt::format("exact hash {}, written {}", found.exact, told.content.exact),
+                    values = fmt::format("value hash {}, written {}", found.value, told.content.value);
+  if (exact) return fmt::format("its tensors are those that were written, but its metadata makes another model of them ({})", values);
+  if (value) return fmt::format("its tensors hold the values that were written, but with other names, types or orders of rows ({})", exacts);
+  return fmt::format("its tensors are not those that were written ({}; {}); 'ingot hash --tensors' here and of a good copy tells which", exacts, values);
 }
 
 // Whether all of the model lies in the file or directory that was given; of a set of splits it does not.
@@ -66,23 +64,25 @@ Status command_verify(Context& c) {
   }
   const bool as_written = !noted.empty() && noted == now.root;
   OrderedJson j = {{"path", path}, {"bytes", now.bytes}, {"hash", now.root}, {"noted", noted}, {"as_written", as_written}};
+  const bool changed = !noted.empty() && !as_written;
   std::string verdict;  // of the tensors
   if (!text.empty() && !(as_written && whole_in(*model, store.list(path).ok()))) {
-    INGOT_ASSIGN(const Manifest told, parse_manifest(text, path));
-    INGOT_ASSIGN(const transform::ContentHash what, transform::content_hash(*model));
-    INGOT_ASSIGN(const auto found, hash_reported(c, what, "verifying"));
-    if (!found) return {};
-    j["manifest"] = {{"exact", told.content.exact}, {"value", told.content.value}};
-    j["tensors_as_written"] = true;
-    if (const std::string other = difference(told, *found); !other.empty())
-      return bad_input("'{}' is not what ingot wrote: {}; something changed it, or made it from another file and kept that one's manifest. Make it anew, or copy it "
-                       "again", path, other);
-    verdict = fmt::format("every tensor is as it was written (exact hash {} in its manifest)", found->exact);
+    const auto told = parse_manifest(text, path);
+    if (!told.ok() && !changed) return told.error();
+    if (told.ok()) {
+      INGOT_ASSIGN(const transform::ContentHash what, transform::content_hash(*model));
+      INGOT_ASSIGN(const auto found, hash_reported(c, what, "verifying"));
+      if (!found) return {};
+      if (const std::string other = difference(*told, *found); !other.empty())
+        return bad_input("'{}' is not what ingot wrote: {}. Something changed it, or made it from another file and kept that one's manifest: make it anew, or copy "
+                         "it again", path, other);
+      j["manifest"] = {{"exact", found->exact}, {"value", found->value}};
+      verdict = fmt::format("every tensor is as it was written (exact hash {} in its manifest)", found->exact);
+    }
   }
-  if (!noted.empty() && !as_written)
-    return bad_input("'{}' is not what ingot wrote: its hash is {}, and {} was noted when it was published; {}. Make it "
-                     "anew with --force, or copy it again", path, now.root, noted,
-                     verdict.empty() ? "something changed it" : "something changed its metadata or other files; " + verdict);
+  if (changed)
+    return bad_input("'{}' is not what ingot wrote: its hash is {}, and {} was noted when it was published; something changed {}. Make it "
+                     "anew with --force, or copy it again", path, now.root, noted, verdict.empty() ? "it" : "its metadata or other files; " + verdict);
   if (!model.ok()) return std::move(model.take_error()).during("verifying " + path);
   const std::string size = fmt::format("{}: {}", printable(path), format_bytes(now.bytes));
   if (as_written) verdict = fmt::format("hash {}: as it was written{}", now.root, verdict.empty() ? "" : "; of all its parts " + verdict);
