@@ -28,8 +28,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const auto spec = t.spec();
     specs.emplace_back(t.name, spec);
     std::vector<std::byte> out(ingot::bytes_of(spec));
-    const auto* leaf = dynamic_cast<const ingot::Source*>(t.node.get());
-    if (!leaf || !leaf->read(ingot::Region::all(spec.shape), out).ok()) std::abort();
+    const auto* source = dynamic_cast<const ingot::Source*>(t.node.get());
+    if (!source || !source->read(ingot::Region::all(spec.shape), out).ok()) std::abort();
   }
   (void)ingot::layout_gguf(*a, specs);
   (void)ingot::transform::gguf_vocab(*a);

@@ -23,8 +23,8 @@ void use(ingot::Store& store, const std::string& path) {
     const auto spec = t.spec();
     specs.emplace_back(t.name, spec);
     std::vector<std::byte> bytes(ingot::bytes_of(spec));
-    const auto* leaf = dynamic_cast<const ingot::Source*>(t.node.get());
-    if (!leaf || !leaf->read(ingot::Region::all(spec.shape), bytes).ok()) std::abort();
+    const auto* source = dynamic_cast<const ingot::Source*>(t.node.get());
+    if (!source || !source->read(ingot::Region::all(spec.shape), bytes).ok()) std::abort();
   }
   if (!ingot::layout_safetensors(specs).ok()) std::abort();
 }

@@ -270,7 +270,7 @@ struct Toys {
   NodePtr x = eager({37, 24}, 1), y = eager({37, 24}, 2), row = eager({1, 24}, 3), big = eager({150, 16}, 4);
   Artifact first, second;
   Toys() {
-    auto group = std::make_shared<SumDiff>(x, y);
+    auto both = std::make_shared<SumDiff>(x, y);
     auto t = std::make_shared<Threshold>(x);
     const NodePtr three = mean_abs({x, y, t});
     first.tensors = {{"plain", x},
@@ -281,14 +281,14 @@ struct Toys {
                      {"three means", three},
                      {"counters", std::make_shared<FoldOutput>(std::make_shared<Counters>(big, 10, 100), 0)},
                      {"fact of a fact", std::make_shared<Threshold>(big, mean_abs({mean_abs({three})}))},
-                     {"sum", std::make_shared<FoldOutput>(group, 0)},
+                     {"sum", std::make_shared<FoldOutput>(both, 0)},
                      {"row", std::make_shared<AddRow>(y, std::make_shared<Threshold>(row))},
-                     {"diff of blocks", std::make_shared<Blocks>(std::make_shared<FoldOutput>(group, 1))},
+                     {"diff of blocks", std::make_shared<Blocks>(std::make_shared<FoldOutput>(both, 1))},
                      {"empty", eager({0, 5}, 5)},
                      {"scalar", eager({}, 6)}};
     // Another order, other wrappers over the same sources.
     second.tensors = {{"big", big},
-                      {"diff", std::make_shared<FoldOutput>(group, 1)},
+                      {"diff", std::make_shared<FoldOutput>(both, 1)},
                       {"y", y},
                       {"row", std::make_shared<AddRow>(x, row)},
                       {"transpose", std::make_shared<Transpose>(y)}};

@@ -350,5 +350,29 @@ TEST(Executor, ASlowStoreIsReadInAsManyRequestsAsItServes) {
   EXPECT_LE(counts.rounds - opened, 16u) << "64 reads, 16 at a time, and a look at the end";
 }
 
+TEST(Executor, PartsGoUpInAnyOrderAsManyAtATimeAsTheStoreServes) {
+  const Toys toys;
+  for (int64_t tile : {50, 1 << 20}) {
+    Capabilities caps = parts();
+    auto beneath = make_memory_store(caps), journal = make_memory_store();
+    SlowCounts counts;
+    SlowOptions slow;
+    slow.requests = 8;
+    auto store = make_slow_store(*beneath, slow, &counts);
+    Artifact a;
+    a.tensors = {{"big", eager({64, 256}, 1)}};  // 64 KiB: 256 parts of 256 bytes
+    ExecOptions o = small_options(2, tile);
+    o.verify = Verify::kNone;
+    o.journal_store = journal.get();
+    o.journal_path = "journal";
+    const auto r = run_job({{a, toy_layout, store.get(), "one.toy", false}}, o);
+    ASSERT_TRUE(r.ok()) << r.error().message;
+    EXPECT_GE(counts.calls, 256u);
+    EXPECT_LE(counts.rounds, 80u) << "257 parts, 8 at a time";
+    const auto bytes = *evaluate(a.tensors[0].node);
+    EXPECT_EQ(read_text(*beneath, "one.toy")->substr(64, bytes.size()), std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+  }
+}
+
 }  // namespace
 }  // namespace ingot

@@ -94,18 +94,19 @@ class Pipeline {
     Threads readers, workers;
     const auto reader = [&] { return stop_on_error([&] { return read_loop(); }); };
     const auto worker = [&] { return stop_on_error([&] { return compute_loop(); }); };
-    // One of each is enough, so the first of each come first; others that the system refuses are done without.
+    // One of each is enough, so the first of each come first; others that the system refuses are done without, if need be all.
     readers.start(reader);
     for (int i = 0; i < c_.plan.threads && workers.start(worker); ++i) {
     }
     for (int i = 1; i < c_.plan.readers && readers.start(reader); ++i) {
     }
-    if (!workers.size() || !readers.size()) fail(Threads::refused("starting the work"));
-    (void)stop_on_error([&] { return admit(todo); });
+    alone_ = !workers.size() || !readers.size();
+    if (!alone_) (void)stop_on_error([&] { return admit(todo); });
     to_read_.close();
     (void)readers.join();
     to_compute_.close();
     (void)workers.join();
+    if (alone_) (void)stop_on_error([&] { return admit(todo); });
     std::lock_guard lock(mutex_);
     return error_;
   }
@@ -235,7 +236,12 @@ class Pipeline {
         part->task = std::move(task);
         part->batch = batch;
         part->reserved = part->task.buffers;
-        to_read_.push(std::move(part));
+        if (!alone_) {
+          to_read_.push(std::move(part));
+          continue;
+        }
+        INGOT_TRY(read(*part));
+        INGOT_TRY(work(std::move(part), own_arena_));
       }
       leave(*batch);
     }
@@ -278,20 +284,25 @@ class Pipeline {
   Status read_loop() {
     while (PartPtr part = to_read_.pop()) {
       if (stopped()) continue;
-      for (const auto& read : part->task.reads) {
-        Part::Bytes bytes;
-        // What goes to memory as it is is read into its place.
-        for (const Tile& t : part->task.tiles)
-          if (node_of(t) == read.source.get() && t.region == read.region) bytes.data = place_of(t).data();
-        if (!bytes.data) {
-          bytes.own = pool_.get(read.bytes);
-          bytes.data = bytes.own.data();
-        }
-        INGOT_ASSIGN(const uint64_t n, read.source->read(read.region, {bytes.data, read.bytes}));
-        c_.source_bytes += n;
-        part->reads.push_back(std::move(bytes));
-      }
+      INGOT_TRY(read(*part));
       to_compute_.push(std::move(part));
+    }
+    return {};
+  }
+
+  Status read(Part& part) {
+    for (const auto& read : part.task.reads) {
+      Part::Bytes bytes;
+      // What goes to memory as it is is read into its place.
+      for (const Tile& t : part.task.tiles)
+        if (node_of(t) == read.source.get() && t.region == read.region) bytes.data = place_of(t).data();
+      if (!bytes.data) {
+        bytes.own = pool_.get(read.bytes);
+        bytes.data = bytes.own.data();
+      }
+      INGOT_ASSIGN(const uint64_t n, read.source->read(read.region, {bytes.data, read.bytes}));
+      c_.source_bytes += n;
+      part.reads.push_back(std::move(bytes));
     }
     return {};
   }
@@ -299,24 +310,28 @@ class Pipeline {
   Status compute_loop() {
     Arena arena;
     while (PartPtr part = to_compute_.pop()) {
-      if (stopped()) continue;
-      for (int v : part->task.values) wait_for(v);
-      if (stopped()) continue;
-      const bool fold = part->task.makes >= 0 && plan_of(part->task.makes).fold;
-      INGOT_TRY(fold ? add(*part, arena) : compute(*part, arena));
-      ++c_.tasks_run;
-      const uint64_t back = part->reserved;
-      const auto batch = part->batch;
-      part.reset();
-      leave(*batch);
-      pool_.release(back);
-      {
-        std::lock_guard lock(mutex_);
-        --in_flight_;
-      }
-      window_.notify_all();
+      if (!stopped()) INGOT_TRY(work(std::move(part), arena));
     }
     return c_.cancel && c_.cancel->cancelled() ? Status(interrupted()) : Status();
+  }
+
+  Status work(PartPtr part, Arena& arena) {
+    for (int v : part->task.values) wait_for(v);
+    if (stopped()) return {};
+    const bool fold = part->task.makes >= 0 && plan_of(part->task.makes).fold;
+    INGOT_TRY(fold ? add(*part, arena) : compute(*part, arena));
+    ++c_.tasks_run;
+    const uint64_t back = part->reserved;
+    const auto batch = part->batch;
+    part.reset();
+    leave(*batch);
+    pool_.release(back);
+    {
+      std::lock_guard lock(mutex_);
+      --in_flight_;
+    }
+    window_.notify_all();
+    return {};
   }
 
   void wait_for(int v) {
@@ -427,6 +442,8 @@ class Pipeline {
   BufferPool pool_;
   std::vector<ValueState> values_;
   Queue to_read_, to_compute_;
+  bool alone_ = false;  // the system refuses threads: the admitting one does all the work
+  Arena own_arena_;
   std::mutex mutex_;
   std::condition_variable window_;
   std::atomic<int> in_flight_{0};

@@ -218,7 +218,8 @@ Status SinkFile::write_parts(uint64_t offset, ByteView bytes) {
         std::lock_guard lock(mutex_);
         pending = leaf_pending(at / leaf_bytes_);
       }
-      if (pending) INGOT_TRY(put_part(at, bytes.subspan(from - offset, size)));
+      const ByteView part = bytes.subspan(from - offset, size);
+      if (pending) INGOT_TRY(uploads_ && uploads_->most() ? upload(at, std::string(as_text(part))) : put_part(at, part));
       continue;
     }
     std::string whole;
@@ -244,10 +245,14 @@ Status SinkFile::write_parts(uint64_t offset, ByteView bytes) {
       whole = std::move(b.bytes);
       blocks_.erase(it);
     }
-    auto upload = [this, at, whole = std::make_shared<std::string>(std::move(whole))] { return put_part(at, as_bytes(*whole)); };
-    INGOT_TRY(uploads_ ? uploads_->put(std::move(upload)) : upload());
+    INGOT_TRY(upload(at, std::move(whole)));
   }
   return {};
+}
+
+Status SinkFile::upload(uint64_t offset, std::string part) {
+  auto put = [this, offset, bytes = std::make_shared<std::string>(std::move(part))] { return put_part(offset, as_bytes(*bytes)); };
+  return uploads_ ? uploads_->put(std::move(put)) : put();
 }
 
 Status SinkFile::put_part(uint64_t offset, ByteView bytes) {

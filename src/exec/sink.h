@@ -87,6 +87,7 @@ class SinkFile {
   Status feed(uint64_t offset, ByteView bytes);
   Result<std::optional<Hash128>> feed_part(uint64_t leaf, uint64_t at, ByteView part);
   Status put_part(uint64_t offset, ByteView bytes);
+  Status upload(uint64_t offset, std::string part);
   Status record(const std::vector<std::pair<uint64_t, Hash128>>& leaves);
   // The fillers that end after `offset`, the first of them.
   std::vector<Filler>::const_iterator filler_at(uint64_t offset) const;

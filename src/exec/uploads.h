@@ -16,6 +16,7 @@ class Uploads {
   // At most `most` at a time; with 0 the caller of put() does the work.
   explicit Uploads(int most) : most_(most) {}
   ~Uploads() { (void)finish(); }
+  int most() const { return most_; }
   // Waits until there is room. The first error of any upload is the answer from then on.
   Status put(std::function<Status()> upload);
   // All are done.

@@ -238,11 +238,18 @@ TEST(MemoryStore, KeepsToItsCapabilities) {
   auto multipart = make_memory_store({WriteMode::kParts, 4, 8, 3, false});
   auto p = *multipart->create("b", 10, false);
   EXPECT_FALSE(p->write(0, as_bytes("123456789")).ok());  // over part_max
+  ASSERT_TRUE(p->write(6, as_bytes("7890")).ok());  // in any order
   ASSERT_TRUE(p->write(0, as_bytes("1234")).ok());
-  ASSERT_TRUE(p->write(4, as_bytes("56")).ok());   // a short one may only be the last
-  EXPECT_FALSE(p->write(6, as_bytes("7890")).ok());
+  EXPECT_FALSE(p->complete().ok());  // bytes 4 and 5 are in no part
+  ASSERT_TRUE(p->write(4, as_bytes("56")).ok());
+  EXPECT_FALSE(p->complete().ok());  // a short one may only be the last
+  EXPECT_FALSE(p->write(20, as_bytes("12")).ok());  // over part_count_max
   EXPECT_FALSE(is_there(*multipart, "b"));
+  p = *multipart->create("b", 10, false);
+  ASSERT_TRUE(p->write(8, as_bytes("90")).ok());
+  ASSERT_TRUE(p->write(0, as_bytes("12345678")).ok());
   ASSERT_TRUE(p->complete().ok());
+  EXPECT_EQ(*read_text(*multipart, "b"), "1234567890");
   EXPECT_TRUE(is_there(*multipart, "b"));
   EXPECT_FALSE(multipart->rename("b", "c", false).ok());
 }

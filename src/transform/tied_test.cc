@@ -6,7 +6,7 @@
 #include "transform/quantize.h"
 #include "transform/transform_testing.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 using namespace ingot::testing;
@@ -104,4 +104,4 @@ TEST(Tied, AreWrittenUnderBothNames) {
 }
 
 }  // namespace
-}  // namespace ingot
+}  // namespace ingot::transform

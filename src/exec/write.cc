@@ -1,4 +1,4 @@
-// A job from its key to its commit. The work itself is in pipeline.cc, the tasks in plan.cc.
+// A job from its key to outputs that are whole, durable and read back. The work itself is in pipeline.cc, the tasks in plan.cc, what follows in publish.cc.
 #include "exec/executor.h"
 
 #include <fmt/format.h>
