@@ -64,6 +64,7 @@ TEST(ContentHash, IsWhatTheDocumentDefines) {
     return hash;
   };
   const std::string narrow("\x80\x3f\x00\x40\x40\x40\x80\x40", 8), wide("\0\0\x80\x3f\0\0\0\x40\0\0\x40\x40\0\0\x80\x40", 16);
+  expect_told("its 8 bytes | `" + hash_text(narrow));
   const std::string bf16 = tensor("BF16 [2, 2]", leaf(narrow)), f32 = tensor("F32 [2, 2]", leaf(wide));
   const std::string zeros = tensor("U8 [1048577]", leaf(std::string(1048576, '\0')) + leaf(std::string(1, '\0')));
   const Hashed h = hashed(a);

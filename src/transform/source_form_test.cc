@@ -1,5 +1,6 @@
 #include "transform/source_form.h"
 
+#include "formats/json.h"
 #include "transform/cast.h"
 #include "transform/gguf_map.h"
 #include "transform/quantize.h"
@@ -64,7 +65,7 @@ TEST(SourceForm, WhatTheSourceHasNotOrDropsIsLeftOut) {
   const size_t n = base.tensors.size();
   // Made by the converter: Llama 3's factors.
   auto config = parse_json_ordered(base.files["config.json"], "c");
-  (*config)["rope_scaling"] = {{"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 512}};
+  (*config)["rope_parameters"] = {{"rope_theta", 10000.0}, {"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 512}};
   Artifact scaled = base;
   scaled.files["config.json"] = json_text(*config);
   const Artifact gguf = gguf_of(scaled);
