@@ -42,7 +42,8 @@ std::string take_manifest(Artifact* a) {
 
 Result<Manifest> parse_manifest(const std::string& text, const std::string& path) {
   const std::string what = "reading the manifest of " + path;
-  INGOT_ASSIGN(const Json j, parse_json(text, what));
+  const auto parsed = parse_json(text, what);
+  const Json j = parsed.ok() ? *parsed : Json();
   const std::string format = json_string(j, "format").value_or("");
   if (format.starts_with("ingot manifest ") && format != kManifestFormat)
     return bad_input("{}: its format is '{}', this version of ingot reads '{}'; use the version that wrote it ({}) or a later one", what,
