@@ -33,13 +33,13 @@ class Cache : public ::testing::Test {
 
 TEST_F(Cache, IsWhereTheUserHasIt) {
   set("XDG_CACHE_HOME", dir_ + "/a");
-  set("HOME", dir_ + "/home");
+  set("HOME", dir_ + "/own");
   ASSERT_TRUE(cache_directory());
   EXPECT_EQ(cache_directory()->path, dir_ + "/a/ingot");
   for (const auto& none : {std::optional<std::string>(), std::optional<std::string>("not/absolute")}) {
     set("XDG_CACHE_HOME", none);
     ASSERT_TRUE(cache_directory());
-    EXPECT_EQ(cache_directory()->path, dir_ + "/home/.cache/ingot");
+    EXPECT_EQ(cache_directory()->path, dir_ + "/own/.cache/ingot");
     EXPECT_TRUE(std::filesystem::is_directory(cache_directory()->path));
   }
 }
