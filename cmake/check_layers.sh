@@ -54,6 +54,10 @@ code ~ STORE_CALL && layer != "exec" && layer != "storage" && !test {
 code ~ /(^|[^_a-zA-Z0-9])(ofstream|fopen|O_CREAT|mkstemp|unlink|create_director(y|ies)|filesystem::(rename|remove))([^_a-zA-Z0-9]|$)/ && layer != "storage" && layer != "exec" && !test {
   broken("a file is written past the Store: only src/storage opens files for writing")
 }
+# 4. Which store a path leads to is for locate() to say.
+code ~ /(^|[^_a-zA-Z0-9])local_store\(/ && layer != "storage" && !test {
+  broken("local_store() outside src/storage: take the store from locate(), or from the caller")
+}
 END {
   if (!bad) printf "check_layers: %d files keep the rules\n", n_files
   exit bad

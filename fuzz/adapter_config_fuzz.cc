@@ -15,15 +15,15 @@ ingot::NodePtr zeros(ingot::Shape shape) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string text(reinterpret_cast<const char*>(data), size);
   ingot::Artifact base, adapter;
-  base.path = "base", base.format = "safetensors";
+  base.naming = "hf", base.path = "base";
   base.tensors = {{"model.layers.0.a.weight", zeros({4, 4})}, {"model.layers.0.a.bias", zeros({4})}, {"model.layers.1.a.weight", zeros({4, 4})}};
-  adapter.path = "adapter", adapter.format = "peft";
+  adapter.path = "adapter", adapter.naming = "peft";
   adapter.files["adapter_config.json"] = text;
   for (const char* layer : {"0", "1"}) {
     const std::string m = std::string("base_model.model.model.layers.") + layer + ".a.";
     adapter.tensors.push_back({m + "lora_A.weight", zeros({2, 4})});
     adapter.tensors.push_back({m + "lora_B.weight", zeros({4, 2})});
   }
-  (void)ingot::lora_merge(base, {{adapter, 1}});
+  (void)ingot::transform::lora_merge(base, {{adapter, 1}});
   return 0;
 }

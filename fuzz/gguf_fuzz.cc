@@ -12,24 +12,26 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
   auto f = store->create("m-00001-of-00002.gguf", size, false);
   if (!f.ok() || !(*f)->write(0, ingot::as_bytes(bytes)).ok() || !(*f)->complete().ok()) std::abort();
+  const auto there = ingot::look_at(*store, "m-00001-of-00002.gguf");
+  if (!there.ok()) return 0;
   // For whoever only looks: what is broken may fail to be read, and nothing worse.
   ingot::Faults faults;
-  if (auto broken = ingot::open_gguf(*store, "m-00001-of-00002.gguf", &faults); broken.ok()) {
+  if (auto broken = ingot::open_gguf(*store, *there, &faults); broken.ok()) {
     for (const auto& t : broken->tensors)
       if (ingot::bytes_of(t.spec()) <= size) (void)ingot::evaluate(t.node);
-    (void)ingot::examine_gguf(*broken);
+    (void)ingot::transform::examine_gguf(*broken);
   }
-  auto a = ingot::open_gguf(*store, "m-00001-of-00002.gguf");
+  auto a = ingot::open_gguf(*store, *there);
   if (!a.ok()) return 0;
   std::vector<ingot::NamedSpec> specs;
   for (const auto& t : a->tensors) {
     const auto spec = t.spec();
     specs.emplace_back(t.name, spec);
     std::vector<std::byte> out(ingot::bytes_of(spec));
-    const auto* leaf = dynamic_cast<const ingot::LeafNode*>(t.node.get());
-    if (!leaf || !leaf->read(ingot::Region::all(spec.shape), out).ok()) std::abort();
+    const auto* source = dynamic_cast<const ingot::Source*>(t.node.get());
+    if (!source || !source->read(ingot::Region::all(spec.shape), out).ok()) std::abort();
   }
   (void)ingot::layout_gguf(*a, specs);
-  (void)ingot::gguf_vocab(*a);
+  (void)ingot::transform::gguf_vocab(*a);
   return 0;
 }

@@ -11,7 +11,7 @@ printf '#include "base/bytes.h"\n#include "ingot/status.h"\n// #include "quant/n
 printf '#include "quant/codec.h"\n#include <fmt/format.h>\n' >"$tree/src/cli/main.cc"
 printf 'auto w = store->create(path, 0, false);\n' >"$tree/src/exec/sink.cc"
 printf '  case DType::k##x: return &kCodec##x;\n' >"$tree/src/quant/codec.cc"
-printf 'auto w = store->create(path, 0, false);\n#include "exec/plan.h"\n' >"$tree/src/quant/codec_test.cc"
+printf 'auto w = store->create(path, 0, false);\n#include "exec/plan.h"\nlocal_store().list("d");\n' >"$tree/src/quant/codec_test.cc"
 
 "$check" "$tree" >/dev/null || { echo "a tree that keeps the rules was refused:"; "$check" "$tree"; exit 1; }
 
@@ -36,6 +36,7 @@ broken src/quant/x.cc 'using enum DType;' 'switch over DType'
 broken src/quant/x.cc 'auto f = store.create(path, 0, false);' 'only src/exec and src/storage'
 broken src/cli/x.cc 'INGOT_TRY(local_store().remove(path));' 'only src/exec and src/storage'
 broken src/cli/x.cc 'std::ofstream f(path);' 'past the Store'
+broken src/cli/x.cc 'auto a = open_model(local_store(), path);' 'take the store from locate()'
 mkdir "$tree/src/extra"
 broken src/extra/x.h '' 'not in INGOT_LAYERS'
 rmdir "$tree/src/extra"

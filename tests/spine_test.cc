@@ -29,13 +29,14 @@ std::vector<Output> ship_outputs(Store& source, Store& sink) {
   auto adapter = open_model(source, kRoot + "/examples/lora-code");
   EXPECT_TRUE(base.ok()) << base.error().message;
   EXPECT_TRUE(adapter.ok()) << adapter.error().message;
-  auto merged = lora_merge(*base, {{*adapter, 1.0}});
+  auto merged = transform::lora_merge(*base, {{*adapter, 1.0}});
   EXPECT_TRUE(merged.ok()) << merged.error().message;
-  auto gguf = to_gguf(*merged);
+  auto gguf = transform::to_gguf(*merged);
   EXPECT_TRUE(gguf.ok()) << gguf.error().message;
   std::vector<Output> outputs;
-  for (const char* type : {"F16", "Q4_K_M"}) outputs.push_back(gguf_output(*quantize_gguf(*gguf, type), sink, std::string("m-") + type));
-  outputs.push_back(hf_directory_output(*cast_floats(*merged, DType::kBF16), sink, "merged"));
+  for (const char* type : {"F16", "Q4_K_M"})
+    outputs.push_back(gguf_output(*transform::quantize_gguf(*gguf, type), sink, std::string("m-") + type));
+  outputs.push_back(hf_directory_output(*transform::cast_floats(*merged, DType::kBF16), sink, "merged"));
   return outputs;
 }
 

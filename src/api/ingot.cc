@@ -11,6 +11,7 @@
 #include "exec/evaluate.h"
 #include "exec/executor.h"
 #include "formats/formats.h"
+#include "formats/manifest.h"
 #include "formats/outputs.h"
 #include "quant/codec.h"
 #include "transform/cast.h"
@@ -112,35 +113,38 @@ class CancelPoll {
 }  // namespace
 
 Result<LazyModel> open(const std::string& path) {
-  INGOT_ASSIGN(Artifact a, open_model(local_store(), path));
+  INGOT_ASSIGN(const Located at, locate(path));
+  INGOT_ASSIGN(Artifact a, open_model(*at.store, at.path));
+  (void)take_manifest(&a);
   return wrap(std::move(a));
 }
 
 Result<LazyModel> lora_merge(const LazyModel& base, const std::vector<AdapterSource>& adapters) {
-  std::vector<AdapterSpec> specs;
+  std::vector<transform::AdapterSpec> specs;
   for (const AdapterSource& a : adapters) {
-    INGOT_ASSIGN(Artifact adapter, open_model(local_store(), a.path));
-    if (adapter.format != "peft")
+    INGOT_ASSIGN(const Located at, locate(a.path));
+    INGOT_ASSIGN(Artifact adapter, open_model(*at.store, at.path));
+    if (adapter.naming != "peft")
       return bad_input("'{}' is no PEFT adapter directory but {}", a.path, adapter.format);
     specs.push_back({std::move(adapter), a.weight});
   }
-  INGOT_ASSIGN(Artifact merged, lora_merge(base.impl().artifact, specs));
+  INGOT_ASSIGN(Artifact merged, transform::lora_merge(base.impl().artifact, specs));
   return wrap(std::move(merged));
 }
 
 Result<LazyModel> to_gguf(const LazyModel& model, const std::string& pre_tokenizer) {
-  if (model.format() == "gguf") return model;
-  ToGgufOptions options;
+  if (model.impl().artifact.naming == "gguf") return model;
+  transform::ToGgufOptions options;
   options.pre_tokenizer = pre_tokenizer;
-  INGOT_ASSIGN(Artifact a, to_gguf(model.impl().artifact, options));
+  INGOT_ASSIGN(Artifact a, transform::to_gguf(model.impl().artifact, options));
   return wrap(std::move(a));
 }
 
 Result<LazyModel> quantize(const LazyModel& gguf, const std::string& file_type, const QuantizeParameters& p) {
-  if (gguf.format() != "gguf")
+  if (gguf.impl().artifact.naming != "gguf")
     return usage("quantize: '{}' is {}, not GGUF-shaped; call to_gguf first", gguf.path(), gguf.format());
-  INGOT_TRY(check_gguf(gguf.impl().artifact, GgufUse::kWeights));
-  QuantizeOptions options;
+  INGOT_TRY(transform::check_gguf(gguf.impl().artifact, transform::GgufUse::kWeights));
+  transform::QuantizeOptions options;
   options.pure = p.pure;
   options.allow_requantize = p.allow_requantize;
   options.leave_output = p.leave_output_tensor;
@@ -159,14 +163,14 @@ Result<LazyModel> quantize(const LazyModel& gguf, const std::string& file_type, 
     INGOT_ASSIGN(const DType t, type(name));
     options.tensor_types.emplace_back(pattern, t);
   }
-  INGOT_ASSIGN(Artifact a, quantize_gguf(gguf.impl().artifact, file_type, options));
+  INGOT_ASSIGN(Artifact a, transform::quantize_gguf(gguf.impl().artifact, file_type, options));
   return wrap(std::move(a));
 }
 
 Result<LazyModel> cast(const LazyModel& model, const std::string& type) {
   const auto t = dtype_by_name(type);
-  if (!t || !is_float_type(*t)) return usage("cast: '{}' is no float type; use f32, f16 or bf16", type);
-  INGOT_ASSIGN(Artifact a, cast_floats(model.impl().artifact, *t));
+  if (!t || !transform::is_float_type(*t)) return usage("cast: '{}' is no float type; use f32, f16 or bf16", type);
+  INGOT_ASSIGN(Artifact a, transform::cast_floats(model.impl().artifact, *t));
   return wrap(std::move(a));
 }
 
@@ -175,15 +179,14 @@ Result<WriteReport> write(const std::vector<WriteTarget>& targets, const WriteOp
   std::vector<Output> outputs;
   for (const WriteTarget& t : targets) {
     const bool to_gguf = t.path.ends_with(".gguf");
-    if (to_gguf != (t.model.format() == "gguf"))
+    if (to_gguf != (t.model.impl().artifact.naming == "gguf"))
       return usage("write: '{}' {} written from a {} model; {}", t.path,
                    to_gguf ? "is GGUF and cannot be" : "cannot be",
                    t.model.format().empty() ? "made-up" : t.model.format(),
                    to_gguf ? "call to_gguf first" : "a GGUF model is written to a path ending in .gguf");
-    std::string path = t.path;
-    while (path.size() > 1 && path.back() == '/') path.pop_back();
-    INGOT_ASSIGN(Output output,
-                 make_output(t.model.impl().artifact, local_store(), path, "", o.max_shard_bytes));
+    INGOT_ASSIGN(Located to, locate(t.path, "write to a path here and copy it there"));
+    while (to.path.size() > 1 && to.path.back() == '/') to.path.pop_back();
+    INGOT_ASSIGN(Output output, make_output(t.model.impl().artifact, *to.store, to.path, "", o.max_shard_bytes));
     outputs.push_back(std::move(output));
   }
   CancelPoll poll(o.cancel);

@@ -1,5 +1,7 @@
 #include "base/threads.h"
 
+#include <algorithm>
+#include <atomic>
 #include <new>
 #include <system_error>
 
@@ -55,6 +57,23 @@ Status run_on_threads(int threads, const std::function<Status()>& work) {
   Status own = guarded(work);
   Status rest = others.join();
   return own.ok() ? rest : own;
+}
+
+Status run_each(int threads, size_t n, const std::function<Status(size_t)>& work) {
+  std::atomic<size_t> next{0};
+  std::mutex mutex;
+  size_t least = n;
+  Status error;
+  const auto run = [&]() -> Status {
+    for (size_t i; (i = next++) < n;) {
+      Status s = guarded([&] { return work(i); });
+      std::lock_guard lock(mutex);
+      if (!s.ok() && i < least) least = i, error = std::move(s);
+    }
+    return {};
+  };
+  INGOT_TRY(run_on_threads(static_cast<int>(std::min<size_t>(static_cast<size_t>(std::max(threads, 1)), n)), run));
+  return error;
 }
 
 }  // namespace ingot

@@ -37,5 +37,8 @@ class Threads {
 
 // Runs `work` on up to `threads` threads, this one among them; fewer where the system refuses more. The first error.
 Status run_on_threads(int threads, const std::function<Status()>& work);
+// work(0) to work(n - 1), each once, up to `threads` of them at a time. All are run; the error is that of the least i, whoever met
+// one first.
+Status run_each(int threads, size_t n, const std::function<Status(size_t i)>& work);
 
 }  // namespace ingot

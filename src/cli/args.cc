@@ -44,15 +44,6 @@ void Args::positional(std::string name, std::string* value, std::string help, bo
   };
 }
 
-void Args::positionals(std::string name, std::vector<std::string>* values, std::string help) {
-  Spec& s = add(name, name, std::move(help));
-  s.is_positional = true, s.required = true, s.repeat = true;
-  s.set = [values](const std::string&, const std::string& v) {
-    values->push_back(v);
-    return Status();
-  };
-}
-
 void Args::text(std::string names, std::string value_name, std::string* value, std::string help) {
   add(std::move(names), std::move(value_name), std::move(help)).set = [value](const std::string&,
                                                                               const std::string& v) {
@@ -156,6 +147,9 @@ void Args::add_common() {
   flag("--dry-run", &common.dry_run, "print the plan (files, sizes, memory) and stop");
   flag("--force", &common.force, "replace an existing output");
   flag("--no-resume", &common.no_resume, "discard an unfinished run instead of going on with it");
+  flag("--provenance", &common.provenance,
+       "write a manifest into each output: hashes of what it was made from, operations, versions, options, and hashes of its tensors, which "
+       "'ingot verify' compares");
   integer("--seed|--random-seed", "N", &common.seed, 0, INT64_MAX, "seed of everything random (default 0)");
   size("--max-shard-size|--out-shard-size", "SIZE", &common.max_shard_size,
        "largest file of a Hugging Face directory (default: 5GB), or of a GGUF model, which is then split (default: one file)");
@@ -229,7 +223,6 @@ Result<bool> Args::parse() {
               ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
               ->expected(1)
               ->allow_extra_args(false);
-      if (s.is_positional && s.repeat) o->expected(-1);
     }
     options.emplace_back(o, i);
   }

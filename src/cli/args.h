@@ -21,7 +21,7 @@ struct CommonOptions {
   int64_t seed = 0;
   Verify verify = Verify::kMedium;
   double rank_timeout = 600;  // seconds without progress of the other processes before rank 0 gives up
-  bool json = false, quiet = false, verbose = false, dry_run = false, force = false, no_resume = false;
+  bool json = false, quiet = false, verbose = false, dry_run = false, force = false, no_resume = false, provenance = false;
 };
 
 class Args {
@@ -38,7 +38,6 @@ class Args {
   // `names` is "--type" or "-n,--n-predict": all of them work, those after a '|' are not shown in the help
   // ("--type|--outtype").
   void positional(std::string name, std::string* value, std::string help, bool required = true);
-  void positionals(std::string name, std::vector<std::string>* values, std::string help);
   void text(std::string names, std::string value_name, std::string* value, std::string help);
   void list(std::string names, std::string value_name, std::vector<std::string>* values, std::string help);
   void integer(std::string names, std::string value_name, int64_t* value, int64_t least, int64_t most,

@@ -12,16 +12,33 @@ namespace ingot::cli {
 namespace {
 
 Result<Tokenizer> from_gguf_metadata(const Artifact& a) {
-  INGOT_ASSIGN(const GgufVocab v, gguf_vocab(a));
+  INGOT_ASSIGN(const GgufVocab v, transform::gguf_vocab(a));
   auto tokenizer = Tokenizer::from_gguf(v);
   if (!tokenizer.ok()) return tokenizer.take_error().during(fmt::format("the tokenizer of '{}'", a.path));
   return tokenizer;
 }
 
+const char* stop_reason(const TextResult& r) {
+  if (r.stopped_by_string) return "stop_string";
+  switch (r.generation.reason) {
+    case StopReason::kLength:
+      return "length";
+    case StopReason::kStopToken:
+      return "end_of_text";
+    case StopReason::kCallback:
+      return "stopped";
+    case StopReason::kContext:
+      return "context_full";
+    case StopReason::kCancelled:
+      return "cancelled";
+  }
+  return "";
+}
+
 }  // namespace
 
 Result<Tokenizer> open_tokenizer(const Artifact& a) {
-  if (a.format == "gguf" || a.meta("tokenizer.ggml.model")) return from_gguf_metadata(a);
+  if (a.naming == "gguf" || a.meta("tokenizer.ggml.model")) return from_gguf_metadata(a);
   const auto file = [&](const char* name) -> std::string_view {
     auto it = a.files.find(name);
     return it == a.files.end() ? std::string_view() : std::string_view(it->second);
@@ -46,7 +63,7 @@ Result<Runnable> runnable(const Artifact& gguf, const Artifact& source) {
     if (t.name.find(".ffn_") != std::string::npos && t.name.ends_with(".bias"))
       return bad_input("'{}' cannot be run: it has '{}', and biases in feed-forward layers are not supported yet", gguf.path, t.name);
   const auto it = source.files.find("config.json");
-  if (it == source.files.end() || source.format == "gguf") return r;
+  if (it == source.files.end() || source.naming == "gguf") return r;
   const std::string what = "reading " + join_path(source.path, "config.json");
   INGOT_ASSIGN(const Json json, parse_json(it->second, what));
   INGOT_ASSIGN(const Architecture* architecture, find_architecture(json, what));
@@ -76,7 +93,7 @@ Result<std::unique_ptr<Model>> load_model(Context& c, const Artifact& artifact) 
   options.cancel = &c.cancel;
   options.on_progress = [&](uint64_t done, uint64_t total) {
     Progress p;
-    p.phase = Phase::kStages;
+    p.phase = Phase::kLoad;
     p.done = done;
     p.total = total;
     c.report.progress(p);
@@ -124,23 +141,6 @@ Result<TextResult> generate_text(Context& c, const Model& model, const Tokenizer
   result.generation = std::move(*generation);
   result.stopped_by_string = filter.stopped();
   return result;
-}
-
-const char* stop_reason(const TextResult& r) {
-  if (r.stopped_by_string) return "stop_string";
-  switch (r.generation.reason) {
-    case StopReason::kLength:
-      return "length";
-    case StopReason::kStopToken:
-      return "end_of_text";
-    case StopReason::kCallback:
-      return "stopped";
-    case StopReason::kContext:
-      return "context_full";
-    case StopReason::kCancelled:
-      return "cancelled";
-  }
-  return "";
 }
 
 nlohmann::ordered_json text_json(const TextRequest& request, const TextResult& r) {

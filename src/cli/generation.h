@@ -11,8 +11,8 @@
 #include "cli/command.h"
 #include "infer/config.h"
 #include "infer/generate.h"
-#include "model/tokenizer.h"
 #include "tensor/artifact.h"
+#include "tokenizer/tokenizer.h"
 
 namespace ingot::cli {
 
@@ -53,7 +53,6 @@ Result<TextResult> generate_text(Context& context, const Model& model, const Tok
                                  const TextRequest& request,
                                  const std::function<Status(std::string_view)>& show = {});
 
-const char* stop_reason(const TextResult& r);
 nlohmann::ordered_json text_json(const TextRequest& request, const TextResult& result);
 // "24 tokens, 812 tokens/s (prompt: 5 tokens, 1,900 tokens/s)".
 std::string speed_text(const TextResult& r);

@@ -45,8 +45,8 @@ Result<uint64_t> disk_bytes(const Artifact& a) {
 std::vector<std::string> oddities(const Artifact& a, Faults faults) {
   const MetaValue* type = a.meta("general.type");
   const auto* name = type ? std::get_if<std::string>(&type->v) : nullptr;
-  if (a.format == "gguf" && (!name || *name == "model")) {
-    const GgufReport r = examine_gguf(a);
+  if (a.naming == "gguf" && (!name || *name == "model")) {
+    const transform::GgufReport r = transform::examine_gguf(a);
     for (const auto* list : {&r.faults, &r.warnings}) faults.insert(faults.end(), list->begin(), list->end());
   }
   return faults;
@@ -244,11 +244,12 @@ Status command_inspect(Context& c) {
   c.args.example("ingot inspect model.gguf --json | jq .types");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  warn_unused(c, {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify", "--rank-timeout"});
+  warn_unused(c, {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance"});
 
-  INGOT_ASSIGN(path, input_path(path));
+  INGOT_ASSIGN(const Located at, input_path(path));
+  path = at.path;
   Faults faults;
-  INGOT_ASSIGN(const Artifact a, open_model(local_store(), path, &faults));
+  INGOT_ASSIGN(const Artifact a, open_model(*at.store, path, &faults));
   if (c.args.has("--tensor")) return inspect_tensor(c, a, tensor);
 
   std::vector<std::pair<std::string, OrderedJson>> config;

@@ -6,24 +6,23 @@
 #include <cmath>
 
 #include "cli/text.h"
+#include "formats/json.h"
 
 namespace ingot::cli {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 template <class T>
-Json scalar(const T& v) {
+OrderedJson scalar(const T& v) {
   if constexpr (std::is_floating_point_v<T>) {
     if (!std::isfinite(v)) return fmt::format("{}", v);  // JSON has no NaN
   }
-  return Json(v);
+  return OrderedJson(v);
 }
 
 template <class T>
-Json array(const T& values, size_t limit) {
-  Json a = Json::array();
+OrderedJson array(const T& values, size_t limit) {
+  OrderedJson a = OrderedJson::array();
   for (const auto& v : values) {
     if (values.size() > limit && a.size() >= 3) return {{"count", values.size()}, {"first", a}};
     if constexpr (std::is_same_v<T, MetaArray>) {
@@ -37,9 +36,9 @@ Json array(const T& values, size_t limit) {
 
 }  // namespace
 
-Json meta_json(const MetaValue& value, size_t limit) {
+OrderedJson meta_json(const MetaValue& value, size_t limit) {
   return std::visit(
-      [&](const auto& v) -> Json {
+      [&](const auto& v) -> OrderedJson {
         using T = std::decay_t<decltype(v)>;
         if constexpr (std::is_same_v<T, std::string> || std::is_arithmetic_v<T>) {
           return scalar(v);
@@ -51,14 +50,14 @@ Json meta_json(const MetaValue& value, size_t limit) {
 }
 
 std::string meta_text(const MetaValue& value, int width) {
-  const Json j = meta_json(value, 6);
-  const auto dump = [](const Json& x) { return x.dump(-1, ' ', false, Json::error_handler_t::replace); };
+  const OrderedJson j = meta_json(value, 6);
+  const auto dump = [](const OrderedJson& x) { return x.dump(-1, ' ', false, OrderedJson::error_handler_t::replace); };
   std::string s;
   if (j.is_string()) {
     s = printable(j.get<std::string>());
   } else if (j.is_object()) {
     s = fmt::format("{} values: ", format_count(j["count"].get<uint64_t>()));
-    for (const Json& v : j["first"]) s += printable(dump(v)) + ", ";
+    for (const OrderedJson& v : j["first"]) s += printable(dump(v)) + ", ";
     s += "..";
   } else {
     s = printable(dump(j));
@@ -71,7 +70,7 @@ std::string meta_text(const MetaValue& value, int width) {
 }
 
 nlohmann::ordered_json tokenizer_json(const Artifact& a) {
-  Json j;
+  OrderedJson j;
   if (const MetaValue* model = a.meta("tokenizer.ggml.model")) {
     j["model"] = meta_json(*model, 16);
     if (const MetaValue* tokens = a.meta("tokenizer.ggml.tokens"))
@@ -112,7 +111,7 @@ nlohmann::ordered_json tokenizer_json(const Artifact& a) {
 }
 
 std::string tokenizer_text(const Artifact& a) {
-  const Json j = tokenizer_json(a);
+  const OrderedJson j = tokenizer_json(a);
   std::string s;
   for (const auto& [k, v] : j.items()) {
     std::string key = k;

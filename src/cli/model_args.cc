@@ -8,10 +8,11 @@
 #include <set>
 
 #include "cli/job.h"
-#include "cli/paths.h"
 #include "cli/text.h"
 #include "formats/formats.h"
+#include "formats/manifest.h"
 #include "formats/outputs.h"
+#include "ingot/ingot.h"
 #include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
 #include "transform/lora.h"
@@ -76,12 +77,19 @@ std::string meta_or(const Artifact& a, const char* key, const char* other) {
 
 Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, const std::vector<AdapterArgument>& adapters) {
   OpenedModel m;
-  INGOT_ASSIGN(m.path, input_path(given));
-  INGOT_ASSIGN(m.base, open_model(local_store(), m.path));
-  if (m.is_gguf()) INGOT_TRY(check_gguf(m.base, GgufUse::kWeights));
+  INGOT_ASSIGN(const Located at, input_path(given));
+  m.path = at.path;
+  INGOT_ASSIGN(m.base, open_model(*at.store, at.path));
+  const auto add_input = [&](Artifact* a) {
+    const std::string manifest = take_manifest(a);
+    return m.provenance ? m.provenance->add_input(*a, manifest) : Status();
+  };
+  if (c.args.common.provenance) m.provenance = std::make_shared<transform::Provenance>(version(), static_cast<uint64_t>(c.args.common.seed));
+  INGOT_TRY(add_input(&m.base));
+  if (m.is_gguf()) INGOT_TRY(transform::check_gguf(m.base, transform::GgufUse::kWeights));
   INGOT_TRY(go_on(c));
   tell_opened(c, m.base);
-  if (m.base.format == "peft")
+  if (m.base.naming == "peft")
     return bad_input(
         "'{0}' is an adapter, not a model; give the base model, and the adapter as --adapter '{0}'", m.path);
   if (adapters.empty()) {
@@ -93,19 +101,23 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
         "'{}' is a GGUF file; folding an adapter into one is not there yet, give the Hugging Face directory "
         "of the base",
         m.path);
-  std::vector<AdapterSpec> specs;
+  std::vector<transform::AdapterSpec> specs;
+  OrderedJson weights = OrderedJson::array();
   for (const AdapterArgument& a : adapters) {
-    INGOT_ASSIGN(const std::string path, input_path(a.path));
-    INGOT_ASSIGN(Artifact adapter, open_model(local_store(), path));
-    if (adapter.format != "peft")
+    INGOT_ASSIGN(const Located from, input_path(a.path));
+    INGOT_ASSIGN(Artifact adapter, open_model(*from.store, from.path));
+    if (adapter.naming != "peft")
       return bad_input(
-          "--adapter '{}' is no PEFT adapter (a directory with adapter_config.json) but a model in {}", path,
+          "--adapter '{}' is no PEFT adapter (a directory with adapter_config.json) but a model in {}", from.path,
           adapter.format);
     tell_opened(c, adapter);
+    INGOT_TRY(add_input(&adapter));
+    weights.push_back(a.weight);
     specs.push_back({std::move(adapter), a.weight});
     INGOT_TRY(go_on(c));
   }
-  INGOT_ASSIGN(m.artifact, lora_merge(m.base, specs));
+  INGOT_ASSIGN(m.artifact, transform::lora_merge(m.base, specs));
+  m.operations.add("lora merge", {{"weights", weights}}, m.artifact);
   INGOT_TRY(go_on(c));
   return m;
 }
@@ -117,67 +129,95 @@ std::vector<std::string> input_paths(const OpenedModel& model, const std::vector
     if (Origin o = origin_of(*t.node, {}); !o.file.empty()) files.insert(std::move(o.file));
   std::vector<std::string> paths(files.begin(), files.end());
   for (const AdapterArgument& a : adapters)
-    if (auto p = expand_variables(a.path); p.ok()) paths.push_back(*p);
+    if (auto at = input_path(a.path); at.ok()) paths.push_back(at->path);
   return paths;
 }
 
-Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string& pre_tokenizer) {
-  if (artifact.format == "gguf") {
+Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string& pre_tokenizer, transform::Operations* done) {
+  if (artifact.naming == "gguf") {
     if (!pre_tokenizer.empty())
       return usage("--pre-tokenizer is for Hugging Face models; '{}' is GGUF already", artifact.path);
-    for (const std::string& text : examine_gguf(artifact).warnings) c.report.warning(fmt::format("'{}': {}", artifact.path, text));
+    for (const std::string& text : transform::examine_gguf(artifact).warnings)
+      c.report.warning(fmt::format("'{}': {}", artifact.path, text));
     return artifact;
   }
-  ToGgufOptions options;
+  transform::ToGgufOptions options;
   options.pre_tokenizer = pre_tokenizer;
   options.on_notice = [&c](const std::string& text) { c.report.notice(text); };
   options.on_warning = [&c](const std::string& text) { c.report.warning(text); };
-  INGOT_ASSIGN(Artifact gguf, to_gguf(artifact, options));
+  INGOT_ASSIGN(Artifact gguf, transform::to_gguf(artifact, options));
   c.report.detail(fmt::format("as GGUF: architecture {}, name '{}', tokenizer {}, pre-tokenizer {}{}",
                               meta_or(gguf, "general.architecture", "?"), meta_or(gguf, "general.name", ""),
                               meta_or(gguf, "tokenizer.ggml.model", "?"), meta_or(gguf, "tokenizer.ggml.pre", "?"),
                               pre_tokenizer.empty() ? " (found by its rules)" : " (--pre-tokenizer)"));
+  done->add("to gguf", pre_tokenizer.empty() ? OrderedJson::object() : OrderedJson({{"pre_tokenizer", pre_tokenizer}}), gguf);
   INGOT_TRY(go_on(c));
   return gguf;
 }
 
 Result<Artifact> as_gguf_weights(const Artifact& artifact) {
-  if (artifact.format == "gguf") return artifact;
+  if (artifact.naming == "gguf") return artifact;
   // The tokenizer of the directory itself is used to run it; any name will do for the metadata.
-  ToGgufOptions options;
+  transform::ToGgufOptions options;
   options.pre_tokenizer = "gpt-2";
-  return to_gguf(artifact, options);
+  return transform::to_gguf(artifact, options);
 }
 
-Result<Artifact> quantized(Context& c, const Artifact& gguf, const std::string& type, const QuantizeOptions& options) {
+namespace {
+
+// --allow-requantize is not among them: it lets be made what would be made in the same way.
+OrderedJson quantize_json(const std::string& type, const transform::QuantizeOptions& o) {
+  OrderedJson j = {{"type", type}};
+  if (o.pure) j["pure"] = true;
+  if (o.leave_output) j["leave_output_tensor"] = true;
+  if (o.output_type) j["output_tensor_type"] = info(*o.output_type).name;
+  if (o.token_embedding_type) j["token_embedding_type"] = info(*o.token_embedding_type).name;
+  for (const auto& [pattern, t] : o.tensor_types) j["tensor_type"].push_back(fmt::format("{}={}", pattern, info(t).name));
+  return j;
+}
+
+}  // namespace
+
+Result<Artifact> quantized(Context& c, const Artifact& gguf, const std::string& type, const transform::QuantizeOptions& options,
+                           transform::Operations* done) {
   INGOT_TRY(go_on(c));
-  INGOT_ASSIGN(Artifact out, quantize_gguf(gguf, type, options));
+  INGOT_ASSIGN(Artifact out, transform::quantize_gguf(gguf, type, options));
   std::map<std::string_view, int> counts;
   for (const LazyTensor& t : out.tensors) ++counts[info(t.spec().type).name];
   std::string text;
   for (const auto& [name, n] : counts) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", n, name);
   c.report.detail(fmt::format("{}: tensors by type: {}", type, text));
+  done->add("quantize", quantize_json(type, options), out);
   return out;
 }
 
-Result<std::vector<Output>> gguf_files(const Context& c, Artifact artifact, const std::string& given,
-                                       const std::vector<std::string>& inputs) {
-  INGOT_ASSIGN(const std::string path, output_path(given, OutputKind::kGguf, inputs));
-  INGOT_ASSIGN(std::vector<Output> outputs, gguf_outputs(std::move(artifact), local_store(), path, c.args.common.max_shard_size));
+Result<Artifact> with_manifest(const Context& c, const OpenedModel& from, Artifact made, transform::Operations done, OutputKind kind) {
+  if (!from.provenance) return made;
+  OrderedJson options = {{"format", kind == OutputKind::kGguf ? "gguf" : "safetensors"}};
+  if (c.args.common.max_shard_size && kind != OutputKind::kSafetensorsFile) options["max_shard_size"] = c.args.common.max_shard_size;
+  done.add("write", std::move(options), made);
+  return from.provenance->tell(std::move(made), done, kind == OutputKind::kDirectory);
+}
+
+Result<std::vector<Output>> gguf_files(const Context& c, const OpenedModel& from, Artifact made, const transform::Operations& done,
+                                       const std::string& given, const std::vector<std::string>& inputs) {
+  INGOT_ASSIGN(const Located to, output_path(given, OutputKind::kGguf, inputs));
+  INGOT_ASSIGN(made, with_manifest(c, from, std::move(made), done, OutputKind::kGguf));
+  INGOT_ASSIGN(std::vector<Output> outputs, gguf_outputs(std::move(made), *to.store, to.path, c.args.common.max_shard_size));
   if (outputs.size() > 1)
     for (const Output& o : outputs) {
-      INGOT_ASSIGN([[maybe_unused]] const std::string checked, output_path(o.path, OutputKind::kGguf, inputs));
+      INGOT_ASSIGN([[maybe_unused]] const Located checked, output_path(o.path, OutputKind::kGguf, inputs));
     }
   return outputs;
 }
 
-void warn_nonfinite(Context& c, const CastCounts& counts) {
+void warn_nonfinite(Context& c, const transform::CastCounts& counts) {
   const auto tensors = counts.tensors();
   if (tensors.empty()) return;
   constexpr size_t kShown = 3;
   std::string text;
   for (size_t i = 0; i < std::min(tensors.size(), kShown); ++i) {
-    const CastCounts::Tensor& t = tensors[i];
+    const transform::CastCounts::Tensor& t = tensors[i];
     text += fmt::format("{}{}{}", i ? "; " : "", element_text(t.first, t.first.tensor),
                         t.count > 1 ? fmt::format(" and {} more of it", format_count(t.count - 1)) : "");
   }

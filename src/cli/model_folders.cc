@@ -3,31 +3,34 @@
 #include "cli/model_folders.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <vector>
 
 #include "cli/text.h"
-#include "storage/store.h"
 
 namespace ingot::cli {
 
-namespace fs = std::filesystem;
-
 namespace {
 
-bool directory(const std::string& path) {
-  std::error_code error;
-  return fs::is_directory(path, error);
+Result<bool> is_directory(Store& store, const std::string& path) {
+  INGOT_ASSIGN(const auto there, store.stat(path));
+  return there && there->directory();
 }
 
-std::vector<std::string> directories_in(const std::string& path, std::string_view prefix = "") {
+// None where it cannot be listed: opening it tells why.
+std::vector<std::string> directories_in(Store& store, const std::string& path, std::string_view prefix = "") {
   std::vector<std::string> out;
-  const auto entries = local_store().list(path);
+  const auto entries = store.list(path);
   if (!entries.ok()) return out;
   for (const Entry& e : *entries)
     if (e.directory && e.name.starts_with(prefix)) out.push_back(e.name);
   std::sort(out.begin(), out.end());
   return out;
+}
+
+Result<bool> is_repository(Store& store, const std::string& path) {
+  const std::string name = file_name(path);
+  if (!name.starts_with("models--") && !name.starts_with("datasets--") && !name.starts_with("spaces--")) return false;
+  return is_directory(store, join_path(path, "snapshots"));
 }
 
 // "org/name" of "models--org--name".
@@ -38,23 +41,27 @@ std::string repository_name(const std::string& folder) {
 }
 
 // The snapshot that refs/main names, or the only one; empty where neither says which.
-std::string snapshot_of(const std::string& repository) {
-  const std::string all = join_path(repository, "snapshots");
-  if (auto ref = read_text(local_store(), join_path(repository, "refs/main"), 1024); ref.ok()) {
-    std::string hash = std::move(*ref);
+Result<std::string> snapshot_of(Store& store, const std::string& repository) {
+  const std::string all = join_path(repository, "snapshots"), ref = join_path(repository, "refs/main");
+  INGOT_ASSIGN(const auto named, store.stat(ref));
+  if (named) {
+    INGOT_ASSIGN(std::string hash, read_text(store, ref, 1024));
     hash.erase(hash.find_last_not_of(" \r\n\t") + 1);
-    if (!hash.empty() && hash.find('/') == std::string::npos && hash[0] != '.' && directory(join_path(all, hash)))
-      return join_path(all, hash);
+    if (!hash.empty() && hash.find('/') == std::string::npos && hash[0] != '.') {
+      INGOT_ASSIGN(const bool there, is_directory(store, join_path(all, hash)));
+      if (there) return join_path(all, hash);
+    }
   }
-  const auto names = directories_in(all);
+  const auto names = directories_in(store, all);
   return names.size() == 1 ? join_path(all, names[0]) : "";
 }
 
-Error repository(const std::string& path, const std::string& root) {
+Status repository(Store& store, const std::string& path, const std::string& root) {
   const std::string name = repository_name(file_name(root));
-  if (const std::string snapshot = snapshot_of(root); !snapshot.empty())
+  INGOT_ASSIGN(const std::string snapshot, snapshot_of(store, root));
+  if (!snapshot.empty())
     return bad_input("'{}' is {} in the Hugging Face cache, whose files are in a snapshot: give '{}'", path, name, snapshot);
-  auto names = directories_in(join_path(root, "snapshots"));
+  auto names = directories_in(store, join_path(root, "snapshots"));
   if (names.empty())
     return bad_input("'{}' is {} in the Hugging Face cache, but holds no snapshot: the download did not finish; repeat it (hf download {})",
                      path, name, name);
@@ -65,9 +72,9 @@ Error repository(const std::string& path, const std::string& root) {
 }
 
 // A folder that somebody collects GGUF files in.
-Status check_gguf_files(const std::string& path) {
+Status check_gguf_files(Store& store, const std::string& path) {
   std::vector<std::string> names;
-  const auto entries = local_store().list(path);
+  const auto entries = store.list(path);
   if (!entries.ok()) return {};  // opening it tells why
   for (const Entry& e : *entries) {
     const std::string& name = e.name;
@@ -82,27 +89,30 @@ Status check_gguf_files(const std::string& path) {
 
 }  // namespace
 
-Status check_model_folder(const std::string& given) {
-  std::string path = given;
+Status check_model_folder(const Located& given) {
+  Store& store = *given.store;
+  std::string path = given.path;
   while (path.size() > 1 && path.back() == '/') path.pop_back();
-  std::error_code error;
-  if (!directory(path) || fs::exists(join_path(path, "config.json"), error)) return {};
-  const auto is_repository = [](const std::string& p) {
-    const std::string name = file_name(p);
-    const bool named = name.starts_with("models--") || name.starts_with("datasets--") || name.starts_with("spaces--");
-    return named && directory(join_path(p, "snapshots"));
-  };
-  if (is_repository(path)) return repository(given, path);
-  if (file_name(path) == "snapshots" && is_repository(parent_path(path))) return repository(given, parent_path(path));
-  const std::string hub = directories_in(path, "models--").empty() ? join_path(path, "hub") : path;
-  const auto models = directories_in(hub, "models--");
-  if (models.empty()) return check_gguf_files(path);
+  INGOT_ASSIGN(const bool directory, is_directory(store, path));
+  if (!directory) return {};
+  INGOT_ASSIGN(const auto config, store.stat(join_path(path, "config.json")));
+  if (config) return {};
+  INGOT_ASSIGN(const bool itself, is_repository(store, path));
+  if (itself) return repository(store, given.path, path);
+  if (file_name(path) == "snapshots") {
+    INGOT_ASSIGN(const bool above, is_repository(store, parent_path(path)));
+    if (above) return repository(store, given.path, parent_path(path));
+  }
+  const std::string hub = directories_in(store, path, "models--").empty() ? join_path(path, "hub") : path;
+  const auto models = directories_in(store, hub, "models--");
+  if (models.empty()) return check_gguf_files(store, path);
   std::string text;
   for (size_t i = 0; i < models.size() && i < 3; ++i) {
-    const std::string root = join_path(hub, models[i]), snapshot = snapshot_of(root);
+    const std::string root = join_path(hub, models[i]);
+    INGOT_ASSIGN(const std::string snapshot, snapshot_of(store, root));
     text += fmt::format("{}'{}'", i ? ", " : "", snapshot.empty() ? join_path(root, "snapshots/..") : snapshot);
   }
-  return bad_input("'{}' is the Hugging Face cache itself, with {} models; give the snapshot of one: {}{}", given, models.size(), text,
+  return bad_input("'{}' is the Hugging Face cache itself, with {} models; give the snapshot of one: {}{}", given.path, models.size(), text,
                    models.size() > 3 ? ", .." : "");
 }
 

@@ -14,7 +14,6 @@
 
 #include "cli/model_folders.h"
 #include "cli/text.h"
-#include "storage/store.h"
 
 namespace ingot::cli {
 
@@ -70,15 +69,6 @@ Result<std::string> expand_variables(const std::string& path) {
 
 namespace {
 
-// "s3" of "s3://bucket/key".
-std::string url_scheme(const std::string& path) {
-  const size_t at = path.find("://");
-  if (at == std::string::npos || at == 0) return "";
-  for (size_t i = 0; i < at; ++i)
-    if (!std::isalnum(static_cast<unsigned char>(path[i]))) return "";
-  return path.substr(0, at);
-}
-
 bool like_hub_name(const std::string& path) {
   const auto parts = split(path, '/');
   if (parts.size() != 2 || parts[0].empty() || parts[1].empty() || parts[0][0] == '.' || parts[0][0] == '~')
@@ -95,16 +85,12 @@ bool is_tilde(std::string_view path) {
   return (path == "~" || path.starts_with("~/")) && !fs::exists("~", error);
 }
 
-Result<std::string> without_url(const std::string& given, const char* instead) {
+Result<Located> expand_and_locate(const std::string& given, const char* instead) {
   INGOT_ASSIGN(std::string path, expand_variables(given));
   if (path.empty())
     return usage("an empty path was given{}", given.empty() ? "" : fmt::format(" ('{}')", given));
   if (is_tilde(path)) return usage("'{}': the shell has not replaced ~ here; write ${{HOME}}{}", path, path.substr(1));
-  const std::string scheme = url_scheme(path);
-  if (scheme.empty()) return path;
-  if (scheme == "file") return usage("'{}': give the path itself, without file://", path);
-  return bad_input(
-      "'{}': {}:// is not there yet in this version of ingot; {}", path, scheme, instead);
+  return locate(path, instead);
 }
 
 }  // namespace
@@ -113,14 +99,15 @@ std::string extension(const std::string& path) {
   return lower(fs::path(path).extension().string().substr(fs::path(path).has_extension() ? 1 : 0));
 }
 
-Result<std::string> input_path(const std::string& given) {
-  INGOT_ASSIGN(std::string path, without_url(given, "copy it here first and give the path"));
+Result<Located> input_path(const std::string& given) {
+  INGOT_ASSIGN(Located at, expand_and_locate(given, "copy it here first and give the path"));
+  const std::string& path = at.path;
   std::error_code error;
   const auto status = fs::status(path, error);
   if (fs::exists(status)) {
     if (::access(path.c_str(), R_OK) != 0) return bad_input("'{}' may not be read: permission denied", path);
-    INGOT_TRY(check_model_folder(path));
-    return path;
+    INGOT_TRY(check_model_folder(at));
+    return at;
   }
   if (error && status.type() != fs::file_type::not_found) return bad_input("'{}': {}", path, error.message());
   if (like_hub_name(path)) {
@@ -137,7 +124,7 @@ Result<std::string> input_path(const std::string& given) {
   if (error && above.type() != fs::file_type::not_found) return bad_input("'{}': '{}': {}", path, parent, error.message());
   if (!fs::exists(above)) return bad_input("'{}': there is no directory '{}'", path, parent);
   if (!fs::is_directory(above)) return bad_input("'{}': '{}' is not a directory", path, parent);
-  if (const auto entries = local_store().list(parent); entries.ok())
+  if (const auto entries = at.store->list(parent); entries.ok())
     for (const Entry& e : *entries) names.push_back(e.name);
   const std::string near = nearest(file_name(path), names);
   return bad_input("'{}': no such file or directory{}", path,
@@ -147,8 +134,8 @@ Result<std::string> input_path(const std::string& given) {
 Result<std::string> read_text_input(const std::string& given, const CancelToken& cancel) {
   constexpr size_t kMaxText = 1u << 30;
   if (given != "-") {
-    INGOT_ASSIGN(const std::string path, input_path(given));
-    return read_text(local_store(), path, kMaxText);
+    INGOT_ASSIGN(const Located at, input_path(given));
+    return read_text(*at.store, at.path, kMaxText);
   }
   std::string text;
   char buffer[65536];
@@ -211,8 +198,9 @@ Status check_parents(const std::string& path) {
 
 }  // namespace
 
-Result<std::string> output_path(const std::string& given, OutputKind kind, const std::vector<std::string>& inputs) {
-  INGOT_ASSIGN(std::string path, without_url(given, "write to a path here and copy it there"));
+Result<Located> output_path(const std::string& given, OutputKind kind, const std::vector<std::string>& inputs) {
+  INGOT_ASSIGN(Located at, expand_and_locate(given, "write to a path here and copy it there"));
+  std::string& path = at.path;
   INGOT_TRY(check_kind(path, kind));
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   if (const std::string last = file_name(path); last.empty() || last == "." || last == "..")
@@ -223,13 +211,14 @@ Result<std::string> output_path(const std::string& given, OutputKind kind, const
     bool hit = same(input);
     if (!hit && fs::is_directory(input, error)) {
       // Weights, config and tokenizer; not what an earlier run left beside them ("base/model.gguf").
-      INGOT_ASSIGN(const auto entries, local_store().list(input));
+      INGOT_ASSIGN(const Located from, locate(input));
+      INGOT_ASSIGN(const auto entries, from.store->list(from.path));
       for (const Entry& e : entries) hit = hit || (extension(e.name) != "gguf" && !e.directory && same(join_path(input, e.name)));
     }
     if (hit) return usage("the output '{}' is the input itself (or a file of it); give another --out", path);
   }
   INGOT_TRY(check_parents(path));
-  return path;
+  return at;
 }
 
 Result<std::vector<std::string>> output_paths(const std::string& pattern,

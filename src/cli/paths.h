@@ -6,6 +6,7 @@
 
 #include "base/cancel.h"
 #include "base/status.h"
+#include "storage/store.h"
 
 namespace ingot::cli {
 
@@ -13,18 +14,18 @@ namespace ingot::cli {
 // variables are replaced too) where VAR is unset or empty. "$VAR" and "$" stay.
 Result<std::string> expand_variables(const std::string& path);
 
-// An input: expanded and there. kBadInput for what is not: a URL, org/model, a missing file, each with its
+// An input: expanded, located and there. kBadInput for what is not: a URL of no store, org/model, a missing file, each with its
 // own text.
-Result<std::string> input_path(const std::string& given);
+Result<Located> input_path(const std::string& given);
 
 // The text of a file, or of standard input for "-"; at most 1 GiB. A raised token ends the wait for input.
 Result<std::string> read_text_input(const std::string& given, const CancelToken& cancel);
 
 enum class OutputKind { kGguf, kSafetensorsFile, kDirectory };
 
-// An output: expanded, named as what it will be, in a directory that is there and writable or can be made, and not one of the inputs (nor
+// An output: expanded, located, named as what it will be, in a directory that is there and writable or can be made, and not one of the inputs (nor
 // the file that an input directory is read from). Nothing is made yet.
-Result<std::string> output_path(const std::string& given, OutputKind kind, const std::vector<std::string>& inputs);
+Result<Located> output_path(const std::string& given, OutputKind kind, const std::vector<std::string>& inputs);
 
 // `pattern` for each type, {type} replaced. Several types without {type}, or the same path twice: kUsage.
 Result<std::vector<std::string>> output_paths(const std::string& pattern,

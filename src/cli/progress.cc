@@ -32,8 +32,8 @@ const char* phase_verb(Phase p) {
   switch (p) {
     case Phase::kPlan:
       return "planning";
-    case Phase::kStages:
-      return "measuring";
+    case Phase::kLoad:
+      return "loading";
     case Phase::kWrite:
       return "writing";
     case Phase::kVerify:

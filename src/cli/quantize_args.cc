@@ -30,8 +30,8 @@ void QuantizeArgs::declare(Args& a) {
   a.later("--chunks", true, "calibration");
 }
 
-Result<QuantizeOptions> QuantizeArgs::read(Context& c) const {
-  QuantizeOptions o;
+Result<transform::QuantizeOptions> QuantizeArgs::read(Context& c) const {
+  transform::QuantizeOptions o;
   o.pure = pure_;
   o.allow_requantize = allow_requantize_;
   o.to_allow_it = "or allow it with --allow-requantize";
@@ -53,7 +53,7 @@ Result<QuantizeOptions> QuantizeArgs::read(Context& c) const {
     INGOT_ASSIGN(const DType t, read_element_type("--tensor-type", given.substr(at + 1)));
     o.tensor_types.emplace_back(given.substr(0, at), t);
   }
-  o.counts = std::make_shared<CastCounts>();
+  o.counts = std::make_shared<transform::CastCounts>();
   o.on_notice = [&c](const std::string& text) { c.report.notice(text); };
   return o;
 }

@@ -13,7 +13,7 @@ class QuantizeArgs {
  public:
   void declare(Args& args);
   // Types are checked here; patterns when they are used.
-  Result<QuantizeOptions> read(Context& context) const;
+  Result<transform::QuantizeOptions> read(Context& context) const;
 
  private:
   bool pure_ = false, allow_requantize_ = false, leave_output_ = false;

@@ -78,14 +78,15 @@ Result<std::vector<Kept>> read_keep(const std::vector<std::string>& given) {
 // A model among the outputs: one, or the splits that --max-shard-size made of it.
 struct Written {
   std::string label, name;  // "type": "Q4_K_M", or "kept": "merged"
-  std::string path;         // of the first
+  Store* store;
+  std::string path;  // of the first
   Artifact artifact;
   size_t outputs = 1;
 };
 
 // The file is what llama.cpp and ingot will see: opened anew, its table compared with what was to be written.
 Result<Artifact> open_written(const Written& w) {
-  INGOT_ASSIGN(Artifact written, open_model(local_store(), w.path));
+  INGOT_ASSIGN(Artifact written, open_model(*w.store, w.path));
   if (written.tensors.size() != w.artifact.tensors.size())
     return failed("'{}' was written with {} tensors but opens with {}", w.path, w.artifact.tensors.size(), written.tensors.size());
   for (size_t i = 0; i < written.tensors.size(); ++i) {
@@ -155,7 +156,7 @@ Status command_ship(Context& c) {
   INGOT_ASSIGN(const std::vector<std::string> types, read_types(c.report, o.types_text));
   INGOT_ASSIGN(const std::vector<std::string> names, output_paths(o.out, types));
   INGOT_ASSIGN(const std::vector<Kept> keep, read_keep(o.keep));
-  INGOT_ASSIGN(const QuantizeOptions quantize, o.quantize_args.read(c));
+  INGOT_ASSIGN(const transform::QuantizeOptions quantize, o.quantize_args.read(c));
   if (!o.dtype.empty() && std::none_of(keep.begin(), keep.end(), [](const Kept& k) { return k.what == "merged"; }))
     c.report.warning("--dtype changes nothing without --keep merged=DIR");
   if (!o.dtype.empty())
@@ -163,43 +164,50 @@ Status command_ship(Context& c) {
 
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, o.base, adapters));
   const std::vector<std::string> inputs = input_paths(opened, adapters);
-  INGOT_ASSIGN(const Artifact gguf, as_gguf(c, opened.artifact, o.pre_tokenizer));
+  transform::Operations done = opened.operations;
+  INGOT_ASSIGN(const Artifact gguf, as_gguf(c, opened.artifact, o.pre_tokenizer, &done));
   INGOT_ASSIGN(const std::vector<TextRequest> tests, prepare_tests(o, gguf, opened.base));
   std::vector<Output> outputs;
   std::vector<Written> models;
   const auto add = [&](const char* label, const std::string& name, const Artifact& artifact, std::vector<Output> files) {
-    models.push_back({label, name, files[0].path, artifact, files.size()});
+    models.push_back({label, name, files[0].store, files[0].path, artifact, files.size()});
     for (Output& f : files) outputs.push_back(std::move(f));
   };
   for (size_t i = 0; i < types.size(); ++i) {
-    INGOT_ASSIGN(const Artifact made, quantized(c, gguf, types[i], quantize));
-    INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, made, names[i], inputs));
+    transform::Operations all = done;
+    INGOT_ASSIGN(const Artifact made, quantized(c, gguf, types[i], quantize, &all));
+    INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, opened, made, all, names[i], inputs));
     add("type", types[i], made, std::move(files));
   }
   for (const Kept& k : keep) {
     if (k.what == "f16") {
-      QuantizeOptions plain;
+      transform::QuantizeOptions plain;
       plain.counts = quantize.counts;
-      INGOT_ASSIGN(const Artifact f16, quantized(c, gguf, "F16", plain));
-      INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, f16, k.path, inputs));
+      transform::Operations all = done;
+      INGOT_ASSIGN(const Artifact f16, quantized(c, gguf, "F16", plain, &all));
+      INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, opened, f16, all, k.path, inputs));
       add("kept", k.what, f16, std::move(files));
       continue;
     }
-    INGOT_ASSIGN(const std::string path, output_path(k.path, OutputKind::kDirectory, inputs));
+    INGOT_ASSIGN(const Located to, output_path(k.path, OutputKind::kDirectory, inputs));
     if (opened.is_gguf())
       return usage("--keep merged=DIR needs a Hugging Face directory as the base; '{}' is GGUF", opened.path);
     Artifact merged;
+    DType type = DType::kF32;
     if (o.dtype.empty()) {
-      INGOT_ASSIGN(merged, cast_like(opened.artifact, opened.base, quantize.counts));
+      INGOT_ASSIGN(merged, transform::cast_like(opened.artifact, opened.base, quantize.counts));
     } else {
-      INGOT_ASSIGN(const DType type, read_float_type(o.dtype));
-      INGOT_ASSIGN(merged, cast_floats(opened.artifact, type, quantize.counts));
+      INGOT_ASSIGN(type, read_float_type(o.dtype));
+      INGOT_ASSIGN(merged, transform::cast_floats(opened.artifact, type, quantize.counts));
     }
+    transform::Operations all = opened.operations;
+    all.add("cast", {{"dtype", o.dtype.empty() ? "as the base" : info(type).name}}, merged);
+    INGOT_ASSIGN(merged, with_manifest(c, opened, std::move(merged), std::move(all), OutputKind::kDirectory));
     const uint64_t shard = c.args.common.max_shard_size;
-    add("kept", k.what, merged, {hf_directory_output(merged, local_store(), path, shard ? shard : kDefaultShardBytes)});
+    add("kept", k.what, merged, {hf_directory_output(merged, *to.store, to.path, shard ? shard : kDefaultShardBytes)});
   }
 
-  INGOT_ASSIGN(const auto report, run_reported(c, outputs));
+  INGOT_ASSIGN(const auto report, run_reported(c, outputs, opened.provenance.get()));
   if (!report) return {};
   warn_nonfinite(c, *quantize.counts);
   OrderedJson j = report_json(outputs, *report);

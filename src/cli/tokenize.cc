@@ -56,15 +56,15 @@ Status command_tokenize(Context& c) {
   c.args.example("ingot tokenize base/ --text '0 614 1840' --decode");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  warn_unused(c, {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify", "--rank-timeout"});
+  warn_unused(c, {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance"});
   if (c.args.has("--text") && c.args.has("--file")) return usage("'ingot tokenize' takes --text or --file, not both");
   if (!c.args.has("--text") && !c.args.has("--file"))
     return usage("'ingot tokenize' needs a text: --text TEXT or --file FILE (- is standard input)");
   if (as_ids + as_pieces + decode > 1) return usage("--ids, --pieces and --decode exclude each other");
 
-  INGOT_ASSIGN(path, input_path(path));
-  INGOT_ASSIGN(const Artifact artifact, open_model(local_store(), path));
-  if (artifact.format == "gguf") INGOT_TRY(check_gguf(artifact, GgufUse::kTokenizer));
+  INGOT_ASSIGN(const Located at, input_path(path));
+  INGOT_ASSIGN(const Artifact artifact, open_model(*at.store, at.path));
+  if (artifact.naming == "gguf") INGOT_TRY(transform::check_gguf(artifact, transform::GgufUse::kTokenizer));
   INGOT_TRY(go_on(c));
   INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(artifact));
   INGOT_TRY(go_on(c));

@@ -29,7 +29,8 @@ constexpr FormatType kFormat[] = {
 constexpr std::pair<std::string_view, std::string_view> kAliases[] = {{"Q3_K", "Q3_K_M"}, {"Q4_K", "Q4_K_M"}, {"Q5_K", "Q5_K_M"}};
 
 bool is_written(std::string_view file_type) {
-  return std::any_of(file_types().begin(), file_types().end(), [&](const FileType& t) { return t.name == file_type; });
+  const auto& all = transform::file_types();
+  return std::any_of(all.begin(), all.end(), [&](const transform::FileType& t) { return t.name == file_type; });
 }
 
 bool is_file_type(std::string_view name) {
@@ -38,7 +39,7 @@ bool is_file_type(std::string_view name) {
 
 std::string written_types() {
   std::vector<std::string> names;
-  for (const FileType& t : file_types()) names.emplace_back(t.name);
+  for (const transform::FileType& t : transform::file_types()) names.emplace_back(t.name);
   return join(names, ", ");
 }
 
@@ -89,7 +90,7 @@ Result<std::string> read_type(Reporter& report, const std::string& given) {
     return usage("--type {}{}: a GGUF type that this version of ingot does not write yet; there are {}", given,
                  alias.empty() ? "" : fmt::format(" ({})", alias), written_types());
   std::vector<std::string> known;
-  for (const FileType& t : file_types()) known.emplace_back(t.name);  // of two that are as near, one that is written
+  for (const transform::FileType& t : transform::file_types()) known.emplace_back(t.name);  // of two that are as near, one that is written
   for (const FormatType& t : kFormat) known.emplace_back(t.name);
   return usage("there is no file type '{}'{}; there are {}", given, suggestion(given, known, is_written), written_types());
 }
@@ -112,7 +113,7 @@ Result<DType> read_element_type(const std::string& option, const std::string& gi
     if (const auto x = dtype_by_ggml_id(id); x && find_codec(*x)) written.emplace_back(info(*x).name);
   if (is_element_type(name))
     return usage("{}: {} is a GGUF type that this version of ingot does not write yet; there are {}", option, name, join(written, ", "));
-  for (const FileType& t : file_types())
+  for (const transform::FileType& t : transform::file_types())
     if (t.name == name)
       return usage("{}: {} is a mix of types for a whole file; most of its tensors are {}, which can stand here", option, name,
                    info(t.base).name);

@@ -7,7 +7,6 @@
 
 namespace ingot {
 namespace {
-constexpr size_t kRound = 64 << 10;
 constexpr size_t kArenaBlock = 1 << 20;
 }  // namespace
 
@@ -38,7 +37,7 @@ void BufferPool::release(uint64_t bytes) {
 Buffer BufferPool::get(size_t size) {
   Buffer b;
   b.size_ = size;
-  const size_t want = std::max(kRound, static_cast<size_t>(align_up(size, kRound)));
+  const size_t want = static_cast<size_t>(rounded(std::max<size_t>(size, 1)));
   std::lock_guard lock(mutex_);
   // An idle buffer up to half as large again serves; a larger one would waste the budget.
   if (auto it = idle_.lower_bound(want); it != idle_.end() && it->first <= want + want / 2) {

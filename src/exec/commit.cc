@@ -117,6 +117,7 @@ std::vector<JournalOutput> Commit::journal_outputs() const {
   // By name alone beside the journal, so that a directory may be moved with both.
   const auto beside = journal_store().resolve(parent_path(journal_base()));
   for (size_t o = 0; o < outputs_.size(); ++o) {
+    if (!store(o).capabilities().keeps) continue;
     const std::string& named = targets_[o].named;
     all.push_back({beside.ok() && parent_path(named) == *beside ? file_name(named) : named, outputs_[o].directory});
   }
@@ -129,7 +130,7 @@ Result<JournalState> Commit::read_journals() const {
   INGOT_ASSIGN(const auto entries, journal_store().list(dir));
   for (const auto& e : entries) {
     if (!journal_name_of(e.name, base) || e.name.find(".scratch", base.size()) != std::string::npos) continue;
-    auto read = Journal::read(journal_store(), join_path(dir, e.name), key_);
+    auto read = Journal::read(journal_store(), join_path(dir, e.name), content_);
     if (!read.ok()) {
       // Rank 0 may have removed it since the listing.
       INGOT_ASSIGN(const auto there, journal_store().stat(join_path(dir, e.name)));
@@ -237,7 +238,14 @@ Status Commit::find_published(bool compare_stamp) {
 }
 
 bool Commit::all_published() const {
-  return std::all_of(targets_.begin(), targets_.end(), [](const Target& t) { return t.published; });
+  // Hashes alone are not there any more; they come with the outputs that were made with them.
+  bool any = false;
+  for (size_t o = 0; o < targets_.size(); ++o) {
+    if (!store(o).capabilities().keeps) continue;
+    if (!targets_[o].published) return false;
+    any = true;
+  }
+  return any;
 }
 
 // One that was made for the output is as good as none.

@@ -32,8 +32,8 @@ class Commit {
 
   // Names alone, before any work: one place for each output, no output in another, none over a source, kinds that fit. kUsage.
   Status check_names(const std::vector<const ReadFile*>& sources);
-  // `stamp`: of the sources as they were opened.
-  void set_key(std::string key, std::string stamp) { key_ = std::move(key), stamp_ = std::move(stamp); }
+  // `key`: in the hidden names and the note; `content`: of the journals whose records count. `stamp`: of the sources as they were opened.
+  void set_key(std::string key, std::string content, std::string stamp) { key_ = std::move(key), content_ = std::move(content), stamp_ = std::move(stamp); }
   const std::string& stamp() const { return stamp_; }
 
   // The journal's store and its name without the rank.
@@ -60,6 +60,7 @@ class Commit {
   Status find_published(bool compare_stamp);
   bool published(size_t o) const { return targets_[o].published; }
   bool all_published() const;
+  void forget_published(size_t o) { targets_[o].published = false, targets_[o].root.clear(); }
   const std::string& noted_root(size_t o) const { return targets_[o].root; }
 
   // What is there and may not be replaced. kUsage. `publishing`: an earlier run of this job had begun to publish.
@@ -124,7 +125,7 @@ class Commit {
 
   const std::vector<Output>& outputs_;
   const ExecOptions& options_;
-  std::string key_, stamp_;
+  std::string key_, content_, stamp_;
   std::vector<Target> targets_;
   std::vector<std::unique_ptr<StoreLock>> rank_locks_;
   std::vector<std::pair<Store*, std::string>> made_;  // directories above outputs, in the order of making

@@ -405,50 +405,30 @@ TEST_F(CommitTest, WhatIsToBeRemovedIsNamedAsItIsAndNotRemoved) {
 TEST_F(CommitTest, AfterAFailedSyncTheLeavesOfThatFileAreWrittenAgain) {
   uint64_t writes = 0;
   bool failing = true;
-  class FailingSync final : public WriteFile {
+  class FailingSync final : public ForwardingWrite {
    public:
-    FailingSync(std::unique_ptr<WriteFile> f, const bool* failing, uint64_t* writes) : f_(std::move(f)), failing_(failing), writes_(writes) {}
-    uint64_t resumed() const override { return f_->resumed(); }
+    FailingSync(std::unique_ptr<WriteFile> f, const bool* failing, uint64_t* writes)
+        : ForwardingWrite(std::move(f)), failing_(failing), writes_(writes) {}
     Status write(uint64_t at, ByteView b) override {
       *writes_ += b.size();
-      return f_->write(at, b);
+      return ForwardingWrite::write(at, b);
     }
-    Status read_back(uint64_t at, MutByteView b) override { return f_->read_back(at, b); }
-    Status truncate(uint64_t n) override { return f_->truncate(n); }
-    Status sync() override { return *failing_ ? Status(failed("syncing: input/output error")) : f_->sync(); }
-    Result<uint64_t> size() override { return f_->size(); }
-    Status complete() override { return f_->complete(); }
+    Status sync() override { return *failing_ ? Status(failed("syncing: input/output error")) : ForwardingWrite::sync(); }
 
    private:
-    std::unique_ptr<WriteFile> f_;
     const bool* failing_;
     uint64_t* writes_;
   };
-  class Failing final : public Store {
+  class Failing final : public ForwardingStore {
    public:
-    Failing(Store& s, const bool* failing, uint64_t* writes) : s_(s), failing_(failing), writes_(writes) {}
-    std::string name() const override { return s_.name(); }
-    Capabilities capabilities() const override { return s_.capabilities(); }
-    Result<std::unique_ptr<ReadFile>> open(const std::string& p) override { return s_.open(p); }
+    Failing(Store& s, const bool* failing, uint64_t* writes) : ForwardingStore(s), failing_(failing), writes_(writes) {}
     Result<std::unique_ptr<WriteFile>> create(const std::string& p, uint64_t n, bool r) override {
-      INGOT_ASSIGN(auto f, s_.create(p, n, r));
+      INGOT_ASSIGN(auto f, ForwardingStore::create(p, n, r));
       if (p.find("bad") == std::string::npos || p.find(".part") == std::string::npos) return f;
       return std::unique_ptr<WriteFile>(new FailingSync(std::move(f), failing_, writes_));
     }
-    Result<std::optional<Stat>> stat(const std::string& p) override { return s_.stat(p); }
-    Result<std::string> resolve(const std::string& p) override { return s_.resolve(p); }
-    Result<std::vector<Entry>> list(const std::string& d) override { return s_.list(d); }
-    Status make_directory(const std::string& p) override { return s_.make_directory(p); }
-    Status rename(const std::string& a, const std::string& b, bool r) override { return s_.rename(a, b, r); }
-    Result<bool> exchange(const std::string& a, const std::string& b) override { return s_.exchange(a, b); }
-    Status remove(const std::string& p) override { return s_.remove(p); }
-    Status sync_directory(const std::string& p) override { return s_.sync_directory(p); }
-    Result<uint64_t> free_space(const std::string& d) override { return s_.free_space(d); }
-    bool locked(const std::string& p) override { return s_.locked(p); }
-    Result<std::unique_ptr<StoreLock>> lock(const std::string& p) override { return s_.lock(p); }
 
    private:
-    Store& s_;
     const bool* failing_;
     uint64_t* writes_;
   } store(store_, &failing, &writes);

@@ -1,4 +1,4 @@
-// Evaluation of one region of a lazy tensor without a job: for tests, inspection and the inference engine's loading.
+// Evaluation of one region of a lazy tensor without a job: for tests and inspection.
 // No budget, no threads; the same bytes as the executor's.
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace ingot {
 
-// Packed row-major bytes of `region`; stages and groups beneath are run as needed.
+// Packed row-major bytes of `region`; folds beneath are run as needed.
 Result<std::vector<std::byte>> evaluate(const NodePtr& node, const Region& region);
 inline Result<std::vector<std::byte>> evaluate(const NodePtr& node) {
   return evaluate(node, Region::all(node->spec().shape));

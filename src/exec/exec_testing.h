@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "exec/executor.h"
+#include "storage/forwarding.h"
 
 namespace ingot::testing {
 
@@ -31,12 +32,15 @@ inline NodePtr bytes_tensor(const std::string& bytes) {
 }
 
 // A whole file as a tensor.
-class FileBytes final : public LeafNode {
+class FileBytes final : public Source {
  public:
   explicit FileBytes(std::shared_ptr<ReadFile> file) : file_(std::move(file)) {}
   TensorSpec spec() const override { return {DType::kU8, {static_cast<int64_t>(file_->size())}}; }
   std::string describe() const override { return "bytes of " + file_->identity(); }
-  Status read(const Region& r, MutByteView out) const override { return file_->read(r.begin[0], out); }
+  Result<uint64_t> read(const Region& r, MutByteView out) const override {
+    INGOT_TRY(file_->read(r.begin[0], out));
+    return out.size();
+  }
   const ReadFile* file() const override { return file_.get(); }
 
  private:
@@ -47,7 +51,7 @@ class FileBytes final : public LeafNode {
 inline Result<Layout> plain_layout(const std::vector<NamedSpec>& specs) {
   Layout l;
   l.files.resize(1);
-  l.files[0].fixed.push_back({0, "head"});
+  l.files[0].extents.push_back({0, "head"});
   l.files[0].size = 4;
   for (const auto& s : specs) {
     l.tensors.push_back({0, l.files[0].size});
@@ -93,30 +97,17 @@ inline ExecOptions small_job() {
 }
 
 // The local store as poorer file systems are: no exchanging rename, no locks, no notes.
-class PlainStore final : public Store {
+class PlainStore final : public ForwardingStore {
  public:
-  explicit PlainStore(Store& s) : s_(s) {}
-  std::string name() const override { return s_.name(); }
-  Capabilities capabilities() const override { return s_.capabilities(); }
-  Result<std::unique_ptr<ReadFile>> open(const std::string& p) override { return s_.open(p); }
-  Result<std::unique_ptr<WriteFile>> create(const std::string& p, uint64_t n, bool r) override { return s_.create(p, n, r); }
-  Result<std::optional<Stat>> stat(const std::string& p) override { return s_.stat(p); }
-  Result<std::string> resolve(const std::string& p) override { return s_.resolve(p); }
-  Result<std::vector<Entry>> list(const std::string& d) override { return s_.list(d); }
-  Status make_directory(const std::string& p) override { return s_.make_directory(p); }
-  Status rename(const std::string& a, const std::string& b, bool r) override { return s_.rename(a, b, r); }
+  using ForwardingStore::ForwardingStore;
   Result<bool> exchange(const std::string&, const std::string&) override { return false; }
-  Status remove(const std::string& p) override { return s_.remove(p); }
-  Status sync_directory(const std::string& p) override { return s_.sync_directory(p); }
-  Result<uint64_t> free_space(const std::string& d) override { return s_.free_space(d); }
   class NoLock final : public StoreLock {
     bool excludes() const override { return false; }
   };
   Result<std::unique_ptr<StoreLock>> lock(const std::string&) override { return std::unique_ptr<StoreLock>(new NoLock); }
   bool locked(const std::string&) override { return false; }
-
- private:
-  Store& s_;
+  bool set_note(const std::string&, const std::string&) override { return false; }
+  std::string note(const std::string&) override { return ""; }
 };
 
 // The store as a job sees it that is killed at the n-th call; `killed` tells whether there were so many.

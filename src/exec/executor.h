@@ -12,6 +12,7 @@
 #include "base/cancel.h"
 #include "base/status.h"
 #include "exec/layout.h"
+#include "kernels/hash.h"
 #include "storage/store.h"
 #include "tensor/artifact.h"
 
@@ -21,8 +22,8 @@ namespace ingot {
 struct Output {
   Artifact artifact;
   LayoutFn layout;
-  Store* store = nullptr;
-  std::string path;  // final name; nothing is there until it is whole and verified
+  Store* store = nullptr;  // null only within load(): the caller's memory
+  std::string path;        // final name; nothing is there until it is whole and verified
   bool directory = false;
   // Names within the directory that an older output of this kind may have ("model-00001-of-00007.safetensors", "sub/"): what --force may
   // remove beside the files of the layout.
@@ -37,7 +38,7 @@ enum class Verify {
 };
 const char* verify_name(Verify v);
 
-enum class Phase { kPlan, kStages, kWrite, kVerify, kCommit, kDone };
+enum class Phase { kPlan, kLoad, kWrite, kVerify, kCommit, kDone };
 const char* phase_name(Phase p);
 
 // A snapshot for a bar or an event stream. Bytes are bytes of output (or re-read, when verifying) of this phase.
@@ -57,6 +58,7 @@ struct ExecOptions {
   int rank = 0, world = 1;
   double rank_timeout = 600;  // seconds without progress after which a rank no longer waits for another
   uint64_t seed = 0;
+  std::string key;        // of write() and publish() by ranks with different artifacts: what they call this set of contents; else empty
   // For tests: elements of a tile at most (0 = chosen from the budget), and bytes of a leaf of the hash tree.
   int64_t tile_elements = 0;
   uint64_t leaf_bytes = 1 << 20;
@@ -79,6 +81,8 @@ struct OutputReport {
 
 struct ExecReport {
   std::vector<OutputReport> outputs;
+  // Of outputs to a store that keeps nothing: the hash of each file, "" for any other output. Not of a run that found the job done.
+  std::vector<std::vector<std::string>> digests;
   uint64_t source_bytes = 0;   // read from sources in this run
   uint64_t written_bytes = 0;  // written in this run
   uint64_t resumed_bytes = 0;  // taken over from an earlier run
@@ -86,6 +90,23 @@ struct ExecReport {
   double seconds_write = 0, seconds_verify = 0;
   Verify verified = Verify::kNone;  // what the reading back was; kCache where the medium was asked for and could not be had
   std::string key;                  // of the job
+};
+
+// What one rank has written: durable, read back and invisible. Passed to whoever publishes, as text if need be.
+struct Written {
+  struct File {
+    int output = 0;
+    std::string name;  // within the directory; empty for an output that is one file
+    uint64_t size = 0;
+    std::map<uint64_t, Hash128> leaves;  // by number, of those that this rank wrote
+  };
+  std::string key;
+  uint64_t leaf_bytes = 0;
+  std::vector<File> files;  // each output has one at least, of no bytes if need be
+  bool published = false;  // found finished already; nothing was written
+  std::string serialize() const;
+  // kBadInput where it is not whole.
+  static Result<Written> parse(std::string_view bytes);
 };
 
 // What a run will do, before it does it (--dry-run, and the checks before the first byte).
@@ -98,13 +119,21 @@ struct PlanReport {
   uint64_t source_bytes = 0;   // to be read
   uint64_t memory_floor = 0;   // the least --memory that works
   uint64_t memory = 0;         // what the run will reserve at most
-  uint64_t tasks = 0;
-  int shared_spilled = 0;      // groups that go to disk
+  uint64_t tasks = 0;          // after splitting
+  int spilled = 0;             // outputs of folds that go to disk in between
   bool up_to_date = false;     // all outputs are there already: nothing will be done
 };
 
 // Makes every check that run_job makes before its first byte, and writes nothing.
 Result<PlanReport> plan_job(const std::vector<Output>& outputs, const ExecOptions& options);
+// write() and publish() in one; several ranks of one job tell each other by their journals.
 Result<ExecReport> run_job(const std::vector<Output>& outputs, const ExecOptions& options);
+
+// The first half: all that this rank owns is written, durable and read back, under hidden names. A rerun goes on where it stopped. Ranks may have different
+// artifacts (stages of a pipeline, shards) for outputs of the same names, with files of their own: then they agree on options.key, one for each set of contents.
+Result<Written> write(const std::vector<Output>& outputs, const ExecOptions& options);
+// The second, by one process when all ranks have written: checks that everything is there and, as options.verify says, that it is what was written, and gives the
+// outputs their names. May be repeated after any kill, with the same `of_all_ranks`. Of `outputs` only the names, the stores and what --force may remove count.
+Status publish(const std::vector<Output>& outputs, const std::vector<Written>& of_all_ranks, const ExecOptions& options);
 
 }  // namespace ingot

@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "exec/plan.h"
 #include "kernels/hash.h"
 
 namespace ingot {
@@ -29,10 +30,9 @@ void describe(const MetaValue& v, std::string& out) {
 // Every file that the outputs are read from.
 void collect_sources(const Node& node, std::set<const void*>& seen, std::vector<const ReadFile*>& files) {
   if (!seen.insert(&node).second) return;
-  if (const auto* leaf = dynamic_cast<const LeafNode*>(&node))
-    if (const ReadFile* f = leaf->file(); f && seen.insert(f).second) files.push_back(f);
+  if (const auto* source = dynamic_cast<const Source*>(&node))
+    if (const ReadFile* f = source->file(); f && seen.insert(f).second) files.push_back(f);
   for (const auto& in : node.inputs()) collect_sources(*in, seen, files);
-  for (const auto& st : node.stages()) collect_sources(*st->input(), seen, files);
 }
 
 }  // namespace
@@ -41,18 +41,13 @@ Result<std::string> job_key(const std::vector<Output>& outputs, const ExecOption
   std::string text = fmt::format("ingot job 2|{}|{}", o.seed, o.leaf_bytes);
   for (const auto& out : outputs) {
     text += fmt::format("|{}", out.directory);
-    std::vector<NamedSpec> named;
-    for (const auto& t : out.artifact.tensors) {
-      named.emplace_back(t.name, t.spec());
-      text += "|" + t.name + graph_identity(*t.node);
-    }
-    auto layout = out.layout(named);
-    if (!layout.ok()) return std::move(layout.take_error()).during("laying out " + out.path);
-    for (const auto& f : layout->files) {
+    for (const auto& t : out.artifact.tensors) text += "|" + t.name + graph_identity(*t.node);
+    INGOT_ASSIGN(const Layout layout, layout_of(out));
+    for (const auto& f : layout.files) {
       text += fmt::format("|{}:{}", f.name, f.size);
-      for (const auto& b : f.fixed) text += fmt::format(":{}:{}", b.offset, to_hex(hash128(as_bytes(b.bytes))));
+      for (const auto& b : f.extents) text += fmt::format(":{}:{}", b.offset, to_hex(hash128(as_bytes(b.bytes))));
     }
-    for (const auto& p : layout->tensors) text += fmt::format("|{}@{}", p.file, p.offset);
+    for (const auto& p : layout.tensors) text += fmt::format("|{}@{}", p.file, p.offset);
     for (const auto& [k, v] : out.artifact.metadata) {
       text += "|" + k + "=";
       describe(v, text);

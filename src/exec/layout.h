@@ -13,16 +13,22 @@
 
 namespace ingot {
 
-// Bytes known beforehand: headers, indexes, side files. Gaps between these and tensors are filled with zeros.
-struct FixedBytes {
+// For what is written last: the hash of a file of one of the job's outputs, which is complete, as 32 digits. Output and file by number.
+using Digests = std::function<std::string(size_t output, size_t file)>;
+
+// Bytes that are no tensor's: headers, indexes, side files. Gaps between these and tensors are filled with zeros.
+struct Extent {
   uint64_t offset = 0;
   std::string bytes;
+  // Made when everything else is there: as many bytes as `bytes`, which then only stand for them, and for what they depend on. Into a sequential file only at
+  // its end. No digest may depend on it.
+  std::function<Result<std::string>(const Digests&)> late = nullptr;
 };
 
 struct FileLayout {
   std::string name;  // within the output directory; ignored for an output that is one file
   uint64_t size = 0;
-  std::vector<FixedBytes> fixed;
+  std::vector<Extent> extents;
 };
 
 struct Placement {
@@ -36,7 +42,7 @@ struct Layout {
 };
 
 using NamedSpec = std::pair<std::string, TensorSpec>;
-// Called once the facts that decide sizes are known.
+// Called several times, with the same answer.
 using LayoutFn = std::function<Result<Layout>(const std::vector<NamedSpec>&)>;
 
 }  // namespace ingot

@@ -3,546 +3,275 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
-#include <numeric>
 #include <thread>
-#include <unordered_map>
+
+#include "exec/buffers.h"
+#include "exec/sink.h"
 
 namespace ingot {
 namespace {
 
 constexpr int64_t kMaxTileElements = 4 << 20;
-// Intermediates of a sub-tile in f32 stay in a core's cache.
-constexpr int64_t kSubtileElements = 32 << 10;
 // At this size and below, any room for more than one tile will do.
 constexpr int64_t kRoomyTileElements = 64 << 10;
-// Tiles are not made smaller where there are more: planning itself would take seconds and memory.
-constexpr size_t kManyTasks = 1 << 18;
-
-struct UnionFind {
-  std::vector<int> parent;
-  explicit UnionFind(int n) : parent(n) { std::iota(parent.begin(), parent.end(), 0); }
-  int find(int x) {
-    while (parent[x] != x) x = parent[x] = parent[parent[x]];
-    return x;
-  }
-  void join(int a, int b) { parent[std::max(find(a), find(b))] = std::min(find(a), find(b)); }
-};
-
-// What a region of a node draws on: leaf regions, shared values, and the arena that its intermediates take.
-struct Draw {
-  std::vector<LeafRead> reads;
-  std::vector<int> shared;
-  uint64_t arena = 0;
-};
+// A tile below this that needs no less than a larger one has met a row, or what must stay whole.
+constexpr int64_t kSmallTileElements = 32 << 10;
+// Tiles are not made smaller where there are more: splitting would take seconds.
+constexpr uint64_t kManyTasks = 1 << 18;
+constexpr int kMostReaders = 64;
 
 class Planner {
  public:
-  Planner(const std::vector<Output>& outputs, const Facts& facts, const ExecOptions& options)
-      : outputs_(outputs), facts_(facts), options_(options) {}
+  Planner(const std::vector<Output>& outputs, const ExecOptions& options) : outputs_(outputs), options_(options) {}
 
-  Result<Plan> run() {
-    INGOT_TRY(search(options_.memory ? options_.memory : default_memory(), INT64_MAX));
-    if (plan_.floor > plan_.memory)  // the search went through all tilings, so this floor is the least
+  Result<std::unique_ptr<Plan>> run() {
+    INGOT_TRY(search(options_.memory ? options_.memory : default_memory()));
+    if (plan_->floor > plan_->memory)  // the search went through all tilings, so this floor is the least
       return usage("planning: the budget of {} bytes is too small; the least that works here is {} bytes (--memory {}M)",
-                   plan_.memory, plan_.floor, (plan_.floor >> 20) + 1);
-    plan_.most_used = most_used();
+                   plan_->memory, plan_->floor, (plan_->floor >> 20) + 1);
+    plan_->most_used = most_used();
     return std::move(plan_);
   }
   Result<uint64_t> least() {
-    INGOT_TRY(search(1, kRoomyTileElements));  // small tiles need the least
-    return plan_.floor;
+    INGOT_TRY(search(1));
+    return plan_->floor;
   }
 
  private:
-  // Large tiles first; smaller ones until the budget holds enough of them at once, or they gain nothing. Tiles above `most` are
-  // left out; every search goes through the same sizes below it.
-  Status search(uint64_t memory, int64_t most) {
-    plan_ = Plan();
-    plan_.memory = memory;
-    INGOT_TRY(lay_out());
-    align_granularity();
-    int64_t largest = 1;
-    for (const Shape& s : shapes_) largest = std::max(largest, s.elements());
+  // Large tiles first; smaller ones until the budget holds enough of them at once, or they gain nothing. For any budget in the same order, so that what
+  // one search finds to be the least is found by another that has just as much.
+  Status search(uint64_t memory) {
+    plan_ = std::make_unique<Plan>();
+    plan_->memory = memory;
+    for (const auto& out : outputs_) {
+      INGOT_ASSIGN(Layout layout, layout_of(out));
+      plan_->layouts.push_back(std::move(layout));
+    }
+    plan_->tiling = std::make_shared<Tiling>(outputs_, plan_->layouts);
+    const int64_t largest = plan_->tiling->largest();
     int64_t target = options_.tile_elements ? options_.tile_elements : kMaxTileElements;
-    while (target > 256 && (target > most || target / 2 >= largest)) target /= 2;
-    Plan best;
-    bool have = false;
+    while (target > 256 && target / 2 >= largest) target /= 2;
+    std::pair<int64_t, bool> best;
+    uint64_t least = UINT64_MAX;
     // Tiles that share a source region but not its bounds may grow into one huge task: then each reads for itself.
     for (bool merge : {true, false}) {
       int in_vain = 0;
       bool merged = false;
       for (int64_t t = target;; t /= 2) {
-        INGOT_ASSIGN(const bool some_merged, make_tasks(t, merge));
-        merged |= some_merged;
+        make_tasks(t, merge);
+        merged |= plan_->tiling->merged();
         budget();
-        in_vain = have && plan_.floor >= best.floor ? in_vain + 1 : 0;
-        if (in_vain == 0) best = plan_, have = true;
+        in_vain = plan_->floor >= least ? in_vain + 1 : 0;
+        if (in_vain == 0) best = {t, merge}, least = plan_->floor;
         if (fits(t)) return {};
-        // A tile below a sub-tile that needs no less has met a row, or what must stay whole.
-        if (t <= 256 || in_vain == 2 || (in_vain && t < kSubtileElements) || plan_.tasks.size() >= kManyTasks) break;
+        if (t <= 256 || in_vain == 2 || (in_vain && t < kSmallTileElements) || plan_->fine_tasks >= kManyTasks) break;
       }
-      if (!merged || best.floor <= best.memory) break;
+      if (!merged || least <= memory) break;
     }
-    plan_ = std::move(best);
+    make_tasks(best.first, best.second);
+    budget();
     return {};
   }
 
-  struct Tensor {
-    NodePtr node;
-    Shape gran;
-  };
-
-  Status lay_out() {
-    for (const auto& out : outputs_) {
-      PlannedOutput p;
-      std::vector<NamedSpec> named;
-      for (const auto& t : out.artifact.tensors) {
-        p.specs.push_back(t.node->spec_with(facts_));
-        named.emplace_back(t.name, p.specs.back());
-      }
-      auto layout = out.layout(named);
-      if (!layout.ok()) return std::move(layout.take_error()).during("laying out " + out.path);
-      p.layout = std::move(*layout);
-      if (p.layout.tensors.size() != p.specs.size())
-        return failed("laying out {}: {} places for {} tensors", out.path, p.layout.tensors.size(), p.specs.size());
-      plan_.outputs.push_back(std::move(p));
-    }
-    return {};
-  }
-
-  // Tensors that draw on the same leaves are cut alike where their trailing dimensions agree, so that their tiles meet.
-  void align_granularity() {
-    std::unordered_map<const LeafNode*, int> by_leaf;
-    int n = 0;
+  void make_tasks(int64_t target, bool merge) {
+    Plan& p = *plan_;
+    p.tasks.clear();
+    p.source_bytes = p.fine_tasks = p.scratch_bytes = 0;
+    p.readers = 1;
+    plan_bytes_ = most_split_bytes_ = workspace_ = largest_tile_ = 0;
+    held_.clear();
+    held_.resize(outputs_.size());
     for (size_t o = 0; o < outputs_.size(); ++o) {
-      first_tensor_.push_back(n);
-      for (size_t i = 0; i < outputs_[o].artifact.tensors.size(); ++i, ++n) {
-        Tensor t;
-        t.node = outputs_[o].artifact.tensors[i].node;
-        t.gran = t.node->granularity();
-        t.gran.rank = plan_.outputs[o].specs[i].shape.rank;
-        shapes_.push_back(plan_.outputs[o].specs[i].shape);
-        tensors_.push_back(std::move(t));
+      const Layout& l = p.layouts[o];
+      for (const auto& f : l.files) held_[o].files.emplace_back(f, caps_of(o), options_.leaf_bytes);
+      for (size_t i = 0; i < l.tensors.size(); ++i)
+        if (const uint64_t bytes = bytes_of(outputs_[o].artifact.tensors[i].spec())) held_[o].files[l.tensors[i].file].add(l.tensors[i].offset, bytes);
+      for (size_t f = 0; f < l.files.size(); ++f) {
+        for (const auto& e : l.files[f].extents)
+          if (e.late) held_[o].files[f].add(e.offset, e.bytes.size());
+        held_[o].files[f].begin();
       }
     }
-    UnionFind family(n);
-    for (int i = 0; i < n; ++i) {
-      Draw d;
-      draw(tensors_[i].node, Region::all(shapes_[i]), d);
-      for (const auto& read : d.reads) {
-        auto [it, fresh] = by_leaf.emplace(read.leaf.get(), i);
-        if (!fresh) family.join(i, it->second);
+    p.tiling->begin(target, merge);
+    for (Task& t : p.tiling->coarse()) place(std::move(t));
+    plan_bytes_ += p.values().size() * (sizeof(Value) + 128);
+  }
+
+  // Appends a coarse task, after the makers of the values that it is the first to need; with what its fine ones take.
+  void place(Task task) {
+    Plan& p = *plan_;
+    uint64_t split_bytes = 0;
+    for (const Task& fine : p.tiling->split(task)) {
+      ++p.fine_tasks;
+      task.buffers = std::max(task.buffers, fine.buffers);
+      task.values.insert(task.values.end(), fine.values.begin(), fine.values.end());
+      workspace_ = std::max(workspace_, fine.workspace);
+      for (const auto& r : fine.reads) {
+        p.source_bytes += r.bytes;
+        if (const ReadFile* f = r.source->file()) p.readers = std::clamp(f->capabilities().requests, p.readers, kMostReaders);
+      }
+      split_bytes += bytes_in(fine);
+      for (const Tile& t : fine.tiles) {
+        if (t.output == Tile::kValue) continue;
+        if (caps_of(t.output).mode == WriteMode::kSequential) largest_tile_ = std::max(largest_tile_, t.bytes);
+        held_[t.output].come(t);
       }
     }
-    std::map<int, std::vector<int>> members;
-    for (int i = 0; i < n; ++i) members[family.find(i)].push_back(i);
-    for (auto& [root, ids] : members) {
-      for (int a : ids)
-        for (int b : ids) {
-          const Shape &sa = shapes_[a], &sb = shapes_[b];
-          for (int k = 1; k <= std::min(sa.rank, sb.rank); ++k) {
-            const int ia = sa.rank - k, ib = sb.rank - k;
-            if (sa[ia] != sb[ib]) break;
-            tensors_[a].gran[ia] = std::lcm(tensors_[a].gran[ia], std::min(tensors_[b].gran[ib], sb[ib] ? sb[ib] : 1));
-          }
+    most_split_bytes_ = std::max(most_split_bytes_, split_bytes);
+    std::sort(task.values.begin(), task.values.end());
+    task.values.erase(std::unique(task.values.begin(), task.values.end()), task.values.end());
+    for (int v : task.values)
+      if (value(v).first_task < 0)
+        for (Task& maker : p.tiling->makers(v)) {
+          place(std::move(maker));
+          value(v).last_maker = static_cast<int>(p.tasks.size()) - 1;
+          if (value(v).first_task < 0) value(v).first_task = value(v).last_maker;
         }
-    }
+    for (int v : task.values) value(v).last_task = static_cast<int>(p.tasks.size());
+    plan_bytes_ += bytes_in(task);
+    p.tasks.push_back(std::move(task));
   }
 
-  int shared_index(const Need& need) {
-    const std::string key = fmt::format("{}{}", static_cast<const void*>(need.node.get()), to_string(need.region));
-    auto [it, fresh] = shared_ids_.emplace(key, static_cast<int>(plan_.shared.size()));
-    if (!fresh) return it->second;
-    Shared s;
-    s.node = need.node;
-    s.region = need.region;
-    s.bytes = bytes_of(need.node->spec_with(facts_).type, need.region.elements());
-    plan_.shared.push_back(s);
-    Draw d;
-    draw(need.node, need.region, d);
-    add_shared(it->second, d);
-    return it->second;
+  Capabilities caps_of(size_t o) const { return outputs_[o].store ? outputs_[o].store->capabilities() : Capabilities{}; }
+  static uint64_t bytes_in(const Task& t) {
+    return sizeof(Task) + t.tiles.size() * sizeof(Tile) + t.reads.size() * sizeof(Read) + t.locksteps.size() * (sizeof(Lockstep) + 16) +
+           t.values.size() * sizeof(int);
   }
+  Value& value(int v) { return plan_->tiling->values()[v]; }
 
-  int shared_index(const GroupOutput& g) {
-    const std::string key = fmt::format("{}", static_cast<const void*>(g.group().get()));
-    auto [it, fresh] = shared_ids_.emplace(key, static_cast<int>(plan_.shared.size()));
-    if (!fresh) return it->second;
-    Shared s;
-    s.group = g.group();
-    for (const auto& o : g.group()->outputs()) s.bytes += bytes_of(o);
-    plan_.shared.push_back(s);
-    Draw d;
-    d.arena = g.group()->workspace();
-    for (const auto& in : g.group()->inputs()) draw(in, Region::all(in->spec_with(facts_).shape), d);
-    add_shared(it->second, d);
-    return it->second;
-  }
-
-  void add_shared(int id, const Draw& d) {
-    uint64_t reads = 0;
-    for (const auto& r : d.reads) reads += r.bytes;
-    plan_.shared[id].loading = d.arena + reads;
-    shared_needs_[id] = d.shared;
-    shared_reads_ += reads;
-  }
-
-  void draw(const NodePtr& node, const Region& region, Draw& d) {
-    if (auto leaf = std::dynamic_pointer_cast<const LeafNode>(node)) {
-      const uint64_t bytes = bytes_of(leaf->spec().type, region.elements());
-      for (auto& r : d.reads)
-        if (r.leaf == leaf) {
-          if (!contains(r.region, region)) {
-            r.region = bounding(r.region, region);
-            r.bytes = bytes_of(leaf->spec().type, r.region.elements());
-          }
-          return;
-        }
-      d.reads.push_back({leaf, region, bytes});
-      return;
-    }
-    if (auto group = std::dynamic_pointer_cast<const GroupOutput>(node)) {
-      d.shared.push_back(shared_index(*group));
-      d.arena += bytes_of(group->spec().type, region.elements());
-      return;
-    }
-    std::vector<Need> needs;
-    node->needs(region, &needs);
-    for (const auto& need : needs) {
-      if (need.broadcast)
-        d.shared.push_back(shared_index(need));
-      else
-        draw(need.node, need.region, d);
-    }
-    d.arena += align_up(bytes_of(node->spec_with(facts_).type, region.elements()), 64) + align_up(node->workspace(region), 64);
-  }
-
-  // Appends `id` and, before it, what it needs.
-  void close_over(int id, std::vector<int>& out) {
-    if (std::find(out.begin(), out.end(), id) != out.end()) return;
-    for (int need : shared_needs_[id]) close_over(need, out);
-    out.push_back(id);
-  }
-
-  // Whether any two tiles share a task.
-  Result<bool> make_tasks(int64_t target, bool merge) {
-    plan_.tasks.clear();
-    plan_.shared.clear();
-    shared_ids_.clear();
-    shared_needs_.clear();
-    shared_reads_ = 0;
-    struct Tile {
-      Piece piece;
-      Draw draw;
-      int tensor_id;
-    };
-    std::vector<Tile> tiles;
-    for (size_t o = 0; o < outputs_.size(); ++o) {
-      const auto& po = plan_.outputs[o];
-      for (size_t i = 0; i < po.specs.size(); ++i) {
-        const int id = first_tensor_[o] + static_cast<int>(i);
-        const TensorSpec& spec = po.specs[i];
-        if (spec.shape.elements() == 0) continue;
-        uint64_t at = po.layout.tensors[i].offset;
-        for (const Region& r : cut_tiles(Region::all(spec.shape), tensors_[id].gran, target)) {
-          Tile t;
-          t.tensor_id = id;
-          t.piece = {static_cast<int>(o), static_cast<int>(i), r, po.layout.tensors[i].file, at,
-                     bytes_of(spec.type, r.elements())};
-          at += t.piece.bytes;
-          draw(tensors_[id].node, r, t.draw);
-          tiles.push_back(std::move(t));
-        }
-      }
-    }
-    UnionFind task_of(static_cast<int>(tiles.size()));
-    if (merge) {
-      struct Reader {
-        const Region* region;
-        int tile;
-      };
-      std::unordered_map<const LeafNode*, std::vector<Reader>> readers;
-      for (size_t i = 0; i < tiles.size(); ++i)
-        for (const auto& r : tiles[i].draw.reads) readers[r.leaf.get()].push_back({&r.region, static_cast<int>(i)});
-      auto tensor = [&](const Reader& r) { return tiles[r.tile].tensor_id; };
-      for (auto& [leaf, list] : readers) {
-        std::sort(list.begin(), list.end(), [&](const Reader& a, const Reader& b) {
-          return std::tuple(a.region->begin.d, a.region->extent.d, tensor(a), a.tile) <
-                 std::tuple(b.region->begin.d, b.region->extent.d, tensor(b), b.tile);
-        });
-        // Readers of one region share a task; each tensor is then asked once about it.
-        size_t n = 0;
-        for (size_t i = 0; i < list.size(); ++i) {
-          const bool same = i && *list[i].region == *list[n - 1].region;
-          if (same) task_of.join(list[i].tile, list[n - 1].tile);
-          if (!same || tensor(list[i]) != tensor(list[n - 1])) list[n++] = list[i];
-        }
-        list.resize(n);
-        // In this order a region can only meet those whose first row comes before its end.
-        for (size_t a = 0; a < n; ++a) {
-          const Region& at = *list[a].region;
-          const int64_t end = at.extent.rank ? at.begin[0] + at.extent[0] : 1;
-          for (size_t b = a + 1; b < n && list[b].region->begin[0] < end; ++b)
-            if (tensor(list[a]) != tensor(list[b]) && intersects(at, *list[b].region))
-              task_of.join(list[a].tile, list[b].tile);
-        }
-      }
-    }
-    std::vector<int> ids(tiles.size(), -1);
-    for (size_t i = 0; i < tiles.size(); ++i) {
-      int& id = ids[task_of.find(static_cast<int>(i))];
-      if (id < 0) {
-        id = static_cast<int>(plan_.tasks.size());
-        plan_.tasks.emplace_back();
-      }
-      Task& task = plan_.tasks[id];
-      Tile& t = tiles[i];
-      for (auto& r : t.draw.reads) {
-        auto known = std::find_if(task.reads.begin(), task.reads.end(), [&](auto& k) { return k.leaf == r.leaf; });
-        if (known == task.reads.end()) {
-          task.reads.push_back(r);
-        } else if (!contains(known->region, r.region)) {
-          known->region = bounding(known->region, r.region);
-          known->bytes = bytes_of(r.leaf->spec().type, known->region.elements());
-        }
-      }
-      for (int s : t.draw.shared) close_over(s, task.shared);
-      task.pieces.push_back(t.piece);
-    }
-    // In the order of what they write first; the index settles ties, so that every run has the same order.
-    using Place = std::tuple<int, int, uint64_t, size_t>;
-    std::vector<Place> order;
-    order.reserve(plan_.tasks.size());
-    for (size_t i = 0; i < plan_.tasks.size(); ++i) {
-      const auto& pieces = plan_.tasks[i].pieces;
-      auto place = [&](const Piece& p) { return Place(p.output, p.file, p.offset, i); };
-      Place first = place(pieces[0]);
-      for (const auto& p : pieces) first = std::min(first, place(p));
-      order.push_back(first);
-    }
-    std::sort(order.begin(), order.end());
-    std::vector<Task> sorted;
-    sorted.reserve(order.size());
-    for (const auto& place : order) sorted.push_back(std::move(plan_.tasks[std::get<3>(place)]));
-    plan_.tasks = std::move(sorted);
-    plan_.source_bytes = shared_reads_;
-    for (size_t i = 0; i < plan_.tasks.size(); ++i) finish_task(static_cast<int>(i));
-    return plan_.tasks.size() < tiles.size();
-  }
-
-  void finish_task(int index) {
-    Task& task = plan_.tasks[index];
-    task.buffers = 0;
-    for (const auto& r : task.reads) {
-      task.buffers += align_up(r.bytes, 64 << 10);
-      plan_.source_bytes += r.bytes;
-    }
-    for (const auto& p : task.pieces) task.buffers += align_up(p.bytes, 64 << 10);
-    for (int s : task.shared) {
-      if (plan_.shared[s].first_task < 0) plan_.shared[s].first_task = index;
-      plan_.shared[s].last_task = index;
-    }
-    // Pieces over the same region, cut by the same granularity, go in step.
-    for (size_t i = 0; i < task.pieces.size(); ++i) {
-      const Piece& p = task.pieces[i];
-      const int id = first_tensor_[p.output] + p.tensor;
-      Lockstep* found = nullptr;
-      for (auto& g : task.groups) {
-        const Piece& q = task.pieces[g.pieces[0]];
-        const int qid = first_tensor_[q.output] + q.tensor;
-        if (q.region == p.region && shapes_[qid] == shapes_[id] && tensors_[qid].gran == tensors_[id].gran) found = &g;
-      }
-      if (found) {
-        found->pieces.push_back(static_cast<int>(i));
-      } else {
-        task.groups.push_back({{static_cast<int>(i)}, cut_tiles(p.region, tensors_[id].gran, kSubtileElements)});
-      }
-    }
-    task.workspace = 0;
-    for (const auto& g : task.groups) {
-      uint64_t arena = 0;
-      for (int p : g.pieces) {
-        Draw d;
-        const int id = first_tensor_[task.pieces[p].output] + task.pieces[p].tensor;
-        draw(tensors_[id].node, g.subtiles[0], d);
-        arena += d.arena;
-        // A sub-tile that is no contiguous part of its read is gathered.
-        for (const auto& r : d.reads) arena += r.bytes;
-      }
-      task.workspace = std::max(task.workspace, arena);
-    }
-  }
-
-  // Fixed reserves and the floor, spilling groups where that helps.
+  // Fixed reserves and the floor, spilling values where that helps.
   void budget() {
-    uint64_t workspace = 0, largest_piece = 0;
-    for (const auto& t : plan_.tasks) {
-      workspace = std::max(workspace, t.workspace);
-      for (const auto& p : t.pieces) largest_piece = std::max(largest_piece, p.bytes);
-    }
-    uint64_t ordered = 0, files_open = 0;
+    // What sinks hold back: in the order of the tasks, and more where threads finish theirs in another; and parts on their way.
+    uint64_t held = 0, part = 0;
+    int requests = 0;
     for (size_t o = 0; o < outputs_.size(); ++o) {
-      const Capabilities caps = outputs_[o].store->capabilities();
-      if (caps.mode != WriteMode::kRandom) ordered += reorder_peak(static_cast<int>(o));
-      if (caps.mode == WriteMode::kParts) ordered += std::max(caps.part_min, options_.leaf_bytes);
-      files_open += std::min<size_t>(2, plan_.outputs[o].layout.files.size());
+      const Capabilities caps = caps_of(o);
+      held += held_[o].peak;
+      if (caps.mode != WriteMode::kParts) continue;
+      requests = std::max(requests, caps.requests);
+      for (const auto& f : plan_->layouts[o].files) part = std::max(part, part_bytes(f.size, caps, options_.leaf_bytes));
     }
-    auto reserve = [&](int threads) {
-      const uint64_t window = threads + 2;
-      bool any_ordered = false;
-      for (const auto& o : outputs_) any_ordered |= o.store->capabilities().mode != WriteMode::kRandom;
-      return threads * (workspace + (1 << 16)) + files_open * (window + 1) * options_.leaf_bytes + ordered +
-             (any_ordered ? window * largest_piece : 0);
+    const auto reserve = [&](int threads, int uploads = 0) {
+      const uint64_t late = threads > 1 ? (threads + plan_->readers - 1) * largest_tile_ + (threads - 1) * 2 * part : 0;
+      return threads * (workspace_ + (1 << 16) + options_.leaf_bytes) + held + late + (uploads ? uploads + 1 : 0) * part + plan_bytes_ + most_split_bytes_;
     };
-    const int want = options_.threads > 0 ? options_.threads : std::max(1u, std::thread::hardware_concurrency());
-    for (plan_.threads = want; plan_.threads > 1; plan_.threads = (plan_.threads + 1) / 2) {
-      plan_.fixed_reserve = reserve(plan_.threads);
-      if (plan_.fixed_reserve + peak_need() <= plan_.memory) break;
-    }
-    plan_.fixed_reserve = reserve(plan_.threads);
-    plan_.window = plan_.threads + 2;
-    if (plan_.fixed_reserve + peak_need() > plan_.memory) spill(reserve(1));
-    plan_.floor = reserve(1) + peak_need();
+    for (plan_->uploads = requests; plan_->uploads > 0; plan_->uploads /= 2)
+      if (reserve(threads_of(options_), plan_->uploads) + peak_need() <= plan_->memory) break;
+    for (plan_->threads = threads_of(options_); plan_->threads > 1; plan_->threads = (plan_->threads + 1) / 2)
+      if (reserve(plan_->threads, plan_->uploads) + peak_need() <= plan_->memory) break;
+    plan_->fixed_reserve = reserve(plan_->threads, plan_->uploads);
+    plan_->window = plan_->threads + plan_->readers;
+    if (plan_->fixed_reserve + peak_need() > plan_->memory) spill(reserve(1));
+    plan_->floor = reserve(1) + peak_need();
   }
 
-  // The most that one task and the shared values alive at its time need together.
-  uint64_t peak_need() const {
-    std::vector<int64_t> alive(plan_.tasks.size() + 1, 0);
-    std::vector<uint64_t> once(plan_.tasks.size(), 0);
-    for (const auto& s : plan_.shared) {
-      if (s.first_task < 0) continue;
-      if (s.spilled) {
-        once[s.first_task] += s.bytes + s.loading;
-      } else {
-        alive[s.first_task] += s.bytes;
-        alive[s.last_task + 1] -= s.bytes;
-        once[s.first_task] += s.loading;
-      }
+  // What the values alive take, at each task.
+  std::vector<uint64_t> alive() const {
+    std::vector<int64_t> change(plan_->tasks.size() + 1, 0);
+    const auto held = [&](int first, int last, uint64_t bytes) {
+      change[first] += static_cast<int64_t>(bytes);
+      change[last + 1] -= static_cast<int64_t>(bytes);
+    };
+    for (const auto& v : plan_->values()) {
+      if (v.first_task < 0) continue;
+      if (v.state) held(v.first_task, v.last_maker, Kept::cost(v.state));
+      held(v.first_task, v.spilled ? v.last_maker : v.last_task, Kept::cost(v.bytes));
     }
-    uint64_t peak = 0;
+    std::vector<uint64_t> all;
     int64_t now = 0;
-    for (size_t i = 0; i < plan_.tasks.size(); ++i) {
-      now += alive[i];
-      peak = std::max<uint64_t>(peak, now + once[i] + plan_.tasks[i].buffers);
-    }
+    for (size_t i = 0; i < plan_->tasks.size(); ++i) all.push_back(now += change[i]);
+    return all;
+  }
+  // The most that one task and the values alive at its time need together.
+  uint64_t peak_need() const {
+    uint64_t peak = 0;
+    const auto values = alive();
+    for (size_t i = 0; i < values.size(); ++i) peak = std::max(peak, values[i] + plan_->tasks[i].buffers);
     return peak;
   }
-
-  // What a run reserves when as many tasks are in flight as may be, each with the shared values that it uses.
+  uint64_t largest_task() const {
+    uint64_t largest = 0;
+    for (const auto& t : plan_->tasks) largest = std::max(largest, t.buffers);
+    return largest;
+  }
+  // What a run reserves when as many tasks are in flight as may be.
   uint64_t most_used() const {
-    const size_t window = plan_.window;
-    std::vector<int64_t> change(plan_.tasks.size() + window + 2, 0);
-    auto held = [&](size_t first, size_t last, uint64_t bytes) {
-      change[first] += bytes;
-      change[last + window] -= bytes;
-    };
-    for (size_t i = 0; i < plan_.tasks.size(); ++i) held(i, i, plan_.tasks[i].buffers);
-    for (const auto& s : plan_.shared) {
-      if (s.first_task < 0) continue;
-      held(s.first_task, s.first_task, s.loading + (s.spilled ? s.bytes : 0));
-      if (!s.spilled) held(s.first_task, s.last_task, s.bytes);
-    }
-    int64_t now = 0, most = 0;
-    for (const int64_t c : change) most = std::max(most, now += c);
-    return std::min(plan_.memory, plan_.fixed_reserve + most);
+    uint64_t values = 0;
+    for (const uint64_t v : alive()) values = std::max(values, v);
+    return std::min(plan_->memory, plan_->fixed_reserve + values + std::min<uint64_t>(plan_->window, plan_->fine_tasks) * largest_task());
   }
 
   void spill(uint64_t reserve) {
-    plan_.scratch_bytes = 0;
-    std::vector<int> groups;
-    for (size_t i = 0; i < plan_.shared.size(); ++i)
-      if (plan_.shared[i].group && plan_.shared[i].last_task > plan_.shared[i].first_task) groups.push_back(i);
-    std::sort(groups.begin(), groups.end(), [&](int a, int b) {
-      return std::pair(plan_.shared[b].bytes, a) < std::pair(plan_.shared[a].bytes, b);
-    });
-    for (int g : groups) {
-      if (reserve + peak_need() <= plan_.memory) break;
-      plan_.shared[g].spilled = true;
-      plan_.shared[g].scratch_offset = plan_.scratch_bytes;
-      plan_.scratch_bytes += plan_.shared[g].bytes;
+    std::vector<int> folds;
+    for (size_t i = 0; i < plan_->values().size(); ++i) {
+      const Value& v = plan_->values()[i];
+      if (v.fold && v.key.empty() && !v.needed_whole && v.last_task > v.first_task && outputs_[0].store) folds.push_back(static_cast<int>(i));
     }
-  }
-
-  // Bytes that wait in an ordered file because tasks come in another order than its layout.
-  uint64_t reorder_peak(int output) const {
-    std::map<int, std::map<uint64_t, uint64_t>> waiting;
-    std::map<int, std::vector<std::pair<uint64_t, uint64_t>>> order;
-    for (const auto& t : plan_.tasks)
-      for (const auto& p : t.pieces)
-        if (p.output == output) order[p.file].emplace_back(p.offset, p.bytes);
-    uint64_t peak = 0, now = 0;
-    std::map<int, size_t> next;
-    std::map<int, std::vector<std::pair<uint64_t, uint64_t>>> sorted = order;
-    for (auto& [f, v] : sorted) std::sort(v.begin(), v.end());
-    for (const auto& t : plan_.tasks)
-      for (const auto& p : t.pieces) {
-        if (p.output != output) continue;
-        waiting[p.file][p.offset] = p.bytes;
-        now += p.bytes;
-        peak = std::max(peak, now);
-        auto& n = next[p.file];
-        auto& w = waiting[p.file];
-        while (n < sorted[p.file].size() && w.count(sorted[p.file][n].first)) {
-          now -= sorted[p.file][n].second;
-          w.erase(sorted[p.file][n].first);
-          ++n;
-        }
+    std::sort(folds.begin(), folds.end(), [&](int a, int b) { return std::pair(value(b).bytes, a) < std::pair(value(a).bytes, b); });
+    // The fewest of them, the largest first.
+    const auto enough = [&](size_t n) {
+      plan_->scratch_bytes = 0;
+      for (size_t i = 0; i < folds.size(); ++i) {
+        Value& v = value(folds[i]);
+        v.spilled = i < n;
+        if (i >= n) continue;
+        v.scratch_offset = plan_->scratch_bytes;
+        plan_->scratch_bytes += v.bytes;
       }
-    return peak;
+      return reserve + peak_need() <= plan_->memory;
+    };
+    size_t low = 0, high = folds.size();
+    while (low < high) {
+      const size_t middle = low + (high - low) / 2;
+      if (enough(middle)) high = middle;
+      else low = middle + 1;
+    }
+    (void)enough(low);
   }
 
   // Enough room for every thread to have a task while the next is read? Below some size of tile any room will do.
   bool fits(int64_t tile) const {
-    const uint64_t need = plan_.fixed_reserve + peak_need();
-    if (need > plan_.memory) return false;
-    uint64_t largest = 0;
-    for (const auto& t : plan_.tasks) largest = std::max(largest, t.buffers);
-    const int want = options_.threads > 0 ? options_.threads : std::max(1u, std::thread::hardware_concurrency());
-    return plan_.threads == want && (need + plan_.threads * largest <= plan_.memory || tile <= kRoomyTileElements);
+    const uint64_t need = plan_->fixed_reserve + peak_need();
+    if (need > plan_->memory) return false;
+    return plan_->threads == threads_of(options_) && (need + plan_->threads * largest_task() <= plan_->memory || tile <= kRoomyTileElements);
   }
 
+  struct Held {
+    std::vector<Holdback> files;
+    int64_t now = 0, peak = 0;
+    void come(const Tile& t) {
+      int64_t most = 0;
+      const int64_t change = files[t.file].come(t.offset, t.bytes, &most);
+      peak = std::max(peak, now + most);
+      now += change;
+    }
+  };
   const std::vector<Output>& outputs_;
-  const Facts& facts_;
   const ExecOptions& options_;
-  Plan plan_;
-  std::vector<Tensor> tensors_;  // of all outputs, one after another
-  std::vector<Shape> shapes_;
-  std::vector<int> first_tensor_;
-  std::map<std::string, int> shared_ids_;
-  std::map<int, std::vector<int>> shared_needs_;
-  uint64_t shared_reads_ = 0;
+  std::unique_ptr<Plan> plan_;
+  std::vector<Held> held_;  // of each output
+  uint64_t plan_bytes_ = 0, most_split_bytes_ = 0, workspace_ = 0, largest_tile_ = 0;
 };
 
 }  // namespace
 
-std::vector<Region> cut_tiles(const Region& whole, const Shape& gran, int64_t target) {
-  const Shape& s = whole.extent;
-  if (s.rank == 0 || s.elements() <= target) return {whole};
-  // The outermost dimension whose smallest slice fits the target; never inside one that must stay whole.
-  int d = 0;
-  while (d < s.rank - 1 && std::min(gran[d], s[d]) * s.stride(d) > target && gran[d] == 1) ++d;
-  const int64_t unit = s.stride(d) * gran[d];
-  const int64_t step = std::max<int64_t>(1, target / unit) * gran[d];
-  std::vector<Region> out;
-  int64_t prefixes = 1;
-  for (int i = 0; i < d; ++i) prefixes *= s[i];
-  for (int64_t p = 0; p < prefixes; ++p) {
-    Region r = whole;
-    int64_t rest = p;
-    for (int i = d - 1; i >= 0; --i) {
-      r.begin[i] = whole.begin[i] + rest % s[i];
-      r.extent[i] = 1;
-      rest /= s[i];
-    }
-    for (int64_t at = 0; at < s[d]; at += step) {
-      r.begin[d] = whole.begin[d] + at;
-      r.extent[d] = std::min(step, s[d] - at);
-      out.push_back(r);
-    }
+Result<Layout> layout_of(const Output& out) {
+  std::vector<NamedSpec> named;
+  for (const auto& t : out.artifact.tensors) named.emplace_back(t.name, t.spec());
+  auto layout = out.layout(named);
+  if (!layout.ok()) return std::move(layout.take_error()).during("laying out " + out.path);
+  if (layout->tensors.size() != named.size())
+    return failed("laying out {}: {} places for {} tensors", out.path, layout->tensors.size(), named.size());
+  for (size_t i = 0; i < named.size() && out.store; ++i) {
+    const Placement& p = layout->tensors[i];
+    const uint64_t bytes = bytes_of(named[i].second);
+    if (p.file < 0 || static_cast<size_t>(p.file) >= layout->files.size() || bytes > layout->files[p.file].size || p.offset > layout->files[p.file].size - bytes)
+      return failed("laying out {}: {} bytes of {} at {} pass the end of file {}", out.path, bytes, named[i].first, p.offset, p.file);
   }
-  return out;
+  return layout;
 }
+
+int threads_of(const ExecOptions& o) { return o.threads > 0 ? o.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency())); }
 
 uint64_t default_memory() {
   uint64_t kib = 0;
@@ -555,12 +284,10 @@ uint64_t default_memory() {
   return kib ? kib * 1024 / 4 : 1ull << 30;
 }
 
-Result<Plan> make_plan(const std::vector<Output>& outputs, const Facts& facts, const ExecOptions& options) {
-  return Planner(outputs, facts, options).run();
+Result<std::unique_ptr<Plan>> make_plan(const std::vector<Output>& outputs, const ExecOptions& options) {
+  return Planner(outputs, options).run();
 }
 
-Result<uint64_t> least_memory(const std::vector<Output>& outputs, const Facts& facts, const ExecOptions& options) {
-  return Planner(outputs, facts, options).least();
-}
+Result<uint64_t> least_memory(const std::vector<Output>& outputs, const ExecOptions& options) { return Planner(outputs, options).least(); }
 
 }  // namespace ingot

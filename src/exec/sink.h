@@ -1,5 +1,6 @@
-// SinkFile: one file of an output while it is written. Takes extents in any order, writes them as its store can, and hashes the
-// file's bytes as they pass: fixed leaves (1 MiB), XXH3-128 each, so that a leaf is known when its last byte came.
+// SinkFile: one file of an output while it is written. Takes extents in any order, writes them as its store can, and hashes the file's bytes as they
+// pass: fixed leaves (1 MiB), XXH3-128 each. With random writes every extent goes out at once and nothing is held; parts are assembled and go up whole, in
+// any order; only a sequential file waits its turn. What a file holds back at most is found by the planner (Holdback) and is part of the budget.
 #pragma once
 
 #include <functional>
@@ -7,10 +8,12 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "exec/layout.h"
 #include "kernels/hash.h"
+#include "exec/uploads.h"
 #include "storage/store.h"
 
 namespace ingot {
@@ -19,28 +22,30 @@ class SinkFile {
  public:
   using OnLeaf = std::function<Status(uint64_t leaf, const Hash128&)>;
 
-  // `known`: leaf hashes that an earlier run recorded. Leaves outside [first, last) belong to other ranks.
-  SinkFile(const FileLayout& layout, Capabilities caps, uint64_t leaf_bytes, OnLeaf on_leaf);
+  // `on_leaf` is told of each leaf that is written whole. `uploads`: who brings parts away; null: whoever has one.
+  SinkFile(const FileLayout& layout, Capabilities caps, uint64_t leaf_bytes, OnLeaf on_leaf, Uploads* uploads = nullptr);
 
   uint64_t leaves() const { return count_; }
   uint64_t leaf_size(uint64_t leaf) const;
-  // Ownership of this rank; all leaves unless said otherwise.
-  void own(uint64_t first, uint64_t last) { own_first_ = first, own_last_ = last; }
+  // Ownership of this rank: all leaves unless said otherwise. Those that late bytes reach are the work of one rank, `late`.
+  void own(uint64_t first, uint64_t last, bool late) { own_first_ = first, own_last_ = last, own_late_ = late; }
+  bool owns(uint64_t leaf) const { return late_.count(leaf) ? own_late_ : leaf >= own_first_ && leaf < own_last_; }
+  bool late(uint64_t leaf) const { return late_.count(leaf) > 0; }
+  bool has_late() const { return !late_.empty(); }
 
   // Opens `path`, checks the recorded leaves against the bytes there, and decides what is left to do.
   Status open(Store& store, const std::string& path, bool resume, const std::map<uint64_t, Hash128>& recorded);
-  // Opens a file that another rank wrote, to verify and complete it.
-  Status attach(Store& store, const std::string& path);
   // Whether any byte of this extent is still to be written by this rank.
   bool pending(uint64_t offset, uint64_t bytes) const;
   uint64_t resumed_bytes() const { return resumed_bytes_; }
-  std::pair<uint64_t, uint64_t> owned() const { return {own_first_, own_last_}; }
-  bool owns_any() const { return own_first_ < own_last_; }
+  bool owns_any() const { return own_first_ < own_last_ || (own_late_ && has_late()); }
 
   // Writes the fixed bytes and gaps that are pending (random access), then takes extents.
   Status start(const std::vector<std::pair<uint64_t, uint64_t>>& tensor_extents);
   Status write(uint64_t offset, ByteView bytes);
-  // Everything owned is there: flushes and syncs. An error names what is missing (a bug or another rank).
+  // The late bytes, when everything else is there.
+  Status write_late(const Digests& digests);
+  // Everything owned is there, but for what late bytes reach before they came: flushes and syncs. An error names what is missing (a bug or another rank).
   // `synced` is false where the store could not make durable what it was given.
   Status finish(bool* synced);
   Status complete() { return file_ ? file_->complete() : Status(); }
@@ -52,24 +57,38 @@ class SinkFile {
   uint64_t size() const { return layout_.size; }
 
  private:
-  // A leaf that some of its bytes have reached: hashed up to `fed`, later pieces wait.
+  // A leaf that some of its bytes have reached: hashed up to `fed`; of the pieces that came early the hashes are kept, and the file has the bytes.
   struct Open {
+    struct Piece {
+      uint64_t size;
+      Hash128 hash;
+    };
     Hasher128 hasher;
     uint64_t fed = 0;
-    std::map<uint64_t, std::string> waiting;
+    std::map<uint64_t, Piece> later;
+  };
+  // A part that some of its bytes have reached.
+  struct Block {
+    std::string bytes;
+    uint64_t left = 0;
   };
   struct Filler {
     uint64_t offset;
     std::string bytes;
   };
 
-  bool leaf_pending(uint64_t leaf) const { return leaf >= own_first_ && leaf < own_last_ && !hashes_[leaf]; }
+  bool leaf_pending(uint64_t leaf) const { return owns(leaf) && !hashes_[leaf]; }
   Status write_random(uint64_t offset, ByteView bytes);
-  Status write_ordered(uint64_t offset, ByteView bytes);
+  Status write_parts(uint64_t offset, ByteView bytes);
+  Status write_sequential(uint64_t offset, ByteView bytes);
   Status emit(ByteView bytes);
-  Status flush_part();
   Status feed(uint64_t offset, ByteView bytes);
-  std::optional<Hash128> feed_part(uint64_t leaf, uint64_t at, ByteView part);
+  Result<std::optional<Hash128>> feed_part(uint64_t leaf, uint64_t at, ByteView part);
+  Status put_part(uint64_t offset, ByteView bytes);
+  Status upload(uint64_t offset, std::string part);
+  Status record(const std::vector<std::pair<uint64_t, Hash128>>& leaves);
+  // The fillers that end after `offset`, the first of them.
+  std::vector<Filler>::const_iterator filler_at(uint64_t offset) const;
 
   const FileLayout& layout_;
   Capabilities caps_;
@@ -77,6 +96,8 @@ class SinkFile {
   OnLeaf on_leaf_;
   uint64_t count_;
   uint64_t own_first_ = 0, own_last_;
+  bool own_late_ = true, late_written_ = false;
+  std::set<uint64_t> late_;  // leaves
   std::string path_;
   std::unique_ptr<WriteFile> file_;
   uint64_t resumed_bytes_ = 0;
@@ -84,13 +105,37 @@ class SinkFile {
   mutable std::mutex mutex_;
   std::vector<std::optional<Hash128>> hashes_;
   std::map<uint64_t, Open> open_;
-  // Ordered stores only.
-  uint64_t next_ = 0;       // offset of the next byte to emit
-  uint64_t written_ = 0;    // bytes given to the store
+  Uploads* uploads_;
   uint64_t part_bytes_ = 0;
-  std::string part_;
+  std::map<uint64_t, Block> blocks_;  // by offset
+  uint64_t next_ = 0;                 // of a sequential file: the byte whose turn it is
   std::map<uint64_t, std::string> waiting_;
   std::vector<Filler> fillers_;
+};
+
+// Bytes of a part for a file of this size; 0 where the store has no parts that fit.
+uint64_t part_bytes(uint64_t file_size, const Capabilities& caps, uint64_t leaf_bytes);
+
+// What a SinkFile holds back as extents come, for the planner: the same rules over sizes alone.
+class Holdback {
+ public:
+  Holdback(const FileLayout& layout, const Capabilities& caps, uint64_t leaf_bytes) : mode_(caps.mode), size_(layout.size), part_(part_bytes(layout.size, caps, leaf_bytes)) {}
+  void add(uint64_t offset, uint64_t bytes) { extents_.emplace_back(offset, bytes); }  // of a tensor, or late
+  void begin();
+  // By how much the bytes held grow when this extent comes; *peak is what they grow to in between.
+  int64_t come(uint64_t offset, uint64_t bytes, int64_t* peak);
+
+ private:
+  WriteMode mode_;
+  uint64_t size_, part_;
+  std::vector<std::pair<uint64_t, uint64_t>> extents_;
+  // Parts: tensor bytes that are yet to come, of those that some have reached.
+  std::map<uint64_t, uint64_t> open_;
+  std::vector<uint64_t> tensor_bytes_;  // of each part
+  // Sequential: the tensor whose bytes are next, how many of them are done, and what waits.
+  size_t next_ = 0;
+  uint64_t done_ = 0;
+  std::map<uint64_t, uint64_t> waiting_;
 };
 
 }  // namespace ingot

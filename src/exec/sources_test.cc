@@ -199,11 +199,11 @@ TEST_F(SourcesTest, DirectoriesAboveAnOutputAreMadeAndGoAgainWithAJobThatIsRefus
 }
 
 TEST_F(SourcesTest, BadMemoryInAWorkerIsAnErrorAndNoAbort) {
-  class Greedy final : public LeafNode {
+  class Greedy final : public Source {
    public:
     TensorSpec spec() const override { return {DType::kU8, {1000}}; }
     std::string describe() const override { return "greedy"; }
-    Status read(const Region&, MutByteView) const override { throw std::bad_alloc(); }
+    Result<uint64_t> read(const Region&, MutByteView) const override { throw std::bad_alloc(); }
   };
   const auto r = run_job({file_output(store_, at("out"), {std::make_shared<Greedy>()})}, small_job());
   ASSERT_FALSE(r.ok());

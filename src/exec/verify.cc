@@ -10,7 +10,7 @@ namespace ingot {
 
 Status verify_leaves(const std::vector<LeavesToVerify>& files, const VerifyRun& run) {
   std::vector<uint64_t> starts = {0};  // of each file in the sequence of all leaves
-  for (const auto& f : files) starts.push_back(starts.back() + (f.last - f.first));
+  for (const auto& f : files) starts.push_back(starts.back() + f.leaves.size());
   std::atomic<uint64_t> next{0};
   const uint64_t all = starts.back();
   const auto work = [&]() -> Status {
@@ -19,7 +19,7 @@ Status verify_leaves(const std::vector<LeavesToVerify>& files, const VerifyRun& 
       if (run.cancel && run.cancel->cancelled()) return interrupted();
       const size_t k = std::upper_bound(starts.begin(), starts.end(), i) - starts.begin() - 1;
       const auto& f = files[k];
-      const uint64_t leaf = f.first + (i - starts[k]), at = leaf * run.leaf_bytes;
+      const uint64_t leaf = f.leaves[i - starts[k]], at = leaf * run.leaf_bytes;
       const MutByteView v(buffer.data(), std::min(run.leaf_bytes, f.size - at));
       Status s = f.read(at, v);
       const auto& want = f.hashes[leaf];

@@ -21,7 +21,7 @@ struct LeavesToVerify {
   std::function<Status(uint64_t offset, MutByteView out)> read;
   uint64_t size = 0;  // of the file
   std::vector<std::optional<Hash128>> hashes;  // of all its leaves
-  uint64_t first = 0, last = 0;                // the leaves to be read
+  std::vector<uint64_t> leaves;                // those to be read
 };
 
 struct VerifyRun {

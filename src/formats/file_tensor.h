@@ -1,4 +1,4 @@
-// A tensor that lies in a file as contiguous row-major bytes: the leaf of every format whose data needs no decoding.
+// A tensor that lies in a file as contiguous row-major bytes: the source of every format whose data needs no decoding.
 #pragma once
 
 #include <memory>
@@ -9,11 +9,11 @@
 
 namespace ingot {
 
-// One opened file, shared by the leaves of its tensors.
+// One opened file, shared by the sources of its tensors.
 struct SourceFile {
   std::shared_ptr<const ReadFile> file;
   std::string path;
-  std::string header_hash;  // of the bytes that the tensor table was read from; part of every leaf's identity
+  std::string header_hash;  // of the bytes that the tensor table was read from; part of every source's identity
 };
 
 // The reader has checked that [offset, offset + bytes_of(spec)) lies within the file.

@@ -1,7 +1,6 @@
 #include "formats/formats.h"
 
 #include <algorithm>
-#include <filesystem>
 
 #include "base/memory.h"
 
@@ -11,7 +10,7 @@ namespace {
 struct Format {
   std::string_view name;
   int (*probe)(const Probe&);
-  Result<Artifact> (*open)(Store&, const std::string&, Faults*);
+  Result<Artifact> (*open)(Store&, const Probe&, Faults*);
 };
 
 constexpr Format kFormats[] = {
@@ -32,21 +31,7 @@ bool looks_like_repository(const std::string& path) {
   return path.find('/', slash + 1) == std::string::npos && path[0] != '.' && path.find("..") == std::string::npos;
 }
 
-// The same place by a path that ends in its name, from which a model's name is made: "base", "base/", "base/.", and in the
-// local file system "." and "x/.." too.
-std::string named_path(const Store& store, std::string path) {
-  while (path.size() > 1 && (path.back() == '/' || path.ends_with("/."))) path.pop_back();
-  const std::string last = file_name(path);
-  if ((last == "." || last == "..") && &store == &local_store()) {
-    std::error_code error;
-    if (const auto real = std::filesystem::canonical(path, error); !error) return real.string();
-  }
-  return path;
-}
-
 Error nothing_there(const std::string& path) {
-  if (path.find("://") != std::string::npos)
-    return bad_input("opening {}: URLs are not supported yet; download it and give the local path", path);
   if (looks_like_repository(path))
     return bad_input(
         "opening {}: no such file or directory, and names of the form org/model cannot be fetched yet; download the "
@@ -57,7 +42,10 @@ Error nothing_there(const std::string& path) {
 
 }  // namespace
 
-bool Probe::has(std::string_view name) const { return std::find(names.begin(), names.end(), name) != names.end(); }
+const Entry* Probe::find(std::string_view name) const {
+  const auto it = std::lower_bound(entries.begin(), entries.end(), name, [](const Entry& e, std::string_view n) { return e.name < n; });
+  return it != entries.end() && it->name == name ? &*it : nullptr;
+}
 
 std::vector<std::string_view> format_names() {
   std::vector<std::string_view> v;
@@ -65,38 +53,47 @@ std::vector<std::string_view> format_names() {
   return v;
 }
 
-Result<Artifact> open_model(Store& store, const std::string& given, Faults* faults) {
-  const std::string path = named_path(store, given);
-  if (path.empty()) return usage("opening a model: the path is empty; give a file or a directory");
-  INGOT_ASSIGN(const auto there, store.stat(path));
-  if (!there) return nothing_there(path);
-  Probe probe;
-  probe.path = path;
-  probe.directory = there->directory();
-  if (probe.directory) {
-    INGOT_ASSIGN(auto entries, store.list(path));
-    for (auto& e : entries) probe.names.push_back(std::move(e.name));
-    std::sort(probe.names.begin(), probe.names.end());
-  } else {
-    INGOT_ASSIGN(auto file, store.open(path));
-    probe.size = file->size();
-    if (probe.size == 0) return bad_input("opening {}: the file is empty; copy or download it again", path);
-    probe.head.resize(std::min(probe.size, kProbeBytes));
-    INGOT_TRY(file->read(0, MutByteView(reinterpret_cast<std::byte*>(probe.head.data()), probe.head.size())));
+Result<Probe> look_at(Store& store, const std::string& given) {
+  Probe p;
+  p.path = given;
+  // A model's name is made of the path's last part: "base", "base/", "base/." are one.
+  while (p.path.size() > 1 && (p.path.back() == '/' || p.path.ends_with("/."))) p.path.pop_back();
+  if (p.path.empty()) return usage("opening a model: the path is empty; give a file or a directory");
+  auto entries = store.list(p.path);
+  if (entries.ok()) {
+    p.directory = true;
+    p.entries = *std::move(entries);
+    std::sort(p.entries.begin(), p.entries.end(), [](const Entry& a, const Entry& b) { return a.name < b.name; });
+    if (const std::string last = file_name(p.path); last == "." || last == "..")
+      if (auto real = store.resolve(p.path); real.ok()) p.path = *std::move(real);
+    return p;
   }
+  auto file = open_head(store, p.path);
+  if (!file.ok()) {
+    INGOT_ASSIGN(const auto there, store.stat(p.path));
+    if (!there) return nothing_there(p.path);
+    return there->directory() ? entries.take_error() : file.take_error();
+  }
+  p.file = *std::move(file);
+  if (p.file.head.empty()) return bad_input("opening {}: the file is empty; copy or download it again", p.path);
+  return p;
+}
+
+Result<Artifact> open_model(Store& store, const std::string& path, Faults* faults) {
+  INGOT_ASSIGN(const Probe probe, look_at(store, path));
   const Format* best = nullptr;
   int best_score = 0;
   for (const auto& f : kFormats) {
     const int score = f.probe(probe);
     if (score > best_score) best = &f, best_score = score;
   }
-  if (best) return within_memory("opening " + path, [&] { return best->open(store, path, faults); });
+  if (best) return within_memory("opening " + probe.path, [&] { return best->open(store, probe, faults); });
   if (probe.directory)
     return bad_input(
         "opening {}: the directory holds no model that ingot knows: expected model.safetensors, "
         "model.safetensors.index.json or adapter_config.json among its {} entries; readable formats: {}",
-        path, probe.names.size(), known_formats());
-  return bad_input("opening {}: the content is of no format that ingot knows ({}); is the file whole?", path,
+        probe.path, probe.entries.size(), known_formats());
+  return bad_input("opening {}: the content is of no format that ingot knows ({}); is the file whole?", probe.path,
                    known_formats());
 }
 

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "storage/store.h"
+#include "formats/opened_file.h"
 #include "tensor/artifact.h"
 
 namespace ingot {
@@ -14,12 +14,12 @@ namespace ingot {
 struct Probe {
   std::string path;
   bool directory = false;
-  std::string head;                // the first bytes of a file, at most kProbeBytes
-  uint64_t size = 0;               // of the file
-  std::vector<std::string> names;  // of a directory's entries
-  bool has(std::string_view name) const;
+  OpenedFile file;             // not of a directory
+  std::vector<Entry> entries;  // of a directory, by name
+  const Entry* find(std::string_view name) const;
 };
-inline constexpr uint64_t kProbeBytes = 4096;
+// kBadInput if there is nothing at the path.
+Result<Probe> look_at(Store& store, const std::string& path);
 
 // 0: not mine. 100: a magic number of mine. Between: a likeness.
 #define FORMAT(name) int probe_##name(const Probe& probe);
@@ -28,11 +28,12 @@ inline constexpr uint64_t kProbeBytes = 4096;
 // What contradicts itself in a file whose header can be read all the same (tensors that overlap or end beyond the file, bytes
 // that belong to nothing) is an error, but for whoever only looks: with `faults` it is told there.
 using Faults = std::vector<std::string>;
-#define FORMAT(name) Result<Artifact> open_##name(Store& store, const std::string& path, Faults* faults = nullptr);
+#define FORMAT(name) Result<Artifact> open_##name(Store& store, const Probe& probe, Faults* faults = nullptr);
 #include "formats/formats.def"
 #undef FORMAT
 
-// Reads headers only. kBadInput if there is nothing, or nothing known, at the path.
+// Looks, and opens by the format that knows best what is there. Reads headers only. kBadInput if there is nothing, or nothing known, at
+// the path.
 Result<Artifact> open_model(Store& store, const std::string& path, Faults* faults = nullptr);
 
 // The names of the formats that can be opened.

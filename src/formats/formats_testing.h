@@ -38,7 +38,7 @@ inline std::map<std::string, std::string> render(const Output& o) {
   std::vector<std::string> files;
   for (const auto& f : layout->files) {
     files.emplace_back(f.size, '\0');
-    for (const auto& x : f.fixed) files.back().replace(x.offset, x.bytes.size(), x.bytes);
+    for (const auto& x : f.extents) files.back().replace(x.offset, x.bytes.size(), x.bytes);
   }
   for (size_t i = 0; i < specs.size(); ++i) {
     auto bytes = evaluate(o.artifact.tensors[i].node);
@@ -54,6 +54,15 @@ inline std::map<std::string, std::string> render(const Output& o) {
 
 inline void write_output(const Output& o) {
   for (const auto& [name, bytes] : render(o)) put_file(*o.store, o.directory ? join_path(o.path, name) : o.path, bytes);
+}
+
+inline void set_node(Artifact* a, std::string_view name, const NodePtr& node) {
+  for (size_t i = 0; i < a->tensors.size(); ++i)
+    if (a->tensors[i].name == name) a->tensors.node(i) = node;
+}
+template <class F>
+void drop_if(Artifact* a, F tensor) {
+  a->tensors.edit([&](auto& all) { std::erase_if(all, tensor); });
 }
 
 inline NodePtr f32_tensor(Shape shape, const std::vector<float>& v) {

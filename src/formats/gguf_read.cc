@@ -27,7 +27,8 @@ constexpr uint64_t kChunk = 256 << 10;
 // Reads the head of a file in order, a chunk at a time; the first failure sticks.
 class HeaderReader {
  public:
-  HeaderReader(const ReadFile& file, const std::string& path) : file_(file), path_(path), size_(file.size()) {}
+  explicit HeaderReader(const OpenedFile& opened)
+      : file_(*opened.file), path_(opened.path), size_(file_.size()), chunk_(std::max(kChunk, opened.chunk)), buffer_(opened.head) {}
 
   template <class T>
   bool read(T* v) {
@@ -69,26 +70,33 @@ class HeaderReader {
   uint64_t left() const { return size_ - pos_; }
   uint64_t pos() const { return pos_; }
   Status take_status() { return std::move(status_); }
-  std::string hash() { return to_hex(hash_.digest()); }
+  // Of all that was read; to be asked once, at the end.
+  std::string hash() {
+    hash_.update(as_bytes(buffer_.substr(0, at_)));
+    return to_hex(hash_.digest());
+  }
 
   uint64_t texts = 0, mixed = 0;  // read so far
 
  private:
   bool refill() {
-    buffer_.resize(std::min(kChunk, size_ - pos_));
+    hash_.update(as_bytes(buffer_));
+    own_.resize(std::min(chunk_, size_ - pos_));
     at_ = 0;
-    if (auto s = file_.read(pos_, MutByteView(reinterpret_cast<std::byte*>(buffer_.data()), buffer_.size())); !s.ok()) {
+    if (auto s = file_.read(pos_, MutByteView(reinterpret_cast<std::byte*>(own_.data()), own_.size())); !s.ok()) {
       status_ = std::move(s);
-      buffer_.clear();
+      buffer_ = {};
       return false;
     }
-    hash_.update(as_bytes(buffer_));
+    buffer_ = own_;
     return true;
   }
   const ReadFile& file_;
   const std::string& path_;
-  uint64_t size_, pos_ = 0;
-  std::string buffer_;
+  const uint64_t size_, chunk_;
+  uint64_t pos_ = 0;
+  std::string own_;
+  std::string_view buffer_;  // the file's head, then own_
   size_t at_ = 0;
   Status status_;
   Hasher128 hash_;
@@ -273,12 +281,11 @@ Status check_placement(const std::vector<Info>& infos, DataPart data, const std:
 }
 
 // Adds one file's metadata and tensors.
-Status read_file(Store& store, const std::string& path, Artifact* a, Faults* faults) {
-  INGOT_ASSIGN(auto opened, store.open(path));
+Status read_file(const OpenedFile& opened, Artifact* a, Faults* faults) {
   auto source = std::make_shared<SourceFile>();
-  source->file = std::move(opened);
-  source->path = path;
-  HeaderReader r(*source->file, path);
+  const std::string& path = source->path = opened.path;
+  source->file = opened.file;
+  HeaderReader r(opened);
   char magic[4];
   uint32_t version = 0;
   uint64_t n_tensors = 0, n_kv = 0;
@@ -352,6 +359,26 @@ std::optional<int64_t> small_int(const Artifact& a, std::string_view key) {
   return std::nullopt;
 }
 
+struct Part {
+  bool there = true;
+  Status status;  // of reading it
+  Artifact piece;
+  Faults faults;
+};
+
+Part read_part(Store& store, const std::string& path, bool look_only) {
+  Part p;
+  auto opened = open_head(store, path);
+  if (opened.ok()) {
+    p.status = read_file(*opened, &p.piece, look_only ? &p.faults : nullptr);
+    return p;
+  }
+  const auto stat = store.stat(path);
+  p.there = !stat.ok() || *stat;
+  p.status = stat.ok() ? opened.take_error() : stat.error();
+  return p;
+}
+
 // model-00001-of-00003.gguf and its siblings; the first one carries the metadata.
 Status read_splits(Store& store, const std::string& path, int64_t count, Artifact* a, Faults* faults) {
   if (count > static_cast<int64_t>(kMaxGgufSplits))
@@ -360,22 +387,31 @@ Status read_splits(Store& store, const std::string& path, int64_t count, Artifac
   if (path.size() < tail.size() || path.substr(path.size() - tail.size()) != tail)
     return fault(faults, bad_input("opening {}: it is part of a set of {} files; give the first one, named ...{}", path, count, tail));
   const std::string stem = path.substr(0, path.size() - tail.size());
-  std::unordered_set<std::string> names;
-  for (const auto& t : a->tensors) names.insert(t.name);
+  // Not all at once: of a set that claims thousands of parts and has none, a few are looked for.
+  constexpr int64_t kTogether = 64;
+  std::vector<Part> parts;
   for (int64_t i = 2; i <= count && (!faults || faults->size() < kMaxFaults); ++i) {
-    const std::string part = fmt::format("{}-{:05}-of-{:05}.gguf", stem, i, count);
-    INGOT_ASSIGN(const auto there, store.stat(part));
-    if (!there) {
-      INGOT_TRY(fault(faults, bad_input("opening {}: its part {} is not there; download it", path, part)));
+    const auto path_of = [&](int64_t n) { return fmt::format("{}-{:05}-of-{:05}.gguf", stem, n, count); };
+    const size_t at = static_cast<size_t>(i - 2) % kTogether;
+    if (at == 0) {
+      parts = std::vector<Part>(static_cast<size_t>(std::min(kTogether, count - i + 1)));
+      Calls calls;
+      for (size_t k = 0; k < parts.size(); ++k)
+        calls.push_back([&, k] { parts[k] = read_part(store, path_of(i + static_cast<int64_t>(k)), faults != nullptr); });
+      INGOT_TRY(call_together(store, "opening " + path, calls));
+    }
+    Part& part = parts[at];
+    if (!part.there) {
+      INGOT_TRY(fault(faults, bad_input("opening {}: its part {} is not there; download it", path, path_of(i))));
       continue;
     }
-    Artifact piece;
-    INGOT_TRY(read_file(store, part, &piece, faults));
-    if (small_int(piece, "split.no") != i - 1 || small_int(piece, "split.count") != count)
-      INGOT_TRY(fault(faults, bad_input("opening {}: {} says that it is another part; the set is mixed up", path, part)));
-    for (auto& t : piece.tensors) {
-      if (names.insert(t.name).second)
-        a->tensors.push_back(std::move(t));
+    INGOT_TRY(std::move(part.status));
+    for (auto& f : part.faults) INGOT_TRY(fault(faults, Error{ErrorKind::kBadInput, std::move(f)}));
+    if (small_int(part.piece, "split.no") != i - 1 || small_int(part.piece, "split.count") != count)
+      INGOT_TRY(fault(faults, bad_input("opening {}: {} says that it is another part; the set is mixed up", path, path_of(i))));
+    for (const auto& t : part.piece.tensors) {
+      if (!a->find(t.name))
+        a->tensors.push_back(t);
       else
         INGOT_TRY(fault(faults, bad_input("opening {}: the tensor '{}' is in two parts", path, t.name)));
     }
@@ -390,16 +426,16 @@ Status read_splits(Store& store, const std::string& path, int64_t count, Artifac
 
 int probe_gguf(const Probe& p) {
   if (p.directory) return 0;
-  if (p.head.size() >= 4 && p.head.compare(0, 4, "GGUF") == 0) return 100;
-  return p.path.size() > 5 && p.path.substr(p.path.size() - 5) == ".gguf" ? 30 : 0;
+  if (p.file.head.starts_with("GGUF")) return 100;
+  return p.path.size() > 5 && p.path.ends_with(".gguf") ? 30 : 0;
 }
 
-Result<Artifact> open_gguf(Store& store, const std::string& path, Faults* faults) {
+Result<Artifact> open_gguf(Store& store, const Probe& p, Faults* faults) {
   Artifact a;
-  a.path = path;
-  a.format = "gguf";
-  INGOT_TRY(read_file(store, path, &a, faults));
-  if (auto n = small_int(a, "split.count"); n && *n > 1) INGOT_TRY(read_splits(store, path, *n, &a, faults));
+  a.path = p.path;
+  a.format = a.naming = "gguf";
+  INGOT_TRY(read_file(p.file, &a, faults));
+  if (auto n = small_int(a, "split.count"); n && *n > 1) INGOT_TRY(read_splits(store, p.path, *n, &a, faults));
   return a;
 }
 

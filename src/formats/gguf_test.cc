@@ -305,6 +305,43 @@ TEST(Gguf, SplitsAreOneModel) {
   EXPECT_FALSE(open_model(*store, "m-00001-of-00002.gguf").ok());
 }
 
+TEST(Gguf, SplitsOpenInFewRoundTrips) {
+  auto store = make_memory_store();
+  Artifact a;
+  a.format = a.naming = "gguf";
+  a.metadata.emplace_back("general.architecture", MetaValue{std::string("llama")});
+  for (int i = 0; i < 100; ++i) a.tensors.push_back({fmt::format("t{}", i), f32_tensor({8}, random_floats(8, 1))});
+  const auto opened = [&](uint64_t limit, std::chrono::milliseconds latency, SlowCounts* counts) {
+    auto parts = gguf_outputs(a, *store, "m.gguf", limit);
+    for (const Output& o : *parts) write_output(o);
+    auto far = make_slow_store(*store, {latency, 16, 1 << 20}, counts);
+    auto b = open_model(*far, fmt::format("m-00001-of-{:05}.gguf", parts->size()));
+    ASSERT_TRUE(b.ok()) << b.error().message;
+    EXPECT_EQ(b->naming, "gguf");
+    ASSERT_EQ(b->tensors.size(), 100u);
+    for (size_t i = 0; i < 100; ++i) EXPECT_EQ(b->tensors[i].name, a.tensors[i].name);
+    EXPECT_EQ(counts->calls, 1 + 2 * parts->size());
+  };
+  SlowCounts eight, hundred;
+  opened(13 * 32, std::chrono::milliseconds(30), &eight);
+  EXPECT_EQ(eight.calls, 1u + 2 * 8);
+  EXPECT_LE(eight.rounds, 7u);  // 5 where every thread starts in time: it is no directory; open and read of the first; of the rest
+  opened(1, std::chrono::milliseconds(0), &hundred);
+}
+
+// A set that claims thousands of parts and has none: a few are looked for, and the first is told.
+TEST(Gguf, ManyMissingPartsAreSoonFound) {
+  auto store = make_memory_store();
+  Raw r = good();
+  r.kv = scalar<uint16_t>("split.count", 2, 60000), put_file(*store, "m-00001-of-60000.gguf", r.bytes());
+  SlowCounts counts;
+  auto far = make_slow_store(*store, {std::chrono::milliseconds(0), 4, 1}, &counts);
+  auto a = open_model(*far, "m-00001-of-60000.gguf");
+  ASSERT_FALSE(a.ok());
+  EXPECT_NE(a.error().message.find("m-00002-of-60000.gguf is not there"), std::string::npos) << a.error().message;
+  EXPECT_LT(counts.calls, 200u);
+}
+
 // As llama-gguf-split lays a set out: its names, its keys in its order and types, the metadata in the first file alone, a new
 // file when the next tensor (padded to 32 bytes) would not fit.
 TEST(Gguf, SplitsAreLaidOutAsLlamaGgufSplitDoes) {
@@ -350,7 +387,7 @@ TEST(Gguf, SplitsAreLaidOutAsLlamaGgufSplitDoes) {
     EXPECT_EQ((*one)[0].artifact.metadata.size(), 3u);
   }
   EXPECT_EQ(gguf_outputs(a, *store, "d/m.gguf", 607)->size(), 2u);
-  a.tensors.assign(70000, a.tensors[0]);
+  a.tensors = std::vector<LazyTensor>(70000, a.tensors[0]);
   EXPECT_FALSE(gguf_outputs(a, *store, "m.gguf", 1).ok());
 }
 

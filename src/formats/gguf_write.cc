@@ -109,7 +109,7 @@ Result<Layout> layout_gguf(const Artifact& meta, const std::vector<NamedSpec>& s
   for (auto& p : l.tensors) p.offset += base;
   FileLayout f;
   f.size = base + at;
-  f.fixed.push_back({0, std::move(w.str())});
+  f.extents.push_back({0, std::move(w.str())});
   l.files.push_back(std::move(f));
   return l;
 }

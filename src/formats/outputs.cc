@@ -4,6 +4,7 @@
 
 #include "formats/gguf.h"
 #include "formats/json.h"
+#include "formats/manifest.h"
 
 namespace ingot {
 namespace {
@@ -25,7 +26,7 @@ bool model_file(const std::string& name) {
   static constexpr std::string_view kNames[] = {
       "config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
       "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
-      "chat_template.json", "additional_chat_templates/", "preprocessor_config.json", "processor_config.json"};
+      "chat_template.json", "additional_chat_templates/", "preprocessor_config.json", "processor_config.json", kManifestFile};
   if (std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames)) return true;
   if (name.rfind("additional_chat_templates/", 0) == 0) return ends_with(name, ".jinja");
   // model-00001-of-00007.safetensors
@@ -36,8 +37,8 @@ bool model_file(const std::string& name) {
   return of != std::string_view::npos && digits(middle.substr(0, of)) && digits(middle.substr(of + 4));
 }
 
-}  // namespace
-
+// config.json with "dtype" (and "torch_dtype", where that is the name in use) set to the float type that most of the
+// weights have; the text unchanged where it has neither, or is no JSON object.
 std::string config_with_dtype(const std::string& config, const std::vector<NamedSpec>& specs) {
   uint64_t count[std::size(kTorchFloats)] = {};
   for (const auto& s : specs)
@@ -57,6 +58,8 @@ std::string config_with_dtype(const std::string& config, const std::vector<Named
     }
   return changed ? json_text(j) : config;
 }
+
+}  // namespace
 
 Output gguf_output(Artifact artifact, Store& store, const std::string& path) {
   Output o;
@@ -96,12 +99,13 @@ Result<std::vector<Output>> gguf_outputs(Artifact artifact, Store& store, const 
     Artifact part;
     part.path = artifact.path;
     part.format = artifact.format;
+    part.naming = artifact.naming;
     if (no == 0) part.metadata = artifact.metadata;
     part.metadata.emplace_back("split.no", MetaValue{no});
     part.metadata.emplace_back("split.tensors.count", MetaValue{total});
     part.metadata.emplace_back("split.count", MetaValue{count});
-    part.tensors.assign(artifact.tensors.begin() + static_cast<std::ptrdiff_t>(begin),
-                        artifact.tensors.begin() + static_cast<std::ptrdiff_t>(ends[no]));
+    part.tensors = std::vector<LazyTensor>(artifact.tensors.begin() + static_cast<std::ptrdiff_t>(begin),
+                                           artifact.tensors.begin() + static_cast<std::ptrdiff_t>(ends[no]));
     begin = ends[no];
     out.push_back(gguf_output(std::move(part), store, fmt::format("{}-{:05}-of-{:05}.gguf", prefix, no + 1, count)));
   }

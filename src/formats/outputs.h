@@ -22,8 +22,4 @@ Output safetensors_output(Artifact artifact, Store& store, const std::string& pa
 Result<Output> make_output(Artifact artifact, Store& store, const std::string& path, const std::string& format,
                            uint64_t max_shard = kDefaultShardBytes);
 
-// config.json with "dtype" (and "torch_dtype", where that is the name in use) set to the float type that most of the
-// weights have; the text unchanged where it has neither, or is no JSON object.
-std::string config_with_dtype(const std::string& config, const std::vector<NamedSpec>& specs);
-
 }  // namespace ingot

@@ -1,10 +1,11 @@
 #include "formats/safetensors.h"
 
 #include <algorithm>
+#include <atomic>
 #include <unordered_map>
 
-#include "formats/formats.h"
 #include "formats/json.h"
+#include "formats/manifest.h"
 #include "formats/safetensors_header.h"
 #include "kernels/hash.h"
 
@@ -13,6 +14,7 @@ namespace {
 
 constexpr uint64_t kMaxHeader = 100'000'000;  // the reference reader's own limit
 constexpr uint64_t kMaxSideFile = 128u << 20;
+constexpr char kIndexName[] = "model.safetensors.index.json";
 constexpr uint64_t kMaxIndex = 32u << 20;  // its JSON takes 20 times as much in memory; a real one has 10 MB at most
 
 uint64_t le64(const std::string& s) {
@@ -109,18 +111,25 @@ const std::vector<std::string>& model_side_files() {
       "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
       "chat_template.jinja",   "chat_template.json",      "tokenizer.model",
       "merges.txt",            "vocab.json",              "vocab.txt",
-      "tekken.json",           "preprocessor_config.json", "processor_config.json"};
+      "tekken.json",           "preprocessor_config.json", "processor_config.json",
+      kManifestFile};
   return names;
 }
 
+struct Index {
+  std::map<std::string, std::string> shard_of;  // tensor
+  std::vector<std::string> shards;              // sorted
+  bool names(const std::string& file) const { return std::binary_search(shards.begin(), shards.end(), file); }
+};
+
 // {"weight_map": {tensor: file}}; the file must be a plain name, so that an index cannot point outside.
-Result<std::map<std::string, std::string>> read_index(Store& store, const std::string& path) {
+Result<Index> read_index(Store& store, const std::string& path) {
   INGOT_ASSIGN(std::string text, read_text(store, path, kMaxIndex));
   INGOT_ASSIGN(Json j, parse_json(text, "reading " + path));
   const Json* map = json_member(j, "weight_map");
   if (!map || !map->is_object() || map->empty())
     return bad_input("reading {}: there is no 'weight_map' with tensor names and files; the index is damaged", path);
-  std::map<std::string, std::string> out;
+  Index out;
   for (auto it = map->begin(); it != map->end(); ++it) {
     const std::string* file = it.value().get_ptr<const std::string*>();
     if (!file)
@@ -130,37 +139,41 @@ Result<std::map<std::string, std::string>> read_index(Store& store, const std::s
         file->find('\\') != std::string::npos || file->find('\0') != std::string::npos)
       return bad_input("reading {}: the file '{}' of tensor '{}' lies outside the directory; refused", path,
                        file->substr(0, 200), it.key());
-    out[it.key()] = *file;
+    out.shard_of[it.key()] = *file;
+    out.shards.push_back(*file);
   }
+  std::sort(out.shards.begin(), out.shards.end());
+  out.shards.erase(std::unique(out.shards.begin(), out.shards.end()), out.shards.end());
   return out;
 }
 
-Status open_shards(Store& store, const std::string& dir, const std::string& index_name, Artifact* a) {
-  const std::string index_path = join_path(dir, index_name);
-  INGOT_ASSIGN(auto map, read_index(store, index_path));
-  std::vector<std::string> shards;
-  for (const auto& [name, file] : map) shards.push_back(file);
-  std::sort(shards.begin(), shards.end());
-  shards.erase(std::unique(shards.begin(), shards.end()), shards.end());
+using Shards = std::map<std::string, Result<SafetensorsFile>>;  // by the file's name
+
+Status add_shards(Store& store, const std::string& dir, const Index& index, Shards* read, Artifact* a) {
+  const std::string index_path = join_path(dir, kIndexName);
   std::unordered_map<std::string, std::string> seen;
-  for (const auto& shard : shards) {
-    const std::string path = join_path(dir, shard);
-    INGOT_ASSIGN(const auto there, store.stat(path));
-    if (!there)
-      return bad_input("opening {}: the index names the shard '{}', which is not there; download it", index_path,
-                       shard);
-    INGOT_ASSIGN(auto file, read_safetensors(store, path));
-    for (auto& t : file.tensors) {
+  for (const auto& shard : index.shards) {
+    auto it = read->find(shard);
+    if (it == read->end()) {
+      const std::string path = join_path(dir, shard);
+      INGOT_ASSIGN(const auto there, store.stat(path));
+      if (!there)
+        return bad_input("opening {}: the index names the shard '{}', which is not there; download it", index_path,
+                         shard);
+      it = read->emplace(shard, read_safetensors(store, path)).first;
+    }
+    if (!it->second.ok()) return it->second.take_error();
+    for (auto& t : it->second->tensors) {
       if (auto [it, fresh] = seen.emplace(t.name, shard); !fresh)
         return bad_input("opening {}: tensor '{}' is in two shards, '{}' and '{}'", index_path, t.name, it->second,
                          shard);
-      if (auto it = map.find(t.name); it != map.end() && it->second != shard)
+      if (auto it = index.shard_of.find(t.name); it != index.shard_of.end() && it->second != shard)
         return bad_input("opening {}: the index puts tensor '{}' into '{}', but it is in '{}'", index_path, t.name,
                          it->second, shard);
       a->tensors.push_back(std::move(t));
     }
   }
-  for (const auto& [name, shard] : map)
+  for (const auto& [name, shard] : index.shard_of)
     if (!seen.count(name))
       return bad_input("opening {}: the index puts tensor '{}' into '{}', where it is not", index_path, name, shard);
   return {};
@@ -170,21 +183,25 @@ bool ends_with(std::string_view s, std::string_view end) {
   return s.size() >= end.size() && s.substr(s.size() - end.size()) == end;
 }
 
+bool is_weights(const Entry& e) { return ends_with(e.name, ".safetensors") && e.name != "adapter_model.safetensors"; }
+
 }  // namespace
 
 Result<SafetensorsFile> read_safetensors(Store& store, const std::string& path) {
-  INGOT_ASSIGN(auto opened, store.open(path));
+  INGOT_ASSIGN(const OpenedFile file, open_head(store, path));
+  return read_safetensors(file);
+}
+
+Result<SafetensorsFile> read_safetensors(const OpenedFile& opened) {
   auto source = std::make_shared<SourceFile>();
-  source->file = std::move(opened);
-  source->path = path;
+  const std::string& path = source->path = opened.path;
+  source->file = opened.file;
   const uint64_t size = source->file->size();
   if (size < 8)
     return bad_input("reading {}: the file has {} bytes, less than the 8 of a safetensors header length; it is "
                      "truncated, copy it again",
                      path, size);
-  std::string head(8, '\0');
-  INGOT_TRY(source->file->read(0, MutByteView(reinterpret_cast<std::byte*>(head.data()), 8)));
-  const uint64_t n = le64(head);
+  const uint64_t n = le64(opened.head);
   if (n > kMaxHeader)
     return bad_input("reading {}: the header claims {} bytes, more than the format's limit of {}; the file is damaged "
                      "or no safetensors file",
@@ -192,8 +209,11 @@ Result<SafetensorsFile> read_safetensors(Store& store, const std::string& path) 
   if (n > size - 8)
     return bad_input("reading {}: the header claims {} bytes, but only {} follow; the file is truncated, copy it again",
                      path, n, size - 8);
-  std::string json(n, '\0');
-  INGOT_TRY(source->file->read(8, MutByteView(reinterpret_cast<std::byte*>(json.data()), json.size())));
+  std::string json = opened.head.substr(8, n);
+  if (const uint64_t have = json.size(); have < n) {
+    json.resize(n);
+    INGOT_TRY(source->file->read(8 + have, {reinterpret_cast<std::byte*>(json.data()) + have, n - have}));
+  }
   INGOT_ASSIGN(auto header, parse_safetensors_header(json, path));
   source->header_hash = to_hex(hash128(as_bytes(json)));
   json = {};
@@ -214,67 +234,80 @@ Result<SafetensorsFile> read_safetensors(Store& store, const std::string& path) 
   return out;
 }
 
-Result<std::map<std::string, std::string>> read_side_files(Store& store, const std::string& directory,
-                                                           const std::vector<std::string>& names) {
-  std::map<std::string, std::string> out;
-  for (const auto& name : names) {
-    const std::string path = join_path(directory, name);
-    INGOT_ASSIGN(const auto there, store.stat(path));
-    if (!there || there->directory()) continue;
-    INGOT_ASSIGN(out[name], read_text(store, path, kMaxSideFile));
+void ask_side_files(Store& store, const Probe& directory, const std::vector<std::string>& names, SideFiles* side, Calls* calls) {
+  for (const auto& name : names)
+    if (const Entry* e = directory.find(name); e && !e->directory) side->emplace_back(name, std::string());
+  for (auto& [name, text] : *side)
+    calls->push_back([&store, &text, path = join_path(directory.path, name)] { text = read_text(store, path, kMaxSideFile); });
+}
+
+Status take_side_files(SideFiles side, std::map<std::string, std::string>* files) {
+  for (auto& [name, text] : side) {
+    INGOT_ASSIGN((*files)[name], std::move(text));
   }
-  return out;
+  return {};
 }
 
 int probe_safetensors(const Probe& p) {
   if (p.directory) {
-    if (p.has("model.safetensors") || p.has("model.safetensors.index.json")) return 95;
-    for (const auto& n : p.names)
-      if (ends_with(n, ".safetensors") && n != "adapter_model.safetensors") return 60;
-    if (p.has("config.json")) return 20;  // to say what is missing
+    if (p.find("model.safetensors") || p.find(kIndexName)) return 95;
+    if (std::any_of(p.entries.begin(), p.entries.end(), is_weights)) return 60;
+    if (p.find("config.json")) return 20;  // to say what is missing
     return 0;
   }
   // The header is JSON: a length of at most 100 MB, then '{'. A name gives the rest, for truncated files.
-  if (p.head.size() >= 9 && le64(p.head) <= kMaxHeader && p.head[8] == '{') return 80;
+  if (const auto& head = p.file.head; head.size() >= 9 && le64(head) <= kMaxHeader && head[8] == '{') return 80;
   return ends_with(p.path, ".safetensors") ? 40 : 0;
 }
 
-Result<Artifact> open_safetensors(Store& store, const std::string& path, Faults*) {
+Result<Artifact> open_safetensors(Store& store, const Probe& p, Faults*) {
   Artifact a;
-  a.path = path;
+  a.path = p.path;
   a.format = "safetensors";
-  INGOT_ASSIGN(const auto there, store.stat(path));
-  if (!there || !there->directory()) {
-    INGOT_ASSIGN(auto file, read_safetensors(store, path));
+  a.naming = "hf";
+  if (!p.directory) {
+    INGOT_ASSIGN(auto file, read_safetensors(p.file));
     a.tensors = std::move(file.tensors);
     for (auto& [k, v] : file.metadata) a.metadata.push_back({k, MetaValue{v}});
     return a;
   }
-  INGOT_ASSIGN(auto entries, store.list(path));
   std::vector<std::string> weights;
-  bool single = false, index = false, torch = false;
-  for (const auto& e : entries) {
-    if (e.name == "model.safetensors") single = true;
-    if (e.name == "model.safetensors.index.json") index = true;
+  bool torch = false;
+  for (const auto& e : p.entries) {
     if (ends_with(e.name, ".bin") || ends_with(e.name, ".pt") || ends_with(e.name, ".pth")) torch = true;
-    if (ends_with(e.name, ".safetensors") && e.name != "adapter_model.safetensors") weights.push_back(e.name);
+    if (is_weights(e)) weights.push_back(e.name);
   }
-  if (single || (!index && weights.size() == 1)) {
-    INGOT_ASSIGN(auto file, read_safetensors(store, join_path(path, single ? "model.safetensors" : weights[0])));
-    a.tensors = std::move(file.tensors);
-  } else if (index) {
-    INGOT_TRY(open_shards(store, path, "model.safetensors.index.json", &a));
-  } else if (weights.empty()) {
-    return bad_input("opening {}: the directory has no *.safetensors file{}", path,
+  const bool single = p.find("model.safetensors"), indexed = !single && p.find(kIndexName);
+  if (single) weights = {"model.safetensors"};
+  if (!indexed && weights.empty())
+    return bad_input("opening {}: the directory has no *.safetensors file{}", p.path,
                      torch ? ", only torch files (.bin, .pt), which are not supported yet; save the model with "
                              "safe_serialization=True"
                            : "; download the weights");
-  } else {
+  if (!indexed && weights.size() > 1)
     return bad_input("opening {}: {} *.safetensors files but no model.safetensors.index.json that tells which belong "
                      "to the model; download the index",
-                     path, weights.size());
-  }
-  INGOT_ASSIGN(a.files, read_side_files(store, path, model_side_files()));
+                     p.path, weights.size());
+  Calls calls;
+  Result<Index> index = Index{{}, weights};
+  std::atomic<bool> index_read = false;
+  if (indexed)
+    calls.push_back([&] {
+      index = read_index(store, join_path(p.path, kIndexName));
+      index_read = true;
+    });
+  // The index need not have come for the shards to be asked for; what lies beside them is left alone once it has.
+  Shards shards;
+  for (const auto& name : weights)
+    calls.push_back([&, &file = shards.emplace(name, SafetensorsFile()).first->second] {
+      if (!index_read || (index.ok() && index->names(name))) file = read_safetensors(store, join_path(p.path, name));
+    });
+  SideFiles side;
+  ask_side_files(store, p, model_side_files(), &side, &calls);
+  INGOT_TRY(call_together(store, "opening " + p.path, calls));
+  if (!index.ok()) return index.take_error();
+  INGOT_TRY(add_shards(store, p.path, *index, &shards, &a));
+  INGOT_TRY(take_side_files(std::move(side), &a.files));
   return a;
 }
 

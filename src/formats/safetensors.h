@@ -9,7 +9,7 @@
 
 #include "exec/layout.h"
 #include "formats/file_tensor.h"
-#include "storage/store.h"
+#include "formats/formats.h"
 #include "tensor/artifact.h"
 
 namespace ingot {
@@ -19,6 +19,7 @@ struct SafetensorsFile {
   std::vector<LazyTensor> tensors;  // in the order of their data
   std::map<std::string, std::string> metadata;
 };
+Result<SafetensorsFile> read_safetensors(const OpenedFile& file);
 Result<SafetensorsFile> read_safetensors(Store& store, const std::string& path);
 
 // Where the default limit of a shard lies, as huggingface_hub has it: 5 GB.
@@ -34,8 +35,10 @@ Result<Layout> layout_safetensors(const std::vector<NamedSpec>& specs,
 Result<Layout> layout_hf_directory(const std::vector<NamedSpec>& specs, const std::map<std::string, std::string>& files,
                                    uint64_t max_shard);
 
-// The side files of a model directory that ingot carries along, those of them that exist.
-Result<std::map<std::string, std::string>> read_side_files(Store& store, const std::string& directory,
-                                                           const std::vector<std::string>& names);
+// The small files that travel with a directory's weights, read together with them: adds the calls for those of `names` that are there,
+// and moves what they read.
+using SideFiles = std::vector<std::pair<std::string, Result<std::string>>>;
+void ask_side_files(Store& store, const Probe& directory, const std::vector<std::string>& names, SideFiles* side, Calls* calls);
+Status take_side_files(SideFiles side, std::map<std::string, std::string>* files);
 
 }  // namespace ingot

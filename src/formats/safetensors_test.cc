@@ -2,10 +2,12 @@
 
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "formats/formats_testing.h"
 #include "formats/json.h"
 #include "formats/outputs.h"
+#include "storage/forwarding.h"
 
 namespace ingot {
 namespace {
@@ -26,6 +28,7 @@ TEST(Safetensors, RealFilesAreWrittenBackByteForByte) {
     auto a = open_model(local_store(), file);
     ASSERT_TRUE(a.ok()) << a.error().message;
     EXPECT_EQ(a->format, "safetensors");
+    EXPECT_EQ(a->naming, "hf");
     auto memory = make_memory_store();
     const auto files = render(safetensors_output(*a, *memory, "x.safetensors"));
     ASSERT_EQ(files.size(), 1u);
@@ -47,7 +50,7 @@ TEST(Safetensors, WritesTheReferencesBytes) {
       R"("a":{"dtype":"F32","shape":[2],"data_offsets":[8,16]},"empty":{"dtype":"F32","shape":[0,4],"data_offsets":[16,16]},)"
       R"("c":{"dtype":"BF16","shape":[3],"data_offsets":[16,22]},"s":{"dtype":"F16","shape":[],"data_offsets":[22,24]}})";
   header.resize((header.size() + 7) / 8 * 8, ' ');
-  EXPECT_EQ(l->files[0].fixed[0].bytes, st_file(header, ""));
+  EXPECT_EQ(l->files[0].extents[0].bytes, st_file(header, ""));
   EXPECT_EQ(l->files[0].size, 8 + header.size() + 24);
   EXPECT_EQ(l->tensors[0].offset, 8 + header.size() + 16);
 }
@@ -179,6 +182,84 @@ TEST(HfDirectory, ShardsAndIndexRoundTrip) {
   EXPECT_FALSE(is_there(*store, "o/model.safetensors.index.json"));
 }
 
+// All of a directory as one looks from far away: what it lists, then every file of it at once.
+TEST(HfDirectory, OpensInFewRoundTrips) {
+  auto store = make_memory_store();
+  Artifact a = four_tensors();
+  for (const char* name : {"generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"}) a.files[name] = "{}";
+  write_output(hf_directory_output(a, *store, "m", 1));
+  write_output(hf_directory_output(a, *store, "one"));
+  put_file(*store, "m/README.md", "not asked for");
+  ASSERT_TRUE(is_there(*store, "m/model-00004-of-00004.safetensors"));
+  SlowCounts counts;
+  auto far = make_slow_store(*store, SlowOptions(), &counts);
+  auto b = open_model(*far, "m");
+  ASSERT_TRUE(b.ok()) << b.error().message;
+  EXPECT_EQ(b->tensors.size(), 4u);
+  EXPECT_EQ(b->files.size(), 6u);
+  EXPECT_EQ(counts.calls, 1u + 2 * (1 + 4 + 6));  // a list; an open and a read of index, shards and side files
+  EXPECT_LE(counts.rounds, 5u);                   // 3 where every thread starts in time
+  SlowCounts single;
+  far = make_slow_store(*store, SlowOptions(), &single);
+  ASSERT_TRUE(open_model(*far, "one").ok());
+  EXPECT_EQ(single.calls, 1u + 2 * (1 + 6));
+  EXPECT_LE(single.rounds, 5u);
+}
+
+TEST(HfDirectory, OneAtATimeIsFineToo) {
+  auto store = make_memory_store();
+  write_output(hf_directory_output(four_tensors(), *store, "m", 1));
+  SlowCounts counts;
+  auto far = make_slow_store(*store, {std::chrono::milliseconds(0), 1, 1}, &counts);
+  auto a = open_model(*far, "m");
+  ASSERT_TRUE(a.ok()) << a.error().message;
+  EXPECT_EQ(a->tensors.size(), 4u);
+  EXPECT_EQ(counts.rounds, counts.calls);
+}
+
+// A header longer than what the first read brings.
+TEST(Safetensors, ALongHeaderTakesASecondRead) {
+  auto store = make_memory_store();
+  Artifact a;
+  for (int i = 0; i < 2000; ++i) a.tensors.push_back({fmt::format("a.rather.long.name.of.a.tensor.{}", i), f32_tensor({1}, {static_cast<float>(i)})});
+  write_output(safetensors_output(a, *store, "m.safetensors"));
+  SlowCounts counts;
+  auto far = make_slow_store(*store, {std::chrono::milliseconds(0), 1, 1}, &counts);
+  auto b = open_model(*far, "m.safetensors");
+  ASSERT_TRUE(b.ok()) << b.error().message;
+  EXPECT_EQ(counts.calls, 4u);  // it is no directory; open, read, read
+  ASSERT_EQ(b->tensors.size(), 2000u);
+  for (int i : {0, 1, 777, 1999}) EXPECT_EQ(to_floats(*evaluate(b->find(a.tensors[i].name)->node)), std::vector<float>{static_cast<float>(i)});
+}
+
+// Whichever thread is first: the error is of the first shard that has one, and of weights before side files.
+TEST(HfDirectory, TheErrorIsTheSameWhoeverMeetsOneFirst) {
+  class Turned final : public ForwardingStore {  // the earlier in the alphabet the later it answers
+   public:
+    using ForwardingStore::ForwardingStore;
+    Result<std::unique_ptr<ReadFile>> open(const std::string& path) override {
+      if (path.ends_with(".safetensors")) std::this_thread::sleep_for(std::chrono::milliseconds(('9' - path[path.size() - 22]) * 4));
+      return ForwardingStore::open(path);
+    }
+    Capabilities capabilities() const override {
+      Capabilities c = ForwardingStore::capabilities();
+      c.requests = 8, c.request_bytes = 1 << 20;
+      return c;
+    }
+  };
+  auto store = make_memory_store();
+  write_output(hf_directory_output(four_tensors(), *store, "m", 1));
+  put_file(*store, "m/stray.safetensors", "broken, and of no interest");
+  ASSERT_TRUE(open_model(*store, "m").ok());
+  for (const char* shard : {"4", "2", "3"}) put_file(*store, fmt::format("m/model-0000{}-of-00004.safetensors", shard), "no");
+  Turned turned(*store);
+  for (int i = 0; i < 3; ++i) {
+    auto a = open_model(turned, "m");
+    ASSERT_FALSE(a.ok());
+    EXPECT_NE(a.error().message.find("model-00002-of-00004.safetensors"), std::string::npos) << a.error().message;
+  }
+}
+
 TEST(HfDirectory, ContradictoryIndexesAreErrors) {
   struct Case {
     const char* index;
@@ -224,9 +305,9 @@ TEST(Open, SaysWhatIsWrongWithThePath) {
   put_file(*store, "lora/adapter_model.safetensors", one("F32", "[1]", "[0,4]", 4));
   const std::pair<const char*, const char*> cases[] = {
       {"nowhere", "no such file"},        {"meta-llama/Llama-3", "org/model cannot be fetched yet"},
-      {"s3://bucket/x", "URLs"},          {"empty", "no model that ingot knows"},
-      {"zero.gguf", "empty"},             {"text.txt", "no format that ingot knows"},
-      {"torch", "safe_serialization"},    {"lora", "no adapter_config.json"}};
+      {"empty", "no model that ingot knows"}, {"zero.gguf", "empty"},
+      {"text.txt", "no format that ingot knows"}, {"torch", "safe_serialization"},
+      {"lora", "no adapter_config.json"}};
   for (const auto& [path, message] : cases) {
     auto a = open_model(*store, path);
     ASSERT_FALSE(a.ok()) << path;
@@ -263,6 +344,11 @@ TEST(Open, FindsAnAdapter) {
   auto a = open_model(local_store(), INGOT_SOURCE_DIR "/examples/lora-code");
   ASSERT_TRUE(a.ok()) << a.error().message;
   EXPECT_EQ(a->format, "peft");
+  EXPECT_EQ(a->naming, "peft");
+  SlowCounts counts;
+  auto far = make_slow_store(local_store(), SlowOptions(), &counts);
+  ASSERT_TRUE(open_model(*far, INGOT_SOURCE_DIR "/examples/lora-code").ok());
+  EXPECT_LE(counts.rounds, 5u);
   EXPECT_EQ(a->tensors.size(), 84u);
   EXPECT_EQ(a->files.count("adapter_config.json"), 1u);
 }

@@ -78,7 +78,7 @@ Result<FileLayout> place_file(const std::vector<NamedSpec>& specs, std::vector<i
   w.append(json);
   FileLayout out;
   out.size = base + at;
-  out.fixed.push_back({0, std::move(w.str())});
+  out.extents.push_back({0, std::move(w.str())});
   return out;
 }
 
@@ -148,7 +148,7 @@ Result<Layout> layout_hf_directory(const std::vector<NamedSpec>& specs, const st
     FileLayout f;
     f.name = name;
     f.size = bytes.size();
-    if (!bytes.empty()) f.fixed.push_back({0, std::move(bytes)});
+    if (!bytes.empty()) f.extents.push_back({0, std::move(bytes)});
     l.files.push_back(std::move(f));
   }
   return l;

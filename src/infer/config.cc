@@ -107,13 +107,14 @@ Status read_rope(const Reader& r, ModelConfig* c) {
   return Status();
 }
 
-}  // namespace
-
+// That have a forward pass, as general.architecture names them.
 std::vector<std::string_view> inference_architectures() {
   std::vector<std::string_view> names;
   for (const auto& a : kArchitectures) names.push_back(a.name);
   return names;
 }
+
+}  // namespace
 
 Result<ModelConfig> read_model_config(const Artifact& artifact) {
   const MetaValue* m = artifact.meta("general.architecture");

@@ -40,7 +40,4 @@ struct ModelConfig {
 // From the metadata of a GGUF-shaped artifact.
 Result<ModelConfig> read_model_config(const Artifact& artifact);
 
-// Architectures that have a forward pass, as general.architecture names them.
-std::vector<std::string_view> inference_architectures();
-
 }  // namespace ingot

@@ -181,14 +181,14 @@ void WorkMemory::prepare(int threads) {
 float* WorkMemory::floats(int thread, int which, int64_t n) {
   Thread& t = threads_[static_cast<size_t>(thread)];
   if (t.sizes[which] < n) {
-    t.buffers[which] = allocate_buffer(static_cast<uint64_t>(n) * sizeof(float));
+    t.buffers[which] = allocate_aligned(static_cast<uint64_t>(n) * sizeof(float));
     t.sizes[which] = t.buffers[which] ? n : 0;
   }
   return reinterpret_cast<float*>(t.buffers[which].get());
 }
 
 Status multiply(ThreadPool& pool, WorkMemory& memory, const float* x, int64_t tokens, std::span<const Product> products) {
-  auto& list = memory.tasks;
+  auto& list = memory.shares;
   Int8Activations& int8 = memory.rounded;
   list.clear();
   int64_t work = 0;
@@ -206,7 +206,7 @@ Status multiply(ThreadPool& pool, WorkMemory& memory, const float* x, int64_t to
   if (any_packed) int8.quantize(pool, x, tokens, products[0].w->cols);
   std::atomic<bool> no_memory{false};
   auto one = [&](int64_t i, int thread) {
-    const WorkMemory::Task& t = list[static_cast<size_t>(i)];
+    const WorkMemory::Share& t = list[static_cast<size_t>(i)];
     if (t.product->w->packed)
       multiply_strips(*t.product->w->packed, t.first, t.first + t.n, int8, t.product->y);
     else if (!multiply_panel(memory, thread, *t.product->w, t.first, t.n, x, tokens, t.product->y))

@@ -26,17 +26,17 @@ class WorkMemory {
   // At least so many floats, 64-byte aligned, of the thread's buffer number `which`; null when there is no memory.
   float* floats(int thread, int which, int64_t n);
 
-  struct Task {  // rows, or strips of a packed matrix
+  struct Share {  // rows, or strips of a packed matrix
     const Product* product;
     int64_t first, n;
   };
-  std::vector<Task> tasks;
+  std::vector<Share> shares;
   Int8Activations rounded;
 
  private:
   static constexpr int kBuffers = 2;
   struct alignas(64) Thread {
-    Buffer buffers[kBuffers];
+    AlignedBytes buffers[kBuffers];
     int64_t sizes[kBuffers] = {};
   };
   std::vector<Thread> threads_;

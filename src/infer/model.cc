@@ -7,6 +7,7 @@
 
 #include "base/memory.h"
 #include "exec/evaluate.h"
+#include "exec/executor.h"
 #include "infer/packed.h"
 #include "kernels/cast.h"
 
@@ -34,22 +35,24 @@ uint64_t bytes_of_layer(const LayerWeights& l) {
 
 }  // namespace
 
-Result<LayerWeights> load_layer(const Artifact& artifact, const ModelConfig& c, int64_t layer) {
+Result<LayerWeights> load_layer(const Artifact& artifact, const ModelConfig& c, int64_t layer, const ExecOptions& options) {
   const std::string p = fmt::format("blk.{}.", layer);
   LayerWeights l;
-  INGOT_ASSIGN(l.attn_norm, load_vector(artifact, p + "attn_norm.weight", c.hidden));
-  INGOT_ASSIGN(l.q, load_matrix(artifact, p + "attn_q.weight", c.q_dim(), c.hidden));
-  INGOT_ASSIGN(l.k, load_matrix(artifact, p + "attn_k.weight", c.kv_dim(), c.hidden));
-  INGOT_ASSIGN(l.v, load_matrix(artifact, p + "attn_v.weight", c.kv_dim(), c.hidden));
-  INGOT_ASSIGN(l.attn_output, load_matrix(artifact, p + "attn_output.weight", c.hidden, c.q_dim()));
-  INGOT_ASSIGN(l.q_bias, load_vector(artifact, p + "attn_q.bias", c.q_dim(), true));
-  INGOT_ASSIGN(l.k_bias, load_vector(artifact, p + "attn_k.bias", c.kv_dim(), true));
-  INGOT_ASSIGN(l.v_bias, load_vector(artifact, p + "attn_v.bias", c.kv_dim(), true));
-  INGOT_ASSIGN(l.attn_output_bias, load_vector(artifact, p + "attn_output.bias", c.hidden, true));
-  INGOT_ASSIGN(l.ffn_norm, load_vector(artifact, p + "ffn_norm.weight", c.hidden));
-  INGOT_ASSIGN(l.gate, load_matrix(artifact, p + "ffn_gate.weight", c.ffn, c.hidden));
-  INGOT_ASSIGN(l.up, load_matrix(artifact, p + "ffn_up.weight", c.ffn, c.hidden));
-  INGOT_ASSIGN(l.down, load_matrix(artifact, p + "ffn_down.weight", c.hidden, c.ffn));
+  WeightLoader loader(artifact);
+  INGOT_TRY(loader.vector(p + "attn_norm.weight", c.hidden, &l.attn_norm));
+  INGOT_TRY(loader.matrix(p + "attn_q.weight", c.q_dim(), c.hidden, &l.q));
+  INGOT_TRY(loader.matrix(p + "attn_k.weight", c.kv_dim(), c.hidden, &l.k));
+  INGOT_TRY(loader.matrix(p + "attn_v.weight", c.kv_dim(), c.hidden, &l.v));
+  INGOT_TRY(loader.matrix(p + "attn_output.weight", c.hidden, c.q_dim(), &l.attn_output));
+  INGOT_TRY(loader.vector(p + "attn_q.bias", c.q_dim(), &l.q_bias, true));
+  INGOT_TRY(loader.vector(p + "attn_k.bias", c.kv_dim(), &l.k_bias, true));
+  INGOT_TRY(loader.vector(p + "attn_v.bias", c.kv_dim(), &l.v_bias, true));
+  INGOT_TRY(loader.vector(p + "attn_output.bias", c.hidden, &l.attn_output_bias, true));
+  INGOT_TRY(loader.vector(p + "ffn_norm.weight", c.hidden, &l.ffn_norm));
+  INGOT_TRY(loader.matrix(p + "ffn_gate.weight", c.ffn, c.hidden, &l.gate));
+  INGOT_TRY(loader.matrix(p + "ffn_up.weight", c.ffn, c.hidden, &l.up));
+  INGOT_TRY(loader.matrix(p + "ffn_down.weight", c.hidden, c.ffn, &l.down));
+  INGOT_TRY(loader.load(options));
   return l;
 }
 
@@ -91,21 +94,27 @@ Status Model::load_tensors(const Artifact& artifact, const LoadOptions& options)
     return bad_input(
         "the tokenizer has {} tokens but token_embd.weight only {} rows: they are not of one model", n,
         config_.vocab);
-  INGOT_ASSIGN(token_embedding_, load_matrix(artifact, "token_embd.weight", config_.vocab, config_.hidden));
-  weight_bytes_ += token_embedding_.bytes();
-  if (artifact.find("output.weight")) {
-    INGOT_ASSIGN(output_, load_matrix(artifact, "output.weight", config_.vocab, config_.hidden));
-    weight_bytes_ += output_.bytes();
-  } else {
+  ExecOptions exec;
+  exec.threads = options.threads;
+  exec.cancel = options.cancel;
+  WeightLoader loader(artifact);
+  std::vector<float> factors;
+  const bool tied = !artifact.find("output.weight");
+  INGOT_TRY(loader.matrix("token_embd.weight", config_.vocab, config_.hidden, &token_embedding_));
+  if (!tied) INGOT_TRY(loader.matrix("output.weight", config_.vocab, config_.hidden, &output_));
+  INGOT_TRY(loader.vector("output_norm.weight", config_.hidden, &output_norm_));
+  INGOT_TRY(loader.vector("rope_freqs.weight", config_.rope_dim / 2, &factors, true));
+  INGOT_TRY(loader.load(exec));
+  if (tied) {
     output_ = token_embedding_;
     output_.name = "output.weight";
   }
+  weight_bytes_ += token_embedding_.bytes() + (tied ? 0 : output_.bytes());
   pack(&output_, options);
-  INGOT_ASSIGN(output_norm_, load_vector(artifact, "output_norm.weight", config_.hidden));
-  INGOT_TRY(load_rope(artifact));
+  load_rope(factors);
   for (int64_t i = 0; i < config_.layers; ++i) {
     if (options.cancel && options.cancel->cancelled()) return interrupted();
-    INGOT_ASSIGN(auto layer, load_layer(artifact, config_, i));
+    INGOT_ASSIGN(auto layer, load_layer(artifact, config_, i, exec));
     weight_bytes_ += bytes_of_layer(layer);
     for (auto* w : {&layer.q, &layer.k, &layer.v, &layer.attn_output, &layer.gate, &layer.up, &layer.down})
       pack(w, options);
@@ -150,9 +159,8 @@ void Model::pack(WeightMatrix* w, const LoadOptions& options) {
 }
 
 // As the reference: the exponent and the division by a factor in f32.
-Status Model::load_rope(const Artifact& artifact) {
+void Model::load_rope(const std::vector<float>& factors) {
   const int64_t n = config_.rope_dim / 2;
-  INGOT_ASSIGN(const auto factors, load_vector(artifact, "rope_freqs.weight", n, true));
   rope_frequencies_.resize(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) {
     const float exponent = static_cast<float>(2 * i) / static_cast<float>(config_.rope_dim);
@@ -161,7 +169,6 @@ Status Model::load_rope(const Artifact& artifact) {
     if (!factors.empty()) f /= factors[static_cast<size_t>(i)];
     rope_frequencies_[static_cast<size_t>(i)] = f / config_.rope_scale;
   }
-  return Status();
 }
 
 }  // namespace ingot

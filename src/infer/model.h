@@ -21,7 +21,7 @@ enum class Arithmetic {
 struct LoadOptions {
   int threads = 0;  // 0 = the machine's
   Arithmetic arithmetic = Arithmetic::kFast;
-  const CancelToken* cancel = nullptr;
+  CancelToken* cancel = nullptr;
   // Called after each layer: bytes of weights loaded so far, and of all of them.
   std::function<void(uint64_t done, uint64_t total)> on_progress;
 };
@@ -33,7 +33,7 @@ struct LayerWeights {
   std::vector<float> q_bias, k_bias, v_bias, attn_output_bias;  // empty where the model has none
   WeightMatrix gate, up, down;
 };
-Result<LayerWeights> load_layer(const Artifact& artifact, const ModelConfig& config, int64_t layer);
+Result<LayerWeights> load_layer(const Artifact& artifact, const ModelConfig& config, int64_t layer, const ExecOptions& options);
 
 class Model {
  public:
@@ -47,7 +47,6 @@ class Model {
   const std::vector<float>& output_norm() const { return output_norm_; }
   // Angle of one position for each rotated pair, f32.
   const std::vector<float>& rope_frequencies() const { return rope_frequencies_; }
-  uint64_t weight_bytes() const { return weight_bytes_; }
   ThreadPool& pool() const { return *pool_; }
 
   // For messages: an element as the file that the tensor came from calls it; and the first value that is NaN or infinite
@@ -58,7 +57,7 @@ class Model {
  private:
   Model() = default;
   Status load_tensors(const Artifact& artifact, const LoadOptions& options);
-  Status load_rope(const Artifact& artifact);
+  void load_rope(const std::vector<float>& factors);
   void pack(WeightMatrix* w, const LoadOptions& options);
 
   ModelConfig config_;

@@ -47,12 +47,6 @@ inline void store_part(float* p, F32 v, int64_t n) {
   std::memcpy(p, b, static_cast<size_t>(n) * 4);
 }
 
-void exp_impl(float* x, int64_t n) {
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) store(x + i, exp_lanes(load(x + i)));
-  if (i < n) store_part(x + i, exp_lanes(load_part(x + i, n - i)), n - i);
-}
-
 void rms_norm_impl(const float* x, const float* weight, int64_t n, float eps, float* out) {
   F32 s = splat(0.0f);
   int64_t i = 0;
@@ -155,7 +149,6 @@ void rms_norm(const float* x, const float* weight, int64_t n, float eps, float* 
 }
 void silu_mul(float* gate, const float* up, int64_t n) { INGOT_DISPATCH(silu_mul_impl)(gate, up, n); }
 void add(float* out, const float* x, int64_t n) { INGOT_DISPATCH(add_impl)(out, x, n); }
-void exp_f32(float* x, int64_t n) { INGOT_DISPATCH(exp_impl)(x, n); }
 
 void rotate_interleaved(float* head, const float* cos, const float* sin, int64_t n_pairs) {
   for (int64_t i = 0; i < n_pairs; ++i) {

@@ -33,7 +33,4 @@ inline int64_t key_offset(const CacheView& c, int64_t position, int64_t kv_head)
 void attend(const CacheView& cache, const float* query, int64_t kv_head, int64_t n, float scale,
             float* scores, float* out);
 
-// e^x for each element, within 2 units in the last place; 0 below -87.3.
-void exp_f32(float* x, int64_t n);
-
 }  // namespace ingot

@@ -114,7 +114,7 @@ struct Q6_K {
 
 // Offsets within a strip.
 template <class F>
-struct Layout {
+struct StripLayout {
   static constexpr int kScaled = F::kColumns == 256;
   static constexpr int kScaleBytes = kScaled ? (F::kHalves ? 32 : 16) : 0;
   static constexpr int kMinBytes = F::kMin ? 16 : 0;
@@ -140,7 +140,7 @@ bool with_format(DType type, Fn f) {
 
 template <class F>
 void pack_strip(const WeightMatrix& w, int64_t strip, uint8_t* out) {
-  using L = Layout<F>;
+  using L = StripLayout<F>;
   std::memset(out, 0, static_cast<size_t>(w.cols / F::kColumns * L::kSuperBytes));
   RowBlock b;
   for (int64_t lane = 0; lane < 16 && strip * 16 + lane < w.rows; ++lane) {
@@ -176,8 +176,8 @@ void pack_strip(const WeightMatrix& w, int64_t strip, uint8_t* out) {
   }
 }
 
-// A tile of tokens of the activations.
-struct Tile {
+// Some tokens of the activations.
+struct ActivationView {
   const int8_t* q;
   const float* scale;
   const int32_t* sums;
@@ -185,8 +185,8 @@ struct Tile {
 };
 
 template <class F>
-void strip_reference(const uint8_t* strip, const Tile& x, float* out) {
-  using L = Layout<F>;
+void strip_reference(const uint8_t* strip, const ActivationView& x, float* out) {
+  using L = StripLayout<F>;
   float acc[16] = {};
   int64_t block = 0;
   for (int64_t s = 0; s < x.cols / F::kColumns; ++s, strip += L::kSuperBytes)
@@ -275,8 +275,8 @@ inline __m128i bytes_at(const uint8_t* p) { return _mm_loadu_si128(reinterpret_c
 
 // kT tokens times one strip; out [kT, 16].
 template <class F, int kT>
-void strip_vnni(const uint8_t* strip, const Tile& x, float* out) {
-  using L = Layout<F>;
+void strip_vnni(const uint8_t* strip, const ActivationView& x, float* out) {
+  using L = StripLayout<F>;
   const int64_t blocks = x.cols / 32;
   __m512 acc[kT];
   for (int t = 0; t < kT; ++t) acc[t] = _mm512_setzero_ps();
@@ -355,7 +355,7 @@ bool machine_has_vnni() {
 constexpr int kTileTokens = 8;
 
 template <class F>
-int strip_tile(const uint8_t* strip, const Tile& x, int64_t tokens, float* out) {
+int strip_tile(const uint8_t* strip, const ActivationView& x, int64_t tokens, float* out) {
 #if defined(__x86_64__)
   if (machine_has_vnni()) {
     if (tokens >= kTileTokens) return strip_vnni<F, kTileTokens>(strip, x, out), kTileTokens;
@@ -408,8 +408,8 @@ std::shared_ptr<const PackedMatrix> pack_matrix(ThreadPool& pool, const WeightMa
   m->strips = (w.rows + 15) / 16;
   const bool made = with_format(w.type, [&](auto f) {
     using F = decltype(f);
-    m->strip_bytes = static_cast<uint64_t>(w.cols / F::kColumns * Layout<F>::kSuperBytes);
-    m->data = allocate_buffer(m->strip_bytes * static_cast<uint64_t>(m->strips));
+    m->strip_bytes = static_cast<uint64_t>(w.cols / F::kColumns * StripLayout<F>::kSuperBytes);
+    m->data = allocate_aligned(m->strip_bytes * static_cast<uint64_t>(m->strips));
     if (!m->data) return;
     auto* out = reinterpret_cast<uint8_t*>(m->data.get());
     pool.parallel_for(
@@ -444,9 +444,9 @@ void multiply_strips(const PackedMatrix& w, int64_t first, int64_t last, const I
           reinterpret_cast<const uint8_t*>(w.data.get()) + static_cast<uint64_t>(s) * w.strip_bytes;
       const auto rows = static_cast<size_t>(std::min<int64_t>(16, w.rows - s * 16));
       for (int64_t t = 0; t < x.tokens;) {
-        const Tile tile{x.q.data() + t * x.cols, x.scale.data() + t * x.cols / 32,
-                        x.sums.data() + t * x.cols / 16, x.cols};
-        const int n = strip_tile<F>(strip, tile, x.tokens - t, out);
+        const ActivationView view{x.q.data() + t * x.cols, x.scale.data() + t * x.cols / 32,
+                                  x.sums.data() + t * x.cols / 16, x.cols};
+        const int n = strip_tile<F>(strip, view, x.tokens - t, out);
         for (int i = 0; i < n; ++i) std::memcpy(y + (t + i) * w.rows + s * 16, out + 16 * i, rows * 4);
         t += n;
       }

@@ -24,7 +24,7 @@ struct PackedMatrix {
   int64_t rows = 0, cols = 0;
   int64_t strips = 0;  // ceil(rows / 16); the last one is padded with zeros
   uint64_t strip_bytes = 0;
-  Buffer data;
+  AlignedBytes data;
 };
 
 // Whether the machine has the instructions that make packing worth it, and the type has a packed form.

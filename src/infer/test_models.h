@@ -58,7 +58,7 @@ inline void set(Artifact* a, const std::string& key, MetaValue v) {
   a->metadata.emplace_back(key, std::move(v));
 }
 inline void erase_tensor(Artifact* a, const std::string& name) {
-  std::erase_if(a->tensors, [&](const LazyTensor& t) { return t.name == name; });
+  a->tensors.edit([&](auto& all) { std::erase_if(all, [&](const LazyTensor& t) { return t.name == name; }); });
 }
 inline void erase_meta(Artifact* a, const std::string& key) {
   std::erase_if(a->metadata, [&](const auto& kv) { return kv.first == key; });

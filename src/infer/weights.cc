@@ -1,10 +1,10 @@
-// Loading tensors: leaves are read straight into their buffer, everything else is evaluated (a lazily merged
+// Loading tensors: sources are read straight into their buffer, everything else is evaluated (a lazily merged
 // adapter, a lazily quantized model).
 #include "infer/weights.h"
 
 #include <cstring>
 
-#include "exec/evaluate.h"
+#include "exec/load.h"
 
 namespace ingot {
 namespace {
@@ -28,59 +28,60 @@ Status check(const LazyTensor& t, const Shape& expected) {
   return Status();
 }
 
-Result<std::shared_ptr<const std::byte[]>> read_all(const LazyTensor& t) {
-  const TensorSpec spec = t.spec();
-  const uint64_t bytes = bytes_of(spec);
-  if (const auto* leaf = dynamic_cast<const LeafNode*>(t.node.get())) {
-    Buffer buffer = allocate_buffer(bytes);
-    if (!buffer) return failed("no memory for tensor {} ({} bytes)", tensor_text(*t.node, t.name), bytes);
-    INGOT_TRY(leaf->read(Region::all(spec.shape), MutByteView(buffer.get(), bytes)));
-    return std::shared_ptr<const std::byte[]>(std::move(buffer));
-  }
-  auto value = evaluate(t.node);
-  if (!value.ok()) return value.take_error().during("computing tensor " + t.name);
-  auto held = std::make_shared<std::vector<std::byte>>(std::move(*value));
-  if (held->size() != bytes)
-    return failed("tensor {} came out as {} bytes, not {}", t.name, held->size(), bytes);
-  const std::byte* p = held->data();
-  return std::shared_ptr<const std::byte[]>(std::shared_ptr<void>(held), p);
-}
-
 }  // namespace
 
-Buffer allocate_buffer(uint64_t bytes) {
+AlignedBytes allocate_aligned(uint64_t bytes) {
   if (bytes > (UINT64_C(1) << 46)) return nullptr;
   const uint64_t size = align_up(bytes ? bytes : 1, 64);
-  return Buffer(static_cast<std::byte*>(std::aligned_alloc(64, size)));
+  return AlignedBytes(static_cast<std::byte*>(std::aligned_alloc(64, size)));
 }
 
-Result<WeightMatrix> load_matrix(const Artifact& artifact, const std::string& name, int64_t rows,
-                                 int64_t cols) {
-  INGOT_ASSIGN(const LazyTensor* t, find_tensor(artifact, name));
-  INGOT_TRY(check(*t, Shape{rows, cols}));
-  WeightMatrix w;
-  w.name = name;
-  w.type = t->spec().type;
-  w.rows = rows;
-  w.cols = cols;
-  w.row_bytes = bytes_of(w.type, cols);
-  w.codec = find_codec(w.type);
-  INGOT_ASSIGN(w.data, read_all(*t));
-  return w;
+Status WeightLoader::want(const std::string& name, const Shape& shape, std::vector<float>* vector) {
+  INGOT_ASSIGN(const LazyTensor* t, find_tensor(artifact_, name));
+  INGOT_TRY(check(*t, shape));
+  const uint64_t bytes = bytes_of(t->spec());
+  AlignedBytes buffer = allocate_aligned(bytes);
+  if (!buffer) return failed("no memory for tensor {} ({} bytes)", tensor_text(*t->node, t->name), bytes);
+  wanted_.push_back({t, std::move(buffer), vector});
+  return {};
 }
 
-Result<std::vector<float>> load_vector(const Artifact& artifact, const std::string& name, int64_t n,
-                                       bool optional) {
-  if (optional && !artifact.find(name)) return std::vector<float>();
-  INGOT_ASSIGN(const LazyTensor* t, find_tensor(artifact, name));
-  INGOT_TRY(check(*t, Shape{n}));
-  INGOT_ASSIGN(const auto bytes, read_all(*t));
-  std::vector<float> out(static_cast<size_t>(n));
-  if (t->spec().type == DType::kF32)
-    std::memcpy(out.data(), bytes.get(), out.size() * 4);
-  else
-    find_codec(t->spec().type)->decode(bytes.get(), n, out.data());
-  return out;
+Status WeightLoader::matrix(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* w) {
+  INGOT_TRY(want(name, Shape{rows, cols}, nullptr));
+  w->name = name;
+  w->type = wanted_.back().tensor->spec().type;
+  w->rows = rows;
+  w->cols = cols;
+  w->row_bytes = bytes_of(w->type, cols);
+  w->codec = find_codec(w->type);
+  w->data = wanted_.back().bytes;
+  return {};
+}
+
+Status WeightLoader::vector(const std::string& name, int64_t n, std::vector<float>* out, bool optional) {
+  out->clear();
+  if (optional && !artifact_.find(name)) return {};
+  INGOT_TRY(want(name, Shape{n}, out));
+  out->resize(static_cast<size_t>(n));
+  return {};
+}
+
+Status WeightLoader::load(const ExecOptions& options) {
+  std::vector<LazyTensor> tensors;
+  std::vector<MutByteView> places;
+  for (const auto& w : wanted_) {
+    tensors.push_back(*w.tensor);
+    places.emplace_back(w.bytes.get(), bytes_of(w.tensor->spec()));
+  }
+  INGOT_TRY(ingot::load(tensors, places, options));
+  for (const auto& w : wanted_) {
+    if (!w.vector) continue;
+    const DType type = w.tensor->spec().type;
+    if (type == DType::kF32) std::memcpy(w.vector->data(), w.bytes.get(), w.vector->size() * 4);
+    else find_codec(type)->decode(w.bytes.get(), static_cast<int64_t>(w.vector->size()), w.vector->data());
+  }
+  wanted_.clear();
+  return {};
 }
 
 void decode_row(const WeightMatrix& w, int64_t row, float* out) {

@@ -18,9 +18,10 @@ namespace ingot {
 struct FreeBytes {
   void operator()(std::byte* p) const { std::free(p); }
 };
-using Buffer = std::unique_ptr<std::byte[], FreeBytes>;
-Buffer allocate_buffer(uint64_t bytes);
+using AlignedBytes = std::unique_ptr<std::byte[], FreeBytes>;
+AlignedBytes allocate_aligned(uint64_t bytes);
 
+struct ExecOptions;   // exec/executor.h
 struct PackedMatrix;  // packed.h
 
 struct WeightMatrix {
@@ -37,12 +38,26 @@ struct WeightMatrix {
   uint64_t bytes() const { return static_cast<uint64_t>(rows) * row_bytes; }
 };
 
-// Reads `name`, which must have exactly this shape and a type with a codec.
-Result<WeightMatrix> load_matrix(const Artifact& artifact, const std::string& name, int64_t rows,
-                                 int64_t cols);
-// A vector (norm, bias) as f32. With `optional`, an absent tensor is an empty vector.
-Result<std::vector<float>> load_vector(const Artifact& artifact, const std::string& name, int64_t n,
-                                       bool optional = false);
+// Tensors of a model on their way into memory: named first, each checked against what the metadata asks for, then loaded together by exec's pipeline.
+class WeightLoader {
+ public:
+  explicit WeightLoader(const Artifact& artifact) : artifact_(artifact) {}
+  // `name` must have exactly this shape and a type with a codec. *out is complete after load().
+  Status matrix(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out);
+  // A vector (norm, bias) as f32. With `optional`, an absent tensor is an empty vector.
+  Status vector(const std::string& name, int64_t n, std::vector<float>* out, bool optional = false);
+  Status load(const ExecOptions& options);
+
+ private:
+  struct Wanted {
+    const LazyTensor* tensor;
+    std::shared_ptr<std::byte[]> bytes;
+    std::vector<float>* vector;  // null for a matrix
+  };
+  Status want(const std::string& name, const Shape& shape, std::vector<float>* vector);
+  const Artifact& artifact_;
+  std::vector<Wanted> wanted_;
+};
 // n values of one row as f32; the matrix has its plain data.
 void decode_row(const WeightMatrix& w, int64_t row, float* out);
 

@@ -91,7 +91,6 @@ int64_t count_nonfinite(const float* x, int64_t n) {
   }
 }
 
-uint16_t f16_from_float(float x) { return scalar::f16_from_f32(x); }
 float float_from_f16(uint16_t h) { return scalar::f32_from_f16(h); }
 
 }  // namespace ingot

@@ -12,8 +12,7 @@ void f16_to_f32(const uint16_t* x, int64_t n, float* out);
 void f32_to_bf16(const float* x, int64_t n, uint16_t* out);
 void bf16_to_f32(const uint16_t* x, int64_t n, float* out);
 
-// One value, for headers and tests.
-uint16_t f16_from_float(float x);
+// One value, for headers.
 float float_from_f16(uint16_t h);
 
 // The index of the first value whose magnitude is above `limit`, or that is NaN; -1 where there is none.

@@ -2,9 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
-#include <string_view>
 
 #include "base/bytes.h"
 
@@ -18,16 +16,14 @@ struct Hash128 {
 Hash128 hash128(ByteView bytes);
 // 32 lower-case digits, the high half first: the canonical form that xxhsum -H2 prints.
 std::string to_hex(const Hash128& h);
-// nullopt unless s is exactly 32 hexadecimal digits.
-std::optional<Hash128> hash128_from_hex(std::string_view s);
 
 // The same hash of bytes that arrive in pieces.
 class Hasher128 {
  public:
   Hasher128();
   ~Hasher128();
-  Hasher128(Hasher128&&) noexcept;
-  Hasher128& operator=(Hasher128&&) noexcept;
+  Hasher128(const Hasher128&) = delete;
+  Hasher128& operator=(const Hasher128&) = delete;
   void update(ByteView bytes);
   Hash128 digest() const;
 

@@ -1,8 +1,7 @@
-// matmul_add in register tiles of a few rows by 16 columns, and the dot product.
+// matmul_add in register tiles of a few rows by 16 columns.
 #include "kernels/matmul.h"
 
 #include <algorithm>
-#include <cstring>
 
 #define INGOT_TARGET_FILE "kernels/matmul.cc"
 #include "kernels/foreach_target.h"
@@ -51,21 +50,6 @@ void matmul_add_impl(float* c, const float* a, const float* b, int64_t m, int64_
   }
 }
 
-float dot_impl(const float* a, const float* b, int64_t n) {
-  F32 s[4] = {splat(0.0f), splat(0.0f), splat(0.0f), splat(0.0f)};
-  int64_t i = 0;
-  for (; i + 64 <= n; i += 64)
-    for (int u = 0; u < 4; ++u) s[u] = fma(load(a + i + 16 * u), load(b + i + 16 * u), s[u]);
-  for (; i < n; i += 16) {
-    float x[16] = {}, y[16] = {};
-    const size_t bytes = static_cast<size_t>(std::min<int64_t>(16, n - i)) * 4;
-    std::memcpy(x, a + i, bytes);
-    std::memcpy(y, b + i, bytes);
-    s[0] = fma(load(x), load(y), s[0]);
-  }
-  return sum_lanes((s[0] + s[1]) + (s[2] + s[3]));
-}
-
 #include "kernels/target_end.h"
 
 #if INGOT_LAST_TARGET
@@ -74,7 +58,6 @@ namespace ingot {
 void matmul_add(float* c, const float* a, const float* b, int64_t m, int64_t k, int64_t n, float scale) {
   if (k > 0) INGOT_DISPATCH(matmul_add_impl)(c, a, b, m, k, n, scale);
 }
-float dot(const float* a, const float* b, int64_t n) { return INGOT_DISPATCH(dot_impl)(a, b, n); }
 
 }  // namespace ingot
 #endif

@@ -9,7 +9,4 @@ namespace ingot {
 // C[m, n] = fma(scale, A[m, k] * B[k, n], C[m, n]); all row-major and contiguous. k = 0 leaves C as it is.
 void matmul_add(float* c, const float* a, const float* b, int64_t m, int64_t k, int64_t n, float scale);
 
-// The sum of a[i] * b[i], in 64 running sums folded by a fixed tree.
-float dot(const float* a, const float* b, int64_t n);
-
 }  // namespace ingot

@@ -69,22 +69,6 @@ TEST(Matmul, RowsCanBeTiled) {
   EXPECT_TRUE(same_bits(whole, tiled));
 }
 
-TEST(Dot, EveryTargetEveryLength) {
-  const auto a = values(1000, 8), b = values(1000, 9);
-  for (int64_t n = 0; n <= 1000; n += n < 150 ? 1 : 85) {
-    force_target("scalar");
-    const float want = dot(a.data(), b.data(), n);
-    double exact = 0;
-    for (int64_t i = 0; i < n; ++i) exact += static_cast<double>(a[i]) * static_cast<double>(b[i]);
-    EXPECT_NEAR(want, exact, 1e-4);
-    for (const auto& target : supported_targets()) {
-      force_target(target);
-      EXPECT_EQ(dot(a.data(), b.data(), n), want) << target << " " << n;
-    }
-    force_target("");
-  }
-}
-
 TEST(Hash, KnownAnswersAndPieces) {
   EXPECT_EQ(to_hex(hash128({})), "99aa06d3014798d86001c324468d497f");  // xxhsum -H2 of an empty file
   const std::string text(10000, 'x');
@@ -93,9 +77,6 @@ TEST(Hash, KnownAnswersAndPieces) {
   for (size_t i = 0; i < text.size(); i += 777)
     pieces.update(as_bytes(text).subspan(i, std::min<size_t>(777, text.size() - i)));
   EXPECT_EQ(pieces.digest(), h);
-  EXPECT_EQ(hash128_from_hex(to_hex(h)), h);
-  EXPECT_FALSE(hash128_from_hex("99aa"));
-  EXPECT_FALSE(hash128_from_hex("99aa06d3014798d86001c324468d497g"));
   EXPECT_NE(hash128(as_bytes("a")), hash128(as_bytes("b")));
 }
 

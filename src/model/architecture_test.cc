@@ -4,6 +4,8 @@
 
 #include <set>
 
+#include "storage/store.h"
+
 namespace ingot {
 namespace {
 
@@ -16,29 +18,43 @@ const Architecture& llama() {
   return *a;
 }
 
+void expect_sound(const Architecture& a) {
+  EXPECT_FALSE(a.classes.empty()) << a.name;
+  EXPECT_NE(a.by_role("embedding"), nullptr) << a.name;
+  std::set<std::string> hf, gguf;
+  for (const auto& t : a.tensors) {
+    EXPECT_TRUE(hf.insert(t.hf).second) << t.hf;
+    EXPECT_TRUE(gguf.insert(t.gguf).second) << t.gguf;
+    for (int layer : {0, 9, 123}) {
+      const auto there = map_to_gguf(a, expand(t.hf, layer));
+      ASSERT_TRUE(there.has_value()) << t.hf;
+      EXPECT_EQ(there->rule, &t);
+      EXPECT_EQ(there->name, expand(t.gguf, layer));
+      EXPECT_EQ(there->layer, t.per_layer() ? layer : -1);
+      const auto back = map_from_gguf(a, there->name);
+      ASSERT_TRUE(back.has_value()) << there->name;
+      EXPECT_EQ(back->rule, &t);
+      EXPECT_EQ(back->name, expand(t.hf, layer));
+      EXPECT_EQ(back->layer, there->layer);
+    }
+  }
+}
+
 TEST(Architecture, AllFilesParse) {
   auto all = architectures();
   ASSERT_TRUE(all.ok()) << all.error().message;
   ASSERT_FALSE((*all)->empty());
-  for (const auto& a : **all) {
-    EXPECT_FALSE(a.classes.empty()) << a.name;
-    EXPECT_NE(a.by_role("embedding"), nullptr) << a.name;
-    std::set<std::string> hf, gguf;
-    for (const auto& t : a.tensors) {
-      EXPECT_TRUE(hf.insert(t.hf).second) << t.hf;
-      EXPECT_TRUE(gguf.insert(t.gguf).second) << t.gguf;
-      // Both ways, for several layers.
-      for (int layer : {0, 9, 123}) {
-        const auto there = map_to_gguf(a, expand(t.hf, layer));
-        ASSERT_TRUE(there.has_value()) << t.hf;
-        EXPECT_EQ(there->rule, &t);
-        const auto back = map_from_gguf(a, there->name);
-        ASSERT_TRUE(back.has_value()) << there->name;
-        EXPECT_EQ(back->name, expand(t.hf, layer));
-        EXPECT_EQ(back->layer, t.per_layer() ? layer : -1);
-      }
-    }
-  }
+  for (const auto& a : **all) expect_sound(a);
+}
+
+TEST(Architecture, TheExampleOfTheHowToIsOne) {
+  const auto page = read_text(local_store(), INGOT_SOURCE_DIR "/docs/howto/architecture.md");
+  ASSERT_TRUE(page.ok()) << page.error().message;
+  const size_t fence = page->find("```json file="), begin = page->find('\n', fence) + 1, end = page->find("\n```", begin);
+  ASSERT_LT(end, page->size());
+  const auto a = parse_architecture(page->substr(begin, end - begin), "the example");
+  ASSERT_TRUE(a.ok()) << a.error().message;
+  expect_sound(*a);
 }
 
 TEST(Architecture, NamesThatAreNoneOfIts) {

@@ -19,9 +19,4 @@ const Codec* find_codec(DType t) {
   }
 }
 
-float max_abs_encodable(DType t) {
-  const Codec* c = find_codec(t);
-  return c ? c->max_abs : 0.0f;
-}
-
 }  // namespace ingot

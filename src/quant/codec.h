@@ -25,14 +25,11 @@ struct Codec {
   bool holds_nonfinite;
   // Block types: the largest |x| whose block still gets finite scales. Encoders clamp what is beyond it, so
   // that a file never holds an infinite scale; a caller that must not change values silently checks first.
+  // F32 and BF16: the largest finite f32; F16: 65504 (larger values become infinity, as IEEE rounds).
   float max_abs;
 };
 
 // The codec of a type, or nullptr where ingot only carries its bytes.
 const Codec* find_codec(DType t);
-
-// find_codec(t)->max_abs; 0 where there is no codec. F32 and BF16: the largest finite f32; F16: 65504 (larger
-// values become infinity, as IEEE rounds).
-float max_abs_encodable(DType t);
 
 }  // namespace ingot

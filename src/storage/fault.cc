@@ -1,8 +1,7 @@
 // The fault-injecting store: numbers every mutating call and lets the hook stop the world there.
-#include <atomic>
 #include <mutex>
 
-#include "storage/store.h"
+#include "storage/forwarding.h"
 
 namespace ingot {
 namespace {
@@ -21,113 +20,92 @@ struct State {
   }
 };
 
-class FaultRead final : public ReadFile {
+class FaultRead final : public ForwardingRead {
  public:
   FaultRead(std::string path, std::unique_ptr<ReadFile> f, std::shared_ptr<State> s)
-      : path_(std::move(path)), file_(std::move(f)), state_(std::move(s)) {}
-  uint64_t size() const override { return file_->size(); }
-  const std::string& path() const override { return file_->path(); }
-  std::string identity() const override { return file_->identity(); }
-  std::string stamp() const override { return file_->stamp(); }
-  Status check_unchanged() const override { return file_->check_unchanged(); }
-  bool from_medium() override { return file_->from_medium(); }
+      : ForwardingRead(std::move(f)), path_(std::move(path)), state_(std::move(s)) {}
   Status read(uint64_t offset, MutByteView out) const override {
     if (state_->hooks.on_read) {
       std::lock_guard lock(state_->mutex);
       state_->hooks.on_read(path_, offset, out.size());
     }
-    return file_->read(offset, out);
+    return ForwardingRead::read(offset, out);
   }
 
  private:
   std::string path_;
-  std::unique_ptr<ReadFile> file_;
   std::shared_ptr<State> state_;
 };
 
-class FaultWrite final : public WriteFile {
+class FaultWrite final : public ForwardingWrite {
  public:
   FaultWrite(std::string path, std::unique_ptr<WriteFile> f, std::shared_ptr<State> s)
-      : path_(std::move(path)), file_(std::move(f)), state_(std::move(s)) {}
-  uint64_t resumed() const override { return file_->resumed(); }
+      : ForwardingWrite(std::move(f)), path_(std::move(path)), state_(std::move(s)) {}
   Status write(uint64_t offset, ByteView bytes) override {
     INGOT_TRY(state_->step("write", path_));
-    return file_->write(offset, bytes);
+    return ForwardingWrite::write(offset, bytes);
   }
-  Status read_back(uint64_t offset, MutByteView out) override { return file_->read_back(offset, out); }
   Status truncate(uint64_t size) override {
     INGOT_TRY(state_->step("truncate", path_));
-    return file_->truncate(size);
+    return ForwardingWrite::truncate(size);
   }
   Status sync() override {
     INGOT_TRY(state_->step("sync", path_));
-    return file_->sync();
+    return ForwardingWrite::sync();
   }
-  Result<uint64_t> size() override { return file_->size(); }
   Status complete() override {
     INGOT_TRY(state_->step("complete", path_));
-    return file_->complete();
+    return ForwardingWrite::complete();
   }
 
  private:
   std::string path_;
-  std::unique_ptr<WriteFile> file_;
   std::shared_ptr<State> state_;
 };
 
-class FaultStore final : public Store {
+class FaultStore final : public ForwardingStore {
  public:
-  FaultStore(Store& beneath, FaultHooks hooks) : beneath_(beneath), state_(std::make_shared<State>()) {
+  FaultStore(Store& beneath, FaultHooks hooks) : ForwardingStore(beneath), state_(std::make_shared<State>()) {
     state_->hooks = std::move(hooks);
   }
-  std::string name() const override { return beneath_.name(); }
-  Capabilities capabilities() const override { return beneath_.capabilities(); }
   Result<std::unique_ptr<ReadFile>> open(const std::string& path) override {
-    INGOT_ASSIGN(auto f, beneath_.open(path));
+    INGOT_ASSIGN(auto f, ForwardingStore::open(path));
     return std::unique_ptr<ReadFile>(new FaultRead(path, std::move(f), state_));
   }
   Result<std::unique_ptr<WriteFile>> create(const std::string& path, uint64_t size, bool resume) override {
     INGOT_TRY(state_->step("create", path));
-    INGOT_ASSIGN(auto f, beneath_.create(path, size, resume));
+    INGOT_ASSIGN(auto f, ForwardingStore::create(path, size, resume));
     return std::unique_ptr<WriteFile>(new FaultWrite(path, std::move(f), state_));
   }
-  Result<std::optional<Stat>> stat(const std::string& path) override { return beneath_.stat(path); }
-  Result<std::string> resolve(const std::string& path) override { return beneath_.resolve(path); }
-  Result<std::vector<Entry>> list(const std::string& d) override { return beneath_.list(d); }
   Status make_directory(const std::string& path) override {
     INGOT_TRY(state_->step("make_directory", path));
-    return beneath_.make_directory(path);
+    return ForwardingStore::make_directory(path);
   }
   Status rename(const std::string& from, const std::string& to, bool replace) override {
     INGOT_TRY(state_->step("rename", to));
-    return beneath_.rename(from, to, replace);
+    return ForwardingStore::rename(from, to, replace);
   }
   Result<bool> exchange(const std::string& a, const std::string& b) override {
     INGOT_TRY(state_->step("exchange", b));
-    return beneath_.exchange(a, b);
+    return ForwardingStore::exchange(a, b);
   }
   Status abandon(const std::string& path) override {
     INGOT_TRY(state_->step("abandon", path));
-    return beneath_.abandon(path);
+    return ForwardingStore::abandon(path);
   }
   bool set_note(const std::string& path, const std::string& text) override {
-    return state_->step("set_note", path).ok() && beneath_.set_note(path, text);
+    return state_->step("set_note", path).ok() && ForwardingStore::set_note(path, text);
   }
-  std::string note(const std::string& path) override { return beneath_.note(path); }
   Status remove(const std::string& path) override {
     INGOT_TRY(state_->step("remove", path));
-    return beneath_.remove(path);
+    return ForwardingStore::remove(path);
   }
   Status sync_directory(const std::string& path) override {
     INGOT_TRY(state_->step("sync_directory", path));
-    return beneath_.sync_directory(path);
+    return ForwardingStore::sync_directory(path);
   }
-  Result<uint64_t> free_space(const std::string& d) override { return beneath_.free_space(d); }
-  bool locked(const std::string& path) override { return beneath_.locked(path); }
-  Result<std::unique_ptr<StoreLock>> lock(const std::string& path) override { return beneath_.lock(path); }
 
  private:
-  Store& beneath_;
   std::shared_ptr<State> state_;
 };
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
@@ -222,6 +223,21 @@ class LocalStore final : public Store {
 Store& local_store() {
   static LocalStore store;
   return store;
+}
+
+Result<Located> locate_file(const std::string& url) {
+  std::string_view rest = std::string_view(url).substr(sizeof "file://" - 1);
+  if (rest.starts_with("localhost/")) rest.remove_prefix(sizeof "localhost" - 1);
+  if (!rest.starts_with('/')) return usage("'{}': expected file:///PATH with the whole path, or the path itself, without file://", url);
+  std::string path;
+  for (size_t i = 0; i < rest.size(); ++i) {
+    unsigned char byte = 0;  // of "%20"
+    const char* begin = rest.data() + i + 1;
+    const bool coded = rest[i] == '%' && i + 2 < rest.size() && std::from_chars(begin, begin + 2, byte, 16).ptr == begin + 2 && byte;
+    path += coded ? static_cast<char>(byte) : rest[i];
+    if (coded) i += 2;
+  }
+  return Located{&local_store(), path};
 }
 
 }  // namespace ingot

@@ -13,6 +13,7 @@ namespace {
 struct Blob {
   std::mutex mutex;
   std::string bytes;
+  std::map<uint64_t, uint64_t> parts;  // size by offset, where bytes come in parts
   uint64_t version = 0;
 };
 using BlobPtr = std::shared_ptr<Blob>;
@@ -22,14 +23,15 @@ std::string identity_of(const Blob& b) { return fmt::format("{}:v{}", b.bytes.si
 class MemoryRead final : public ReadFile {
  public:
   // `current` tells what lies under the name now.
-  MemoryRead(std::string path, BlobPtr blob, std::function<BlobPtr()> current)
-      : path_(std::move(path)), blob_(std::move(blob)), current_(std::move(current)) {
+  MemoryRead(std::string path, BlobPtr blob, Capabilities caps, std::function<BlobPtr()> current)
+      : path_(std::move(path)), blob_(std::move(blob)), caps_(caps), current_(std::move(current)) {
     std::lock_guard lock(blob_->mutex);
     size_ = blob_->bytes.size();
     identity_ = identity_of(*blob_);
   }
   uint64_t size() const override { return size_; }
   const std::string& path() const override { return path_; }
+  Capabilities capabilities() const override { return caps_; }
   std::string identity() const override { return identity_; }
   Status check_unchanged() const override {
     const BlobPtr now = current_();
@@ -50,6 +52,7 @@ class MemoryRead final : public ReadFile {
  private:
   std::string path_, identity_;
   BlobPtr blob_;
+  Capabilities caps_;
   std::function<BlobPtr()> current_;
   uint64_t size_;
 };
@@ -65,13 +68,12 @@ class MemoryWrite final : public WriteFile {
   Status write(uint64_t offset, ByteView bytes) override {
     std::lock_guard lock(blob_->mutex);
     auto& b = blob_->bytes;
-    if (caps_.mode != WriteMode::kRandom && offset != b.size())
+    if (caps_.mode == WriteMode::kSequential && offset != b.size())
       return failed("writing {}: offset {} is not its end {}; this store only appends", path_, offset, b.size());
     if (caps_.mode == WriteMode::kParts) {
       if (bytes.size() > caps_.part_max) return failed("writing {}: a part of {} bytes", path_, bytes.size());
-      if (short_part_) return failed("writing {}: a part after one of less than {} bytes", path_, caps_.part_min);
-      if (bytes.size() < caps_.part_min) short_part_ = true;
-      if (++parts_ > caps_.part_count_max) return failed("writing {}: more than {} parts", path_, parts_ - 1);
+      blob_->parts[offset] = bytes.size();
+      if (blob_->parts.size() > caps_.part_count_max) return failed("writing {}: more than {} parts", path_, caps_.part_count_max);
     }
     if (offset + bytes.size() > b.size()) b.resize(offset + bytes.size(), '\0');
     if (!bytes.empty()) std::memcpy(b.data() + offset, bytes.data(), bytes.size());
@@ -96,6 +98,15 @@ class MemoryWrite final : public WriteFile {
     return blob_->bytes.size();
   }
   Status complete() override {
+    if (caps_.mode == WriteMode::kParts) {
+      std::lock_guard lock(blob_->mutex);
+      uint64_t at = 0;
+      for (const auto& [offset, size] : blob_->parts) {
+        if (offset != at) return failed("ending {}: bytes {} to {} are in no part", path_, at, offset);
+        if ((at += size) < blob_->bytes.size() && size < caps_.part_min)
+          return failed("ending {}: a part of {} bytes before the last, the least is {}", path_, size, caps_.part_min);
+      }
+    }
     end_();
     return {};
   }
@@ -106,8 +117,6 @@ class MemoryWrite final : public WriteFile {
   Capabilities caps_;
   std::function<void()> end_;
   uint64_t resumed_;
-  uint32_t parts_ = 0;
-  bool short_part_ = false;
 };
 
 class MemoryStore final : public Store {
@@ -120,7 +129,7 @@ class MemoryStore final : public Store {
     std::lock_guard lock(mutex_);
     auto it = files_.find(path);
     if (it == files_.end()) return bad_input("opening {}: no such file or directory", path);
-    return std::unique_ptr<ReadFile>(new MemoryRead(path, it->second, [this, path]() -> BlobPtr {
+    return std::unique_ptr<ReadFile>(new MemoryRead(path, it->second, caps_, [this, path]() -> BlobPtr {
       std::lock_guard lock(mutex_);
       auto now = files_.find(path);
       return now == files_.end() ? nullptr : now->second;

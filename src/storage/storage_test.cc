@@ -3,10 +3,13 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <condition_variable>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
+#include <thread>
 
-#include "storage/store.h"
+#include "storage/forwarding.h"
 
 namespace ingot {
 namespace {
@@ -235,11 +238,18 @@ TEST(MemoryStore, KeepsToItsCapabilities) {
   auto multipart = make_memory_store({WriteMode::kParts, 4, 8, 3, false});
   auto p = *multipart->create("b", 10, false);
   EXPECT_FALSE(p->write(0, as_bytes("123456789")).ok());  // over part_max
+  ASSERT_TRUE(p->write(6, as_bytes("7890")).ok());  // in any order
   ASSERT_TRUE(p->write(0, as_bytes("1234")).ok());
-  ASSERT_TRUE(p->write(4, as_bytes("56")).ok());   // a short one may only be the last
-  EXPECT_FALSE(p->write(6, as_bytes("7890")).ok());
+  EXPECT_FALSE(p->complete().ok());  // bytes 4 and 5 are in no part
+  ASSERT_TRUE(p->write(4, as_bytes("56")).ok());
+  EXPECT_FALSE(p->complete().ok());  // a short one may only be the last
+  EXPECT_FALSE(p->write(20, as_bytes("12")).ok());  // over part_count_max
   EXPECT_FALSE(is_there(*multipart, "b"));
+  p = *multipart->create("b", 10, false);
+  ASSERT_TRUE(p->write(8, as_bytes("90")).ok());
+  ASSERT_TRUE(p->write(0, as_bytes("12345678")).ok());
   ASSERT_TRUE(p->complete().ok());
+  EXPECT_EQ(*read_text(*multipart, "b"), "1234567890");
   EXPECT_TRUE(is_there(*multipart, "b"));
   EXPECT_FALSE(multipart->rename("b", "c", false).ok());
 }
@@ -260,6 +270,108 @@ TEST(FaultStore, NumbersCallsAndStaysDead) {
   EXPECT_FALSE(s->remove("a").ok());
   EXPECT_EQ(calls, (std::vector<std::string>{"0createa", "1writea", "2writea"}));
   EXPECT_EQ(*read_text(*beneath, "a"), "x");
+}
+
+// Whoever adds a call to Store and forgets it in ForwardingStore finds every wrapper answering for itself, not for what is beneath.
+TEST(ForwardingStore, HandsEveryCallOn) {
+  auto beneath = make_memory_store({WriteMode::kSequential, 1, 2, 3, false, false, false, 7, 9});
+  ForwardingStore s(*beneath);
+  EXPECT_EQ(s.name(), "memory");
+  const Capabilities c = s.capabilities();
+  EXPECT_EQ(c.part_count_max, 3u);
+  EXPECT_FALSE(c.keeps);
+  EXPECT_EQ(c.requests, 7);
+  EXPECT_EQ(c.request_bytes, 9u);
+  ForwardingWrite w(*s.create("d/f", 0, false));
+  ASSERT_TRUE(w.write(0, as_bytes("text")).ok());
+  EXPECT_EQ(*w.size(), 4u);
+  EXPECT_FALSE(is_there(s, "d/f"));
+  ASSERT_TRUE(w.complete().ok());
+  ForwardingRead r(*s.open("d/f"));
+  EXPECT_EQ(r.size(), 4u);
+  EXPECT_EQ(r.path(), "d/f");
+  EXPECT_EQ(r.identity(), (*s.stat("d/f"))->identity);
+  EXPECT_EQ(s.list("d")->size(), 1u);
+  EXPECT_TRUE(s.set_note("d/f", "note"));
+  EXPECT_EQ(beneath->note("d/f"), "note");
+  ASSERT_TRUE(s.create("g", 0, false).ok());
+  ASSERT_TRUE(s.abandon("g").ok());
+  {
+    const auto lock = *s.lock("l");
+    EXPECT_TRUE(beneath->locked("l"));
+    EXPECT_TRUE(s.locked("l"));
+  }
+  ASSERT_TRUE(s.remove("d").ok());
+  EXPECT_FALSE(is_there(*beneath, "d/f"));
+  EXPECT_FALSE(r.check_unchanged().ok());
+}
+
+TEST(SlowStore, CountsCallsAndTheRoundTripsInSequence) {
+  auto beneath = make_memory_store();
+  SlowCounts counts;
+  auto s = make_slow_store(*beneath, {std::chrono::milliseconds(1), 3, 1 << 20}, &counts);
+  EXPECT_EQ(s->capabilities().requests, 3);
+  EXPECT_EQ(s->capabilities().request_bytes, 1u << 20);
+  auto w = *s->create("a", 0, false);
+  ASSERT_TRUE(w->write(0, as_bytes("text")).ok());
+  EXPECT_EQ(*read_text(*s, "a"), "text");  // open, read
+  EXPECT_EQ(counts.calls, 4u);
+  EXPECT_EQ(counts.rounds, 4u);
+  EXPECT_FALSE(s->open("b").ok());
+  EXPECT_EQ(counts.rounds, 5u);
+}
+
+// No more than `requests` at once, and those at once are one round trip: each call waits until the others are there.
+TEST(SlowStore, WhatIsUnderWayTogetherIsOneRoundTrip) {
+  class Gathering final : public ForwardingStore {
+   public:
+    using ForwardingStore::ForwardingStore;
+    Result<std::optional<Stat>> stat(const std::string&) override {
+      std::unique_lock lock(mutex_);
+      most_ = std::max(most_, ++here_);
+      if (++came_ % 3 == 0) all_.notify_all();
+      all_.wait(lock, [&, until = (came_ + 2) / 3 * 3] { return came_ >= until; });
+      --here_;
+      return std::optional<Stat>();
+    }
+    int most_ = 0;
+
+   private:
+    std::mutex mutex_;
+    std::condition_variable all_;
+    int here_ = 0, came_ = 0;
+  };
+  auto memory = make_memory_store();
+  Gathering gathering(*memory);
+  SlowCounts counts;
+  auto s = make_slow_store(gathering, {std::chrono::milliseconds(0), 3, 1}, &counts);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 6; ++i) threads.emplace_back([&] { (void)s->stat("x"); });
+  for (auto& t : threads) t.join();
+  EXPECT_EQ(counts.calls, 6u);
+  EXPECT_EQ(gathering.most_, 3);
+  EXPECT_EQ(counts.rounds, 2u);
+}
+
+TEST(Locate, PathsAndFileUrlsAreLocalOtherSchemesSayWhatToDo) {
+  const std::pair<const char*, const char*> local[] = {
+      {"a/b", "a/b"}, {"/a", "/a"}, {"", ""}, {"a/s3://b", "a/s3://b"}, {"://x", "://x"}, {"file:/a", "file:/a"},
+      {"file:///a/b", "/a/b"}, {"file://localhost/a", "/a"}, {"file:///a%20b%2f%C3%A9", "/a b/\xC3\xA9"}, {"file:///100%", "/100%"},
+      {"file:///%0x%00%1", "/%0x%00%1"}};
+  for (const auto& [given, path] : local) {
+    const auto at = locate(given);
+    ASSERT_TRUE(at.ok()) << given << ": " << at.error().message;
+    EXPECT_EQ(at->store, &local_store()) << given;
+    EXPECT_EQ(at->path, path) << given;
+    EXPECT_EQ(locate(at->path)->path, path) << given;
+  }
+  for (const char* given : {"file://", "file://a", "file://host/a"}) EXPECT_EQ(locate(given).error().kind, ErrorKind::kUsage) << given;
+  for (const char* scheme : {"s3", "gs", "az", "https", "hf"}) {
+    const auto at = locate(fmt::format("{}://bucket/x", scheme), "write here");
+    ASSERT_FALSE(at.ok());
+    EXPECT_EQ(at.error().kind, ErrorKind::kBadInput);
+    EXPECT_EQ(at.error().message, fmt::format("'{0}://bucket/x': {0}:// is not there yet in this version of ingot; write here", scheme));
+  }
 }
 
 TEST(Paths, AreSplitAndJoined) {

@@ -1,7 +1,36 @@
-// Path helpers and small reads shared by every store.
+// Path helpers and small reads shared by every store, and the table of their schemes.
 #include "storage/store.h"
 
+#include <algorithm>
+
 namespace ingot {
+namespace {
+
+constexpr struct {
+  std::string_view scheme;
+  Result<Located> (*locate)(const std::string& url);
+} kStores[] = {
+#define STORE(scheme) {#scheme, locate_##scheme},
+#include "storage/stores.def"
+#undef STORE
+};
+
+// "s3" of "s3://bucket/key".
+std::string_view url_scheme(std::string_view path) {
+  const std::string_view scheme = path.substr(0, path.find("://"));
+  const auto alphanumeric = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+  return scheme.size() < path.size() && std::all_of(scheme.begin(), scheme.end(), alphanumeric) ? scheme : "";
+}
+
+}  // namespace
+
+Result<Located> locate(const std::string& path, const char* instead) {
+  const std::string_view scheme = url_scheme(path);
+  if (scheme.empty()) return Located{&local_store(), path};
+  for (const auto& s : kStores)
+    if (s.scheme == scheme) return s.locate(path);
+  return bad_input("'{}': {}:// is not there yet in this version of ingot; {}", path, scheme, instead);
+}
 
 std::string parent_path(const std::string& path) {
   const size_t slash = path.rfind('/');

@@ -1,7 +1,9 @@
-// Store: where bytes live. Local files, memory and a fault-injecting wrapper today; object stores later, one file
-// each. A store says what it can do (Capabilities) and the executor adapts; nothing above src/exec writes.
+// Store: where bytes live. Local files, memory, and wrappers that fail or are slow today; object stores later, one file and one row of
+// stores.def each. A store says what it can do (Capabilities) and the executor adapts; nothing above src/exec writes.
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -18,7 +20,7 @@ namespace ingot {
 enum class WriteMode {
   kRandom,      // any offset, any order
   kSequential,  // append only: offset == bytes written so far
-  kParts,       // multipart upload: append only, in pieces of part_min..part_max bytes (the last may be smaller)
+  kParts,       // multipart upload: pieces of part_min..part_max bytes (the last may be smaller), any order, several at once
 };
 
 struct Capabilities {
@@ -27,6 +29,12 @@ struct Capabilities {
   uint32_t part_count_max = 0;
   bool rename = true;    // atomic rename of a file or directory; without it a file appears at complete()
   bool exchange = true;  // two names change places in one step (where there is rename)
+  bool keeps = true;     // what is written is there afterwards; a store that only takes digests keeps nothing, and nothing is read back
+  // How many calls it serves well at a time: who has many to make keeps so many under way.
+  int requests = 2;
+  // What one call costs, as the bytes that could have been moved in the time of it: a gap of less is read along rather than asked
+  // around. On a local file system that is a system call; of an object store some 4 MiB.
+  uint64_t request_bytes = 16 << 10;
 };
 
 // What lies under a name. Links are followed; one that leads nowhere is kDangling.
@@ -51,22 +59,24 @@ class ReadFile {
   virtual std::string stamp() const { return ""; }
   // kBadInput when the name no longer leads to the file that was opened, as it was then.
   virtual Status check_unchanged() const { return {}; }
+  // Of the store that it lies in: `requests` and `request_bytes` say how it is best read.
+  virtual Capabilities capabilities() const { return {}; }
   // Lets later reads come from the medium, not from a cache in memory; false where that cannot be had.
   virtual bool from_medium() { return false; }
   // Fills `out` from `offset`; kBadInput if the file ends before.
   virtual Status read(uint64_t offset, MutByteView out) const = 0;
 };
 
-// A file being written. write() is thread-safe for kRandom, else the caller serialises.
+// A file being written. write() is thread-safe except for kSequential, where the caller serialises.
 class WriteFile {
  public:
   virtual ~WriteFile() = default;
-  // Bytes already there when an unfinished file was reopened (kSequential, kParts), else 0.
+  // Bytes already there when an unfinished file was reopened (kSequential; kParts: up to the end of the last part), else 0.
   virtual uint64_t resumed() const { return 0; }
   virtual Status write(uint64_t offset, ByteView bytes) = 0;
   // Reads back what was written, where the store can; kFailed where it cannot (an unfinished upload).
   virtual Status read_back(uint64_t offset, MutByteView out) = 0;
-  // Discards what lies beyond `size` (kSequential, kParts, before going on).
+  // Discards what lies beyond `size` (kSequential, before going on).
   virtual Status truncate(uint64_t size) = 0;
   // Starts writing these bytes to the medium, without waiting. A hint.
   virtual void start_flush(uint64_t /*offset*/, uint64_t /*size*/) {}
@@ -104,6 +114,7 @@ class Store {
   virtual Result<std::optional<Stat>> stat(const std::string& path) = 0;
   // The one spelling of a name that is or may come to be: two spellings that lead to the same place resolve to the same text.
   virtual Result<std::string> resolve(const std::string& path) = 0;
+  // An error where there is no such directory.
   virtual Result<std::vector<Entry>> list(const std::string& directory) = 0;
   // With its parents; success if it is there.
   virtual Status make_directory(const std::string& path) = 0;
@@ -142,12 +153,26 @@ std::string parent_path(const std::string& path);  // "." when there is none
 std::string file_name(const std::string& path);
 std::string join_path(const std::string& a, const std::string& b);
 
-// The local file system. One instance serves the process.
+// The local file system. One instance serves the process; above src/storage it is reached by locate().
 Store& local_store();
+
+struct Located {
+  Store* store = nullptr;
+  std::string path;  // in the store; located again it leads to the same place
+};
+// Where a path or URL leads: its scheme is a row of stores.def, without one it is a local path. kBadInput for a scheme that is no row;
+// `instead` ends that text with what to do.
+Result<Located> locate(const std::string& path_or_url, const char* instead = "copy it here first and give the path");
+#define STORE(scheme) Result<Located> locate_##scheme(const std::string& url);
+#include "storage/stores.def"
+#undef STORE
 
 // Files in memory with chosen capabilities, for tests and small intermediates. Survives "kills": keep the store,
 // run the job again. Thread-safe.
 std::unique_ptr<Store> make_memory_store(Capabilities capabilities = {});
+
+// Takes everything and keeps nothing: for outputs of which only the hashes are wanted.
+std::unique_ptr<Store> make_digest_store();
 
 // Counts and fails: before each mutating call (create, write, sync, rename, remove, complete, ...) `hook` gets its
 // number (from 0), name and path. A non-empty answer makes this call and every later one fail with that text: a
@@ -157,5 +182,18 @@ struct FaultHooks {
   std::function<void(const std::string& path, uint64_t offset, uint64_t size)> on_read;
 };
 std::unique_ptr<Store> make_fault_store(Store& beneath, FaultHooks hooks);
+
+// A store far away, for tests: each call takes `latency`, at most `requests` are under way at once. Nobody needs to look at the clock: a
+// call's round is one more than the greatest round of any call that had come back when it began, and the greatest of all is how
+// many round trips were made one after another.
+struct SlowOptions {
+  std::chrono::milliseconds latency{30};
+  int requests = 16;
+  uint64_t request_bytes = 4 << 20;
+};
+struct SlowCounts {
+  std::atomic<uint64_t> calls{0}, rounds{0};
+};
+std::unique_ptr<Store> make_slow_store(Store& beneath, const SlowOptions& options, SlowCounts* counts);
 
 }  // namespace ingot

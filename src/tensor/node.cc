@@ -16,8 +16,6 @@ std::string identity_of(const Node& node, std::unordered_map<const Node*, std::s
   const TensorSpec s = node.spec();
   text.append("|").append(info(s.type).name).append(to_string(s.shape));
   for (const auto& in : node.inputs()) text.append("|").append(identity_of(*in, seen));
-  for (const auto& st : node.stages())
-    text.append("|").append(to_hex(hash128(as_bytes(st->describe() + "|" + identity_of(*st->input(), seen)))));
   return seen[&node] = to_hex(hash128(as_bytes(text)));
 }
 
@@ -66,8 +64,22 @@ std::string graph_identity(const Node& node) {
   return identity_of(node, seen);
 }
 
-std::string fact_key(const Stage& stage) {
-  return to_hex(hash128(as_bytes(stage.describe() + "|" + graph_identity(*stage.input()))));
+uint64_t fold_offset(const Fold& fold, int index) {
+  uint64_t at = 0;
+  const auto specs = fold.outputs();
+  for (int i = 0; i < index; ++i) at += align_up(bytes_of(specs[i]), 64);
+  return at;
+}
+
+uint64_t fold_bytes(const Fold& fold) { return fold_offset(fold, static_cast<int>(fold.outputs().size())); }
+
+Shape fold_granularity(const Fold& fold) {
+  const auto inputs = fold.inputs();
+  const Shape whole = inputs[0]->spec().shape;
+  Shape g = inputs[0]->granularity();
+  for (const auto& in : inputs)
+    if (in->spec().shape == whole) g = joined_granularity(g, *in);
+  return g;
 }
 
 }  // namespace ingot

@@ -1,14 +1,13 @@
-// Node: how a lazy tensor produces a region of itself. Opening a file makes leaves; a transform wraps nodes in
+// Node: how a lazy tensor produces a region of itself. Opening a file makes sources; a transform wraps nodes in
 // nodes; nothing is computed before the executor (src/exec) asks. Nodes are immutable and shared between threads.
 //
 // The contract that the executor relies on:
-//  - compute() is a pure function of the bytes of its needs, its parameters and its facts: the same for any tiling,
-//    thread or machine. Whatever changes its bytes is in describe().
+//  - compute() is a pure function of the bytes of its needs and its parameters: the same for any tiling, thread or
+//    machine. Whatever changes its bytes is in describe().
 //  - a node asks for regions by needs(region) before compute(region) gets them, in the same order.
 //  - granularity(): regions are given in multiples of it (or reach the end of a dimension).
 #pragma once
 
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,9 +20,7 @@ namespace ingot {
 
 class Node;
 class ReadFile;  // storage/store.h
-class Stage;
 using NodePtr = std::shared_ptr<const Node>;
-using StagePtr = std::shared_ptr<const Stage>;
 
 // A region of an input that a region of the output is made from.
 struct Need {
@@ -50,37 +47,20 @@ struct View {
   const float* f32() const { return reinterpret_cast<const float*>(data); }
 };
 
-// Small results of stages (a threshold, norms, a rank), by the stage's key. Journaled, so a resumed job has them.
-class Facts {
- public:
-  const std::string* find(const std::string& key) const {
-    auto it = facts_.find(key);
-    return it == facts_.end() ? nullptr : &it->second;
-  }
-  void set(const std::string& key, std::string bytes) { facts_[key] = std::move(bytes); }
-
- private:
-  std::map<std::string, std::string> facts_;
-};
-
 // What compute() works on. `out` is the packed row-major bytes of `region`.
 struct Compute {
   const Region& region;
   const std::vector<View>& inputs;  // one for each need, in order
   MutByteView out;
   MutByteView workspace;  // as many bytes as workspace(region) said, 64-byte aligned
-  const Facts& facts;
 };
 
 class Node {
  public:
   virtual ~Node() = default;
-  // Type and shape. For a node whose size is known late: valid once its stages have run (see spec_with).
+  // Type and shape. What data decide (a rank, a type within a size) is decided between two jobs: load() the facts, then make the nodes.
   virtual TensorSpec spec() const = 0;
-  virtual TensorSpec spec_with(const Facts&) const { return spec(); }
-  // Stages whose facts this node needs before its size or its values are known.
-  virtual std::vector<StagePtr> stages() const { return {}; }
-  // Operation, version and parameters, not the inputs: part of the job's key. A leaf names its file's identity.
+  // Operation, version and parameters, not the inputs: part of the job's key. A source names its file's identity.
   virtual std::string describe() const = 0;
   virtual std::vector<NodePtr> inputs() const { return {}; }
   // Multiples in which regions may be asked for, one for each dimension of the output, what its inputs ask for
@@ -95,7 +75,7 @@ class Node {
   virtual uint64_t workspace(const Region&) const { return 0; }
   virtual Status compute(const Compute&) const = 0;
   // o->index is an element of this node's output: moves it to the input that the element stands for and asks that one. A
-  // leaf fills in the names; a node whose elements stand for none of an input's leaves them empty.
+  // source fills in the names; a node whose elements stand for none of an input's leaves them empty.
   virtual void trace(Origin* /*o*/) const {}
 };
 
@@ -111,59 +91,66 @@ Shape joined_granularity(const Shape& own, const Node& input);
 // Whether a region of `whole` keeps to the multiples.
 bool keeps_granularity(const Region& region, const Shape& whole, const Shape& granularity);
 
-// A leaf: bytes that exist already (a file's tensor, a live tensor). read() is thread-safe.
-class LeafNode : public Node {
+// Bytes that exist already (a file's tensor, a live tensor). read() is thread-safe.
+class Source : public Node {
  public:
-  virtual Status read(const Region& region, MutByteView out) const = 0;
+  // The bytes truly read for it: gaps that are cheaper read than skipped count. workspace() is what that takes beside `out`.
+  virtual Result<uint64_t> read(const Region& region, MutByteView out) const = 0;
   // The file that it reads from, if there is one: looked at again before a job's outputs are published.
   virtual const ReadFile* file() const { return nullptr; }
-  Status compute(const Compute&) const final { return failed("a leaf is read, not computed"); }
+  Status compute(const Compute&) const final { return failed("a source is read, not computed"); }
 };
 
-// A reduction over whole tensors that yields one fact. Partials are made for canonical chunks (whole rows of
-// dimension 0, about chunk_elements() of them) and combined in chunk order, so the fact does not depend on
-// tiles, threads or ranks.
-class Stage {
+// What consumes its inputs whole (a threshold, norms, a Hessian, an SVD over models, a layer's GPTQ); its outputs are nodes like any others
+// (FoldOutput). A small output is used through a broadcast need, a large one by region.
+//
+// With chunk() the inputs come in canonical chunks of inputs()[0], in order: add() takes one into a state, which begins as zeros; runs of kChunksPerRun
+// chunks have a state each, and merge() takes them together in order; so the outputs depend on neither tiles, threads nor ranks. Without, all inputs come
+// whole, in one call.
+class Fold {
  public:
-  virtual ~Stage() = default;
-  // Operation, version and parameters; unique together with its inputs.
-  virtual std::string describe() const = 0;
-  virtual NodePtr input() const = 0;
-  virtual int64_t chunk_elements() const { return 1 << 16; }
-  virtual uint64_t partial_bytes() const = 0;
-  virtual Status map(const View& chunk, const Facts& facts, MutByteView partial) const = 0;
-  virtual Result<std::string> reduce(const std::vector<std::string>& partials) const = 0;
-};
-// The name under which a stage's fact is stored: a hash of its description and its input's graph.
-std::string fact_key(const Stage& stage);
-
-// Several tensors made together from whole inputs (an SVD over models, the folding of scales, a layer's GPTQ):
-// computed once, kept in memory or spilled, then read by region through GroupOutput nodes.
-class Group {
- public:
-  virtual ~Group() = default;
+  static constexpr int64_t kChunksPerRun = 8;
+  virtual ~Fold() = default;
+  // Operation, version and parameters, not the inputs.
   virtual std::string describe() const = 0;
   virtual std::vector<NodePtr> inputs() const = 0;
   virtual std::vector<TensorSpec> outputs() const = 0;
-  virtual uint64_t workspace() const { return 0; }
-  virtual Status compute(const std::vector<View>& inputs, const std::vector<MutByteView>& outs,
-                         MutByteView workspace, const Facts& facts) const = 0;
+  // Elements of a chunk, about (whole rows where one fits, in multiples of the inputs' granularity); 0: inputs whole.
+  virtual int64_t chunk() const { return 0; }
+  // What a chunk, or a run of them, is made from; one View each. Unless said otherwise the same region of each input.
+  virtual void needs(const Region& chunk, std::vector<Need>* out) const {
+    for (const auto& in : inputs()) out->push_back({in, this->chunk() ? chunk : Region::all(in->spec().shape)});
+  }
+  // 0: the state is the outputs, one after another, each at a multiple of 64 bytes.
+  virtual uint64_t state_bytes() const { return 0; }
+  virtual uint64_t workspace() const { return 0; }  // bytes beside the state, for one call of add(), 64-byte aligned
+  virtual Status add(const std::vector<View>& inputs, MutByteView state, MutByteView workspace) const = 0;
+  // `later` is the state of the run that follows. Only for folds with chunk().
+  virtual Status merge(MutByteView /*state*/, ByteView /*later*/) const { return failed("{}: cannot be merged", describe()); }
+  // Only where there is a state of its own. `outputs` as described above.
+  virtual Status finish(ByteView /*state*/, MutByteView /*outputs*/) const { return failed("{}: has no state to finish", describe()); }
 };
-using GroupPtr = std::shared_ptr<const Group>;
+using FoldPtr = std::shared_ptr<const Fold>;
 
-// Output `index` of a group. Granularity 1: the group's result is there as a whole.
-class GroupOutput final : public Node {
+// Of all outputs, and of those before `index`.
+uint64_t fold_bytes(const Fold& fold);
+uint64_t fold_offset(const Fold& fold, int index);
+// The multiples in which chunks may be cut.
+Shape fold_granularity(const Fold& fold);
+
+// Output `index` of a fold. Granularity 1: it is there as a whole.
+class FoldOutput final : public Node {
  public:
-  GroupOutput(GroupPtr group, int index) : group_(std::move(group)), index_(index) {}
-  const GroupPtr& group() const { return group_; }
+  FoldOutput(FoldPtr fold, int index) : fold_(std::move(fold)), index_(index) {}
+  const FoldPtr& fold() const { return fold_; }
   int index() const { return index_; }
-  TensorSpec spec() const override { return group_->outputs()[index_]; }
-  std::string describe() const override { return group_->describe() + "#" + std::to_string(index_); }
-  std::vector<NodePtr> inputs() const override { return group_->inputs(); }
-  Status compute(const Compute&) const override { return failed("a group's output is read, not computed"); }
+  TensorSpec spec() const override { return fold_->outputs()[index_]; }
+  std::string describe() const override { return fold_->describe() + "#" + std::to_string(index_); }
+  std::vector<NodePtr> inputs() const override { return fold_->inputs(); }
+  Status compute(const Compute&) const override { return failed("a fold's output is kept, not computed"); }
 
  private:
-  GroupPtr group_;
+  FoldPtr fold_;
   int index_;
 };
 

@@ -75,5 +75,57 @@ TEST(Identity, DependsOnContentAndGraph) {
   EXPECT_NE(graph_identity(*tensor(1)), graph_identity(*tensor(3)));
 }
 
+NodePtr byte(uint8_t v) { return make_memory_tensor({DType::kU8, {1}}, {std::byte{v}}); }
+
+// Whatever was done to the list: each name is found where it first stands, and no other is.
+void expect_found(const TensorList& all) {
+  std::set<std::string_view> seen;
+  for (size_t i = 0; i < all.size(); ++i)
+    if (seen.insert(all[i].name).second) {
+      EXPECT_EQ(all.find(all[i].name), &all[i]) << all[i].name;
+    }
+  for (const char* none : {"", "t", "gone", "t10000"}) EXPECT_EQ(all.find(none), nullptr) << none;
+}
+
+TEST(TensorList, FindsByNameWhateverWasDoneToIt) {
+  TensorList all;
+  EXPECT_EQ(all.find("t0"), nullptr);
+  for (int i = 0; i < 1000; ++i) {
+    all.push_back({fmt::format("t{}", i), byte(static_cast<uint8_t>(i))});
+    if (i % 100 == 7) expect_found(all);
+  }
+  all.push_back({"t5", byte(5)});  // a file may have a name twice: the first is found
+  expect_found(all);
+  const NodePtr other = byte(9);
+  all.node(3) = other;
+  EXPECT_EQ(all.find("t3")->node, other);
+  const TensorList before = all;
+  all.edit([&](auto& v) {
+    v.insert(v.begin(), {"first", other});
+    std::erase_if(v, [](const LazyTensor& t) { return t.name.ends_with("3"); });
+    v[1].name = "renamed";
+  });
+  expect_found(all);
+  EXPECT_EQ(all.find("t3"), nullptr);
+  EXPECT_EQ(all.find("t0"), nullptr);
+  EXPECT_NE(all.find("renamed"), nullptr);
+  expect_found(before);
+  TensorList moved = std::move(all);
+  expect_found(moved);
+  all = {{"a", other}, {"b", other}};
+  EXPECT_EQ(all.find("b"), &all[1]);
+  all = std::vector<LazyTensor>(50000, {"same", other});
+  EXPECT_EQ(all.find("same"), &all[0]);
+}
+
+TEST(TensorList, AMovedOneIsEmptyAndUsable) {
+  TensorList all = {{"a", byte(1)}};
+  const TensorList taken = std::move(all);
+  EXPECT_EQ(all.find("a"), nullptr);  // NOLINT: what is left must be sound
+  all.push_back({"b", byte(2)});
+  EXPECT_EQ(all.find("b"), &all[0]);
+  EXPECT_EQ(taken.find("a"), &taken[0]);
+}
+
 }  // namespace
 }  // namespace ingot

@@ -3,14 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <unordered_map>
 #include <utility>
 
 #include "kernels/cast.h"
 #include "kernels/hash.h"
 #include "quant/codec.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 // Rows are cast in pieces of about this many elements: 64 KiB of f32, which stays in the first-level caches.
@@ -211,11 +210,20 @@ Result<NodePtr> cast(const std::string& tensor, NodePtr node, DType to, const Ca
   return NodePtr(std::make_shared<Cast>(tensor, std::move(node), *from_codec, *to_codec, options));
 }
 
+Result<NodePtr> TiedCast::operator()(const LazyTensor& t, DType to, const CastOptions& options) {
+  NodePtr& made = made_[{t.node, to, options.importance.get()}];
+  if (!made) {
+    INGOT_ASSIGN(made, cast(t.name, t.node, to, options));
+  }
+  return made;
+}
+
 Result<Artifact> cast_floats(const Artifact& a, DType to, std::shared_ptr<CastCounts> counts) {
   Artifact out = a;
-  for (auto& t : out.tensors)
-    if (is_float_type(t.spec().type)) {
-      INGOT_ASSIGN(t.node, cast(t.name, t.node, to, {nullptr, counts}));
+  TiedCast cast;
+  for (size_t i = 0; i < a.tensors.size(); ++i)
+    if (is_float_type(a.tensors[i].spec().type)) {
+      INGOT_ASSIGN(out.tensors.node(i), cast(a.tensors[i], to, {nullptr, counts}));
     }
   return out;
 }
@@ -232,17 +240,17 @@ DType main_float_type(const Artifact& a) {
 }
 
 Result<Artifact> cast_like(const Artifact& a, const Artifact& like, std::shared_ptr<CastCounts> counts) {
-  std::unordered_map<std::string_view, DType> types;
-  for (const auto& t : like.tensors) types[t.name] = t.spec().type;
   const DType other = main_float_type(like);
   Artifact out = a;
-  for (auto& t : out.tensors) {
+  TiedCast cast;
+  for (size_t i = 0; i < a.tensors.size(); ++i) {
+    const LazyTensor& t = a.tensors[i];
     if (!is_float_type(t.spec().type)) continue;
-    auto it = types.find(t.name);
-    const DType to = it != types.end() && is_float_type(it->second) ? it->second : other;
-    INGOT_ASSIGN(t.node, cast(t.name, t.node, to, {nullptr, counts}));
+    const LazyTensor* same = like.find(t.name);
+    const DType to = same && is_float_type(same->spec().type) ? same->spec().type : other;
+    INGOT_ASSIGN(out.tensors.node(i), cast(t, to, {nullptr, counts}));
   }
   return out;
 }
 
-}  // namespace ingot
+}  // namespace ingot::transform

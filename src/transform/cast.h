@@ -6,11 +6,12 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "tensor/artifact.h"
 
-namespace ingot {
+namespace ingot::transform {
 
 // NaN and infinity that passed through casts between float types, kept as they were: for a notice at the end of a job.
 class CastCounts {
@@ -45,6 +46,15 @@ bool is_float_type(DType t);
 // when a finite value does not fit into the float type.
 Result<NodePtr> cast(const std::string& tensor, NodePtr node, DType to, const CastOptions& options = {});
 
+// cast() over the tensors of an artifact: what is one node stays one, however many names it has, where they get one type.
+class TiedCast {
+ public:
+  Result<NodePtr> operator()(const LazyTensor& t, DType to, const CastOptions& options = {});
+
+ private:
+  std::map<std::tuple<NodePtr, DType, const void*>, NodePtr> made_;  // by input, type and imatrix
+};
+
 // Every float tensor in the type `to`; others as they are.
 Result<Artifact> cast_floats(const Artifact& a, DType to, std::shared_ptr<CastCounts> counts = nullptr);
 // Every float tensor in the type that the tensor of that name has in `like` (new ones: the type that most of `like` has).
@@ -52,4 +62,4 @@ Result<Artifact> cast_like(const Artifact& a, const Artifact& like, std::shared_
 // The float type that most elements have; F32 when there is none.
 DType main_float_type(const Artifact& a);
 
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -8,7 +8,7 @@
 #include "transform/permute.h"
 #include "transform/transform_testing.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 using namespace ingot::testing;
@@ -101,9 +101,9 @@ TEST(Cast, AFiniteValueNeverBecomesInfinity) {
 TEST(Cast, AValueBeyondABlockTypesScalesIsNamedNotClamped) {
   for (const DType to : {DType::kQ8_0, DType::kQ4_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K}) {
     auto v = random_floats(3 * 256, 1);
-    v[300] = max_abs_encodable(to);
+    v[300] = find_codec(to)->max_abs;
     EXPECT_TRUE(evaluate(cast_or_die(f32_tensor({3, 256}, v), to)).ok());
-    v[300] = std::nextafter(-max_abs_encodable(to), -INFINITY);
+    v[300] = std::nextafter(-find_codec(to)->max_abs, -INFINITY);
     auto r = evaluate(cast_or_die(f32_tensor({3, 256}, v), to));
     ASSERT_FALSE(r.ok());
     EXPECT_NE(r.error().message.find("[1, 44]"), std::string::npos) << r.error().message;
@@ -190,4 +190,4 @@ TEST(Pattern, HasLimits) {
 }
 
 }  // namespace
-}  // namespace ingot
+}  // namespace ingot::transform

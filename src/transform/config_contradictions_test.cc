@@ -7,7 +7,7 @@
 #include "transform/lora.h"
 #include "transform/transform_testing.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 using namespace ingot::testing;
@@ -103,7 +103,7 @@ TEST(ConfigContradictions, BiasesMustBeThereWhereTheyAreAnnounced) {
   auto g = to_gguf(a);
   ASSERT_TRUE(g.ok()) << g.error().message;
   EXPECT_NE(g->find("blk.5.attn_output.bias"), nullptr);
-  std::erase_if(a.tensors, [](const auto& t) { return t.name == "model.layers.4.self_attn.v_proj.bias"; });
+  drop_if(&a, [](const auto& t) { return t.name == "model.layers.4.self_attn.v_proj.bias"; });
   expect_error(to_gguf(a), {"'attention_bias' is true", "model.layers.4.self_attn.v_proj.bias"});
   expect_error(to_gguf(with({{"mlp_bias", true}})), {"'mlp_bias' is true", "mlp.gate_proj.bias"});
   expect_error(to_gguf(with({{"mlp_bias", "yes"}})), {"'mlp_bias' is \"yes\"", "true or false"});
@@ -178,4 +178,4 @@ TEST(ConfigContradictions, ANullOfAnAdapterIsNoDefault) {
 }
 
 }  // namespace
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -2,12 +2,15 @@
 // lengths and head counts. What lies where in the file is the reader's matter (src/formats/gguf_read.cc).
 #pragma once
 
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "model/architecture.h"
 #include "tensor/artifact.h"
 
-namespace ingot {
+namespace ingot::transform {
 
 struct GgufReport {
   // Contradictions, each with what was found and what was expected: whoever uses the file as a model refuses it.
@@ -24,4 +27,8 @@ GgufReport examine_gguf(const Artifact& gguf);
 enum class GgufUse { kWeights, kTokenizer };
 Status check_gguf(const Artifact& gguf, GgufUse use);
 
-}  // namespace ingot
+// What the metadata makes of a param of the architecture ("heads") in a layer; nothing where it does not say. Both must outlive it.
+using MetadataParams = std::function<std::optional<int64_t>(const std::string& param, int64_t layer)>;
+MetadataParams metadata_params(const Artifact& gguf, const Architecture& arch);
+
+}  // namespace ingot::transform

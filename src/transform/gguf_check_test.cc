@@ -5,7 +5,7 @@
 #include "transform/gguf_map.h"
 #include "transform/transform_testing.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 using namespace ingot::testing;
@@ -30,11 +30,10 @@ void erase(Artifact* a, const std::string& key) {
   std::erase_if(a->metadata, [&](const auto& kv) { return kv.first == key; });
 }
 void drop(Artifact* a, const std::string& part) {
-  std::erase_if(a->tensors, [&](const auto& t) { return t.name.find(part) != std::string::npos; });
+  drop_if(a, [&](const auto& t) { return t.name.find(part) != std::string::npos; });
 }
 void reshape(Artifact* a, const std::string& name, Shape shape) {
-  for (auto& t : a->tensors)
-    if (t.name == name) t.node = f32_tensor(shape, std::vector<float>(static_cast<size_t>(shape.elements())));
+  set_node(a, name, f32_tensor(shape, std::vector<float>(static_cast<size_t>(shape.elements()))));
 }
 std::vector<std::string> tokens(int n) { return std::vector<std::string>(static_cast<size_t>(n), "x"); }
 // All that would contradict another length of the list.
@@ -92,7 +91,7 @@ TEST(GgufCheck, AModelThatContradictsItselfIsRefused) {
       {"embedding 1-D", [](auto* a) { reshape(a, "token_embd.weight", {4096}); }, {"'token_embd.weight' is [4096]"}},
       {"rope freqs", [](auto* a) { a->tensors.push_back({"rope_freqs.weight", f32_tensor({8}, std::vector<float>(8, 1))}); }, {"'rope_freqs.weight' is [8]", "16 pairs"}},
       {"an adapter", [](auto* a) { set(a, "general.type", std::string("adapter")); }, {"general.type is 'adapter', expected 'model'"}},
-      {"a vocabulary", [](auto* a) { a->tensors.clear(); }, {"no tensors"}},
+      {"a vocabulary", [](auto* a) { a->tensors = {}; }, {"no tensors"}},
   };
   for (const auto& c : cases) {
     Artifact a = good();
@@ -108,7 +107,7 @@ TEST(GgufCheck, AModelThatContradictsItselfIsRefused) {
 TEST(GgufCheck, WhatRealToolsWritePasses) {
   const std::pair<const char*, Change> cases[] = {
       {"as it is", [](auto*) {}},
-      {"tied output", [](auto* a) { std::erase_if(a->tensors, [](const auto& t) { return t.name == "output.weight"; }); }},
+      {"tied output", [](auto* a) { drop_if(a, [](const auto& t) { return t.name == "output.weight"; }); }},
       {"rope factors", [](auto* a) { a->tensors.push_back({"rope_freqs.weight", f32_tensor({16}, std::vector<float>(16, 1))}); }},
       {"tensors of other tools", [](auto* a) {
          a->tensors.push_back({"blk.0.attn_rot_embd", f32_tensor({4}, {1, 2, 3, 4})});
@@ -159,7 +158,7 @@ TEST(GgufCheck, APaddedEmbeddingPassesWithAWarning) {
 
 TEST(GgufCheck, AVocabularyAloneIsATokenizer) {
   Artifact a = good();
-  a.tensors.clear();
+  a.tensors = {};
   EXPECT_TRUE(check_gguf(a, GgufUse::kTokenizer).ok());
   EXPECT_TRUE(examine_gguf(a).faults.empty());
   a = good();
@@ -171,7 +170,7 @@ TEST(GgufCheck, AVocabularyAloneIsATokenizer) {
 Artifact unknown() {
   Artifact a;
   a.path = "u.gguf";
-  a.format = "gguf";
+  a.naming = "gguf";
   set(&a, "general.architecture", std::string("mamba"));
   set(&a, "mamba.block_count", uint32_t{2});
   set(&a, "mamba.embedding_length", uint32_t{4});
@@ -213,4 +212,4 @@ TEST(GgufCheck, AnUnknownArchitectureIsCheckedInGeneralOnly) {
 }
 
 }  // namespace
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <tuple>
 #include <unordered_set>
 
 #include "base/memory.h"
@@ -16,7 +17,7 @@
 #include "transform/permute.h"
 #include "transform/quantize.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 using Params = std::map<std::string, int64_t>;
@@ -73,6 +74,7 @@ class Mapper {
   Params params_;
   bool tied_ = false;
   int64_t vocab_rows_ = 0;
+  std::map<std::tuple<NodePtr, std::string, bool>, NodePtr> mapped_;  // by input, permutation and cast: one node stays one
   Artifact out_;
 };
 
@@ -108,14 +110,18 @@ Result<NodePtr> Mapper::map_tensor(const LazyTensor& t, const MappedName& m) {
   if (m.layer >= params_.at("layers"))
     return bad_input("converting {}: tensor {} is in layer {}, but config.json says {} layers", hf_.path,
                      tensor_text(*t.node, t.name), m.layer, params_.at("layers"));
-  NodePtr node = t.node;
+  const bool widened = spec.shape.rank < 2 || m.name.ends_with("_norm.weight");
+  NodePtr& node = mapped_[{t.node, m.rule->permute, widened}];
+  if (node) return node;
+  node = t.node;
   if (!m.rule->permute.empty()) {
     auto permuted = permute_rope(node, params_.at(m.rule->permute), RopeOrder::kToInterleaved);
     if (!permuted.ok()) return std::move(permuted.take_error()).during("converting tensor " + tensor_text(*t.node, t.name));
     node = std::move(permuted).value();
   }
-  if (spec.shape.rank < 2 || m.name.ends_with("_norm.weight")) return cast(t.name, node, DType::kF32, {nullptr, options_.counts});
-  if (!is_float_type(spec.type) || spec.type == DType::kF64)
+  if (widened) {
+    INGOT_ASSIGN(node, cast(t.name, node, DType::kF32, {nullptr, options_.counts}));
+  } else if (!is_float_type(spec.type) || spec.type == DType::kF64)
     return bad_input("converting {}: tensor {} is {}, expected F32, F16 or BF16", hf_.path, tensor_text(*t.node, t.name),
                      info(spec.type).name);
   return node;
@@ -145,15 +151,16 @@ Status Mapper::map_tensors() {
     out_.tensors.push_back({m->name, std::move(node)});
   }
   // A head that is left out because it is tied must be the embedding: compared as the embedding is written.
-  if (head && embedding < out_.tensors.size()) {
-    LazyTensor& e = out_.tensors[embedding];
+  if (head && embedding < out_.tensors.size() && head->node != out_.tensors[embedding].node) {
+    const LazyTensor& e = out_.tensors[embedding];
     if (!(head->spec().shape == e.spec().shape) || !find_codec(head->spec().type))
       return bad_input("converting {}: config.json ties the embeddings, but '{}' is {} {} and the embedding {} {}", hf_.path, head->name,
                        info(head->spec().type).name, to_string(head->spec().shape), info(e.spec().type).name, to_string(e.spec().shape));
-    e.node = same_as(e.node, head->node,
-                     {"converting " + hf_.path, head->name,
-                      "config.json says tie_word_embeddings, which would leave the head out: set it to false to keep the head, or remove "
-                      "the head"});
+    out_.tensors.node(embedding) =
+        same_as(e.node, head->node,
+                {"converting " + hf_.path, head->name,
+                 "config.json says tie_word_embeddings, which would leave the head out: set it to false to keep the head, or remove "
+                 "the head"});
   }
   return {};
 }
@@ -229,8 +236,8 @@ Status Mapper::add_rope_factors(const RopeConfig& rope, const std::string& what)
       f[i] = 1.0f / ((1.0f - smooth) / factor + smooth);
     }
   }
-  out_.tensors.insert(out_.tensors.begin(),
-                      {"rope_freqs.weight", make_memory_tensor({DType::kF32, {dim / 2}}, std::move(bytes))});
+  const NodePtr factors = make_memory_tensor({DType::kF32, {dim / 2}}, std::move(bytes));
+  out_.tensors.edit([&](auto& all) { all.insert(all.begin(), {kRopeFactors, factors}); });
   return {};
 }
 
@@ -326,10 +333,10 @@ Status Mapper::add_vocab() {
 }
 
 Result<Artifact> Mapper::run() {
-  if (hf_.format != "safetensors")
+  if (hf_.naming != "hf")
     return bad_input("converting {}: it is {}, expected a Hugging Face model", hf_.path, hf_.format);
   out_.path = hf_.path;
-  out_.format = "gguf";
+  out_.format = out_.naming = "gguf";
   INGOT_TRY(read_config());
   INGOT_TRY(map_tensors());
   INGOT_TRY(check_complete());
@@ -383,4 +390,4 @@ Result<Artifact> to_gguf(const Artifact& hf, const ToGgufOptions& options) {
   return within_memory("converting " + hf.path, [&] { return Mapper(hf, options).run(); });
 }
 
-}  // namespace ingot
+}  // namespace ingot::transform

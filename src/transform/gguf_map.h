@@ -9,7 +9,7 @@
 #include "tensor/artifact.h"
 #include "transform/cast.h"
 
-namespace ingot {
+namespace ingot::transform {
 
 struct ToGgufOptions {
   std::string pre_tokenizer;  // --pre-tokenizer: instead of the one that the tokenizer's rules match
@@ -17,6 +17,9 @@ struct ToGgufOptions {
   std::function<void(const std::string&)> on_notice;
   std::function<void(const std::string&)> on_warning;  // what was asked for is likely not what is meant
 };
+
+// A tensor that is made from config.json; the source has none of that.
+inline constexpr char kRopeFactors[] = "rope_freqs.weight";
 
 // The metadata and its order are those of llama.cpp's converter, but for what it guesses from a model's name and card
 // (general.basename, .finetune, .license ...).
@@ -27,4 +30,4 @@ std::string title_of(const std::string& id);
 // 6816000 -> "6.8M".
 std::string size_label(uint64_t parameters);
 
-}  // namespace ingot
+}  // namespace ingot::transform

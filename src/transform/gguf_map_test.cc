@@ -9,7 +9,7 @@
 #include "transform/quantize.h"
 #include "transform/transform_testing.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 using namespace ingot::testing;
@@ -152,6 +152,21 @@ TEST(ToGguf, ContradictionsAreNamed) {
   expect_error(to_gguf(example_adapter("lora-code")), {"peft"});
 }
 
+TEST(ToGguf, GoesByTheNamesNotByWhatTheyLieIn) {
+  Artifact base = example_base();
+  base.format = "torch";
+  auto merged = lora_merge(base, {{example_adapter("lora-code"), 1}});
+  ASSERT_TRUE(merged.ok()) << merged.error().message;
+  auto g = to_gguf(*merged);
+  ASSERT_TRUE(g.ok()) << g.error().message;
+  EXPECT_EQ(g->naming, "gguf");
+  g->format = "safetensors";  // llama.cpp's names in another container
+  EXPECT_TRUE(quantize_gguf(*g, "Q8_0").ok());
+  expect_error(to_gguf(*g), {"expected a Hugging Face model"});
+  expect_error(lora_merge(*g, {{example_adapter("lora-code"), 1}}), {"GGUF"});
+  expect_error(quantize_gguf(base, "Q8_0"), {"torch, expected a GGUF model"});
+}
+
 TEST(ToGguf, TiedEmbeddingsHaveNoOutput) {
   // A head of its own beside them would be lost: refused as the embedding is written.
   auto lost = to_gguf(with_config("\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true"));
@@ -162,8 +177,7 @@ TEST(ToGguf, TiedEmbeddingsHaveNoOutput) {
   EXPECT_NE(written.error().message.find("tie_word_embeddings"), std::string::npos) << written.error().message;
 
   Artifact twice = example_base();
-  for (auto& t : twice.tensors)
-    if (t.name == "lm_head.weight") t.node = twice.find("model.embed_tokens.weight")->node;
+  set_node(&twice, "lm_head.weight", twice.find("model.embed_tokens.weight")->node);
   std::string& config = twice.files["config.json"];
   config.replace(config.find("\"tie_word_embeddings\": false"), 28, "\"tie_word_embeddings\": true");
   auto g = to_gguf(twice);
@@ -174,7 +188,7 @@ TEST(ToGguf, TiedEmbeddingsHaveNoOutput) {
   ASSERT_TRUE(q.ok());
   EXPECT_EQ(q->find("token_embd.weight")->spec().type, DType::kQ6_K);
   Artifact a = example_base();
-  std::erase_if(a.tensors, [](const auto& t) { return t.name == "lm_head.weight"; });
+  drop_if(&a, [](const auto& t) { return t.name == "lm_head.weight"; });
   expect_error(to_gguf(a), {"lm_head.weight", "missing"});
   a.tensors.push_back({"model.layers.0.self_attn.rotary_emb.inv_freq", f32_tensor({16}, random_floats(16, 1))});
   std::string& c = a.files["config.json"];
@@ -186,8 +200,8 @@ TEST(ToGguf, TiedEmbeddingsHaveNoOutput) {
 TEST(ToGguf, EmbeddingRowsAndTokens) {
   for (int64_t rows : {4160, 4000}) {
     Artifact a = example_base();
-    for (auto& t : a.tensors)
-      if (t.spec().shape[0] == 4096) t.node = typed_tensor(DType::kBF16, {rows, 256}, std::vector<float>(static_cast<size_t>(rows * 256)));
+    for (const auto& t : a.tensors)
+      if (t.spec().shape[0] == 4096) set_node(&a, t.name, typed_tensor(DType::kBF16, {rows, 256}, std::vector<float>(static_cast<size_t>(rows * 256))));
     std::string& c = a.files["config.json"];
     c.replace(c.find("4096"), 4, std::to_string(rows));
     std::string notice;
@@ -269,4 +283,4 @@ TEST(ToGguf, TitlesAndSizes) {
 }
 
 }  // namespace
-}  // namespace ingot
+}  // namespace ingot::transform

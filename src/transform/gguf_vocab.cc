@@ -1,6 +1,6 @@
 #include "transform/gguf_vocab.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 struct IdKey {
@@ -86,4 +86,4 @@ Result<GgufVocab> gguf_vocab(const Artifact& a) {
   return v;
 }
 
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -15,7 +15,7 @@
 #include "transform/lora_config.h"
 #include "transform/lora_nodes.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 // What the adapter's file holds for one module ("model.layers.0.self_attn.q_proj").
@@ -66,7 +66,7 @@ class Merge {
  private:
   NodePtr* node(const std::string& tensor) {
     auto it = index_.find(tensor);
-    return it == index_.end() ? nullptr : &out_.tensors[it->second].node;
+    return it == index_.end() ? nullptr : &out_.tensors.node(it->second);
   }
   Result<Keys> sort_keys(const Artifact& adapter, const LoraConfig& c, const std::string& file);
   Status check_targets(const LoraConfig& c, const Keys& keys, const std::string& file);
@@ -270,7 +270,7 @@ Status Merge::add(const AdapterSpec& spec) {
   const Artifact& adapter = spec.adapter;
   const std::string file = adapter.path;
   const auto text = adapter.files.find("adapter_config.json");
-  if (adapter.format != "peft" || text == adapter.files.end())
+  if (adapter.naming != "peft" || text == adapter.files.end())
     return bad_input("merging {}: it is no PEFT adapter (no adapter_config.json); give the adapter's directory", file);
   if (!std::isfinite(spec.weight)) return usage("merging {}: the weight must be a finite number", file);
   INGOT_ASSIGN(LoraConfig c, parse_lora_config(text->second, join_path(file, "adapter_config.json")));
@@ -323,11 +323,11 @@ Result<Artifact> Merge::finish() {
 }  // namespace
 
 Result<Artifact> lora_merge(const Artifact& base, const std::vector<AdapterSpec>& adapters) {
-  if (base.format == "gguf")
+  if (base.naming == "gguf")
     return bad_input("merging into {}: a GGUF file is not supported as the base of a LoRA merge; give the Hugging Face "
                      "directory that it was made from",
                      base.path);
-  if (base.format == "peft") return bad_input("merging into {}: it is an adapter, not a model", base.path);
+  if (base.naming == "peft") return bad_input("merging into {}: it is an adapter, not a model", base.path);
   return within_memory("merging into " + base.path, [&]() -> Result<Artifact> {
     Merge m(base);
     INGOT_TRY(m.init());
@@ -336,4 +336,4 @@ Result<Artifact> lora_merge(const Artifact& base, const std::vector<AdapterSpec>
   });
 }
 
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -5,7 +5,7 @@
 
 #include "tensor/artifact.h"
 
-namespace ingot {
+namespace ingot::transform {
 
 struct AdapterSpec {
   Artifact adapter;   // opened as "peft"
@@ -17,4 +17,4 @@ struct AdapterSpec {
 // module of an adapter must be one of the base's and every key of its file must be used.
 Result<Artifact> lora_merge(const Artifact& base, const std::vector<AdapterSpec>& adapters);
 
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -5,7 +5,7 @@
 
 #include "formats/json.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 constexpr int64_t kMaxRank = 1 << 20;
@@ -292,4 +292,4 @@ Result<LoraConfig> parse_lora_config(const std::string& text, const std::string&
   return c;
 }
 
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -10,7 +10,7 @@
 #include "base/status.h"
 #include "transform/pattern.h"
 
-namespace ingot {
+namespace ingot::transform {
 
 // target_modules, exclude_modules: a list of name ends, or one expression for the whole name.
 struct ModuleSelector {
@@ -51,4 +51,4 @@ struct LoraConfig {
 // `path` names the file in messages.
 Result<LoraConfig> parse_lora_config(const std::string& json, const std::string& path);
 
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -9,7 +9,7 @@
 #include "kernels/matmul.h"
 #include "quant/codec.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 constexpr int64_t kPiece = 16 << 10;
@@ -221,4 +221,4 @@ NodePtr same_as(NodePtr base, NodePtr copy, SameAsText text) {
   return std::make_shared<SameAs>(std::move(base), std::move(copy), std::move(text));
 }
 
-}  // namespace ingot
+}  // namespace ingot::transform

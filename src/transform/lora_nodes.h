@@ -5,7 +5,7 @@
 
 #include "tensor/node.h"
 
-namespace ingot {
+namespace ingot::transform {
 
 struct LoraFactors {
   NodePtr a, b;  // Linear: A [r, in], B [out, r]; embedding: A [r, vocabulary], B [width, r]
@@ -30,4 +30,4 @@ struct SameAsText {
 // copies of base weights that PEFT stores in an adapter, and for a head that is tied to the embedding.
 NodePtr same_as(NodePtr base, NodePtr copy, SameAsText text);
 
-}  // namespace ingot
+}  // namespace ingot::transform

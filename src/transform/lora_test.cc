@@ -6,7 +6,7 @@
 #include "transform/lora_nodes.h"
 #include "transform/transform_testing.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 using namespace ingot::testing;
@@ -156,9 +156,9 @@ struct Small {
   std::map<std::string, Matrix> factors;
 
   Small() {
-    base.path = "base", base.format = "safetensors";
+    base.path = "base", base.naming = "hf";
     base.tensors = {{"m.layers.0.a.weight", node(a)}, {"m.layers.0.c.weight", node(c)}, {"m.layers.0.c.bias", f32_tensor({4}, bias)}};
-    adapter.path = "adapter", adapter.format = "peft";
+    adapter.path = "adapter", adapter.naming = "peft";
     put("a.lora_A.weight", random_matrix(2, 4, 4));
     put("a.lora_B.weight", random_matrix(6, 2, 5));
     put("c.lora_A.weight", random_matrix(2, 4, 6));
@@ -173,7 +173,7 @@ struct Small {
     adapter.tensors.push_back({"base_model.model.m.layers.0." + name, f32_tensor({n}, v)});
   }
   void drop(const std::string& part) {
-    std::erase_if(adapter.tensors, [&](const auto& t) { return t.name.find(part) != std::string::npos; });
+    drop_if(&adapter, [&](const auto& t) { return t.name.find(part) != std::string::npos; });
   }
   Result<Artifact> merge(double weight = 1) {
     adapter.files["adapter_config.json"] = config.dump();
@@ -367,11 +367,11 @@ TEST(LoraMerge, ModulesToSaveReplaceWholeTensors) {
 TEST(LoraMerge, StoredBaseLayersMustEqualTheBase) {
   const Artifact base = example_base();
   Artifact adapter = example_adapter("lora-embed-head");
-  for (auto& t : adapter.tensors)
+  for (const auto& t : adapter.tensors)
     if (t.name.ends_with("embed_tokens.base_layer.weight")) {
       auto v = values(t.node);
       v[1000] += 1;
-      t.node = typed_tensor(t.spec().type, t.spec().shape, v);
+      set_node(&adapter, t.name, typed_tensor(t.spec().type, t.spec().shape, v));
     }
   auto r = lora_merge(base, {{adapter, 1}});
   ASSERT_TRUE(r.ok());
@@ -453,7 +453,7 @@ TEST(LoraMerge, AChangedHeadUntiesABaseThatHasBoth) {
   EXPECT_NE(merged->files["config.json"].find("\"tie_word_embeddings\": false"), std::string::npos);
   // Only the embedding changes, and the adapter wants the two to stay one.
   Artifact only = copy_with_adapter_config(example_adapter("lora-embed-head"), "modules_to_save", Json());
-  std::erase_if(only.tensors, [](const auto& t) { return t.name.find("lm_head") != std::string::npos; });
+  drop_if(&only, [](const auto& t) { return t.name.find("lm_head") != std::string::npos; });
   auto kept = lora_merge(base, {{copy_with_adapter_config(only, "ensure_weight_tying", true), 1}});
   ASSERT_TRUE(kept.ok()) << kept.error().message;
   EXPECT_NE(kept->files["config.json"].find("\"tie_word_embeddings\": true"), std::string::npos);
@@ -461,7 +461,7 @@ TEST(LoraMerge, AChangedHeadUntiesABaseThatHasBoth) {
 
 TEST(LoraMerge, TiedEmbeddingsAreUntiedWhenOneSideChanges) {
   Artifact base = example_base();
-  std::erase_if(base.tensors, [](const auto& t) { return t.name == "lm_head.weight"; });
+  drop_if(&base, [](const auto& t) { return t.name == "lm_head.weight"; });
   std::string& config = base.files["config.json"];
   config.replace(config.find("\"tie_word_embeddings\": false"), 28, "\"tie_word_embeddings\": true");
   const auto embedding = values(base.find("model.embed_tokens.weight")->node);
@@ -471,7 +471,7 @@ TEST(LoraMerge, TiedEmbeddingsAreUntiedWhenOneSideChanges) {
   EXPECT_NE(values(head->find("lm_head.weight")->node), embedding);  // from modules_to_save
   EXPECT_NE(head->files["config.json"].find("\"tie_word_embeddings\": false"), std::string::npos);
   Artifact only = copy_with_adapter_config(example_adapter("lora-embed-head"), "modules_to_save", Json());
-  std::erase_if(only.tensors, [](const auto& t) { return t.name.find("lm_head") != std::string::npos; });
+  drop_if(&only, [](const auto& t) { return t.name.find("lm_head") != std::string::npos; });
   auto embed = lora_merge(base, {{only, 1}});
   ASSERT_TRUE(embed.ok()) << embed.error().message;
   EXPECT_EQ(values(embed->find("lm_head.weight")->node), embedding);
@@ -482,4 +482,4 @@ TEST(LoraMerge, TiedEmbeddingsAreUntiedWhenOneSideChanges) {
 }
 
 }  // namespace
-}  // namespace ingot
+}  // namespace ingot::transform

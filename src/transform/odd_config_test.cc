@@ -8,7 +8,7 @@
 #include "transform/lora.h"
 #include "transform/transform_testing.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 using namespace testing;
@@ -134,4 +134,4 @@ TEST(OddConfig, AnOddNumberOfAnAdapterIsRefusedWhereItIsRead) {
 }
 
 }  // namespace
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -9,7 +9,7 @@
 #include "transform/quantize.h"
 #include "transform/transform_testing.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 using namespace ingot::testing;
@@ -157,4 +157,4 @@ TEST(Origin, AReadThatFailsNamesTheTensorAndItsFile) {
 }
 
 }  // namespace
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -3,7 +3,7 @@
 
 #include <pcre2.h>
 
-namespace ingot {
+namespace ingot::transform {
 
 Result<Pattern> Pattern::compile(const std::string& expression, const std::string& what) {
   if (expression.size() > 65536) return bad_input("{}: the expression is longer than 64 KiB", what);
@@ -46,4 +46,4 @@ Result<bool> Pattern::full_match(std::string_view s) const { return run(s, PCRE2
 Result<bool> Pattern::match(std::string_view s) const { return run(s, PCRE2_ANCHORED); }
 Result<bool> Pattern::search(std::string_view s) const { return run(s, 0); }
 
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -8,7 +8,7 @@
 
 #include "base/status.h"
 
-namespace ingot {
+namespace ingot::transform {
 
 class Pattern {
  public:
@@ -25,4 +25,4 @@ class Pattern {
   std::string expression_, what_;
 };
 
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -2,19 +2,16 @@
 
 #include <cstring>
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 class PermuteRope final : public Node {
  public:
   PermuteRope(NodePtr input, int64_t head_rows, RopeOrder order)
-      : input_(std::move(input)), head_rows_(head_rows), order_(order), spec_(input_->spec()) {}
+      : input_(std::move(input)), head_rows_(head_rows), weave_(order == RopeOrder::kToInterleaved), spec_(input_->spec()) {}
 
   TensorSpec spec() const override { return spec_; }
-  std::string describe() const override {
-    return fmt::format("permute_rope v1 head {} {}", head_rows_,
-                       order_ == RopeOrder::kToInterleaved ? "interleaved" : "halves");
-  }
+  std::string describe() const override { return fmt::format("permute_rope v1 head {} {}", head_rows_, weave_ ? "interleaved" : "halves"); }
   std::vector<NodePtr> inputs() const override { return {input_}; }
   // Whole heads: then a region of the output is made from the same region of the input.
   Shape granularity() const override {
@@ -26,7 +23,7 @@ class PermuteRope final : public Node {
 
   void trace(Origin* o) const override {
     const int64_t half = head_rows_ / 2, row = o->index[0] % head_rows_;
-    o->index[0] += (order_ == RopeOrder::kToInterleaved ? row % 2 * half + row / 2 : row % half * 2 + row / half) - row;
+    o->index[0] += (weave_ ? row % 2 * half + row / 2 : row % half * 2 + row / half) - row;
     input_->trace(o);
   }
 
@@ -38,10 +35,8 @@ class PermuteRope final : public Node {
       for (int64_t j = 0; j < half; ++j)
         for (int64_t k = 0; k < 2; ++k) {
           const int64_t split = h + k * half + j, woven = h + 2 * j + k;
-          const int64_t from = order_ == RopeOrder::kToInterleaved ? split : woven;
-          const int64_t to = order_ == RopeOrder::kToInterleaved ? woven : split;
-          std::memcpy(c.out.data() + static_cast<uint64_t>(to) * row_bytes,
-                      c.inputs[0].data + static_cast<uint64_t>(from) * row_bytes, row_bytes);
+          std::memcpy(c.out.data() + static_cast<uint64_t>(weave_ ? woven : split) * row_bytes,
+                      c.inputs[0].data + static_cast<uint64_t>(weave_ ? split : woven) * row_bytes, row_bytes);
         }
     return {};
   }
@@ -49,7 +44,7 @@ class PermuteRope final : public Node {
  private:
   NodePtr input_;
   int64_t head_rows_;
-  RopeOrder order_;
+  bool weave_;
   TensorSpec spec_;
 };
 
@@ -65,4 +60,4 @@ Result<NodePtr> permute_rope(NodePtr node, int64_t heads, RopeOrder order) {
   return NodePtr(std::make_shared<PermuteRope>(std::move(node), s.shape[0] / heads, order));
 }
 
-}  // namespace ingot
+}  // namespace ingot::transform

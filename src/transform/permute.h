@@ -1,10 +1,10 @@
-// The row permutation of q and k between the two conventions of rotary embedding: Hugging Face rotates halves of a head
-// against each other, ggml's "normal" mode rotates neighbours.
+// The row permutation of q and k between the two conventions of rotary embedding: Hugging Face rotates halves of a head against each
+// other, ggml's "normal" mode rotates neighbours.
 #pragma once
 
 #include "tensor/node.h"
 
-namespace ingot {
+namespace ingot::transform {
 
 enum class RopeOrder {
   kToInterleaved,  // Hugging Face -> GGUF: within a head, row (k, j) of [2, d/2] becomes row (j, k)
@@ -15,4 +15,4 @@ enum class RopeOrder {
 // bytes. For weights [rows, columns] and biases [rows].
 Result<NodePtr> permute_rope(NodePtr node, int64_t heads, RopeOrder order);
 
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -8,7 +8,7 @@
 #include "quant/codec.h"
 #include "transform/pattern.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 enum class Category { attn_v, attn_k, attn_q, attn_output, ffn_up, ffn_gate, ffn_down, output, token_embd, other };
@@ -118,6 +118,7 @@ DType smaller_block(DType t) {
   return t;
 }
 
+// The type that each tensor gets, in the artifact's order.
 class Chooser {
  public:
   Chooser(const Artifact& a, const FileType& type, const QuantizeOptions& o) : a_(a), type_(type), o_(o) {}
@@ -301,19 +302,16 @@ uint32_t float_file_type(const Artifact& a) {
   return 0;
 }
 
-Result<std::vector<DType>> choose_types(const Artifact& gguf, const FileType& type, const QuantizeOptions& options) {
-  return Chooser(gguf, type, options).run();
-}
-
 Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type, const QuantizeOptions& options) {
   INGOT_ASSIGN(const FileType type, file_type_by_name(file_type));
-  if (gguf.format != "gguf")
+  if (gguf.naming != "gguf")
     return bad_input("quantizing {}: it is {}, expected a GGUF model", gguf.path, gguf.format);
-  INGOT_ASSIGN(const auto types, choose_types(gguf, type, options));
+  INGOT_ASSIGN(const auto types, Chooser(gguf, type, options).run());
   Artifact out = gguf;
+  TiedCast cast;
   size_t unpacked = 0;
-  for (size_t i = 0; i < out.tensors.size(); ++i) {
-    LazyTensor& t = out.tensors[i];
+  for (size_t i = 0; i < gguf.tensors.size(); ++i) {
+    const LazyTensor& t = gguf.tensors[i];
     const DType from = t.spec().type;
     if (from == types[i]) continue;
     if (is_block_type(from) && is_block_type(types[i]) && !options.allow_requantize)
@@ -323,7 +321,7 @@ Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type,
     CastOptions o{nullptr, options.counts};
     if (auto it = options.importance.find(t.name); it != options.importance.end() && is_block_type(types[i]))
       o.importance = it->second;
-    INGOT_ASSIGN(t.node, cast(t.name, t.node, types[i], o));
+    INGOT_ASSIGN(out.tensors.node(i), cast(t, types[i], o));
   }
   if (unpacked && options.on_notice)
     options.on_notice(fmt::format("{} tensors of {} are quantized: written as floats they keep the values that they have, not those they were "
@@ -334,4 +332,4 @@ Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type,
   return out;
 }
 
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -13,7 +13,7 @@
 #include "tensor/artifact.h"
 #include "transform/cast.h"
 
-namespace ingot {
+namespace ingot::transform {
 
 inline constexpr uint32_t kQuantizationVersion = 2;  // general.quantization_version of today's block layouts
 
@@ -42,10 +42,7 @@ Result<FileType> file_type_by_name(std::string_view name);
 // The general.file_type of an artifact whose weights are floats: that of the type most of them have.
 uint32_t float_file_type(const Artifact& a);
 
-// The type that each tensor gets, in the artifact's order.
-Result<std::vector<DType>> choose_types(const Artifact& gguf, const FileType& type, const QuantizeOptions& options);
-
 // Tensors that have their type already pass unchanged.
 Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type, const QuantizeOptions& options = {});
 
-}  // namespace ingot
+}  // namespace ingot::transform

@@ -5,7 +5,7 @@
 #include "transform/gguf_map.h"
 #include "transform/transform_testing.h"
 
-namespace ingot {
+namespace ingot::transform {
 namespace {
 
 using namespace ingot::testing;
@@ -73,8 +73,7 @@ TEST(Quantize, AQuantizedSourceBecomesFloats) {
   auto q = quantize_gguf(example_gguf(), "Q4_K_M");
   ASSERT_TRUE(q.ok());
   // A block type where quantize itself would not put one.
-  for (auto& t : q->tensors)
-    if (t.name == "blk.0.attn_norm.weight") t.node = typed_tensor(DType::kQ8_0, {256}, std::vector<float>(256, 0.5f));
+  set_node(&*q, "blk.0.attn_norm.weight", typed_tensor(DType::kQ8_0, {256}, std::vector<float>(256, 0.5f)));
   for (const auto& [name, type] : {std::pair{"F32", DType::kF32}, {"F16", DType::kF16}, {"BF16", DType::kBF16}}) {
     std::vector<std::string> notices;
     QuantizeOptions o;
@@ -137,7 +136,7 @@ TEST(Quantize, ImportanceReachesTheEncoder) {
 
 Artifact rows_of(int64_t cols) {
   Artifact a;
-  a.format = "gguf";
+  a.naming = "gguf";
   for (const char* n : {"output.weight", "token_embd.weight", "blk.0.attn_v.weight", "blk.0.ffn_up.weight"})
     a.tensors.push_back({n, f32_tensor({2, cols}, random_floats(2 * cols, 1))});
   a.tensors.push_back({"blk.0.attn_norm.weight", f32_tensor({cols}, random_floats(cols, 2))});
@@ -183,7 +182,7 @@ TEST(Quantize, ATensorTypeThatMatchesNothingIsSaid) {
 // 80 layers with grouped heads are a 70B: attn_v gets more bits. Layers count by number, not by place in the file.
 TEST(Quantize, LayerPositionsFollowTheNumbers) {
   Artifact a;
-  a.format = "gguf";
+  a.naming = "gguf";
   a.metadata = {{"general.architecture", MetaValue{std::string("llama")}},
                 {"llama.block_count", MetaValue{uint32_t{80}}},
                 {"llama.attention.head_count", MetaValue{uint32_t{64}}},
@@ -202,4 +201,4 @@ TEST(Quantize, LayerPositionsFollowTheNumbers) {
 }
 
 }  // namespace
-}  // namespace ingot
+}  // namespace ingot::transform

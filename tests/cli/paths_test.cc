@@ -160,6 +160,16 @@ TEST_F(Names, OfAnotherKindThanWhatWouldBeWrittenAreRefused) {
   expect_said(ingot({"ship", kBase, "--type", "Q8_0", "--out", "s3://bucket/a.gguf"}), 3, {"not there yet", "write to a path here"});
 }
 
+TEST_F(Names, AFileUrlIsThePathInIt) {
+  const std::string here_url = "file://" + dir_.path();
+  EXPECT_EQ(ingot({"quantize", "file://" + kBase, "--type", "Q8_0", "--out", here_url + "/a%20b.gguf"}).exit_code, 0);
+  EXPECT_TRUE(empty_but_for(dir_.path(), {"a b.gguf"}));
+  EXPECT_EQ(ingot({"verify", here_url + "/a%20b.gguf"}).exit_code, 0);
+  fs::copy(example("lora-code"), dir_ / "lora");
+  expect_said(ingot({"lora", "merge", kBase, "--adapter", here_url + "/lora", "--out", dir_ / "lora"}), 2, {"is the input itself"});
+  expect_said(ingot({"inspect", "file://host/m.gguf"}), 2, {"'file://host/m.gguf'", "file:///PATH"});
+}
+
 TEST_F(Names, ADirectoryOfGgufFilesIsNoModelButNamesThem) {
   fs::create_directory(dir_ / "models");
   ASSERT_EQ(ingot(quantize(dir_ / "models/b.gguf")).exit_code, 0);

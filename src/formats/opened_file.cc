@@ -1,0 +1,36 @@
+#include "formats/opened_file.h"
+
+#include <algorithm>
+
+#include "base/memory.h"
+#include "base/threads.h"
+
+namespace ingot {
+
+constexpr uint64_t kLeastHead = 64 << 10;
+// What could be moved while a thread starts and is waited for: calls that cost less together (Capabilities::request_bytes), as dozens of
+// a local disk do, are not worth one.
+constexpr uint64_t kThreadBytes = 1 << 20;
+
+Result<OpenedFile> open_head(Store& store, const std::string& path) {
+  OpenedFile o;
+  o.path = path;
+  INGOT_ASSIGN(o.file, store.open(path));
+  o.chunk = std::max(kLeastHead, store.capabilities().request_bytes);
+  o.head.resize(std::min(o.chunk, o.file->size()));
+  if (!o.head.empty()) INGOT_TRY(o.file->read(0, {reinterpret_cast<std::byte*>(o.head.data()), o.head.size()}));
+  return o;
+}
+
+Status call_together(const Store& store, const std::string& doing, const Calls& calls) {
+  const Capabilities c = store.capabilities();
+  const auto worth = static_cast<int>(std::min<uint64_t>(calls.size() * c.request_bytes / kThreadBytes, 1 << 10));
+  return run_each(std::min(c.requests, worth), calls.size(), [&](size_t i) {
+    return within_memory(doing, [&]() -> Status {
+      calls[i]();
+      return {};
+    });
+  });
+}
+
+}  // namespace ingot

@@ -1,0 +1,279 @@
+// The tokenizer's pipeline. Reading and writing its descriptions is elsewhere (json.cc, gguf.cc).
+#include "tokenizer/tokenizer.h"
+
+#include <algorithm>
+#include <mutex>
+
+#include "tokenizer/parts.h"
+#include "tokenizer/text.h"
+#include "tokenizer/unicode.h"
+
+namespace ingot {
+
+struct Tokenizer::Impl {
+  std::unique_ptr<TokenizerParts> parts;
+  Normalizer normalizer;
+  PreTokenizer pre_tokenizer;
+  Decoder decoder;
+  AddedTokenFinder raw_added, normalized_added;  // sought before and after normalization
+  std::vector<const AddedToken*> added_by_id;
+
+  // What a call needs for itself (the model's cache of pieces) outlives it; each call takes one.
+  struct Scratch {
+    std::unique_ptr<TokenModel::Scratch> model;
+    std::shared_ptr<Regex::Workspace> regex;
+  };
+  std::mutex mutex;
+  std::vector<Scratch> idle;
+
+  const AddedToken* added(int32_t id) const {
+    return id >= 0 && static_cast<size_t>(id) < added_by_id.size() ? added_by_id[static_cast<size_t>(id)]
+                                                                   : nullptr;
+  }
+  Scratch take_scratch() {
+    {
+      std::lock_guard lock(mutex);
+      if (!idle.empty()) {
+        auto s = std::move(idle.back());
+        idle.pop_back();
+        return s;
+      }
+    }
+    return {parts->model->new_scratch(), Regex::new_workspace()};
+  }
+  void give_scratch(Scratch s) {
+    std::lock_guard lock(mutex);
+    idle.push_back(std::move(s));
+  }
+  // The token as the decoder takes it: the alphabet of bytes is undone there, so added tokens are put into it
+  // here.
+  std::string decoder_text(int32_t id) const {
+    const AddedToken* a = added(id);
+    if (!a) return std::string(parts->vocabulary->text(id));
+    if (!decoder.byte_level()) return a->content;
+    std::string spelled;
+    unicode::append_byte_chars(spelled, a->content);
+    return spelled;
+  }
+};
+
+namespace {
+
+class ModelSink : public PieceSink {
+ public:
+  ModelSink(const TokenModel& model, TokenModel::Scratch& scratch, std::vector<int32_t>& ids)
+      : model_(model), scratch_(scratch), ids_(ids) {}
+  void piece(std::string_view text) override { model_.encode(text, scratch_, ids_); }
+
+ private:
+  const TokenModel& model_;
+  TokenModel::Scratch& scratch_;
+  std::vector<int32_t>& ids_;
+};
+
+// The steps of a pre-tokenizer, for people.
+std::string describe(const PreTokenizerRules& rules) {
+  std::string out;
+  for (const auto& rule : rules) out += (out.empty() ? "" : ", ") + rule.describe();
+  return out.empty() ? "none" : out;
+}
+
+}  // namespace
+
+Tokenizer::Tokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
+Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
+Tokenizer::~Tokenizer() = default;
+
+Result<Tokenizer> Tokenizer::from_hf(const HfTokenizerFiles& files) {
+  INGOT_ASSIGN(auto parts, read_hf_tokenizer(files));
+  return build(std::move(parts));
+}
+
+Result<Tokenizer> Tokenizer::from_gguf(const GgufVocab& vocab) {
+  INGOT_ASSIGN(auto parts, read_gguf_vocab(vocab));
+  return build(std::move(parts));
+}
+
+Result<Tokenizer> Tokenizer::build(std::unique_ptr<TokenizerParts> parts) {
+  auto impl = std::make_unique<Impl>();
+  INGOT_ASSIGN(impl->normalizer, Normalizer::compile(parts->normalizer));
+  INGOT_ASSIGN(impl->pre_tokenizer, PreTokenizer::compile(parts->pre_tokenizer));
+  INGOT_ASSIGN(impl->decoder, Decoder::make(parts->decoder));
+  const auto workspace = Regex::new_workspace();
+  for (const AddedToken& t : parts->added) {
+    if (static_cast<size_t>(t.id) >= impl->added_by_id.size())
+      impl->added_by_id.resize(static_cast<size_t>(t.id) + 1);
+    impl->added_by_id[static_cast<size_t>(t.id)] = &t;
+    if (!t.normalized) {
+      impl->raw_added.add(t.content, &t);
+    } else if (impl->normalizer.empty()) {
+      impl->normalized_added.add(t.content, &t);
+    } else {
+      INGOT_ASSIGN(const std::string text, impl->normalizer.apply(t.content, *workspace));
+      impl->normalized_added.add(text, &t);
+    }
+  }
+  impl->parts = std::move(parts);
+  return Tokenizer(std::move(impl));
+}
+
+Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, bool add_special,
+                                               bool parse_special) const {
+  std::string repaired;
+  if (!unicode::is_valid_utf8(text)) {
+    repaired = unicode::replace_invalid_utf8(text);
+    text = repaired;
+  }
+  std::vector<int32_t> ids;
+  ids.reserve(text.size() / 4 + 8);
+  if (add_special) ids = impl_->parts->prefix;
+  auto scratch = impl_->take_scratch();
+  ModelSink sink(*impl_->parts->model, *scratch.model, ids);
+  Status status;
+  impl_->raw_added.split(text, parse_special, [&](const AddedTokenFinder::Segment& outer) {
+    if (!status.ok()) return;
+    if (outer.token) {
+      ids.push_back(outer.token->id);
+      return;
+    }
+    std::string_view part = text.substr(outer.begin, outer.end - outer.begin);
+    std::string normalized;
+    if (!impl_->normalizer.empty()) {
+      auto result = impl_->normalizer.apply(part, *scratch.regex);
+      if (!result.ok()) {
+        status = Status(result.take_error());
+        return;
+      }
+      normalized = std::move(*result);
+      part = normalized;
+    }
+    impl_->normalized_added.split(part, parse_special, [&](const AddedTokenFinder::Segment& inner) {
+      if (!status.ok()) return;
+      if (inner.token) {
+        ids.push_back(inner.token->id);
+      } else {
+        status = impl_->pre_tokenizer.split(part.substr(inner.begin, inner.end - inner.begin), *scratch.regex, sink);
+      }
+    });
+  });
+  impl_->give_scratch(std::move(scratch));
+  if (!status.ok()) return status.take_error();
+  if (add_special) ids.insert(ids.end(), impl_->parts->suffix.begin(), impl_->parts->suffix.end());
+  return ids;
+}
+
+std::string Tokenizer::decode(const std::vector<int32_t>& ids, bool skip_special) const {
+  std::vector<std::string> tokens;
+  tokens.reserve(ids.size());
+  for (const int32_t id : ids) {
+    const AddedToken* a = impl_->added(id);
+    if (!a && !impl_->parts->vocabulary->has(id)) continue;
+    if (a && a->special && skip_special) continue;
+    tokens.push_back(impl_->decoder_text(id));
+  }
+  std::string out = impl_->decoder.decode(std::move(tokens));
+  return unicode::is_valid_utf8(out) ? out : unicode::replace_invalid_utf8(out);
+}
+
+std::string Tokenizer::stream_piece(int32_t id, bool skip_special, bool first) const {
+  const AddedToken* a = impl_->added(id);
+  if (!a && !impl_->parts->vocabulary->has(id)) return {};
+  if (a && a->special && skip_special) return {};
+  return impl_->decoder.piece(impl_->decoder_text(id), first);
+}
+
+std::string Tokenizer::Stream::next(int32_t id) {
+  const std::string piece = tokenizer_->stream_piece(id, skip_special_, first_);
+  if (!piece.empty()) first_ = false;
+  pending_ += piece;
+  const size_t n = unicode::complete_prefix(pending_);
+  std::string out = unicode::replace_invalid_utf8(std::string_view(pending_).substr(0, n));
+  pending_.erase(0, n);
+  return out;
+}
+
+std::string Tokenizer::Stream::finish() {
+  std::string out = unicode::replace_invalid_utf8(pending_);
+  pending_.clear();
+  first_ = true;
+  return out;
+}
+
+std::string Tokenizer::token_piece(int32_t id) const { return stream_piece(id, false, false); }
+
+size_t Tokenizer::size() const {
+  return std::max(impl_->added_by_id.size(), static_cast<size_t>(impl_->parts->vocabulary->end_id()));
+}
+
+std::optional<int32_t> Tokenizer::bos() const { return impl_->parts->special.bos; }
+
+std::vector<int32_t> Tokenizer::end_ids() const {
+  const SpecialIds& s = impl_->parts->special;
+  std::vector<int32_t> ids;
+  for (const auto& id : {s.eos, s.eot, s.eom}) {
+    if (id && std::find(ids.begin(), ids.end(), *id) == ids.end()) ids.push_back(*id);
+  }
+  return ids;
+}
+
+Status Tokenizer::override_pre_tokenizer(std::string_view name) {
+  if (name.empty() || !find_pre_tokenizer(name)) {
+    std::string known;
+    for (const auto& n : pre_tokenizer_names()) known += (known.empty() ? "" : ", ") + n;
+    return usage("--pre-tokenizer {}: not a known pre-tokenizer; known are {}", quoted(name), known);
+  }
+  impl_->parts->pre_name = std::string(name);
+  return {};
+}
+
+Result<std::string> Tokenizer::pre_tokenizer_name() const {
+  const TokenizerParts& parts = *impl_->parts;
+  if (!parts.pre_name.empty()) return parts.pre_name;
+  const auto matches = match_pre_tokenizers(parts.pre_tokenizer);
+  if (matches.empty()) {
+    return bad_input(
+        "tokenizer.json: the pre-tokenizer is none that llama.cpp knows; its rules are: {}. To use one that "
+        "cuts "
+        "text in nearly the same way, name it with --pre-tokenizer NAME (for example llama-bpe, qwen2, "
+        "gpt-2)",
+        describe(parts.pre_tokenizer));
+  }
+  if (!parts.bpe) return matches[0]->name;
+  const bool ignore_merges = parts.bpe->options().ignore_merges;
+  for (const auto* m : matches) {
+    if (m->ignore_merges == ignore_merges) return m->name;
+  }
+  // The name implies the other ignore_merges: harmless when each token is what its own merges give.
+  std::vector<bool> skip(size(), false);
+  for (const auto& t : parts.added) skip[static_cast<size_t>(t.id)] = true;
+  if (parts.bpe->merges_reach_all_tokens(skip)) return matches[0]->name;
+  return bad_input(
+      "tokenizer.json: the pre-tokenizer's rules are those of {}, but llama.cpp reads that name with "
+      "ignore_merges={} and "
+      "the model has {}, which changes how some words are cut. To accept that, use --pre-tokenizer {}",
+      matches[0]->name, matches[0]->ignore_merges, ignore_merges, matches[0]->name);
+}
+
+Result<GgufVocab> Tokenizer::to_gguf_vocab(size_t n_vocab) const {
+  if (!impl_->parts->bpe || !impl_->parts->bpe->options().byte_level) {
+    return bad_input(
+        "the tokenizer is a BPE over characters, not bytes: writing it to GGUF is not supported yet");
+  }
+  for (const auto& rule : impl_->parts->normalizer) {
+    // llama.cpp does not normalize for BPE; the reference converter lets NFC pass (Qwen 2).
+    if (rule.kind == NormalizerRule::Kind::kForm && rule.form == unicode::Form::kNFC) continue;
+    return bad_input(
+        "tokenizer.json: the normalizer {} cannot be written to GGUF: llama.cpp would not apply it",
+        rule.describe());
+  }
+  if (n_vocab != 0 && n_vocab < size()) {
+    return bad_input(
+        "the model has {} embedding rows but its tokenizer has ids up to {}: fewer rows than tokens", n_vocab,
+        size() - 1);
+  }
+  INGOT_ASSIGN(const std::string pre, pre_tokenizer_name());
+  return write_gguf_vocab(*impl_->parts, pre, n_vocab != 0 ? n_vocab : size());
+}
+
+}  // namespace ingot

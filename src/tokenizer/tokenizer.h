@@ -1,0 +1,118 @@
+// Tokenizer: text <-> token ids, from a Hugging Face tokenizer.json or from the vocabulary of a GGUF file,
+// and from the one to the other. The steps are those of the tokenizers library: added tokens, normalizer,
+// pre-tokenizer (pretokenizer.h), model (model.h), post-processor; decoder (decoder.h).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+
+namespace ingot {
+
+struct TokenizerParts;
+
+// The texts of a Hugging Face directory that describe its tokenizer; empty where a file is missing.
+struct HfTokenizerFiles {
+  std::string_view tokenizer_json;
+  std::string_view tokenizer_config_json;
+  std::string_view config_json;          // for special ids that tokenizer_config.json does not name
+  std::string_view chat_template_jinja;  // used when tokenizer_config.json holds no template
+};
+
+// The values of tokenizer.ggml.token_type.
+enum class TokenType : int32_t {
+  kNormal = 1,
+  kUnknown = 2,
+  kControl = 3,
+  kUserDefined = 4,
+  kUnused = 5,
+  kByte = 6
+};
+
+// The tokenizer.* metadata of a GGUF file. Fields are named as the keys: tokenizer.ggml.<field>, with bos for
+// bos_token_id (unk: unknown_token_id, sep: seperator_token_id, pad: padding_token_id), add_bos for
+// add_bos_token.
+struct GgufVocab {
+  std::string model;  // "gpt2"
+  std::string pre;
+  std::vector<std::string> tokens;
+  std::vector<int32_t> token_types;  // empty: all normal
+  std::vector<std::string> merges;   // "left right"
+  std::optional<int32_t> bos, eos, unk, sep, pad, mask, eot, eom;
+  std::optional<bool> add_bos, add_eos, add_sep;
+  std::optional<bool> add_space_prefix;  // add_prefix_space of tokenizer_config.json; the reference writes it
+                                         // for Llama classes
+  std::optional<std::string> chat_template;  // tokenizer.chat_template
+};
+
+// Immutable but for override_pre_tokenizer; any number of threads may encode and decode with one.
+class Tokenizer {
+ public:
+  // Fails on damaged files and on parts that are not supported, each named.
+  static Result<Tokenizer> from_hf(const HfTokenizerFiles& files);
+  static Result<Tokenizer> from_gguf(const GgufVocab& vocab);
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+  ~Tokenizer();
+
+  // What a GGUF file of this tokenizer holds. `n_vocab` is the number of embedding rows: rows without a token
+  // are named [PADi], type unused; fewer rows than tokens is an error. 0: as many as there are tokens. Fails
+  // when llama.cpp has no pre-tokenizer, normalizer or model for this tokenizer.
+  Result<GgufVocab> to_gguf_vocab(size_t n_vocab = 0) const;
+  // The name (tokenizer.ggml.pre) of this tokenizer's rules: the one overridden, that of the GGUF file, or
+  // the one that the rules match. Rules that match none are named in the error, which proposes
+  // --pre-tokenizer.
+  Result<std::string> pre_tokenizer_name() const;
+  // Uses `name` instead of looking for one; an unknown name is a usage error that lists the known ones.
+  // What encode does is not changed.
+  Status override_pre_tokenizer(std::string_view name);
+
+  // The ids of `text`; ill-formed UTF-8 is replaced by U+FFFD first. `add_special` adds what the
+  // post-processor adds (BOS). `parse_special`: control tokens written in the text become those tokens, as in
+  // the tokenizers library; else they are plain text. Fails only where a pattern of the file does.
+  Result<std::vector<int32_t>> encode(std::string_view text, bool add_special,
+                                      bool parse_special = true) const;
+
+  // The text of `ids`, ill-formed UTF-8 replaced by U+FFFD. Ids that are no token are passed over.
+  std::string decode(const std::vector<int32_t>& ids, bool skip_special) const;
+
+  // Decodes a stream: returns what can be shown after each token, whole characters only.
+  class Stream {
+   public:
+    Stream(const Tokenizer& tokenizer, bool skip_special)
+        : tokenizer_(&tokenizer), skip_special_(skip_special) {}
+    std::string next(int32_t id);
+    // What is left at the end: an unfinished character becomes U+FFFD.
+    std::string finish();
+
+   private:
+    const Tokenizer* tokenizer_;
+    bool skip_special_;
+    bool first_ = true;
+    std::string pending_;
+  };
+
+  // The bytes a token stands for (" the"); empty for ids that are no token.
+  std::string token_piece(int32_t id) const;
+  // One past the largest id.
+  size_t size() const;
+
+  std::optional<int32_t> bos() const;
+  // Ids after which generation stops: eos, eot, eom.
+  std::vector<int32_t> end_ids() const;
+
+ private:
+  struct Impl;
+  friend class Stream;
+  static Result<Tokenizer> build(std::unique_ptr<TokenizerParts> parts);
+  explicit Tokenizer(std::unique_ptr<Impl> impl);
+  std::string stream_piece(int32_t id, bool skip_special, bool first) const;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ingot
