@@ -11,6 +11,7 @@
 #include "exec/evaluate.h"
 #include "exec/executor.h"
 #include "formats/formats.h"
+#include "formats/manifest.h"
 #include "formats/outputs.h"
 #include "quant/codec.h"
 #include "transform/cast.h"
@@ -114,6 +115,7 @@ class CancelPoll {
 Result<LazyModel> open(const std::string& path) {
   INGOT_ASSIGN(const Located at, locate(path));
   INGOT_ASSIGN(Artifact a, open_model(*at.store, at.path));
+  (void)take_manifest(&a);
   return wrap(std::move(a));
 }
 

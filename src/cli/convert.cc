@@ -44,15 +44,15 @@ Result<std::string> target_format(const std::string& to, const std::string& out)
   return std::string("safetensors");
 }
 
-Result<Artifact> to_gguf_type(Context& c, const Artifact& in, const std::string& type,
-                              const std::string& pre_tokenizer, const std::shared_ptr<transform::CastCounts>& counts) {
-  INGOT_ASSIGN(Artifact gguf, as_gguf(c, in, pre_tokenizer));
+Result<Artifact> to_gguf_type(Context& c, const Artifact& in, const std::string& type, const std::string& pre_tokenizer,
+                              const std::shared_ptr<transform::CastCounts>& counts, transform::Operations* done) {
+  INGOT_ASSIGN(Artifact gguf, as_gguf(c, in, pre_tokenizer, done));
   if (type.empty()) return gguf;
   transform::QuantizeOptions options;
   options.counts = counts;
   options.to_allow_it = fmt::format("or allow it: ingot quantize {} --type {} --allow-requantize", in.path, type);
   options.on_notice = [&c](const std::string& text) { c.report.notice(text); };
-  return quantized(c, gguf, type, options);
+  return quantized(c, gguf, type, options, done);
 }
 
 }  // namespace
@@ -117,10 +117,11 @@ Status command_convert(Context& c) {
   INGOT_ASSIGN(const Located target, output_path(out, kind, inputs));
   const uint64_t shard = c.args.common.max_shard_size;
   const auto counts = std::make_shared<transform::CastCounts>();
+  transform::Operations done = opened.operations;
   std::vector<Output> outputs;
   if (to_gguf) {
-    INGOT_ASSIGN(Artifact gguf, to_gguf_type(c, opened.artifact, type, pre_tokenizer, counts));
-    INGOT_ASSIGN(outputs, gguf_files(c, std::move(gguf), out, inputs));
+    INGOT_ASSIGN(Artifact gguf, to_gguf_type(c, opened.artifact, type, pre_tokenizer, counts, &done));
+    INGOT_ASSIGN(outputs, gguf_files(c, opened, std::move(gguf), done, out, inputs));
   } else {
     if (opened.is_gguf())
       return usage("from GGUF to safetensors ('{}' to '{}') is not there yet in this version of ingot",
@@ -129,12 +130,14 @@ Status command_convert(Context& c) {
     if (!dtype.empty()) {
       INGOT_ASSIGN(const DType t, read_float_type(dtype));
       INGOT_ASSIGN(result, transform::cast_floats(opened.artifact, t, counts));
+      done.add("cast", {{"dtype", info(t).name}}, result);
     }
+    INGOT_ASSIGN(result, with_manifest(c, opened, std::move(result), done, kind));
     INGOT_ASSIGN(Output output, make_output(std::move(result), *target.store, target.path, format, shard ? shard : kDefaultShardBytes));
     if (shard && !output.directory) c.report.warning("--max-shard-size changes nothing for one .safetensors file; a directory has shards");
     outputs.push_back(std::move(output));
   }
-  INGOT_ASSIGN(const auto report, run_reported(c, outputs));
+  INGOT_ASSIGN(const auto report, run_reported(c, outputs, opened.provenance.get()));
   if (!report) return {};
   warn_nonfinite(c, *counts);
   return c.report.done(report_json(outputs, *report), report_text(outputs, *report));

@@ -4,12 +4,15 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <cmath>
 #include <thread>
 
 #include "cli/output.h"
 #include "cli/text.h"
+#include "exec/key.h"
 #include "exec/ranks.h"
 #include "kernels/dispatch.h"
+#include "storage/cache.h"
 
 namespace ingot::cli {
 namespace {
@@ -30,11 +33,16 @@ ExecOptions exec_options(Context& c) {
   return e;
 }
 
+// What `n` of `all` bytes come to where `all` stands for `shown`.
+uint64_t part_of(uint64_t n, uint64_t shown, uint64_t all) {
+  return all ? static_cast<uint64_t>(std::llroundl(static_cast<long double>(n) * shown / all)) : n;
+}
+
 std::string plan_text(const PlanReport& plan) {
   uint64_t bytes = 0;
   for (const auto& f : plan.files) bytes += f.bytes;
-  return fmt::format("reads {}, writes {} in {} tasks; takes up to {} of memory for buffers (the least that works is {}){}",
-                     format_bytes(plan.source_bytes), format_bytes(bytes), plan.tasks, format_bytes(plan.memory),
+  return fmt::format("reads {}{} in {} tasks; takes up to {} of memory for buffers (the least that works is {}){}", format_bytes(plan.source_bytes),
+                     plan.files.empty() ? "" : ", writes " + format_bytes(bytes), plan.tasks, format_bytes(plan.memory),
                      format_bytes(plan.memory_floor),
                      plan.spilled ? fmt::format("; {} values go to disk", plan.spilled) : "");
 }
@@ -57,7 +65,7 @@ Status print_plan(Context& c, const PlanReport& plan) {
                         {"tasks", plan.tasks},
                         {"values_spilled", plan.spilled},
                         {"up_to_date", plan.up_to_date}},
-                       table.str() + (plan.up_to_date ? "up to date: nothing would be done (--force makes it anew)" : plan_text(plan)) + "\n");
+                       (plan.files.empty() ? "" : table.str()) + (plan.up_to_date ? "up to date: nothing would be done (--force makes it anew)" : plan_text(plan)) + "\n");
 }
 
 // RLIMIT_FSIZE: said before the first byte, not after hours.
@@ -87,16 +95,27 @@ void tell_plan(Context& c, const PlanReport& plan, const ExecOptions& options) {
 
 }  // namespace
 
-Result<std::optional<ExecReport>> run_reported(Context& c, const std::vector<Output>& outputs) {
+Result<std::optional<ExecReport>> run_reported(Context& c, const std::vector<Output>& given, const transform::Provenance* provenance) {
   ExecOptions options = exec_options(c);
   INGOT_ASSIGN(const ProcessRank process, process_rank());
   options.rank = process.rank;
   options.world = process.world;
   if (process.world > 1)
     c.report.notice(fmt::format("one of {} processes that share the work (rank {}, by {})", process.world, process.rank, process.from));
+  // What passes for hashes alone is nothing that the user hears of.
+  const std::vector<Output> outputs = provenance ? provenance->complete(given) : given;
+  uint64_t written = 0;
+  for (const Output& o : given) written += totals_of(o.artifact).bytes;
+  const auto seen = [written, all = written + (provenance ? provenance->hash_bytes() : 0)](uint64_t n) { return part_of(n, written, all); };
+  options.on_progress = [&c, seen](Progress p) {
+    if (p.phase == Phase::kWrite)
+      for (uint64_t* n : {&p.done, &p.total, &p.resumed}) *n = seen(*n);
+    c.report.progress(p);
+  };
   uint64_t limit = 0;
   if (c.args.common.dry_run || c.report.verbose() || has_size_limit(&limit)) {
-    INGOT_ASSIGN(const PlanReport plan, plan_job(outputs, options));
+    INGOT_ASSIGN(PlanReport plan, plan_job(outputs, options));
+    if (provenance) plan.files.resize(plan.files.size() - provenance->hash_files());
     INGOT_TRY(check_size_limit(plan));
     tell_plan(c, plan, options);
     if (c.args.common.dry_run) {
@@ -116,7 +135,65 @@ Result<std::optional<ExecReport>> run_reported(Context& c, const std::vector<Out
                               format_duration(std::max(0.0, all - before - report->seconds_write - report->seconds_verify))));
   // The first rank verified, renamed, and speaks for all.
   if (process.rank > 0) return std::optional<ExecReport>();
+  if (provenance)
+    for (const std::string& text : provenance->contradictions(*report)) c.report.warning(text);
+  report->outputs.resize(given.size());
+  report->written_bytes = seen(report->written_bytes);
+  report->resumed_bytes = seen(report->resumed_bytes);
   return std::optional<ExecReport>(std::move(*report));
+}
+
+Result<std::optional<ContentHashes>> hash_reported(Context& c, const transform::ContentHash& what, const char* verb) {
+  INGOT_ASSIGN(const ProcessRank process, process_rank());
+  if (process.rank > 0) return std::optional<ContentHashes>();
+  ExecOptions options = exec_options(c);
+  options.seed = 0;
+  options.verify = Verify::kNone;
+  const std::vector<Output> outputs = {what.output};
+  // The bar shows the bytes that are read, not those that pass in either form.
+  uint64_t read = 0;
+  for (const auto& t : what.exact) read += bytes_of(t.spec);
+  options.on_progress = [&c, read, all = what.bytes()](Progress p) {
+    for (uint64_t* n : {&p.done, &p.total, &p.resumed}) *n = part_of(*n, read, all);
+    c.report.progress(p);
+  };
+  if (c.args.common.dry_run || c.report.verbose()) {
+    INGOT_ASSIGN(PlanReport plan, plan_job(outputs, options));
+    plan.files.clear();
+    tell_plan(c, plan, options);
+    if (c.args.common.dry_run) {
+      INGOT_TRY(print_plan(c, plan));
+      return std::optional<ContentHashes>();
+    }
+  }
+  INGOT_TRY(go_on(c));
+  INGOT_ASSIGN(const std::string key, job_key(outputs, options));
+  const auto memory = make_memory_store();
+  options.journal_store = memory.get();
+  options.journal_path = fmt::format("hash-{}.journal", key.substr(0, 12));
+  // Of a run that is to start anew nothing is kept.
+  if (const auto cache = cache_directory(); cache && options.resume) {
+    options.journal_store = cache->store;
+    options.journal_path = join_path(cache->path, options.journal_path);
+  }
+  c.report.begin_progress(verb);
+  auto report = run_job(outputs, options);
+  // Another one hashes the same model: this one keeps no journal.
+  if (!report.ok() && options.journal_store->locked(options.journal_path + ".lock")) {
+    options.journal_store = memory.get();
+    options.journal_path = file_name(options.journal_path);
+    report = run_job(outputs, options);
+  }
+  c.report.end_progress();
+  if (!report.ok()) {
+    Error e = report.take_error();
+    if (e.kind == ErrorKind::kInterrupted && options.journal_store == memory.get()) e.message = "interrupted; no hash was made";
+    return e;
+  }
+  c.report.detail(fmt::format("read {} in {}{}", format_bytes(report->source_bytes), format_duration(report->seconds_write),
+                              report->resumed_bytes ? "; an earlier run had done a part of it" : ""));
+  const transform::ContentHash::Roots roots = [digests = report->digests.at(0)](size_t file) { return digests.at(file); };
+  return std::optional<ContentHashes>({hash_of(what.exact, roots), hash_of(what.value, roots), roots});
 }
 
 Totals totals_of(const Artifact& artifact) {

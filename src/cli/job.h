@@ -9,11 +9,20 @@
 #include "cli/command.h"
 #include "exec/executor.h"
 #include "formats/json.h"
+#include "transform/provenance.h"
 
 namespace ingot::cli {
 
-// Runs the job with progress shown. No report: --dry-run, whose plan was printed.
-Result<std::optional<ExecReport>> run_reported(Context& context, const std::vector<Output>& outputs);
+// Runs the job with progress shown; with `provenance`, which may be null, the manifests in the outputs are completed. No report: --dry-run, whose plan was printed.
+Result<std::optional<ExecReport>> run_reported(Context& context, const std::vector<Output>& outputs, const transform::Provenance* provenance);
+
+// The hashes of a model's tensors, by a job that writes nothing: a run that was killed is gone on with from its journal in the user's cache. `verb`
+// ("hashing") stands in the bar. No hashes: --dry-run, or a process that leaves the work to the first of several.
+struct ContentHashes {
+  std::string exact, value;
+  transform::ContentHash::Roots roots;  // for those of the tensors
+};
+Result<std::optional<ContentHashes>> hash_reported(Context& context, const transform::ContentHash& what, const char* verb);
 
 // Elements of all tensors, and bits each takes.
 struct Totals {

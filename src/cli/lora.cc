@@ -44,6 +44,7 @@ Status lora_merge_command(Context& c) {
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, adapters));
   INGOT_ASSIGN(const Located target, output_path(out, OutputKind::kDirectory, input_paths(opened, adapters)));
   const auto counts = std::make_shared<transform::CastCounts>();
+  transform::Operations done = opened.operations;
   Artifact merged;
   if (dtype.empty()) {
     INGOT_ASSIGN(merged, transform::cast_like(opened.artifact, opened.base, counts));
@@ -53,10 +54,12 @@ Status lora_merge_command(Context& c) {
       c.report.notice(fmt::format("the base is {}, the merged model will be {} (--dtype)", info(from).name,
                                   info(type).name));
   }
+  done.add("cast", {{"dtype", dtype.empty() ? "as the base" : info(type).name}}, merged);
+  INGOT_ASSIGN(merged, with_manifest(c, opened, std::move(merged), done, OutputKind::kDirectory));
   const uint64_t shard = c.args.common.max_shard_size;
   const std::vector<Output> outputs = {
       hf_directory_output(std::move(merged), *target.store, target.path, shard ? shard : kDefaultShardBytes)};
-  INGOT_ASSIGN(const auto report, run_reported(c, outputs));
+  INGOT_ASSIGN(const auto report, run_reported(c, outputs, opened.provenance.get()));
   if (!report) return {};
   warn_nonfinite(c, *counts);
   return c.report.done(report_json(outputs, *report), report_text(outputs, *report));

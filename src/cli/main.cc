@@ -27,8 +27,8 @@ constexpr Row kCommands[] = {
 };
 
 // The rest of the contract (commands.md), refused by name.
-constexpr const char* kLaterCommands[] = {"merge", "imatrix", "eval",       "diff", "hash", "gguf",
-                                          "push",  "pull",    "checkpoint", "sync", "gc",     "doctor"};
+constexpr const char* kLaterCommands[] = {"merge", "imatrix", "eval",       "diff",
+                                          "gguf",  "push",    "pull",       "checkpoint", "sync", "gc", "doctor"};
 
 std::string overview() {
   std::string out =

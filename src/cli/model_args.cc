@@ -8,10 +8,11 @@
 #include <set>
 
 #include "cli/job.h"
-#include "cli/paths.h"
 #include "cli/text.h"
 #include "formats/formats.h"
+#include "formats/manifest.h"
 #include "formats/outputs.h"
+#include "ingot/ingot.h"
 #include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
 #include "transform/lora.h"
@@ -79,6 +80,12 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
   INGOT_ASSIGN(const Located at, input_path(given));
   m.path = at.path;
   INGOT_ASSIGN(m.base, open_model(*at.store, at.path));
+  const auto add_input = [&](Artifact* a) {
+    const std::string manifest = take_manifest(a);
+    return m.provenance ? m.provenance->add_input(*a, manifest) : Status();
+  };
+  if (c.args.common.provenance) m.provenance = std::make_shared<transform::Provenance>(version(), static_cast<uint64_t>(c.args.common.seed));
+  INGOT_TRY(add_input(&m.base));
   if (m.is_gguf()) INGOT_TRY(transform::check_gguf(m.base, transform::GgufUse::kWeights));
   INGOT_TRY(go_on(c));
   tell_opened(c, m.base);
@@ -95,6 +102,7 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
         "of the base",
         m.path);
   std::vector<transform::AdapterSpec> specs;
+  OrderedJson weights = OrderedJson::array();
   for (const AdapterArgument& a : adapters) {
     INGOT_ASSIGN(const Located from, input_path(a.path));
     INGOT_ASSIGN(Artifact adapter, open_model(*from.store, from.path));
@@ -103,10 +111,13 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
           "--adapter '{}' is no PEFT adapter (a directory with adapter_config.json) but a model in {}", from.path,
           adapter.format);
     tell_opened(c, adapter);
+    INGOT_TRY(add_input(&adapter));
+    weights.push_back(a.weight);
     specs.push_back({std::move(adapter), a.weight});
     INGOT_TRY(go_on(c));
   }
   INGOT_ASSIGN(m.artifact, transform::lora_merge(m.base, specs));
+  m.operations.add("lora merge", {{"weights", weights}}, m.artifact);
   INGOT_TRY(go_on(c));
   return m;
 }
@@ -122,7 +133,7 @@ std::vector<std::string> input_paths(const OpenedModel& model, const std::vector
   return paths;
 }
 
-Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string& pre_tokenizer) {
+Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string& pre_tokenizer, transform::Operations* done) {
   if (artifact.naming == "gguf") {
     if (!pre_tokenizer.empty())
       return usage("--pre-tokenizer is for Hugging Face models; '{}' is GGUF already", artifact.path);
@@ -139,6 +150,7 @@ Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string
                               meta_or(gguf, "general.architecture", "?"), meta_or(gguf, "general.name", ""),
                               meta_or(gguf, "tokenizer.ggml.model", "?"), meta_or(gguf, "tokenizer.ggml.pre", "?"),
                               pre_tokenizer.empty() ? " (found by its rules)" : " (--pre-tokenizer)"));
+  done->add("to gguf", pre_tokenizer.empty() ? OrderedJson::object() : OrderedJson({{"pre_tokenizer", pre_tokenizer}}), gguf);
   INGOT_TRY(go_on(c));
   return gguf;
 }
@@ -151,7 +163,23 @@ Result<Artifact> as_gguf_weights(const Artifact& artifact) {
   return transform::to_gguf(artifact, options);
 }
 
-Result<Artifact> quantized(Context& c, const Artifact& gguf, const std::string& type, const transform::QuantizeOptions& options) {
+namespace {
+
+// --allow-requantize is not among them: it lets be made what would be made in the same way.
+OrderedJson quantize_json(const std::string& type, const transform::QuantizeOptions& o) {
+  OrderedJson j = {{"type", type}};
+  if (o.pure) j["pure"] = true;
+  if (o.leave_output) j["leave_output_tensor"] = true;
+  if (o.output_type) j["output_tensor_type"] = info(*o.output_type).name;
+  if (o.token_embedding_type) j["token_embedding_type"] = info(*o.token_embedding_type).name;
+  for (const auto& [pattern, t] : o.tensor_types) j["tensor_type"].push_back(fmt::format("{}={}", pattern, info(t).name));
+  return j;
+}
+
+}  // namespace
+
+Result<Artifact> quantized(Context& c, const Artifact& gguf, const std::string& type, const transform::QuantizeOptions& options,
+                           transform::Operations* done) {
   INGOT_TRY(go_on(c));
   INGOT_ASSIGN(Artifact out, transform::quantize_gguf(gguf, type, options));
   std::map<std::string_view, int> counts;
@@ -159,13 +187,23 @@ Result<Artifact> quantized(Context& c, const Artifact& gguf, const std::string& 
   std::string text;
   for (const auto& [name, n] : counts) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", n, name);
   c.report.detail(fmt::format("{}: tensors by type: {}", type, text));
+  done->add("quantize", quantize_json(type, options), out);
   return out;
 }
 
-Result<std::vector<Output>> gguf_files(const Context& c, Artifact artifact, const std::string& given,
-                                       const std::vector<std::string>& inputs) {
+Result<Artifact> with_manifest(const Context& c, const OpenedModel& from, Artifact made, transform::Operations done, OutputKind kind) {
+  if (!from.provenance) return made;
+  OrderedJson options = {{"format", kind == OutputKind::kGguf ? "gguf" : "safetensors"}};
+  if (c.args.common.max_shard_size && kind != OutputKind::kSafetensorsFile) options["max_shard_size"] = c.args.common.max_shard_size;
+  done.add("write", std::move(options), made);
+  return from.provenance->tell(std::move(made), done, kind == OutputKind::kDirectory);
+}
+
+Result<std::vector<Output>> gguf_files(const Context& c, const OpenedModel& from, Artifact made, const transform::Operations& done,
+                                       const std::string& given, const std::vector<std::string>& inputs) {
   INGOT_ASSIGN(const Located to, output_path(given, OutputKind::kGguf, inputs));
-  INGOT_ASSIGN(std::vector<Output> outputs, gguf_outputs(std::move(artifact), *to.store, to.path, c.args.common.max_shard_size));
+  INGOT_ASSIGN(made, with_manifest(c, from, std::move(made), done, OutputKind::kGguf));
+  INGOT_ASSIGN(std::vector<Output> outputs, gguf_outputs(std::move(made), *to.store, to.path, c.args.common.max_shard_size));
   if (outputs.size() > 1)
     for (const Output& o : outputs) {
       INGOT_ASSIGN([[maybe_unused]] const Located checked, output_path(o.path, OutputKind::kGguf, inputs));

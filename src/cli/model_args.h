@@ -2,13 +2,16 @@
 // with their adapters folded in.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "cli/command.h"
+#include "cli/paths.h"
 #include "exec/executor.h"
 #include "tensor/artifact.h"
 #include "transform/cast.h"
+#include "transform/provenance.h"
 #include "transform/quantize.h"
 
 namespace ingot::cli {
@@ -37,6 +40,8 @@ struct OpenedModel {
   std::string path;
   Artifact base;      // as opened
   Artifact artifact;  // adapters folded in (lazily)
+  transform::Operations operations;                   // that made it
+  std::shared_ptr<transform::Provenance> provenance;  // with --provenance
   bool is_gguf() const { return base.naming == "gguf"; }
 };
 Result<OpenedModel> open_with_adapters(Context& context, const std::string& given, const std::vector<AdapterArgument>& adapters);
@@ -44,16 +49,19 @@ Result<OpenedModel> open_with_adapters(Context& context, const std::string& give
 // Every path read by a job, for the check that an output is none of them.
 std::vector<std::string> input_paths(const OpenedModel& model, const std::vector<AdapterArgument>& adapters);
 
-// The artifact as GGUF names it (itself when it is GGUF already).
-Result<Artifact> as_gguf(Context& context, const Artifact& artifact, const std::string& pre_tokenizer);
+// The artifact as GGUF names it (itself when it is GGUF already). What was done is added to `done`; so it is by quantized().
+Result<Artifact> as_gguf(Context& context, const Artifact& artifact, const std::string& pre_tokenizer, transform::Operations* done);
 // The same for running it: its tokenizer may have no name in GGUF's world.
 Result<Artifact> as_gguf_weights(const Artifact& artifact);
 
 // quantize_gguf; -v tells the types that came out.
-Result<Artifact> quantized(Context& context, const Artifact& gguf, const std::string& type, const transform::QuantizeOptions& options);
-// A GGUF model as it is written to `given`: one file, or the splits that --max-shard-size asks for. None may be an input.
-Result<std::vector<Output>> gguf_files(const Context& context, Artifact artifact, const std::string& given,
-                                       const std::vector<std::string>& inputs);
+Result<Artifact> quantized(Context& context, const Artifact& gguf, const std::string& type, const transform::QuantizeOptions& options,
+                           transform::Operations* done);
+// What was made of the model, as it is written: with its manifest, if --provenance asks for one.
+Result<Artifact> with_manifest(const Context& context, const OpenedModel& from, Artifact made, transform::Operations done, OutputKind kind);
+// The same of a GGUF model as outputs named `given`: one file, or the splits that --max-shard-size asks for. None may be an input.
+Result<std::vector<Output>> gguf_files(const Context& context, const OpenedModel& from, Artifact made, const transform::Operations& done,
+                                       const std::string& given, const std::vector<std::string>& inputs);
 
 // After a job that cast floats.
 void warn_nonfinite(Context& context, const transform::CastCounts& counts);

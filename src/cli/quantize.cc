@@ -42,15 +42,17 @@ Status command_quantize(Context& c) {
   INGOT_ASSIGN(const std::vector<std::string> names, output_paths(out, types));
 
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, {}));
-  INGOT_ASSIGN(const Artifact gguf, as_gguf(c, opened.artifact, pre_tokenizer));
+  transform::Operations done = opened.operations;
+  INGOT_ASSIGN(const Artifact gguf, as_gguf(c, opened.artifact, pre_tokenizer, &done));
   std::vector<Output> outputs;
   std::vector<std::string> type_of;  // each output's
   for (size_t i = 0; i < types.size(); ++i) {
-    INGOT_ASSIGN(Artifact made, quantized(c, gguf, types[i], options));
-    INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, std::move(made), names[i], input_paths(opened, {})));
+    transform::Operations all = done;
+    INGOT_ASSIGN(Artifact made, quantized(c, gguf, types[i], options, &all));
+    INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, opened, std::move(made), all, names[i], input_paths(opened, {})));
     for (Output& file : files) outputs.push_back(std::move(file)), type_of.push_back(types[i]);
   }
-  INGOT_ASSIGN(const auto report, run_reported(c, outputs));
+  INGOT_ASSIGN(const auto report, run_reported(c, outputs, opened.provenance.get()));
   if (!report) return {};
   warn_nonfinite(c, *options.counts);
   OrderedJson j = report_json(outputs, *report);

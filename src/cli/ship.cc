@@ -164,7 +164,8 @@ Status command_ship(Context& c) {
 
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, o.base, adapters));
   const std::vector<std::string> inputs = input_paths(opened, adapters);
-  INGOT_ASSIGN(const Artifact gguf, as_gguf(c, opened.artifact, o.pre_tokenizer));
+  transform::Operations done = opened.operations;
+  INGOT_ASSIGN(const Artifact gguf, as_gguf(c, opened.artifact, o.pre_tokenizer, &done));
   INGOT_ASSIGN(const std::vector<TextRequest> tests, prepare_tests(o, gguf, opened.base));
   std::vector<Output> outputs;
   std::vector<Written> models;
@@ -173,16 +174,18 @@ Status command_ship(Context& c) {
     for (Output& f : files) outputs.push_back(std::move(f));
   };
   for (size_t i = 0; i < types.size(); ++i) {
-    INGOT_ASSIGN(const Artifact made, quantized(c, gguf, types[i], quantize));
-    INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, made, names[i], inputs));
+    transform::Operations all = done;
+    INGOT_ASSIGN(const Artifact made, quantized(c, gguf, types[i], quantize, &all));
+    INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, opened, made, all, names[i], inputs));
     add("type", types[i], made, std::move(files));
   }
   for (const Kept& k : keep) {
     if (k.what == "f16") {
       transform::QuantizeOptions plain;
       plain.counts = quantize.counts;
-      INGOT_ASSIGN(const Artifact f16, quantized(c, gguf, "F16", plain));
-      INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, f16, k.path, inputs));
+      transform::Operations all = done;
+      INGOT_ASSIGN(const Artifact f16, quantized(c, gguf, "F16", plain, &all));
+      INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, opened, f16, all, k.path, inputs));
       add("kept", k.what, f16, std::move(files));
       continue;
     }
@@ -190,17 +193,21 @@ Status command_ship(Context& c) {
     if (opened.is_gguf())
       return usage("--keep merged=DIR needs a Hugging Face directory as the base; '{}' is GGUF", opened.path);
     Artifact merged;
+    DType type = DType::kF32;
     if (o.dtype.empty()) {
       INGOT_ASSIGN(merged, transform::cast_like(opened.artifact, opened.base, quantize.counts));
     } else {
-      INGOT_ASSIGN(const DType type, read_float_type(o.dtype));
+      INGOT_ASSIGN(type, read_float_type(o.dtype));
       INGOT_ASSIGN(merged, transform::cast_floats(opened.artifact, type, quantize.counts));
     }
+    transform::Operations all = opened.operations;
+    all.add("cast", {{"dtype", o.dtype.empty() ? "as the base" : info(type).name}}, merged);
+    INGOT_ASSIGN(merged, with_manifest(c, opened, std::move(merged), std::move(all), OutputKind::kDirectory));
     const uint64_t shard = c.args.common.max_shard_size;
     add("kept", k.what, merged, {hf_directory_output(merged, *to.store, to.path, shard ? shard : kDefaultShardBytes)});
   }
 
-  INGOT_ASSIGN(const auto report, run_reported(c, outputs));
+  INGOT_ASSIGN(const auto report, run_reported(c, outputs, opened.provenance.get()));
   if (!report) return {};
   warn_nonfinite(c, *quantize.counts);
   OrderedJson j = report_json(outputs, *report);

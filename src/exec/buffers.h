@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <vector>
 
 #include "base/bytes.h"
@@ -69,6 +70,30 @@ class BufferPool {
   uint64_t reserved_ = 0;
   uint64_t allocated_ = 0;                         // in use and idle
   std::multimap<size_t, std::byte*> idle_;         // by capacity
+};
+
+// The bytes of a value: what a pool's pages would round up many times over has memory of its own.
+class Kept {
+ public:
+  // In the budget.
+  static uint64_t cost(uint64_t bytes) { return bytes <= kSmall ? bytes + 64 : BufferPool::rounded(bytes); }
+  void take(BufferPool& pool, uint64_t bytes) {
+    size_ = bytes;
+    if (bytes <= kSmall) small_.reset(new (std::align_val_t(64)) std::byte[bytes]);
+    else large_ = pool.get(bytes);
+  }
+  void drop() { *this = Kept(); }
+  std::byte* data() const { return small_ ? small_.get() : large_.data(); }
+  MutByteView view() const { return {data(), size_}; }
+
+ private:
+  static constexpr uint64_t kSmall = 64 << 10;
+  struct Free {
+    void operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t(64)); }
+  };
+  std::unique_ptr<std::byte[], Free> small_;
+  Buffer large_;
+  uint64_t size_ = 0;
 };
 
 // Bump allocator for the intermediates of one sub-tile; reset between sub-tiles.

@@ -60,6 +60,7 @@ class Commit {
   Status find_published(bool compare_stamp);
   bool published(size_t o) const { return targets_[o].published; }
   bool all_published() const;
+  void forget_published(size_t o) { targets_[o].published = false, targets_[o].root.clear(); }
   const std::string& noted_root(size_t o) const { return targets_[o].root; }
 
   // What is there and may not be replaced. kUsage. `publishing`: an earlier run of this job had begun to publish.

@@ -58,7 +58,7 @@ struct ExecOptions {
   int rank = 0, world = 1;
   double rank_timeout = 600;  // seconds without progress after which a rank no longer waits for another
   uint64_t seed = 0;
-  std::string key;        // of write() and publish() by ranks with different artifacts: what they call this job; else empty
+  std::string key;        // of write() and publish() by ranks with different artifacts: what they call this set of contents; else empty
   // For tests: elements of a tile at most (0 = chosen from the budget), and bytes of a leaf of the hash tree.
   int64_t tile_elements = 0;
   uint64_t leaf_bytes = 1 << 20;
@@ -101,7 +101,8 @@ struct Written {
     std::map<uint64_t, Hash128> leaves;  // by number, of those that this rank wrote
   };
   std::string key;
-  std::vector<File> files;
+  uint64_t leaf_bytes = 0;
+  std::vector<File> files;  // each output has one at least, of no bytes if need be
   bool published = false;  // found finished already; nothing was written
   std::string serialize() const;
   // kBadInput where it is not whole.
@@ -131,8 +132,8 @@ Result<ExecReport> run_job(const std::vector<Output>& outputs, const ExecOptions
 // The first half: all that this rank owns is written, durable and read back, under hidden names. A rerun goes on where it stopped. Ranks may have different
 // artifacts (stages of a pipeline, shards) for outputs of the same names, with files of their own: then they agree on options.key, one for each set of contents.
 Result<Written> write(const std::vector<Output>& outputs, const ExecOptions& options);
-// The second, by one process when all ranks have written: checks that everything is there, and gives the outputs their names. May be repeated after any kill, with
-// the same `of_all_ranks`. Of `outputs` only the names, the stores and what --force may remove count.
+// The second, by one process when all ranks have written: checks that everything is there and, as options.verify says, that it is what was written, and gives the
+// outputs their names. May be repeated after any kill, with the same `of_all_ranks`. Of `outputs` only the names, the stores and what --force may remove count.
 Status publish(const std::vector<Output>& outputs, const std::vector<Written>& of_all_ranks, const ExecOptions& options);
 
 }  // namespace ingot

@@ -42,7 +42,7 @@ struct Layout {
 };
 
 using NamedSpec = std::pair<std::string, TensorSpec>;
-// Called once the facts that decide sizes are known.
+// Called several times, with the same answer.
 using LayoutFn = std::function<Result<Layout>(const std::vector<NamedSpec>&)>;
 
 }  // namespace ingot

@@ -1,11 +1,14 @@
 #include "exec/load.h"
 
+#include "base/memory.h"
 #include "exec/journal.h"
+#include "exec/key.h"
 #include "exec/pipeline.h"
 
 namespace ingot {
+namespace {
 
-Status load(const TensorList& tensors, const std::vector<MutByteView>& into, const ExecOptions& options) {
+Status load_all(const TensorList& tensors, const std::vector<MutByteView>& into, const ExecOptions& options) {
   std::vector<Output> outputs(1);
   outputs[0].artifact.tensors = tensors;
   outputs[0].layout = [](const std::vector<NamedSpec>& specs) -> Result<Layout> {
@@ -24,11 +27,25 @@ Status load(const TensorList& tensors, const std::vector<MutByteView>& into, con
   }
   std::map<std::string, std::string> facts;
   std::unique_ptr<Journal> journal;
+  std::unique_ptr<StoreLock> lock;
   if (!options.journal_path.empty() && options.journal_store) {
+    Store& store = *options.journal_store;
+    const std::string path = options.journal_path + ".facts";
     // The key of a fact says all that it depends on, so one for the journal is enough.
     const std::string key = to_hex(hash128(as_bytes("facts of load() 1")));
-    if (auto known = Journal::read(*options.journal_store, options.journal_path, key); known.ok()) facts = std::move(known->facts);
-    INGOT_ASSIGN(journal, Journal::open(*options.journal_store, options.journal_path, key, true));
+    INGOT_ASSIGN(const auto there, store.stat(path));
+    JournalState known;
+    if (there) {
+      INGOT_ASSIGN(known, Journal::read(store, path, key));
+    }
+    if (there && there->size && known.key.empty())
+      return usage("loading: {} holds something else than facts; remove it or give another name", path);
+    facts = std::move(known.facts);
+    // Who finds another at it takes what is there and records nothing.
+    INGOT_ASSIGN(lock, store.lock(path + ".lock"));
+    if (lock) {
+      INGOT_ASSIGN(journal, Journal::open(store, path, key, true));
+    }
   }
   INGOT_ASSIGN(const auto plan, make_plan(outputs, options));
   std::vector<std::vector<std::unique_ptr<SinkFile>>> sinks;
@@ -42,7 +59,15 @@ Status load(const TensorList& tensors, const std::vector<MutByteView>& into, con
     progress.tensor = name;
     options.on_progress(progress);
   };
-  return run_pipeline({outputs, *plan, options.cancel, sinks, into, nullptr, facts, fact, moved, source_bytes, written, tasks});
+  INGOT_TRY(run_pipeline({outputs, *plan, options.cancel, sinks, into, nullptr, facts, fact, moved, source_bytes, written, tasks}));
+  for (const ReadFile* f : sources_of(outputs)) INGOT_TRY(f->check_unchanged());
+  return {};
+}
+
+}  // namespace
+
+Status load(const TensorList& tensors, const std::vector<MutByteView>& into, const ExecOptions& options) {
+  return within_memory("loading", [&] { return load_all(tensors, into, options); });
 }
 
 }  // namespace ingot

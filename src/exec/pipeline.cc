@@ -4,8 +4,7 @@
 
 #include <condition_variable>
 #include <cstring>
-#include <deque>
-#include <optional>
+#include <set>
 
 #include "base/threads.h"
 #include "exec/evaluator.h"
@@ -15,14 +14,14 @@ namespace {
 
 constexpr auto kLook = std::chrono::milliseconds(50);  // for a cancellation, which wakes nobody
 
-// A planned task whose parts are in flight.
+// A coarse task whose fine ones are in flight.
 struct Batch {
   int task = 0;
-  std::atomic<int> left{1};  // parts, and the admitting thread while it makes more
+  std::atomic<int> left{1};  // fine tasks, and the admitting thread while it makes more
 };
 
-// A part in flight.
-struct Part {
+// A task in flight.
+struct Running {
   uint64_t number = 0;  // in the order of admission
   Task task;
   std::shared_ptr<Batch> batch;
@@ -33,12 +32,12 @@ struct Part {
   };
   std::vector<Bytes> reads;
 };
-using PartPtr = std::unique_ptr<Part>;
+using RunningPtr = std::unique_ptr<Running>;
 
-// A closable queue that gives parts out in the order of their numbers.
+// A closable queue that gives tasks out in the order of their numbers.
 class Queue {
  public:
-  void push(PartPtr p) {
+  void push(RunningPtr p) {
     {
       std::lock_guard lock(mutex_);
       const uint64_t n = p->number;
@@ -46,11 +45,11 @@ class Queue {
     }
     ready_.notify_all();
   }
-  PartPtr pop() {
+  RunningPtr pop() {
     std::unique_lock lock(mutex_);
     ready_.wait(lock, [&] { return closed_ || (!items_.empty() && items_.begin()->first == next_); });
     if (items_.empty() || items_.begin()->first != next_) return nullptr;
-    PartPtr p = std::move(items_.begin()->second);
+    RunningPtr p = std::move(items_.begin()->second);
     items_.erase(items_.begin());
     ++next_;
     if (!items_.empty()) ready_.notify_one();
@@ -67,7 +66,7 @@ class Queue {
  private:
   std::mutex mutex_;
   std::condition_variable ready_;
-  std::map<uint64_t, PartPtr> items_;
+  std::map<uint64_t, RunningPtr> items_;
   uint64_t next_ = 0;
   bool closed_ = false;
 };
@@ -76,7 +75,7 @@ struct ValueState {
   std::mutex mutex;
   std::condition_variable made;
   bool ready = false;
-  Buffer bytes, state;
+  Kept bytes, state;
   uint64_t filled = 0;                 // bytes of a broadcast value
   int64_t next_run = 0;                // of a fold, to be merged
   std::map<int64_t, Buffer> waiting;   // states of later runs
@@ -108,7 +107,7 @@ class Pipeline {
     (void)workers.join();
     if (alone_) (void)stop_on_error([&] { return admit(todo); });
     std::lock_guard lock(mutex_);
-    return error_;
+    return error_.ok() && c_.cancel && c_.cancel->cancelled() ? Status(interrupted()) : error_;
   }
 
  private:
@@ -126,18 +125,18 @@ class Pipeline {
   // The provider of one worker while it runs one task.
   class TaskProvider final : public Provider {
    public:
-    TaskProvider(Pipeline& p, const Part& part) : p_(p), part_(part) {}
+    TaskProvider(Pipeline& p, const Running& running) : p_(p), running_task_(running) {}
     Result<View> source(const Source& source, const Region& region, Arena& arena) override {
-      const auto& reads = part_.task.reads;
+      const auto& reads = running_task_.task.reads;
       for (size_t i = 0; i < reads.size(); ++i)
         if (reads[i].source.get() == &source && contains(reads[i].region, region))
-          return view_of(part_.reads[i].data, reads[i].region, source.spec().type, region, arena);
+          return view_of(running_task_.reads[i].data, reads[i].region, source.spec().type, region, arena);
       return failed("{}: a read that was not planned; this is a defect of ingot", source.describe());
     }
     Result<View> value(const Node& node, const Region& region, Arena& arena) override {
       const auto* output = dynamic_cast<const FoldOutput*>(&node);
       const TensorSpec spec = node.spec();
-      for (int v : part_.task.values) {
+      for (int v : running_task_.task.values) {
         const Value& plan = p_.plan_of(v);
         if (output ? plan.fold != output->fold() : plan.node.get() != &node || !(plan.region == region)) continue;
         if (!output) return View{p_.values_[v].bytes.data(), region, spec.type};
@@ -158,7 +157,7 @@ class Pipeline {
 
    private:
     Pipeline& p_;
-    const Part& part_;
+    const Running& running_task_;
   };
 
   bool pending(const Task& t) const {
@@ -211,15 +210,16 @@ class Pipeline {
       for (Task& task : c_.plan.tiling->split(planned)) {
         if (!pending(task)) continue;
         {
+          // From the oldest that is not finished: what an ordered sink holds back behind it is bounded.
           std::unique_lock lock(mutex_);
-          while (in_flight_ >= c_.plan.window && !stopped()) window_.wait_for(lock, kLook);
+          while (!running_.empty() && number - *running_.begin() >= static_cast<uint64_t>(c_.plan.window) && !stopped()) window_.wait_for(lock, kLook);
         }
         std::vector<int> fresh;
         uint64_t bytes = task.buffers;
         const auto take = [&](int v) {
           if (values_[v].reserved) return;
           fresh.push_back(v);
-          bytes += plan_of(v).bytes + (task.makes == v ? plan_of(v).state : 0);
+          bytes += Kept::cost(plan_of(v).bytes) + (task.makes == v && plan_of(v).state ? Kept::cost(plan_of(v).state) : 0);
         };
         for (int v : task.values) take(v);
         if (task.makes >= 0) take(task.makes);
@@ -227,21 +227,25 @@ class Pipeline {
                                         : pool_.reserve(bytes, [&] { return stopped(); }, [&] { return in_flight_ == 0; });
         if (reserved == BufferPool::Reserved::kNever)
           return failed("the work needs {} bytes more than the plan had found; this is a defect of ingot, a larger --memory helps", bytes);
-        if (reserved == BufferPool::Reserved::kStopped) return c_.cancel && c_.cancel->cancelled() ? Status(interrupted()) : Status();
+        if (reserved == BufferPool::Reserved::kStopped) return {};
         for (int v : fresh) INGOT_TRY(begin_value(v, task.makes == v));
-        ++in_flight_;
+        {
+          std::lock_guard lock(mutex_);
+          running_.insert(number);
+          ++in_flight_;
+        }
         ++batch->left;
-        auto part = std::make_unique<Part>();
-        part->number = number++;
-        part->task = std::move(task);
-        part->batch = batch;
-        part->reserved = part->task.buffers;
+        auto running = std::make_unique<Running>();
+        running->number = number++;
+        running->task = std::move(task);
+        running->batch = batch;
+        running->reserved = running->task.buffers;
         if (!alone_) {
-          to_read_.push(std::move(part));
+          to_read_.push(std::move(running));
           continue;
         }
-        INGOT_TRY(read(*part));
-        INGOT_TRY(work(std::move(part), own_arena_));
+        INGOT_TRY(read(*running));
+        INGOT_TRY(work(std::move(running), own_arena_));
       }
       leave(*batch);
     }
@@ -252,7 +256,7 @@ class Pipeline {
   Status begin_value(int v, bool made) {
     ValueState& state = values_[v];
     state.reserved = true;
-    state.bytes = pool_.get(plan_of(v).bytes);
+    state.bytes.take(pool_, plan_of(v).bytes);
     if (!made) {
       const std::string* known = fact(v);
       if (!known) return failed("a value that no task makes; this is a defect of ingot");
@@ -262,13 +266,13 @@ class Pipeline {
       return {};
     }
     if (!plan_of(v).fold) return {};
-    if (plan_of(v).state) state.state = pool_.get(plan_of(v).state);
-    Buffer& first = plan_of(v).state ? state.state : state.bytes;  // of the first run
+    if (plan_of(v).state) state.state.take(pool_, plan_of(v).state);
+    const MutByteView first = (plan_of(v).state ? state.state : state.bytes).view();  // of the first run
     std::memset(first.data(), 0, first.size());
     return {};
   }
 
-  // One part of a planned task is done; with the last, what the task used is given up.
+  // One task of a planned one is done; with the last, what the task used is given up.
   void leave(Batch& batch) {
     if (--batch.left > 0) return;
     const Task& planned = c_.plan.tasks[batch.task];
@@ -277,24 +281,24 @@ class Pipeline {
   }
   void give_up(int v) {
     if (--values_[v].users > 0 || !values_[v].reserved || plan_of(v).spilled) return;
-    values_[v].bytes = Buffer();
-    pool_.release(plan_of(v).bytes);
+    values_[v].bytes.drop();
+    pool_.release(Kept::cost(plan_of(v).bytes));
   }
 
   Status read_loop() {
-    while (PartPtr part = to_read_.pop()) {
+    while (RunningPtr running = to_read_.pop()) {
       if (stopped()) continue;
-      INGOT_TRY(read(*part));
-      to_compute_.push(std::move(part));
+      INGOT_TRY(read(*running));
+      to_compute_.push(std::move(running));
     }
     return {};
   }
 
-  Status read(Part& part) {
-    for (const auto& read : part.task.reads) {
-      Part::Bytes bytes;
+  Status read(Running& running) {
+    for (const auto& read : running.task.reads) {
+      Running::Bytes bytes;
       // What goes to memory as it is is read into its place.
-      for (const Tile& t : part.task.tiles)
+      for (const Tile& t : running.task.tiles)
         if (node_of(t) == read.source.get() && t.region == read.region) bytes.data = place_of(t).data();
       if (!bytes.data) {
         bytes.own = pool_.get(read.bytes);
@@ -302,32 +306,33 @@ class Pipeline {
       }
       INGOT_ASSIGN(const uint64_t n, read.source->read(read.region, {bytes.data, read.bytes}));
       c_.source_bytes += n;
-      part.reads.push_back(std::move(bytes));
+      running.reads.push_back(std::move(bytes));
     }
     return {};
   }
 
   Status compute_loop() {
     Arena arena;
-    while (PartPtr part = to_compute_.pop()) {
-      if (!stopped()) INGOT_TRY(work(std::move(part), arena));
+    while (RunningPtr running = to_compute_.pop()) {
+      if (!stopped()) INGOT_TRY(work(std::move(running), arena));
     }
-    return c_.cancel && c_.cancel->cancelled() ? Status(interrupted()) : Status();
+    return {};
   }
 
-  Status work(PartPtr part, Arena& arena) {
-    for (int v : part->task.values) wait_for(v);
+  Status work(RunningPtr running, Arena& arena) {
+    for (int v : running->task.values) wait_for(v);
     if (stopped()) return {};
-    const bool fold = part->task.makes >= 0 && plan_of(part->task.makes).fold;
-    INGOT_TRY(fold ? add(*part, arena) : compute(*part, arena));
+    const bool fold = running->task.makes >= 0 && plan_of(running->task.makes).fold;
+    INGOT_TRY(fold ? add(*running, arena) : compute(*running, arena));
     ++c_.tasks_run;
-    const uint64_t back = part->reserved;
-    const auto batch = part->batch;
-    part.reset();
+    const uint64_t back = running->reserved, number = running->number;
+    const auto batch = running->batch;
+    running.reset();
     leave(*batch);
     pool_.release(back);
     {
       std::lock_guard lock(mutex_);
+      running_.erase(number);
       --in_flight_;
     }
     window_.notify_all();
@@ -340,24 +345,24 @@ class Pipeline {
   }
 
   // A run of a fold: into its own state, and with those before it into the value.
-  Status add(Part& part, Arena& arena) {
-    const int v = part.task.makes;
+  Status add(Running& running, Arena& arena) {
+    const int v = running.task.makes;
     const Fold& fold = *plan_of(v).fold;
     ValueState& value = values_[v];
     const auto view = [&] { return plan_of(v).state ? value.state.view() : value.bytes.view(); };
     Buffer own;
-    if (part.task.run) {
+    if (running.task.run) {
       own = pool_.get(view().size());
       std::memset(own.data(), 0, own.size());
     }
-    TaskProvider provider(*this, part);
+    TaskProvider provider(*this, running);
     Arena whole;  // what is needed whole is this task's alone
-    Status s = Evaluator(provider, fold.chunk() ? arena : whole).add(fold, fold_runs(fold)[part.task.run], part.task.run ? own.view() : view());
+    Status s = Evaluator(provider, fold.chunk() ? arena : whole).add(fold, fold_runs(fold)[running.task.run], running.task.run ? own.view() : view());
     if (!s.ok()) return std::move(s.take_error()).during("computing " + fold.describe());
     std::lock_guard lock(value.mutex);
-    const uint64_t state_bytes = part.task.run ? BufferPool::rounded(view().size()) : 0;
-    part.reserved -= state_bytes;  // goes with the state
-    value.waiting.emplace(part.task.run, std::move(own));
+    const uint64_t state_bytes = running.task.run ? BufferPool::rounded(view().size()) : 0;
+    running.reserved -= state_bytes;  // goes with the state
+    value.waiting.emplace(running.task.run, std::move(own));
     for (auto it = value.waiting.begin(); it != value.waiting.end() && it->first == value.next_run; it = value.waiting.erase(it), ++value.next_run) {
       if (!it->first) continue;
       INGOT_TRY(fold.merge(view(), it->second.view()));
@@ -367,8 +372,8 @@ class Pipeline {
     if (value.next_run < plan_of(v).runs) return {};
     if (plan_of(v).state) {
       INGOT_TRY(fold.finish(value.state.view(), value.bytes.view()));
-      value.state = Buffer();
-      pool_.release(plan_of(v).state);
+      value.state.drop();
+      pool_.release(Kept::cost(plan_of(v).state));
     }
     if (!plan_of(v).key.empty() && c_.fact) INGOT_TRY(c_.fact(plan_of(v).key, std::string(as_text(value.bytes.view()))));
     return made(v);
@@ -379,19 +384,19 @@ class Pipeline {
     ValueState& value = values_[v];
     if (plan_of(v).spilled) {
       INGOT_TRY(c_.scratch->write(plan_of(v).scratch_offset, value.bytes.view()));
-      value.bytes = Buffer();
-      pool_.release(plan_of(v).bytes);
+      value.bytes.drop();
+      pool_.release(Kept::cost(plan_of(v).bytes));
     }
     value.ready = true;
     value.made.notify_all();
     return {};
   }
 
-  Status compute(Part& part, Arena& arena) {
-    TaskProvider provider(*this, part);
+  Status compute(Running& running, Arena& arena) {
+    TaskProvider provider(*this, running);
     Evaluator e(provider, arena);
-    const auto& tiles = part.task.tiles;
-    for (const auto& l : part.task.locksteps) {
+    const auto& tiles = running.task.tiles;
+    for (const auto& l : running.task.locksteps) {
       std::vector<Buffer> buffers(l.tiles.size());
       std::vector<MutByteView> bytes(l.tiles.size());
       std::vector<uint64_t> filled(l.tiles.size(), 0);
@@ -399,9 +404,9 @@ class Pipeline {
         const Tile& t = tiles[l.tiles[i]];
         bytes[i] = place_of(t);
         // A tensor that passes through unchanged is written from the buffer it was read into, if it was not read into its place.
-        for (size_t k = 0; k < part.reads.size() && !filled[i]; ++k)
-          if (part.task.reads[k].source.get() == node_of(t) && part.task.reads[k].region == t.region && (!bytes[i].data() || bytes[i].data() == part.reads[k].data)) {
-            bytes[i] = {part.reads[k].data, t.bytes};
+        for (size_t k = 0; k < running.reads.size() && !filled[i]; ++k)
+          if (running.task.reads[k].source.get() == node_of(t) && running.task.reads[k].region == t.region && (!bytes[i].data() || bytes[i].data() == running.reads[k].data)) {
+            bytes[i] = {running.reads[k].data, t.bytes};
             filled[i] = t.bytes;
           }
         if (bytes[i].data()) continue;
@@ -446,6 +451,7 @@ class Pipeline {
   Arena own_arena_;
   std::mutex mutex_;
   std::condition_variable window_;
+  std::set<uint64_t> running_;  // numbers of the tasks in flight
   std::atomic<int> in_flight_{0};
   Status error_;
   std::atomic<bool> stop_{false};

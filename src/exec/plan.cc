@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "exec/buffers.h"
 #include "exec/sink.h"
 
 namespace ingot {
@@ -16,7 +17,7 @@ constexpr int64_t kRoomyTileElements = 64 << 10;
 // A tile below this that needs no less than a larger one has met a row, or what must stay whole.
 constexpr int64_t kSmallTileElements = 32 << 10;
 // Tiles are not made smaller where there are more: splitting would take seconds.
-constexpr uint64_t kManyParts = 1 << 18;
+constexpr uint64_t kManyTasks = 1 << 18;
 constexpr int kMostReaders = 64;
 
 class Planner {
@@ -63,7 +64,7 @@ class Planner {
         in_vain = plan_->floor >= least ? in_vain + 1 : 0;
         if (in_vain == 0) best = {t, merge}, least = plan_->floor;
         if (fits(t)) return {};
-        if (t <= 256 || in_vain == 2 || (in_vain && t < kSmallTileElements) || plan_->parts >= kManyParts) break;
+        if (t <= 256 || in_vain == 2 || (in_vain && t < kSmallTileElements) || plan_->fine_tasks >= kManyTasks) break;
       }
       if (!merged || least <= memory) break;
     }
@@ -75,9 +76,9 @@ class Planner {
   void make_tasks(int64_t target, bool merge) {
     Plan& p = *plan_;
     p.tasks.clear();
-    p.source_bytes = p.parts = p.scratch_bytes = 0;
+    p.source_bytes = p.fine_tasks = p.scratch_bytes = 0;
     p.readers = 1;
-    plan_bytes_ = most_parts_ = workspace_ = largest_tile_ = 0;
+    plan_bytes_ = most_split_bytes_ = workspace_ = largest_tile_ = 0;
     held_.clear();
     held_.resize(outputs_.size());
     for (size_t o = 0; o < outputs_.size(); ++o) {
@@ -96,27 +97,27 @@ class Planner {
     plan_bytes_ += p.values().size() * (sizeof(Value) + 128);
   }
 
-  // Appends a coarse task, after the makers of the values that it is the first to need; with what its parts take.
+  // Appends a coarse task, after the makers of the values that it is the first to need; with what its fine ones take.
   void place(Task task) {
     Plan& p = *plan_;
-    uint64_t parts_bytes = 0;
-    for (const Task& part : p.tiling->split(task)) {
-      ++p.parts;
-      task.buffers = std::max(task.buffers, part.buffers);
-      task.values.insert(task.values.end(), part.values.begin(), part.values.end());
-      workspace_ = std::max(workspace_, part.workspace);
-      for (const auto& r : part.reads) {
+    uint64_t split_bytes = 0;
+    for (const Task& fine : p.tiling->split(task)) {
+      ++p.fine_tasks;
+      task.buffers = std::max(task.buffers, fine.buffers);
+      task.values.insert(task.values.end(), fine.values.begin(), fine.values.end());
+      workspace_ = std::max(workspace_, fine.workspace);
+      for (const auto& r : fine.reads) {
         p.source_bytes += r.bytes;
         if (const ReadFile* f = r.source->file()) p.readers = std::clamp(f->capabilities().requests, p.readers, kMostReaders);
       }
-      parts_bytes += bytes_in(part);
-      for (const Tile& t : part.tiles) {
+      split_bytes += bytes_in(fine);
+      for (const Tile& t : fine.tiles) {
         if (t.output == Tile::kValue) continue;
-        largest_tile_ = std::max(largest_tile_, t.bytes);
+        if (caps_of(t.output).mode == WriteMode::kSequential) largest_tile_ = std::max(largest_tile_, t.bytes);
         held_[t.output].come(t);
       }
     }
-    most_parts_ = std::max(most_parts_, parts_bytes);
+    most_split_bytes_ = std::max(most_split_bytes_, split_bytes);
     std::sort(task.values.begin(), task.values.end());
     task.values.erase(std::unique(task.values.begin(), task.values.end()), task.values.end());
     for (int v : task.values)
@@ -137,28 +138,26 @@ class Planner {
            t.values.size() * sizeof(int);
   }
   Value& value(int v) { return plan_->tiling->values()[v]; }
-  int want() const { return options_.threads > 0 ? options_.threads : std::max(1u, std::thread::hardware_concurrency()); }
 
   // Fixed reserves and the floor, spilling values where that helps.
   void budget() {
     // What sinks hold back: in the order of the tasks, and more where threads finish theirs in another; and parts on their way.
-    uint64_t held = 0, late = 0, part = 0;
+    uint64_t held = 0, part = 0;
     int requests = 0;
     for (size_t o = 0; o < outputs_.size(); ++o) {
       const Capabilities caps = caps_of(o);
       held += held_[o].peak;
-      if (caps.mode == WriteMode::kSequential) late = std::max(late, largest_tile_);
       if (caps.mode != WriteMode::kParts) continue;
       requests = std::max(requests, caps.requests);
       for (const auto& f : plan_->layouts[o].files) part = std::max(part, part_bytes(f.size, caps, options_.leaf_bytes));
     }
-    late = std::max(late, 2 * part);
     const auto reserve = [&](int threads, int uploads = 0) {
-      return threads * (workspace_ + (1 << 16) + options_.leaf_bytes) + held + (threads - 1) * late + uploads * part + plan_bytes_ + most_parts_;
+      const uint64_t late = threads > 1 ? (threads + plan_->readers - 1) * largest_tile_ + (threads - 1) * 2 * part : 0;
+      return threads * (workspace_ + (1 << 16) + options_.leaf_bytes) + held + late + (uploads ? uploads + 1 : 0) * part + plan_bytes_ + most_split_bytes_;
     };
     for (plan_->uploads = requests; plan_->uploads > 0; plan_->uploads /= 2)
-      if (reserve(want(), plan_->uploads) + peak_need() <= plan_->memory) break;
-    for (plan_->threads = want(); plan_->threads > 1; plan_->threads = (plan_->threads + 1) / 2)
+      if (reserve(threads_of(options_), plan_->uploads) + peak_need() <= plan_->memory) break;
+    for (plan_->threads = threads_of(options_); plan_->threads > 1; plan_->threads = (plan_->threads + 1) / 2)
       if (reserve(plan_->threads, plan_->uploads) + peak_need() <= plan_->memory) break;
     plan_->fixed_reserve = reserve(plan_->threads, plan_->uploads);
     plan_->window = plan_->threads + plan_->readers;
@@ -175,8 +174,8 @@ class Planner {
     };
     for (const auto& v : plan_->values()) {
       if (v.first_task < 0) continue;
-      held(v.first_task, v.last_maker, v.state);
-      held(v.first_task, v.spilled ? v.last_maker : v.last_task, v.bytes);
+      if (v.state) held(v.first_task, v.last_maker, Kept::cost(v.state));
+      held(v.first_task, v.spilled ? v.last_maker : v.last_task, Kept::cost(v.bytes));
     }
     std::vector<uint64_t> all;
     int64_t now = 0;
@@ -199,29 +198,42 @@ class Planner {
   uint64_t most_used() const {
     uint64_t values = 0;
     for (const uint64_t v : alive()) values = std::max(values, v);
-    return std::min(plan_->memory, plan_->fixed_reserve + values + std::min<uint64_t>(plan_->window, plan_->parts) * largest_task());
+    return std::min(plan_->memory, plan_->fixed_reserve + values + std::min<uint64_t>(plan_->window, plan_->fine_tasks) * largest_task());
   }
 
   void spill(uint64_t reserve) {
     std::vector<int> folds;
     for (size_t i = 0; i < plan_->values().size(); ++i) {
       const Value& v = plan_->values()[i];
-      if (v.fold && v.key.empty() && v.last_task > v.first_task && outputs_[0].store) folds.push_back(static_cast<int>(i));
+      if (v.fold && v.key.empty() && !v.needed_whole && v.last_task > v.first_task && outputs_[0].store) folds.push_back(static_cast<int>(i));
     }
     std::sort(folds.begin(), folds.end(), [&](int a, int b) { return std::pair(value(b).bytes, a) < std::pair(value(a).bytes, b); });
-    for (int f : folds) {
-      if (reserve + peak_need() <= plan_->memory) break;
-      value(f).spilled = true;
-      value(f).scratch_offset = plan_->scratch_bytes;
-      plan_->scratch_bytes += value(f).bytes;
+    // The fewest of them, the largest first.
+    const auto enough = [&](size_t n) {
+      plan_->scratch_bytes = 0;
+      for (size_t i = 0; i < folds.size(); ++i) {
+        Value& v = value(folds[i]);
+        v.spilled = i < n;
+        if (i >= n) continue;
+        v.scratch_offset = plan_->scratch_bytes;
+        plan_->scratch_bytes += v.bytes;
+      }
+      return reserve + peak_need() <= plan_->memory;
+    };
+    size_t low = 0, high = folds.size();
+    while (low < high) {
+      const size_t middle = low + (high - low) / 2;
+      if (enough(middle)) high = middle;
+      else low = middle + 1;
     }
+    (void)enough(low);
   }
 
   // Enough room for every thread to have a task while the next is read? Below some size of tile any room will do.
   bool fits(int64_t tile) const {
     const uint64_t need = plan_->fixed_reserve + peak_need();
     if (need > plan_->memory) return false;
-    return plan_->threads == want() && (need + plan_->threads * largest_task() <= plan_->memory || tile <= kRoomyTileElements);
+    return plan_->threads == threads_of(options_) && (need + plan_->threads * largest_task() <= plan_->memory || tile <= kRoomyTileElements);
   }
 
   struct Held {
@@ -238,7 +250,7 @@ class Planner {
   const ExecOptions& options_;
   std::unique_ptr<Plan> plan_;
   std::vector<Held> held_;  // of each output
-  uint64_t plan_bytes_ = 0, most_parts_ = 0, workspace_ = 0, largest_tile_ = 0;
+  uint64_t plan_bytes_ = 0, most_split_bytes_ = 0, workspace_ = 0, largest_tile_ = 0;
 };
 
 }  // namespace
@@ -250,8 +262,16 @@ Result<Layout> layout_of(const Output& out) {
   if (!layout.ok()) return std::move(layout.take_error()).during("laying out " + out.path);
   if (layout->tensors.size() != named.size())
     return failed("laying out {}: {} places for {} tensors", out.path, layout->tensors.size(), named.size());
+  for (size_t i = 0; i < named.size() && out.store; ++i) {
+    const Placement& p = layout->tensors[i];
+    const uint64_t bytes = bytes_of(named[i].second);
+    if (p.file < 0 || static_cast<size_t>(p.file) >= layout->files.size() || bytes > layout->files[p.file].size || p.offset > layout->files[p.file].size - bytes)
+      return failed("laying out {}: {} bytes of {} at {} pass the end of file {}", out.path, bytes, named[i].first, p.offset, p.file);
+  }
   return layout;
 }
+
+int threads_of(const ExecOptions& o) { return o.threads > 0 ? o.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency())); }
 
 uint64_t default_memory() {
   uint64_t kib = 0;

@@ -24,7 +24,7 @@ struct Plan {
   uint64_t most_used = 0;       // what a run reserves of it at most
   uint64_t source_bytes = 0;
   uint64_t scratch_bytes = 0;
-  uint64_t parts = 0;           // tasks after splitting
+  uint64_t fine_tasks = 0;      // after splitting
   const std::vector<Value>& values() const { return tiling->values(); }
 };
 
@@ -38,5 +38,6 @@ Result<uint64_t> least_memory(const std::vector<Output>& outputs, const ExecOpti
 Result<Layout> layout_of(const Output& output);
 
 uint64_t default_memory();  // a quarter of what is free
+int threads_of(const ExecOptions& options);
 
 }  // namespace ingot

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "exec/names.h"
+#include "exec/plan.h"
 
 namespace ingot {
 namespace {
@@ -17,6 +18,17 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
 
 constexpr std::string_view kMagic = "ingot written 1\n";
+
+// Within its directory: no way out of it.
+bool stays_inside(const std::string& name) {
+  for (size_t at = 0; at <= name.size();) {
+    const size_t end = std::min(name.find('/', at), name.size());
+    const std::string part = name.substr(at, end - at);
+    if (part.empty() || part == "." || part == "..") return false;
+    at = end + 1;
+  }
+  return true;
+}
 
 }  // namespace
 
@@ -28,6 +40,7 @@ std::string Written::serialize() const {
   };
   w.append(kMagic);
   text(key);
+  w.write(leaf_bytes);
   w.write(static_cast<uint8_t>(published));
   for (const auto& f : files) {
     w.write(static_cast<int32_t>(f.output));
@@ -60,7 +73,7 @@ Result<Written> Written::parse(std::string_view bytes) {
   };
   Written w;
   uint8_t published = 0;
-  if (!text(&w.key) || !r.read(&published)) return torn;
+  if (!text(&w.key) || !r.read(&w.leaf_bytes) || !r.read(&published)) return torn;
   w.published = published != 0;
   while (r.remaining()) {
     File f;
@@ -88,32 +101,51 @@ void Publication::begin(std::vector<Layout> layouts) {
 }
 
 Status Publication::begin(const std::vector<Written>& ranks) {
-  std::vector<std::map<std::string, uint64_t>> sizes(outputs_.size());
+  struct Known {
+    uint64_t size = 0, leaves = 0;
+    size_t number = 0;
+  };
+  std::vector<std::map<std::string, Known>> files(outputs_.size());
   for (size_t r = 0; r < ranks.size(); ++r) {
-    if (ranks[r].key != ranks[0].key)
+    const Written& w = ranks[r];
+    if (w.key != ranks[0].key)
       return usage("publishing {}: rank {} has written another job than rank 0 (keys {} and {}); give all of them the same inputs, or one name for the job",
-                   outputs_[0].path, r, ranks[r].key, ranks[0].key);
-    for (const auto& f : ranks[r].files) {
-      if (f.output < 0 || static_cast<size_t>(f.output) >= outputs_.size() || outputs_[f.output].directory == f.name.empty())
-        return usage("publishing {}: rank {} has written '{}' of an output number {} that is none here", outputs_[0].path, r, f.name, f.output);
-      if (const auto [it, fresh] = sizes[f.output].emplace(f.name, f.size); !fresh && it->second != f.size)
-        return usage("publishing {}: rank {} has '{}' with {} bytes, another rank with {}", outputs_[f.output].path, r, f.name, f.size, it->second);
+                   outputs_[0].path, r, w.key, ranks[0].key);
+    if (w.leaf_bytes != options_.leaf_bytes)
+      return usage("publishing {}: rank {} has hashed leaves of {} bytes, here they have {}; use one version of ingot", outputs_[0].path, r, w.leaf_bytes, options_.leaf_bytes);
+    for (const auto& f : w.files) {
+      if (f.output < 0 || static_cast<size_t>(f.output) >= outputs_.size() || outputs_[f.output].directory == f.name.empty() || (!f.name.empty() && !stays_inside(f.name)))
+        return usage("publishing {}: rank {} has written '{}' of an output number {}, which is none here", outputs_[0].path, r, f.name, f.output);
+      const auto [it, fresh] = files[f.output].try_emplace(f.name, Known{f.size, 0, 0});
+      if (it->second.size != f.size)
+        return usage("publishing {}: rank {} has '{}' with {} bytes, another rank with {}", outputs_[f.output].path, r, f.name, f.size, it->second.size);
+      it->second.leaves += f.leaves.size();
     }
   }
   std::vector<Layout> layouts(outputs_.size());
-  for (size_t o = 0; o < outputs_.size(); ++o)
-    for (const auto& [name, size] : sizes[o]) layouts[o].files.push_back({name, size, {}});
+  for (size_t o = 0; o < outputs_.size(); ++o) {
+    if (files[o].empty()) return failed("publishing {}: no rank has written it; let all of them write, with the same outputs", outputs_[o].path);
+    for (auto& [name, known] : files[o]) {
+      // Before there is memory for them.
+      if (known.size / options_.leaf_bytes + (known.size % options_.leaf_bytes != 0) > known.leaves)
+        return failed("publishing {}: no rank has written all of '{}'; the same command goes on", outputs_[o].path, name);
+      known.number = layouts[o].files.size();
+      layouts[o].files.push_back({name, known.size, {}});
+    }
+  }
   begin(std::move(layouts));
   for (size_t r = 0; r < ranks.size(); ++r)
     for (const auto& f : ranks[r].files) {
-      const size_t number = std::distance(sizes[f.output].begin(), sizes[f.output].find(f.name));
-      Hashes& known = hashes_[f.output][number];
+      Hashes& known = hashes_[f.output][files[f.output][f.name].number];
       for (const auto& [leaf, h] : f.leaves) {
         if (leaf >= known.size() || (known[leaf] && !(*known[leaf] == h)))
           return usage("publishing {}: rank {} has written other bytes to '{}' than another rank did", outputs_[f.output].path, r, f.name);
         known[leaf] = h;
       }
     }
+  // What an earlier run gave these names may have had other contents.
+  for (size_t o = 0; o < outputs_.size(); ++o)
+    if (commit_.published(o) && commit_.noted_root(o) != written_root(o)) commit_.forget_published(o);
   return {};
 }
 
@@ -124,15 +156,17 @@ bool Publication::all_done() const {
 }
 
 std::string Publication::root_hash(size_t o) const {
-  if (!commit_.noted_root(o).empty()) return commit_.noted_root(o);
+  return commit_.noted_root(o).empty() ? written_root(o) : commit_.noted_root(o);
+}
+
+std::string Publication::written_root(size_t o) const {
   std::map<std::string, Hashes> files;
   for (size_t f = 0; f < hashes_[o].size(); ++f) files[layouts_[o].files[f].name] = hashes_[o][f];
   return root_of(files);
 }
 
 VerifyRun Publication::verify_run() const {
-  const int threads = options_.threads > 0 ? options_.threads : std::max(1u, std::thread::hardware_concurrency());
-  return {threads, options_.leaf_bytes, options_.cancel, {}};
+  return {threads_of(options_), options_.leaf_bytes, options_.cancel, {}};
 }
 
 // A file of an output under `root`, opened when it is first read. `unseen`: an upload that is not complete.
@@ -170,6 +204,10 @@ Status Publication::settle(Journal& journal, JournalState* recorded) {
       hashes_[id.output][id.file][id.leaf] = h;
   for (size_t o = 0; o < outputs_.size(); ++o) {
     if (commit_.published(o)) continue;
+    if (!outputs_[o].store->capabilities().keeps) {
+      ready_[o] = all_hashed(o);  // nothing else is left of it
+      continue;
+    }
     INGOT_ASSIGN(const auto found, commit_.settle(o, [&](const std::string& root) {
       std::vector<LeavesToVerify> files;
       for (size_t f = 0; f < hashes_[o].size(); ++f) files.push_back(leaves_of(o, f, root, hashes_[o][f], false));
@@ -185,6 +223,23 @@ Status Publication::settle(Journal& journal, JournalState* recorded) {
     }
   }
   return commit_.check_existing(true);
+}
+
+bool Publication::all_hashed(size_t o) const {
+  for (const auto& file : hashes_[o])
+    for (const auto& h : file)
+      if (!h) return false;
+  return true;
+}
+
+Status Publication::check_written() const {
+  std::vector<LeavesToVerify> files;
+  for (size_t o = 0; o < outputs_.size(); ++o) {
+    if (done(o) || !outputs_[o].store->capabilities().keeps) continue;
+    if (!commit_.direct(o)) INGOT_TRY(commit_.check_whole(o, layouts_[o], commit_.root(o)));
+    for (size_t f = 0; f < hashes_[o].size(); ++f) files.push_back(leaves_of(o, f, commit_.root(o), hashes_[o][f], commit_.direct(o)));
+  }
+  return options_.verify == Verify::kNone ? Status() : verify_leaves(files, verify_run());
 }
 
 Status Publication::gather(Journal& journal, const JournalState& recorded, const std::function<bool(const LeafId&)>& mine) {
@@ -231,9 +286,7 @@ Status Publication::gather(Journal& journal, const JournalState& recorded, const
 Status Publication::publish(std::unique_ptr<Journal> journal) {
   for (size_t o = 0; o < outputs_.size(); ++o) {
     if (commit_.published(o)) continue;
-    for (size_t f = 0; f < hashes_[o].size(); ++f)
-      for (const auto& h : hashes_[o][f])
-        if (!h) return failed("publishing {}: no rank has written all of it; the same command goes on", commit_.path_of(o, layouts_[o].files[f]));
+    if (!all_hashed(o)) return failed("publishing {}: no rank has written all of it; the same command goes on", commit_.root(o));
     if (!commit_.direct(o)) INGOT_TRY(commit_.check_whole(o, layouts_[o], commit_.root(o)));
   }
   INGOT_TRY(journal->verified());
@@ -241,6 +294,9 @@ Status Publication::publish(std::unique_ptr<Journal> journal) {
     INGOT_TRY(commit_.publish(o, layouts_[o], root_hash(o), [&]() -> Status {
       for (const auto& f : layouts_[o].files) {
         INGOT_ASSIGN(const auto file, outputs_[o].store->create(commit_.path_of(o, f), f.size, true));
+        INGOT_ASSIGN(const uint64_t size, file->size());
+        if (size != f.size)
+          return failed("publishing {}: of its {} bytes {} were uploaded; let all ranks write again", commit_.path_of(o, f), f.size, size);
         INGOT_TRY(file->complete());
       }
       return {};

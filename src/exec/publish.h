@@ -29,6 +29,8 @@ class Publication {
   bool done(size_t o) const { return ready_[o] || commit_.published(o); }
   bool all_done() const;
   std::string root_hash(size_t o) const;
+  // What is not published yet is there, with the sizes and, as options.verify says, the bytes that were written.
+  Status check_written() const;
 
   // An earlier run had verified all and was publishing when it was killed: what lies under which name is found out from the content. `recorded` no
   // longer says "verified" where something has to be made again.
@@ -39,6 +41,8 @@ class Publication {
   Status publish(std::unique_ptr<Journal> journal);
 
  private:
+  std::string written_root(size_t o) const;
+  bool all_hashed(size_t o) const;
   VerifyRun verify_run() const;
   LeavesToVerify leaves_of(size_t o, size_t f, const std::string& root, Hashes hashes, bool unseen) const;
   const std::vector<Output>& outputs_;

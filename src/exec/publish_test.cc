@@ -88,7 +88,7 @@ TEST(Publish, WhatIsMissingOrContradictsIsRefused) {
   c.files[0].leaves.erase(c.files[0].leaves.begin());
   s = publish(rank_output(*store, 0), {a, c}, rank_options(0, journal.get()));
   ASSERT_FALSE(s.ok());
-  EXPECT_NE(s.error().message.find("no rank has written all of it"), std::string::npos) << s.error().message;
+  EXPECT_NE(s.error().message.find("no rank has written all of"), std::string::npos) << s.error().message;
   c.key = "other";
   s = publish(rank_output(*store, 0), {a, c}, rank_options(0, journal.get()));
   ASSERT_FALSE(s.ok());
@@ -298,12 +298,12 @@ TEST(Load, ADecisionBetweenTwoJobs) {
   EXPECT_EQ(std::memcmp(means.data(), want.data(), 8), 0);
   EXPECT_TRUE(big == *evaluate(facts[1].node));
   // Again: the facts come from the journal (a record that lies shows it).
-  auto text = *read_text(*journal, "facts");
+  auto text = *read_text(*journal, "facts.facts");
   ASSERT_GT(text.size(), 0u);
   std::vector<float> second(2);
   ASSERT_TRUE(load({facts[0]}, {{reinterpret_cast<std::byte*>(second.data()), 8}}, o).ok());
   EXPECT_EQ(second, means);
-  EXPECT_EQ(read_text(*journal, "facts")->size(), text.size()) << "no fact was made again";
+  EXPECT_EQ(read_text(*journal, "facts.facts")->size(), text.size()) << "no fact was made again";
   // The decision: as many rows as ten times the mean says.
   const auto rows = std::min<int64_t>(37, static_cast<int64_t>(10 * means[0]));
   ASSERT_GT(rows, 0);

@@ -56,12 +56,6 @@ Status SinkFile::open(Store& store, const std::string& path, bool resume,
   return {};
 }
 
-Status SinkFile::attach(Store& store, const std::string& path) {
-  path_ = path;
-  INGOT_ASSIGN(file_, store.create(path, layout_.size, true));
-  return {};
-}
-
 bool SinkFile::pending(uint64_t offset, uint64_t bytes) const {
   if (!bytes) return false;
   std::lock_guard lock(mutex_);

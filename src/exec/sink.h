@@ -22,7 +22,7 @@ class SinkFile {
  public:
   using OnLeaf = std::function<Status(uint64_t leaf, const Hash128&)>;
 
-  // `known`: leaf hashes that an earlier run recorded. Leaves outside [first, last) belong to other ranks.
+  // `on_leaf` is told of each leaf that is written whole. `uploads`: who brings parts away; null: whoever has one.
   SinkFile(const FileLayout& layout, Capabilities caps, uint64_t leaf_bytes, OnLeaf on_leaf, Uploads* uploads = nullptr);
 
   uint64_t leaves() const { return count_; }
@@ -35,8 +35,6 @@ class SinkFile {
 
   // Opens `path`, checks the recorded leaves against the bytes there, and decides what is left to do.
   Status open(Store& store, const std::string& path, bool resume, const std::map<uint64_t, Hash128>& recorded);
-  // Opens a file that another rank wrote, to verify and complete it.
-  Status attach(Store& store, const std::string& path);
   // Whether any byte of this extent is still to be written by this rank.
   bool pending(uint64_t offset, uint64_t bytes) const;
   uint64_t resumed_bytes() const { return resumed_bytes_; }

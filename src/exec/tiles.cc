@@ -13,7 +13,7 @@ namespace ingot {
 namespace {
 
 constexpr int64_t kCoarseElements = 4 << 20;
-constexpr int64_t kPartsPerCoarse = 64;
+constexpr int64_t kFinePerCoarse = 64;
 // Intermediates of a sub-tile in f32 stay in a core's cache.
 constexpr int64_t kSubtileElements = 32 << 10;
 // What the journal keeps of a fold.
@@ -108,8 +108,8 @@ void Tiling::align_granularity() {
 
 void Tiling::begin(int64_t target, bool merge) {
   target_ = target;
-  // Where parts are small, coarse tasks are too: all parts of one are there at the same time.
-  coarse_target_ = std::max(target, std::min(kCoarseElements, target * kPartsPerCoarse));
+  // Where fine tasks are small, coarse ones are too: all that one is split into is there at the same time.
+  coarse_target_ = std::max(target, std::min(kCoarseElements, target * kFinePerCoarse));
   merge_ = merge;
   merged_ = false;
   values_.clear();
@@ -121,8 +121,12 @@ int Tiling::value_of(const Need& need) {
   const std::string key = output ? fmt::format("{}", static_cast<const void*>(output->fold().get()))
                                  : fmt::format("{}{}", static_cast<const void*>(need.node.get()), to_string(need.region));
   const auto [it, fresh] = ids_.emplace(key, static_cast<int>(values_.size()));
-  if (!fresh) return it->second;
+  if (!fresh) {
+    values_[it->second].needed_whole |= need.broadcast;
+    return it->second;
+  }
   Value v;
+  v.needed_whole = need.broadcast;
   if (output) {
     v.fold = output->fold();
     v.bytes = fold_bytes(*v.fold);
@@ -146,7 +150,7 @@ void Tiling::add_need(const Need& need, Footprint& f) {
 void Tiling::footprint(const NodePtr& node, const Region& region, Footprint& f) {
   if (auto source = std::dynamic_pointer_cast<const Source>(node)) return add_read(f.reads, source, region);
   if (dynamic_cast<const FoldOutput*>(node.get())) {
-    if (f.values) f.values->push_back(value_of({node, region, true}));
+    if (f.values) f.values->push_back(value_of({node, region, false}));
     f.arena += align_up(bytes_of(node->spec().type, region.elements()), 64);
     return;
   }
@@ -156,6 +160,19 @@ void Tiling::footprint(const NodePtr& node, const Region& region, Footprint& f) 
   f.arena += align_up(bytes_of(node->spec().type, region.elements()), 64) + align_up(node->workspace(region), 64);
 }
 
+// The tiles that a tile is cut into, one after another in its bytes.
+std::vector<Tile> Tiling::cut(const Tile& whole, DType type, const Shape& gran, int64_t target) {
+  const Cuts cuts(whole.region, gran, target);
+  std::vector<Tile> tiles(cuts.size(), whole);
+  uint64_t at = whole.offset;
+  for (int64_t c = 0; c < cuts.size(); ++c) {
+    tiles[c].region = cuts[c];
+    tiles[c].offset = at;
+    at += tiles[c].bytes = bytes_of(type, tiles[c].region.elements());
+  }
+  return tiles;
+}
+
 std::vector<Task> Tiling::coarse() {
   std::vector<Tile> tiles;
   for (size_t o = 0; o < outputs_.size(); ++o)
@@ -163,12 +180,9 @@ std::vector<Task> Tiling::coarse() {
       const Tensor& t = tensors_[first_[o] + i];
       if (t.shape.elements() == 0) continue;
       const Placement& place = layouts_[o].tensors[i];
-      uint64_t at = place.offset;
-      const Cuts cuts(Region::all(t.shape), t.gran, coarse_target_);
-      for (int64_t c = 0; c < cuts.size(); ++c) {
-        tiles.push_back({static_cast<int>(o), static_cast<int>(i), cuts[c], place.file, at, 0});
-        at += tiles.back().bytes = bytes_of(t.node->spec().type, tiles.back().region.elements());
-      }
+      const Tile whole{static_cast<int>(o), static_cast<int>(i), Region::all(t.shape), place.file, place.offset, 0};
+      const auto cuts = cut(whole, t.node->spec().type, t.gran, coarse_target_);
+      tiles.insert(tiles.end(), cuts.begin(), cuts.end());
     }
   return group(std::move(tiles), false);
 }
@@ -187,29 +201,19 @@ std::vector<Task> Tiling::makers(int value) {
     }
     return tasks;
   }
-  const Cuts cuts(v.region, v.node->granularity(), coarse_target_);
-  uint64_t at = 0;
-  for (int64_t c = 0; c < cuts.size(); ++c) {
-    t.tiles = {{Tile::kValue, value, cuts[c], 0, at, bytes_of(v.node->spec().type, cuts[c].elements())}};
-    at += t.tiles[0].bytes;
+  for (const Tile& tile : cut({Tile::kValue, value, v.region, 0, 0, 0}, v.node->spec().type, v.node->granularity(), coarse_target_)) {
+    t.tiles = {tile};
     tasks.push_back(t);
   }
   return tasks;
 }
 
 std::vector<Task> Tiling::split(const Task& coarse) {
-  if (coarse.makes >= 0) return parts_of_value(coarse);
+  if (coarse.makes >= 0) return split_maker(coarse);
   std::vector<Tile> tiles;
   for (const Tile& whole : coarse.tiles) {
-    const Tensor& t = tensor(whole);
-    const Cuts cuts(whole.region, t.gran, target_);
-    uint64_t at = whole.offset;
-    for (int64_t c = 0; c < cuts.size(); ++c) {
-      tiles.push_back(whole);
-      tiles.back().region = cuts[c];
-      tiles.back().offset = at;
-      at += tiles.back().bytes = bytes_of(t.node->spec().type, tiles.back().region.elements());
-    }
+    const auto cuts = cut(whole, tensor(whole).node->spec().type, tensor(whole).gran, target_);
+    tiles.insert(tiles.end(), cuts.begin(), cuts.end());
   }
   return group(std::move(tiles), true);
 }
@@ -280,47 +284,37 @@ std::vector<Task> Tiling::group(std::vector<Tile> tiles, bool fine) {
   return tasks;
 }
 
-std::vector<Task> Tiling::parts_of_value(const Task& coarse) {
-  std::vector<Task> parts;
-  const auto part = [&]() -> Task& {
-    parts.emplace_back();
-    parts.back().makes = coarse.makes;
-    return parts.back();
-  };
-  const auto take = [&](Task& t, const std::vector<Need>& needs) {
+std::vector<Task> Tiling::split_maker(const Task& coarse) {
+  std::vector<Task> tasks;
+  const auto add = [&](Task t, const std::vector<Need>& needs) {
+    t.makes = coarse.makes;
     Footprint f;
     f.values = &t.values;
     for (const auto& need : needs) add_need(need, f);
     t.reads = std::move(f.reads);
     measure(t);
+    tasks.push_back(std::move(t));
   };
+  Task t;
   if (const FoldPtr fold = values_[coarse.makes].fold) {
     const Cuts runs = fold_runs(*fold);
-    for (int64_t r = coarse.run; r < coarse.run + coarse.runs; ++r) {
-      Task& t = part();
-      t.run = r;
-      t.runs = 1;
+    t.runs = 1;
+    for (t.run = coarse.run; t.run < coarse.run + coarse.runs; ++t.run) {
       std::vector<Need> needs;
-      fold->needs(runs[r], &needs);
-      take(t, needs);
+      fold->needs(runs[t.run], &needs);
+      add(t, needs);
     }
-    return parts;
+    return tasks;
   }
   const NodePtr node = values_[coarse.makes].node;
-  const Cuts cuts(coarse.tiles[0].region, node->granularity(), target_);
-  uint64_t at = coarse.tiles[0].offset;
-  for (int64_t c = 0; c < cuts.size(); ++c) {
-    Task& t = part();
-    t.tiles = {coarse.tiles[0]};
-    t.tiles[0].region = cuts[c];
-    t.tiles[0].offset = at;
-    at += t.tiles[0].bytes = bytes_of(node->spec().type, cuts[c].elements());
-    take(t, {{node, cuts[c], false}});
+  for (const Tile& tile : cut(coarse.tiles[0], node->spec().type, node->granularity(), target_)) {
+    t.tiles = {tile};
+    add(t, {{node, tile.region, false}});
   }
-  return parts;
+  return tasks;
 }
 
-// What a part takes, and which of its tiles go in step.
+// What a fine task takes, and which of its tiles go in step.
 void Tiling::measure(Task& task) {
   std::sort(task.values.begin(), task.values.end());
   task.values.erase(std::unique(task.values.begin(), task.values.end()), task.values.end());

@@ -48,7 +48,7 @@ struct Read {
   uint64_t bytes = 0;
 };
 
-// What is admitted at once. A coarse one has the tiles or runs of all its parts, and the most that one of them takes.
+// What is admitted at once. A coarse one has the tiles or runs of all its fine ones, and the most that one of them takes.
 struct Task {
   std::vector<Tile> tiles;
   int makes = -1;             // a value
@@ -56,7 +56,7 @@ struct Task {
   std::vector<int> values;    // that it needs
   uint64_t buffers = 0;       // bytes of reads, tiles and state
   uint64_t workspace = 0;     // arena bytes of the largest sub-tile
-  // Of parts only.
+  // Of fine ones only.
   std::vector<Read> reads;
   std::vector<Lockstep> locksteps;
 };
@@ -72,6 +72,7 @@ struct Value {
   uint64_t state = 0;  // more, while it is made
   int64_t runs = 0;
   int first_task = -1, last_maker = -1, last_task = -1;  // coarse ones, from its first maker to its last user
+  bool needed_whole = false;  // by a broadcast need: not spilled
   bool spilled = false;
   uint64_t scratch_offset = 0;
 };
@@ -80,7 +81,7 @@ class Tiling {
  public:
   Tiling(const std::vector<Output>& outputs, const std::vector<Layout>& layouts);
 
-  // Parts of about `target` elements from now on; no value is known yet. `merge`: tiles that share a source region, but not its bounds, become one
+  // Fine tasks of about `target` elements from now on; no value is known yet. `merge`: tiles that share a source region, but not its bounds, become one
   // task too.
   void begin(int64_t target, bool merge);
   // Of all tensors, in the order of what they write first; neither values nor sizes are known.
@@ -108,13 +109,14 @@ class Tiling {
     uint64_t arena = 0;
   };
   void align_granularity();
+  static std::vector<Tile> cut(const Tile& whole, DType type, const Shape& gran, int64_t target);
   const Tensor& tensor(const Tile& t) const { return tensors_[first_[t.output] + t.tensor]; }
   int value_of(const Need& need);
   void add_need(const Need& need, Footprint& f);
   void footprint(const NodePtr& node, const Region& region, Footprint& f);
   std::vector<Task> group(std::vector<Tile> tiles, bool fine);
-  std::vector<Task> parts_of_value(const Task& coarse);
-  void measure(Task& part);
+  std::vector<Task> split_maker(const Task& coarse);
+  void measure(Task& task);
 
   const std::vector<Output>& outputs_;
   const std::vector<Layout>& layouts_;

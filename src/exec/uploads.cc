@@ -10,8 +10,8 @@ Status Uploads::put(std::function<Status()> upload) {
     // A thread for each that is in flight at the same time, as far as the system gives them.
     if (!closed_ && static_cast<int>(threads_.size()) <= in_flight_ && in_flight_ < most_) threads_.start([this] { return work(); });
     if (threads_.size() > 0 && !closed_) {
-      ++in_flight_;
       waiting_.push_back(std::move(upload));
+      ++in_flight_;
       moved_.notify_all();
       return {};
     }

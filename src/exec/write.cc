@@ -7,7 +7,9 @@
 #include <chrono>
 #include <set>
 #include <thread>
+#include <utility>
 
+#include "base/memory.h"
 #include "exec/commit.h"
 #include "exec/journal.h"
 #include "exec/key.h"
@@ -39,7 +41,7 @@ class Job {
     r.source_bytes = plan_->source_bytes;
     INGOT_ASSIGN(r.memory_floor, least_memory(outputs_, options_));
     r.memory = plan_->most_used;
-    r.tasks = plan_->parts;
+    r.tasks = plan_->fine_tasks;
     for (const auto& v : plan_->values()) r.spilled += v.spilled;
     return r;
   }
@@ -64,6 +66,7 @@ class Job {
     written_ = &written;
     INGOT_ASSIGN([[maybe_unused]] const ExecReport report, run());
     written.key = name_key();
+    written.leaf_bytes = options_.leaf_bytes;
     return written;
   }
 
@@ -74,15 +77,15 @@ class Job {
     INGOT_TRY(commit_.check_names(sources_));
     key_ = ranks[0].key;
     commit_.set_key(key_, key_, sources_stamp(sources_));
-    INGOT_TRY(publication_.begin(ranks));
-    Status s = publish_locked(std::any_of(ranks.begin(), ranks.end(), [](const Written& w) { return w.published; }));
+    Status s = publish_locked(ranks, std::any_of(ranks.begin(), ranks.end(), [](const Written& w) { return w.published; }));
     return commit_.in_users_terms(std::move(s));
   }
 
  private:
-  Status publish_locked(bool any_published) {
+  Status publish_locked(const std::vector<Written>& ranks, bool any_published) {
     INGOT_TRY(commit_.lock());
     INGOT_TRY(commit_.find_published(false));
+    if (!any_published) INGOT_TRY(publication_.begin(ranks));
     INGOT_ASSIGN(recorded_, commit_.read_journals());
     if (commit_.all_published() && !recorded_.verified) {
       INGOT_TRY(commit_.start_over(false));  // of a --force that was killed
@@ -92,19 +95,16 @@ class Job {
       return usage("publishing {}: a rank found it finished already, and now it is not there as it was; let all ranks write again", outputs_[0].path);
     if (!recorded_.verified) INGOT_TRY(commit_.check_existing(false));
     INGOT_ASSIGN(journal_, Journal::open(commit_.journal_store(), commit_.journal_of(0), key_, recorded_.verified));
-    if (recorded_.verified) {
-      INGOT_TRY(publication_.settle(*journal_, &recorded_));
-    } else {
-      INGOT_TRY(journal_->begin(commit_.journal_outputs(), commit_.stamp()));
-    }
+    if (!recorded_.verified) INGOT_TRY(journal_->begin(commit_.journal_outputs(), commit_.stamp()));
+    // By the content: what was published already, whoever noted it.
+    if (recorded_.verified || options_.verify != Verify::kNone) INGOT_TRY(publication_.settle(*journal_, &recorded_));
+    INGOT_TRY(publication_.check_written());
     for (size_t o = 0; o < outputs_.size(); ++o) INGOT_TRY(commit_.check_replaced(o, layout(o)));
     return publication_.publish(std::move(journal_));
   }
 
-  const std::string& name_key() const { return options_.key.empty() ? key_ : options_.key; }
-  int threads() const {
-    return options_.threads > 0 ? options_.threads : std::max(1u, std::thread::hardware_concurrency());
-  }
+  // Any text is a name for a job; hidden names are made of digits.
+  std::string name_key() const { return options_.key.empty() ? key_ : to_hex(hash128(as_bytes("job " + options_.key))); }
   const Layout& layout(size_t o) const { return publication_.layout(o); }
 
   // What a job is, and whether its names can be; nothing is written.
@@ -125,7 +125,9 @@ class Job {
     INGOT_TRY(commit_.lock());
     INGOT_TRY(commit_.clear_leftovers());
     // Ranks agree only on what all of them see: one that comes late finds the work done, --force or not.
-    if (!options_.force || options_.world > 1) INGOT_TRY(commit_.find_published(options_.rank == 0 && options_.key.empty()));
+    // Under a name that the ranks agreed on, what is there may have other contents: only publish() can tell.
+    const bool named = !options_.key.empty();
+    if (!named && (!options_.force || options_.world > 1)) INGOT_TRY(commit_.find_published(options_.rank == 0));
     INGOT_ASSIGN(recorded_, commit_.read_journals());
     if (commit_.all_published() && !recorded_.verified) {
       report_published();
@@ -134,7 +136,7 @@ class Job {
       INGOT_TRY(commit_.start_over(false));  // of a --force that was killed
       return commit_.clean();
     }
-    if (options_.rank && (recorded_.verified || (recorded_.key.empty() && !options_.force && all_there()))) {
+    if (options_.rank && !named && (recorded_.verified || (recorded_.key.empty() && !options_.force && all_there()))) {
       if (written_) written_->published = true;
       return {};
     }
@@ -143,7 +145,7 @@ class Job {
     if ((recorded_.touched && recorded_.key.empty()) || !options_.resume) {
       // Of several ranks another may be ahead: what it has is written over.
       if (options_.world == 1) INGOT_TRY(commit_.start_over(recorded_.verified || recorded_.touched));
-      recorded_ = JournalState();
+      before_ = std::exchange(recorded_, JournalState());
     }
     // Only publishing is left: rank 0's alone, whatever the world was and is. It holds the others back.
     if (recorded_.verified) {
@@ -158,6 +160,7 @@ class Job {
     if (s.ok()) journal_ = std::move(*journal);
     if (s.ok() && !recorded_.verified) s = journal_->begin(commit_.journal_outputs(), commit_.stamp());
     if (s.ok()) s = work();
+    if (uploads_) (void)uploads_->finish();  // they write to the sinks
     if (s.ok() || (options_.cancel && options_.cancel->cancelled())) return s;
     // Bad input stays bad, and a run that was refused before its first byte (no space) leaves nothing worth going on from. What an earlier run
     // left is kept: another option may go on with it.
@@ -173,8 +176,9 @@ class Job {
 
   bool all_there() const {
     return std::all_of(outputs_.begin(), outputs_.end(), [](const Output& o) {
+      // Where notes are kept, one of this job would have been found.
       const auto there = o.store->stat(o.path);
-      if (!there.ok() || !*there || (*there)->directory() != o.directory) return false;
+      if (!o.store->note(o.path).empty() || !there.ok() || !*there || (*there)->directory() != o.directory) return false;
       const auto entries = o.directory ? o.store->list(o.path) : Result<std::vector<Entry>>(std::vector<Entry>(1));
       return entries.ok() && !entries->empty();  // an empty directory was made for the output
     });
@@ -196,12 +200,12 @@ class Job {
     if (recorded_.verified) INGOT_TRY(publication_.settle(*journal_, &recorded_));
     INGOT_TRY(check_targets());
     INGOT_TRY(open_sinks());
+    if (shared() && written_ && any_late())
+      return usage("writing {}: bytes that are known last need what other ranks have written; publish by run_job, or leave them out", outputs_[0].path);
     if (!publication_.all_done()) {
       const auto start = Clock::now();
       INGOT_TRY(write());
       take_hashes();
-      if (shared() && written_ && any_late())
-        return usage("writing {}: bytes that are known last need what other ranks have written; publish by run_job, or leave them out", outputs_[0].path);
       if (!shared()) INGOT_TRY(write_late());
       report_.seconds_write = seconds_since(start);
       INGOT_TRY(verify(false));
@@ -212,7 +216,7 @@ class Job {
     if (written_) return note_written();
     if (options_.rank == 0) {
       if (shared() && !publication_.all_done()) {
-        INGOT_TRY(publication_.gather(*journal_, recorded_, [&](const LeafId& id) { return sinks_[id.output][id.file]->owns(id.leaf); }));
+        INGOT_TRY(publication_.gather(*journal_, options_.resume ? recorded_ : before_, [&](const LeafId& id) { return sinks_[id.output][id.file]->owns(id.leaf); }));
         INGOT_TRY(write_late());
         INGOT_TRY(verify(true));
         take_hashes();
@@ -274,7 +278,7 @@ class Job {
     return {};
   }
 
-  VerifyRun verify_run() const { return {threads(), options_.leaf_bytes, options_.cancel, {}}; }
+  VerifyRun verify_run() const { return {threads_of(options_), options_.leaf_bytes, options_.cancel, {}}; }
 
   Status open_sinks() {
     uploads_ = std::make_unique<Uploads>(plan_->uploads);
@@ -424,6 +428,7 @@ class Job {
   std::vector<const ReadFile*> sources_;
   std::string key_, scratch_path_;
   JournalState recorded_;
+  JournalState before_;  // what was recorded, of a run that starts over
   std::unique_ptr<Journal> journal_;
   Written* written_ = nullptr;  // the first half alone: what goes to whoever publishes
   bool fresh_ = true;   // no earlier run left anything to go on from
@@ -462,20 +467,22 @@ const char* verify_name(Verify v) {
 }
 
 Result<PlanReport> plan_job(const std::vector<Output>& outputs, const ExecOptions& options) {
-  return Job(outputs, options).plan_only();
+  return within_memory("planning", [&] { return Job(outputs, options).plan_only(); });
 }
 
 Result<ExecReport> run_job(const std::vector<Output>& outputs, const ExecOptions& options) {
-  return Job(outputs, options).run();
+  return within_memory("writing", [&] { return Job(outputs, options).run(); });
 }
 
-Result<Written> write(const std::vector<Output>& outputs, const ExecOptions& options) { return Job(outputs, options).write_only(); }
+Result<Written> write(const std::vector<Output>& outputs, const ExecOptions& options) {
+  return within_memory("writing", [&] { return Job(outputs, options).write_only(); });
+}
 
 Status publish(const std::vector<Output>& outputs, const std::vector<Written>& of_all_ranks, const ExecOptions& options) {
   ExecOptions alone = options;
   alone.rank = 0;
   alone.world = 1;
-  return Job(outputs, alone).publish_only(of_all_ranks);
+  return within_memory("publishing", [&] { return Job(outputs, alone).publish_only(of_all_ranks); });
 }
 
 }  // namespace ingot

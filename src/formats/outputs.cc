@@ -4,6 +4,7 @@
 
 #include "formats/gguf.h"
 #include "formats/json.h"
+#include "formats/manifest.h"
 
 namespace ingot {
 namespace {
@@ -25,7 +26,7 @@ bool model_file(const std::string& name) {
   static constexpr std::string_view kNames[] = {
       "config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
       "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
-      "chat_template.json", "additional_chat_templates/", "preprocessor_config.json", "processor_config.json"};
+      "chat_template.json", "additional_chat_templates/", "preprocessor_config.json", "processor_config.json", kManifestFile};
   if (std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames)) return true;
   if (name.rfind("additional_chat_templates/", 0) == 0) return ends_with(name, ".jinja");
   // model-00001-of-00007.safetensors

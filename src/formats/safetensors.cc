@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "formats/json.h"
+#include "formats/manifest.h"
 #include "formats/safetensors_header.h"
 #include "kernels/hash.h"
 
@@ -110,7 +111,8 @@ const std::vector<std::string>& model_side_files() {
       "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
       "chat_template.jinja",   "chat_template.json",      "tokenizer.model",
       "merges.txt",            "vocab.json",              "vocab.txt",
-      "tekken.json",           "preprocessor_config.json", "processor_config.json"};
+      "tekken.json",           "preprocessor_config.json", "processor_config.json",
+      kManifestFile};
   return names;
 }
 

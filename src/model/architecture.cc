@@ -197,6 +197,12 @@ std::optional<MappedName> map_to_gguf(const Architecture& a, std::string_view hf
   return std::nullopt;
 }
 
+std::optional<MappedName> map_from_gguf(const Architecture& a, std::string_view gguf_name) {
+  for (const auto& r : a.tensors)
+    if (auto layer = match(r.gguf, gguf_name)) return MappedName{&r, *layer, expand(r.hf, *layer)};
+  return std::nullopt;
+}
+
 bool is_dropped(const Architecture& a, std::string_view hf_name) {
   for (const auto& t : a.drop)
     if (match(t, hf_name)) return true;

@@ -57,7 +57,7 @@ struct Architecture {
 struct MappedName {
   const TensorRule* rule = nullptr;
   int layer = -1;  // -1: not in a layer
-  std::string name;  // in GGUF
+  std::string name;  // on the other side
 };
 
 Result<Architecture> parse_architecture(std::string_view json, const std::string& what);
@@ -69,6 +69,8 @@ Result<const Architecture*> find_architecture(const Json& config, const std::str
 const Architecture* find_architecture_by_name(std::string_view name);
 
 std::optional<MappedName> map_to_gguf(const Architecture& a, std::string_view hf_name);
+// The other way.
+std::optional<MappedName> map_from_gguf(const Architecture& a, std::string_view gguf_name);
 bool is_dropped(const Architecture& a, std::string_view hf_name);
 std::string expand(std::string_view tmpl, int layer);
 

@@ -31,6 +31,11 @@ void expect_sound(const Architecture& a) {
       EXPECT_EQ(there->rule, &t);
       EXPECT_EQ(there->name, expand(t.gguf, layer));
       EXPECT_EQ(there->layer, t.per_layer() ? layer : -1);
+      const auto back = map_from_gguf(a, there->name);
+      ASSERT_TRUE(back.has_value()) << there->name;
+      EXPECT_EQ(back->rule, &t);
+      EXPECT_EQ(back->name, expand(t.hf, layer));
+      EXPECT_EQ(back->layer, there->layer);
     }
   }
 }

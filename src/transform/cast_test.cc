@@ -157,7 +157,7 @@ TEST(Permute, IsTheReferencesReshape) {
   const int64_t heads = 3, rows = 24, cols = 5, half = rows / heads / 2;
   const auto v = random_floats(rows * cols, 1);
   const NodePtr in = f32_tensor({rows, cols}, v);
-  const NodePtr out = *permute_rope(in, heads);
+  const NodePtr out = *permute_rope(in, heads, RopeOrder::kToInterleaved);
   const auto got = values(out);
   for (int64_t h = 0; h < heads; ++h)
     for (int64_t j = 0; j < half; ++j)
@@ -166,11 +166,12 @@ TEST(Permute, IsTheReferencesReshape) {
           ASSERT_EQ(got[static_cast<size_t>(((h * half + j) * 2 + k) * cols + c)],
                     v[static_cast<size_t>(((h * 2 + k) * half + j) * cols + c)]);
   expect_regions_match(out, 30, 2);
+  EXPECT_EQ(values(*permute_rope(out, heads, RopeOrder::kToHalves)), v);
   // Biases, and rows of blocks.
-  const NodePtr bias = *permute_rope(f32_tensor({8}, {0, 1, 2, 3, 4, 5, 6, 7}), 2);
+  const NodePtr bias = *permute_rope(f32_tensor({8}, {0, 1, 2, 3, 4, 5, 6, 7}), 2, RopeOrder::kToInterleaved);
   EXPECT_EQ(values(bias), (std::vector<float>{0, 2, 1, 3, 4, 6, 5, 7}));
-  expect_regions_match(*permute_rope(typed_tensor(DType::kQ8_0, {8, 64}, random_floats(512, 1)), 2), 20, 3);
-  for (int64_t h : {0, 5, 24, 48, -1}) EXPECT_FALSE(permute_rope(in, h).ok()) << h;
+  expect_regions_match(*permute_rope(typed_tensor(DType::kQ8_0, {8, 64}, random_floats(512, 1)), 2, RopeOrder::kToInterleaved), 20, 3);
+  for (int64_t h : {0, 5, 24, 48, -1}) EXPECT_FALSE(permute_rope(in, h, RopeOrder::kToHalves).ok()) << h;
 }
 
 TEST(Pattern, HasLimits) {

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <optional>
+#include <memory>
 #include <set>
 #include <unordered_map>
 
-#include "model/architecture.h"
+#include "transform/gguf_map.h"
 
 namespace ingot::transform {
 namespace {
@@ -119,6 +119,12 @@ class Examiner {
     return std::move(report_);
   }
 
+  struct Value {
+    int64_t n = 0;
+    std::string text;  // "llama.attention.head_count 8"
+  };
+  std::optional<Value> param(const Architecture& arch, const std::string& name, int64_t layer);
+
  private:
   template <class... A>
   void fault(fmt::format_string<A...> f, A&&... args) {
@@ -140,11 +146,6 @@ class Examiner {
   void check_layers();
   void check_vocabulary();
   void check_architecture(const Architecture& arch);
-  struct Value {
-    int64_t n = 0;
-    std::string text;  // "llama.attention.head_count 8"
-  };
-  std::optional<Value> param(const Architecture& arch, const std::string& name, int64_t layer);
   std::optional<Value> path_value(const Architecture& arch, const std::string& path, int64_t layer);
   std::string path_text(const Architecture& arch, const std::string& path) const;
   void check_agreement(const Architecture& arch);
@@ -324,11 +325,11 @@ void Examiner::check_architecture(const Architecture& arch) {
     if (heads && kv && (heads->n == 0 || kv->n == 0 || heads->n % kv->n != 0))
       return fault("layer {} has {} and {}, expected a multiple of the latter", i, heads->text, kv->text);
   }
-  if (const LazyTensor* freqs = find("rope_freqs.weight")) {
+  if (const LazyTensor* freqs = find(kRopeFactors)) {
     const auto turned = number(prefix_ + "rope.dimension_count");
     const int64_t want = (turned ? turned->at(0) : first["head_dim"].n) / 2;
     if (!same_shape(freqs->spec().shape, {want}))
-      fault("the tensor 'rope_freqs.weight' is {}, expected one number for each of {} pairs of a head's elements",
+      fault("the tensor '{}' is {}, expected one number for each of {} pairs of a head's elements", kRopeFactors,
             to_string(freqs->spec().shape), want);
   }
   const MetaValue* m = a_.meta(prefix_ + "expert_count");
@@ -351,6 +352,13 @@ void Examiner::check_architecture(const Architecture& arch) {
 Error not_a_model(const Artifact& gguf, const std::string& why) { return bad_input("using {} as a model: {}", gguf.path, why); }
 
 }  // namespace
+
+MetadataParams metadata_params(const Artifact& gguf, const Architecture& arch) {
+  return [examiner = std::make_shared<Examiner>(gguf), &arch](const std::string& param, int64_t layer) {
+    const auto v = examiner->param(arch, param, std::max<int64_t>(layer, 0));
+    return v ? std::optional<int64_t>(v->n) : std::nullopt;
+  };
+}
 
 GgufReport examine_gguf(const Artifact& gguf) { return Examiner(gguf).run(); }
 

@@ -2,9 +2,12 @@
 // lengths and head counts. What lies where in the file is the reader's matter (src/formats/gguf_read.cc).
 #pragma once
 
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "model/architecture.h"
 #include "tensor/artifact.h"
 
 namespace ingot::transform {
@@ -23,5 +26,9 @@ GgufReport examine_gguf(const Artifact& gguf);
 // The first fault as an error. A file without any tensor is a vocabulary: good for a tokenizer alone.
 enum class GgufUse { kWeights, kTokenizer };
 Status check_gguf(const Artifact& gguf, GgufUse use);
+
+// What the metadata makes of a param of the architecture ("heads") in a layer; nothing where it does not say. Both must outlive it.
+using MetadataParams = std::function<std::optional<int64_t>(const std::string& param, int64_t layer)>;
+MetadataParams metadata_params(const Artifact& gguf, const Architecture& arch);
 
 }  // namespace ingot::transform

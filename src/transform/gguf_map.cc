@@ -115,7 +115,7 @@ Result<NodePtr> Mapper::map_tensor(const LazyTensor& t, const MappedName& m) {
   if (node) return node;
   node = t.node;
   if (!m.rule->permute.empty()) {
-    auto permuted = permute_rope(node, params_.at(m.rule->permute));
+    auto permuted = permute_rope(node, params_.at(m.rule->permute), RopeOrder::kToInterleaved);
     if (!permuted.ok()) return std::move(permuted.take_error()).during("converting tensor " + tensor_text(*t.node, t.name));
     node = std::move(permuted).value();
   }
@@ -237,7 +237,7 @@ Status Mapper::add_rope_factors(const RopeConfig& rope, const std::string& what)
     }
   }
   const NodePtr factors = make_memory_tensor({DType::kF32, {dim / 2}}, std::move(bytes));
-  out_.tensors.edit([&](auto& all) { all.insert(all.begin(), {"rope_freqs.weight", factors}); });
+  out_.tensors.edit([&](auto& all) { all.insert(all.begin(), {kRopeFactors, factors}); });
   return {};
 }
 

@@ -1,0 +1,76 @@
+#include "transform/source_form.h"
+
+#include "formats/json.h"
+#include "model/architecture.h"
+#include "quant/codec.h"
+#include "transform/cast.h"
+#include "transform/gguf_check.h"
+#include "transform/gguf_map.h"
+#include "transform/permute.h"
+
+namespace ingot::transform {
+namespace {
+
+bool widens(DType type) {
+  const TypeInfo& t = info(type);
+  return t.block == 1 && t.bytes <= 4 && (t.name.starts_with('F') || t.name.starts_with("BF")) && find_codec(type);
+}
+
+// The text says what stands in the way.
+Result<std::vector<LazyTensor>> from_gguf(const Artifact& a) {
+  const MetaValue* m = a.meta("general.architecture");
+  const auto* name = m ? std::get_if<std::string>(&m->v) : nullptr;
+  if (!name) return bad_input("its metadata names no architecture");
+  const Architecture* arch = find_architecture_by_name(*name);
+  if (!arch) return bad_input("ingot does not know the architecture '{}' (ingot list architectures)", *name);
+  const MetadataParams params = metadata_params(a, *arch);
+  std::vector<LazyTensor> out;
+  for (const LazyTensor& t : a.tensors) {
+    if (t.name == kRopeFactors) continue;
+    const auto mapped = map_from_gguf(*arch, t.name);
+    if (!mapped) return bad_input("the tensor '{}' is none of the architecture {}", t.name, arch->name);
+    NodePtr node = t.node;
+    if (const std::string& permute = mapped->rule->permute; !permute.empty()) {
+      const auto heads = params(permute, mapped->layer);
+      if (!heads) return bad_input("its metadata does not say into how many heads the rows of '{}' are split", t.name);
+      auto halves = permute_rope(std::move(node), *heads, RopeOrder::kToHalves);
+      if (!halves.ok()) return std::move(halves.take_error()).during(fmt::format("the tensor '{}'", t.name));
+      node = *std::move(halves);
+    }
+    out.push_back({mapped->name, std::move(node)});
+  }
+  return out;
+}
+
+Result<std::vector<LazyTensor>> from_hf(const Artifact& a) {
+  std::vector<LazyTensor> out(a.tensors.begin(), a.tensors.end());
+  const auto text = a.files.find("config.json");
+  if (text == a.files.end()) return out;
+  INGOT_ASSIGN(const Json config, parse_json(text->second, "config.json"));
+  const auto arch = find_architecture(config, "config.json");
+  if (!arch.ok()) return bad_input("ingot does not know the architecture that config.json names (ingot list architectures)");
+  const TensorRule *head = (*arch)->by_role("output"), *embedding = (*arch)->by_role("embedding");
+  const bool tied = head && embedding && a.find(embedding->hf) && json_bool(config, "tie_word_embeddings").value_or((*arch)->tied_by_default);
+  std::erase_if(out, [&](const LazyTensor& t) { return is_dropped(**arch, t.name) || (tied && t.name == head->hf); });
+  return out;
+}
+
+}  // namespace
+
+Result<Artifact> source_form(const Artifact& a, std::string* as_it_is) {
+  auto tensors = a.naming == "gguf" ? from_gguf(a) : a.naming == "hf" ? from_hf(a) : std::vector<LazyTensor>(a.tensors.begin(), a.tensors.end());
+  if (as_it_is) *as_it_is = tensors.ok() ? "" : tensors.error().message;
+  Artifact out;
+  out.path = a.path;
+  out.format = a.format;
+  out.naming = tensors.ok() && a.naming == "gguf" ? "hf" : a.naming;
+  out.tensors = tensors.ok() ? TensorList(*std::move(tensors)) : a.tensors;
+  TiedCast cast;
+  for (size_t i = 0; i < out.tensors.size(); ++i)
+    if (widens(out.tensors[i].spec().type)) {
+      INGOT_ASSIGN(out.tensors.node(i), cast(out.tensors[i], DType::kF32));
+    }
+  return out;
+}
+
+}  // namespace ingot::transform
