@@ -9,7 +9,7 @@
 namespace ingot {
 
 // The same key makes the same bytes. Everything that reaches a file goes in: the graphs down to the identities of the sources, names of
-// tensors, the layout as far as it is known, metadata, seed. Not the paths, nor threads, memory or ranks.
+// tensors, the layout, metadata, seed. Not the paths, nor threads, memory or ranks.
 Result<std::string> job_key(const std::vector<Output>& outputs, const ExecOptions& options);
 
 // Every file that the outputs are read from, each once.

@@ -1,6 +1,6 @@
-// The pipeline that runs a plan's tasks: one thread admits them in order under the budget, a small I/O pool reads their sources
-// ahead, compute threads evaluate and write. A task holds all that it will need before it starts, so nothing waits
-// for memory while it holds some. Workers take tasks in the order of admission, so whoever waits for a value waits for tasks that have begun.
+// The pipeline that runs a plan's tasks: one thread admits them in order under the budget, a small I/O pool reads their sources ahead, compute threads evaluate
+// and write; where the system refuses threads, the one does it all. A task holds all that it will need before it starts, so nothing waits for memory while
+// it holds some. Workers take tasks in the order of admission, so whoever waits for a value waits for tasks that have begun.
 #pragma once
 
 #include <atomic>

@@ -1,4 +1,4 @@
-// Store: where bytes live. Local files, memory, and wrappers that fail or are slow today; object stores later, one file and one row of
+// Store: where bytes live. Local files, memory, one that keeps only hashes, and wrappers that fail or are slow today; object stores later, one file and one row of
 // stores.def each. A store says what it can do (Capabilities) and the executor adapts; nothing above src/exec writes.
 #pragma once
 
@@ -30,7 +30,7 @@ struct Capabilities {
   bool rename = true;    // atomic rename of a file or directory; without it a file appears at complete()
   bool exchange = true;  // two names change places in one step (where there is rename)
   bool keeps = true;     // what is written is there afterwards; a store that only takes digests keeps nothing, and nothing is read back
-  // How many calls it serves well at a time: who has many to make keeps so many under way.
+  // How many calls it serves well at a time: who has many to make keeps so many under way. 0: nothing is gained from a thread of their own.
   int requests = 2;
   // What one call costs, as the bytes that could have been moved in the time of it: a gap of less is read along rather than asked
   // around. On a local file system that is a system call; of an object store some 4 MiB.
@@ -76,7 +76,7 @@ class WriteFile {
   virtual Status write(uint64_t offset, ByteView bytes) = 0;
   // Reads back what was written, where the store can; kFailed where it cannot (an unfinished upload).
   virtual Status read_back(uint64_t offset, MutByteView out) = 0;
-  // Discards what lies beyond `size` (kSequential, before going on).
+  // Discards what lies beyond `size` (not kParts).
   virtual Status truncate(uint64_t size) = 0;
   // Starts writing these bytes to the medium, without waiting. A hint.
   virtual void start_flush(uint64_t /*offset*/, uint64_t /*size*/) {}

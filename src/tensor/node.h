@@ -138,7 +138,7 @@ uint64_t fold_offset(const Fold& fold, int index);
 // The multiples in which chunks may be cut.
 Shape fold_granularity(const Fold& fold);
 
-// Output `index` of a fold. Granularity 1: it is there as a whole.
+// Output `index` of a fold. Any region may be asked for: it is there as a whole.
 class FoldOutput final : public Node {
  public:
   FoldOutput(FoldPtr fold, int index) : fold_(std::move(fold)), index_(index) {}
