@@ -52,7 +52,7 @@ apply() {  # TREE PAGE...
 if [[ $1 == --apply ]]; then shift; apply "$@" | sort -u; exit; fi
 
 pages=$(cd "$1" && pwd) cxx=$2
-flags=(-std=c++20 -fsyntax-only -Wall -Wextra -Werror -Isrc -Iinclude -DINGOT_SOURCE_DIR='"."' "${@:3}")
+flags=(-std=c++20 -fsyntax-only -Wall -Wextra -Werror -Wno-deprecated-declarations -Isrc -Iinclude -DINGOT_SOURCE_DIR='"."' "${@:3}")
 mapfile -t list < <(find "$pages" -name '*.md' ! -name README.md | sort)
 for page in "${list[@]}"; do
   grep -qF "($(basename "$page"))" "$pages/README.md" || { echo "$pages/README.md has no link to $(basename "$page")"; exit 1; }
@@ -66,12 +66,18 @@ cp -r src include fuzz data "$tree"
 cp -r tests/cli "$tree/tests"
 changed=$(apply "$tree" "${list[@]}" | sort -u)
 cd "$tree"
-# Of a table, the source beside it that is made of it; the tests of a folder in one go.
+# New sources of a folder in one go (but not those that are compiled for each instruction set); of a table, the source beside it that is made of it.
 sources=$(for path in $changed; do
+  folder=$(dirname "$path")
   case $path in
-    *_test.cc) echo "$(dirname "$path")/all_of_howto.cc"; echo "#include \"$(basename "$path")\"" >>"$(dirname "$path")/all_of_howto.cc" ;;
-    *.cc) echo "$path" ;;
-    *.def) grep -lF "#include \"${path#src/}\"" "$(dirname "$path")"/*.cc | grep -v _test ;;
+    *.cc)
+      if [[ -e $OLDPWD/$path && $path != *_test.cc ]] || grep -q '^#define INGOT_TARGET_FILE' "$path"; then
+        echo "$path"
+      else
+        echo "#include \"$(basename "$path")\"" >>"$folder/all_of_howto.cc"
+        echo "$folder/all_of_howto.cc"
+      fi ;;
+    *.def) grep -lF "#include \"${path#src/}\"" "$folder"/*.cc | grep -v _test ;;
   esac
 done | sort -u)
 xargs -P "$(nproc)" -n 1 "$cxx" "${flags[@]}" <<<"$sources" || exit 1

@@ -107,7 +107,7 @@ Result<LazyModel> cast(const LazyModel& model, const std::string& type);
 
 // A snapshot of a running write().
 struct WriteProgress {
-  std::string phase;             // "plan", "stages", "write", "verify", "commit"
+  std::string phase;             // "plan", "write", "verify", "commit", "done"
   uint64_t done = 0, total = 0;  // bytes of this phase; total 0: unknown
   uint64_t resumed = 0;          // of `done`, taken over from an earlier run
   std::string tensor;            // being worked on

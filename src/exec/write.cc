@@ -176,6 +176,7 @@ class Job {
 
   bool all_there() const {
     return std::all_of(outputs_.begin(), outputs_.end(), [](const Output& o) {
+      if (!o.store->capabilities().keeps) return true;
       // Where notes are kept, one of this job would have been found.
       const auto there = o.store->stat(o.path);
       if (!o.store->note(o.path).empty() || !there.ok() || !*there || (*there)->directory() != o.directory) return false;

@@ -35,12 +35,11 @@ TEST_F(Limits, FifteenHundredShardsAreReadAndWrittenUnder256Descriptors) {
 }
 
 // As another user than root, who has no limits; of its own, since the limit counts all processes of a user.
-TEST_F(Limits, WhereTheSystemRefusesThreadsThereAreFewerOrAClearError) {
+TEST_F(Limits, WhereTheSystemRefusesThreadsOneDoesTheWork) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root, to become another user";
   const std::string base = example("tiny-llama-base");
   ASSERT_EQ(ingot(quantize(base, dir_ / "free.gguf")).exit_code, 0);
   ASSERT_EQ(::chmod(dir_.path().c_str(), 0777), 0);
-  bool refused = false, fewer = false;
   for (uint64_t processes : {1, 2, 3, 4, 6}) {
     SpawnOptions o;
     o.user = 61234;
@@ -48,18 +47,9 @@ TEST_F(Limits, WhereTheSystemRefusesThreadsThereAreFewerOrAClearError) {
     const std::string out = dir_ / fmt::format("n{}.gguf", processes);
     const Finished f = ingot(quantize(base, out, {"--threads", "8"}), o);
     ASSERT_EQ(f.signal, 0) << processes;
-    if (f.exit_code == 0) {
-      fewer = true;
-      EXPECT_TRUE(same_bytes(out, dir_ / "free.gguf")) << processes;
-    } else {
-      refused = true;
-      EXPECT_EQ(f.exit_code, 1) << f.err;
-      EXPECT_NE(f.err.find("refuses another thread"), std::string::npos) << f.err;
-      EXPECT_NE(f.err.find("ulimit -u"), std::string::npos) << f.err;
-      EXPECT_FALSE(exists(out));
-    }
+    EXPECT_EQ(f.exit_code, 0) << processes << ": " << f.err;
+    EXPECT_TRUE(same_bytes(out, dir_ / "free.gguf")) << processes;
   }
-  EXPECT_TRUE(refused && fewer);
 }
 
 TEST_F(Limits, LittleAddressSpaceIsEnoughOrAClearError) {
