@@ -26,9 +26,10 @@ Status command_hash(Context& c) {
   bool each = false;
   c.args.usage("hash PATH [--tensors]");
   c.args.detail(
-      "Two hashes. 'exact' is of the tensors as they lie in the file: names, types, shapes, bytes. 'value' is of the model that they are: under the names and in "
-      "the row order of the Hugging Face directory, float types widened to F32; a BF16 model, its BF16 GGUF and its F32 GGUF have the same. Metadata, "
-      "tokenizer and other files are in neither. The definition is in docs/formats/hashes.md. A run that was stopped goes on with the same command.");
+      "Two hashes. 'exact' is of the tensors as they lie in the file: names, types, shapes, bytes. 'value' is of the model that they are: under "
+      "the names and in the row order of the Hugging Face directory, float types widened to F32; a BF16 model, its BF16 GGUF and its F32 GGUF "
+      "have the same. Metadata, tokenizer and other files are in neither. The definition is in docs/formats/hashes.md. A run that was stopped "
+      "goes on with the same command.");
   c.args.positional("PATH", &given, "a model file or directory, or an adapter");
   c.args.section("Options");
   c.args.flag("--tensors", &each, "one line for each tensor too, first as they lie, then as values");
@@ -44,16 +45,18 @@ Status command_hash(Context& c) {
   if (!hashes) return {};
   const Totals totals = totals_of(a);
   OrderedJson j = {{"path", at.path}, {"format", a.format}, {"exact", hashes->exact}, {"value", hashes->value}};
-  std::string text = fmt::format("{}: {}, {} tensors, {}\nexact  {}\nvalue  {}\n", printable(at.path), a.format, format_count(totals.tensors),
-                                 format_bytes(totals.bytes), hashes->exact, hashes->value);
+  std::string text = fmt::format("{}: {}, {} tensors, {}\nexact  {}\nvalue  {}\n", printable(at.path), a.format,
+                                 format_count(totals.tensors), format_bytes(totals.bytes), hashes->exact, hashes->value);
   if (!what.as_it_is.empty()) {
-    j["note"] = fmt::format("the value hash is of names and rows as they are here, so that it agrees with no other format's: {}", what.as_it_is);
+    j["note"] = fmt::format("the value hash is of names and rows as they are here, so that it agrees with no other format's: {}",
+                            what.as_it_is);
     text += fmt::format("note: {}\n", printable(j["note"].get<std::string>()));
   }
   Table table({"", "tensor", "type", "shape", "hash"});
   for (const auto& [form, tensors] : {std::pair{"exact", &what.exact}, std::pair{"value", &what.value}}) {
     j["tensors"][form] = tensors_json(*tensors, *hashes);
-    for (const auto& t : *tensors) table.row({form, printable(t.name), std::string(info(t.spec.type).name), to_string(t.spec.shape), t.hash(hashes->roots)});
+    for (const auto& t : *tensors)
+      table.row({form, printable(t.name), std::string(info(t.spec.type).name), to_string(t.spec.shape), t.hash(hashes->roots)});
   }
   return c.report.result(j, each ? text + table.str() : text);
 }

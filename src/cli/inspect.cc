@@ -244,7 +244,8 @@ Status command_inspect(Context& c) {
   c.args.example("ingot inspect model.gguf --json | jq .types");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  warn_unused(c, {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance"});
+  warn_unused(c, {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify",
+                  "--rank-timeout", "--provenance"});
 
   INGOT_ASSIGN(const Located at, input_path(path));
   path = at.path;

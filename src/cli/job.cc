@@ -41,8 +41,9 @@ uint64_t part_of(uint64_t n, uint64_t shown, uint64_t all) {
 std::string plan_text(const PlanReport& plan) {
   uint64_t bytes = 0;
   for (const auto& f : plan.files) bytes += f.bytes;
-  return fmt::format("reads {}{} in {} tasks; takes up to {} of memory for buffers (the least that works is {}){}", format_bytes(plan.source_bytes),
-                     plan.files.empty() ? "" : ", writes " + format_bytes(bytes), plan.tasks, format_bytes(plan.memory),
+  return fmt::format("reads {}{} in {} tasks; takes up to {} of memory for buffers (the least that works is {}){}",
+                     format_bytes(plan.source_bytes), plan.files.empty() ? "" : ", writes " + format_bytes(bytes), plan.tasks,
+                     format_bytes(plan.memory),
                      format_bytes(plan.memory_floor),
                      plan.spilled ? fmt::format("; {} values go to disk", plan.spilled) : "");
 }
@@ -65,7 +66,8 @@ Status print_plan(Context& c, const PlanReport& plan) {
                         {"tasks", plan.tasks},
                         {"values_spilled", plan.spilled},
                         {"up_to_date", plan.up_to_date}},
-                       (plan.files.empty() ? "" : table.str()) + (plan.up_to_date ? "up to date: nothing would be done (--force makes it anew)" : plan_text(plan)) + "\n");
+                       (plan.files.empty() ? "" : table.str()) +
+                           (plan.up_to_date ? "up to date: nothing would be done (--force makes it anew)" : plan_text(plan)) + "\n");
 }
 
 // RLIMIT_FSIZE: said before the first byte, not after hours.

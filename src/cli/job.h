@@ -13,11 +13,13 @@
 
 namespace ingot::cli {
 
-// Runs the job with progress shown; with `provenance`, which may be null, the manifests in the outputs are completed. No report: --dry-run, whose plan was printed.
-Result<std::optional<ExecReport>> run_reported(Context& context, const std::vector<Output>& outputs, const transform::Provenance* provenance);
+// Runs the job with progress shown; with `provenance`, which may be null, the manifests in the outputs are completed. No report: --dry-run,
+// whose plan was printed.
+Result<std::optional<ExecReport>> run_reported(Context& context, const std::vector<Output>& outputs,
+                                               const transform::Provenance* provenance);
 
-// The hashes of a model's tensors, by a job that writes nothing: a run that was killed is gone on with from its journal in the user's cache. `verb`
-// ("hashing") stands in the bar. No hashes: --dry-run, or a process that leaves the work to the first of several.
+// The hashes of a model's tensors, by a job that writes nothing; its journal lies in the user's cache, so that a run that was killed is gone
+// on with. `verb` ("hashing") stands in the bar. No hashes: --dry-run, or a process that leaves the work to the first of several.
 struct ContentHashes {
   std::string exact, value;
   transform::ContentHash::Roots roots;  // for those of the tensors

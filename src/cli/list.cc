@@ -117,7 +117,8 @@ Status command_list(Context& c) {
   c.args.example("ingot list types");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  warn_unused(c, {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance"});
+  warn_unused(c, {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify",
+                  "--rank-timeout", "--provenance"});
   std::vector<std::string> names;
   for (const Row& row : kLists) {
     if (what == row.name) return row.list(c);

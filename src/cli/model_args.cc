@@ -84,7 +84,8 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
     const std::string manifest = take_manifest(a);
     return m.provenance ? m.provenance->add_input(*a, manifest) : Status();
   };
-  if (c.args.common.provenance) m.provenance = std::make_shared<transform::Provenance>(version(), static_cast<uint64_t>(c.args.common.seed));
+  const CommonOptions& common = c.args.common;
+  if (common.provenance) m.provenance = std::make_shared<transform::Provenance>(version(), static_cast<uint64_t>(common.seed));
   INGOT_TRY(add_input(&m.base));
   if (m.is_gguf()) INGOT_TRY(transform::check_gguf(m.base, transform::GgufUse::kWeights));
   INGOT_TRY(go_on(c));

@@ -56,7 +56,8 @@ Status command_tokenize(Context& c) {
   c.args.example("ingot tokenize base/ --text '0 614 1840' --decode");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  warn_unused(c, {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance"});
+  warn_unused(c, {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify",
+                  "--rank-timeout", "--provenance"});
   if (c.args.has("--text") && c.args.has("--file")) return usage("'ingot tokenize' takes --text or --file, not both");
   if (!c.args.has("--text") && !c.args.has("--file"))
     return usage("'ingot tokenize' needs a text: --text TEXT or --file FILE (- is standard input)");

@@ -22,13 +22,33 @@ std::string difference(const Manifest& told, const ContentHashes& found) {
   const std::string exacts = fmt::format("exact hash {}, written {}", found.exact, told.content.exact),
                     values = fmt::format("value hash {}, written {}", found.value, told.content.value);
   if (exact) return fmt::format("its tensors are those that were written, but its metadata makes another model of them ({})", values);
-  if (value) return fmt::format("its tensors hold the values that were written, but with other names, types or orders of rows ({})", exacts);
-  return fmt::format("its tensors are not those that were written ({}; {}); 'ingot hash --tensors' here and of a good copy tells which", exacts, values);
+  if (value) return fmt::format("its tensors hold the values that were written, but have other names, types or orders of rows ({})", exacts);
+  return fmt::format("its tensors are not those that were written ({}; {}); 'ingot hash --tensors' here and of a good copy tells which",
+                     exacts, values);
 }
 
 // Whether all of the model lies in the file or directory that was given; of a set of splits it does not.
 bool whole_in(const Artifact& a, bool directory) {
-  return directory || std::all_of(a.tensors.begin(), a.tensors.end(), [&](const LazyTensor& t) { return origin_of(*t.node, {}).file == a.path; });
+  const auto inside = [&](const LazyTensor& t) { return origin_of(*t.node, {}).file == a.path; };
+  return directory || std::all_of(a.tensors.begin(), a.tensors.end(), inside);
+}
+
+Result<TreeHash> hash_all(Context& c, const Located& at) {
+  VerifyRun run;
+  const auto threads = c.args.common.threads;
+  run.threads = threads > 0 ? static_cast<int>(threads) : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  run.cancel = &c.cancel;
+  return hash_tree(*at.store, at.path, run);
+}
+
+// The hashes of the model's tensors, which are those in its manifest; kBadInput where they are not.
+Result<std::optional<ContentHashes>> check_tensors(Context& c, const Artifact& model, const Manifest& told) {
+  INGOT_ASSIGN(const transform::ContentHash what, transform::content_hash(model));
+  INGOT_ASSIGN(auto found, hash_reported(c, what, "verifying"));
+  if (const std::string other = found ? difference(told, *found) : ""; !other.empty())
+    return bad_input("'{}' is not what ingot wrote: {}. Something changed it, or made it from another file and kept that one's manifest: "
+                     "make it anew, or copy it again", model.path, other);
+  return found;
 }
 
 }  // namespace
@@ -38,9 +58,9 @@ Status command_verify(Context& c) {
   c.args.usage("verify PATH");
   c.args.detail(
       "PATH is a file or directory that ingot wrote. Every byte is read and its hash compared with the one that was noted when it "
-      "was published (in the extended attribute user.ingot.key). A copy has no such note: then the hashes of its tensors are compared with those in its manifest, "
-      "if it was made with --provenance; metadata and other files have none there. The model's structure is checked too. Exit code 0: it is what was "
-      "written; 3: it is not.");
+      "was published (in the extended attribute user.ingot.key). A copy has no such note: then the hashes of its tensors are compared with "
+      "those in its manifest, if it was made with --provenance; metadata and other files have none there. The model's structure is checked "
+      "too. Exit code 0: it is what was written; 3: it is not.");
   c.args.positional("PATH", &given, "a GGUF file, a safetensors file or a model directory");
   c.args.example("ingot verify model-Q4_K_M.gguf");
   INGOT_ASSIGN(const bool go, c.args.parse());
@@ -57,39 +77,33 @@ Status command_verify(Context& c) {
   if (noted.empty() && !text.empty()) {
     now.bytes = tree_bytes(store, path);
   } else {
-    VerifyRun run;
-    run.threads = c.args.common.threads > 0 ? static_cast<int>(c.args.common.threads) : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-    run.cancel = &c.cancel;
-    INGOT_ASSIGN(now, hash_tree(store, path, run));
+    INGOT_ASSIGN(now, hash_all(c, at));
   }
-  const bool as_written = !noted.empty() && noted == now.root;
+  const bool as_written = !noted.empty() && noted == now.root, changed = !noted.empty() && !as_written;
   OrderedJson j = {{"path", path}, {"bytes", now.bytes}, {"hash", now.root}, {"noted", noted}, {"as_written", as_written}};
-  const bool changed = !noted.empty() && !as_written;
   std::string verdict;  // of the tensors
   if (!text.empty() && !(as_written && whole_in(*model, store.list(path).ok()))) {
     const auto told = parse_manifest(text, path);
-    if (!told.ok() && !changed) return told.error();
     if (told.ok()) {
-      INGOT_ASSIGN(const transform::ContentHash what, transform::content_hash(*model));
-      INGOT_ASSIGN(const auto found, hash_reported(c, what, "verifying"));
+      INGOT_ASSIGN(const auto found, check_tensors(c, *model, *told));
       if (!found) return {};
-      if (const std::string other = difference(*told, *found); !other.empty())
-        return bad_input("'{}' is not what ingot wrote: {}. Something changed it, or made it from another file and kept that one's manifest: make it anew, or copy "
-                         "it again", path, other);
       j["manifest"] = {{"exact", found->exact}, {"value", found->value}};
       verdict = fmt::format("every tensor is as it was written (exact hash {} in its manifest)", found->exact);
+    } else if (!changed) {
+      return told.error();
     }
   }
   if (changed)
     return bad_input("'{}' is not what ingot wrote: its hash is {}, and {} was noted when it was published; something changed {}. Make it "
-                     "anew with --force, or copy it again", path, now.root, noted, verdict.empty() ? "it" : "its metadata or other files; " + verdict);
+                     "anew with --force, or copy it again",
+                     path, now.root, noted, verdict.empty() ? "it" : "its metadata or other files; " + verdict);
   if (!model.ok()) return std::move(model.take_error()).during("verifying " + path);
   const std::string size = fmt::format("{}: {}", printable(path), format_bytes(now.bytes));
   if (as_written) verdict = fmt::format("hash {}: as it was written{}", now.root, verdict.empty() ? "" : "; of all its parts " + verdict);
   else if (!verdict.empty()) verdict += "; metadata and other files have no hash there, but its structure is sound";
   else
-    verdict = fmt::format("hash {}; its structure is sound, but no hash was noted with it (it was copied, or the file system keeps no extended attributes): compare "
-                          "it with the one that the run printed", now.root);
+    verdict = fmt::format("hash {}; its structure is sound, but no hash was noted with it (it was copied, or the file system keeps no extended "
+                          "attributes): compare it with the one that the run printed", now.root);
   return c.report.done(j, fmt::format("{}, {}\n", size, verdict));
 }
 

@@ -52,7 +52,9 @@ Result<Manifest> parse_manifest(const std::string& text, const std::string& path
   const Json *content = json_member(j, "content"), *inputs = json_member(j, "inputs");
   bool whole = format == kManifestFormat && content && read_model(*content, &m.content) && inputs && inputs->is_array();
   for (size_t i = 0; whole && i < inputs->size(); ++i) whole = read_model((*inputs)[i], &m.inputs.emplace_back());
-  if (!whole) return bad_input("{}: it is damaged, or was written by something else; copy the model again, or convert it without --provenance, which leaves the manifest out", what);
+  if (!whole)
+    return bad_input("{}: it is damaged, or was written by something else; copy the model again, or convert it without --provenance, which "
+                     "leaves the manifest out", what);
   return m;
 }
 

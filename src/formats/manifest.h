@@ -1,5 +1,5 @@
-// The manifest of a model, a JSON text in the file itself: from what it was made, by what, and the hashes of what it holds (docs/formats/hashes.md). GGUF has
-// it under a metadata key, a safetensors file under the same key of its __metadata__, a directory as a file.
+// The manifest of a model, a JSON text in the file itself: from what it was made, by what, and the hashes of what it holds
+// (docs/formats/hashes.md). GGUF has it under a metadata key, a safetensors file under the same key of its __metadata__, a directory as a file.
 #pragma once
 
 #include <string>

@@ -10,8 +10,8 @@
 
 namespace ingot::transform {
 
-// An output for a job, beside whatever else that writes: all tensors in both forms, one file each, to a store that keeps nothing. When the job has passed their
-// bytes, the roots of the files make the hashes: in ExecReport::digests, or in a layout's late extents.
+// An output for a job, beside whatever else that writes: all tensors in both forms, one file each, to a store that keeps nothing. When the
+// job has passed their bytes, the roots of the files make the hashes: in ExecReport::digests, or in a layout's late extents.
 struct ContentHash {
   using Roots = std::function<std::string(size_t file)>;
   struct Tensor {

@@ -87,7 +87,8 @@ TEST(ContentHash, BaseItsBf16GgufAndItsF32GgufHaveOneValue) {
   // What is another model has another value.
   std::set<std::string> values = {h.value};
   const Artifact merged = *lora_merge(base, {{example_adapter("lora-code"), 1}});
-  for (const Artifact& other : {*quantize_gguf(gguf, "Q8_0"), *quantize_gguf(gguf, "F16"), merged, *cast_like(merged, base)}) values.insert(hashed(other).value);
+  for (const Artifact& other : {*quantize_gguf(gguf, "Q8_0"), *quantize_gguf(gguf, "F16"), merged, *cast_like(merged, base)})
+    values.insert(hashed(other).value);
   EXPECT_EQ(values.size(), 5u);
 }
 

@@ -15,24 +15,19 @@ using Hashes = std::shared_ptr<const std::vector<ContentHash>>;
 // The places in a file's fixed bytes become late extents. `found` counts them.
 void make_late(FileLayout* file, const Hashes& hashes, size_t first_output, size_t* found) {
   std::vector<Extent> out;
-  for (Extent& e : file->extents) {
+  for (const Extent& e : file->extents) {
     size_t done = 0;
-    const auto piece = [&](size_t end) {
-      if (end > done) out.push_back({e.offset + done, e.bytes.substr(done, end - done), nullptr});
-    };
-    for (size_t at = 0; !e.late && (at = e.bytes.find(kPlace, done)) != std::string::npos;) {
-      const size_t n = std::strtoul(e.bytes.substr(at + kPlace.size(), 5).c_str(), nullptr, 10);
-      piece(at);
-      done = at + kPlaceSize;
-      ++*found;
-      out.push_back({e.offset + at, e.bytes.substr(at, kPlaceSize), [hashes, n, o = first_output + n / 2](const Digests& digests) -> Result<std::string> {
+    for (size_t at; !e.late && (at = e.bytes.find(kPlace, done)) != std::string::npos; done = at + kPlaceSize, ++*found) {
+      const std::string place = e.bytes.substr(at, kPlaceSize);
+      const size_t n = std::strtoul(place.c_str() + kPlace.size(), nullptr, 10);
+      if (at > done) out.push_back({e.offset + done, e.bytes.substr(done, at - done), nullptr});
+      out.push_back({e.offset + at, place, [hashes, n, first_output](const Digests& digests) -> Result<std::string> {
                        if (n / 2 >= hashes->size()) return failed("filling in a manifest: there is no hash number {}", n);
                        const ContentHash& h = (*hashes)[n / 2];
-                       return hash_of(n % 2 ? h.value : h.exact, [&](size_t f) { return digests(o, f); });
+                       return hash_of(n % 2 ? h.value : h.exact, [&](size_t f) { return digests(first_output + n / 2, f); });
                      }});
     }
-    if (!done) out.push_back(std::move(e));
-    else piece(e.bytes.size());
+    if (done < e.bytes.size()) out.push_back({e.offset + done, e.bytes.substr(done), e.late});
   }
   file->extents = std::move(out);
 }
@@ -79,8 +74,8 @@ std::vector<std::string> Provenance::contradictions(const ExecReport& report) co
     const auto& roots = report.digests[report.digests.size() - hashes_.size() + i];
     const std::string exact = hash_of(hashes_[i].exact, [&](size_t f) { return roots[f]; });
     if (!claimed_[i].empty() && claimed_[i] != exact)
-      out.push_back(fmt::format("the tensors of {} are not those that its manifest tells of (exact hash {}, in the manifest {}): something else changed or made it, "
-                                "and the inputs named in the manifest may not be what it comes from",
+      out.push_back(fmt::format("the tensors of {} are not those that its manifest tells of (exact hash {}, in the manifest {}): something else "
+                                "changed or made it, and the inputs named in the manifest may not be what it comes from",
                                 hashes_[i].output.artifact.path, exact, claimed_[i]));
   }
   return out;
@@ -108,7 +103,8 @@ std::vector<Output> Provenance::complete(std::vector<Output> outputs) const {
       for (FileLayout& f : l.files) make_late(&f, hashes, first, &found);
       // Of the files of one GGUF model only the first has the manifest.
       if (found && found != places)
-        return bad_input("its metadata or a file beside its weights has the text '{}', which --provenance uses itself; leave --provenance out", kPlace);
+        return bad_input("its metadata or a file beside its weights has the text '{}', which --provenance uses itself; leave --provenance out",
+                         kPlace);
       return l;
     };
   for (const auto& h : *hashes) outputs.push_back(h.output);

@@ -1,5 +1,5 @@
-// --provenance: the manifests of what a job writes (formats/manifest.h). Their text is laid out before the job, with places for the hashes, which are known
-// when all bytes have passed and are filled in last.
+// --provenance: the manifests of what a job writes (formats/manifest.h). Their text is laid out before the job, with places for the hashes,
+// which are known when all bytes have passed and are filled in last.
 #pragma once
 
 #include <set>
@@ -14,7 +14,8 @@ namespace ingot::transform {
 // What was done to an artifact, in order.
 class Operations {
  public:
-  // `options`: those that change bytes, as the user knows them. The nodes that the operation has added to `made` tell their own versions and parameters.
+  // `options`: those that change bytes, as the user knows them. The nodes that the operation has added to `made` tell their own versions and
+  // parameters.
   void add(const char* operation, OrderedJson options, const Artifact& made);
   const OrderedJson& list() const { return list_; }
 
@@ -28,7 +29,7 @@ class Provenance {
  public:
   Provenance(std::string version, uint64_t seed) : version_(std::move(version)), seed_(seed) {}
 
-  // An input as it was opened, and its own manifest's text if it has one, whose inputs are named too. All inputs come before the first model.
+  // An input as it was opened, and its own manifest's text if it has one, whose inputs are named too. All come before the first model.
   Status add_input(const Artifact& opened, const std::string& manifest);
   // A model that the job makes, with its manifest; `directory` as for put_manifest().
   Result<Artifact> tell(Artifact made, const Operations& operations, bool directory);

@@ -115,7 +115,8 @@ TEST(Provenance, OfSplitsTheFirstTellsOfAll) {
 
 TEST(Provenance, OfADirectoryAndOfAFileOfWeightsAlone) {
   Artifact base = example_base();
-  base.tensors.push_back({"model.layers.0.self_attn.rotary_emb.inv_freq", f32_tensor({2}, {1, 2})});  // dropped only where the configuration is
+  // Dropped only where the configuration is.
+  base.tensors.push_back({"model.layers.0.self_attn.rotary_emb.inv_freq", f32_tensor({2}, {1, 2})});
   for (bool directory : {true, false}) {
     auto store = make_memory_store();
     Provenance p("1", 0);
@@ -124,7 +125,8 @@ TEST(Provenance, OfADirectoryAndOfAFileOfWeightsAlone) {
     done.add("write", {{"format", "safetensors"}}, base);
     const auto made = p.tell(base, done, directory);
     ASSERT_TRUE(made.ok()) << made.error().message;
-    const auto report = run_job(p.complete({directory ? hf_directory_output(*made, *store, "m") : safetensors_output(*made, *store, "m.safetensors")}), {});
+    const Output output = directory ? hf_directory_output(*made, *store, "m") : safetensors_output(*made, *store, "m.safetensors");
+    const auto report = run_job(p.complete({output}), {});
     ASSERT_TRUE(report.ok()) << report.error().message;
     const Json j = manifest_of(*store, directory ? "m" : "m.safetensors");
     EXPECT_EQ(j["content"]["exact"], j["inputs"][0]["exact"]);

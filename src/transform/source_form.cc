@@ -50,7 +50,8 @@ Result<std::vector<LazyTensor>> from_hf(const Artifact& a) {
   const auto arch = find_architecture(config, "config.json");
   if (!arch.ok()) return bad_input("ingot does not know the architecture that config.json names (ingot list architectures)");
   const TensorRule *head = (*arch)->by_role("output"), *embedding = (*arch)->by_role("embedding");
-  const bool tied = head && embedding && a.find(embedding->hf) && json_bool(config, "tie_word_embeddings").value_or((*arch)->tied_by_default);
+  const bool tied = head && embedding && a.find(embedding->hf) &&
+                    json_bool(config, "tie_word_embeddings").value_or((*arch)->tied_by_default);
   std::erase_if(out, [&](const LazyTensor& t) { return is_dropped(**arch, t.name) || (tied && t.name == head->hf); });
   return out;
 }
@@ -58,7 +59,7 @@ Result<std::vector<LazyTensor>> from_hf(const Artifact& a) {
 }  // namespace
 
 Result<Artifact> source_form(const Artifact& a, std::string* as_it_is) {
-  auto tensors = a.naming == "gguf" ? from_gguf(a) : a.naming == "hf" ? from_hf(a) : std::vector<LazyTensor>(a.tensors.begin(), a.tensors.end());
+  auto tensors = a.naming == "gguf" ? from_gguf(a) : from_hf(a);
   if (as_it_is) *as_it_is = tensors.ok() ? "" : tensors.error().message;
   Artifact out;
   out.path = a.path;

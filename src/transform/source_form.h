@@ -11,7 +11,7 @@ namespace ingot::transform {
 // widened to F32, all else as it is. What the source has not (the converter made it), what its architecture drops and the second copy of a
 // tied embedding are left out. No metadata and no files.
 //
-// `as_it_is`, which may be null: why the names and rows of `a` stay what they are, where they cannot be brought into that form; else empty.
-Result<Artifact> source_form(const Artifact& a, std::string* as_it_is);
+// `as_it_is`: why the names and rows of `a` stay what they are, where they cannot be brought into that form; else empty.
+Result<Artifact> source_form(const Artifact& a, std::string* as_it_is = nullptr);
 
 }  // namespace ingot::transform

@@ -53,7 +53,8 @@ TEST(SourceForm, QuantizedRowsGoBackToTheirOrderAsBytes) {
 TEST(SourceForm, WidensFloatsOf32BitsAtMostAndNothingElse) {
   Artifact a;
   a.naming = "hf";
-  for (DType t : {DType::kF32, DType::kF16, DType::kBF16, DType::kF64, DType::kI8, DType::kI64, DType::kBool, DType::kF8E4M3, DType::kQ4_0, DType::kQ4_K})
+  for (DType t : {DType::kF32, DType::kF16, DType::kBF16, DType::kF64, DType::kI8, DType::kI64, DType::kBool, DType::kF8E4M3, DType::kQ4_0,
+                  DType::kQ4_K})
     a.tensors.push_back({std::string(info(t).name), make_memory_tensor({t, {1, 256}}, std::vector<std::byte>(bytes_of(t, 256)))});
   const Artifact form = form_of(a);
   for (const LazyTensor& t : form.tensors)
@@ -65,7 +66,8 @@ TEST(SourceForm, WhatTheSourceHasNotOrDropsIsLeftOut) {
   const size_t n = base.tensors.size();
   // Made by the converter: Llama 3's factors.
   auto config = parse_json_ordered(base.files["config.json"], "c");
-  (*config)["rope_parameters"] = {{"rope_theta", 10000.0}, {"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 512}};
+  (*config)["rope_parameters"] = {{"rope_theta", 10000.0},   {"rope_type", "llama3"},     {"factor", 8.0},
+                                  {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 512}};
   Artifact scaled = base;
   scaled.files["config.json"] = json_text(*config);
   const Artifact gguf = gguf_of(scaled);
