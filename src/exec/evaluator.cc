@@ -78,8 +78,7 @@ Result<View> Evaluator::eval(const Node& node, const Region& region, std::byte* 
       if (into && into != k.view.data) std::memcpy(into, k.view.data, bytes_of(k.view.type, region.elements()));
       return k.view;
     }
-  if (region.extent.rank != node.spec().shape.rank || !contains(Region::all(node.spec().shape), region))
-    return failed("{}: asked for region {} of {}; this is a defect of ingot", node.describe(), to_string(region), to_string(node.spec().shape));
+  INGOT_TRY(check_region(node, region));
   View out;
   if (auto* source = dynamic_cast<const Source*>(&node)) {
     INGOT_ASSIGN(out, provider_.source(*source, region, arena_));

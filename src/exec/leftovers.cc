@@ -69,7 +69,8 @@ Result<std::vector<std::unique_ptr<StoreLock>>> Commit::hold_ranks(Store& st, co
   const std::string directory = parent_path(journal), base = file_name(journal);
   INGOT_ASSIGN(const auto entries, st.list(directory));
   for (const auto& e : entries) {
-    if (journal_name_of(e.name, base) || e.name.compare(0, base.size() + 1, base + ".")) continue;
+    // "base.lock" is the job's own, where its outputs have none.
+    if (journal_name_of(e.name, base) || e.name.compare(0, base.size() + 2, base + ".r")) continue;
     INGOT_ASSIGN(auto lock, st.lock(join_path(directory, e.name)));
     if (!lock) return failed("writing {}: a rank of an earlier start is still at work; stop it first", path(0));
     held.push_back(std::move(lock));

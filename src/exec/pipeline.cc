@@ -304,6 +304,7 @@ class Pipeline {
         bytes.own = pool_.get(read.bytes);
         bytes.data = bytes.own.data();
       }
+      INGOT_TRY(check_region(*read.source, read.region));
       INGOT_ASSIGN(const uint64_t n, read.source->read(read.region, {bytes.data, read.bytes}));
       c_.source_bytes += n;
       running.reads.push_back(std::move(bytes));

@@ -331,5 +331,25 @@ TEST(Load, TheSameAsTheOracleAtAnyBudget) {
   EXPECT_FALSE(load({{"x", toys.x}}, {small}, small_options(1, 0)).ok());
 }
 
+// The job's own lock was taken for another rank's.
+TEST(Late, DigestsAloneAreMadeAnewWithNoResume) {
+  const Toys toys;
+  auto digests = make_digest_store(), journal = make_memory_store();
+  auto outputs = with_digests(toys, *digests, *digests, true);
+  outputs.erase(outputs.begin());
+  ExecOptions o = small_options(2, 100);
+  o.journal_store = journal.get();
+  o.journal_path = "journal";
+  o.resume = false;
+  for (int again = 0; again < 2; ++again) {
+    const auto r = run_job(outputs, o);
+    ASSERT_TRUE(r.ok()) << r.error().message;
+    EXPECT_EQ(r->digests[0].size(), toys.first.tensors.size());
+  }
+  // The cut-short journal of a first run is no hindrance either.
+  ASSERT_TRUE((*journal->create("journal", 3, false))->write(0, as_bytes(std::string_view("???"))).ok());
+  ASSERT_TRUE(run_job(outputs, o).ok());
+}
+
 }  // namespace
 }  // namespace ingot

@@ -28,6 +28,12 @@ Shape joined_granularity(const Shape& own, const Node& input) {
   return g;
 }
 
+Status check_region(const Node& node, const Region& region) {
+  const Shape shape = node.spec().shape;
+  if (region.extent.rank == shape.rank && contains(Region::all(shape), region)) return {};
+  return failed("{}: asked for region {} of {}; this is a defect of ingot", node.describe(), to_string(region), to_string(shape));
+}
+
 bool keeps_granularity(const Region& region, const Shape& whole, const Shape& granularity) {
   for (int i = 0; i < region.extent.rank; ++i) {
     const int64_t g = granularity[i], end = region.begin[i] + region.extent[i];

@@ -88,6 +88,8 @@ std::string element_text(const Origin& origin, const std::string& name);
 
 // The granularity of a node that needs the same region of `input` as it is asked for: its own multiples and the input's.
 Shape joined_granularity(const Shape& own, const Node& input);
+// kFailed for a region that is not of the node's shape: a node above asked for what is not there, which is a defect.
+Status check_region(const Node& node, const Region& region);
 // Whether a region of `whole` keeps to the multiples.
 bool keeps_granularity(const Region& region, const Shape& whole, const Shape& granularity);
 
