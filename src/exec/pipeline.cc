@@ -23,6 +23,7 @@ struct Batch {
 // A task in flight.
 struct Running {
   uint64_t number = 0;  // in the order of admission
+  uint64_t writer = 0;  // among those that are no makers
   Task task;
   std::shared_ptr<Batch> batch;
   uint64_t reserved = 0;
@@ -202,7 +203,7 @@ class Pipeline {
   }
 
   Status admit(const std::vector<int>& todo) {
-    uint64_t number = 0;
+    uint64_t number = 0, writers = 0;
     for (int index : todo) {
       const Task& planned = c_.plan.tasks[index];
       auto batch = std::make_shared<Batch>();
@@ -210,9 +211,10 @@ class Pipeline {
       for (Task& task : c_.plan.tiling->split(planned)) {
         if (!pending(task)) continue;
         {
-          // From the oldest that is not finished: what an ordered sink holds back behind it is bounded.
+          // From the oldest that is not finished: what an ordered sink holds back behind it is bounded. Makers write to no sink.
           std::unique_lock lock(mutex_);
-          while (!running_.empty() && number - *running_.begin() >= static_cast<uint64_t>(c_.plan.window) && !stopped()) window_.wait_for(lock, kLook);
+          while (task.makes < 0 && !running_.empty() && writers - *running_.begin() >= static_cast<uint64_t>(c_.plan.window) && !stopped())
+            window_.wait_for(lock, kLook);
         }
         std::vector<int> fresh;
         uint64_t bytes = task.buffers;
@@ -231,12 +233,13 @@ class Pipeline {
         for (int v : fresh) INGOT_TRY(begin_value(v, task.makes == v));
         {
           std::lock_guard lock(mutex_);
-          running_.insert(number);
+          if (task.makes < 0) running_.insert(writers);
           ++in_flight_;
         }
         ++batch->left;
         auto running = std::make_unique<Running>();
         running->number = number++;
+        running->writer = task.makes < 0 ? writers++ : UINT64_MAX;
         running->task = std::move(task);
         running->batch = batch;
         running->reserved = running->task.buffers;
@@ -326,14 +329,14 @@ class Pipeline {
     const bool fold = running->task.makes >= 0 && plan_of(running->task.makes).fold;
     INGOT_TRY(fold ? add(*running, arena) : compute(*running, arena));
     ++c_.tasks_run;
-    const uint64_t back = running->reserved, number = running->number;
+    const uint64_t back = running->reserved, writer = running->writer;
     const auto batch = running->batch;
     running.reset();
     leave(*batch);
     pool_.release(back);
     {
       std::lock_guard lock(mutex_);
-      running_.erase(number);
+      running_.erase(writer);
       --in_flight_;
     }
     window_.notify_all();
@@ -452,7 +455,7 @@ class Pipeline {
   Arena own_arena_;
   std::mutex mutex_;
   std::condition_variable window_;
-  std::set<uint64_t> running_;  // numbers of the tasks in flight
+  std::set<uint64_t> running_;  // numbers of the writers in flight
   std::atomic<int> in_flight_{0};
   Status error_;
   std::atomic<bool> stop_{false};
