@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 
 #include "exec/exec_testing.h"
@@ -403,11 +404,11 @@ TEST_F(CommitTest, WhatIsToBeRemovedIsNamedAsItIsAndNotRemoved) {
 
 // A store whose fsync of one file fails: what it holds in memory reads back as it was written, and is lost.
 TEST_F(CommitTest, AfterAFailedSyncTheLeavesOfThatFileAreWrittenAgain) {
-  uint64_t writes = 0;
+  std::atomic<uint64_t> writes{0};
   bool failing = true;
   class FailingSync final : public ForwardingWrite {
    public:
-    FailingSync(std::unique_ptr<WriteFile> f, const bool* failing, uint64_t* writes)
+    FailingSync(std::unique_ptr<WriteFile> f, const bool* failing, std::atomic<uint64_t>* writes)
         : ForwardingWrite(std::move(f)), failing_(failing), writes_(writes) {}
     Status write(uint64_t at, ByteView b) override {
       *writes_ += b.size();
@@ -417,11 +418,11 @@ TEST_F(CommitTest, AfterAFailedSyncTheLeavesOfThatFileAreWrittenAgain) {
 
    private:
     const bool* failing_;
-    uint64_t* writes_;
+    std::atomic<uint64_t>* writes_;
   };
   class Failing final : public ForwardingStore {
    public:
-    Failing(Store& s, const bool* failing, uint64_t* writes) : ForwardingStore(s), failing_(failing), writes_(writes) {}
+    Failing(Store& s, const bool* failing, std::atomic<uint64_t>* writes) : ForwardingStore(s), failing_(failing), writes_(writes) {}
     Result<std::unique_ptr<WriteFile>> create(const std::string& p, uint64_t n, bool r) override {
       INGOT_ASSIGN(auto f, ForwardingStore::create(p, n, r));
       if (p.find("bad") == std::string::npos || p.find(".part") == std::string::npos) return f;
@@ -430,7 +431,7 @@ TEST_F(CommitTest, AfterAFailedSyncTheLeavesOfThatFileAreWrittenAgain) {
 
    private:
     const bool* failing_;
-    uint64_t* writes_;
+    std::atomic<uint64_t>* writes_;
   } store(store_, &failing, &writes);
   const std::vector<Output> outs = {file_output(store, at("good"), old_), file_output(store, at("bad"), new_)};
   ASSERT_FALSE(run_job(outs, small_job()).ok());
