@@ -45,6 +45,14 @@ class ByteReader {
     ByteView v;
     return view(n, &v);
   }
+  // A text as ByteWriter::text() writes it.
+  bool text(std::string* s) {
+    uint32_t n;
+    ByteView v;
+    if (!read(&n) || !view(n, &v)) return false;
+    *s = as_text(v);
+    return true;
+  }
   uint64_t pos() const { return pos_; }
   uint64_t remaining() const { return failed_ ? 0 : b_.size() - pos_; }
   bool failed() const { return failed_; }
@@ -67,6 +75,10 @@ class ByteWriter {
   }
   void append(const void* p, size_t n) { out_.append(static_cast<const char*>(p), n); }
   void append(std::string_view s) { out_.append(s); }
+  void text(std::string_view s) {  // u32 size, bytes
+    write(static_cast<uint32_t>(s.size()));
+    append(s);
+  }
   void pad_to(uint64_t a) { out_.resize(align_up(out_.size(), a), '\0'); }
   uint64_t size() const { return out_.size(); }
   std::string& str() { return out_; }

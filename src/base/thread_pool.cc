@@ -5,6 +5,8 @@
 
 #include <exception>
 
+#include "base/threads.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -27,7 +29,7 @@ inline void relax() {
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) {
-  if (threads <= 0) threads = static_cast<int>(std::thread::hardware_concurrency());
+  threads = thread_count(threads);
   for (int i = 1; i < threads; ++i) {
     try {
       workers_.emplace_back([this, i] { worker(i); });

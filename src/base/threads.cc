@@ -7,6 +7,10 @@
 
 namespace ingot {
 
+int thread_count(int64_t wanted) {
+  return wanted > 0 ? static_cast<int>(wanted) : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+}
+
 Status guarded(const std::function<Status()>& work) {
   try {
     try {

@@ -2,6 +2,7 @@
 // thread that the system refuses (ulimit -u, ulimit -v, a container's limit on processes) is not an abort.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -10,6 +11,9 @@
 #include "base/status.h"
 
 namespace ingot {
+
+// As many as are asked for, or, for 0, as the machine has.
+int thread_count(int64_t wanted);
 
 // What `work` returns, or the Error for what it throws.
 Status guarded(const std::function<Status()>& work);

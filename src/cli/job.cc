@@ -5,8 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <thread>
 
+#include "base/threads.h"
 #include "cli/output.h"
 #include "cli/text.h"
 #include "exec/key.h"
@@ -89,9 +89,8 @@ Status check_size_limit(const PlanReport& plan) {
 }
 
 void tell_plan(Context& c, const PlanReport& plan, const ExecOptions& options) {
-  c.report.detail(fmt::format("{} threads, {} kernels{}",
-                              options.threads ? static_cast<unsigned>(options.threads) : std::thread::hardware_concurrency(),
-                              target_name(active_target()), options.memory ? "" : "; memory: a quarter of what is free"));
+  c.report.detail(fmt::format("{} threads, {} kernels{}", thread_count(options.threads), target_name(active_target()),
+                              options.memory ? "" : "; memory: a quarter of what is free"));
   c.report.detail(plan_text(plan));
 }
 

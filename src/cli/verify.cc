@@ -1,6 +1,7 @@
 // ingot verify: reads an output again and compares it with the hash that it was published with, or with those in its manifest.
 #include <algorithm>
 
+#include "base/threads.h"
 #include "cli/command.h"
 #include "cli/job.h"
 #include "cli/paths.h"
@@ -35,8 +36,7 @@ bool whole_in(const Artifact& a, bool directory) {
 
 Result<TreeHash> hash_all(Context& c, const Located& at) {
   VerifyRun run;
-  const auto threads = c.args.common.threads;
-  run.threads = threads > 0 ? static_cast<int>(threads) : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  run.threads = thread_count(c.args.common.threads);
   run.cancel = &c.cancel;
   return hash_tree(*at.store, at.path, run);
 }

@@ -3,17 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <set>
 #include <thread>
 
+#include "base/clock.h"
 #include "exec/names.h"
 
 namespace ingot {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 // What tells an output that nobody touched since: names, sizes and times of its files.
 Result<std::string> fingerprint(Store& st, const std::string& path) {
@@ -157,7 +155,7 @@ Result<std::unique_ptr<StoreLock>> Commit::wait_for(const std::string& lock, con
     INGOT_ASSIGN(auto held, journal_store().lock(lock));
     if (held) return held;
     if (options_.cancel && options_.cancel->cancelled()) return interrupted();
-    const double waited = std::chrono::duration<double>(Clock::now() - start).count();
+    const double waited = seconds_since(start);
     if (waited > options_.rank_timeout) return failed("{} for {:.0f} s (--rank-timeout); stop it, or wait for it, and start this again", what, waited);
     std::this_thread::sleep_for(pause);
   }

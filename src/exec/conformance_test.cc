@@ -69,23 +69,12 @@ TEST(Conformance, KillAtEveryJournalWriteThenResume) {
     for (uint64_t n = 0;; ++n) {
       auto store = make_memory_store(kind.caps);
       auto journal = make_memory_store();
-      std::atomic<bool> killed{false};
-      uint64_t writes = 0;
-      FaultHooks hooks;
-      hooks.hook = [&](uint64_t, const char* op, const std::string& path) -> std::string {
-        if (path == "journal" && std::string(op) == "write" && writes++ == n) killed = true;
-        return killed ? "killed" : "";
-      };
-      auto faulty_journal = make_fault_store(*journal, hooks);
-      // The kill takes the data's store with it.
-      FaultHooks follow;
-      follow.hook = [&](uint64_t, const char*, const std::string&) -> std::string { return killed ? "killed" : ""; };
-      auto faulty = make_fault_store(*store, follow);
+      KilledAtJournalWrite faulty(*store, *journal, n);
       ExecOptions o = small_options(n % 2 ? 2 : 1, n % 3 ? 50 : 200);
-      o.journal_store = faulty_journal.get();
+      o.journal_store = faulty.journal.get();
       o.journal_path = "journal";
-      auto r = run_job(jobs(toys, *faulty), o);
-      if (!killed) {
+      auto r = run_job(jobs(toys, *faulty.store), o);
+      if (!faulty.killed) {
         ASSERT_TRUE(r.ok()) << r.error().message;
         break;
       }

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
 #include <cstring>
 
@@ -356,5 +357,62 @@ struct SinkKind {
   Capabilities caps;
 };
 inline const SinkKind kSinks[] = {{"random", random_access()}, {"sequential", sequential()}, {"parts", parts()}};
+
+// The stores of a job that is killed at the n-th write of "journal", as it sees them: from then on every call of either fails.
+struct KilledAtJournalWrite {
+  KilledAtJournalWrite(Store& data, Store& log, uint64_t n) {
+    FaultHooks at, after;
+    at.hook = [this, n](uint64_t, const char* op, const std::string& path) -> std::string {
+      if (path == "journal" && std::string(op) == "write" && writes++ == n) killed = true;
+      return killed ? "killed" : "";
+    };
+    after.hook = [this](uint64_t, const char*, const std::string&) -> std::string { return killed ? "killed" : ""; };
+    journal = make_fault_store(log, at);
+    store = make_fault_store(data, after);
+  }
+  std::atomic<bool> killed{false};
+  uint64_t writes = 0;
+  std::unique_ptr<Store> store, journal;
+};
+
+// An output whose header and end hold the hash of each of its tensors, made in the same pass.
+inline std::vector<Output> with_digests(const Toys& toys, Store& store, Store& digests, bool at_end) {
+  Output hashed;
+  hashed.artifact = toys.first;
+  hashed.layout = [](const std::vector<NamedSpec>& specs) -> Result<Layout> {
+    Layout l;
+    for (size_t i = 0; i < specs.size(); ++i) {
+      l.files.push_back({specs[i].first, bytes_of(specs[i].second), {}});
+      l.tensors.push_back({static_cast<int>(i), 0});
+    }
+    return l;
+  };
+  hashed.store = &digests;
+  hashed.path = "digests";
+  hashed.directory = true;
+  Output out{toys.first, nullptr, &store, "out.toy", false};
+  out.layout = [at_end, n = toys.first.tensors.size()](const std::vector<NamedSpec>& specs) -> Result<Layout> {
+    INGOT_ASSIGN(Layout l, toy_layout(specs));
+    FileLayout& f = l.files[0];
+    const auto late = [n](const Digests& digests) -> Result<std::string> {
+      std::string all;
+      for (size_t i = 0; i < n; ++i) all += digests(1, i);
+      return all;
+    };
+    const std::string place(32 * n, '?');
+    if (at_end) {
+      f.extents.push_back({f.size, place, late});
+      f.size += place.size();
+    } else {
+      for (auto& e : f.extents)
+        if (e.offset) e.offset += place.size();
+      for (auto& t : l.tensors) t.offset += place.size();
+      f.extents.push_back({64, place, late});
+      f.size += place.size();
+    }
+    return l;
+  };
+  return {out, hashed};
+}
 
 }  // namespace ingot::testing

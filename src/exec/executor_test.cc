@@ -5,6 +5,7 @@
 #include <atomic>
 #include <mutex>
 
+#include "base/sanitized.h"
 #include "exec/conformance_toys.h"
 #include "exec/exec_testing.h"
 #include "exec/tiles.h"
@@ -135,11 +136,7 @@ uint64_t peak_rss() {
   return static_cast<uint64_t>(u.ru_maxrss) << 10;
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int64_t kManyRows = 1 << 10;
-#else
-constexpr int64_t kManyRows = 1 << 16;
-#endif
+constexpr int64_t kManyRows = kSanitized ? 1 << 10 : 1 << 16;
 
 TEST(Executor, CountersOverGigabytesFitASmallBudgetAndAPlanReadsNothing) {
   std::atomic<uint64_t> read{0};
@@ -161,9 +158,9 @@ TEST(Executor, CountersOverGigabytesFitASmallBudgetAndAPlanReadsNothing) {
   ASSERT_TRUE(r.ok()) << r.error().message;
   EXPECT_EQ(read, static_cast<uint64_t>(kManyRows) << 16);
   EXPECT_EQ(r->source_bytes, read);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-  EXPECT_LT(peak_rss() - before, 24u << 20);
-#endif
+  if (!kSanitized) {
+    EXPECT_LT(peak_rss() - before, 24u << 20);
+  }
   const std::string bytes = *read_text(*store, "counters");
   std::vector<int64_t> counters(1 << 16), want(1 << 16);
   std::memcpy(counters.data(), bytes.data() + 64, counters.size() * 8);
@@ -188,9 +185,9 @@ TEST(Executor, APlanOfALargeModelStaysSmall) {
     ASSERT_TRUE(plan.ok()) << plan.error().message;
     EXPECT_EQ(read, 0u);
     EXPECT_LE(plan->memory, memory);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-    EXPECT_LT(peak_rss() - before, 12u << 20);
-#endif
+    if (!kSanitized) {
+      EXPECT_LT(peak_rss() - before, 12u << 20);
+    }
   }
 }
 
@@ -211,16 +208,9 @@ TEST(Executor, ARunResumedAtItsFloorEnds) {
       o.memory = plan->memory_floor;
       for (uint64_t n = 0; n < 60; n += 10) {
         auto fresh = make_memory_store(kind.caps), journal = make_memory_store();
-        std::atomic<bool> killed{false};
-        std::atomic<uint64_t> writes{0};
-        FaultHooks hooks;
-        hooks.hook = [&](uint64_t, const char* op, const std::string& path) -> std::string {
-          if (path == "journal" && std::string(op) == "write" && writes++ == n) killed = true;
-          return killed ? "killed" : "";
-        };
-        auto faulty_journal = make_fault_store(*journal, hooks);
-        o.journal_store = faulty_journal.get();
-        (void)run_job(jobs(toys, *fresh), o);
+        KilledAtJournalWrite faulty(*fresh, *journal, n);
+        o.journal_store = faulty.journal.get();
+        (void)run_job(jobs(toys, *faulty.store), o);
         o.journal_store = journal.get();
         const auto again = run_job(jobs(toys, *fresh), o);
         ASSERT_TRUE(again.ok()) << kind.name << " tile " << tile << " kill " << n << ": " << again.error().message;

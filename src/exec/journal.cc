@@ -37,16 +37,14 @@ Parsed parse(const std::string& text, const std::string& wanted) {
     char kind = 0;
     b.read(&kind);
     if (kind == 'B') {
-      uint32_t n;
-      ByteView stamp;
       // Whoever begins again is not done.
       p.state.outputs.clear();
       p.state.finished.clear();
       p.state.verified = false;
-      if (b.read(&n) && b.view(n, &stamp)) p.state.stamp = as_text(stamp);
+      b.text(&p.state.stamp);
       uint8_t directory;
-      ByteView path;
-      while (b.read(&directory) && b.read(&n) && b.view(n, &path)) p.state.outputs.push_back({std::string(as_text(path)), directory != 0});
+      std::string path;
+      while (b.read(&directory) && b.text(&path)) p.state.outputs.push_back({path, directory != 0});
     } else if (kind == 'X') {
       int32_t output, file;
       if (b.read(&output) && b.read(&file))
@@ -58,10 +56,9 @@ Parsed parse(const std::string& text, const std::string& wanted) {
       if (b.read(&output) && b.read(&file) && b.read(&leaf) && b.read(&h.lo) && b.read(&h.hi))
         p.state.leaves[{output, file, leaf}] = h;
     } else if (kind == 'F') {
-      uint32_t n;
-      ByteView name, bytes;
-      if (b.read(&n) && b.view(n, &name) && b.view(b.remaining(), &bytes))
-        p.state.facts[std::string(as_text(name))] = as_text(bytes);
+      std::string key;
+      ByteView bytes;
+      if (b.text(&key) && b.view(b.remaining(), &bytes)) p.state.facts[key] = as_text(bytes);
     } else if (kind == 'D') {
       int32_t rank, world;
       if (b.read(&rank) && b.read(&world)) p.state.finished.insert({rank, world});
@@ -114,12 +111,10 @@ Status Journal::append(char kind, const std::string& payload) {
 
 Status Journal::begin(const std::vector<JournalOutput>& outputs, const std::string& stamp) {
   ByteWriter w;
-  w.write(static_cast<uint32_t>(stamp.size()));
-  w.append(stamp);
+  w.text(stamp);
   for (const auto& o : outputs) {
     w.write(static_cast<uint8_t>(o.directory));
-    w.write(static_cast<uint32_t>(o.path.size()));
-    w.append(o.path);
+    w.text(o.path);
   }
   return append('B', w.str());
 }
@@ -143,8 +138,7 @@ Status Journal::leaf(const LeafId& id, const Hash128& hash) {
 
 Status Journal::fact(const std::string& key, const std::string& bytes) {
   ByteWriter w;
-  w.write(static_cast<uint32_t>(key.size()));
-  w.append(key);
+  w.text(key);
   w.append(bytes);
   return append('F', w.str());
 }

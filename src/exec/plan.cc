@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <thread>
 
+#include "base/threads.h"
 #include "exec/buffers.h"
 #include "exec/sink.h"
 
@@ -156,8 +156,8 @@ class Planner {
       return threads * (workspace_ + (1 << 16) + options_.leaf_bytes) + held + late + (uploads ? uploads + 1 : 0) * part + plan_bytes_ + most_split_bytes_;
     };
     for (plan_->uploads = requests; plan_->uploads > 0; plan_->uploads /= 2)
-      if (reserve(threads_of(options_), plan_->uploads) + peak_need() <= plan_->memory) break;
-    for (plan_->threads = threads_of(options_); plan_->threads > 1; plan_->threads = (plan_->threads + 1) / 2)
+      if (reserve(thread_count(options_.threads), plan_->uploads) + peak_need() <= plan_->memory) break;
+    for (plan_->threads = thread_count(options_.threads); plan_->threads > 1; plan_->threads = (plan_->threads + 1) / 2)
       if (reserve(plan_->threads, plan_->uploads) + peak_need() <= plan_->memory) break;
     plan_->fixed_reserve = reserve(plan_->threads, plan_->uploads);
     plan_->window = plan_->threads + plan_->readers;
@@ -233,7 +233,7 @@ class Planner {
   bool fits(int64_t tile) const {
     const uint64_t need = plan_->fixed_reserve + peak_need();
     if (need > plan_->memory) return false;
-    return plan_->threads == threads_of(options_) && (need + plan_->threads * largest_task() <= plan_->memory || tile <= kRoomyTileElements);
+    return plan_->threads == thread_count(options_.threads) && (need + plan_->threads * largest_task() <= plan_->memory || tile <= kRoomyTileElements);
   }
 
   struct Held {
@@ -270,8 +270,6 @@ Result<Layout> layout_of(const Output& out) {
   }
   return layout;
 }
-
-int threads_of(const ExecOptions& o) { return o.threads > 0 ? o.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency())); }
 
 uint64_t default_memory() {
   uint64_t kib = 0;

@@ -38,6 +38,5 @@ Result<uint64_t> least_memory(const std::vector<Output>& outputs, const ExecOpti
 Result<Layout> layout_of(const Output& output);
 
 uint64_t default_memory();  // a quarter of what is free
-int threads_of(const ExecOptions& options);
 
 }  // namespace ingot

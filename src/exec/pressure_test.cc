@@ -6,6 +6,7 @@
 #include <chrono>
 #include <thread>
 
+#include "base/sanitized.h"
 #include "exec/conformance_toys.h"
 #include "exec/exec_testing.h"
 #include "exec/load.h"
@@ -26,14 +27,6 @@ uint64_t rss_now() {
   return static_cast<uint64_t>(resident) * 4096;
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kMeasured = false;  // sanitizers have memory of their own
-#elif defined(__has_feature)
-constexpr bool kMeasured = !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer);
-#else
-constexpr bool kMeasured = true;
-#endif
-
 // The largest resident size while f runs.
 template <class F>
 uint64_t peak_of(F f) {
@@ -49,7 +42,7 @@ uint64_t peak_of(F f) {
   f();
   stop = true;
   watch.join();
-  return kMeasured && most > before ? most - before : 0;
+  return !kSanitized && most > before ? most - before : 0;
 }
 
 // A source without memory of its own.

@@ -3,19 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <numeric>
 #include <set>
 #include <thread>
 
+#include "base/clock.h"
+#include "base/threads.h"
 #include "exec/names.h"
-#include "exec/plan.h"
 
 namespace ingot {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
 
 constexpr std::string_view kMagic = "ingot written 1\n";
 
@@ -34,17 +31,13 @@ bool stays_inside(const std::string& name) {
 
 std::string Written::serialize() const {
   ByteWriter w;
-  const auto text = [&](const std::string& s) {
-    w.write(static_cast<uint32_t>(s.size()));
-    w.append(s);
-  };
   w.append(kMagic);
-  text(key);
+  w.text(key);
   w.write(leaf_bytes);
   w.write(static_cast<uint8_t>(published));
   for (const auto& f : files) {
     w.write(static_cast<int32_t>(f.output));
-    text(f.name);
+    w.text(f.name);
     w.write(f.size);
     w.write(static_cast<uint64_t>(f.leaves.size()));
     for (const auto& [leaf, h] : f.leaves) {
@@ -64,22 +57,15 @@ Result<Written> Written::parse(std::string_view bytes) {
   ByteReader sum(as_bytes(bytes.substr(body.size()))), r(as_bytes(body.substr(kMagic.size())));
   uint64_t want = 0;
   if (!sum.read(&want) || hash128(as_bytes(body)).lo != want) return torn;
-  const auto text = [&](std::string* s) {
-    uint32_t n;
-    ByteView v;
-    if (!r.read(&n) || !r.view(n, &v)) return false;
-    *s = as_text(v);
-    return true;
-  };
   Written w;
   uint8_t published = 0;
-  if (!text(&w.key) || !r.read(&w.leaf_bytes) || !r.read(&published)) return torn;
+  if (!r.text(&w.key) || !r.read(&w.leaf_bytes) || !r.read(&published)) return torn;
   w.published = published != 0;
   while (r.remaining()) {
     File f;
     int32_t output;
     uint64_t n;
-    if (!r.read(&output) || !text(&f.name) || !r.read(&f.size) || !r.read(&n)) return torn;
+    if (!r.read(&output) || !r.text(&f.name) || !r.read(&f.size) || !r.read(&n)) return torn;
     f.output = output;
     for (; n; --n) {
       uint64_t leaf;
@@ -166,7 +152,7 @@ std::string Publication::written_root(size_t o) const {
 }
 
 VerifyRun Publication::verify_run() const {
-  return {threads_of(options_), options_.leaf_bytes, options_.cancel, {}};
+  return {thread_count(options_.threads), options_.leaf_bytes, options_.cancel, {}};
 }
 
 // A file of an output under `root`, opened when it is first read. `unseen`: an upload that is not complete.
@@ -209,9 +195,10 @@ Status Publication::settle(Journal& journal, JournalState* recorded) {
       continue;
     }
     INGOT_ASSIGN(const auto found, commit_.settle(o, [&](const std::string& root) {
+      if (!commit_.check_whole(o, layouts_[o], root).ok()) return false;
       std::vector<LeavesToVerify> files;
       for (size_t f = 0; f < hashes_[o].size(); ++f) files.push_back(leaves_of(o, f, root, hashes_[o][f], false));
-      return commit_.check_whole(o, layouts_[o], root).ok() && verify_leaves(files, verify_run()).ok();
+      return verify_leaves(files, verify_run()).ok();
     }));
     if (options_.cancel && options_.cancel->cancelled()) return interrupted();
     ready_[o] = found == Commit::Found::kReady;

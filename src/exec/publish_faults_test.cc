@@ -251,39 +251,13 @@ TEST_F(FaultsKeys, TwoThatBeginAlike) {
 }
 
 // Late bytes and digests, killed, and gone on with in other worlds.
-std::vector<Output> late_job(const Toys& toys, Store& store, Store& digests) {
-  Output hashed;
-  hashed.artifact = toys.first;
-  hashed.layout = directory_layout;
-  hashed.store = &digests;
-  hashed.path = "digests";
-  hashed.directory = true;
-  Output out{toys.first, nullptr, &store, "out.toy", false};
-  out.layout = [n = toys.first.tensors.size()](const std::vector<NamedSpec>& specs) -> Result<Layout> {
-    INGOT_ASSIGN(Layout l, toy_layout(specs));
-    FileLayout& f = l.files[0];
-    const auto late = [n](const Digests& digests) -> Result<std::string> {
-      std::string all;
-      for (size_t i = 0; i < n; ++i) all += digests(1, i);
-      return all;
-    };
-    const std::string place(32 * n, '?');
-    for (auto& e : f.extents)
-      if (e.offset) e.offset += place.size();
-    for (auto& t : l.tensors) t.offset += place.size();
-    f.extents.push_back({64, place, late});
-    f.size += place.size();
-    return l;
-  };
-  return {out, hashed};
-}
 TEST(PublishFaults, LateBytesInChangingWorlds) {
   const Toys toys;
   auto reference = make_memory_store(), rj = make_memory_store(), digests = make_digest_store();
   ExecOptions one = small_options(2, 100);
   one.journal_store = rj.get();
   one.journal_path = "journal";
-  ASSERT_TRUE(run_job(late_job(toys, *reference, *digests), one).ok());
+  ASSERT_TRUE(run_job(with_digests(toys, *reference, *digests, false), one).ok());
   const std::string want = *read_text(*reference, "out.toy");
   for (const auto& kind : {kSinks[0], kSinks[2]})
     for (uint64_t n = 0; n < 700; n += 23) {
@@ -303,7 +277,7 @@ TEST(PublishFaults, LateBytesInChangingWorlds) {
             o.rank = r;
             o.world = w;
             o.rank_timeout = die == UINT64_MAX ? 20 : 0.3;
-            const auto result = run_job(late_job(toys, *fs, *digests), o);
+            const auto result = run_job(with_digests(toys, *fs, *digests, false), o);
             if (!result.ok()) errors[r] = result.error().message;
           });
         for (auto& t : ranks) t.join();

@@ -150,46 +150,6 @@ TEST(Publish, KilledAnywhereItIsRepeatedToTheEnd) {
     }
 }
 
-// An output whose header and end hold the hash of each of its tensors, made in the same pass.
-std::vector<Output> with_digests(const Toys& toys, Store& store, Store& digests, bool at_end) {
-  Output hashed;
-  hashed.artifact = toys.first;
-  hashed.layout = [](const std::vector<NamedSpec>& specs) -> Result<Layout> {
-    Layout l;
-    for (size_t i = 0; i < specs.size(); ++i) {
-      l.files.push_back({specs[i].first, bytes_of(specs[i].second), {}});
-      l.tensors.push_back({static_cast<int>(i), 0});
-    }
-    return l;
-  };
-  hashed.store = &digests;
-  hashed.path = "digests";
-  hashed.directory = true;
-  Output out{toys.first, nullptr, &store, "out.toy", false};
-  out.layout = [at_end, n = toys.first.tensors.size()](const std::vector<NamedSpec>& specs) -> Result<Layout> {
-    INGOT_ASSIGN(Layout l, toy_layout(specs));
-    FileLayout& f = l.files[0];
-    const auto late = [n](const Digests& digests) -> Result<std::string> {
-      std::string all;
-      for (size_t i = 0; i < n; ++i) all += digests(1, i);
-      return all;
-    };
-    const std::string place(32 * n, '?');
-    if (at_end) {
-      f.extents.push_back({f.size, place, late});
-      f.size += place.size();
-    } else {
-      for (auto& e : f.extents)
-        if (e.offset) e.offset += place.size();
-      for (auto& t : l.tensors) t.offset += place.size();
-      f.extents.push_back({64, place, late});
-      f.size += place.size();
-    }
-    return l;
-  };
-  return {out, hashed};
-}
-
 TEST(Late, DigestsOfTheTensorsStandInTheFile) {
   const Toys toys;
   for (const auto& kind : kSinks)
@@ -228,21 +188,12 @@ TEST(Late, KilledAtEveryJournalWriteItIsResumedAndDigestsAreTrusted) {
     uint64_t most_resumed = 0;
     for (uint64_t n = 0;; ++n) {
       auto store = make_memory_store(kind.caps), journal = make_memory_store();
-      std::atomic<bool> killed{false};
-      std::atomic<uint64_t> writes{0};
-      FaultHooks hooks;
-      hooks.hook = [&](uint64_t, const char* op, const std::string& path) -> std::string {
-        if (path == "journal" && std::string(op) == "write" && writes++ == n) killed = true;
-        return killed ? "killed" : "";
-      };
-      FaultHooks follow;
-      follow.hook = [&](uint64_t, const char*, const std::string&) -> std::string { return killed ? "killed" : ""; };
-      auto faulty = make_fault_store(*store, follow), faulty_journal = make_fault_store(*journal, hooks);
+      KilledAtJournalWrite faulty(*store, *journal, n);
       ExecOptions o = small_options(1 + n % 2, 100);
-      o.journal_store = faulty_journal.get();
+      o.journal_store = faulty.journal.get();
       o.journal_path = "journal";
-      (void)run_job(with_digests(toys, *faulty, *digests, false), o);
-      if (!killed) break;
+      (void)run_job(with_digests(toys, *faulty.store, *digests, false), o);
+      if (!faulty.killed) break;
       o.journal_store = journal.get();
       const auto again = run_job(with_digests(toys, *store, *digests, false), o);
       ASSERT_TRUE(again.ok()) << kind.name << " kill " << n << ": " << again.error().message;

@@ -4,12 +4,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <set>
 #include <thread>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/memory.h"
+#include "base/threads.h"
 #include "exec/commit.h"
 #include "exec/journal.h"
 #include "exec/key.h"
@@ -19,9 +20,6 @@
 
 namespace ingot {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
 
 class Job {
  public:
@@ -214,7 +212,10 @@ class Job {
       INGOT_TRY(journal_->finished(options_.rank, options_.world));
     }
     take_hashes();
-    if (written_) return note_written();
+    if (written_) {
+      note_written();
+      return {};
+    }
     if (options_.rank == 0) {
       if (shared() && !publication_.all_done()) {
         INGOT_TRY(publication_.gather(*journal_, options_.resume ? recorded_ : before_, [&](const LeafId& id) { return sinks_[id.output][id.file]->owns(id.leaf); }));
@@ -238,8 +239,10 @@ class Job {
       for (size_t k = 0; k < sinks_[o].size(); ++k) INGOT_TRY(f(o, k, *sinks_[o][k]));
     return {};
   }
-  bool any_late() {
-    return !each_sink([](size_t, size_t, SinkFile& sink) { return sink.has_late() ? Status(failed("yes")) : Status(); }).ok();
+  bool any_late() const {
+    return std::any_of(sinks_.begin(), sinks_.end(), [](const auto& files) {
+      return std::any_of(files.begin(), files.end(), [](const auto& sink) { return sink->has_late(); });
+    });
   }
 
   void take_hashes() {
@@ -268,18 +271,17 @@ class Job {
     });
   }
 
-  Status note_written() {
-    for (size_t o = 0; o < sinks_.size(); ++o)
-      for (size_t f = 0; f < sinks_[o].size(); ++f) {
-        Written::File file{static_cast<int>(o), outputs_[o].directory ? layout(o).files[f].name : "", layout(o).files[f].size, {}};
-        for (uint64_t l = 0; l < sinks_[o][f]->leaves(); ++l)
-          if (const auto& h = publication_.hashes(o, f)[l]; h && (publication_.done(o) || sinks_[o][f]->owns(l))) file.leaves[l] = *h;
-        if (!file.leaves.empty() || file.size == 0) written_->files.push_back(std::move(file));
-      }
-    return {};
+  void note_written() {
+    (void)each_sink([&](size_t o, size_t f, SinkFile& sink) {
+      Written::File file{static_cast<int>(o), outputs_[o].directory ? layout(o).files[f].name : "", sink.size(), {}};
+      for (uint64_t l = 0; l < sink.leaves(); ++l)
+        if (const auto& h = publication_.hashes(o, f)[l]; h && (publication_.done(o) || sink.owns(l))) file.leaves[l] = *h;
+      if (!file.leaves.empty() || file.size == 0) written_->files.push_back(std::move(file));
+      return Status();
+    });
   }
 
-  VerifyRun verify_run() const { return {threads_of(options_), options_.leaf_bytes, options_.cancel, {}}; }
+  VerifyRun verify_run() const { return {thread_count(options_.threads), options_.leaf_bytes, options_.cancel, {}}; }
 
   Status open_sinks() {
     uploads_ = std::make_unique<Uploads>(plan_->uploads);

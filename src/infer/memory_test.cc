@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <functional>
 
+#include "base/sanitized.h"
 #include "infer/session.h"
 #include "infer/test_models.h"
 
@@ -18,13 +19,7 @@ namespace {
 
 using namespace testing_models;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kLimits = false;  // sanitizers reserve terabytes of address space
-#elif defined(__has_feature)
-constexpr bool kLimits = !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer);
-#else
-constexpr bool kLimits = true;
-#endif
+constexpr bool kLimits = !kSanitized;  // sanitizers reserve terabytes of address space
 
 // Address space of this process, in bytes.
 uint64_t address_space() {

@@ -7,7 +7,7 @@
 
 #include "base/memory.h"
 #include "exec/evaluate.h"
-#include "exec/executor.h"
+#include "exec/plan.h"
 #include "infer/packed.h"
 #include "kernels/cast.h"
 
@@ -97,6 +97,7 @@ Status Model::load_tensors(const Artifact& artifact, const LoadOptions& options)
   ExecOptions exec;
   exec.threads = options.threads;
   exec.cancel = options.cancel;
+  exec.memory = default_memory();  // once: what is free shrinks as layers come
   WeightLoader loader(artifact);
   std::vector<float> factors;
   const bool tied = !artifact.find("output.weight");

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "base/sanitized.h"
 #include "base/bytes.h"
 #include "program.h"
 
@@ -107,9 +108,7 @@ std::string safetensors(const std::string& header, const std::string& data = "")
 void survives(const std::string& path, const std::string& out, bool refused, const std::string& what) {
   SpawnOptions o;
   o.limits[RLIMIT_AS] = uint64_t{4000000} << 10;
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  o.limits.clear();  // sanitizers reserve terabytes
-#endif
+  if (kSanitized) o.limits.clear();  // sanitizers reserve terabytes
   for (const std::vector<std::string>& command : {std::vector<std::string>{"inspect", path},
                                                   {"quantize", path, "--type", "Q8_0", "--out", out, "--force"},
                                                   {"convert", path, "--type", "F32", "--out", out, "--force"},

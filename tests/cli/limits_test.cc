@@ -7,6 +7,7 @@
 
 #include <filesystem>
 
+#include "base/sanitized.h"
 #include "program.h"
 
 namespace ingot::testing {
@@ -53,9 +54,7 @@ TEST_F(Limits, WhereTheSystemRefusesThreadsOneDoesTheWork) {
 }
 
 TEST_F(Limits, LittleAddressSpaceIsEnoughOrAClearError) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  GTEST_SKIP() << "a sanitizer takes the address space for itself";
-#endif
+  if (kSanitized) GTEST_SKIP() << "a sanitizer takes the address space for itself";
   const std::string base = example("tiny-llama-base");
   ASSERT_EQ(ingot(quantize(base, dir_ / "free.gguf")).exit_code, 0);
   bool enough = false;

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "base/sanitized.h"
 #include "program.h"
 
 namespace ingot::testing {
@@ -13,12 +14,6 @@ namespace {
 using Signals = CliTest;
 
 const std::string kBase = example("tiny-llama-base");
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;  // handlers come after the sanitizer's own start, and nothing may be loaded before it
-#else
-constexpr bool kSanitized = false;
-#endif
 
 // Every command, with what it needs to do its work.
 std::vector<std::vector<std::string>> commands(const std::string& out) {
@@ -35,6 +30,7 @@ std::vector<std::vector<std::string>> commands(const std::string& out) {
 }
 
 TEST_F(Signals, OneBeforeMainEndsEveryCommandWithItsMessage) {
+  // Handlers come after the sanitizer's own start, and nothing may be loaded before it.
   if (kSanitized) GTEST_SKIP() << "not with a sanitizer";
   SpawnOptions o;
   o.set = {{"LD_PRELOAD", INGOT_EARLY_SIGNAL}};

@@ -1,0 +1,14 @@
+// Whether this is built for a sanitizer, which has memory, threads and signal handlers of its own: for tests that measure or limit them.
+#pragma once
+
+namespace ingot {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kSanitized = true;
+#elif defined(__has_feature)
+inline constexpr bool kSanitized = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
+#else
+inline constexpr bool kSanitized = false;
+#endif
+
+}  // namespace ingot
