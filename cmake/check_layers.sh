@@ -47,11 +47,11 @@ code !~ /DType::k##/ && code ~ /(^|[^_a-zA-Z0-9])case +(ingot::)?DType::|using +
   broken("a switch over DType outside src/tensor: make it a column of types.def or a field of the codec")
 }
 
-# 3. Only src/exec opens sinks: no other layer creates, writes, renames or removes files. Tests set scenes.
-code ~ STORE_CALL && layer != "exec" && layer != "storage" && !test {
-  broken("only src/exec and src/storage may write through a Store: describe an output and give it to the executor")
+# 3. Only src/exec and src/commit open sinks: no other layer creates, writes, renames or removes files. Tests set scenes.
+code ~ STORE_CALL && layer != "exec" && layer != "commit" && layer != "storage" && !test {
+  broken("only src/storage, src/commit and src/exec may write through a Store: describe an output and give it to the executor")
 }
-code ~ /(^|[^_a-zA-Z0-9])(ofstream|fopen|O_CREAT|mkstemp|unlink|create_director(y|ies)|filesystem::(rename|remove))([^_a-zA-Z0-9]|$)/ && layer != "storage" && layer != "exec" && !test {
+code ~ /(^|[^_a-zA-Z0-9])(ofstream|fopen|O_CREAT|mkstemp|unlink|create_director(y|ies)|filesystem::(rename|remove))([^_a-zA-Z0-9]|$)/ && layer != "storage" && layer != "commit" && layer != "exec" && !test {
   broken("a file is written past the Store: only src/storage opens files for writing")
 }
 # 4. Which store a path leads to is for locate() to say.

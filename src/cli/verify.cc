@@ -6,9 +6,9 @@
 #include "cli/job.h"
 #include "cli/paths.h"
 #include "cli/text.h"
-#include "exec/commit.h"
-#include "exec/names.h"
-#include "exec/verify.h"
+#include "commit/commit.h"
+#include "commit/names.h"
+#include "commit/verify.h"
 #include "formats/formats.h"
 #include "formats/manifest.h"
 

@@ -1,5 +1,5 @@
 // The commit: whatever stops it, under a final name lies the old output or the new one, and a rerun ends with the new one and nothing else.
-#include "exec/commit.h"
+#include "commit/commit.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <map>
 
 #include "exec/exec_testing.h"
-#include "exec/names.h"
+#include "commit/names.h"
 
 namespace ingot {
 namespace {

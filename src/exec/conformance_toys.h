@@ -310,7 +310,7 @@ inline ExecOptions small_options(int threads, int64_t tile) {
 }
 
 inline std::vector<Output> jobs(const Toys& toys, Store& store) {
-  return {{toys.first, toy_layout, &store, "one.toy", false}, {toys.second, toy_directory, &store, "two", true}};
+  return {{{&store, "one.toy", false}, toys.first, toy_layout}, {{&store, "two", true}, toys.second, toy_directory}};
 }
 
 inline std::string contents(Store& s) {
@@ -390,7 +390,7 @@ inline std::vector<Output> with_digests(const Toys& toys, Store& store, Store& d
   hashed.store = &digests;
   hashed.path = "digests";
   hashed.directory = true;
-  Output out{toys.first, nullptr, &store, "out.toy", false};
+  Output out{{&store, "out.toy", false}, toys.first, nullptr};
   out.layout = [at_end, n = toys.first.tensors.size()](const std::vector<NamedSpec>& specs) -> Result<Layout> {
     INGOT_ASSIGN(Layout l, toy_layout(specs));
     FileLayout& f = l.files[0];

@@ -4,39 +4,22 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "base/cancel.h"
 #include "base/status.h"
+#include "commit/destination.h"
+#include "commit/written.h"
 #include "exec/layout.h"
-#include "kernels/hash.h"
-#include "storage/store.h"
 #include "tensor/artifact.h"
 
 namespace ingot {
 
-// One thing to be written: a file, or a directory of files.
-struct Output {
-  Artifact artifact;
-  LayoutFn layout;
-  Store* store = nullptr;  // null only within load(): the caller's memory
-  std::string path;        // final name; nothing is there until it is whole and verified
-  bool directory = false;
-  // Names within the directory that an older output of this kind may have ("model-00001-of-00007.safetensors", "sub/"): what --force may
-  // remove beside the files of the layout.
-  std::function<bool(const std::string& name)> older_name = nullptr;
+// One thing to be written, and where.
+struct Output : Destination {
+  Artifact artifact = {};
+  LayoutFn layout = nullptr;
 };
-
-// How the outputs are read back and compared with what was computed.
-enum class Verify {
-  kMedium,  // around the cache in memory, where the file system allows that
-  kCache,   // from wherever the system has the bytes
-  kNone,
-};
-const char* verify_name(Verify v);
 
 enum class Phase { kPlan, kLoad, kWrite, kVerify, kCommit, kDone };
 const char* phase_name(Phase p);
@@ -49,27 +32,14 @@ struct Progress {
   std::string tensor;    // being worked on
 };
 
-struct ExecOptions {
-  int threads = 0;        // compute threads; 0 = the machine's
-  uint64_t memory = 0;    // bytes for buffers; 0 = a quarter of what is free
-  bool resume = true;     // false: an unfinished run of the same job is discarded
-  bool force = false;     // replace existing outputs
-  Verify verify = Verify::kMedium;
-  int rank = 0, world = 1;
-  double rank_timeout = 600;  // seconds without progress after which a rank no longer waits for another
+struct ExecOptions : CommitOptions {
+  uint64_t memory = 0;  // bytes for buffers; 0 = a quarter of what is free
+  bool resume = true;   // false: an unfinished run of the same job is discarded
   uint64_t seed = 0;
-  std::string key;        // of write() and publish() by ranks with different artifacts: what they call this set of contents; else empty
-  // For tests: elements of a tile at most (0 = chosen from the budget), and bytes of a leaf of the hash tree.
-  int64_t tile_elements = 0;
-  uint64_t leaf_bytes = 1 << 20;
-  CancelToken* cancel = nullptr;
+  std::string key;      // of write() and publish() by ranks with different artifacts: what they call this set of contents; else empty
+  int64_t tile_elements = 0;  // for tests: elements of a tile at most; 0 = chosen from the budget
   // Called now and then from worker threads, never concurrently.
   std::function<void(const Progress&)> on_progress;
-  // Notices for the user ("starting over: ...").
-  std::function<void(const std::string&)> on_notice;
-  // Where the journal lives; null: beside the first output, in its store.
-  Store* journal_store = nullptr;
-  std::string journal_path;  // empty: derived from the first output
 };
 
 struct OutputReport {
@@ -90,23 +60,6 @@ struct ExecReport {
   double seconds_write = 0, seconds_verify = 0;
   Verify verified = Verify::kNone;  // what the reading back was; kCache where the medium was asked for and could not be had
   std::string key;                  // of the job
-};
-
-// What one rank has written: durable, read back and invisible. Passed to whoever publishes, as text if need be.
-struct Written {
-  struct File {
-    int output = 0;
-    std::string name;  // within the directory; empty for an output that is one file
-    uint64_t size = 0;
-    std::map<uint64_t, Hash128> leaves;  // by number, of those that this rank wrote
-  };
-  std::string key;
-  uint64_t leaf_bytes = 0;
-  std::vector<File> files;  // each output has one at least, of no bytes if need be
-  bool published = false;  // found finished already; nothing was written
-  std::string serialize() const;
-  // kBadInput where it is not whole.
-  static Result<Written> parse(std::string_view bytes);
 };
 
 // What a run will do, before it does it (--dry-run, and the checks before the first byte).

@@ -32,7 +32,7 @@ TEST(Executor, SpillsFoldsUnderASmallBudgetAndRefusesBelowTheFloor) {
     o.threads = 2;
     o.memory = memory;
     o.leaf_bytes = 4096;
-    const std::vector<Output> outputs = {{a, toy_layout, &store, "one.toy", false}};
+    const std::vector<Output> outputs = {{{&store, "one.toy", false}, a, toy_layout}};
     if (auto plan = plan_job(outputs, o); plan.ok()) *spilled = plan->spilled;
     return run_job(outputs, o);
   };
@@ -41,7 +41,7 @@ TEST(Executor, SpillsFoldsUnderASmallBudgetAndRefusesBelowTheFloor) {
   o.threads = 2;
   o.leaf_bytes = 4096;
   o.memory = 64 << 20;
-  const uint64_t floor = plan_job({{a, toy_layout, roomy.get(), "one.toy", false}}, o)->memory_floor;
+  const uint64_t floor = plan_job({{{roomy.get(), "one.toy", false}, a, toy_layout}}, o)->memory_floor;
   int spilled = 0;
   ASSERT_TRUE(run(64 << 20, *roomy, &spilled).ok());
   EXPECT_EQ(spilled, 0);
@@ -93,9 +93,9 @@ TEST(Executor, ReadsEachSourceByteOnceForSeveralSinks) {
     x_reads.assign(x_reads.size(), 0);
     row_reads.assign(row_reads.size(), 0);
     auto store = make_memory_store();
-    auto r = run_job({{a, toy_layout, store.get(), "a", false},
-                      {b, toy_layout, store.get(), "b", false},
-                      {c, toy_layout, store.get(), "c", false}},
+    auto r = run_job({{{store.get(), "a", false}, a, toy_layout},
+                      {{store.get(), "b", false}, b, toy_layout},
+                      {{store.get(), "c", false}, c, toy_layout}},
                      small_options(3, tile));
     ASSERT_TRUE(r.ok()) << r.error().message;
     for (int n : x_reads) ASSERT_EQ(n, 1) << "tile " << tile;
@@ -147,7 +147,7 @@ TEST(Executor, CountersOverGigabytesFitASmallBudgetAndAPlanReadsNothing) {
   ExecOptions o;
   o.threads = 2;
   o.memory = 16 << 20;
-  const std::vector<Output> outputs = {{a, toy_layout, store.get(), "counters", false}};
+  const std::vector<Output> outputs = {{{store.get(), "counters", false}, a, toy_layout}};
   const uint64_t before = peak_rss();
   const auto plan = plan_job(outputs, o);
   ASSERT_TRUE(plan.ok()) << plan.error().message;
@@ -181,7 +181,7 @@ TEST(Executor, APlanOfALargeModelStaysSmall) {
   for (uint64_t memory : {12ull << 20, 4ull << 30}) {
     o.memory = memory;
     const uint64_t before = peak_rss();
-    const auto plan = plan_job({{a, toy_layout, store.get(), "large", false}}, o);
+    const auto plan = plan_job({{{store.get(), "large", false}, a, toy_layout}}, o);
     ASSERT_TRUE(plan.ok()) << plan.error().message;
     EXPECT_EQ(read, 0u);
     EXPECT_LE(plan->memory, memory);
@@ -226,7 +226,7 @@ TEST(Executor, InterleavedTensorsStayWithinTheBudget) {
   for (int i = 0; i < 300; ++i) interleaved.tensors.push_back(in_order.tensors[i % 10 * 30 + i / 10]);
   for (const auto& kind : kSinks) {
     auto roomy = make_memory_store(kind.caps), tight = make_memory_store(kind.caps), journal = make_memory_store();
-    const auto outputs = [&](Store& s) { return std::vector<Output>{{in_order, toy_layout, &s, "a", false}, {interleaved, toy_layout, &s, "b", false}}; };
+    const auto outputs = [&](Store& s) { return std::vector<Output>{{{&s, "a", false}, in_order, toy_layout}, {{&s, "b", false}, interleaved, toy_layout}}; };
     ExecOptions o = small_options(1, 0);
     o.leaf_bytes = 1024;
     o.journal_store = journal.get();
@@ -355,7 +355,7 @@ TEST(Executor, PartsGoUpInAnyOrderAsManyAtATimeAsTheStoreServes) {
     o.verify = Verify::kNone;
     o.journal_store = journal.get();
     o.journal_path = "journal";
-    const auto r = run_job({{a, toy_layout, store.get(), "one.toy", false}}, o);
+    const auto r = run_job({{{store.get(), "one.toy", false}, a, toy_layout}}, o);
     ASSERT_TRUE(r.ok()) << r.error().message;
     EXPECT_GE(counts.calls, 256u);
     EXPECT_LE(counts.rounds, 80u) << "257 parts, 8 at a time";

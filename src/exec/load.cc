@@ -1,7 +1,7 @@
 #include "exec/load.h"
 
 #include "base/memory.h"
-#include "exec/journal.h"
+#include "commit/journal.h"
 #include "exec/key.h"
 #include "exec/pipeline.h"
 

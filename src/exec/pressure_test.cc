@@ -10,7 +10,7 @@
 #include "exec/conformance_toys.h"
 #include "exec/exec_testing.h"
 #include "exec/load.h"
-#include "exec/names.h"
+#include "commit/names.h"
 #include "exec/plan.h"
 #include "kernels/hash.h"
 
@@ -93,7 +93,7 @@ TEST(Pressure, WhatWaitsInASequentialFileIsWithinTheBudget) {
   o.journal_store = journal.get();
   o.journal_path = "journal";
   const uint64_t most = peak_of([&] {
-    const auto r = run_job({{a, toy_layout, &pipe, "out", false}}, o);
+    const auto r = run_job({{{&pipe, "out", false}, a, toy_layout}}, o);
     ASSERT_TRUE(r.ok()) << r.error().message;
   });
   EXPECT_LT(most, 48u << 20);
@@ -149,7 +149,7 @@ TEST(Pressure, SpilledValuesThatAreNeededWholeStayWithinTheBudget) {
   o.threads = 4;
   o.journal_store = &local_store();
   o.journal_path = std::string(dir) + "/journal";
-  const std::vector<Output> outs = {{a, toy_layout, store.get(), "out", false}};
+  const std::vector<Output> outs = {{{store.get(), "out", false}, a, toy_layout}};
   o.memory = 4ull << 30;
   const auto plan = plan_job(outs, o);
   ASSERT_TRUE(plan.ok()) << plan.error().message;
@@ -175,7 +175,7 @@ TEST(Pressure, ManyFactsStayWithinTheBudget) {
   o.journal_store = journal.get();
   o.journal_path = "journal";
   o.memory = 4ull << 30;
-  const std::vector<Output> outs = {{a, toy_layout, store.get(), "out", false}};
+  const std::vector<Output> outs = {{{store.get(), "out", false}, a, toy_layout}};
   const auto plan = plan_job(outs, o);
   ASSERT_TRUE(plan.ok()) << plan.error().message;
   o.memory = plan->memory_floor;
@@ -296,7 +296,7 @@ TEST(Pressure, FoldsOverOddShapesAreTheSameAtAnyTile) {
       o.journal_path = "journal";
       o.leaf_bytes = 4096;
       if (kind.caps.mode == WriteMode::kParts) o.leaf_bytes = 256;
-      const std::vector<Output> outs = {{a, toy_layout, store.get(), "f", false}};
+      const std::vector<Output> outs = {{{store.get(), "f", false}, a, toy_layout}};
       if (k) {
         const auto floor = least_memory(outs, o);
         ASSERT_TRUE(floor.ok());

@@ -9,7 +9,7 @@
 #include "exec/conformance_toys.h"
 #include "exec/exec_testing.h"
 #include "exec/load.h"
-#include "exec/names.h"
+#include "commit/names.h"
 #include "exec/plan.h"
 #include "kernels/hash.h"
 
@@ -40,7 +40,7 @@ class SlowWrites final : public ForwardingStore {
 TEST(PublishFaults, AJobRefusedWhileHeadersAreUploadedDoesNotUseFreedSinks) {
   auto memory = make_memory_store({WriteMode::kParts, 4096, 8192, 1000, false}), local = make_memory_store(), journal = make_memory_store();
   SlowWrites slow(*memory);
-  Output a{{}, nullptr, &slow, "a", false};
+  Output a{{&slow, "a", false}, {}, nullptr};
   a.artifact.tensors = {{"x", eager({10, 10}, 1)}};
   a.layout = [](const std::vector<NamedSpec>& specs) -> Result<Layout> {
     Layout l;
@@ -173,9 +173,9 @@ TEST(PublishFaults, DigestsBesideAnOutputThatWasPublishing) {
   for (uint64_t n = 0;; ++n) {
     auto store = make_memory_store(), digests = make_digest_store();
     const auto outs = [&](Store& s) {
-      Output d{toys.first, nullptr, digests.get(), "digests", true};
+      Output d{{digests.get(), "digests", true}, toys.first, nullptr};
       d.layout = directory_layout;
-      return std::vector<Output>{{toys.first, toy_layout, &s, "out.toy", false}, d};
+      return std::vector<Output>{{{&s, "out.toy", false}, toys.first, toy_layout}, d};
     };
     bool killed = false;
     uint64_t calls = 0;
@@ -303,9 +303,9 @@ TEST(PublishFaults, APublishingJobWithDigestsIsFinishedAfterTwoKills) {
       for (uint64_t n = 0; n < 3; ++n) {
         auto store = make_memory_store(kind.caps), journal = make_memory_store(), digests = make_digest_store();
         const auto outs = [&] {
-          Output d{toys.first, nullptr, digests.get(), "digests", true};
+          Output d{{digests.get(), "digests", true}, toys.first, nullptr};
           d.layout = directory_layout;
-          std::vector<Output> o = {{toys.first, toy_layout, store.get(), "out.toy", false}};
+          std::vector<Output> o = {{{store.get(), "out.toy", false}, toys.first, toy_layout}};
           if (digest) o.push_back(d);
           return o;
         };

@@ -7,8 +7,8 @@
 #include "exec/conformance_toys.h"
 #include "exec/exec_testing.h"
 #include "exec/load.h"
-#include "exec/names.h"
-#include "exec/verify.h"
+#include "commit/names.h"
+#include "commit/verify.h"
 
 namespace ingot {
 namespace {
@@ -261,7 +261,7 @@ TEST(Load, ADecisionBetweenTwoJobs) {
   Artifact decided;
   decided.tensors = {{"x", eager({rows, 24}, 1)}};
   auto store = make_memory_store();
-  ASSERT_TRUE(run_job({{decided, toy_layout, store.get(), "out", false}}, small_options(2, 100)).ok());
+  ASSERT_TRUE(run_job({{{store.get(), "out", false}, decided, toy_layout}}, small_options(2, 100)).ok());
   EXPECT_EQ(read_text(*store, "out")->size(), 64 + align_up(rows * 96, 64) + 3);
 }
 

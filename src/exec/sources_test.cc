@@ -3,9 +3,9 @@
 
 #include <thread>
 
-#include "exec/commit.h"
+#include "commit/commit.h"
 #include "exec/exec_testing.h"
-#include "exec/names.h"
+#include "commit/names.h"
 
 namespace ingot {
 namespace {

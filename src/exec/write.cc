@@ -11,19 +11,19 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/threads.h"
-#include "exec/commit.h"
-#include "exec/journal.h"
+#include "commit/commit.h"
+#include "commit/journal.h"
 #include "exec/key.h"
-#include "exec/names.h"
+#include "commit/names.h"
 #include "exec/pipeline.h"
-#include "exec/publish.h"
+#include "commit/publication.h"
 
 namespace ingot {
 namespace {
 
 class Job {
  public:
-  Job(const std::vector<Output>& outputs, const ExecOptions& options) : outputs_(outputs), options_(options), commit_(outputs, options) {}
+  Job(const std::vector<Output>& outputs, const ExecOptions& options) : outputs_(outputs), options_(options), destinations_(outputs.begin(), outputs.end()) {}
 
   Result<PlanReport> plan_only() {
     INGOT_TRY(begin());
@@ -32,10 +32,10 @@ class Job {
     r.up_to_date = commit_.all_published();
     INGOT_TRY(commit_.check_existing(false));
     INGOT_ASSIGN(plan_, make_plan(outputs_, options_));
-    publication_.begin(plan_->layouts);
+    publication_.begin(file_sizes());
     INGOT_TRY(check_targets());
     for (size_t o = 0; o < outputs_.size(); ++o)
-      for (const auto& f : layout(o).files) r.files.push_back({commit_.final_path_of(o, f), f.size});
+      for (const auto& f : layout(o).files) r.files.push_back({commit_.final_path_of(o, f.name), f.size});
     r.source_bytes = plan_->source_bytes;
     INGOT_ASSIGN(r.memory_floor, least_memory(outputs_, options_));
     r.memory = plan_->most_used;
@@ -97,13 +97,13 @@ class Job {
     // By the content: what was published already, whoever noted it.
     if (recorded_.verified || options_.verify != Verify::kNone) INGOT_TRY(publication_.settle(*journal_, &recorded_));
     INGOT_TRY(publication_.check_written());
-    for (size_t o = 0; o < outputs_.size(); ++o) INGOT_TRY(commit_.check_replaced(o, layout(o)));
+    for (size_t o = 0; o < outputs_.size(); ++o) INGOT_TRY(commit_.check_replaced(o, publication_.files(o)));
     return publication_.publish(std::move(journal_));
   }
 
   // Any text is a name for a job; hidden names are made of digits.
   std::string name_key() const { return options_.key.empty() ? key_ : to_hex(hash128(as_bytes("job " + options_.key))); }
-  const Layout& layout(size_t o) const { return publication_.layout(o); }
+  const Layout& layout(size_t o) const { return plan_->layouts[o]; }
 
   // What a job is, and whether its names can be; nothing is written.
   Status begin() {
@@ -183,19 +183,24 @@ class Job {
     });
   }
 
+  std::vector<FileSizes> file_sizes() const {
+    std::vector<FileSizes> all;
+    for (const auto& l : plan_->layouts) {
+      all.emplace_back();
+      for (const auto& f : l.files) all.back().push_back({f.name, f.size});
+    }
+    return all;
+  }
+
   // What --force would take away, and the room.
   Status check_targets() {
-    std::vector<const Layout*> layouts;
-    for (size_t o = 0; o < outputs_.size(); ++o) {
-      INGOT_TRY(commit_.check_replaced(o, layout(o)));
-      layouts.push_back(&layout(o));
-    }
-    return commit_.check_space(layouts);
+    for (size_t o = 0; o < outputs_.size(); ++o) INGOT_TRY(commit_.check_replaced(o, publication_.files(o)));
+    return commit_.check_space(file_sizes());
   }
 
   Status work() {
     INGOT_ASSIGN(plan_, make_plan(outputs_, options_));
-    publication_.begin(plan_->layouts);
+    publication_.begin(file_sizes());
     if (recorded_.verified) INGOT_TRY(publication_.settle(*journal_, &recorded_));
     INGOT_TRY(check_targets());
     INGOT_TRY(open_sinks());
@@ -292,7 +297,7 @@ class Job {
       Store& st = *outputs_[o].store;
       const bool done = publication_.done(o);
       sinks_.emplace_back();
-      if (!done) INGOT_TRY(commit_.make_part(o, layout(o)));
+      if (!done) INGOT_TRY(commit_.make_part(o, publication_.files(o)));
       std::vector<std::vector<std::pair<uint64_t, uint64_t>>> extents(po.files.size());
       for (size_t i = 0; i < po.tensors.size(); ++i)
         extents[po.tensors[i].file].emplace_back(po.tensors[i].offset, bytes_of(outputs_[o].artifact.tensors[i].spec()));
@@ -316,7 +321,7 @@ class Job {
             if (leaf < n) sink->set_hash(leaf, h);
           sink->own(0, 0, false);
         } else if (sink->owns_any() || st.capabilities().mode == WriteMode::kRandom) {
-          INGOT_TRY(sink->open(st, commit_.path_of(o, po.files[f]), resume, options_.resume ? known : std::map<uint64_t, Hash128>{}));
+          INGOT_TRY(sink->open(st, commit_.path_of(o, po.files[f].name), resume, options_.resume ? known : std::map<uint64_t, Hash128>{}));
           INGOT_TRY(sink->start(extents[f]));
         }
         resumed_ += sink->resumed_bytes();
@@ -363,7 +368,7 @@ class Job {
     INGOT_TRY(each_sink([&](size_t o, size_t f, SinkFile& sink) -> Status {
       if (!sink.file() || !outputs_[o].store->capabilities().keeps) return {};
       LeavesToVerify v;
-      v.path = commit_.final_path_of(o, layout(o).files[f]);
+      v.path = commit_.final_path_of(o, layout(o).files[f].name);
       v.size = sink.size();
       v.hashes = sink.hashes();
       for (uint64_t l = 0; l < sink.leaves(); ++l) {
@@ -426,8 +431,9 @@ class Job {
 
   const std::vector<Output>& outputs_;
   const ExecOptions& options_;
-  Commit commit_;
-  Publication publication_{outputs_, options_, commit_};
+  const std::vector<Destination> destinations_;
+  Commit commit_{destinations_, options_};
+  Publication publication_{destinations_, options_, commit_};
   std::vector<const ReadFile*> sources_;
   std::string key_, scratch_path_;
   JournalState recorded_;
@@ -456,15 +462,6 @@ const char* phase_name(Phase p) {
     case Phase::kVerify: return "verify";
     case Phase::kCommit: return "commit";
     case Phase::kDone: return "done";
-  }
-  return "";
-}
-
-const char* verify_name(Verify v) {
-  switch (v) {
-    case Verify::kMedium: return "medium";
-    case Verify::kCache: return "cache";
-    case Verify::kNone: return "none";
   }
   return "";
 }

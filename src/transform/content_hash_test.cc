@@ -2,7 +2,7 @@
 
 #include <set>
 
-#include "exec/verify.h"
+#include "commit/verify.h"
 #include "transform/cast.h"
 #include "transform/gguf_map.h"
 #include "transform/lora.h"

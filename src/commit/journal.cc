@@ -1,4 +1,4 @@
-#include "exec/journal.h"
+#include "commit/journal.h"
 
 #include <utility>
 

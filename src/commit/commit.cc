@@ -1,4 +1,4 @@
-#include "exec/commit.h"
+#include "commit/commit.h"
 
 #include <fmt/format.h>
 
@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "base/clock.h"
-#include "exec/names.h"
+#include "commit/names.h"
 
 namespace ingot {
 namespace {
@@ -106,9 +106,9 @@ std::string Commit::journal_of(int rank) const {
 }
 std::string Commit::rank_lock(int rank) const { return fmt::format("{}.r{}.lock", journal_base(), rank); }
 std::string Commit::root(size_t o) const { return direct(o) ? path(o) : temporary(o, ".part"); }
-std::string Commit::path_of(size_t o, const FileLayout& f) const { return outputs_[o].directory ? join_path(root(o), f.name) : root(o); }
-std::string Commit::final_path_of(size_t o, const FileLayout& f) const {
-  return outputs_[o].directory ? join_path(path(o), f.name) : path(o);
+std::string Commit::path_of(size_t o, const std::string& file) const { return outputs_[o].directory ? join_path(root(o), file) : root(o); }
+std::string Commit::final_path_of(size_t o, const std::string& file) const {
+  return outputs_[o].directory ? join_path(path(o), file) : path(o);
 }
 std::vector<JournalOutput> Commit::journal_outputs() const {
   std::vector<JournalOutput> all;
@@ -270,26 +270,26 @@ Status Commit::check_existing(bool publishing) const {
   return {};
 }
 
-bool Commit::owns(size_t o, const Layout& layout, const std::string& name) const {
-  for (const auto& f : layout.files)
+bool Commit::owns(size_t o, const FileSizes& files, const std::string& name) const {
+  for (const auto& f : files)
     if (f.name == name || (name.back() == '/' && f.name.compare(0, name.size(), name) == 0)) return true;
   return outputs_[o].older_name && outputs_[o].older_name(name);
 }
 
-Status Commit::check_replaced(size_t o, const Layout& layout) const {
+Status Commit::check_replaced(size_t o, const FileSizes& files) const {
   if (targets_[o].published || !outputs_[o].directory || direct(o)) return {};
   INGOT_ASSIGN(const auto there, store(o).stat(path(o)));
   if (!there || !there->directory()) return {};
-  INGOT_ASSIGN(const auto names, list_tree(store(o), path(o), [&](const std::string& n) { return owns(o, layout, n); }));
+  INGOT_ASSIGN(const auto names, list_tree(store(o), path(o), [&](const std::string& n) { return owns(o, files, n); }));
   std::vector<std::string> foreign;
   for (const auto& n : names)
-    if (!owns(o, layout, n)) foreign.push_back(n);
+    if (!owns(o, files, n)) foreign.push_back(n);
   if (foreign.empty()) return {};
   return usage("writing {}: the directory there holds {}, which {} no file of such an output; --force would remove {}: move {} away or give another name",
                path(o), quoted_list(foreign), foreign.size() > 1 ? "are" : "is", foreign.size() > 1 ? "them" : "it", foreign.size() > 1 ? "them" : "it");
 }
 
-Status Commit::check_space(const std::vector<const Layout*>& layouts) const {
+Status Commit::check_space(const std::vector<FileSizes>& files) const {
   std::map<std::pair<Store*, std::string>, uint64_t> wanted;
   for (size_t o = 0; o < outputs_.size(); ++o) {
     INGOT_ASSIGN(const auto begun, store(o).stat(root(o)));
@@ -299,7 +299,7 @@ Status Commit::check_space(const std::vector<const Layout*>& layouts) const {
       INGOT_ASSIGN(const auto above, store(o).stat(up));
       if (above || direct(o)) break;
     }
-    for (const auto& f : layouts[o]->files) wanted[{&store(o), up}] += f.size;
+    for (const auto& f : files[o]) wanted[{&store(o), up}] += f.size;
   }
   for (const auto& [where, bytes] : wanted) {
     auto free = where.first->free_space(where.second);
@@ -317,7 +317,7 @@ Result<Commit::Found> Commit::settle(size_t o, const std::function<bool(const st
   return !direct(o) && whole(root(o)) ? Found::kReady : Found::kUnfinished;
 }
 
-Status Commit::make_part(size_t o, const Layout& layout) {
+Status Commit::make_part(size_t o, const FileSizes& files) {
   if (!outputs_[o].directory || direct(o)) return {};
   INGOT_ASSIGN(const auto there, store(o).stat(root(o)));
   if (there && (there->link || !there->directory()))
@@ -326,18 +326,18 @@ Status Commit::make_part(size_t o, const Layout& layout) {
   if (there && options_.world == 1) {
     INGOT_ASSIGN(const auto names, list_tree(store(o), root(o), nullptr));
     std::set<std::string> known;
-    for (const auto& f : layout.files) known.insert(f.name);
+    for (const auto& f : files) known.insert(f.name);
     for (const auto& n : names)
       if (!known.count(n) && n.back() != '/') INGOT_TRY(store(o).remove(join_path(root(o), n)));
   }
-  for (const auto& f : layout.files)
-    if (const std::string dir = parent_path(path_of(o, f)); dir != root(o)) INGOT_TRY(store(o).make_directory(dir));
+  for (const auto& f : files)
+    if (const std::string dir = parent_path(path_of(o, f.name)); dir != root(o)) INGOT_TRY(store(o).make_directory(dir));
   return {};
 }
 
-Status Commit::check_whole(size_t o, const Layout& layout, const std::string& where) const {
+Status Commit::check_whole(size_t o, const FileSizes& files, const std::string& where) const {
   std::set<std::string> expected;
-  for (const auto& f : layout.files) {
+  for (const auto& f : files) {
     expected.insert(f.name);
     const std::string file = outputs_[o].directory ? join_path(where, f.name) : where;
     INGOT_ASSIGN(const auto there, store(o).stat(file));
@@ -354,11 +354,11 @@ Status Commit::check_whole(size_t o, const Layout& layout, const std::string& wh
 }
 
 // What --force replaced.
-Status Commit::remove_old(size_t o, const Layout& layout) const {
-  return drop(store(o), temporary(o, ".old"), path(o), true, [&](const std::string& n) { return owns(o, layout, n); });
+Status Commit::remove_old(size_t o, const FileSizes& files) const {
+  return drop(store(o), temporary(o, ".old"), path(o), true, [&](const std::string& n) { return owns(o, files, n); });
 }
 
-Status Commit::publish(size_t o, const Layout& layout, const std::string& root_hash, const std::function<Status()>& complete) {
+Status Commit::publish(size_t o, const FileSizes& files, const std::string& root_hash, const std::function<Status()>& complete) {
   Store& st = store(o);
   Target& t = targets_[o];
   if (direct(o)) {
@@ -375,19 +375,19 @@ Status Commit::publish(size_t o, const Layout& layout, const std::string& root_h
     // An earlier run was killed after the exchange: the temporary's name holds what was replaced.
     INGOT_ASSIGN(const auto replaced, st.stat(part));
     if (replaced && outputs_[o].directory) {
-      INGOT_TRY(remove_old(o, layout));
+      INGOT_TRY(remove_old(o, files));
       INGOT_TRY(st.rename(part, old, false));
     } else if (replaced) {
       INGOT_TRY(st.remove(part));
     }
-    return remove_old(o, layout);
+    return remove_old(o, files);
   }
   INGOT_ASSIGN(const std::string print, fingerprint(st, part));
   st.set_note(part, note_text({key_, root_hash, stamp_, print}));
   if (outputs_[o].directory) {
     std::set<std::string> directories = {part};
-    for (const auto& f : layout.files)
-      for (std::string d = parent_path(path_of(o, f)); d.size() > part.size(); d = parent_path(d)) directories.insert(d);
+    for (const auto& f : files)
+      for (std::string d = parent_path(path_of(o, f.name)); d.size() > part.size(); d = parent_path(d)) directories.insert(d);
     for (auto d = directories.rbegin(); d != directories.rend(); ++d) INGOT_TRY(st.sync_directory(*d));
   }
   INGOT_ASSIGN(const auto there, st.stat(path(o)));
@@ -399,8 +399,8 @@ Status Commit::publish(size_t o, const Layout& layout, const std::string& root_h
   if (!there || empty || !outputs_[o].directory) {
     INGOT_TRY(st.rename(part, path(o), there.has_value()));
   } else {
-    INGOT_TRY(check_replaced(o, layout));
-    INGOT_TRY(remove_old(o, layout));  // of an earlier run
+    INGOT_TRY(check_replaced(o, files));
+    INGOT_TRY(remove_old(o, files));  // of an earlier run
     INGOT_ASSIGN(exchanged, st.exchange(part, path(o)));
     if (!exchanged) {
       // Two steps where the file system has no exchange: a kill between them leaves nothing under the name, and the next run goes on.
@@ -412,7 +412,7 @@ Status Commit::publish(size_t o, const Layout& layout, const std::string& root_h
   INGOT_TRY(st.sync_directory(up));
   t.published = true;
   if (exchanged) INGOT_TRY(st.rename(part, old, false));
-  return remove_old(o, layout);
+  return remove_old(o, files);
 }
 
 Status Commit::clean() {

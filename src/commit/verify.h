@@ -11,8 +11,8 @@
 #include "base/bytes.h"
 #include "base/cancel.h"
 #include "base/status.h"
+#include "commit/destination.h"
 #include "kernels/hash.h"
-#include "storage/store.h"
 
 namespace ingot {
 

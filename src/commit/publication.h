@@ -8,8 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "exec/commit.h"
-#include "exec/verify.h"
+#include "commit/commit.h"
+#include "commit/verify.h"
+#include "commit/written.h"
 
 namespace ingot {
 
@@ -17,13 +18,13 @@ class Publication {
  public:
   using Hashes = std::vector<std::optional<Hash128>>;  // of the leaves of a file
 
-  Publication(const std::vector<Output>& outputs, const ExecOptions& options, Commit& commit) : outputs_(outputs), options_(options), commit_(commit) {}
-  // One layout for each output; of one that comes from Written only names and sizes count.
-  void begin(std::vector<Layout> layouts);
+  Publication(const std::vector<Destination>& outputs, const CommitOptions& options, Commit& commit) : outputs_(outputs), options_(options), commit_(commit) {}
+  // The files of each output.
+  void begin(std::vector<FileSizes> files);
   // All that the ranks have written, a file by its name. kUsage where they contradict each other.
   Status begin(const std::vector<Written>& of_all_ranks);
 
-  const Layout& layout(size_t o) const { return layouts_[o]; }
+  const FileSizes& files(size_t o) const { return files_[o]; }
   Hashes& hashes(size_t o, size_t f) { return hashes_[o][f]; }
   // Whole under its hidden name since an earlier run, or published.
   bool done(size_t o) const { return ready_[o] || commit_.published(o); }
@@ -45,10 +46,10 @@ class Publication {
   bool all_hashed(size_t o) const;
   VerifyRun verify_run() const;
   LeavesToVerify leaves_of(size_t o, size_t f, const std::string& root, Hashes hashes, bool unseen) const;
-  const std::vector<Output>& outputs_;
-  const ExecOptions& options_;
+  const std::vector<Destination>& outputs_;
+  const CommitOptions& options_;
   Commit& commit_;
-  std::vector<Layout> layouts_;
+  std::vector<FileSizes> files_;
   std::vector<std::vector<Hashes>> hashes_;  // of each file of each output
   std::vector<bool> ready_;
 };

@@ -1,4 +1,4 @@
-#include "exec/names.h"
+#include "commit/names.h"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-#include "exec/publish.h"
+#include "commit/publication.h"
 
 #include <fmt/format.h>
 
@@ -9,12 +9,10 @@
 
 #include "base/clock.h"
 #include "base/threads.h"
-#include "exec/names.h"
+#include "commit/names.h"
 
 namespace ingot {
 namespace {
-
-constexpr std::string_view kMagic = "ingot written 1\n";
 
 // Within its directory: no way out of it.
 bool stays_inside(const std::string& name) {
@@ -29,61 +27,12 @@ bool stays_inside(const std::string& name) {
 
 }  // namespace
 
-std::string Written::serialize() const {
-  ByteWriter w;
-  w.append(kMagic);
-  w.text(key);
-  w.write(leaf_bytes);
-  w.write(static_cast<uint8_t>(published));
-  for (const auto& f : files) {
-    w.write(static_cast<int32_t>(f.output));
-    w.text(f.name);
-    w.write(f.size);
-    w.write(static_cast<uint64_t>(f.leaves.size()));
-    for (const auto& [leaf, h] : f.leaves) {
-      w.write(leaf);
-      w.write(h.lo);
-      w.write(h.hi);
-    }
-  }
-  w.write(hash128(as_bytes(w.str())).lo);
-  return std::move(w.str());
-}
-
-Result<Written> Written::parse(std::string_view bytes) {
-  const Error torn = bad_input("reading what a rank has written: the {} bytes are damaged or cut short; pass them as they were", bytes.size());
-  if (bytes.size() < kMagic.size() + 8 || bytes.compare(0, kMagic.size(), kMagic)) return torn;
-  const std::string_view body = bytes.substr(0, bytes.size() - 8);
-  ByteReader sum(as_bytes(bytes.substr(body.size()))), r(as_bytes(body.substr(kMagic.size())));
-  uint64_t want = 0;
-  if (!sum.read(&want) || hash128(as_bytes(body)).lo != want) return torn;
-  Written w;
-  uint8_t published = 0;
-  if (!r.text(&w.key) || !r.read(&w.leaf_bytes) || !r.read(&published)) return torn;
-  w.published = published != 0;
-  while (r.remaining()) {
-    File f;
-    int32_t output;
-    uint64_t n;
-    if (!r.read(&output) || !r.text(&f.name) || !r.read(&f.size) || !r.read(&n)) return torn;
-    f.output = output;
-    for (; n; --n) {
-      uint64_t leaf;
-      Hash128 h;
-      if (!r.read(&leaf) || !r.read(&h.lo) || !r.read(&h.hi)) return torn;
-      f.leaves[leaf] = h;
-    }
-    w.files.push_back(std::move(f));
-  }
-  return w;
-}
-
-void Publication::begin(std::vector<Layout> layouts) {
-  layouts_ = std::move(layouts);
-  ready_.assign(layouts_.size(), false);
-  hashes_.assign(layouts_.size(), {});
-  for (size_t o = 0; o < layouts_.size(); ++o)
-    for (const auto& f : layouts_[o].files) hashes_[o].emplace_back((f.size + options_.leaf_bytes - 1) / options_.leaf_bytes);
+void Publication::begin(std::vector<FileSizes> files) {
+  files_ = std::move(files);
+  ready_.assign(files_.size(), false);
+  hashes_.assign(files_.size(), {});
+  for (size_t o = 0; o < files_.size(); ++o)
+    for (const auto& f : files_[o]) hashes_[o].emplace_back((f.size + options_.leaf_bytes - 1) / options_.leaf_bytes);
 }
 
 Status Publication::begin(const std::vector<Written>& ranks) {
@@ -108,18 +57,18 @@ Status Publication::begin(const std::vector<Written>& ranks) {
       it->second.leaves += f.leaves.size();
     }
   }
-  std::vector<Layout> layouts(outputs_.size());
+  std::vector<FileSizes> sizes(outputs_.size());
   for (size_t o = 0; o < outputs_.size(); ++o) {
     if (files[o].empty()) return failed("publishing {}: no rank has written it; let all of them write, with the same outputs", outputs_[o].path);
     for (auto& [name, known] : files[o]) {
       // Before there is memory for them.
       if (known.size / options_.leaf_bytes + (known.size % options_.leaf_bytes != 0) > known.leaves)
         return failed("publishing {}: no rank has written all of '{}'; the same command goes on", outputs_[o].path, name);
-      known.number = layouts[o].files.size();
-      layouts[o].files.push_back({name, known.size, {}});
+      known.number = sizes[o].size();
+      sizes[o].push_back({name, known.size});
     }
   }
-  begin(std::move(layouts));
+  begin(std::move(sizes));
   for (size_t r = 0; r < ranks.size(); ++r)
     for (const auto& f : ranks[r].files) {
       Hashes& known = hashes_[f.output][files[f.output][f.name].number];
@@ -147,7 +96,7 @@ std::string Publication::root_hash(size_t o) const {
 
 std::string Publication::written_root(size_t o) const {
   std::map<std::string, Hashes> files;
-  for (size_t f = 0; f < hashes_[o].size(); ++f) files[layouts_[o].files[f].name] = hashes_[o][f];
+  for (size_t f = 0; f < hashes_[o].size(); ++f) files[files_[o][f].name] = hashes_[o][f];
   return root_of(files);
 }
 
@@ -157,9 +106,9 @@ VerifyRun Publication::verify_run() const {
 
 // A file of an output under `root`, opened when it is first read. `unseen`: an upload that is not complete.
 LeavesToVerify Publication::leaves_of(size_t o, size_t f, const std::string& root, Hashes hashes, bool unseen) const {
-  const FileLayout& file = layouts_[o].files[f];
+  const FileSize& file = files_[o][f];
   LeavesToVerify v;
-  v.path = commit_.final_path_of(o, file);
+  v.path = commit_.final_path_of(o, file.name);
   v.size = file.size;
   v.leaves.resize(hashes.size());
   std::iota(v.leaves.begin(), v.leaves.end(), 0);
@@ -195,7 +144,7 @@ Status Publication::settle(Journal& journal, JournalState* recorded) {
       continue;
     }
     INGOT_ASSIGN(const auto found, commit_.settle(o, [&](const std::string& root) {
-      if (!commit_.check_whole(o, layouts_[o], root).ok()) return false;
+      if (!commit_.check_whole(o, files_[o], root).ok()) return false;
       std::vector<LeavesToVerify> files;
       for (size_t f = 0; f < hashes_[o].size(); ++f) files.push_back(leaves_of(o, f, root, hashes_[o][f], false));
       return verify_leaves(files, verify_run()).ok();
@@ -223,7 +172,7 @@ Status Publication::check_written() const {
   std::vector<LeavesToVerify> files;
   for (size_t o = 0; o < outputs_.size(); ++o) {
     if (done(o) || !outputs_[o].store->capabilities().keeps) continue;
-    if (!commit_.direct(o)) INGOT_TRY(commit_.check_whole(o, layouts_[o], commit_.root(o)));
+    if (!commit_.direct(o)) INGOT_TRY(commit_.check_whole(o, files_[o], commit_.root(o)));
     for (size_t f = 0; f < hashes_[o].size(); ++f) files.push_back(leaves_of(o, f, commit_.root(o), hashes_[o][f], commit_.direct(o)));
   }
   return options_.verify == Verify::kNone ? Status() : verify_leaves(files, verify_run());
@@ -274,16 +223,16 @@ Status Publication::publish(std::unique_ptr<Journal> journal) {
   for (size_t o = 0; o < outputs_.size(); ++o) {
     if (commit_.published(o)) continue;
     if (!all_hashed(o)) return failed("publishing {}: no rank has written all of it; the same command goes on", commit_.root(o));
-    if (!commit_.direct(o)) INGOT_TRY(commit_.check_whole(o, layouts_[o], commit_.root(o)));
+    if (!commit_.direct(o)) INGOT_TRY(commit_.check_whole(o, files_[o], commit_.root(o)));
   }
   INGOT_TRY(journal->verified());
   for (size_t o = 0; o < outputs_.size(); ++o)
-    INGOT_TRY(commit_.publish(o, layouts_[o], root_hash(o), [&]() -> Status {
-      for (const auto& f : layouts_[o].files) {
-        INGOT_ASSIGN(const auto file, outputs_[o].store->create(commit_.path_of(o, f), f.size, true));
+    INGOT_TRY(commit_.publish(o, files_[o], root_hash(o), [&]() -> Status {
+      for (const auto& f : files_[o]) {
+        INGOT_ASSIGN(const auto file, outputs_[o].store->create(commit_.path_of(o, f.name), f.size, true));
         INGOT_ASSIGN(const uint64_t size, file->size());
         if (size != f.size)
-          return failed("publishing {}: of its {} bytes {} were uploaded; let all ranks write again", commit_.path_of(o, f), f.size, size);
+          return failed("publishing {}: of its {} bytes {} were uploaded; let all ranks write again", commit_.path_of(o, f.name), f.size, size);
         INGOT_TRY(file->complete());
       }
       return {};

@@ -1,12 +1,21 @@
-#include "exec/verify.h"
+#include "commit/verify.h"
 
 #include <algorithm>
 #include <atomic>
 
 #include "base/threads.h"
-#include "exec/names.h"
+#include "commit/names.h"
 
 namespace ingot {
+
+const char* verify_name(Verify v) {
+  switch (v) {
+    case Verify::kMedium: return "medium";
+    case Verify::kCache: return "cache";
+    case Verify::kNone: return "none";
+  }
+  return "";
+}
 
 Status verify_leaves(const std::vector<LeavesToVerify>& files, const VerifyRun& run) {
   std::vector<uint64_t> starts = {0};  // of each file in the sequence of all leaves

@@ -5,8 +5,8 @@
 #include <map>
 #include <set>
 
-#include "exec/commit.h"
-#include "exec/names.h"
+#include "commit/commit.h"
+#include "commit/names.h"
 
 namespace ingot {
 namespace {

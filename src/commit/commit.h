@@ -15,8 +15,8 @@
 #include <string>
 #include <vector>
 
-#include "exec/executor.h"
-#include "exec/journal.h"
+#include "commit/destination.h"
+#include "commit/journal.h"
 
 namespace ingot {
 
@@ -25,7 +25,7 @@ std::string noted_root(Store& store, const std::string& path);
 
 class Commit {
  public:
-  Commit(const std::vector<Output>& outputs, const ExecOptions& options) : outputs_(outputs), options_(options) {}
+  Commit(const std::vector<Destination>& outputs, const CommitOptions& options) : outputs_(outputs), options_(options) {}
   ~Commit();
   Commit(const Commit&) = delete;
   Commit& operator=(const Commit&) = delete;
@@ -66,26 +66,26 @@ class Commit {
   // What is there and may not be replaced. kUsage. `publishing`: an earlier run of this job had begun to publish.
   Status check_existing(bool publishing) const;
   // What --force would remove beside an older output. kUsage with the list.
-  Status check_replaced(size_t o, const Layout& layout) const;
-  Status check_space(const std::vector<const Layout*>& layouts) const;
+  Status check_replaced(size_t o, const FileSizes& files) const;
+  Status check_space(const std::vector<FileSizes>& files) const;
 
   bool direct(size_t o) const { return !outputs_[o].store->capabilities().rename; }
   // Where a file is written: under the final name only on stores where that stays invisible until complete().
   std::string root(size_t o) const;
-  std::string path_of(size_t o, const FileLayout& f) const;
+  std::string path_of(size_t o, const std::string& file) const;
   // Its name when all is done.
-  std::string final_path_of(size_t o, const FileLayout& f) const;
+  std::string final_path_of(size_t o, const std::string& file) const;
 
   // How far an earlier run came whose journal says that all was verified. `whole(root)`: what lies under that name is the output.
   enum class Found { kUnfinished, kReady, kPublished };
   Result<Found> settle(size_t o, const std::function<bool(const std::string& root)>& whole);
-  // Sizes and names under root(o) are those of the layout, no file more or less.
-  Status check_whole(size_t o, const Layout& layout, const std::string& root) const;
-  // The directory of an unfinished output, without what the layout does not know.
-  Status make_part(size_t o, const Layout& layout);
+  // Sizes and names under root(o) are those of `files`, no file more or less.
+  Status check_whole(size_t o, const FileSizes& files, const std::string& root) const;
+  // The directory of an unfinished output, without what is none of `files`.
+  Status make_part(size_t o, const FileSizes& files);
 
   // One output to its final name. Finished steps of an earlier run are found and not repeated. `complete` ends uploads.
-  Status publish(size_t o, const Layout& layout, const std::string& root_hash, const std::function<Status()>& complete);
+  Status publish(size_t o, const FileSizes& files, const std::string& root_hash, const std::function<Status()>& complete);
   // All are published: journals and locks go, this rank's journal last.
   Status clean();
   // What this run began goes, for one that nothing can be gained from.
@@ -108,9 +108,9 @@ class Commit {
   std::string rank_lock(int rank) const;
   Result<std::unique_ptr<StoreLock>> wait_for(const std::string& lock, const std::string& what) const;
   Result<bool> empty_directory(size_t o) const;
-  bool owns(size_t o, const Layout& layout, const std::string& name) const;
+  bool owns(size_t o, const FileSizes& files, const std::string& name) const;
   Status make_parents();
-  Status remove_old(size_t o, const Layout& layout) const;
+  Status remove_old(size_t o, const FileSizes& files) const;
   struct Unfinished;
   static std::string named_by(const std::string& directory, const JournalOutput& out);
   Status drop(Store& st, const std::string& hidden, const std::string& final_name, bool replaced, const std::function<bool(const std::string&)>& known) const;
@@ -123,8 +123,8 @@ class Commit {
     if (options_.on_notice) options_.on_notice(text);
   }
 
-  const std::vector<Output>& outputs_;
-  const ExecOptions& options_;
+  const std::vector<Destination>& outputs_;
+  const CommitOptions& options_;
   std::string key_, content_, stamp_;
   std::vector<Target> targets_;
   std::vector<std::unique_ptr<StoreLock>> rank_locks_;
