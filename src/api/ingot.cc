@@ -17,6 +17,7 @@
 #include "transform/cast.h"
 #include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
+#include "transform/key_names.h"
 #include "transform/lora.h"
 #include "transform/quantize.h"
 
@@ -116,6 +117,7 @@ Result<LazyModel> open(const std::string& path) {
   INGOT_ASSIGN(const Located at, locate(path));
   INGOT_ASSIGN(Artifact a, open_model(*at.store, at.path));
   (void)take_manifest(&a);
+  INGOT_ASSIGN(a, transform::with_plain_names(std::move(a), {}));
   return wrap(std::move(a));
 }
 

@@ -15,6 +15,7 @@
 #include "ingot/ingot.h"
 #include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
+#include "transform/key_names.h"
 #include "transform/lora.h"
 
 namespace ingot::cli {
@@ -90,6 +91,8 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
   if (m.is_gguf()) INGOT_TRY(transform::check_gguf(m.base, transform::GgufUse::kWeights));
   INGOT_TRY(go_on(c));
   tell_opened(c, m.base);
+  const auto notice = [&c](const std::string& text) { c.report.notice(text); };
+  INGOT_ASSIGN(m.base, transform::with_plain_names(std::move(m.base), notice));
   if (m.base.naming == "peft")
     return bad_input(
         "'{0}' is an adapter, not a model; give the base model, and the adapter as --adapter '{0}'", m.path);
@@ -117,7 +120,7 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
     specs.push_back({std::move(adapter), a.weight});
     INGOT_TRY(go_on(c));
   }
-  INGOT_ASSIGN(m.artifact, transform::lora_merge(m.base, specs));
+  INGOT_ASSIGN(m.artifact, transform::lora_merge(m.base, specs, {notice}));
   m.operations.add("lora merge", {{"weights", weights}}, m.artifact);
   INGOT_TRY(go_on(c));
   return m;
