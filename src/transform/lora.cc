@@ -150,7 +150,9 @@ void Merge::join_tied(Adding* a) {
     const auto head = list->find(output_);
     if (head == list->end()) continue;
     if (list == &keys.replaced && c.is_saved(module_of(output_)) && !c.ensure_weight_tying) continue;
-    list->emplace(embedding_, head->second);
+    // Under factors, what is stored of the two is what they were before.
+    auto& to = keys.modules.count(module_of(embedding_)) ? keys.base_copies : *list;
+    to.emplace(embedding_, head->second);
     list->erase(head);
   }
   // Its factors are the embedding's, turned; and an embedding that was trained by factors has no other value.
