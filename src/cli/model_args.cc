@@ -144,6 +144,7 @@ Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string
   }
   transform::ToGgufOptions options;
   options.pre_tokenizer = pre_tokenizer;
+  options.strict = c.args.common.strict;
   options.on_notice = [&c](const std::string& text) { c.report.notice(text); };
   options.on_warning = [&c](const std::string& text) { c.report.warning(text); };
   INGOT_ASSIGN(Artifact gguf, transform::to_gguf(artifact, options));

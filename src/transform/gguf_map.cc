@@ -12,6 +12,7 @@
 #include "model/rope_config.h"
 #include "quant/codec.h"
 #include "storage/store.h"
+#include "tokenizer/gguf_gaps.h"
 #include "transform/gguf_vocab.h"
 #include "transform/lora_nodes.h"
 #include "transform/permute.h"
@@ -64,6 +65,7 @@ class Mapper {
   Status note_window();
   Status add_metadata();
   Status add_vocab();
+  Status check_vocab(const Tokenizer& tokenizer, GgufVocab vocab, const std::string& what);
   void put(std::string key, auto value) { out_.metadata.emplace_back(std::move(key), MetaValue{std::move(value)}); }
 
   const Artifact& hf_;
@@ -328,7 +330,24 @@ Status Mapper::add_vocab() {
   if (static_cast<int64_t>(t->size()) < vocab_rows_ && options_.on_notice)
     options_.on_notice(fmt::format("the embedding has {} rows for {} tokens: {} unused tokens pad the vocabulary",
                                    vocab_rows_, t->size(), vocab_rows_ - static_cast<int64_t>(t->size())));
+  INGOT_TRY(check_vocab(*t, *vocab, what));
   append_vocab(*vocab, &out_.metadata);
+  return {};
+}
+
+// Tells what whoever loads the file will do otherwise than the directory's tokenizer.
+Status Mapper::check_vocab(const Tokenizer& tokenizer, GgufVocab vocab, const std::string& what) {
+  if (!options_.strict && !options_.on_notice) return {};
+  for (const auto& [key, value] : out_.metadata)
+    if (key == "general.name") vocab.name = std::get<std::string>(value.v);
+  auto findings = find_gguf_gaps(tokenizer, vocab);
+  if (!findings.ok()) return std::move(findings.take_error()).during(what);
+  for (const GgufFinding& f : *findings) {
+    if (options_.strict)
+      return bad_input("{}: {}. Leave --strict out to have that as a notice, or take the feature out of the tokenizer if the model can do "
+                       "without it", what, f.describe());
+    options_.on_notice(fmt::format("{}: {}", join_path(hf_.path, "tokenizer.json"), f.describe()));
+  }
   return {};
 }
 
