@@ -81,6 +81,12 @@ void add_strips(const GgufVocab& vocab, std::vector<AddedToken>& added) {
   }
 }
 
+// What stands before (after) a text is said wherever GGUF can say it: one token, as BOS (EOS), or none against a name's default.
+void say_around(const std::vector<int32_t>& around, bool by_default, std::optional<int32_t>& id, std::optional<bool>& add) {
+  if (around.empty() && by_default && !add) add = false;
+  if (around.size() == 1 && id.value_or(around[0]) == around[0]) id = around[0], add = true;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<TokenizerParts>> read_gguf_vocab(const GgufVocab& vocab) {
@@ -226,11 +232,13 @@ Result<GgufVocab> write_gguf_vocab(const TokenizerParts& parts, const std::strin
   const SpecialIds& s = parts.special;
   v.bos = s.bos, v.eos = s.eos, v.unk = s.unk, v.sep = s.sep, v.pad = s.pad, v.mask = s.mask, v.eot = s.eot,
   v.eom = s.eom;
+  v.add_bos = s.add_bos, v.add_eos = s.add_eos, v.add_sep = s.add_sep;
+  say_around(parts.prefix, names_with_bos(pre), v.bos, v.add_bos);
+  say_around(parts.suffix, false, v.eos, v.add_eos);
   for (auto* id : {&v.bos, &v.eos, &v.unk, &v.sep, &v.pad, &v.mask, &v.eot, &v.eom}) {
     if (*id && static_cast<size_t>(**id) >= n_vocab)
       id->reset();  // config.json may name rows that do not exist
   }
-  v.add_bos = s.add_bos, v.add_eos = s.add_eos, v.add_sep = s.add_sep;
   v.add_space_prefix = parts.add_space_prefix;
   v.chat_template = parts.chat_template;
   return v;

@@ -113,6 +113,10 @@ Result<Tokenizer> Tokenizer::build(std::unique_ptr<TokenizerParts> parts) {
       impl->normalized_added.add(t.content, &t);
     } else {
       INGOT_ASSIGN(const std::string text, impl->normalizer.apply(t.content, *workspace));
+      // The library finds it between any two characters.
+      if (text.empty())
+        return bad_input("tokenizer.json: the normalizer leaves nothing of the added token {}, which is sought in normalized text: that is "
+                         "not supported; set its \"normalized\" to false", quoted(t.content));
       impl->normalized_added.add(text, &t);
     }
   }
@@ -237,7 +241,9 @@ Status Tokenizer::override_pre_tokenizer(std::string_view name) {
 Result<std::string> Tokenizer::pre_tokenizer_name() const {
   const TokenizerParts& parts = *impl_->parts;
   if (!parts.pre_name.empty()) return parts.pre_name;
-  const auto matches = match_pre_tokenizers(parts.pre_tokenizer);
+  PreTokenizerRules rules = parts.pre_tokenizer;
+  for (auto& rule : rules) rule.add_prefix_space = false;  // under no name is there one: a gap (gguf_gaps.h)
+  const auto matches = match_pre_tokenizers(rules);
   if (matches.empty()) {
     return bad_input(
         "tokenizer.json: the pre-tokenizer is none that llama.cpp knows; its rules are: {}. To use one that "

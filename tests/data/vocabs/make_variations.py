@@ -156,16 +156,17 @@ def variation(rng, base, known):
         free = max(vocab.values()) + 1
         words = rng.sample(["\u0120weather", "Hello", "World", "\u0120feathers", "123456", "</s>", "<|im_end|>", "theory"], 3)
         model["vocab"] = {w: free + i for i, w in enumerate(w for w in words if w not in vocab)}
+    gone = []
     if odd() < chance / 2:  # bytes without a token
         gone = rng.sample(["#", "~", "\u00c3", "\u010a", "Z", "\u00f0", "q"], rng.randint(1, 3))
         gone = [g for g in gone if not any(g in m[0] or g in m[1] for m in base["model"]["merges"])]
         model.setdefault("vocab", {}).update({g: None for g in gone})
-    if odd() < chance / 2:
+    if odd() < (0.5 if gone else chance / 3):
         model["byte_fallback"] = True
         if odd() < 0.5:
             free = max([*vocab.values(), *[v for v in model.get("vocab", {}).values() if v]]) + 1
             model.setdefault("vocab", {}).update({f"<0x{b:02X}>": free + i for i, b in enumerate([0x23, 0x7E, 0xC3, 0x83])})
-    if odd() < chance / 2:
+    if odd() < (0.5 if gone else chance / 3):
         model["unk_token"] = rng.choice(["<unk>", "a", "nowhere"])
         model["fuse_unk"] = odd() < 0.5
     if odd() < 0.3:
@@ -208,8 +209,9 @@ def texts_for(rng, patch):
     for a in contents:
         for b in contents:
             made += [f"{a}{b}", f"{a} {b} {a}"] + [a[:k] + b for k in range(1, len(a)) if b.startswith(a[k:])] * 3
-    for word in patch.get("model", {}).get("vocab", {}):
+    for word, number in patch.get("model", {}).get("vocab", {}).items():
         made.append(word.replace("\u0120", " ") + " " + word.replace("\u0120", " "))
+        made += ["x##~~Z q", "é ÃÃ", "\U0001F600 \n"] if number is None else []
     made = rng.sample(made, min(6, len(made)))
     return made + rng.sample(TEXTS, 12 - len(made))
 
