@@ -157,7 +157,7 @@ def variation(rng, base, known):
         words = rng.sample(["\u0120weather", "Hello", "World", "\u0120feathers", "123456", "</s>", "<|im_end|>", "theory"], 3)
         model["vocab"] = {w: free + i for i, w in enumerate(w for w in words if w not in vocab)}
     gone = []
-    if odd() < chance / 2:  # bytes without a token
+    if odd() < chance:  # bytes without a token
         gone = rng.sample(["#", "~", "\u00c3", "\u010a", "Z", "\u00f0", "q"], rng.randint(1, 3))
         gone = [g for g in gone if not any(g in m[0] or g in m[1] for m in base["model"]["merges"])]
         model.setdefault("vocab", {}).update({g: None for g in gone})
@@ -184,7 +184,7 @@ def variation(rng, base, known):
     for content in rng.sample(CONTENTS, rng.choice([0, 1, 2, 3, 4, 6])):
         token = {"id": all_vocab.get(content, free), "content": content}
         for flag in ("single_word", "lstrip", "rstrip", "normalized"):
-            token[flag] = odd() < chance
+            token[flag] = odd() < chance * 0.6
         token["special"] = odd() < 0.5
         free += token["id"] == free
         added.append(token)
