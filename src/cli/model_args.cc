@@ -138,6 +138,7 @@ Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string
   if (artifact.naming == "gguf") {
     if (!pre_tokenizer.empty())
       return usage("--pre-tokenizer is for Hugging Face models; '{}' is GGUF already", artifact.path);
+    if (c.args.common.strict) c.report.warning(fmt::format("--strict changes nothing for '{}', which is GGUF already", artifact.path));
     for (const std::string& text : transform::examine_gguf(artifact).warnings)
       c.report.warning(fmt::format("'{}': {}", artifact.path, text));
     return artifact;

@@ -1,5 +1,6 @@
 // 300 random variations of a byte-level BPE tokenizer (tests/data/vocabs/make_variations.py): the ids of the directory are those
 // of the tokenizers library, and those of the GGUF file are the same but for gaps that are found and told.
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -63,52 +64,68 @@ std::set<GgufGap> expected_gaps(const json& file, const Ids& before, const Ids& 
   return gaps;
 }
 
+// The only reasons for which a variation may be refused, and those for which it may not be written.
+constexpr const char* kRefusals[] = {"the normalizer leaves nothing of the added token"};
+constexpr const char* kUnwritable[] = {"the pre-tokenizer is none that llama.cpp knows", "which changes how some words are cut"};
+
+template <size_t n>
+::testing::AssertionResult is_one_of(const std::string& message, const char* const (&reasons)[n]) {
+  for (const char* reason : reasons)
+    if (message.find(reason) != std::string::npos) return ::testing::AssertionSuccess();
+  return ::testing::AssertionFailure() << message;
+}
+
 TEST(TokenizerVariations, AreTheLibrarysAndGgufsGapsAreTold) {
   const std::vector<Variation> all = variations();
   ASSERT_EQ(all.size(), 300u);
-  std::map<std::string, int> refused, unwritable;
   std::map<GgufGap, int> told;
-  int written = 0, silent = 0;
+  int refused = 0, unwritable = 0, without_gaps = 0;
   for (size_t n = 0; n < all.size(); ++n) {
     const Variation& v = all[n];
-    SCOPED_TRACE("line " + std::to_string(n + 2));
-    const auto t = Tokenizer::from_hf({v.file.dump(), v.config.dump(), {}, {}});
-    if (!t.ok()) {
-      ++refused[t.error().message];
+    SCOPED_TRACE("variations.jsonl, line " + std::to_string(n + 2));
+    const auto directory = Tokenizer::from_hf({v.file.dump(), v.config.dump(), {}, {}});
+    if (!directory.ok()) {
+      EXPECT_TRUE(is_one_of(directory.error().message, kRefusals));
+      ++refused;
       continue;
     }
     const auto texts = v.texts.get<std::vector<std::string>>();
-    for (size_t i = 0; i < texts.size(); ++i) EXPECT_EQ(encode(*t, texts[i]), v.ids[i].get<Ids>()) << texts[i];
-    EXPECT_EQ(encode(*t, texts[0], true), v.special.get<Ids>()) << texts[0];
+    for (size_t i = 0; i < texts.size(); ++i) EXPECT_EQ(encode(*directory, texts[i]), v.ids[i].get<Ids>()) << texts[i];
+    EXPECT_EQ(encode(*directory, texts[0], true), v.special.get<Ids>()) << texts[0];
 
-    const auto vocab = t->to_gguf_vocab();
-    if (!vocab.ok()) {
-      ++unwritable[vocab.error().message.substr(0, 60)];
+    const auto written = directory->to_gguf_vocab();
+    if (!written.ok()) {
+      EXPECT_TRUE(is_one_of(written.error().message, kUnwritable));
+      ++unwritable;
       continue;
     }
-    ++written;
-    const Tokenizer gguf = must(Tokenizer::from_gguf(*vocab));
-    const auto found = find_gguf_gaps(*t, *vocab), shown = find_gguf_gaps(*t, *vocab, texts);
+    const auto found = find_gguf_gaps(*directory, *written), shown = find_gguf_gaps(*directory, *written, texts);
     ASSERT_TRUE(found.ok() && shown.ok());
+    const Ids around = encode(*directory, "Hello", true), inner = encode(*directory, "Hello");
+    const auto at = std::search(around.begin(), around.end(), inner.begin(), inner.end());
+    const auto expected = expected_gaps(v.file, Ids(around.begin(), at), Ids(at + static_cast<std::ptrdiff_t>(inner.size()), around.end()),
+                                        *written);
     std::set<GgufGap> gaps;
     for (const GgufFinding& f : *found) {
-      gaps.insert(f.gap);
+      EXPECT_TRUE(expected.count(f.gap)) << f.describe() << "\n" << v.file["added_tokens"];
+      EXPECT_TRUE(gaps.insert(f.gap).second) << "twice: " << f.describe();
       EXPECT_NE(f.ours, f.theirs) << f.describe();
       ++told[f.gap];
     }
-    silent += gaps.empty();
-    for (const GgufFinding& f : *shown) EXPECT_TRUE(gaps.count(f.gap)) << "not found by probes: " << f.describe();
-    for (const std::string& text : texts)
-      EXPECT_TRUE(!shown->empty() || encode(gguf, text) == encode(*t, text)) << text;
-    const Ids special = encode(*t, "Hello", true), plain = encode(*t, "Hello");
-    const auto at = std::search(special.begin(), special.end(), plain.begin(), plain.end());
-    const auto expected = expected_gaps(v.file, Ids(special.begin(), at), Ids(at + static_cast<std::ptrdiff_t>(plain.size()), special.end()), *vocab);
-    for (const GgufFinding& f : *found) EXPECT_TRUE(expected.count(f.gap)) << "unexpected: " << f.describe() << "\n" << v.file["added_tokens"];
+    without_gaps += gaps.empty();
+    // What the texts show is found by the probes too, and where nothing is found the file's ids are the directory's.
+    for (const GgufFinding& f : *shown) EXPECT_TRUE(gaps.count(f.gap)) << "the probes miss: " << f.describe();
+    const Tokenizer file = must(Tokenizer::from_gguf(*written));
+    if (gaps.empty()) {
+      for (const std::string& text : texts) EXPECT_EQ(encode(file, text, true), encode(*directory, text, true)) << text;
+    }
+    for (const std::string& text : texts) EXPECT_TRUE(!shown->empty() || encode(file, text) == encode(*directory, text)) << text;
   }
-  for (auto& [m, c] : refused) std::cout << c << " refused: " << m << "\n";
-  for (auto& [m, c] : unwritable) std::cout << c << " unwritable: " << m << "\n";
-  for (auto& [m, c] : told) std::cout << c << " told: " << int(m) << "\n";
-  std::cout << written << " written, " << silent << " silent\n";
+  // The variations reach what they are for.
+  EXPECT_LE(refused, 3);
+  EXPECT_LE(unwritable, 60);
+  EXPECT_GE(without_gaps, 50);
+  for (int gap = 0; gap <= static_cast<int>(GgufGap::kTokensAfter); ++gap) EXPECT_GE(told[static_cast<GgufGap>(gap)], 1) << gap;
 }
 
 }  // namespace
