@@ -1,4 +1,6 @@
 // Tokenizers as GGUF metadata, read and written as llama.cpp (llama-vocab.cpp) and its converter do.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <unordered_map>
 
@@ -19,9 +21,11 @@ bool looks_special(std::string_view t) {
          between("<｜", "｜>") || between("<unused", ">");
 }
 
-void replace_all(std::string& s, std::string_view from, std::string_view to) {
-  for (size_t at = 0; (at = s.find(from, at)) != std::string::npos; at += to.size())
-    s.replace(at, from.size(), to);
+std::string with_spaces(std::string_view text) {
+  constexpr std::string_view kMark = "\u2581";
+  std::string out;
+  for (size_t at; (at = text.find(kMark)) != text.npos; text.remove_prefix(at + kMark.size())) out.append(text.substr(0, at)) += ' ';
+  return out.append(text);
 }
 
 bool is_glm(std::string_view pre) { return pre.starts_with("glm") || pre.starts_with("chatglm"); }
@@ -214,7 +218,7 @@ Result<GgufVocab> write_gguf_vocab(const TokenizerParts& parts, const std::strin
     TokenType type = TokenType::kControl;
     if (!t.special && !looks_special(text)) {
       type = TokenType::kUserDefined;
-      replace_all(text, "\u2581", " ");
+      text = with_spaces(text);
     }
     v.tokens[static_cast<size_t>(t.id)] = std::move(text);
     v.token_types[static_cast<size_t>(t.id)] = static_cast<int32_t>(type);
@@ -222,12 +226,10 @@ Result<GgufVocab> write_gguf_vocab(const TokenizerParts& parts, const std::strin
   v.merges.reserve(parts.merges.size());
   for (size_t i = 0; i < parts.merges.size(); ++i) {
     const BpeMerge& m = parts.merges[i];
-    if (parts.bpe && !parts.bpe->ranks(m, i)) continue;  // listed again
-    std::string left(vocabulary.text(m.left)), right(vocabulary.text(m.right));
-    // A space inside a token would read as the end of it.
-    replace_all(left, " ", "\u0120");
-    replace_all(right, " ", "\u0120");
-    v.merges.push_back(left + " " + right);
+    const std::string_view left = vocabulary.text(m.left), right = vocabulary.text(m.right);
+    // Not what is listed again; and a side with a space, which separates here, is never made of bytes.
+    if ((parts.bpe && !parts.bpe->ranks(m, i)) || left.find(' ') != left.npos || right.find(' ') != right.npos) continue;
+    v.merges.push_back(fmt::format("{} {}", left, right));
   }
   const SpecialIds& s = parts.special;
   v.bos = s.bos, v.eos = s.eos, v.unk = s.unk, v.sep = s.sep, v.pad = s.pad, v.mask = s.mask, v.eot = s.eot,

@@ -84,6 +84,16 @@ TEST(Gguf, OfAMergeListedTwiceTheOneThatCountsIsWritten) {
   EXPECT_EQ(encode(read(twice), "abc")[0], encode(read(v), "ab")[0]);
 }
 
+TEST(Gguf, MergesThatNoBytesMakeAreLeftOut) {
+  json j = byte_bpe({{"a", "b"}});
+  j["model"]["vocab"]["x y"] = 300;
+  j["model"]["vocab"]["x yz"] = 301;
+  j["model"]["merges"].push_back({"x y", "z"});
+  const GgufVocab v = written(j);
+  EXPECT_EQ(v.merges, (std::vector<std::string>{"a b"}));
+  EXPECT_EQ(encode(read(v), "x yz"), encode(from_json(j), "x yz"));
+}
+
 TEST(Gguf, OneTokenAroundATextIsSaid) {
   json j = byte_bpe();
   j["added_tokens"] = json::array({added(256, "<s>"), added(257, "</s>")});

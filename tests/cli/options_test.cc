@@ -155,9 +155,9 @@ TEST_F(Options, StrictRefusesWhatGgufCannotSay) {
   for (const std::vector<std::string>& command : {std::vector<std::string>{"convert", kBase}, {"quantize", kBase, "--type", "Q8_0"},
                                                   {"ship", kBase, "--type", "Q8_0"}}) {
     auto strict = command;
-    strict.insert(strict.end(), {"--strict", "--out", dir_ / "b.gguf"});
+    strict.insert(strict.end(), {"--strict", "--out", dir_ / "b.gguf", "--force"});
     EXPECT_EQ(ingot(strict).exit_code, 0);  // GGUF says all of this model
-    strict.insert(strict.end(), {"--force", words, "qwen2"});
+    strict.insert(strict.end(), {words, "qwen2"});
     expect_said(ingot(strict), 3, {"GGUF cannot say by which rules", "Without --strict this is a notice"});
   }
   expect_said(ingot({"convert", kBase, "--strict", "--out", dir_ / "c"}), 0, {"--strict changes nothing"});
