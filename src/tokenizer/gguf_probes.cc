@@ -7,7 +7,7 @@
 namespace ingot {
 namespace {
 
-constexpr size_t kMaxTokens = 200, kMaxOverlaps = 100;
+constexpr size_t kMaxTokens = 200, kMaxOverlaps = 100, kMaxTokenBytes = 256;
 
 // Scripts, signs, digits, case, white space, composed and decomposed letters, control characters.
 constexpr const char* kTexts[] = {
@@ -31,7 +31,8 @@ std::string in_case(std::string text, bool upper) {
 void add_tokens(const TokenizerParts& ours, const TokenizerParts& theirs, std::vector<std::string>& out) {
   std::vector<const AddedToken*> tokens;
   for (const auto* list : {&ours.added, &theirs.added})
-    for (const AddedToken& t : *list) tokens.push_back(&t);
+    for (const AddedToken& t : *list)
+      if (t.content.size() <= kMaxTokenBytes) tokens.push_back(&t);
   std::stable_sort(tokens.begin(), tokens.end(), [](auto* a, auto* b) { return marked(*a) > marked(*b); });
   if (tokens.size() > kMaxTokens) tokens.resize(kMaxTokens);
   for (const AddedToken* t : tokens) {
