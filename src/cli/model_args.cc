@@ -141,12 +141,14 @@ Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string
   if (artifact.naming == "gguf") {
     if (!pre_tokenizer.empty())
       return usage("--pre-tokenizer is for Hugging Face models; '{}' is GGUF already", artifact.path);
+    if (c.args.common.strict) c.report.warning(fmt::format("--strict changes nothing for '{}', which is GGUF already", artifact.path));
     for (const std::string& text : transform::examine_gguf(artifact).warnings)
       c.report.warning(fmt::format("'{}': {}", artifact.path, text));
     return artifact;
   }
   transform::ToGgufOptions options;
   options.pre_tokenizer = pre_tokenizer;
+  options.strict = c.args.common.strict;
   options.on_notice = [&c](const std::string& text) { c.report.notice(text); };
   options.on_warning = [&c](const std::string& text) { c.report.warning(text); };
   INGOT_ASSIGN(Artifact gguf, transform::to_gguf(artifact, options));

@@ -12,6 +12,7 @@
 #include "model/rope_config.h"
 #include "quant/codec.h"
 #include "storage/store.h"
+#include "tokenizer/gguf_gaps.h"
 #include "transform/gguf_vocab.h"
 #include "transform/lora_nodes.h"
 #include "transform/permute.h"
@@ -64,6 +65,8 @@ class Mapper {
   Status note_window();
   Status add_metadata();
   Status add_vocab();
+  Status check_vocab(const Tokenizer& tokenizer, GgufVocab vocab);
+  Status cannot_say(const std::string& text);
   void put(std::string key, auto value) { out_.metadata.emplace_back(std::move(key), MetaValue{std::move(value)}); }
 
   const Artifact& hf_;
@@ -190,8 +193,8 @@ Status Mapper::check_announced(const TensorRule& rule, const std::unordered_set<
 // The format has no key for it in these architectures, and llama.cpp's converter leaves it out too.
 Status Mapper::note_window() {
   INGOT_ASSIGN(const auto window, attention_window(*arch_, config_, "reading " + config_path_));
-  if (window && options_.on_notice)
-    options_.on_notice(fmt::format("{}: attention sees the last {} tokens only (sliding_window), which GGUF cannot say of {} models: in "
+  if (window)
+    return cannot_say(fmt::format("{}: attention sees the last {} tokens only (sliding_window), which GGUF cannot say of {} models: in "
                                    "texts longer than that the file differs from the model", config_path_, *window, arch_->name));
   return {};
 }
@@ -328,7 +331,25 @@ Status Mapper::add_vocab() {
   if (static_cast<int64_t>(t->size()) < vocab_rows_ && options_.on_notice)
     options_.on_notice(fmt::format("the embedding has {} rows for {} tokens: {} unused tokens pad the vocabulary",
                                    vocab_rows_, t->size(), vocab_rows_ - static_cast<int64_t>(t->size())));
+  INGOT_TRY(check_vocab(*t, *vocab));
   append_vocab(*vocab, &out_.metadata);
+  return {};
+}
+
+// Tells what whoever loads the file will do otherwise than the directory's tokenizer.
+Status Mapper::check_vocab(const Tokenizer& tokenizer, GgufVocab vocab) {
+  if (!options_.strict && !options_.on_notice) return {};
+  for (const auto& [key, value] : out_.metadata)
+    if (key == "general.name") vocab.name = std::get<std::string>(value.v);
+  auto findings = find_gguf_gaps(tokenizer, vocab);
+  if (!findings.ok()) return std::move(findings.take_error()).during("comparing the tokenizer of " + hf_.path + " with what GGUF says of it");
+  for (const GgufFinding& f : *findings) INGOT_TRY(cannot_say(fmt::format("{}: {}", join_path(hf_.path, "tokenizer.json"), f.describe())));
+  return {};
+}
+
+Status Mapper::cannot_say(const std::string& text) {
+  if (options_.strict) return bad_input("converting {}: {}. Without --strict this is a notice, and the file is written", hf_.path, text);
+  if (options_.on_notice) options_.on_notice(text);
   return {};
 }
 

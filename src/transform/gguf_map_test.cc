@@ -65,6 +65,26 @@ TEST(ToGguf, MetadataAndTensorTableAreTheReferences) {
   }
 }
 
+// NFC: llama.cpp does not normalize.
+TEST(ToGguf, WhatItCannotSayOfATokenizerIsToldAndRefusedWhenStrict) {
+  Artifact base = example_base();
+  std::vector<std::string> told;
+  ToGgufOptions options;
+  options.on_notice = [&](const std::string& text) { told.push_back(text); };
+  options.strict = true;
+  ASSERT_TRUE(to_gguf(base, options).ok());
+  auto tokenizer = parse_json_ordered(base.files["tokenizer.json"], "tokenizer.json");
+  ASSERT_TRUE(tokenizer.ok());
+  (*tokenizer)["normalizer"] = {{"type", "NFC"}};
+  base.files["tokenizer.json"] = tokenizer->dump();
+  expect_error(to_gguf(base, options), {"tokenizer.json: GGUF cannot say that text is normalized (NFC)", "Without --strict"});
+  EXPECT_TRUE(told.empty());
+  options.strict = false;
+  ASSERT_TRUE(to_gguf(base, options).ok());
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_NE(told[0].find("normalized (NFC)"), std::string::npos) << told[0];
+}
+
 // The whole files that convert_hf_to_gguf.py (llama.cpp in llama-cpp-python 0.3.36, pre-tokenizer set to llama-bpe)
 // writes from examples/tiny-llama-base with --outtype f16 and f32, as XXH3-128.
 TEST(ToGguf, FilesAreTheReferencesByteForByte) {
