@@ -13,6 +13,7 @@
 #include "formats/manifest.h"
 #include "formats/outputs.h"
 #include "ingot/ingot.h"
+#include "transform/dequantize.h"
 #include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
 #include "transform/lora.h"
@@ -90,6 +91,7 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
   if (m.is_gguf()) INGOT_TRY(transform::check_gguf(m.base, transform::GgufUse::kWeights));
   INGOT_TRY(go_on(c));
   tell_opened(c, m.base);
+  INGOT_ASSIGN(m.base, transform::dequantized(m.base, [&c](const std::string& text) { c.report.notice(text); }));
   if (m.base.naming == "peft")
     return bad_input(
         "'{0}' is an adapter, not a model; give the base model, and the adapter as --adapter '{0}'", m.path);
@@ -102,6 +104,7 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
         "'{}' is a GGUF file; folding an adapter into one is not there yet, give the Hugging Face directory "
         "of the base",
         m.path);
+  INGOT_TRY(transform::check_plain(m.base, "merging into " + m.path));
   std::vector<transform::AdapterSpec> specs;
   OrderedJson weights = OrderedJson::array();
   for (const AdapterArgument& a : adapters) {
