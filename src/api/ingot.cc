@@ -15,6 +15,7 @@
 #include "formats/outputs.h"
 #include "quant/codec.h"
 #include "transform/cast.h"
+#include "transform/dequantize.h"
 #include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
 #include "transform/key_names.h"
@@ -117,11 +118,13 @@ Result<LazyModel> open(const std::string& path) {
   INGOT_ASSIGN(const Located at, locate(path));
   INGOT_ASSIGN(Artifact a, open_model(*at.store, at.path));
   (void)take_manifest(&a);
+  INGOT_ASSIGN(a, transform::dequantized(a));
   INGOT_ASSIGN(a, transform::with_plain_names(std::move(a), {}));
   return wrap(std::move(a));
 }
 
 Result<LazyModel> lora_merge(const LazyModel& base, const std::vector<AdapterSource>& adapters) {
+  INGOT_TRY(transform::check_plain(base.impl().artifact, "merging into " + base.path()));
   std::vector<transform::AdapterSpec> specs;
   for (const AdapterSource& a : adapters) {
     INGOT_ASSIGN(const Located at, locate(a.path));

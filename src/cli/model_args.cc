@@ -13,6 +13,7 @@
 #include "formats/manifest.h"
 #include "formats/outputs.h"
 #include "ingot/ingot.h"
+#include "transform/dequantize.h"
 #include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
 #include "transform/key_names.h"
@@ -92,6 +93,7 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
   INGOT_TRY(go_on(c));
   tell_opened(c, m.base);
   const auto notice = [&c](const std::string& text) { c.report.notice(text); };
+  INGOT_ASSIGN(m.base, transform::dequantized(m.base, notice));
   INGOT_ASSIGN(m.base, transform::with_plain_names(std::move(m.base), notice));
   if (m.base.naming == "peft")
     return bad_input(
@@ -105,6 +107,7 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
         "'{}' is a GGUF file; folding an adapter into one is not there yet, give the Hugging Face directory "
         "of the base",
         m.path);
+  INGOT_TRY(transform::check_plain(m.base, "merging into " + m.path));
   std::vector<transform::AdapterSpec> specs;
   OrderedJson weights = OrderedJson::array();
   for (const AdapterArgument& a : adapters) {

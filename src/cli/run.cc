@@ -95,7 +95,7 @@ Status command_run(Context& c) {
     return Error{ErrorKind::kInterrupted, "interrupted after " + speed_text(*result)};
   if (result->generation.reason == StopReason::kContext)
     c.report.warning(fmt::format("the text ended because the model's {} of {} tokens is full",
-                                 can.window ? "attention window (sliding_window)" : "context", can.context));
+                                 can.limit.empty() ? "context" : can.limit, can.context));
   if (!c.report.json()) {
     if (!c.report.quiet() && (c.report.verbose() || (terminal && stderr_is_terminal())))
       c.report.notice(speed_text(*result));

@@ -19,9 +19,6 @@ struct ToGgufOptions {
   std::function<void(const std::string&)> on_warning;  // what was asked for is likely not what is meant
 };
 
-// A tensor that is made from config.json; the source has none of that.
-inline constexpr char kRopeFactors[] = "rope_freqs.weight";
-
 // The metadata and its order are those of llama.cpp's converter, but for what it guesses from a model's name and card
 // (general.basename, .finetune, .license ...).
 Result<Artifact> to_gguf(const Artifact& hf, const ToGgufOptions& options = {});

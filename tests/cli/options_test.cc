@@ -229,8 +229,8 @@ TEST_F(Options, ASlidingWindowEndsWhatCanBeRun) {
   expect_said(f, 0, {"sliding_window", "of 12 tokens is full"});
   EXPECT_EQ(f.out, ingot({"run", kBase, "-p", "def main(", "-n", "9"}).out);
   const std::string longer = "one two three four five six seven eight nine ten eleven twelve thirteen";
-  expect_said(ingot({"run", model, "-p", longer}), 2, {"tokens", "sees only 12", "sliding_window"});
-  expect_said(ingot({"ship", model, "--type", "Q8_0", "--out", dir_ / "a.gguf", "--test", longer}), 2, {"--test", "sees only 12"});
+  expect_said(ingot({"run", model, "-p", longer}), 2, {"tokens", "(sliding_window) is 12"});
+  expect_said(ingot({"ship", model, "--type", "Q8_0", "--out", dir_ / "a.gguf", "--test", longer}), 2, {"--test", "(sliding_window) is 12"});
   EXPECT_FALSE(exists(dir_ / "a.gguf"));
   const Finished c = ingot({"convert", model, "--out", dir_ / "b.gguf"});
   expect_said(c, 0, {"config.json", "the last 12 tokens", "GGUF cannot say"});
