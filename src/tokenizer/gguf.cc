@@ -110,7 +110,8 @@ Result<std::unique_ptr<TokenizerParts>> read_gguf_vocab(const GgufVocab& vocab) 
   INGOT_TRY(checked("eot", vocab.eot));
   INGOT_TRY(checked("eom", vocab.eom));
   parts->special = {vocab.bos, vocab.eos, vocab.unk,     vocab.sep,     vocab.pad,    vocab.mask,
-                    vocab.eot, vocab.eom, vocab.add_bos, vocab.add_eos, vocab.add_sep};
+                    vocab.eot, vocab.eom, vocab.add_bos, vocab.add_eos, vocab.add_sep,
+                    vocab.fim_pad, vocab.fim_rep, vocab.fim_sep};
   if (vocab.add_bos.value_or(names_with_bos(vocab.pre)) && vocab.bos) parts->prefix.push_back(*vocab.bos);
   if (vocab.add_eos.value_or(false) && vocab.eos) parts->suffix.push_back(*vocab.eos);
 
@@ -120,6 +121,7 @@ Result<std::unique_ptr<TokenizerParts>> read_gguf_vocab(const GgufVocab& vocab) 
   parts->decoder.push_back({});
   parts->add_space_prefix = vocab.add_space_prefix;
   parts->chat_template = vocab.chat_template;
+  parts->chat_templates = vocab.chat_templates;
   BpeOptions options;
   options.byte_level = true;
   options.ignore_merges = pre->ignore_merges;
@@ -172,6 +174,7 @@ Result<GgufVocab> write_gguf_vocab(const TokenizerParts& parts, const std::strin
   v.add_bos = s.add_bos, v.add_eos = s.add_eos, v.add_sep = s.add_sep;
   v.add_space_prefix = parts.add_space_prefix;
   v.chat_template = parts.chat_template;
+  v.chat_templates = parts.chat_templates;
   return v;
 }
 

@@ -23,6 +23,7 @@ namespace ingot {
 struct SpecialIds {
   std::optional<int32_t> bos, eos, unk, sep, pad, mask, eot, eom;
   std::optional<bool> add_bos, add_eos, add_sep;
+  std::optional<int32_t> fim_pad, fim_rep, fim_sep;  // GGUF's: they end generation in llama.cpp
 };
 
 struct TokenizerParts {
@@ -40,6 +41,9 @@ struct TokenizerParts {
   SpecialIds special;
   std::optional<bool> add_space_prefix;
   std::optional<std::string> chat_template;
+  std::vector<std::pair<std::string, std::string>> chat_templates;  // others, by name
+  std::vector<int32_t> ends;           // eos_token_id of generation_config.json and config.json
+  std::vector<std::string> warnings;
   std::string pre_name;  // from GGUF or overridden; empty: to be found from the rules
 };
 
