@@ -147,6 +147,7 @@ Result<GgufVocab> write_gguf_vocab(const TokenizerParts& parts, const std::strin
     }
   }
   for (const AddedToken& t : parts.added) {
+    if (static_cast<size_t>(t.id) >= n_vocab) continue;
     std::string text = t.content;
     TokenType type = TokenType::kControl;
     if (!t.special && !looks_special(text)) {

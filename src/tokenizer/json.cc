@@ -331,6 +331,8 @@ Result<std::unique_ptr<TokenizerParts>> read_hf_tokenizer(const HfTokenizerFiles
   auto own = read_added_tokens(root);
   if (!own.ok()) return own.take_error().during("tokenizer.json");
   INGOT_TRY(within(add_tokens(*own, *parts)));
+  parts->own_end = static_cast<size_t>(parts->vocabulary->end_id());
+  for (const AddedToken& t : parts->added) parts->own_end = std::max(parts->own_end, static_cast<size_t>(t.id) + 1);
   std::vector<json::Object> processors;
   if (const auto e = root.get("post_processor")) INGOT_TRY(within(for_each_processor(*e, 0, processors)));
   INGOT_TRY(within(read_post_processor(processors, *parts)));

@@ -29,6 +29,7 @@ struct SpecialIds {
 struct TokenizerParts {
   std::unique_ptr<Vocabulary> vocabulary = std::make_unique<Vocabulary>();
   std::vector<AddedToken> added;
+  size_t own_end = SIZE_MAX;  // from here on are tokens that only other files than tokenizer.json name
   std::vector<NormalizerRule> normalizer;
   PreTokenizerRules pre_tokenizer;
   std::vector<int32_t> prefix, suffix;  // what the post-processor adds around one sequence

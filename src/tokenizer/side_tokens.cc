@@ -168,7 +168,7 @@ class SideTokens {
       const char* end = field.key.data() + field.key.size();
       if (const auto r = std::from_chars(field.key.data(), end, id); r.ec != std::errc() || r.ptr != end)
         return bad_input("{}: the key {} is no token id", list.where(), quoted(field.key));
-      INGOT_ASSIGN(AddedToken t, read_object(field.value, list.where(field.key), false));
+      INGOT_ASSIGN(AddedToken t, read_object(list.get(field.key).value_or(field.value), list.where(field.key), false));
       claim(id, std::move(t), kConfig);
     }
     return {};
@@ -185,7 +185,8 @@ class SideTokens {
     for (const Value& v : more_extra_) insert(v);
     for (const auto field : added.members()) {
       int64_t id = 0;
-      if (field.key.starts_with(kOddMark) || field.value.get(id)) return json::wrong_type(added.where(field.key), field.value, "a token id");
+      const json::Element value = added.get(field.key).value_or(field.value);  // the last of a repeated key
+      if (field.key.starts_with(kOddMark) || value.get(id)) return json::wrong_type(added.where(field.key), value, "a token id");
       AddedToken t;
       t.content = std::string(field.key);
       t.special = special.count(field.key) > 0;

@@ -289,7 +289,7 @@ Result<GgufVocab> Tokenizer::to_gguf_vocab(size_t n_vocab) const {
         "tokenizer.json: the normalizer {} cannot be written to GGUF: llama.cpp would not apply it",
         rule.describe());
   }
-  if (n_vocab != 0 && n_vocab < size()) {
+  if (n_vocab != 0 && n_vocab < std::min(size(), impl_->parts->own_end)) {
     return bad_input(
         "the model has {} embedding rows but its tokenizer has ids up to {}: fewer rows than tokens", n_vocab,
         size() - 1);

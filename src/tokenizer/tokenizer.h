@@ -72,8 +72,8 @@ class Tokenizer {
   ~Tokenizer();
 
   // What a GGUF file of this tokenizer holds. `n_vocab` is the number of embedding rows: rows without a token
-  // are named [PADi], type unused; fewer rows than tokens is an error. 0: as many as there are tokens. Fails
-  // when llama.cpp has no pre-tokenizer, normalizer or model for this tokenizer.
+  // are named [PADi], type unused; a token of tokenizer.json without a row is an error, one that only the other files name is left
+  // out. 0: as many as there are tokens. Fails when llama.cpp has no pre-tokenizer, normalizer or model for this tokenizer.
   Result<GgufVocab> to_gguf_vocab(size_t n_vocab = 0) const;
   // The name (tokenizer.ggml.pre) of this tokenizer's rules: the one overridden, that of the GGUF file, or
   // the one that the rules match. Rules that match none are named in the error, which proposes

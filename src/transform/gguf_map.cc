@@ -317,6 +317,9 @@ Status Mapper::add_vocab() {
   if (static_cast<int64_t>(t.size()) < vocab_rows_ && options_.on_notice)
     options_.on_notice(fmt::format("the embedding has {} rows for {} tokens: {} unused tokens pad the vocabulary",
                                    vocab_rows_, t.size(), vocab_rows_ - static_cast<int64_t>(t.size())));
+  if (static_cast<int64_t>(t.size()) > vocab_rows_ && options_.on_warning)
+    options_.on_warning(fmt::format("the embedding has {} rows for {} tokens: those that only other files than tokenizer.json name have none "
+                                    "and are left out", vocab_rows_, t.size()));
   append_vocab(*vocab, &out_.metadata);
   return {};
 }
