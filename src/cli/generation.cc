@@ -37,20 +37,9 @@ const char* stop_reason(const TextResult& r) {
 
 }  // namespace
 
-Result<Tokenizer> open_tokenizer(const Artifact& a) {
+Result<Tokenizer> open_tokenizer(Context& c, const Artifact& a) {
   if (a.naming == "gguf" || a.meta("tokenizer.ggml.model")) return from_gguf_metadata(a);
-  const auto file = [&](const char* name) -> std::string_view {
-    auto it = a.files.find(name);
-    return it == a.files.end() ? std::string_view() : std::string_view(it->second);
-  };
-  if (file("tokenizer.json").empty() && a.path.ends_with(".safetensors"))
-    return bad_input("'{}' is a single file of weights without a tokenizer; give the model's directory, '{}'", a.path, parent_path(a.path));
-  if (file("tokenizer.json").empty())
-    return bad_input("'{}' has no tokenizer.json, from which its tokenizer would be read", a.path);
-  auto tokenizer = Tokenizer::from_hf({file("tokenizer.json"), file("tokenizer_config.json"),
-                                       file("config.json"), file("chat_template.jinja")});
-  if (!tokenizer.ok()) return tokenizer.take_error().during(fmt::format("the tokenizer of '{}'", a.path));
-  return tokenizer;
+  return transform::hf_tokenizer(a.files, a.path, [&c](const std::string& text) { c.report.warning(text); });
 }
 
 Result<Runnable> runnable(const Artifact& gguf, const Artifact& source) {

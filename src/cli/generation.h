@@ -16,8 +16,8 @@
 
 namespace ingot::cli {
 
-// The tokenizer of a GGUF artifact (its metadata) or of a Hugging Face directory (its files).
-Result<Tokenizer> open_tokenizer(const Artifact& artifact);
+// The tokenizer of a GGUF artifact (its metadata) or of a Hugging Face directory (its files); warns of what is odd about it.
+Result<Tokenizer> open_tokenizer(Context& context, const Artifact& artifact);
 
 // What running the model needs to know of it, checked before its weights are read.
 struct Runnable {

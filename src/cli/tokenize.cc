@@ -67,7 +67,7 @@ Status command_tokenize(Context& c) {
   INGOT_ASSIGN(const Artifact artifact, open_model(*at.store, at.path));
   if (artifact.naming == "gguf") INGOT_TRY(transform::check_gguf(artifact, transform::GgufUse::kTokenizer));
   INGOT_TRY(go_on(c));
-  INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(artifact));
+  INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(c, artifact));
   INGOT_TRY(go_on(c));
   if (c.args.has("--file")) {
     INGOT_ASSIGN(text, read_text_input(file, c.cancel));

@@ -14,6 +14,7 @@ namespace {
 
 constexpr uint64_t kMaxHeader = 100'000'000;  // the reference reader's own limit
 constexpr uint64_t kMaxSideFile = 128u << 20;
+constexpr char kTemplates[] = "additional_chat_templates";  // a folder of templates
 constexpr char kIndexName[] = "model.safetensors.index.json";
 constexpr uint64_t kMaxIndex = 32u << 20;  // its JSON takes 20 times as much in memory; a real one has 10 MB at most
 
@@ -234,11 +235,17 @@ Result<SafetensorsFile> read_safetensors(const OpenedFile& opened) {
   return out;
 }
 
-void ask_side_files(Store& store, const Probe& directory, const std::vector<std::string>& names, SideFiles* side, Calls* calls) {
+Status ask_side_files(Store& store, const Probe& directory, const std::vector<std::string>& names, SideFiles* side, Calls* calls) {
   for (const auto& name : names)
     if (const Entry* e = directory.find(name); e && !e->directory) side->emplace_back(name, std::string());
+  if (const Entry* e = directory.find(kTemplates); e && e->directory) {
+    INGOT_ASSIGN(const auto entries, store.list(join_path(directory.path, kTemplates)));
+    for (const Entry& t : entries)
+      if (!t.directory && ends_with(t.name, ".jinja")) side->emplace_back(join_path(kTemplates, t.name), std::string());
+  }
   for (auto& [name, text] : *side)
     calls->push_back([&store, &text, path = join_path(directory.path, name)] { text = read_text(store, path, kMaxSideFile); });
+  return {};
 }
 
 Status take_side_files(SideFiles side, std::map<std::string, std::string>* files) {
@@ -303,7 +310,7 @@ Result<Artifact> open_safetensors(Store& store, const Probe& p, Faults*) {
       if (!index_read || (index.ok() && index->names(name))) file = read_safetensors(store, join_path(p.path, name));
     });
   SideFiles side;
-  ask_side_files(store, p, model_side_files(), &side, &calls);
+  INGOT_TRY(ask_side_files(store, p, model_side_files(), &side, &calls));
   INGOT_TRY(call_together(store, "opening " + p.path, calls));
   if (!index.ok()) return index.take_error();
   INGOT_TRY(add_shards(store, p.path, *index, &shards, &a));

@@ -174,7 +174,8 @@ Result<std::unique_ptr<TokenizerParts>> read_gguf_vocab(const GgufVocab& vocab) 
   INGOT_TRY(checked("eot", vocab.eot));
   INGOT_TRY(checked("eom", vocab.eom));
   parts->special = {vocab.bos, vocab.eos, vocab.unk,     vocab.sep,     vocab.pad,    vocab.mask,
-                    vocab.eot, vocab.eom, vocab.add_bos, vocab.add_eos, vocab.add_sep};
+                    vocab.eot, vocab.eom, vocab.add_bos, vocab.add_eos, vocab.add_sep,
+                    vocab.fim_pad, vocab.fim_rep, vocab.fim_sep};
   // A file that names no BOS or EOS has GPT-2 in mind.
   constexpr int32_t kGpt2End = 11;
   const bool has_default = vocab.tokens.size() > kGpt2End;
@@ -188,6 +189,7 @@ Result<std::unique_ptr<TokenizerParts>> read_gguf_vocab(const GgufVocab& vocab) 
   parts->decoder.push_back({});
   parts->add_space_prefix = vocab.add_space_prefix;
   parts->chat_template = vocab.chat_template;
+  parts->chat_templates = vocab.chat_templates;
   BpeOptions options;
   options.byte_level = true;
   options.ignore_merges = pre->ignore_merges;
@@ -214,6 +216,7 @@ Result<GgufVocab> write_gguf_vocab(const TokenizerParts& parts, const std::strin
     }
   }
   for (const AddedToken& t : parts.added) {
+    if (static_cast<size_t>(t.id) >= n_vocab) continue;
     std::string text = t.content;
     TokenType type = TokenType::kControl;
     if (!t.special && !looks_special(text)) {
@@ -243,6 +246,7 @@ Result<GgufVocab> write_gguf_vocab(const TokenizerParts& parts, const std::strin
   }
   v.add_space_prefix = parts.add_space_prefix;
   v.chat_template = parts.chat_template;
+  v.chat_templates = parts.chat_templates;
   return v;
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <mutex>
 
+#include "tokenizer/end_tokens.h"
 #include "tokenizer/parts.h"
 #include "tokenizer/text.h"
 #include "tokenizer/unicode.h"
@@ -87,6 +88,21 @@ Tokenizer::~Tokenizer() = default;
 
 const TokenizerParts& Tokenizer::parts() const { return *impl_->parts; }
 
+HfTokenizerFiles HfTokenizerFiles::among(const std::map<std::string, std::string>& files) {
+  const auto text = [&](const char* name) {
+    const auto it = files.find(name);
+    return it == files.end() ? std::string_view() : std::string_view(it->second);
+  };
+  HfTokenizerFiles out = {text("tokenizer.json"),          text("tokenizer_config.json"), text("config.json"),
+                          text("chat_template.jinja"),     text("special_tokens_map.json"), text("added_tokens.json"),
+                          text("generation_config.json"), text("chat_template.json"), {}};
+  constexpr std::string_view kFolder = "additional_chat_templates/", kEnd = ".jinja";
+  for (const auto& [path, content] : files)
+    if (const std::string_view p = path; p.starts_with(kFolder) && p.ends_with(kEnd))
+      out.additional_chat_templates.emplace_back(p.substr(kFolder.size(), p.size() - kFolder.size() - kEnd.size()), content);
+  return out;
+}
+
 Result<Tokenizer> Tokenizer::from_hf(const HfTokenizerFiles& files) {
   INGOT_ASSIGN(auto parts, read_hf_tokenizer(files));
   return build(std::move(parts));
@@ -116,7 +132,7 @@ Result<Tokenizer> Tokenizer::build(std::unique_ptr<TokenizerParts> parts) {
       // The library finds it between any two characters.
       if (text.empty())
         return bad_input("tokenizer.json: the normalizer leaves nothing of the added token {}, which is sought in normalized text: that is "
-                         "not supported; set its \"normalized\" to false", quoted(t.content));
+                         "not supported; set its \"normalized\" to false", quoted(std::string_view(t.content)));
       impl->normalized_added.add(text, &t);
     }
   }
@@ -222,11 +238,17 @@ std::optional<int32_t> Tokenizer::bos() const { return impl_->parts->special.bos
 std::vector<int32_t> Tokenizer::end_ids() const {
   const SpecialIds& s = impl_->parts->special;
   std::vector<int32_t> ids;
-  for (const auto& id : {s.eos, s.eot, s.eom}) {
-    if (id && std::find(ids.begin(), ids.end(), *id) == ids.end()) ids.push_back(*id);
-  }
+  const auto add = [&](int32_t id) {
+    if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
+  };
+  for (const auto& id : {s.eos, s.eot, s.eom})
+    if (id) add(*id);
+  for (const int32_t id : impl_->parts->ends) add(id);
+  for (const int32_t id : ends_by_text(*impl_->parts)) add(id);
   return ids;
 }
+
+const std::vector<std::string>& Tokenizer::warnings() const { return impl_->parts->warnings; }
 
 Status Tokenizer::override_pre_tokenizer(std::string_view name) {
   if (name.empty() || !find_pre_tokenizer(name)) {
@@ -273,7 +295,7 @@ Result<GgufVocab> Tokenizer::to_gguf_vocab(size_t n_vocab) const {
     return bad_input(
         "the tokenizer is a BPE over characters, not bytes: writing it to GGUF is not supported yet");
   }
-  if (n_vocab != 0 && n_vocab < size()) {
+  if (n_vocab != 0 && n_vocab < std::min(size(), impl_->parts->own_end)) {
     return bad_input(
         "the model has {} embedding rows but its tokenizer has ids up to {}: fewer rows than tokens", n_vocab,
         size() - 1);

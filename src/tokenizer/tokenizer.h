@@ -4,10 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/status.h"
@@ -20,8 +22,16 @@ struct TokenizerParts;
 struct HfTokenizerFiles {
   std::string_view tokenizer_json;
   std::string_view tokenizer_config_json;
-  std::string_view config_json;          // for special ids that tokenizer_config.json does not name
-  std::string_view chat_template_jinja;  // used when tokenizer_config.json holds no template
+  std::string_view config_json;  // for special ids that no file of the tokenizer names
+  std::string_view chat_template_jinja;
+  std::string_view special_tokens_map_json = {};
+  std::string_view added_tokens_json = {};
+  std::string_view generation_config_json = {};  // for the tokens that end a text
+  std::string_view chat_template_json = {};      // used where there is no other template
+  std::vector<std::pair<std::string_view, std::string_view>> additional_chat_templates = {};  // name and text
+
+  // Views into the files of a directory by their names ("additional_chat_templates/rag.jinja").
+  static HfTokenizerFiles among(const std::map<std::string, std::string>& files);
 };
 
 // The values of tokenizer.ggml.token_type.
@@ -46,9 +56,10 @@ struct GgufVocab {
   std::vector<std::string> merges;   // "left right"
   std::optional<int32_t> bos, eos, unk, sep, pad, mask, eot, eom;
   std::optional<bool> add_bos, add_eos, add_sep;
-  std::optional<bool> add_space_prefix;  // add_prefix_space of tokenizer_config.json; the reference writes it
-                                         // for Llama classes
+  std::optional<int32_t> fim_pad, fim_rep, fim_sep;
+  std::optional<bool> add_space_prefix;      // add_prefix_space of tokenizer_config.json
   std::optional<std::string> chat_template;  // tokenizer.chat_template
+  std::vector<std::pair<std::string, std::string>> chat_templates;  // tokenizer.chat_template.NAME
 };
 
 // Immutable but for override_pre_tokenizer; any number of threads may encode and decode with one.
@@ -63,8 +74,8 @@ class Tokenizer {
   ~Tokenizer();
 
   // What a GGUF file of this tokenizer holds. `n_vocab` is the number of embedding rows: rows without a token
-  // are named [PADi], type unused; fewer rows than tokens is an error. 0: as many as there are tokens. Fails
-  // when llama.cpp has no pre-tokenizer or model for this tokenizer; what else it cannot say, gguf_gaps.h finds.
+  // are named [PADi], type unused; a token of tokenizer.json without a row is an error, one that only the other files name is left
+  // out. 0: as many as there are tokens. Fails when llama.cpp has no pre-tokenizer or model for this tokenizer; what else it cannot say, gguf_gaps.h finds.
   Result<GgufVocab> to_gguf_vocab(size_t n_vocab = 0) const;
   // The name (tokenizer.ggml.pre) of this tokenizer's rules: the one overridden, that of the GGUF file, or
   // the one that the rules match. Rules that match none are named in the error, which proposes
@@ -105,8 +116,10 @@ class Tokenizer {
   size_t size() const;
 
   std::optional<int32_t> bos() const;
-  // Ids after which generation stops: eos, eot, eom.
+  // Ids after which generation stops: every eos, eot and eom that the files name, and what llama.cpp knows by its text.
   std::vector<int32_t> end_ids() const;
+  // What is odd about the files, though they can be read: for people.
+  const std::vector<std::string>& warnings() const;
 
  private:
   struct Impl;

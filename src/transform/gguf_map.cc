@@ -265,32 +265,24 @@ Status Mapper::add_metadata() {
 }
 
 Status Mapper::add_vocab() {
-  const std::string tokenizer = file_text(hf_, "tokenizer.json"), config = file_text(hf_, "tokenizer_config.json"),
-                    model = file_text(hf_, "config.json"), chat = file_text(hf_, "chat_template.jinja");
-  if (tokenizer.empty())
-    return bad_input("converting {}: there is no tokenizer.json{}", hf_.path,
-                     hf_.files.count("tokenizer.model")
-                         ? ", only tokenizer.model (SentencePiece), which is not supported yet; load the tokenizer with "
-                           "transformers and save it again"
-                         : hf_.files.count("tokenizer.json") ? " but an empty one; copy it from the model's repository"
-                                                             : "; copy it from the model's repository");
-  const std::string what = "converting the tokenizer of " + hf_.path;
-  auto t = Tokenizer::from_hf({tokenizer, config, model, chat});
-  if (!t.ok()) return std::move(t.take_error()).during(what);
+  INGOT_ASSIGN(Tokenizer t, hf_tokenizer(hf_.files, hf_.path, options_.on_warning));
   if (!options_.pre_tokenizer.empty()) {
-    const auto own = t->pre_tokenizer_name();
-    INGOT_TRY(t->override_pre_tokenizer(options_.pre_tokenizer));
+    const auto own = t.pre_tokenizer_name();
+    INGOT_TRY(t.override_pre_tokenizer(options_.pre_tokenizer));
     if (own.ok() && *own != options_.pre_tokenizer && options_.on_warning)
       options_.on_warning(fmt::format("--pre-tokenizer {} overrides {}, which the rules of {} match: who loads the file will cut some texts "
                                       "into other tokens than the model was trained with", options_.pre_tokenizer, *own,
                                       join_path(hf_.path, "tokenizer.json")));
   }
-  auto vocab = t->to_gguf_vocab(static_cast<size_t>(vocab_rows_));
-  if (!vocab.ok()) return std::move(vocab.take_error()).during(what);
-  if (static_cast<int64_t>(t->size()) < vocab_rows_ && options_.on_notice)
+  auto vocab = t.to_gguf_vocab(static_cast<size_t>(vocab_rows_));
+  if (!vocab.ok()) return std::move(vocab.take_error()).during("converting the tokenizer of " + hf_.path);
+  if (static_cast<int64_t>(t.size()) < vocab_rows_ && options_.on_notice)
     options_.on_notice(fmt::format("the embedding has {} rows for {} tokens: {} unused tokens pad the vocabulary",
-                                   vocab_rows_, t->size(), vocab_rows_ - static_cast<int64_t>(t->size())));
-  INGOT_TRY(check_vocab(*t, *vocab));
+                                   vocab_rows_, t.size(), vocab_rows_ - static_cast<int64_t>(t.size())));
+  if (static_cast<int64_t>(t.size()) > vocab_rows_ && options_.on_warning)
+    options_.on_warning(fmt::format("the embedding has {} rows for {} tokens: those that only other files than tokenizer.json name have none "
+                                    "and are left out", vocab_rows_, t.size()));
+  INGOT_TRY(check_vocab(t, *vocab));
   append_vocab(*vocab, &out_.metadata);
   return {};
 }
