@@ -117,7 +117,7 @@ Result<TensorList> multiplied(const Artifact& a, const Json* q, DType kept, cons
     for (const char* end : {"_scale_inv", "_scale"})
       if (!scale) scale = a.find(t.name + end);
     if (!scale && scaled)
-      return bad_input("{}: the weight {} has no scale; expected '{}_scale_inv' or '{}_scale': the model is not whole", what, shown(t), t.name, t.name);
+      return bad_input("{0}: the weight {1} has no scale; expected '{2}_scale_inv' or '{2}_scale': the model is not whole", what, shown(t), t.name);
     Block size;
     if (scale) {
       used.insert(scale->name);

@@ -47,7 +47,8 @@ class StoredWeights : public CliTest {
       for (size_t i = 0; i < x.size(); ++i) {
         codes[i] = static_cast<std::byte>((i * 7919 + tensors.size()) % 0x60 | (x[i] < 0 ? 0x80 : 0));
         const auto row = static_cast<int64_t>(i) / w[1], col = static_cast<int64_t>(i) % w[1];
-        exact.push_back(transform::fp8_value(DType::kF8E4M3, static_cast<uint8_t>(codes[i])) * scales[static_cast<size_t>(row / 128 * s[1] + col / 96)]);
+        exact.push_back(transform::fp8_value(DType::kF8E4M3, static_cast<uint8_t>(codes[i])) *
+                        scales[static_cast<size_t>(row / 128 * s[1] + col / 96)]);
       }
       tensors.push_back({t.name, make_memory_tensor({DType::kF8E4M3, w}, std::move(codes))});
       tensors.push_back({t.name + "_scale_inv", f32_tensor(s, scales)});
@@ -160,8 +161,8 @@ TEST_F(StoredWeights, QuantizedWeightsAreRefusedByTheirScheme) {
 }
 
 TEST_F(StoredWeights, ScaledAnglesRunTheSameFromTheDirectoryAndItsFile) {
-  nlohmann::json longer, shorter, ones;
-  for (int i = 0; i < 16; ++i) longer.push_back(1 + i * 0.5), shorter.push_back(1 + i * 0.05), ones.push_back(1);
+  nlohmann::json longer, shorter;
+  for (int i = 0; i < 16; ++i) longer.push_back(1 + i * 0.5), shorter.push_back(1 + i * 0.05);
   const nlohmann::json kinds[] = {
       {{"type", "linear"}, {"factor", 2.0}},
       {{"type", "dynamic"}, {"factor", 2.0}},
@@ -183,11 +184,13 @@ TEST_F(StoredWeights, ScaledAnglesRunTheSameFromTheDirectoryAndItsFile) {
     }
   }
   // Beyond the original context the other factors hold: that is said before the weights are read.
-  const std::string model = with_config("short", {{"rope_theta", 10000.0}, {"rope_scaling", {{"type", "longrope"}, {"short_factor", shorter}, {"long_factor", longer},
-                                                                                            {"original_max_position_embeddings", 12}}}}, {"rope_parameters"});
+  nlohmann::json at_12 = kinds[4];
+  at_12["original_max_position_embeddings"] = 12;
+  const std::string model = with_config("short", {{"rope_theta", 10000.0}, {"rope_scaling", at_12}}, {"rope_parameters"});
   EXPECT_EQ(ingot({"convert", model, "--out", dir_ / "short.gguf"}).exit_code, 0);
   for (const std::string& m : {model, dir_ / "short.gguf"}) {
-    expect_said(ingot({"run", m, "-p", "one two three four five six seven eight nine ten eleven twelve thirteen"}), 2, {"(longrope) is 12", "cannot go beyond"});
+    const std::string longer_than_12 = "one two three four five six seven eight nine ten eleven twelve thirteen";
+    expect_said(ingot({"run", m, "-p", longer_than_12}), 2, {"(longrope) is 12", "cannot go beyond"});
     expect_said(ingot({"run", m, "-p", "def main(", "-n", "100"}), 0, {"(longrope) of 12 tokens is full"});
   }
 }
