@@ -105,7 +105,8 @@ Status Model::load_tensors(const Artifact& artifact, const LoadOptions& options)
   INGOT_TRY(loader.matrix("token_embd.weight", config_.vocab, config_.hidden, &token_embedding_));
   if (!tied) INGOT_TRY(loader.matrix("output.weight", config_.vocab, config_.hidden, &output_));
   INGOT_TRY(loader.vector("output_norm.weight", config_.hidden, &output_norm_));
-  INGOT_TRY(loader.vector(config_.longrope ? "rope_factors_short.weight" : "rope_freqs.weight", config_.rope_dim / 2, &factors, !config_.longrope));
+  INGOT_TRY(loader.vector(config_.longrope ? "rope_factors_short.weight" : "rope_freqs.weight", config_.rope_dim / 2, &factors,
+                          !config_.longrope));
   INGOT_TRY(loader.load(exec));
   if (tied) {
     output_ = token_embedding_;
@@ -190,7 +191,8 @@ void Model::load_rope(const std::vector<float>& factors) {
         1.0 / std::pow(static_cast<double>(config_.rope_base), static_cast<double>(exponent)));
     if (!factors.empty()) f /= factors[at];
     const float scaled = f / config_.rope_scale;
-    rope_frequencies_[at] = ramp.empty() ? scaled : static_cast<float>(static_cast<double>(scaled) * ramp[at] + static_cast<double>(f) * (1 - ramp[at]));
+    if (ramp.empty()) rope_frequencies_[at] = scaled;
+    else rope_frequencies_[at] = static_cast<float>(static_cast<double>(scaled) * ramp[at] + static_cast<double>(f) * (1 - ramp[at]));
   }
 }
 

@@ -29,12 +29,14 @@ double number_or(const Json& j, const char* key, double other) { return j.contai
 Angles transformers_angles(const Json& rope) {
   Angles a;
   const std::string type = rope.value("rope_type", rope.value("type", "default"));
-  const double base = number_or(rope, "rope_theta", 10000), factor = number_or(rope, "factor", 1), original = number_or(rope, "original_max_position_embeddings", kContext);
+  const double base = number_or(rope, "rope_theta", 10000), factor = number_or(rope, "factor", 1),
+               original = number_or(rope, "original_max_position_embeddings", kContext);
   std::vector<double> pos;
   for (int i = 0; i < kDim; i += 2) pos.push_back(std::pow(base, static_cast<double>(i) / kDim));
   const auto mscale = [](double scale, double m) { return scale <= 1 ? 1.0 : 0.1 * m * std::log(scale) + 1; };
   const auto correction = [&](double turns) { return kDim * std::log(original / (turns * 2 * M_PI)) / (2 * std::log(base)); };
-  double low = std::max(std::floor(correction(number_or(rope, "beta_fast", 32))), 0.0), high = std::min(std::ceil(correction(number_or(rope, "beta_slow", 1))), kDim - 1.0);
+  const double low = std::max(std::floor(correction(number_or(rope, "beta_fast", 32))), 0.0);
+  double high = std::min(std::ceil(correction(number_or(rope, "beta_slow", 1))), kDim - 1.0);
   if (low == high) high += 0.001;
   for (size_t i = 0; i < pos.size(); ++i) {
     double f = 1 / pos[i];
@@ -79,7 +81,7 @@ std::vector<Json> kinds() {
           with(yarn, {{"attention_factor", 1.0}}),
           with(yarn, {{"mscale", 0.707}, {"mscale_all_dim", 1.5}}),
           with(yarn, {{"factor", 0.5}}),
-          with(yarn, {{"original_max_position_embeddings", 4}}),  // no pair turns that often: all are stretched
+          with(yarn, {{"original_max_position_embeddings", 4}}),  // no pair turns that often: all but the first are stretched
           long_lists(),
           with(long_lists(), {{"factor", 16.0}}),
           with(long_lists(), {{"attention_factor", 1.25}})};
@@ -179,7 +181,8 @@ TEST(Rope, KeysThatTheEngineCannotFollowAreNamed) {
   set(&a, "llama.rope.scaling.type", {std::string("yarn")});
   set(&a, "llama.rope.scaling.factor", {4.0f});
   const auto want = logits(a);
-  for (const auto& [key, value] : {std::pair{"yarn_ext_factor", 1.0f}, {"yarn_attn_factor", 1.1386294f}, {"yarn_attn_factor", 1.0f}, {"yarn_beta_fast", 32.0f}}) {
+  for (const auto& [key, value] :
+       {std::pair{"yarn_ext_factor", 1.0f}, {"yarn_attn_factor", 1.1386294f}, {"yarn_attn_factor", 1.0f}, {"yarn_beta_fast", 32.0f}}) {
     Artifact b = a;
     set(&b, std::string("llama.rope.scaling.") + key, {value});
     EXPECT_EQ(logits(b), want) << key;

@@ -71,10 +71,13 @@ Result<Block> block_of(const Json* q, const std::string& what) {
     for (const auto& [name, group] : groups->items())
       if (const Json* weights = json_member(group, "weights"); weights && !size) size = json_member(*weights, "block_structure");
   if (!size) return Block();
-  if (!size->is_array() || size->size() != 2 || !(*size)[0].is_number_unsigned() || !(*size)[1].is_number_unsigned() ||
-      (*size)[0].get<uint64_t>() - 1 >= INT32_MAX || (*size)[1].get<uint64_t>() - 1 >= INT32_MAX)
+  const auto side = [&](size_t i) {
+    return size->is_array() && size->size() == 2 && (*size)[i].is_number_integer() ? (*size)[i].get<int64_t>() : 0;
+  };
+  const Block block{side(0), side(1)};
+  if (block.rows < 1 || block.cols < 1 || block.rows > INT32_MAX || block.cols > INT32_MAX)
     return bad_input("{}: the size of the blocks that share a scale is {}, expected two numbers above zero", what, json_brief(*size));
-  return Block{(*size)[0].get<int64_t>(), (*size)[1].get<int64_t>()};
+  return block;
 }
 
 // The type that the weights have in memory when transformers loads them.
@@ -114,7 +117,7 @@ Result<TensorList> multiplied(const Artifact& a, const Json* q, DType kept, cons
     for (const char* end : {"_scale_inv", "_scale"})
       if (!scale) scale = a.find(t.name + end);
     if (!scale && scaled)
-      return bad_input("{}: the weight {} has no scale; expected '{}_scale_inv' or '{}_scale': the model is not whole", what, shown(t), t.name, t.name);
+      return bad_input("{0}: the weight {1} has no scale; expected '{2}_scale_inv' or '{2}_scale': the model is not whole", what, shown(t), t.name);
     Block size;
     if (scale) {
       used.insert(scale->name);

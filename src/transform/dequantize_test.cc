@@ -184,7 +184,7 @@ TEST(Dequantized, ScalesThatFitNothingAreNamedWithBothShapes) {
   expect_error(scale_of(nullptr), {kQ, "has no scale", "_scale_inv"});
   std::map<std::string, std::vector<float>> exact;
   Artifact model = fp8_model(producers()[0], &exact);
-  for (const Json& size : {Json{0, 128}, Json{128}, Json("128"), Json{-1, 1}, Json{1.5, 1}}) {
+  for (const Json& size : {Json{0, 128}, Json{128}, Json(128), Json("128"), Json{-1, 1}, Json{1.5, 1}}) {
     set_config(&model, {{"quantization_config", {{"quant_method", "fp8"}, {"weight_block_size", size}}}});
     expect_error(dequantized(model), {"size of the blocks", size.dump()});
   }

@@ -90,8 +90,8 @@ Result<GgufRope> gguf_rope(const Json& config, const std::string& architecture, 
     if (rope.beta_fast != 32 || rope.beta_slow != 1) {
       put("yarn_beta_fast", static_cast<float>(rope.beta_fast));
       put("yarn_beta_slow", static_cast<float>(rope.beta_slow));
-      out.notice = fmt::format("'beta_fast' and 'beta_slow' of '{}' are {} and {}: the file says so, but llama.cpp takes 32 and 1 of {} models", rope.place,
-                               rope.beta_fast, rope.beta_slow, architecture);
+      out.notice = fmt::format("'beta_fast' and 'beta_slow' of '{}' are {} and {}: the file says so, but llama.cpp takes 32 and 1 of {} models",
+                               rope.place, rope.beta_fast, rope.beta_slow, architecture);
     }
   } else {
     INGOT_ASSIGN(auto long_list, long_factors(kRopeFactors[1], rope.long_factors, rope, head_dim, what));

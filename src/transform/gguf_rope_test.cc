@@ -48,8 +48,8 @@ void expect_refused(const Json& rope, const std::vector<std::string>& parts) {
 TEST(GgufRope, NothingScaledHasNoKey) {
   const Json nothing = Json::object();
   for (const char* place : {"rope_parameters", "rope_scaling"})
-    for (const Json& rope : {Json::object(), Json{{"rope_type", "default"}}, Json{{"type", "default"}}, Json{{"type", nullptr}}, Json{{"rope_type", nullptr}, {"type", "default"}},
-                             Json{{"rope_type", "default"}, {"factor", 1.0}}, Json{{"rope_type", "default"}, {"factor", nullptr}}})
+    for (const Json& rope : {Json::object(), Json{{"rope_type", "default"}}, Json{{"type", "default"}}, Json{{"type", nullptr}},
+                             Json{{"rope_type", nullptr}, {"type", "default"}}, Json{{"rope_type", "default"}, {"factor", 1.0}}, Json{{"rope_type", "default"}, {"factor", nullptr}}})
       expect_keys(place, rope, nothing);
   auto none = rope_of({{"max_position_embeddings", 4096}, {"rope_scaling", nullptr}, {"rope_parameters", nullptr}});
   ASSERT_TRUE(none.ok()) << none.error().message;

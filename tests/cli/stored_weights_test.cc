@@ -21,7 +21,7 @@ class StoredWeights : public CliTest {
   std::string with_config(const std::string& name, const nlohmann::json& members, const std::vector<std::string>& removed = {}) {
     const std::string to = dir_ / name;
     fs::create_directories(to);
-    fs::copy(example("tiny-llama-base"), to, fs::copy_options::overwrite_existing);
+    fs::copy(example("tiny-llama-base"), to, fs::copy_options::recursive | fs::copy_options::overwrite_existing);
     nlohmann::json config = nlohmann::json::parse(read_file(to + "/config.json"));
     for (const auto& key : removed) config.erase(key);
     config.update(members);
@@ -47,7 +47,8 @@ class StoredWeights : public CliTest {
       for (size_t i = 0; i < x.size(); ++i) {
         codes[i] = static_cast<std::byte>((i * 7919 + tensors.size()) % 0x60 | (x[i] < 0 ? 0x80 : 0));
         const auto row = static_cast<int64_t>(i) / w[1], col = static_cast<int64_t>(i) % w[1];
-        exact.push_back(transform::fp8_value(DType::kF8E4M3, static_cast<uint8_t>(codes[i])) * scales[static_cast<size_t>(row / 128 * s[1] + col / 96)]);
+        exact.push_back(transform::fp8_value(DType::kF8E4M3, static_cast<uint8_t>(codes[i])) *
+                        scales[static_cast<size_t>(row / 128 * s[1] + col / 96)]);
       }
       tensors.push_back({t.name, make_memory_tensor({DType::kF8E4M3, w}, std::move(codes))});
       tensors.push_back({t.name + "_scale_inv", f32_tensor(s, scales)});
@@ -120,7 +121,7 @@ TEST_F(StoredWeights, AScaleThatFitsNothingIsOneErrorBeforeTheFirstByte) {
   config["quantization_config"]["weight_block_size"] = {128, 128};
   write_file(model + "/config.json", config.dump());
   for (const std::string out : {"a.gguf", "a"})
-    expect_said(ingot({"convert", model, "--out", dir_ / out}), 3, {"weight_scale_inv", "model.safetensors", "[2, 3]", "[256, 256]", "128 x 128 ([2, 2])"});
+    expect_said(ingot({"convert", model, "--out", dir_ / out}), 3, {"weight_scale_inv", "model.safetensors", "[2, 8]", "[256, 768]", "128 x 128 ([2, 6])"});
   EXPECT_TRUE(empty_but_for(dir_.path(), {"m"}));
 }
 
@@ -160,8 +161,8 @@ TEST_F(StoredWeights, QuantizedWeightsAreRefusedByTheirScheme) {
 }
 
 TEST_F(StoredWeights, ScaledAnglesRunTheSameFromTheDirectoryAndItsFile) {
-  nlohmann::json longer, shorter, ones;
-  for (int i = 0; i < 16; ++i) longer.push_back(1 + i * 0.5), shorter.push_back(1 + i * 0.05), ones.push_back(1);
+  nlohmann::json longer, shorter;
+  for (int i = 0; i < 16; ++i) longer.push_back(1 + i * 0.5), shorter.push_back(1 + i * 0.05);
   const nlohmann::json kinds[] = {
       {{"type", "linear"}, {"factor", 2.0}},
       {{"type", "dynamic"}, {"factor", 2.0}},
@@ -170,8 +171,8 @@ TEST_F(StoredWeights, ScaledAnglesRunTheSameFromTheDirectoryAndItsFile) {
       {{"type", "su"}, {"short_factor", shorter}, {"long_factor", longer}, {"original_max_position_embeddings", 512}},
   };
   for (size_t i = 0; i < std::size(kinds); ++i) {
-    const std::string model = with_config("m" + std::to_string(i), {{"rope_theta", 10000.0}, {"rope_scaling", kinds[i]}}, {"rope_parameters"});
-    const std::string gguf = dir_ / (std::to_string(i) + ".gguf");
+    const std::string model = with_config(fmt::format("m{}", i), {{"rope_theta", 10000.0}, {"rope_scaling", kinds[i]}}, {"rope_parameters"});
+    const std::string gguf = dir_ / fmt::format("{}.gguf", i);
     const Finished f = ingot({"convert", model, "--out", gguf});
     EXPECT_EQ(f.exit_code, 0) << f.err;
     EXPECT_EQ(f.err.find("rope scaling is dynamic: up to 2048 tokens") != std::string::npos, i == 1) << f.err;
@@ -183,11 +184,13 @@ TEST_F(StoredWeights, ScaledAnglesRunTheSameFromTheDirectoryAndItsFile) {
     }
   }
   // Beyond the original context the other factors hold: that is said before the weights are read.
-  const std::string model = with_config("short", {{"rope_theta", 10000.0}, {"rope_scaling", {{"type", "longrope"}, {"short_factor", shorter}, {"long_factor", longer},
-                                                                                            {"original_max_position_embeddings", 12}}}}, {"rope_parameters"});
+  nlohmann::json at_12 = kinds[4];
+  at_12["original_max_position_embeddings"] = 12;
+  const std::string model = with_config("short", {{"rope_theta", 10000.0}, {"rope_scaling", at_12}}, {"rope_parameters"});
   EXPECT_EQ(ingot({"convert", model, "--out", dir_ / "short.gguf"}).exit_code, 0);
   for (const std::string& m : {model, dir_ / "short.gguf"}) {
-    expect_said(ingot({"run", m, "-p", "one two three four five six seven eight nine ten eleven twelve thirteen"}), 2, {"(longrope) is 12", "cannot go beyond"});
+    const std::string longer_than_12 = "one two three four five six seven eight nine ten eleven twelve thirteen";
+    expect_said(ingot({"run", m, "-p", longer_than_12}), 2, {"(longrope) is 12", "cannot go beyond"});
     expect_said(ingot({"run", m, "-p", "def main(", "-n", "100"}), 0, {"(longrope) of 12 tokens is full"});
   }
 }
