@@ -90,6 +90,22 @@ Result<std::optional<AddedToken>> read_token(const Value& v) {
   return t.content.empty() ? std::optional<AddedToken>() : std::optional<AddedToken>(std::move(t));
 }
 
+// Of what may be true of a thousand tokens the first is told, and how many more there are.
+class Told {
+ public:
+  template <class... A>
+  void add(fmt::format_string<A...> format, A&&... a) {
+    if (count_++ == 0) first_ = fmt::format(format, std::forward<A>(a)...);
+  }
+  void tell(TokenizerParts& parts) const {
+    if (count_ > 0) parts.warnings.push_back(count_ == 1 ? first_ : fmt::format("{} (and {} more like it)", first_, count_ - 1));
+  }
+
+ private:
+  std::string first_;
+  size_t count_ = 0;
+};
+
 class SideTokens {
  public:
   Status read(const json::Object& tokenizer, const std::vector<ClaimedToken>& own, const json::Object* config, const json::Object* map,
@@ -123,7 +139,7 @@ class SideTokens {
     for (ClaimedToken& c : out) c.token.special |= special.count(c.token.content) > 0;
     return out;
   }
-  const std::vector<std::string>& warnings() const { return warnings_; }
+  void tell(TokenizerParts& parts) const { left_out_.tell(parts); }
   NamedTokens named() const {
     NamedTokens out;
     for (const auto& [name, token] : named_) out[name] = token.content;
@@ -139,8 +155,7 @@ class SideTokens {
     if (none)
       if (auto v = given_.take(kAdditional)) given_.set(kExtra, std::move(*v));
     for (const auto field : config.members())
-      if (own_name(field.key) && field.value.is_string())
-        if (auto v = given_.take(field.key)) own_.set(field.key, std::move(*v));
+      if (const Value* v = given_.find(field.key); v && own_name(field.key) && v->e.is_string()) own_.set(field.key, *given_.take(field.key));
     take_named_extra();
   }
   // extra_special_tokens as an object: tokens with names of their own.
@@ -200,8 +215,8 @@ class SideTokens {
     by_text_[t.content] = t;
     ClaimedToken& place = list_[id];
     if (!place.file.empty() && place.token.content != t.content)
-      warnings_.push_back(fmt::format("{} gives the token {} the id {}, which is that of {}: it is left out, as in transformers", place.file,
-                                      quoted(std::string_view(place.token.content)), id, quoted(std::string_view(t.content))));
+      left_out_.add("{} gives the token {} the id {}, which is that of {}: it is left out, as in transformers", place.file,
+                    quoted(std::string_view(place.token.content)), id, quoted(std::string_view(t.content)));
     place = {std::move(t), file};
   }
 
@@ -240,7 +255,7 @@ class SideTokens {
     return {};
   }
 
-  std::vector<std::string> warnings_;
+  Told left_out_;
   Dict given_, own_;  // transformers' init_kwargs, and its model_specific_special_tokens
   std::vector<Value> more_extra_;
   std::map<int64_t, ClaimedToken> list_;  // its added_tokens_decoder
@@ -252,6 +267,7 @@ class SideTokens {
 }  // namespace
 
 Status add_tokens(const std::vector<ClaimedToken>& tokens, TokenizerParts& parts) {
+  Told other;
   std::unordered_map<std::string, size_t> at;
   auto next = static_cast<int32_t>(parts.vocabulary->count());
   for (size_t i = 0; i < parts.added.size(); ++i) {
@@ -278,9 +294,10 @@ Status add_tokens(const std::vector<ClaimedToken>& tokens, TokenizerParts& parts
       parts.added.push_back(token);
     }
     if (claimed >= 0 && claimed != token.id && !file.empty())
-      parts.warnings.push_back(fmt::format("{} gives the token {} the id {}, but it is {}, as in transformers: a token that is there "
-                                           "keeps its id, a new one gets the next free one", file, quoted(std::string_view(token.content)), claimed, token.id));
+      other.add("{} gives the token {} the id {}, but it is {}, as in transformers: a token that is there keeps its id, a new one gets "
+                "the next free one", file, quoted(std::string_view(token.content)), claimed, token.id);
   }
+  other.tell(parts);
   return {};
 }
 
@@ -289,7 +306,7 @@ Result<NamedTokens> add_side_tokens(const json::Object& tokenizer, const std::ve
                                     const json::Object* added_tokens, TokenizerParts& parts) {
   SideTokens side;
   INGOT_TRY(side.read(tokenizer, own, tokenizer_config, special_tokens_map, added_tokens));
-  parts.warnings.insert(parts.warnings.end(), side.warnings().begin(), side.warnings().end());
+  side.tell(parts);
   INGOT_TRY(add_tokens(side.to_add(parts.added), parts));
   return side.named();
 }
