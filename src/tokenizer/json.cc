@@ -205,7 +205,7 @@ Result<std::vector<ClaimedToken>> read_added_tokens(const json::Object& root) {
     INGOT_ASSIGN(t.lstrip, o.boolean("lstrip", false));
     INGOT_ASSIGN(t.rstrip, o.boolean("rstrip", false));
     INGOT_ASSIGN(t.normalized, o.boolean("normalized", true));
-    tokens.push_back({std::move(t), "tokenizer.json"});
+    tokens.push_back({std::move(t), "tokenizer.json", false});
   }
   return tokens;
 }
