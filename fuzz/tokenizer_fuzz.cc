@@ -16,16 +16,17 @@ constexpr std::array kNames = {"tokenizer.json",         "tokenizer_config.json"
                                "added_tokens.json",      "config.json",           "generation_config.json",
                                "chat_template.json",     "chat_template.jinja",   "additional_chat_templates/a b.jinja"};
 constexpr std::string_view kSound =
-    R"({"model":{"vocab":{"a":0,"b":1,"<":2,"/":3,"s":4,">":5,"ab":6},"merges":["a b"]},"added_tokens":[{"id":7,"content":"<s>","special":true}]})";
+    R"({"model":{"vocab":{"a":0,"b":1,"<":2,"/":3,"s":4,">":5,"ab":6},"merges":["a b"]},)"
+    R"("added_tokens":[{"id":7,"content":"<s>","special":true}]})";
 
 std::map<std::string, std::string> parted(std::string_view text) {
   std::map<std::string, std::string> files;
   for (const char* name : kNames) {
     const size_t end = std::min(text.find('\0'), text.size());
-    files[name] = std::string(text.substr(0, end));
+    if (end > 0) files[name] = std::string(text.substr(0, end));
     text.remove_prefix(std::min(end + 1, text.size()));
   }
-  if (files[kNames[0]].empty()) files[kNames[0]] = kSound;
+  files.emplace(kNames[0], kSound);
   return files;
 }
 

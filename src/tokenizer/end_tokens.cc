@@ -16,6 +16,8 @@ constexpr std::string_view kFimPad[] = {"<|fim_pad|>", "<fim-pad>", "<fim_pad>",
 constexpr std::string_view kFimRep[] = {"<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"};
 constexpr std::string_view kFimSep[] = {"<|file_sep|>"};
 
+constexpr size_t kMaxEnds = 1000;
+
 void push_new(std::vector<int32_t>* ids, int32_t id) {
   if (std::find(ids->begin(), ids->end(), id) == ids->end()) ids->push_back(id);
 }
@@ -74,6 +76,7 @@ Status read_ends(const json::Object& file, TokenizerParts& parts) {
     take(*e);
     return {};
   }
+  if (list.size() > kMaxEnds) return bad_input("{}: {} ids; at most {} are accepted", file.where("eos_token_id"), list.size(), kMaxEnds);
   for (const json::Element id : list) {
     if (json::is_any_number(id) && !id.is_int64()) return json::wrong_type(file.where("eos_token_id"), id, "a token id");
     take(id);
@@ -83,13 +86,17 @@ Status read_ends(const json::Object& file, TokenizerParts& parts) {
 
 void place_ends(TokenizerParts& parts) {
   SpecialIds& s = parts.special;
-  if (!s.eos && !parts.ends.empty()) s.eos = parts.ends.front();
+  const auto is_token = [&](int32_t id) {
+    return parts.vocabulary->has(id) || std::any_of(parts.added.begin(), parts.added.end(), [&](const AddedToken& t) { return t.id == id; });
+  };
   std::vector<int32_t> told = ends_by_text(parts);
   for (const auto& id : {s.eos, s.eot, s.eom})
     if (id) push_new(&told, *id);
   for (const int32_t id : parts.ends) {
-    if (std::find(told.begin(), told.end(), id) != told.end()) continue;
-    if (!s.eot) s.eot = id;
+    if (!is_token(id)) continue;
+    if (!s.eos) s.eos = id;
+    else if (std::find(told.begin(), told.end(), id) != told.end()) continue;
+    else if (!s.eot) s.eot = id;
     else if (!s.eom) s.eom = id;
     else parts.warnings.push_back(fmt::format("generation ends at the token {}, too (eos_token_id), for which a GGUF has no place: "
                                               "who reads one goes on after it", id));

@@ -1,5 +1,5 @@
 // Reads tokenizer.json (model, added tokens, post-processor). The rules of normalizer, pre-tokenizer and decoder are in
-// json_rules.cc; what tokenizer_config.json and config.json say is read in json_special.cc.
+// json_rules.cc; what the other files say is read in side_tokens.cc, json_special.cc, end_tokens.cc and chat_templates.cc.
 #include <algorithm>
 #include <map>
 #include <unordered_map>
@@ -205,7 +205,7 @@ Result<std::vector<ClaimedToken>> read_added_tokens(const json::Object& root) {
     INGOT_ASSIGN(t.lstrip, o.boolean("lstrip", false));
     INGOT_ASSIGN(t.rstrip, o.boolean("rstrip", false));
     INGOT_ASSIGN(t.normalized, o.boolean("normalized", true));
-    tokens.push_back({std::move(t), "tokenizer.json"});
+    tokens.push_back({std::move(t), "tokenizer.json", false});
   }
   return tokens;
 }
@@ -342,7 +342,8 @@ Result<std::unique_ptr<TokenizerParts>> read_hf_tokenizer(const HfTokenizerFiles
   INGOT_TRY(added_tokens.read_some(files.added_tokens_json, "added_tokens.json"));
   INGOT_TRY(chat_template.read_some(files.chat_template_json, "chat_template.json"));
   INGOT_TRY(config.read_some(files.config_json, "config.json"));
-  INGOT_ASSIGN(const NamedTokens named, add_side_tokens(root, *own, tokenizer_config.get(), special_tokens_map.get(), added_tokens.get(), *parts));
+  INGOT_ASSIGN(const NamedTokens named,
+               add_side_tokens(root, *own, tokenizer_config.get(), special_tokens_map.get(), added_tokens.get(), *parts));
   // transformers makes a model's directory without it, too, where it cannot be read.
   if (auto s = generation_config.read_some(files.generation_config_json, "generation_config.json"); !s.ok())
     parts->warnings.push_back(s.error().message + "; the tokens that end a text are those of the other files");

@@ -74,11 +74,12 @@ class SpecialTokens {
     parts_.add_space_prefix = space.value_or(false);
     INGOT_ASSIGN(const auto sep, read_flag(config, "add_sep_token"));
     if (sep && !parts_.special.add_sep) parts_.special.add_sep = sep;
-    for (const auto& [key, added] : {std::pair("add_bos_token", parts_.special.add_bos), std::pair("add_eos_token", parts_.special.add_eos)}) {
+    const SpecialIds& s = parts_.special;
+    for (const auto& [key, added] : {std::pair("add_bos_token", s.add_bos), std::pair("add_eos_token", s.add_eos)}) {
       INGOT_ASSIGN(const auto said, read_flag(config, key));
       if (said && *said != *added)
-        parts_.warnings.push_back(fmt::format("tokenizer_config.json says {} {}, but the post-processor of tokenizer.json {}: that counts, as in "
-                                              "transformers 5", key, *said, *added ? "adds the token" : "adds no such token"));
+        parts_.warnings.push_back(fmt::format("tokenizer_config.json says {} {}, but the post-processor of tokenizer.json {}: that "
+                                              "counts, as in transformers 5", key, *said, *added ? "adds the token" : "adds no such token"));
     }
     return {};
   }

@@ -62,9 +62,10 @@ class Dict {
 };
 
 // As Python's AddedToken(**object).
-Result<AddedToken> read_object(json::Element e, const std::string& where, bool special) {
+Result<ClaimedToken> read_object(json::Element e, const std::string& where, bool special) {
   INGOT_ASSIGN(const json::Object o, json::Object::read(e, where));
-  AddedToken t;
+  ClaimedToken claimed;
+  AddedToken& t = claimed.token;
   INGOT_ASSIGN(const std::string_view content, o.needed_string("content"));
   t.content = std::string(content);
   INGOT_ASSIGN(t.special, o.boolean("special", false));
@@ -72,23 +73,41 @@ Result<AddedToken> read_object(json::Element e, const std::string& where, bool s
   INGOT_ASSIGN(t.single_word, o.boolean("single_word", false));
   INGOT_ASSIGN(t.lstrip, o.boolean("lstrip", false));
   INGOT_ASSIGN(t.rstrip, o.boolean("rstrip", false));
-  INGOT_ASSIGN(t.normalized, o.boolean("normalized", !t.special));
-  return t;
+  INGOT_ASSIGN(const auto normalized, o.boolean("normalized"));
+  claimed.normalized_unless_special = !normalized;
+  t.normalized = normalized.value_or(!t.special);
+  return claimed;
 }
 
 // A token as a text or an object; nothing where there is null or what is no token.
-Result<std::optional<AddedToken>> read_token(const Value& v) {
-  AddedToken t;
+Result<std::optional<ClaimedToken>> read_token(const Value& v) {
+  ClaimedToken t;
   std::string_view text;
   if (json::odd_text(v.e) || v.e.is_number()) return json::wrong_type(v.where, v.e, "a token");
   if (v.e.is_object()) {
     INGOT_ASSIGN(t, read_object(v.e, v.where, v.from_map));
   } else if (!v.e.get(text)) {
-    t.content = std::string(text);
-    t.special = true;
+    t.token.content = std::string(text);
+    t.token.special = true;
   }
-  return t.content.empty() ? std::optional<AddedToken>() : std::optional<AddedToken>(std::move(t));
+  return t.token.content.empty() ? std::optional<ClaimedToken>() : std::optional<ClaimedToken>(std::move(t));
 }
+
+// Of what may be true of a thousand tokens the first is told, and how many more there are.
+class Told {
+ public:
+  template <class... A>
+  void add(fmt::format_string<A...> format, A&&... a) {
+    if (count_++ == 0) first_ = fmt::format(format, std::forward<A>(a)...);
+  }
+  void tell(TokenizerParts& parts) const {
+    if (count_ > 0) parts.warnings.push_back(count_ == 1 ? first_ : fmt::format("{} (and {} more like it)", first_, count_ - 1));
+  }
+
+ private:
+  std::string first_;
+  size_t count_ = 0;
+};
 
 class SideTokens {
  public:
@@ -101,32 +120,39 @@ class SideTokens {
     } else {
       if (map) take_map(*map);
       if (added) INGOT_TRY(read_added(*added));
-      for (const ClaimedToken& t : own) claim(t.token.id, t.token, "");  // what is odd about these is told
+      for (const ClaimedToken& t : own) claim(t.token.id, t, "");  // what is odd about these is told
     }
     return read_special(tokenizer);
   }
 
-  // The list by its ids, then the special tokens that neither it nor the tokenizer has.
+  // The list by its ids, then the special tokens that neither it nor the tokenizer has, each with every set of flags that it is
+  // given: the last counts.
   std::vector<ClaimedToken> to_add(const std::vector<AddedToken>& there) const {
     std::unordered_set<std::string_view> special, known;
-    for (const auto& [name, token] : named_) special.insert(token.content);
+    for (const auto& [name, t] : named_) special.insert(t.token.content);
     for (const AddedToken& t : there) known.insert(t.content);
+    for (const auto& [id, t] : list_) known.insert(t.token.content);
     std::vector<ClaimedToken> out;
-    const auto add_new = [&](const AddedToken& t) {
-      if (!known.insert(t.content).second) return;
-      out.push_back({t, ""});
-      out.back().token.id = -1;
+    for (const auto& [id, t] : list_) out.push_back(t);
+    std::unordered_set<std::string> given;
+    const auto add_new = [&](const ClaimedToken& t) {
+      const AddedToken& a = t.token;
+      if (known.count(a.content)) return;
+      if (given.insert(fmt::format("{:d}{:d}{:d}{:d}{:d}{}", a.special, a.single_word, a.lstrip, a.rstrip, a.normalized, a.content)).second)
+        out.push_back(t);
     };
-    for (const auto& [id, claimed] : list_) out.push_back(claimed), known.insert(claimed.token.content);
-    for (const auto& [name, token] : named_) add_new(token);
-    for (const AddedToken& token : extra_) add_new(token);
-    for (ClaimedToken& c : out) c.token.special |= special.count(c.token.content) > 0;
+    for (const auto& [name, t] : named_) add_new(t);
+    for (const ClaimedToken& t : extra_) add_new(t);
+    for (ClaimedToken& t : out) {
+      t.token.special |= special.count(t.token.content) > 0;
+      if (t.normalized_unless_special) t.token.normalized = !t.token.special;
+    }
     return out;
   }
-  const std::vector<std::string>& warnings() const { return warnings_; }
+  void tell(TokenizerParts& parts) const { left_out_.tell(parts); }
   NamedTokens named() const {
     NamedTokens out;
-    for (const auto& [name, token] : named_) out[name] = token.content;
+    for (const auto& [name, t] : named_) out[name] = t.token.content;
     return out;
   }
 
@@ -139,8 +165,7 @@ class SideTokens {
     if (none)
       if (auto v = given_.take(kAdditional)) given_.set(kExtra, std::move(*v));
     for (const auto field : config.members())
-      if (own_name(field.key) && field.value.is_string())
-        if (auto v = given_.take(field.key)) own_.set(field.key, std::move(*v));
+      if (const Value* v = given_.find(field.key); v && own_name(field.key) && v->e.is_string()) own_.set(field.key, *given_.take(field.key));
     take_named_extra();
   }
   // extra_special_tokens as an object: tokens with names of their own.
@@ -168,7 +193,7 @@ class SideTokens {
       const char* end = field.key.data() + field.key.size();
       if (const auto r = std::from_chars(field.key.data(), end, id); r.ec != std::errc() || r.ptr != end)
         return bad_input("{}: the key {} is no token id", list.where(), quoted(field.key));
-      INGOT_ASSIGN(AddedToken t, read_object(list.get(field.key).value_or(field.value), list.where(field.key), false));
+      INGOT_ASSIGN(ClaimedToken t, read_object(list.get(field.key).value_or(field.value), list.where(field.key), false));
       claim(id, std::move(t), kConfig);
     }
     return {};
@@ -187,22 +212,23 @@ class SideTokens {
       int64_t id = 0;
       const json::Element value = added.get(field.key).value_or(field.value);  // the last of a repeated key
       if (field.key.starts_with(kOddMark) || value.get(id)) return json::wrong_type(added.where(field.key), value, "a token id");
-      AddedToken t;
-      t.content = std::string(field.key);
-      t.special = special.count(field.key) > 0;
-      t.normalized = !t.special;
+      ClaimedToken t;
+      t.token.content = std::string(field.key);
+      t.token.special = special.count(field.key) > 0;
+      t.token.normalized = !t.token.special;
       claim(id, std::move(t), kAdded);
     }
     return {};
   }
-  void claim(int64_t id, AddedToken t, std::string_view file) {
-    t.id = id >= 0 && id <= INT32_MAX ? static_cast<int32_t>(id) : -1;
-    by_text_[t.content] = t;
+  void claim(int64_t id, ClaimedToken t, std::string_view file) {
+    t.token.id = id >= 0 && id <= INT32_MAX ? static_cast<int32_t>(id) : -1;
+    t.file = file;
     ClaimedToken& place = list_[id];
-    if (!place.file.empty() && place.token.content != t.content)
-      warnings_.push_back(fmt::format("{} gives the token {} the id {}, which is that of {}: it is left out, as in transformers", place.file,
-                                      quoted(std::string_view(place.token.content)), id, quoted(std::string_view(t.content))));
-    place = {std::move(t), file};
+    if (!place.file.empty() && place.token.content != t.token.content)
+      left_out_.add("{} gives the token {} the id {}, which is that of {}: it is left out, as in transformers", place.file,
+                    quoted(std::string_view(place.token.content)), id, quoted(std::string_view(t.token.content)));
+    by_text_[t.token.content] = t;
+    place = std::move(t);
   }
 
   Status read_special(const json::Object& tokenizer) {
@@ -213,7 +239,7 @@ class SideTokens {
     const auto add = [&](const std::string& name, const Value& v, bool listed) -> Status {
       INGOT_ASSIGN(auto t, read_token(v));
       if (!t) return {};
-      if (const auto it = by_text_.find(t->content); listed && it != by_text_.end()) t = it->second;
+      if (const auto it = by_text_.find(t->token.content); listed && it != by_text_.end()) t = it->second;
       named_.emplace_back(name, std::move(*t));
       return {};
     };
@@ -240,30 +266,31 @@ class SideTokens {
     return {};
   }
 
-  std::vector<std::string> warnings_;
+  Told left_out_;
   Dict given_, own_;  // transformers' init_kwargs, and its model_specific_special_tokens
   std::vector<Value> more_extra_;
   std::map<int64_t, ClaimedToken> list_;  // its added_tokens_decoder
-  std::unordered_map<std::string, AddedToken> by_text_;
-  std::vector<std::pair<std::string, AddedToken>> named_;
-  std::vector<AddedToken> extra_;
+  std::unordered_map<std::string, ClaimedToken> by_text_;
+  std::vector<std::pair<std::string, ClaimedToken>> named_;
+  std::vector<ClaimedToken> extra_;
 };
 
 }  // namespace
 
 Status add_tokens(const std::vector<ClaimedToken>& tokens, TokenizerParts& parts) {
+  Told other;
   std::unordered_map<std::string, size_t> at;
   auto next = static_cast<int32_t>(parts.vocabulary->count());
   for (size_t i = 0; i < parts.added.size(); ++i) {
     at.emplace(parts.added[i].content, i);
     next = std::max(next, parts.added[i].id + 1);
   }
-  for (auto [token, file] : tokens) {
+  for (const ClaimedToken& claim : tokens) {
+    AddedToken token = claim.token;
     if (token.content.empty()) continue;  // the library passes over these
     if (token.content.size() > AddedTokenFinder::kMaxLength)
       return bad_input("an added token of {} bytes is too long; at most {} are accepted: {}", token.content.size(),
                        AddedTokenFinder::kMaxLength, quoted(std::string_view(token.content)));
-    const int32_t claimed = token.id;
     if (const auto it = at.find(token.content); it != at.end()) {
       token.id = parts.added[it->second].id;
       parts.added[it->second] = token;
@@ -277,10 +304,11 @@ Status add_tokens(const std::vector<ClaimedToken>& tokens, TokenizerParts& parts
       at.emplace(token.content, parts.added.size());
       parts.added.push_back(token);
     }
-    if (claimed >= 0 && claimed != token.id && !file.empty())
-      parts.warnings.push_back(fmt::format("{} gives the token {} the id {}, but it is {}, as in transformers: a token that is there "
-                                           "keeps its id, a new one gets the next free one", file, quoted(std::string_view(token.content)), claimed, token.id));
+    if (claim.token.id >= 0 && claim.token.id != token.id && !claim.file.empty())
+      other.add("{} gives the token {} the id {}, but it is {}, as in transformers: a token that is there keeps its id, a new one gets "
+                "the next free one", claim.file, quoted(std::string_view(token.content)), claim.token.id, token.id);
   }
+  other.tell(parts);
   return {};
 }
 
@@ -289,7 +317,7 @@ Result<NamedTokens> add_side_tokens(const json::Object& tokenizer, const std::ve
                                     const json::Object* added_tokens, TokenizerParts& parts) {
   SideTokens side;
   INGOT_TRY(side.read(tokenizer, own, tokenizer_config, special_tokens_map, added_tokens));
-  parts.warnings.insert(parts.warnings.end(), side.warnings().begin(), side.warnings().end());
+  side.tell(parts);
   INGOT_TRY(add_tokens(side.to_add(parts.added), parts));
   return side.named();
 }

@@ -12,10 +12,11 @@
 
 namespace ingot {
 
-// A token with the id that a file gives it; -1 where it gives none.
+// A token as a file gives it, with its id there; -1 where it gives none.
 struct ClaimedToken {
   AddedToken token;
-  std::string_view file;
+  std::string_view file = {};         // empty: its id is no news
+  bool normalized_unless_special = false;  // the file does not say whether it is normalized
 };
 // A token that is there keeps its id and takes the new flags, a new one gets the next id. Where that is not the id that the file
 // gives it, parts.warnings says so.

@@ -1,4 +1,4 @@
-// A tokenizer is several files: what transformers makes of 57 directories (tests/data/tokenizer_files.json; made by
+// A tokenizer is several files: what transformers makes of 59 directories (tests/data/tokenizer_files.json; made by
 // tests/data/make/tokenizer_files.py) is what is made of them here. Then the tokens that end a text.
 #include <algorithm>
 
@@ -16,14 +16,16 @@ Tokenizer from_files(const json& tokenizer, Files files = {}) {
 }
 
 size_t warnings_of(const Tokenizer& t, const std::string& part) {
-  return static_cast<size_t>(std::count_if(t.warnings().begin(), t.warnings().end(), [&](const auto& w) { return w.find(part) != std::string::npos; }));
+  size_t n = 0;
+  for (const std::string& w : t.warnings()) n += w.find(part) != std::string::npos;
+  return n;
 }
 
 class TokenizerFiles : public ::testing::Test {
  protected:
   void for_each(const std::function<void(const json& situation, json tokenizer)>& f) {
     const json all = json::parse(slurp("tests/data/tokenizer_files.json"));
-    ASSERT_GE(all["situations"].size(), 57u);
+    ASSERT_GE(all["situations"].size(), 59u);
     for (const json& s : all["situations"]) {
       SCOPED_TRACE(s["name"].get<std::string>());
       json tokenizer = all["tokenizer"];
@@ -43,8 +45,10 @@ TEST_F(TokenizerFiles, MakeTheTokensAndIdsOfTransformers) {
       EXPECT_EQ(encode(t, text, true), c[1].get<Ids>()) << text;
       EXPECT_EQ(encode(t, text, false), c[2].get<Ids>()) << text;
     }
-    for (const auto& x : expected["other_ids"]) EXPECT_EQ(warnings_of(t, "the token \"" + x.get<std::string>() + "\""), 1u) << x;
-    EXPECT_EQ(warnings_of(t, "the token \""), expected["other_ids"].size());
+    size_t told = 0;
+    for (const auto& x : expected["other_ids"]) told += warnings_of(t, "the token \"" + x.get<std::string>() + "\"");
+    EXPECT_EQ(warnings_of(t, "the token \""), told);
+    EXPECT_EQ(told > 0, !expected["other_ids"].empty());
   });
 }
 
@@ -105,7 +109,8 @@ TEST(Tokenizer, ATemplateThatFilesTakeThePlaceOfIsTold) {
 }
 
 TEST(Tokenizer, FlagsThatThePostProcessorContradictsAreTold) {
-  const Tokenizer t = from_files(byte_bpe(), {{"tokenizer_config.json", R"({"add_bos_token": true, "add_eos_token": false, "add_prefix_space": true})"}});
+  const Tokenizer t = from_files(byte_bpe(), {{"tokenizer_config.json",
+                                               R"({"add_bos_token": true, "add_eos_token": false, "add_prefix_space": true})"}});
   EXPECT_EQ(t.to_gguf_vocab()->add_bos, false);
   EXPECT_EQ(t.to_gguf_vocab()->add_space_prefix, true);
   EXPECT_EQ(t.warnings().size(), 1u);
@@ -129,9 +134,9 @@ TEST(Tokenizer, EveryEosOfTheFilesEndsAText) {
   EXPECT_EQ(from_files(j, {{"generation_config.json", R"({"eos_token_id": [258, 257]})"}}).end_ids(), (Ids{258, 257}));
   Files bad = files;
   EXPECT_FALSE(Tokenizer::from_hf(HfTokenizerFiles::among(bad)).ok());
-  bad["generation_config.json"] = R"({"eos_token_id": [257, 256, -1, "x", null]})";
+  bad["generation_config.json"] = R"({"eos_token_id": [257, 256, -1, "x", null, 999]})";
   const Tokenizer t = from_files(j, bad);
-  EXPECT_EQ(t.end_ids(), (Ids{256, 257, 258}));
+  EXPECT_EQ(t.end_ids(), (Ids{256, 257, 258, 999}));  // a row may be without a token
   // A GGUF has no list: eot and eom take the others.
   const auto v = t.to_gguf_vocab();
   EXPECT_EQ(v->eos, 256);
@@ -198,6 +203,9 @@ TEST(Tokenizer, DamagedSideFilesAreNamed) {
   has(error({{"special_tokens_map.json", "["}}), "special_tokens_map.json: not valid JSON");
   has(error({{"added_tokens.json", R"({"a": "b"})"}}), "added_tokens.json.a");
   has(error({{"added_tokens.json", "[]"}}), "added_tokens.json");
+  std::string ids = "1";
+  for (int i = 0; i < 2000; ++i) ids += ",1";
+  has(error({{"config.json", "{\"eos_token_id\": [" + ids + "]}"}}), "2001 ids");
   has(error({{"chat_template.json", R"({"chat_template": 5})"}}), "chat_template.json.chat_template");
   has(error({{"tokenizer_config.json", R"({"eos_token": ")" + std::string(5000, 'x') + "\"}"}}), "too long");
 }

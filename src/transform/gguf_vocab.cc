@@ -106,7 +106,8 @@ Result<Tokenizer> hf_tokenizer(const std::map<std::string, std::string>& files, 
                                const std::function<void(const std::string&)>& on_warning) {
   const auto it = files.find("tokenizer.json");
   if (it == files.end() && path.ends_with(".safetensors"))
-    return bad_input("reading {}: it is a single file of weights without a tokenizer; give the model's directory, '{}'", path, parent_path(path));
+    return bad_input("reading {}: it is a single file of weights without a tokenizer; give the model's directory, '{}'", path,
+                     parent_path(path));
   if (it == files.end() || it->second.empty())
     return bad_input("reading the tokenizer of {}: there is no tokenizer.json{}", path,
                      it != files.end() ? " but an empty one; copy it from the model's repository"

@@ -39,7 +39,7 @@ TEST_F(TokenizerFilesCli, NamedTemplatesReachTheGgufAndANewDirectory) {
 
 TEST_F(TokenizerFilesCli, AnIdThatIsNotTheFilesIsToldByConvertAndTokenize) {
   const std::string from = base();
-  put_first(from + "/tokenizer_config.json", R"("added_tokens_decoder": {"9": {"content": "\" return\"", "special": true}, "7": {"content": " the", "special": false}})");
+  put_first(from + "/tokenizer_config.json", R"("added_tokens_decoder": {"7": {"content": " the"}, "9": {"content": "<x>", "special": true}})");
   const Finished convert = ingot({"convert", from, "--type", "F16", "--out", dir_ / "a.gguf"});
   EXPECT_EQ(convert.exit_code, 0) << convert.err;
   EXPECT_NE(convert.err.find("gives the token \" the\" the id 7, but it is"), std::string::npos) << convert.err;

@@ -86,6 +86,8 @@ situation("additional_special_tokens", config=dict(additional_special_tokens=["<
 situation("additional and extra tokens", config=dict(additional_special_tokens=["<q>"], extra_special_tokens=["<r>"]))
 situation("additional beside empty extra tokens", config=dict(additional_special_tokens=["<q>"], extra_special_tokens=[]))
 situation("extra tokens repeated", config=dict(eos_token="<n>", extra_special_tokens=["<n>", "<o>", "<o>"]))
+situation("one token with several sets of flags", config=dict(pad_token="<n>", unk_token=typed("<p>", lstrip=True), extra_special_tokens=[typed("<n>", rstrip=True, special=True), "<n>", "<p>"]))
+situation("an object that does not say whether it is normalized", config=dict(unk_token=typed("<P>"), extra_special_tokens=[typed("<Q>"), typed("<P>")]))
 situation("padding names a token", patch=dict(padding=dict(strategy="BatchLongest", direction="Right", pad_to_multiple_of=None, pad_id=9, pad_type_id=0, pad_token="<pd>")))
 situation("padding beside a pad token", config=dict(pad_token="<fill>"), patch=dict(padding=dict(strategy="BatchLongest", direction="Right", pad_to_multiple_of=None, pad_id=9, pad_type_id=0, pad_token="<pd>")))
 situation("add_bos_token false", config=dict(add_bos_token=False))
