@@ -219,24 +219,31 @@ bool is_or_ends_with(const std::string& module, const std::string& name) {
   return module.size() > name.size() && module.ends_with(name) && module[module.size() - name.size() - 1] == '.';
 }
 
-}  // namespace
-
-Result<bool> ModuleSelector::matches(const std::string& module) const {
-  if (pattern) return pattern->full_match(module);
-  return std::any_of(names.begin(), names.end(), [&](const auto& n) { return is_or_ends_with(module, n); });
+template <class F>
+Result<bool> either(const ModuleName& module, F matches) {
+  INGOT_ASSIGN(const bool trained, matches(module.trained));
+  if (trained || module.trained == module.base) return trained;
+  return matches(module.base);
 }
 
-Result<LoraConfig::Scaling> LoraConfig::scaling(const std::string& module) const {
+}  // namespace
+
+Result<bool> ModuleSelector::matches(const ModuleName& module) const {
+  if (pattern) return either(module, [&](const std::string& m) { return pattern->full_match(m); });
+  return std::any_of(names.begin(), names.end(), [&](const auto& n) { return is_or_ends_with(module.base, n) || is_or_ends_with(module.trained, n); });
+}
+
+Result<LoraConfig::Scaling> LoraConfig::scaling(const ModuleName& module) const {
   Scaling s{r, alpha, 0};
   for (const auto& [pattern, rank] : rank_pattern) {
-    INGOT_ASSIGN(bool hit, pattern.match(module));
+    INGOT_ASSIGN(bool hit, either(module, [&, p = &pattern](const std::string& m) { return p->match(m); }));
     if (hit) {
       s.rank = rank;
       break;
     }
   }
   for (const auto& [pattern, a] : alpha_pattern) {
-    INGOT_ASSIGN(bool hit, pattern.match(module));
+    INGOT_ASSIGN(bool hit, either(module, [&, p = &pattern](const std::string& m) { return p->match(m); }));
     if (hit) {
       s.alpha = a;
       break;
@@ -247,23 +254,31 @@ Result<LoraConfig::Scaling> LoraConfig::scaling(const std::string& module) const
   return s;
 }
 
-bool LoraConfig::is_saved(const std::string& module) const {
-  for (size_t end = module.size();;) {
-    const std::string_view part = std::string_view(module).substr(0, end);
-    if (std::any_of(modules_to_save.begin(), modules_to_save.end(), [&](const auto& m) { return part.ends_with(m); })) return true;
-    end = part.rfind('.');
-    if (end == std::string_view::npos) return false;
-  }
+bool LoraConfig::is_saved(const ModuleName& module) const {
+  for (std::string_view part : {std::string_view(module.trained), std::string_view(module.base)})
+    for (;;) {
+      if (std::any_of(modules_to_save.begin(), modules_to_save.end(), [&](const auto& m) { return part.ends_with(m); })) return true;
+      const size_t end = part.rfind('.');
+      if (end == std::string_view::npos) break;
+      part = part.substr(0, end);
+    }
+  return false;
 }
 
-Result<bool> LoraConfig::is_target(const std::string& module) const {
+const std::vector<int64_t>* LoraConfig::rows_of(const ModuleName& module, bool embedding) const {
+  for (const auto& [end, rows] : token_indices)
+    if (end.empty() ? embedding : module.trained.ends_with(end) || module.base.ends_with(end)) return &rows;
+  return nullptr;
+}
+
+Result<bool> LoraConfig::is_target(const ModuleName& module) const {
   INGOT_ASSIGN(bool out, excluded.matches(module));
   if (out || is_saved(module)) return false;
   if (targets.all_linear) return true;
   INGOT_ASSIGN(bool in, targets.matches(module));
   if (!in || targets.pattern || !layers) return in;
   for (const auto& p : layer_patterns) {
-    INGOT_ASSIGN(bool hit, p.match(module));
+    INGOT_ASSIGN(bool hit, either(module, [&](const std::string& m) { return p.match(m); }));
     if (hit) return true;
   }
   return false;

@@ -12,13 +12,19 @@
 
 namespace ingot::transform {
 
+// A module by the name that the base has for it, and by the one that it had where the adapter was trained (within a wrapper, without "model."): the
+// configuration speaks of the latter.
+struct ModuleName {
+  std::string base, trained;
+};
+
 // target_modules, exclude_modules: a list of name ends, or one expression for the whole name.
 struct ModuleSelector {
   std::vector<std::string> names;
   std::optional<Pattern> pattern;
   bool all_linear = false;  // "all-linear": whatever the file holds
   bool empty() const { return names.empty() && !pattern && !all_linear; }
-  Result<bool> matches(const std::string& module) const;
+  Result<bool> matches(const ModuleName& module) const;
 };
 
 struct LoraConfig {
@@ -45,11 +51,13 @@ struct LoraConfig {
     double alpha;
     double scale;  // alpha / r, or alpha / sqrt(r)
   };
-  Result<Scaling> scaling(const std::string& module) const;
+  Result<Scaling> scaling(const ModuleName& module) const;
   // Whether PEFT would put an adapter on this module.
-  Result<bool> is_target(const std::string& module) const;
+  Result<bool> is_target(const ModuleName& module) const;
   // Whether the module, or one that it lies in, is replaced as a whole: PEFT compares ends of names without regard for dots.
-  bool is_saved(const std::string& module) const;
+  bool is_saved(const ModuleName& module) const;
+  // The rows of it that were trained; null for none.
+  const std::vector<int64_t>* rows_of(const ModuleName& module, bool embedding) const;
 };
 
 // `path` names the file in messages.

@@ -10,7 +10,7 @@
 namespace ingot::transform {
 namespace {
 
-enum class Part { kA, kB, kBBias, kEmbeddingA, kEmbeddingB, kMagnitude, kBaseCopy, kTokenRows, kNothing, kWhole };
+enum class Part { kA, kB, kBBias, kEmbeddingA, kEmbeddingB, kMagnitude, kBaseCopy, kSavedCopy, kTokenRows, kNothing, kWhole };
 
 // What follows the module's path. A name in angle brackets is the adapter's, which PEFT leaves out when it saves and a raw state dict has.
 struct Ending {
@@ -36,7 +36,8 @@ constexpr Ending kEndings[] = {
 };
 
 struct Key {
-  std::string tensor;  // of the base, under the adapter's spelling
+  std::string tensor;   // of the base, under the adapter's spelling
+  std::string trained;  // of the module within the model that was trained
   Part part = Part::kWhole;
   std::string adapter;  // its name, where the key has it
 };
@@ -63,11 +64,8 @@ bool ends_in(std::string_view name, std::string_view ending, size_t* begin, std:
   return true;
 }
 
-Key parse_key(std::string name) {
+Key parse_ending(const std::string& name) {
   Key key;
-  // Once it is PEFT's own; wrappers may stand before it.
-  constexpr std::string_view kOwn = "base_model.model.";
-  if (const size_t at = name.find(kOwn); at == 0 || (at != std::string::npos && name[at - 1] == '.')) name.erase(at, kOwn.size());
   size_t begin = 0;
   for (const Ending& e : kEndings)
     if (ends_in(name, e.text, &begin, &key.adapter) && begin > 0) {
@@ -76,20 +74,31 @@ Key parse_key(std::string name) {
       return key;
     }
   // Copies of whole modules, which may have more below them.
-  for (const auto& [infix, part] : {std::pair{std::string_view(".modules_to_save."), Part::kWhole}, {".original_module.", Part::kBaseCopy}}) {
+  for (const auto& [infix, part] : {std::pair{std::string_view(".modules_to_save."), Part::kSavedCopy}, {".original_module.", Part::kBaseCopy}}) {
     const size_t at = name.find(infix);
     if (at == std::string::npos) continue;
     std::string rest = name.substr(at + infix.size());
-    if (const size_t dot = rest.find('.'); part == Part::kWhole && dot != std::string::npos) key.adapter = rest.substr(0, dot), rest.erase(0, dot + 1);
+    if (const size_t dot = rest.find('.'); part == Part::kSavedCopy && dot != std::string::npos) key.adapter = rest.substr(0, dot), rest.erase(0, dot + 1);
     key.part = part;
     key.tensor = name.substr(0, at + 1) + rest;
     return key;
   }
   key.tensor = name;
+  if (name.ends_with("rotary_emb.inv_freq")) key.part = Part::kNothing;  // a buffer, no weight
   return key;
 }
 
 std::string module_of(const std::string& tensor) { return tensor.substr(0, tensor.rfind('.')); }
+
+Key parse_key(std::string name) {
+  // Once it is PEFT's own; wrappers may stand before it, of which the model that was trained knows nothing.
+  constexpr std::string_view kOwn = "base_model.model.";
+  size_t inside = 0;
+  if (const size_t at = name.find(kOwn); at == 0 || (at != std::string::npos && name[at - 1] == '.')) name.erase(at, kOwn.size()), inside = at;
+  Key key = parse_ending(name);
+  key.trained = module_of(key.tensor.size() > inside ? key.tensor.substr(inside) : key.tensor);
+  return key;
+}
 
 Status put(const LazyTensor** slot, const LazyTensor& t, const std::string& file) {
   if (*slot) return bad_input("merging {}: '{}' and '{}' are the same tensor of the model; the file is not of one adapter", file, (*slot)->name, t.name);
@@ -118,26 +127,28 @@ Result<LoraKeys> read_lora_keys(const Artifact& adapter, const KnownName& known)
                      *adapters.begin(), *std::next(adapters.begin()));
   const auto plain = plain_names(tensors, known);
   LoraKeys out;
+  std::map<std::string, const LazyTensor*> saved_copies;
   if (plain) out.changes = plain->changes;
   for (size_t i = 0; i < keys.size(); ++i) {
     const LazyTensor& t = adapter.tensors[i];
     Key k = keys[i];
     if (plain) {
       k.tensor = plain->names[place[k.tensor]];
-    } else if (const auto alone = plain_names({k.tensor}, known); !alone) {
-      const bool factor = k.part != Part::kWhole && k.part != Part::kBaseCopy;
+    } else if (!known(k.tensor)) {
+      const bool factor = k.part != Part::kWhole && k.part != Part::kSavedCopy && k.part != Part::kBaseCopy;
+      const bool ending = k.tensor.find(".lora_") != std::string::npos;
       return bad_input("merging {}: the base has no {} '{}', which '{}' is for{}; the adapter is for another model, or its keys are none of PEFT's", file,
-                       factor ? "module" : "tensor", factor ? module_of(k.tensor) : k.tensor, t.name, likely_origin(k.tensor));
-    } else {
-      k.tensor = alone->names[0];
+                       factor ? "module" : "tensor", factor ? module_of(k.tensor) : k.tensor, t.name, ending ? " (its ending is none that PEFT writes)" : likely_origin(k.tensor));
     }
     if (k.part == Part::kNothing) continue;
+    out.trained.emplace(module_of(k.tensor), k.trained);
     if (!is_float_type(t.spec().type) || !find_codec(t.spec().type))
       return bad_input("merging {}: '{}' is {}, expected F32, F16 or BF16", file, t.name, info(t.spec().type).name);
     const std::string module = module_of(k.tensor);
     switch (k.part) {
       case Part::kBaseCopy: INGOT_TRY(put(&out.base_copies[k.tensor], t, file)); continue;
       case Part::kTokenRows: INGOT_TRY(put(&out.token_rows[module], t, file)); continue;
+      case Part::kSavedCopy: INGOT_TRY(put(&saved_copies[k.tensor], t, file)); continue;
       case Part::kWhole: INGOT_TRY(put(&out.replaced[k.tensor], t, file)); continue;
       default: break;
     }
@@ -146,7 +157,23 @@ Result<LoraKeys> read_lora_keys(const Artifact& adapter, const KnownName& known)
     INGOT_TRY(put(k.part == Part::kBBias ? &m.b_bias : a ? &m.a : &m.b, t, file));
     m.embedding |= k.part == Part::kEmbeddingA || k.part == Part::kEmbeddingB;
   }
+  // Where PEFT stores both, the plain one is what it loads.
+  for (const auto& [tensor, t] : saved_copies)
+    if (!out.replaced.emplace(tensor, t).second) out.passed_over.push_back(t->name);
   return out;
+}
+
+ModuleName LoraKeys::name(const std::string& module) const {
+  if (const auto it = trained.find(module); it != trained.end()) return {module, it->second};
+  // One that the file does not have, by what happened to another's name.
+  for (const auto& [base, then] : trained) {
+    if (base == then) continue;
+    size_t same = 0;
+    while (same < std::min(base.size(), then.size()) && base[base.size() - 1 - same] == then[then.size() - 1 - same]) ++same;
+    const std::string_view before = std::string_view(base).substr(0, base.size() - same);
+    if (module.starts_with(before)) return {module, then.substr(0, then.size() - same) + module.substr(before.size())};
+  }
+  return {module, module};
 }
 
 }  // namespace ingot::transform

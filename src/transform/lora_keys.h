@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "tensor/artifact.h"
@@ -30,6 +31,11 @@ struct LoraKeys {
   // ... and rows of an embedding that were trained (trainable_token_indices), by the module.
   std::map<std::string, const LazyTensor*> token_rows;
   std::string changes;  // PlainNames'
+  std::vector<std::string> passed_over;  // keys that PEFT does not load
+  // A module of the base, with the name that it had in training.
+  ModuleName name(const std::string& module) const;
+
+  std::map<std::string, std::string> trained;  // modules that the file has: the base's name to that in training
 };
 
 // `known`: names of tensors that the base has, or that the adapter may bring. Errors: kBadInput for keys that are none of PEFT's, lead to nothing known, or

@@ -52,7 +52,7 @@ struct World {
   bool merges = true;              // false: the base alone
   std::vector<std::string> told;   // parts of the notices
 
-  explicit World(bool tied_) : tied(tied_), expect_tied(tied_) {
+  explicit World(bool tied_, bool stored_head = false) : tied(tied_), expect_tied(tied_) {
     const Artifact example = example_base();
     base_files = example.files;
     config = *parse_json_ordered(base_files["config.json"], "c");
@@ -73,6 +73,7 @@ struct World {
       put(p + "input_layernorm", 0, kHidden), put(p + "post_attention_layernorm", 0, kHidden);
     }
     expected = base;
+    if (stored_head) base[kHead] = base[kEmbedding];
     for (int64_t i = 0; i < kLayers; ++i) {
       add_factors(fmt::format("model.layers.{}.self_attn.q_proj", i));
       add_factors(fmt::format("model.layers.{}.mlp.down_proj", i));
@@ -201,6 +202,34 @@ const Situation kSituations[] = {
        w.expect_tied = false;
      }},
     {"a task's names in modules_to_save that the model has not", [](World& w) { w.adapter_config["modules_to_save"] = {"classifier", "score"}; }},
+    {"embeddings in modules_to_save, resized: plain, saved and original copies side by side", [](World& w) {
+       w.adapter_config["modules_to_save"] = {"embed_tokens", "lm_head"};
+       for (const auto& [tensor, seed] : {std::pair{kEmbedding, 410}, {kHead, 411}}) {
+         const std::string module = replaced(tensor, ".weight", "");
+         const Matrix before = w.resized(tensor, static_cast<uint64_t>(w.tied ? 410 : seed)), m = plus(before, 1 + static_cast<float>(seed % 2));
+         w.save_whole(tensor, m);
+         w.save(module + ".modules_to_save.weight", m);
+         w.save(module + ".original_module.weight", before);
+       }
+       w.expect_tied = false;
+       w.add_two_tokens();
+     }},
+    {"the embedding in modules_to_save, the head as it was saved along", [](World& w) {
+       w.adapter_config["modules_to_save"] = {"embed_tokens"};
+       const Matrix before = w.resized(kEmbedding, 412);
+       w.save_whole(kEmbedding, plus(before, 1));
+       w.save("model.embed_tokens.original_module.weight", before);
+       w.save_whole(kHead, w.tied ? before : w.resized(kHead, 413));
+       w.expect_tied = false;
+       w.add_two_tokens();
+     }},
+    {"tensors that PEFT does not load", [](World& w) {
+       w.save("model.embed_tokens.original_module.weight", plus(w.base.at(kEmbedding), 9));
+       w.save("model.layers.0.self_attn.k_proj.base_layer.weight", plus(w.base.at("model.layers.0.self_attn.k_proj.weight"), 9));
+       w.save(std::string(kQ) + ".weight", plus(w.base.at(std::string(kQ) + ".weight"), 9));
+       w.adapter["base_model.model.model.rotary_emb.inv_freq"] = random_matrix(0, kDim / 2, 1);
+       w.told.push_back("3 of its tensors are none that PEFT would load");
+     }},
     // --- trained rows ---
     {"trainable_token_indices as a list", [](World& w) {
        w.adapter_config["trainable_token_indices"] = {2, 7, 4095};
@@ -217,6 +246,22 @@ const Situation kSituations[] = {
          w.save(std::string(module) + ".token_adapter.trainable_tokens_delta", m);
          std::copy_n(m.v.begin(), kHidden, &w.expected[std::string(module) + ".weight"].v[row * kHidden]);
        }
+     }},
+    {"trained rows with the tied head's and the resized base beside them", [](World& w) {
+       w.adapter_config["trainable_token_indices"] = {3, 4097};
+       Matrix e = w.resized(kEmbedding, 510);
+       const Matrix rows = random_matrix(2, kHidden, 511);
+       w.save("model.embed_tokens.token_adapter.base_layer.weight", e);
+       w.save("model.embed_tokens.token_adapter.trainable_tokens_delta", rows);
+       if (w.tied) {
+         w.save("lm_head.token_adapter.base_layer.weight", e);
+         w.save("lm_head.token_adapter.trainable_tokens_delta", rows);
+       } else {
+         w.save_whole(kHead, w.resized(kHead, 512));
+       }
+       for (int i = 0; i < 2; ++i) std::copy_n(&rows.v[i * kHidden], kHidden, &e.v[std::array{3, 4097}[i] * kHidden]);
+       w.expected[kEmbedding] = e;
+       w.add_two_tokens();
      }},
     // --- factors on the embeddings ---
     {"factors on the embedding, whose base was changed in training", [](World& w) {
@@ -282,6 +327,14 @@ const Situation kSituations[] = {
     {"base_model.model. twice", [](World& w) { w.rename(&w.adapter, [](const std::string& n) { return "base_model.model." + n; }); }},
     {"base_model.model. missing", [](World& w) { w.rename(&w.adapter, [](const std::string& n) { return replaced(n, "base_model.model.", ""); }); }},
     {"trained on the bare model", [](World& w) { w.rename(&w.adapter, [](const std::string& n) { return replaced(n, "base_model.model.model.", "base_model.model."); }); }},
+    {"patterns that speak of the bare model's names", [](World& w) {
+       w.adapter_config["alpha_pattern"] = {{"^layers.1.self_attn.q_proj", 24}};
+       w.adapter_config["target_modules"] = "layers\\..*(q_proj|down_proj)";
+       Matrix& q = w.expected[std::string(kQ) + ".weight"];
+       const Matrix& before = w.base.at(std::string(kQ) + ".weight");
+       for (size_t i = 0; i < q.v.size(); ++i) q.v[i] = before.v[i] + 3 * (q.v[i] - before.v[i]);
+       w.rename(&w.adapter, [](const std::string& n) { return replaced(n, "base_model.model.model.", "base_model.model."); });
+     }},
     {"a model within a model", [](World& w) { w.rename(&w.adapter, [](const std::string& n) { return replaced(n, "base_model.model.", "base_model.model.model."); }); }},
     {"trained within a vision model", [](World& w) { w.rename(&w.adapter, [](const std::string& n) { return replaced(n, "base_model.model.", "base_model.model.language_model."); }); }},
     {"trained within a vision model of transformers 5", [](World& w) {
@@ -357,11 +410,12 @@ class RealDirectories : public ::testing::TestWithParam<int> {};
 
 TEST_P(RealDirectories, TheModelIsWhatTransformersAndPeftMakeOfIt) {
   const Situation& s = kSituations[GetParam()];
-  for (const bool tied : {false, true})
+  for (const auto& [tied, stored_head] : {std::pair{false, false}, {true, false}, {true, true}})
     for (const bool shards : {false, true}) {
-      World w(tied);
+      World w(tied, stored_head);
       s.make(w);
-      const std::string what = fmt::format("{}{}{}", s.name, tied ? ", tied" : "", shards ? ", in shards" : "");
+      if (!w.merges && stored_head) continue;  // such a base goes to a directory as it is
+      const std::string what = fmt::format("{}{}{}{}", s.name, tied ? ", tied" : "", stored_head ? " with an equal head" : "", shards ? ", in shards" : "");
       auto store = make_memory_store();
       w.base_files["config.json"] = w.config.dump();
       write_output(hf_directory_output(as_artifact(w.base, w.base_files), *store, "base", shards ? 100'000 : 1 << 30));
@@ -472,6 +526,97 @@ TEST(RealDirectoriesRefused, TheBareModelsClassWithoutAHead) {
   w.base.erase(kHead);
   w.base_files["config.json"] = w.config.dump();
   expect_error(to_gguf(as_artifact(w.base, w.base_files)), {"lm_head.weight", "missing"});
+}
+
+TEST(RealDirectoriesRefused, FactorsForAHeadThatNobodyHas) {
+  World w(false);
+  w.adapter_config["target_modules"] = {"q_proj", "down_proj", "score"};
+  w.save("score.lora_A.weight", random_matrix(kRank, kHidden, 1)), w.save("score.lora_B.weight", random_matrix(2, kRank, 2));
+  expect_error(merged(w), {"factors for 'score'", "neither the base base nor the adapter"});
+  World none(true);
+  none.base.erase(kEmbedding);
+  none.adapter_config["target_modules"] = {"q_proj", "down_proj", "lm_head"};
+  none.save("lm_head.lora_A.weight", random_matrix(kRank, kHidden, 1)), none.save("lm_head.lora_B.weight", random_matrix(kVocab, kRank, 2));
+  expect_error(merged(none), {"factors for 'lm_head'"});
+}
+
+TEST(RealDirectoriesRefused, RowsOfATiedHeadThatTheFileLacks) {
+  World w(true);
+  w.adapter_config["trainable_token_indices"] = {{"lm_head", {1, 2}}};
+  expect_error(merged(w), {"trainable_token_indices", "'lm_head'", "has none"});
+  w.adapter_config["trainable_token_indices"] = {{"embed_tokens", {1, 2}}, {"lm_head", {3, 4}}};
+  w.save("model.embed_tokens.token_adapter.trainable_tokens_delta", random_matrix(2, kHidden, 1));
+  expect_error(merged(w), {"trainable_token_indices", "'lm_head'", "has none"});
+  w.adapter_config["trainable_token_indices"] = {{"embed_tokens", {1, 2}}, {"lm_head", {1, 2}}};
+  const auto r = merged(w);
+  ASSERT_TRUE(r.ok()) << r.error().message;
+  EXPECT_EQ(r->find(kHead), nullptr);
+}
+
+TEST(RealDirectoriesRefused, HeadsThatFitNothing) {
+  for (const Matrix& head : {Matrix{2, kHidden - 1, random_floats(2 * (kHidden - 1), 1)}, random_matrix(0, kHidden, 1)}) {
+    World w(false);
+    w.adapter_config["task_type"] = "SEQ_CLS";
+    w.save("score.weight", head);
+    expect_error(merged(w), {"score.weight", "no head"});
+  }
+  World bias(false);
+  bias.save("score.bias", random_matrix(0, 2, 1));
+  expect_error(merged(bias), {"score.bias", "no head"});
+  World other(false);
+  other.save("score.foo", random_matrix(2, kHidden, 1));
+  expect_error(merged(other), {"score.foo"});
+}
+
+TEST(RealDirectories, ALaterAdapterThatBringsTheWholeTensorIsTold) {
+  World w(false);
+  w.base_files["config.json"] = w.config.dump();
+  Artifact base = as_artifact(w.base, w.base_files);
+  std::vector<AdapterSpec> specs;
+  for (const char* path : {"one", "two"}) {
+    World a(false);
+    a.adapter_config["target_modules"] = {"q_proj", "down_proj", "embed_tokens"};
+    a.add_factors("model.embed_tokens", true);
+    a.save("model.embed_tokens.base_layer.weight", a.base.at(kEmbedding));
+    Artifact adapter = as_artifact(a.adapter, {{"adapter_config.json", a.adapter_config.dump()}});
+    adapter.path = path, adapter.naming = "peft";
+    specs.push_back({adapter, 1});
+  }
+  std::string told;
+  const LoraMergeOptions options = {[&](const std::string& text) { told += text + "\n"; }};
+  ASSERT_TRUE(lora_merge(base, specs, options).ok());
+  EXPECT_NE(told.find("what 'one' changed in 'model.embed_tokens.weight' is lost: 'two'"), std::string::npos) << told;
+}
+
+// transformers ties what is equal; a configuration without the key means what its class takes for granted.
+TEST(RealDirectories, WhetherABaseIsTied) {
+  World two(true);
+  two.base[kHead] = plus(two.base.at(kEmbedding), 1);
+  auto r = merged(two);
+  ASSERT_TRUE(r.ok()) << r.error().message;
+  EXPECT_NE(r->find(kHead), nullptr);
+  EXPECT_NE(r->files.at("config.json").find("\"tie_word_embeddings\": false"), std::string::npos);
+  // Equal at first, and not to the end.
+  World late(true);
+  late.base[kHead] = late.base.at(kEmbedding);
+  late.base[kHead].v.back() += 1;
+  r = merged(late);
+  ASSERT_TRUE(r.ok()) << r.error().message;
+  const auto e = evaluate(r->find(kEmbedding)->node);
+  ASSERT_FALSE(e.ok());
+  EXPECT_NE(e.error().message.find("tie_word_embeddings"), std::string::npos) << e.error().message;
+  for (const bool head : {false, true}) {
+    World gemma(!head);
+    gemma.config["architectures"] = {"GemmaForCausalLM"};
+    gemma.config.erase("tie_word_embeddings");
+    gemma.adapter_config["modules_to_save"] = {"embed_tokens"};
+    gemma.save(kEmbedding, plus(gemma.base.at(kEmbedding), 1));
+    r = merged(gemma);
+    ASSERT_TRUE(r.ok()) << r.error().message;
+    ASSERT_NE(r->find(kHead), nullptr);
+    EXPECT_EQ(values(r->find(kHead)->node), gemma.base.at(head ? kHead : kEmbedding).v);
+    EXPECT_EQ(r->files.at("config.json").find("\"tie_word_embeddings\": false") != std::string::npos, !head);
+  }
 }
 
 // A head for a task makes another model of it.
