@@ -116,21 +116,23 @@ Result<LoraKeys> read_lora_keys(const Artifact& adapter, const KnownName& known)
   if (adapters.size() > 1)
     return bad_input("merging {}: its keys hold {} adapters, '{}', '{}' ..; save the one that is meant by itself", file, adapters.size(),
                      *adapters.begin(), *std::next(adapters.begin()));
-  const auto plain = plain_names(tensors, known);
+  const PlainNames plain = plain_names(tensors, known);
+  if (!plain.first.empty())
+    return bad_input("merging {}: '{}' and '{}' are the same tensor of the model; the file is not of one adapter", file, brief_name(plain.first),
+                     brief_name(plain.second));
+  if (!plain.ok()) {
+    const size_t i = std::find_if(keys.begin(), keys.end(), [&](const Key& k) { return k.tensor == plain.unknown; }) - keys.begin();
+    const bool factor = keys[i].part != Part::kWhole && keys[i].part != Part::kBaseCopy;
+    return bad_input("merging {}: the base has no {} '{}', which '{}' is for{}; the adapter is for another model, or its keys are none of PEFT's", file,
+                     factor ? "module" : "tensor", brief_name(factor ? module_of(plain.unknown) : plain.unknown), brief_name(adapter.tensors[i].name),
+                     likely_origin(plain.unknown, known));
+  }
   LoraKeys out;
-  if (plain) out.changes = plain->changes;
+  out.changes = plain.changes;
   for (size_t i = 0; i < keys.size(); ++i) {
     const LazyTensor& t = adapter.tensors[i];
     Key k = keys[i];
-    if (plain) {
-      k.tensor = plain->names[place[k.tensor]];
-    } else if (const auto alone = plain_names({k.tensor}, known); !alone) {
-      const bool factor = k.part != Part::kWhole && k.part != Part::kBaseCopy;
-      return bad_input("merging {}: the base has no {} '{}', which '{}' is for{}; the adapter is for another model, or its keys are none of PEFT's", file,
-                       factor ? "module" : "tensor", factor ? module_of(k.tensor) : k.tensor, t.name, likely_origin(k.tensor));
-    } else {
-      k.tensor = alone->names[0];
-    }
+    k.tensor = plain.names[place[k.tensor]];
     if (k.part == Part::kNothing) continue;
     if (!is_float_type(t.spec().type) || !find_codec(t.spec().type))
       return bad_input("merging {}: '{}' is {}, expected F32, F16 or BF16", file, t.name, info(t.spec().type).name);
