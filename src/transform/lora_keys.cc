@@ -10,7 +10,7 @@
 namespace ingot::transform {
 namespace {
 
-enum class Part { kA, kB, kBBias, kEmbeddingA, kEmbeddingB, kMagnitude, kBaseCopy, kSavedCopy, kTokenRows, kNothing, kWhole };
+enum class Part { kA, kB, kBBias, kEmbeddingA, kEmbeddingB, kMagnitude, kBaseCopy, kSavedCopy, kTokenRows, kNothing, kBuffer, kWhole };
 
 // What follows the module's path. A name in angle brackets is the adapter's, which PEFT leaves out when it saves and a raw state dict has.
 struct Ending {
@@ -84,7 +84,7 @@ Key parse_ending(const std::string& name) {
     return key;
   }
   key.tensor = name;
-  if (name.ends_with("rotary_emb.inv_freq")) key.part = Part::kNothing;  // a buffer, no weight
+  if (name.ends_with("rotary_emb.inv_freq")) key.part = Part::kBuffer;
   return key;
 }
 
@@ -120,26 +120,31 @@ Result<LoraKeys> read_lora_keys(const Artifact& adapter, const KnownName& known)
     if (k.part == Part::kMagnitude)
       return bad_input("merging {}: '{}' is a magnitude of DoRA (use_dora), which is not supported yet", file, t.name);
     if (!k.adapter.empty()) adapters.insert(k.adapter);
-    if (place.emplace(k.tensor, tensors.size()).second) tensors.push_back(k.tensor);
+    if (k.part != Part::kBuffer && place.emplace(k.tensor, tensors.size()).second) tensors.push_back(k.tensor);
   }
   if (adapters.size() > 1)
     return bad_input("merging {}: its keys hold {} adapters, '{}', '{}' ..; save the one that is meant by itself", file, adapters.size(),
                      *adapters.begin(), *std::next(adapters.begin()));
-  const auto plain = plain_names(tensors, known);
+  const PlainNames plain = plain_names(tensors, known);
+  if (!plain.first.empty())
+    return bad_input("merging {}: '{}' and '{}' are the same tensor of the model; the file is not of one adapter", file, brief_name(plain.first),
+                     brief_name(plain.second));
+  if (!plain.ok()) {
+    const size_t i = std::find_if(keys.begin(), keys.end(), [&](const Key& k) { return k.tensor == plain.unknown; }) - keys.begin();
+    const bool factor = keys[i].part != Part::kWhole && keys[i].part != Part::kSavedCopy && keys[i].part != Part::kBaseCopy;
+    const bool ending = plain.unknown.find(".lora_") != std::string::npos;
+    return bad_input("merging {}: the base has no {} '{}', which '{}' is for{}; the adapter is for another model, or its keys are none of PEFT's", file,
+                     factor ? "module" : "tensor", brief_name(factor ? module_of(plain.unknown) : plain.unknown), brief_name(adapter.tensors[i].name),
+                     ending ? " (its ending is none that PEFT writes)" : likely_origin(plain.unknown, known));
+  }
   LoraKeys out;
   std::map<std::string, const LazyTensor*> saved_copies;
-  if (plain) out.changes = plain->changes;
+  out.changes = plain.changes;
   for (size_t i = 0; i < keys.size(); ++i) {
     const LazyTensor& t = adapter.tensors[i];
     Key k = keys[i];
-    if (plain) {
-      k.tensor = plain->names[place[k.tensor]];
-    } else if (!known(k.tensor)) {
-      const bool factor = k.part != Part::kWhole && k.part != Part::kSavedCopy && k.part != Part::kBaseCopy;
-      const bool ending = k.tensor.find(".lora_") != std::string::npos;
-      return bad_input("merging {}: the base has no {} '{}', which '{}' is for{}; the adapter is for another model, or its keys are none of PEFT's", file,
-                       factor ? "module" : "tensor", factor ? module_of(k.tensor) : k.tensor, t.name, ending ? " (its ending is none that PEFT writes)" : likely_origin(k.tensor));
-    }
+    if (k.part == Part::kBuffer) continue;
+    k.tensor = plain.names[place[k.tensor]];
     if (k.part == Part::kNothing) continue;
     out.trained.emplace(module_of(k.tensor), k.trained);
     if (!is_float_type(t.spec().type) || !find_codec(t.spec().type))

@@ -25,7 +25,7 @@ Status Merge::settle_head() {
   bool equal = shape == h->spec().shape && shape.rank == 2 && find_codec(e->spec().type) && find_codec(h->spec().type);
   if (equal && shape.elements() > 0) {
     Region first = Region::all(shape);
-    first.extent[0] = std::clamp<int64_t>((1 << 16) / shape[1], 1, shape[0]);
+    first.extent[0] = std::clamp<int64_t>((1 << 14) / shape[1], 1, shape[0]);
     std::vector<float> values[2];
     for (const auto& [n, out] : {std::pair{e, &values[0]}, {h, &values[1]}}) {
       INGOT_ASSIGN(const auto bytes, evaluate(n, first));

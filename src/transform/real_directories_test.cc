@@ -363,6 +363,7 @@ const Situation kSituations[] = {
      }},
     {"a model within a model as the base", [](World& w) { w.rename(&w.base, [](const std::string& n) { return "model." + n; }); }},
     {"the text part of a vision model as the base", [](World& w) { w.rename(&w.base, [](const std::string& n) { return "language_model." + n; }); }},
+    {"a base under a prefix that nobody listed", [](World& w) { w.rename(&w.base, [](const std::string& n) { return "thinker." + n; }), w.told.push_back("'thinker.' taken off"); }},
     {"the bare model as the base", [](World& w) {
        w.base_alone();
        w.rename(&w.base, [](const std::string& n) { return n.starts_with("model.") ? n.substr(6) : n; });
