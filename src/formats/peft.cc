@@ -30,10 +30,7 @@ Result<Artifact> open_peft(Store& store, const Probe& p, Faults*) {
   SideFiles side;
   Calls calls = {[&] { weights = read_safetensors(store, join_path(p.path, "adapter_model.safetensors")); },
                  [&] { config = read_text(store, join_path(p.path, "adapter_config.json"), 16u << 20); }};
-  INGOT_TRY(ask_side_files(store, p,
-                           {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json",
-                            "chat_template.jinja", "chat_template.json"},
-                           &side, &calls));
+  INGOT_TRY(ask_side_files(store, p, tokenizer_side_files(), &side, &calls));
   INGOT_TRY(call_together(store, "opening " + p.path, calls));
   INGOT_ASSIGN(auto file, std::move(weights));
   a.tensors = std::move(file.tensors);

@@ -107,13 +107,11 @@ Status check_offsets(std::vector<Placed>* rows, uint64_t data, const std::string
 }
 
 const std::vector<std::string>& model_side_files() {
-  static const std::vector<std::string> names = {
-      "config.json",           "generation_config.json",  "tokenizer.json",
-      "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-      "chat_template.jinja",   "chat_template.json",      "tokenizer.model",
-      "merges.txt",            "vocab.json",              "vocab.txt",
-      "tekken.json",           "preprocessor_config.json", "processor_config.json",
-      kManifestFile};
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all = tokenizer_side_files();
+    all.insert(all.end(), {"config.json", "preprocessor_config.json", "processor_config.json", kManifestFile});
+    return all;
+  }();
   return names;
 }
 
@@ -233,6 +231,13 @@ Result<SafetensorsFile> read_safetensors(const OpenedFile& opened) {
     out.tensors.push_back(
         {p.row->name, make_file_tensor(source, p.row->name, 8 + n + p.row->offsets[0], p.spec)});
   return out;
+}
+
+const std::vector<std::string>& tokenizer_side_files() {
+  static const std::vector<std::string> names = {
+      "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+      "chat_template.json",     "tokenizer.model", "merges.txt",           "vocab.json",              "vocab.txt",         "tekken.json"};
+  return names;
 }
 
 Status ask_side_files(Store& store, const Probe& directory, const std::vector<std::string>& names, SideFiles* side, Calls* calls) {

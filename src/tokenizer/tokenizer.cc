@@ -233,6 +233,8 @@ size_t Tokenizer::size() const {
   return std::max(impl_->added_by_id.size(), static_cast<size_t>(impl_->parts->vocabulary->end_id()));
 }
 
+size_t Tokenizer::own_size() const { return std::min(size(), impl_->parts->own_end); }
+
 std::optional<int32_t> Tokenizer::bos() const { return impl_->parts->special.bos; }
 
 std::vector<int32_t> Tokenizer::end_ids() const {
@@ -246,6 +248,12 @@ std::vector<int32_t> Tokenizer::end_ids() const {
   for (const int32_t id : impl_->parts->ends) add(id);
   for (const int32_t id : ends_by_text(*impl_->parts)) add(id);
   return ids;
+}
+
+std::map<std::string, std::string> Tokenizer::chat_templates() const {
+  std::map<std::string, std::string> out(impl_->parts->chat_templates.begin(), impl_->parts->chat_templates.end());
+  if (impl_->parts->chat_template) out["default"] = *impl_->parts->chat_template;
+  return out;
 }
 
 const std::vector<std::string>& Tokenizer::warnings() const { return impl_->parts->warnings; }
@@ -295,7 +303,7 @@ Result<GgufVocab> Tokenizer::to_gguf_vocab(size_t n_vocab) const {
     return bad_input(
         "the tokenizer is a BPE over characters, not bytes: writing it to GGUF is not supported yet");
   }
-  if (n_vocab != 0 && n_vocab < std::min(size(), impl_->parts->own_end)) {
+  if (n_vocab != 0 && n_vocab < own_size()) {
     return bad_input(
         "the model has {} embedding rows but its tokenizer has ids up to {}: fewer rows than tokens", n_vocab,
         size() - 1);

@@ -114,10 +114,14 @@ class Tokenizer {
   std::string token_piece(int32_t id) const;
   // One past the largest id.
   size_t size() const;
+  // The same of tokenizer.json alone: these need rows of the embedding, tokens that only the other files name do not.
+  size_t own_size() const;
 
   std::optional<int32_t> bos() const;
   // Ids after which generation stops: every eos, eot and eom that the files name, and what llama.cpp knows by its text.
   std::vector<int32_t> end_ids() const;
+  // By name: the one without a name of its own is "default".
+  std::map<std::string, std::string> chat_templates() const;
   // What is odd about the files, though they can be read: for people.
   const std::vector<std::string>& warnings() const;
 

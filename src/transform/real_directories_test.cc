@@ -116,7 +116,7 @@ struct World {
     for (int i = 0; i < 2; ++i)
       j["added_tokens"].push_back({{"id", kVocab + i}, {"content", fmt::format("<x{}>", i)}, {"single_word", false}, {"lstrip", false}, {"rstrip", false}, {"normalized", false}, {"special", true}});
     adapter_files["tokenizer.json"] = j.dump();
-    told.insert(told.end(), {"2 tokens more, from '<x0>' (4096)", "4098 rows instead of the base's 4096"});
+    told.insert(told.end(), {"2 tokens more, from \"<x0>\" (4096)", "4098 rows instead of the base's 4096"});
   }
   void base_alone() { merges = false, expected = base; }
 };
