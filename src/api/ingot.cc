@@ -15,6 +15,7 @@
 #include "formats/outputs.h"
 #include "quant/codec.h"
 #include "transform/cast.h"
+#include "transform/empty_tensors.h"
 #include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
 #include "transform/lora.h"
@@ -55,6 +56,8 @@ std::string LazyModel::file(const std::string& name) const {
   const auto it = impl_->artifact.files.find(name);
   return it == impl_->artifact.files.end() ? "" : it->second;
 }
+
+std::vector<std::string> LazyModel::notices() const { return impl_->artifact.notices; }
 
 Result<std::vector<float>> LazyModel::read(const std::string& tensor) const {
   const LazyTensor* t = impl_->artifact.find(tensor);
@@ -126,17 +129,24 @@ Result<LazyModel> lora_merge(const LazyModel& base, const std::vector<AdapterSou
     INGOT_ASSIGN(Artifact adapter, open_model(*at.store, at.path));
     if (adapter.naming != "peft")
       return bad_input("'{}' is no PEFT adapter directory but {}", a.path, adapter.format);
+    INGOT_TRY(transform::check_gathered(adapter));
     specs.push_back({std::move(adapter), a.weight});
   }
+  INGOT_TRY(transform::check_gathered(base.impl().artifact));
   INGOT_ASSIGN(Artifact merged, transform::lora_merge(base.impl().artifact, specs));
+  for (const auto& s : specs) merged.notices.insert(merged.notices.end(), s.adapter.notices.begin(), s.adapter.notices.end());
   return wrap(std::move(merged));
 }
 
 Result<LazyModel> to_gguf(const LazyModel& model, const std::string& pre_tokenizer) {
   if (model.impl().artifact.naming == "gguf") return model;
+  INGOT_TRY(transform::check_gathered(model.impl().artifact));
   transform::ToGgufOptions options;
   options.pre_tokenizer = pre_tokenizer;
+  std::vector<std::string> notices = model.impl().artifact.notices;
+  options.on_notice = options.on_warning = [&notices](const std::string& text) { notices.push_back(text); };
   INGOT_ASSIGN(Artifact a, transform::to_gguf(model.impl().artifact, options));
+  a.notices = std::move(notices);
   return wrap(std::move(a));
 }
 
