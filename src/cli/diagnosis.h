@@ -15,7 +15,7 @@ inline constexpr char kUsualType[] = "Q4_K_M";
 struct Diagnosis {
   std::optional<OpenedModel> opened;
   std::optional<Artifact> gguf, made;  // under GGUF's names; of the usual type
-  std::vector<Reporter::Said> odd;     // all that ship would tell
+  std::vector<Reporter::Said> odd;     // all that ship would tell, and if the model could not be tried
   Status verdict;                      // why it would be refused
 };
 // Says nothing itself. Fails only where it is interrupted.

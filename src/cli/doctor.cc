@@ -1,5 +1,6 @@
 // ingot doctor: what lies in a directory, what is odd, what 'ship' would make of it.
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "cli/diagnosis.h"

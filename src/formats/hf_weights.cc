@@ -215,7 +215,8 @@ Result<WeightFiles> find_weights(Store& store, const Probe& p) {
     }
     found.files = names_of(s);
     std::sort(found.files.begin(), found.files.end());
-    told(fmt::format("{}: there is no {}; the names of the {} shards prove them whole, all their tensors are taken", p.path, kIndexName, s.of));
+    told(fmt::format("{}: there is no {}; the names of the {} shards prove them whole, all their tensors are taken{}", p.path, kIndexName, s.of,
+                     w.others.empty() ? "" : "; passed over: " + some(w.others)));
     return found;
   }
   if (w.others.size() > 1)

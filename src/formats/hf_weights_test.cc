@@ -69,7 +69,8 @@ TEST_F(HfWeights, WithoutItsIndexASetThatIsWholeOpens) {
   put("m/consolidated.safetensors", "not read");
   put("m/optimizer.pt", "x");
   put("m/._model-00001-of-00003.safetensors", "of macOS");
-  opens(3, 3, {"3 shards"});
+  put("m/model.fp16.safetensors", "not read");
+  opens(3, 3, {"3 shards", "passed over: model.fp16.safetensors"});
 }
 
 TEST_F(HfWeights, ASetMayCountFromNought) {
