@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "tokenizer/tokenizer.h"
+#include "tokenizer/gguf_gaps.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
@@ -22,6 +22,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     for (const int32_t id : *ids) (void)stream.next(id);
     (void)stream.finish();
   }
-  if (auto vocab = tokenizer->to_gguf_vocab(); vocab.ok()) (void)ingot::Tokenizer::from_gguf(*vocab);
+  if (auto vocab = tokenizer->to_gguf_vocab(); vocab.ok()) (void)ingot::find_gguf_gaps(*tokenizer, *vocab);
   return 0;
 }

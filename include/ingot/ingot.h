@@ -70,8 +70,9 @@ class LazyModel {
 };
 
 // Opens a Hugging Face directory (config.json, one or several safetensors), a safetensors file, a GGUF file
-// (or the first of its splits) or a PEFT adapter directory. Reads headers only. kBadInput: nothing there, or
-// a damaged or unknown file.
+// (or the first of its splits) or a PEFT adapter directory. Reads headers only. FP8 weights of a directory are
+// opened as the floats that they and their scales stand for, of the type that config.json names (rounded once, to
+// whatever type is written). kBadInput: nothing there, a damaged or unknown file, scales that fit no weight.
 Result<LazyModel> open(const std::string& path);
 
 // A PEFT LoRA adapter and how strongly it is applied (1: as trained).

@@ -23,7 +23,7 @@ Result<Tokenizer> open_tokenizer(const Artifact& artifact);
 struct Runnable {
   ModelConfig config;
   int64_t context = 0;  // tokens that a text may have
-  bool window = false;  // it is the attention's window that limits them: what comes later would not see the beginning
+  std::string limit;    // what limits them to less than the model's context: beyond it the engine would not do what the model does
 };
 // `gguf` is what is run, `source` what it was made from (the config.json of a Hugging Face directory says more).
 Result<Runnable> runnable(const Artifact& gguf, const Artifact& source);

@@ -37,7 +37,7 @@ Status command_hash(Context& c) {
   c.args.example("ingot hash model.gguf --json | jq -r .value");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  warn_unused(c, {"--force", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance"});
+  warn_unused(c, {"--force", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance", "--strict"});
   INGOT_ASSIGN(const Located at, input_path(given));
   INGOT_ASSIGN(const Artifact a, open_told(c, at));
   INGOT_ASSIGN(const transform::ContentHash what, transform::content_hash(a));

@@ -250,7 +250,7 @@ Status command_inspect(Context& c) {
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
   warn_unused(c, {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify",
-                  "--rank-timeout", "--provenance"});
+                  "--rank-timeout", "--provenance", "--strict"});
 
   INGOT_ASSIGN(const Located at, input_path(path));
   path = at.path;

@@ -57,7 +57,7 @@ Status command_tokenize(Context& c) {
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
   warn_unused(c, {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify",
-                  "--rank-timeout", "--provenance"});
+                  "--rank-timeout", "--provenance", "--strict"});
   if (c.args.has("--text") && c.args.has("--file")) return usage("'ingot tokenize' takes --text or --file, not both");
   if (!c.args.has("--text") && !c.args.has("--file"))
     return usage("'ingot tokenize' needs a text: --text TEXT or --file FILE (- is standard input)");

@@ -65,7 +65,7 @@ Status command_verify(Context& c) {
   c.args.example("ingot verify model-Q4_K_M.gguf");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  warn_unused(c, {"--dry-run", "--force", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance"});
+  warn_unused(c, {"--dry-run", "--force", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance", "--strict"});
   c.args.common.dry_run = false;
   INGOT_ASSIGN(const Located at, input_path(given));
   Store& store = *at.store;

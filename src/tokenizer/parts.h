@@ -26,13 +26,14 @@ struct SpecialIds {
 };
 
 struct TokenizerParts {
-  std::unique_ptr<Vocabulary> vocabulary = std::make_unique<Vocabulary>();
+  std::shared_ptr<Vocabulary> vocabulary = std::make_shared<Vocabulary>();
   std::vector<AddedToken> added;
+  bool longest_first = false;  // added tokens are sought as llama.cpp does
   std::vector<NormalizerRule> normalizer;
   PreTokenizerRules pre_tokenizer;
   std::vector<int32_t> prefix, suffix;  // what the post-processor adds around one sequence
   std::vector<DecoderRule> decoder;
-  std::unique_ptr<TokenModel> model;
+  std::shared_ptr<const TokenModel> model;
   // BPE, for writing it elsewhere; empty for other models.
   const Bpe* bpe = nullptr;
   std::vector<BpeMerge> merges;

@@ -38,6 +38,7 @@ enum class TokenType : int32_t {
 // bos_token_id (unk: unknown_token_id, sep: seperator_token_id, pad: padding_token_id), add_bos for
 // add_bos_token.
 struct GgufVocab {
+  std::string name;   // general.name: llama.cpp knows some models' tokens by it
   std::string model;  // "gpt2"
   std::string pre;
   std::vector<std::string> tokens;
@@ -55,6 +56,7 @@ class Tokenizer {
  public:
   // Fails on damaged files and on parts that are not supported, each named.
   static Result<Tokenizer> from_hf(const HfTokenizerFiles& files);
+  // Encodes as llama.cpp does with such a file, which is not always what the model's own tokenizer does.
   static Result<Tokenizer> from_gguf(const GgufVocab& vocab);
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
@@ -62,7 +64,7 @@ class Tokenizer {
 
   // What a GGUF file of this tokenizer holds. `n_vocab` is the number of embedding rows: rows without a token
   // are named [PADi], type unused; fewer rows than tokens is an error. 0: as many as there are tokens. Fails
-  // when llama.cpp has no pre-tokenizer, normalizer or model for this tokenizer.
+  // when llama.cpp has no pre-tokenizer or model for this tokenizer; what else it cannot say, gguf_gaps.h finds.
   Result<GgufVocab> to_gguf_vocab(size_t n_vocab = 0) const;
   // The name (tokenizer.ggml.pre) of this tokenizer's rules: the one overridden, that of the GGUF file, or
   // the one that the rules match. Rules that match none are named in the error, which proposes
@@ -109,6 +111,8 @@ class Tokenizer {
  private:
   struct Impl;
   friend class Stream;
+  friend class GgufGapFinder;
+  const TokenizerParts& parts() const;
   static Result<Tokenizer> build(std::unique_ptr<TokenizerParts> parts);
   explicit Tokenizer(std::unique_ptr<Impl> impl);
   std::string stream_piece(int32_t id, bool skip_special, bool first) const;

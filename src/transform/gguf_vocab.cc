@@ -59,6 +59,7 @@ Result<GgufVocab> gguf_vocab(const Artifact& a) {
   const auto* model = get<std::string>(a, "tokenizer.ggml.model");
   if (!model) return bad_input("reading {}: there is no tokenizer (tokenizer.ggml.model)", a.path);
   v.model = *model;
+  if (const auto* name = get<std::string>(a, "general.name")) v.name = *name;
   if (const auto* pre = get<std::string>(a, "tokenizer.ggml.pre")) v.pre = *pre;
   const auto* tokens = get<std::vector<std::string>>(a, "tokenizer.ggml.tokens");
   if (!tokens) return bad_input("reading {}: there is no list of tokens (tokenizer.ggml.tokens)", a.path);

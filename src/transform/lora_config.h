@@ -1,5 +1,5 @@
 // adapter_config.json of PEFT's LoRA: what it says about how the weights are merged. A field that changes the merge and
-// is not supported is refused by its name, and so is an unknown one that is set.
+// is not supported is refused by its name; what PEFT 0.21 does not know it passes over, and so does this, which tells.
 #pragma once
 
 #include <optional>
@@ -33,6 +33,10 @@ struct LoraConfig {
   std::vector<std::pair<Pattern, double>> alpha_pattern;
   ModuleSelector targets, excluded;
   std::vector<std::string> modules_to_save;
+  // trainable_token_indices: rows by the name end of a module; the name is empty for the input embedding.
+  std::vector<std::pair<std::string, std::vector<int64_t>>> token_indices;
+  std::string task_type;
+  std::vector<std::string> passed_over;  // fields that are set and that PEFT does not know either
   std::optional<std::vector<int64_t>> layers;  // layers_to_transform
   std::vector<Pattern> layer_patterns;         // layers_pattern, with the layer's number as group 1
 
@@ -44,7 +48,7 @@ struct LoraConfig {
   Result<Scaling> scaling(const std::string& module) const;
   // Whether PEFT would put an adapter on this module.
   Result<bool> is_target(const std::string& module) const;
-  // Whether the module, or one that it lies in, is replaced as a whole.
+  // Whether the module, or one that it lies in, is replaced as a whole: PEFT compares ends of names without regard for dots.
   bool is_saved(const std::string& module) const;
 };
 
