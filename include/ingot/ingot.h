@@ -55,6 +55,8 @@ class LazyModel {
   std::vector<TensorInfo> tensors() const;
   // The text of a side file of a Hugging Face directory ("config.json", "tokenizer.json"), or empty.
   std::string file(const std::string& name) const;
+  // What a person who opened or made it should know: which of several weights were taken, what the format cannot say. Mostly empty.
+  std::vector<std::string> notices() const;
   // All values of one tensor as f32, row-major, shape as in tensors(); computed here, on this thread, without
   // a memory budget. kBadInput: no such tensor, a damaged file, a type whose values cannot be read.
   Result<std::vector<float>> read(const std::string& tensor) const;

@@ -14,6 +14,7 @@
 #include "formats/outputs.h"
 #include "ingot/ingot.h"
 #include "transform/dequantize.h"
+#include "transform/empty_tensors.h"
 #include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
 #include "transform/key_names.h"
@@ -77,11 +78,18 @@ std::string meta_or(const Artifact& a, const char* key, const char* other) {
 
 }  // namespace
 
+Result<Artifact> open_told(Context& c, const Located& at) {
+  auto a = open_model(*at.store, at.path);
+  if (a.ok())
+    for (const std::string& text : a->notices) c.report.notice(text);
+  return a;
+}
+
 Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, const std::vector<AdapterArgument>& adapters) {
   OpenedModel m;
   INGOT_ASSIGN(const Located at, input_path(given));
   m.path = at.path;
-  INGOT_ASSIGN(m.base, open_model(*at.store, at.path));
+  INGOT_ASSIGN(m.base, open_told(c, at));
   const auto add_input = [&](Artifact* a) {
     const std::string manifest = take_manifest(a);
     return m.provenance ? m.provenance->add_input(*a, manifest) : Status();
@@ -98,6 +106,7 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
   if (m.base.naming == "peft")
     return bad_input(
         "'{0}' is an adapter, not a model; give the base model, and the adapter as --adapter '{0}'", m.path);
+  INGOT_TRY(transform::check_gathered(m.base));
   if (adapters.empty()) {
     m.artifact = m.base;
     return m;
@@ -112,11 +121,12 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
   OrderedJson weights = OrderedJson::array();
   for (const AdapterArgument& a : adapters) {
     INGOT_ASSIGN(const Located from, input_path(a.path));
-    INGOT_ASSIGN(Artifact adapter, open_model(*from.store, from.path));
+    INGOT_ASSIGN(Artifact adapter, open_told(c, from));
     if (adapter.naming != "peft")
       return bad_input(
           "--adapter '{}' is no PEFT adapter (a directory with adapter_config.json) but a model in {}", from.path,
           adapter.format);
+    INGOT_TRY(transform::check_gathered(adapter));
     tell_opened(c, adapter);
     INGOT_TRY(add_input(&adapter));
     weights.push_back(a.weight);

@@ -6,10 +6,10 @@
 #include "cli/command.h"
 #include "cli/generation.h"
 #include "cli/job.h"
+#include "cli/model_args.h"
 #include "cli/output.h"
 #include "cli/paths.h"
 #include "cli/text.h"
-#include "formats/formats.h"
 #include "transform/gguf_check.h"
 
 namespace ingot::cli {
@@ -64,7 +64,7 @@ Status command_tokenize(Context& c) {
   if (as_ids + as_pieces + decode > 1) return usage("--ids, --pieces and --decode exclude each other");
 
   INGOT_ASSIGN(const Located at, input_path(path));
-  INGOT_ASSIGN(const Artifact artifact, open_model(*at.store, at.path));
+  INGOT_ASSIGN(const Artifact artifact, open_told(c, at));
   if (artifact.naming == "gguf") INGOT_TRY(transform::check_gguf(artifact, transform::GgufUse::kTokenizer));
   INGOT_TRY(go_on(c));
   INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(c, artifact));

@@ -4,12 +4,12 @@
 #include "base/threads.h"
 #include "cli/command.h"
 #include "cli/job.h"
+#include "cli/model_args.h"
 #include "cli/paths.h"
 #include "cli/text.h"
 #include "commit/commit.h"
 #include "commit/names.h"
 #include "commit/verify.h"
-#include "formats/formats.h"
 #include "formats/manifest.h"
 
 namespace ingot::cli {
@@ -71,7 +71,7 @@ Status command_verify(Context& c) {
   Store& store = *at.store;
   const std::string& path = at.path;
   const std::string noted = noted_root(store, path);
-  auto model = open_model(store, path);
+  auto model = open_told(c, at);
   const std::string text = model.ok() ? take_manifest(&*model) : "";
   TreeHash now;
   if (noted.empty() && !text.empty()) {

@@ -1,5 +1,6 @@
 // A PEFT adapter directory: adapter_config.json and adapter_model.safetensors. What the configuration means is
 // src/transform/lora_config.h.
+#include "formats/hf_weights.h"
 #include "formats/safetensors.h"
 
 namespace ingot {
@@ -23,7 +24,7 @@ Result<Artifact> open_peft(Store& store, const Probe& p, Faults*) {
       return bad_input("opening the adapter {}: its weights are a torch file (adapter_model.bin), which is not "
                        "supported yet; save the adapter with safe_serialization=True",
                        p.path);
-    return bad_input("opening the adapter {}: there is no adapter_model.safetensors; download the weights", p.path);
+    return bad_input("opening the adapter {}: there is no adapter_model.safetensors{}", p.path, without_weights(store, p));
   }
   Result<SafetensorsFile> weights = SafetensorsFile();
   Result<std::string> config = std::string();

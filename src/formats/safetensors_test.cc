@@ -283,7 +283,7 @@ TEST(HfDirectory, ContradictoryIndexesAreErrors) {
       {R"({"weight_map":{"a":"../secret.safetensors"}})", "lies outside the directory"},
       {R"({"weight_map":{"a":"/etc/passwd"}})", "lies outside the directory"},
       {R"({"weight_map":{"a":".."}})", "lies outside the directory"},
-      {R"({"weight_map":{"a":"gone.safetensors"}})", "names the shard 'gone.safetensors', which is not there"},
+      {R"({"weight_map":{"a":"gone.safetensors"}})", "names is not there: gone.safetensors"},
       {R"({"weight_map":{"a":3}})", "expected a text"},
       {R"({"weight_map":{}})", "no 'weight_map'"},
       {R"({"weight_map":{"a":"x","a":"../y"}})", "the file '../y'"},
