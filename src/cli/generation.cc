@@ -37,9 +37,13 @@ const char* stop_reason(const TextResult& r) {
 
 }  // namespace
 
-Result<Tokenizer> open_tokenizer(Context& c, const Artifact& a) {
+Result<Tokenizer> read_tokenizer(const Artifact& a, const std::function<void(const std::string&)>& on_warning) {
   if (a.naming == "gguf" || a.meta("tokenizer.ggml.model")) return from_gguf_metadata(a);
-  return transform::hf_tokenizer(a.files, a.path, [&c](const std::string& text) { c.report.warning(text); });
+  return transform::hf_tokenizer(a.files, a.path, on_warning);
+}
+
+Result<Tokenizer> open_tokenizer(Context& c, const Artifact& a) {
+  return read_tokenizer(a, [&c](const std::string& text) { c.report.warning(text); });
 }
 
 Result<Runnable> runnable(const Artifact& gguf, const Artifact& source) {

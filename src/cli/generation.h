@@ -18,6 +18,8 @@ namespace ingot::cli {
 
 // The tokenizer of a GGUF artifact (its metadata) or of a Hugging Face directory (its files); warns of what is odd about it.
 Result<Tokenizer> open_tokenizer(Context& context, const Artifact& artifact);
+// The same, its warnings to whom they are given.
+Result<Tokenizer> read_tokenizer(const Artifact& artifact, const std::function<void(const std::string&)>& on_warning);
 
 // What running the model needs to know of it, checked before its weights are read.
 struct Runnable {

@@ -136,9 +136,9 @@ OrderedJson tokenizer_json(const Artifact& a, const Artifact* gguf) {
   const Artifact& told = gguf ? *gguf : a;
   OrderedJson j = told.meta("tokenizer.ggml.model") ? from_metadata(told) : from_files(a);
   if (j.is_null()) return j;
-  if (const auto tokenizer = open_tokenizer(a); tokenizer.ok()) {
+  if (const auto tokenizer = read_tokenizer(a, {}); tokenizer.ok()) {
     OrderedJson end = OrderedJson::array();
-    for (const int32_t id : tokenizer->end_ids()) end.push_back({{"id", id}, {"text", tokenizer->token_piece(id)}});
+    for (const int32_t id : tokenizer->end_ids()) end.push_back(OrderedJson{{"id", id}, {"text", tokenizer->token_piece(id)}});
     j["end"] = end;
   }
   return j;

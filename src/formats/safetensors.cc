@@ -238,7 +238,7 @@ Status ask_side_files(Store& store, const Probe& directory, const std::vector<st
   if (const Entry* e = directory.find(kTemplates); e && e->directory) {
     INGOT_ASSIGN(const auto entries, store.list(join_path(directory.path, kTemplates)));
     for (const Entry& t : entries)
-      if (!t.directory && ends_with(t.name, ".jinja")) side->emplace_back(join_path(kTemplates, t.name), std::string());
+      if (!t.directory && t.name.ends_with(".jinja")) side->emplace_back(join_path(kTemplates, t.name), std::string());
   }
   for (auto& [name, text] : *side)
     calls->push_back([&store, &text, path = join_path(directory.path, name)] {

@@ -64,7 +64,7 @@ TEST(Gguf, BosIsGpt2sWhereTheFileNamesNone) {
   GgufVocab v = written(byte_bpe());
   const Ids a = encode(read(v), "a");
   EXPECT_EQ(encode(read(v), "a", true), a);
-  v.pre = "llama-bpe";  // puts BOS by its name
+  v.pre = "llama-bpe", v.add_bos = v.add_eos = std::nullopt;  // puts BOS by its name
   EXPECT_EQ(encode(read(v), "a", true), (Ids{11, a[0]}));
   v.bos = 20, v.add_eos = true;
   EXPECT_EQ(encode(read(v), "a", true), (Ids{20, a[0], 11}));

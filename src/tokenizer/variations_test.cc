@@ -25,7 +25,15 @@ std::vector<Variation> variations() {
   while (std::getline(lines, line)) {
     const json v = json::parse(line);
     all.push_back({base, v["config"], v["texts"], v["ids"], v["special"]});
-    all.back().file.merge_patch(v["patch"]);
+    Variation& made = all.back();
+    made.file.merge_patch(v["patch"]);
+    // A special token that tokenizer.json does not list would be added (tokenizer_files_test.cc); the library was not told of it.
+    for (auto it = made.config.begin(); it != made.config.end();) {
+      const json& added = made.file["added_tokens"];
+      const bool listed = !it->is_string() || std::any_of(added.begin(), added.end(), [&](const json& t) { return t["content"] == *it; });
+      if (listed) ++it;
+      else it = made.config.erase(it);
+    }
   }
   return all;
 }
