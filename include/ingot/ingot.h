@@ -55,6 +55,8 @@ class LazyModel {
   std::vector<TensorInfo> tensors() const;
   // The text of a side file of a Hugging Face directory ("config.json", "tokenizer.json"), or empty.
   std::string file(const std::string& name) const;
+  // What a person who opened or made it should know: which of several weights were taken, what the format cannot say. Mostly empty.
+  std::vector<std::string> notices() const;
   // All values of one tensor as f32, row-major, shape as in tensors(); computed here, on this thread, without
   // a memory budget. kBadInput: no such tensor, a damaged file, a type whose values cannot be read.
   Result<std::vector<float>> read(const std::string& tensor) const;
@@ -68,8 +70,9 @@ class LazyModel {
 };
 
 // Opens a Hugging Face directory (config.json, one or several safetensors), a safetensors file, a GGUF file
-// (or the first of its splits) or a PEFT adapter directory. Reads headers only. kBadInput: nothing there, or
-// a damaged or unknown file.
+// (or the first of its splits) or a PEFT adapter directory. Reads headers only. FP8 weights of a directory are
+// opened as the floats that they and their scales stand for, of the type that config.json names (rounded once, to
+// whatever type is written). kBadInput: nothing there, a damaged or unknown file, scales that fit no weight.
 Result<LazyModel> open(const std::string& path);
 
 // A PEFT LoRA adapter and how strongly it is applied (1: as trained).

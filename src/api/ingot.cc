@@ -15,8 +15,11 @@
 #include "formats/outputs.h"
 #include "quant/codec.h"
 #include "transform/cast.h"
+#include "transform/dequantize.h"
+#include "transform/empty_tensors.h"
 #include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
+#include "transform/key_names.h"
 #include "transform/lora.h"
 #include "transform/quantize.h"
 
@@ -56,6 +59,8 @@ std::string LazyModel::file(const std::string& name) const {
   return it == impl_->artifact.files.end() ? "" : it->second;
 }
 
+std::vector<std::string> LazyModel::notices() const { return impl_->artifact.notices; }
+
 Result<std::vector<float>> LazyModel::read(const std::string& tensor) const {
   const LazyTensor* t = impl_->artifact.find(tensor);
   if (!t) return bad_input("'{}' has no tensor '{}'", path(), tensor);
@@ -69,6 +74,10 @@ Result<std::vector<float>> LazyModel::read(const std::string& tensor) const {
 }
 
 namespace {
+
+std::function<void(const std::string&)> into(std::vector<std::string>* notices) {
+  return [notices](const std::string& text) { notices->push_back(text); };
+}
 
 LazyModel wrap(Artifact a) {
   return LazyModel(std::make_shared<const LazyModel::Impl>(LazyModel::Impl{std::move(a)}));
@@ -116,27 +125,41 @@ Result<LazyModel> open(const std::string& path) {
   INGOT_ASSIGN(const Located at, locate(path));
   INGOT_ASSIGN(Artifact a, open_model(*at.store, at.path));
   (void)take_manifest(&a);
+  std::vector<std::string> notices = a.notices;
+  INGOT_ASSIGN(a, transform::dequantized(a, into(&notices)));
+  INGOT_ASSIGN(a, transform::with_plain_names(std::move(a), into(&notices)));
+  a.notices = std::move(notices);
   return wrap(std::move(a));
 }
 
 Result<LazyModel> lora_merge(const LazyModel& base, const std::vector<AdapterSource>& adapters) {
+  INGOT_TRY(transform::check_plain(base.impl().artifact, "merging into " + base.path()));
   std::vector<transform::AdapterSpec> specs;
   for (const AdapterSource& a : adapters) {
     INGOT_ASSIGN(const Located at, locate(a.path));
     INGOT_ASSIGN(Artifact adapter, open_model(*at.store, at.path));
     if (adapter.naming != "peft")
       return bad_input("'{}' is no PEFT adapter directory but {}", a.path, adapter.format);
+    INGOT_TRY(transform::check_gathered(adapter));
     specs.push_back({std::move(adapter), a.weight});
   }
-  INGOT_ASSIGN(Artifact merged, transform::lora_merge(base.impl().artifact, specs));
+  INGOT_TRY(transform::check_gathered(base.impl().artifact));
+  std::vector<std::string> notices = base.notices();
+  for (const auto& s : specs) notices.insert(notices.end(), s.adapter.notices.begin(), s.adapter.notices.end());
+  INGOT_ASSIGN(Artifact merged, transform::lora_merge(base.impl().artifact, specs, {into(&notices)}));
+  merged.notices = std::move(notices);
   return wrap(std::move(merged));
 }
 
 Result<LazyModel> to_gguf(const LazyModel& model, const std::string& pre_tokenizer) {
   if (model.impl().artifact.naming == "gguf") return model;
+  INGOT_TRY(transform::check_gathered(model.impl().artifact));
   transform::ToGgufOptions options;
   options.pre_tokenizer = pre_tokenizer;
+  std::vector<std::string> notices = model.notices();
+  options.on_notice = options.on_warning = into(&notices);
   INGOT_ASSIGN(Artifact a, transform::to_gguf(model.impl().artifact, options));
+  a.notices = std::move(notices);
   return wrap(std::move(a));
 }
 

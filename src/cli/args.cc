@@ -150,6 +150,7 @@ void Args::add_common() {
   flag("--provenance", &common.provenance,
        "write a manifest into each output: hashes of what it was made from, operations, versions, options, and hashes of its tensors, "
        "which 'ingot verify' compares");
+  flag("--strict", &common.strict, "what GGUF cannot say of a model is an error, not a notice");
   integer("--seed|--random-seed", "N", &common.seed, 0, INT64_MAX, "seed of everything random (default 0)");
   size("--max-shard-size|--out-shard-size", "SIZE", &common.max_shard_size,
        "largest file of a Hugging Face directory (default: 5GB), or of a GGUF model, which is then split (default: one file)");

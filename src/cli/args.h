@@ -21,7 +21,7 @@ struct CommonOptions {
   int64_t seed = 0;
   Verify verify = Verify::kMedium;
   double rank_timeout = 600;  // seconds without progress of the other processes before rank 0 gives up
-  bool json = false, quiet = false, verbose = false, dry_run = false, force = false, no_resume = false, provenance = false;
+  bool json = false, quiet = false, verbose = false, dry_run = false, force = false, no_resume = false, provenance = false, strict = false;
 };
 
 class Args {

@@ -126,6 +126,7 @@ Status command_convert(Context& c) {
     if (opened.is_gguf())
       return usage("from GGUF to safetensors ('{}' to '{}') is not there yet in this version of ingot",
                    opened.path, target.path);
+    if (c.args.common.strict) c.report.warning(fmt::format("--strict changes nothing for '{}', which is no GGUF file", target.path));
     Artifact result = opened.artifact;
     if (!dtype.empty()) {
       INGOT_ASSIGN(const DType t, read_float_type(dtype));

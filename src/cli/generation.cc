@@ -37,20 +37,13 @@ const char* stop_reason(const TextResult& r) {
 
 }  // namespace
 
-Result<Tokenizer> open_tokenizer(const Artifact& a) {
+Result<Tokenizer> read_tokenizer(const Artifact& a, const std::function<void(const std::string&)>& on_warning) {
   if (a.naming == "gguf" || a.meta("tokenizer.ggml.model")) return from_gguf_metadata(a);
-  const auto file = [&](const char* name) -> std::string_view {
-    auto it = a.files.find(name);
-    return it == a.files.end() ? std::string_view() : std::string_view(it->second);
-  };
-  if (file("tokenizer.json").empty() && a.path.ends_with(".safetensors"))
-    return bad_input("'{}' is a single file of weights without a tokenizer; give the model's directory, '{}'", a.path, parent_path(a.path));
-  if (file("tokenizer.json").empty())
-    return bad_input("'{}' has no tokenizer.json, from which its tokenizer would be read", a.path);
-  auto tokenizer = Tokenizer::from_hf({file("tokenizer.json"), file("tokenizer_config.json"),
-                                       file("config.json"), file("chat_template.jinja")});
-  if (!tokenizer.ok()) return tokenizer.take_error().during(fmt::format("the tokenizer of '{}'", a.path));
-  return tokenizer;
+  return transform::hf_tokenizer(a.files, a.path, on_warning);
+}
+
+Result<Tokenizer> open_tokenizer(Context& c, const Artifact& a) {
+  return read_tokenizer(a, [&c](const std::string& text) { c.report.warning(text); });
 }
 
 Result<Runnable> runnable(const Artifact& gguf, const Artifact& source) {
@@ -58,7 +51,8 @@ Result<Runnable> runnable(const Artifact& gguf, const Artifact& source) {
   auto config = read_model_config(gguf);
   if (!config.ok()) return std::move(config.take_error()).during(fmt::format("'{}' cannot be run", gguf.path));
   r.config = *config;
-  r.context = r.config.context;
+  r.context = r.config.usable;
+  r.limit = r.config.limit;
   for (const LazyTensor& t : gguf.tensors)
     if (t.name.find(".ffn_") != std::string::npos && t.name.ends_with(".bias"))
       return bad_input("'{}' cannot be run: it has '{}', and biases in feed-forward layers are not supported yet", gguf.path, t.name);
@@ -68,7 +62,7 @@ Result<Runnable> runnable(const Artifact& gguf, const Artifact& source) {
   INGOT_ASSIGN(const Json json, parse_json(it->second, what));
   INGOT_ASSIGN(const Architecture* architecture, find_architecture(json, what));
   INGOT_ASSIGN(const auto window, attention_window(*architecture, json, what));
-  if (window && *window < r.context) r.context = *window, r.window = true;
+  if (window && *window < r.context) r.context = *window, r.limit = "attention window (sliding_window)";
   return r;
 }
 
@@ -81,9 +75,9 @@ Result<std::vector<int32_t>> encode_prompt(const Tokenizer& tokenizer, const std
     ids.push_back(*tokenizer.bos());
   }
   if (static_cast<int64_t>(ids.size()) <= model.context) return ids;
-  if (model.window)
-    return usage("{}: the prompt has {} tokens, but the model's attention sees only {} at once (sliding_window in config.json), and "
-                 "ingot cannot go beyond that yet; give a shorter one", option, ids.size(), model.context);
+  if (!model.limit.empty())
+    return usage("{}: the prompt has {} tokens, but the model's {} is {}, and ingot cannot go beyond that yet; give a shorter one",
+                 option, ids.size(), model.limit, model.context);
   return usage("{}: the prompt has {} tokens, the context is {}; give a shorter one", option, ids.size(), model.context);
 }
 

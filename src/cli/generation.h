@@ -16,14 +16,16 @@
 
 namespace ingot::cli {
 
-// The tokenizer of a GGUF artifact (its metadata) or of a Hugging Face directory (its files).
-Result<Tokenizer> open_tokenizer(const Artifact& artifact);
+// The tokenizer of a GGUF artifact (its metadata) or of a Hugging Face directory (its files); warns of what is odd about it.
+Result<Tokenizer> open_tokenizer(Context& context, const Artifact& artifact);
+// The same, its warnings to whom they are given.
+Result<Tokenizer> read_tokenizer(const Artifact& artifact, const std::function<void(const std::string&)>& on_warning);
 
 // What running the model needs to know of it, checked before its weights are read.
 struct Runnable {
   ModelConfig config;
   int64_t context = 0;  // tokens that a text may have
-  bool window = false;  // it is the attention's window that limits them: what comes later would not see the beginning
+  std::string limit;    // what limits them to less than the model's context: beyond it the engine would not do what the model does
 };
 // `gguf` is what is run, `source` what it was made from (the config.json of a Hugging Face directory says more).
 Result<Runnable> runnable(const Artifact& gguf, const Artifact& source);

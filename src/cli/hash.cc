@@ -1,9 +1,9 @@
 // ingot hash: the exact and the value hash of a model, or of an adapter, and of each of its tensors.
 #include "cli/command.h"
 #include "cli/job.h"
+#include "cli/model_args.h"
 #include "cli/paths.h"
 #include "cli/text.h"
-#include "formats/formats.h"
 
 namespace ingot::cli {
 
@@ -37,9 +37,9 @@ Status command_hash(Context& c) {
   c.args.example("ingot hash model.gguf --json | jq -r .value");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  warn_unused(c, {"--force", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance"});
+  warn_unused(c, {"--force", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance", "--strict"});
   INGOT_ASSIGN(const Located at, input_path(given));
-  INGOT_ASSIGN(const Artifact a, open_model(*at.store, at.path));
+  INGOT_ASSIGN(const Artifact a, open_told(c, at));
   INGOT_ASSIGN(const transform::ContentHash what, transform::content_hash(a));
   INGOT_ASSIGN(const auto hashes, hash_reported(c, what, "hashing"));
   if (!hashes) return {};

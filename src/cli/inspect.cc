@@ -6,6 +6,7 @@
 #include <set>
 
 #include "cli/command.h"
+#include "cli/diagnosis.h"
 #include "cli/job.h"
 #include "cli/metadata.h"
 #include "cli/output.h"
@@ -41,14 +42,16 @@ Result<uint64_t> disk_bytes(const Artifact& a) {
   return sum;
 }
 
-// What contradicts itself in the file.
-std::vector<std::string> oddities(const Artifact& a, Faults faults) {
+// What contradicts itself in the file; of a Hugging Face model what ship would tell of it, too.
+std::vector<std::string> oddities(const Artifact& a, const Diagnosis& d, Faults faults) {
   const MetaValue* type = a.meta("general.type");
   const auto* name = type ? std::get_if<std::string>(&type->v) : nullptr;
   if (a.naming == "gguf" && (!name || *name == "model")) {
     const transform::GgufReport r = transform::examine_gguf(a);
     for (const auto* list : {&r.faults, &r.warnings}) faults.insert(faults.end(), list->begin(), list->end());
   }
+  for (const auto& s : d.odd) faults.push_back(s.message);
+  if (!d.verdict.ok()) faults.push_back("'ingot ship' would refuse it: " + d.verdict.error().message);
   return faults;
 }
 
@@ -184,18 +187,19 @@ Status inspect_tensor(Context& c, const Artifact& a, const std::string& name) {
 }
 
 std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, OrderedJson>>& config,
-                    uint64_t on_disk, const std::vector<std::string>& odd) {
+                    uint64_t on_disk, const std::vector<std::string>& odd, const OrderedJson& tokenizer) {
   const Totals totals = totals_of(a);
   std::string out = fmt::format("{}: {}, {} on disk\n{} tensors, {} values, {:.2f} bits each\n\n", printable(a.path),
                                 a.format, format_bytes(on_disk), format_count(totals.tensors),
                                 format_count(totals.elements), totals.bits_per_weight());
-  for (const std::string& text : odd) out += fmt::format("odd: {}\n", printable(text));
+  const int width = stdout_is_terminal() ? stderr_width() : 100;
+  const auto wrapped = [&](const std::string& text, int indent) { return stdout_is_terminal() ? wrap(text, width - 1, indent) : text; };
+  for (const std::string& text : odd) out += fmt::format("{}\n", wrapped(fmt::format("odd: {}", printable(text)), 5));
   if (!odd.empty()) out += "\n";
   Table types({"type", ">tensors", ">values", ">size"});
   for (const auto& [name, t] : by_type(a))
     types.row({name, format_count(t.tensors), format_count(t.elements), format_bytes(t.bytes)});
   out += types.str();
-  const int width = stdout_is_terminal() ? stderr_width() : 100;
   if (!a.metadata.empty()) {
     Table t({"metadata", ""});
     size_t longest = 0;
@@ -207,10 +211,11 @@ std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, 
   }
   for (const auto& [name, values] : config) {
     Table t({name, ""});
+    size_t longest = name.size();
+    for (const auto& [k, v] : values.items()) longest = std::max(longest, k.size());
+    const int room = std::clamp(width - static_cast<int>(longest) - 5, 20, 70);
     for (const auto& [k, v] : values.items())
-      if (!v.is_null())
-        t.row({printable(k),
-               shorten_middle(printable(v.is_string() ? v.get<std::string>() : dump_safe(v)), 70)});
+      if (!v.is_null()) t.row({printable(k), shorten_middle(printable(v.is_string() ? v.get<std::string>() : dump_safe(v)), room)});
     out += "\n";
     out += t.str(2);
   }
@@ -220,8 +225,8 @@ std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, 
     out += "\n";
     out += t.str(2);
   }
-  const std::string tokenizer = tokenizer_text(a);
-  if (!tokenizer.empty()) out += "\ntokenizer: " + tokenizer + "\n";
+  if (!tokenizer.is_null()) out += fmt::format("\n{}\n", wrapped("tokenizer: " + tokenizer_text(tokenizer), 11));
+  if (const std::string end = end_text(tokenizer); !end.empty()) out += fmt::format("{}\n", wrapped("ends a text: " + end, 13));
   Table t({"tensor", "type", "shape", ">size"});
   for (const LazyTensor& x : a.tensors) {
     const TensorSpec s = x.spec();
@@ -245,7 +250,7 @@ Status command_inspect(Context& c) {
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
   warn_unused(c, {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify",
-                  "--rank-timeout", "--provenance"});
+                  "--rank-timeout", "--provenance", "--strict"});
 
   INGOT_ASSIGN(const Located at, input_path(path));
   path = at.path;
@@ -265,8 +270,15 @@ Status command_inspect(Context& c) {
     }
   }
   INGOT_ASSIGN(const uint64_t on_disk, disk_bytes(a));
-  const std::vector<std::string> odd = oddities(a, std::move(faults));
-  if (!c.report.json()) return c.report.result({}, text_of(a, config, on_disk, odd));
+  Diagnosis d;
+  if (a.naming == "hf" && a.files.count("config.json")) {
+    INGOT_ASSIGN(d, diagnose(c, path, {}));
+  } else {
+    faults.insert(faults.end(), a.notices.begin(), a.notices.end());
+  }
+  const std::vector<std::string> odd = oddities(a, d, std::move(faults));
+  const OrderedJson tokenizer = tokenizer_json(a, d.gguf ? &*d.gguf : nullptr);
+  if (!c.report.json()) return c.report.result({}, text_of(a, config, on_disk, odd, tokenizer));
 
   const Totals totals = totals_of(a);
   OrderedJson j = {{"path", path},
@@ -291,7 +303,6 @@ Status command_inspect(Context& c) {
     for (const auto& [name, bytes] : a.files) files[name] = bytes.size();
     j["files"] = files;
   }
-  const OrderedJson tokenizer = tokenizer_json(a);
   if (!tokenizer.is_null()) j["tokenizer"] = tokenizer;
   OrderedJson tensors = OrderedJson::array();
   for (const LazyTensor& x : a.tensors) {

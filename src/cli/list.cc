@@ -118,7 +118,7 @@ Status command_list(Context& c) {
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
   warn_unused(c, {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify",
-                  "--rank-timeout", "--provenance"});
+                  "--rank-timeout", "--provenance", "--strict"});
   std::vector<std::string> names;
   for (const Row& row : kLists) {
     if (what == row.name) return row.list(c);

@@ -28,6 +28,7 @@ Status lora_merge_command(Context& c) {
   c.args.example("ingot lora merge base/ --adapter a/ --weight 0.7 --adapter b/ --out merged/ --dtype f16");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
+  warn_unused(c, {"--strict"});
   INGOT_ASSIGN(const std::vector<AdapterArgument> adapters, adapter_args.read(c.args));
   if (adapters.empty()) return usage("'ingot lora merge' needs at least one --adapter DIR");
   if (out.empty()) return usage("'ingot lora merge' needs --out DIR");

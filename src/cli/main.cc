@@ -28,7 +28,7 @@ constexpr Row kCommands[] = {
 
 // The rest of the contract (commands.md), refused by name.
 constexpr const char* kLaterCommands[] = {"merge", "imatrix", "eval",       "diff",
-                                          "gguf",  "push",    "pull",       "checkpoint", "sync", "gc", "doctor"};
+                                          "gguf",  "push",    "pull",       "checkpoint", "sync", "gc"};
 
 std::string overview() {
   std::string out =

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "cli/generation.h"
 #include "cli/text.h"
 #include "formats/json.h"
 
@@ -69,20 +70,37 @@ std::string meta_text(const MetaValue& value, int width) {
   return s.substr(0, complete_utf8(std::string_view(s).substr(0, n))) + "..";
 }
 
-nlohmann::ordered_json tokenizer_json(const Artifact& a) {
+namespace {
+
+// "a", "a b" of a list, 3.
+std::string plain_text(const OrderedJson& j) {
+  if (j.is_string()) return printable(j.get<std::string>());
+  if (!j.is_array()) return printable(j.dump(-1, ' ', false, OrderedJson::error_handler_t::replace));
+  std::string s;
+  for (const OrderedJson& e : j) s += fmt::format("{}{}", s.empty() ? "" : " ", plain_text(e));
+  return s;
+}
+
+OrderedJson from_metadata(const Artifact& a) {
+  OrderedJson j = {{"model", meta_json(*a.meta("tokenizer.ggml.model"), 16)}};
+  if (const MetaValue* tokens = a.meta("tokenizer.ggml.tokens"))
+    if (const auto* list = std::get_if<std::vector<std::string>>(&tokens->v)) j["tokens"] = list->size();
+  for (const auto& [key, name] : {std::pair{"tokenizer.ggml.pre", "pre_tokenizer"},
+                                  {"tokenizer.ggml.bos_token_id", "bos"},
+                                  {"tokenizer.ggml.eos_token_id", "eos"},
+                                  {"tokenizer.ggml.add_bos_token", "add_bos"}})
+    if (const MetaValue* v = a.meta(key)) j[name] = meta_json(*v, 16);
+  OrderedJson templates = OrderedJson::array();
+  const std::string_view plain = "tokenizer.chat_template", named = "tokenizer.chat_template.";
+  for (const auto& [key, value] : a.metadata)
+    if (key == plain || key.starts_with(named)) templates.push_back(key == plain ? "default" : key.substr(named.size()));
+  j["chat_template"] = !templates.empty();
+  if (!templates.empty()) j["chat_templates"] = templates;
+  return j;
+}
+
+OrderedJson from_files(const Artifact& a) {
   OrderedJson j;
-  if (const MetaValue* model = a.meta("tokenizer.ggml.model")) {
-    j["model"] = meta_json(*model, 16);
-    if (const MetaValue* tokens = a.meta("tokenizer.ggml.tokens"))
-      if (const auto* list = std::get_if<std::vector<std::string>>(&tokens->v)) j["tokens"] = list->size();
-    for (const auto& [key, name] : {std::pair{"tokenizer.ggml.pre", "pre_tokenizer"},
-                                    {"tokenizer.ggml.bos_token_id", "bos"},
-                                    {"tokenizer.ggml.eos_token_id", "eos"},
-                                    {"tokenizer.ggml.add_bos_token", "add_bos"}})
-      if (const MetaValue* v = a.meta(key)) j[name] = meta_json(*v, 16);
-    j["chat_template"] = a.meta("tokenizer.chat_template") != nullptr;
-    return j;
-  }
   const auto it = a.files.find("tokenizer.json");
   if (it == a.files.end()) return j;
   // Only counts are wanted, from a file that may have 20 MB; the tokenizer itself checks the rest.
@@ -106,21 +124,42 @@ nlohmann::ordered_json tokenizer_json(const Artifact& a) {
         !vocabulary.count_fields().get(count))
       j["tokens"] = count;
   }
-  j["chat_template"] = a.files.count("chat_template.jinja") > 0;
+  const auto config = a.files.find("tokenizer_config.json");
+  const auto parsed = config == a.files.end() ? Result<Json>(Json()) : parse_json(config->second, "");
+  j["chat_template"] = a.files.count("chat_template.jinja") > 0 || (parsed.ok() && json_member(*parsed, "chat_template"));
   return j;
 }
 
-std::string tokenizer_text(const Artifact& a) {
-  const OrderedJson j = tokenizer_json(a);
+}  // namespace
+
+OrderedJson tokenizer_json(const Artifact& a, const Artifact* gguf) {
+  const Artifact& told = gguf ? *gguf : a;
+  OrderedJson j = told.meta("tokenizer.ggml.model") ? from_metadata(told) : from_files(a);
+  if (j.is_null()) return j;
+  if (const auto tokenizer = read_tokenizer(a, {}); tokenizer.ok()) {
+    OrderedJson end = OrderedJson::array();
+    for (const int32_t id : tokenizer->end_ids()) end.push_back(OrderedJson{{"id", id}, {"text", tokenizer->token_piece(id)}});
+    j["end"] = end;
+  }
+  return j;
+}
+
+std::string end_text(const OrderedJson& j) {
+  std::string s;
+  if (const auto end = j.find("end"); end != j.end())
+    for (const OrderedJson& e : *end)
+      s += fmt::format("{}{} '{}'", s.empty() ? "" : ", ", e["id"].get<int32_t>(), printable(e["text"].get<std::string>()));
+  return s;
+}
+
+std::string tokenizer_text(const OrderedJson& j) {
   std::string s;
   for (const auto& [k, v] : j.items()) {
+    if (k == "end" || (k == "chat_template" && j.contains("chat_templates"))) continue;
     std::string key = k;
     for (char& c : key)
       if (c == '_') c = ' ';
-    s += (s.empty() ? "" : ", ") + key + " " +
-         (v.is_boolean()  ? std::string(v.get<bool>() ? "yes" : "no")
-          : v.is_string() ? printable(v.get<std::string>())
-                          : v.dump());
+    s += fmt::format("{}{} {}", s.empty() ? "" : ", ", key, v.is_boolean() ? (v.get<bool>() ? "yes" : "no") : plain_text(v));
   }
   return s;
 }

@@ -13,8 +13,11 @@
 #include "formats/manifest.h"
 #include "formats/outputs.h"
 #include "ingot/ingot.h"
+#include "transform/dequantize.h"
+#include "transform/empty_tensors.h"
 #include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
+#include "transform/key_names.h"
 #include "transform/lora.h"
 
 namespace ingot::cli {
@@ -75,11 +78,18 @@ std::string meta_or(const Artifact& a, const char* key, const char* other) {
 
 }  // namespace
 
+Result<Artifact> open_told(Context& c, const Located& at) {
+  auto a = open_model(*at.store, at.path);
+  if (a.ok())
+    for (const std::string& text : a->notices) c.report.notice(text);
+  return a;
+}
+
 Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, const std::vector<AdapterArgument>& adapters) {
   OpenedModel m;
   INGOT_ASSIGN(const Located at, input_path(given));
   m.path = at.path;
-  INGOT_ASSIGN(m.base, open_model(*at.store, at.path));
+  INGOT_ASSIGN(m.base, open_told(c, at));
   const auto add_input = [&](Artifact* a) {
     const std::string manifest = take_manifest(a);
     return m.provenance ? m.provenance->add_input(*a, manifest) : Status();
@@ -90,9 +100,13 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
   if (m.is_gguf()) INGOT_TRY(transform::check_gguf(m.base, transform::GgufUse::kWeights));
   INGOT_TRY(go_on(c));
   tell_opened(c, m.base);
+  const auto notice = [&c](const std::string& text) { c.report.notice(text); };
+  INGOT_ASSIGN(m.base, transform::dequantized(m.base, notice));
+  INGOT_ASSIGN(m.base, transform::with_plain_names(std::move(m.base), notice));
   if (m.base.naming == "peft")
     return bad_input(
         "'{0}' is an adapter, not a model; give the base model, and the adapter as --adapter '{0}'", m.path);
+  INGOT_TRY(transform::check_gathered(m.base));
   if (adapters.empty()) {
     m.artifact = m.base;
     return m;
@@ -102,22 +116,24 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
         "'{}' is a GGUF file; folding an adapter into one is not there yet, give the Hugging Face directory "
         "of the base",
         m.path);
+  INGOT_TRY(transform::check_plain(m.base, "merging into " + m.path));
   std::vector<transform::AdapterSpec> specs;
   OrderedJson weights = OrderedJson::array();
   for (const AdapterArgument& a : adapters) {
     INGOT_ASSIGN(const Located from, input_path(a.path));
-    INGOT_ASSIGN(Artifact adapter, open_model(*from.store, from.path));
+    INGOT_ASSIGN(Artifact adapter, open_told(c, from));
     if (adapter.naming != "peft")
       return bad_input(
           "--adapter '{}' is no PEFT adapter (a directory with adapter_config.json) but a model in {}", from.path,
           adapter.format);
+    INGOT_TRY(transform::check_gathered(adapter));
     tell_opened(c, adapter);
     INGOT_TRY(add_input(&adapter));
     weights.push_back(a.weight);
     specs.push_back({std::move(adapter), a.weight});
     INGOT_TRY(go_on(c));
   }
-  INGOT_ASSIGN(m.artifact, transform::lora_merge(m.base, specs));
+  INGOT_ASSIGN(m.artifact, transform::lora_merge(m.base, specs, {notice}));
   m.operations.add("lora merge", {{"weights", weights}}, m.artifact);
   INGOT_TRY(go_on(c));
   return m;
@@ -138,12 +154,14 @@ Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string
   if (artifact.naming == "gguf") {
     if (!pre_tokenizer.empty())
       return usage("--pre-tokenizer is for Hugging Face models; '{}' is GGUF already", artifact.path);
+    if (c.args.common.strict) c.report.warning(fmt::format("--strict changes nothing for '{}', which is GGUF already", artifact.path));
     for (const std::string& text : transform::examine_gguf(artifact).warnings)
       c.report.warning(fmt::format("'{}': {}", artifact.path, text));
     return artifact;
   }
   transform::ToGgufOptions options;
   options.pre_tokenizer = pre_tokenizer;
+  options.strict = c.args.common.strict;
   options.on_notice = [&c](const std::string& text) { c.report.notice(text); };
   options.on_warning = [&c](const std::string& text) { c.report.warning(text); };
   INGOT_ASSIGN(Artifact gguf, transform::to_gguf(artifact, options));

@@ -35,6 +35,9 @@ class AdapterArgs {
 // f32, f16, bf16 (float32 ... too).
 Result<DType> read_float_type(const std::string& name);
 
+// Opens what lies there, and tells what its opener noticed.
+Result<Artifact> open_told(Context& context, const Located& at);
+
 // A model as given on the command line.
 struct OpenedModel {
   std::string path;

@@ -75,10 +75,12 @@ void Reporter::say(const char* kind, const char* colour, const std::string& mess
 }
 
 void Reporter::notice(const std::string& message) {
-  if (!quiet()) say("notice", "", message);
+  if (said_) said_->push_back({"notice", message});
+  else if (!quiet()) say("notice", "", message);
 }
 void Reporter::warning(const std::string& message) {
-  if (!quiet()) say("warning", kYellow, message);
+  if (said_) said_->push_back({"warning", message});
+  else if (!quiet()) say("warning", kYellow, message);
 }
 void Reporter::detail(const std::string& message) {
   if (verbose()) say("detail", "", message);
@@ -98,7 +100,13 @@ void Reporter::error(const Error& e) {
   event.update(error);
   std::lock_guard lock(mutex_);
   print_error(dump(event) + "\n");
-  (void)print(dump({{"command", command_}, {"ok", false}, {"error", error}}) + "\n");
+  nlohmann::ordered_json result = {{"command", command_}, {"ok", false}, {"error", error}};
+  if (kept_) result.update(*kept_);
+  (void)print(dump(result) + "\n");
+}
+
+void Reporter::keep_in_result(nlohmann::ordered_json members) {
+  kept_ = std::make_shared<const nlohmann::ordered_json>(std::move(members));
 }
 
 void Reporter::event(const char* name, const nlohmann::ordered_json& fields) {

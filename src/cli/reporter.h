@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include <nlohmann/json_fwd.hpp>
 
@@ -38,8 +39,15 @@ class Reporter {
   void notice(const std::string& message);   // worth knowing
   void warning(const std::string& message);  // likely not what was meant
   void detail(const std::string& message);   // with -v
+  // From now on notices and warnings are not said but added to `said`; null: said again.
+  struct Said {
+    std::string kind, message;  // "notice" or "warning"
+  };
+  void collect(std::vector<Said>* said) { said_ = said; }
   // What failed, on stderr; with --json also the result object on stdout.
   void error(const Error& error);
+  // Members that the result object has even if the command fails after this.
+  void keep_in_result(nlohmann::ordered_json members);
   // An event of this name for --json; `fields` are added to it. Nothing in the other modes.
   void event(const char* name, const nlohmann::ordered_json& fields);
 
@@ -63,6 +71,8 @@ class Reporter {
   void emit_progress();  // with the lock held
 
   std::string command_;
+  std::vector<Said>* said_ = nullptr;
+  std::shared_ptr<const nlohmann::ordered_json> kept_;
   ReportMode mode_;
   double start_ = 0;
   const CancelToken* cancel_ = nullptr;

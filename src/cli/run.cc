@@ -51,7 +51,7 @@ Status command_run(Context& c) {
     INGOT_ASSIGN(request.prompt, read_text_input(file, c.cancel));
   }
   // Nothing is written, and the weights are held in memory as they are.
-  warn_unused(c, {"--dry-run", "--memory", "--force", "--no-resume", "--max-shard-size", "--verify", "--rank-timeout", "--provenance"});
+  warn_unused(c, {"--dry-run", "--memory", "--force", "--no-resume", "--max-shard-size", "--verify", "--rank-timeout", "--provenance", "--strict"});
   for (const std::string& stop : request.stops)
     if (stop.empty()) return usage("--stop: an empty text would stop at once");
   request.sample = {static_cast<float>(temperature),
@@ -68,7 +68,7 @@ Status command_run(Context& c) {
   }
 
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, adapters));
-  INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(opened.base));
+  INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(c, opened.base));
   INGOT_ASSIGN(const Artifact gguf, as_gguf_weights(opened.artifact));
   INGOT_TRY(go_on(c));
   INGOT_ASSIGN(const Runnable can, runnable(gguf, opened.base));
@@ -95,7 +95,7 @@ Status command_run(Context& c) {
     return Error{ErrorKind::kInterrupted, "interrupted after " + speed_text(*result)};
   if (result->generation.reason == StopReason::kContext)
     c.report.warning(fmt::format("the text ended because the model's {} of {} tokens is full",
-                                 can.window ? "attention window (sliding_window)" : "context", can.context));
+                                 can.limit.empty() ? "context" : can.limit, can.context));
   if (!c.report.json()) {
     if (!c.report.quiet() && (c.report.verbose() || (terminal && stderr_is_terminal())))
       c.report.notice(speed_text(*result));

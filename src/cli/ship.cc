@@ -99,12 +99,12 @@ Result<Artifact> open_written(const Written& w) {
 }
 
 // One --test: its ids, made before the first byte is written, so that what would stop it is said then.
-Result<std::vector<TextRequest>> prepare_tests(const ShipOptions& o, const Artifact& gguf, const Artifact& base) {
+Result<std::vector<TextRequest>> prepare_tests(Context& c, const ShipOptions& o, const Artifact& gguf, const Artifact& base) {
   std::vector<TextRequest> requests;
   if (o.tests.empty()) return requests;
   const auto can = runnable(gguf, base);
   if (!can.ok()) return Error(can.error()).during("--test: ingot cannot try this model (leave --test out to write it all the same)");
-  INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(gguf));
+  INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(c, gguf));
   for (const std::string& prompt : o.tests) {
     TextRequest r;
     r.prompt = prompt;
@@ -118,7 +118,7 @@ Result<std::vector<TextRequest>> prepare_tests(const ShipOptions& o, const Artif
 
 Result<OrderedJson> try_file(Context& c, const std::vector<TextRequest>& tests, const Artifact& written) {
   OrderedJson results = OrderedJson::array();
-  INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(written));
+  INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(c, written));
   INGOT_ASSIGN(const std::unique_ptr<Model> model, load_model(c, written));
   for (const TextRequest& request : tests) {
     const bool terminal = stdout_is_terminal();
@@ -166,7 +166,7 @@ Status command_ship(Context& c) {
   const std::vector<std::string> inputs = input_paths(opened, adapters);
   transform::Operations done = opened.operations;
   INGOT_ASSIGN(const Artifact gguf, as_gguf(c, opened.artifact, o.pre_tokenizer, &done));
-  INGOT_ASSIGN(const std::vector<TextRequest> tests, prepare_tests(o, gguf, opened.base));
+  INGOT_ASSIGN(const std::vector<TextRequest> tests, prepare_tests(c, o, gguf, opened.base));
   std::vector<Output> outputs;
   std::vector<Written> models;
   const auto add = [&](const char* label, const std::string& name, const Artifact& artifact, std::vector<Output> files) {

@@ -6,10 +6,10 @@
 #include "cli/command.h"
 #include "cli/generation.h"
 #include "cli/job.h"
+#include "cli/model_args.h"
 #include "cli/output.h"
 #include "cli/paths.h"
 #include "cli/text.h"
-#include "formats/formats.h"
 #include "transform/gguf_check.h"
 
 namespace ingot::cli {
@@ -57,17 +57,17 @@ Status command_tokenize(Context& c) {
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
   warn_unused(c, {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify",
-                  "--rank-timeout", "--provenance"});
+                  "--rank-timeout", "--provenance", "--strict"});
   if (c.args.has("--text") && c.args.has("--file")) return usage("'ingot tokenize' takes --text or --file, not both");
   if (!c.args.has("--text") && !c.args.has("--file"))
     return usage("'ingot tokenize' needs a text: --text TEXT or --file FILE (- is standard input)");
   if (as_ids + as_pieces + decode > 1) return usage("--ids, --pieces and --decode exclude each other");
 
   INGOT_ASSIGN(const Located at, input_path(path));
-  INGOT_ASSIGN(const Artifact artifact, open_model(*at.store, at.path));
+  INGOT_ASSIGN(const Artifact artifact, open_told(c, at));
   if (artifact.naming == "gguf") INGOT_TRY(transform::check_gguf(artifact, transform::GgufUse::kTokenizer));
   INGOT_TRY(go_on(c));
-  INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(artifact));
+  INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(c, artifact));
   INGOT_TRY(go_on(c));
   if (c.args.has("--file")) {
     INGOT_ASSIGN(text, read_text_input(file, c.cancel));

@@ -4,12 +4,12 @@
 #include "base/threads.h"
 #include "cli/command.h"
 #include "cli/job.h"
+#include "cli/model_args.h"
 #include "cli/paths.h"
 #include "cli/text.h"
 #include "commit/commit.h"
 #include "commit/names.h"
 #include "commit/verify.h"
-#include "formats/formats.h"
 #include "formats/manifest.h"
 
 namespace ingot::cli {
@@ -65,13 +65,13 @@ Status command_verify(Context& c) {
   c.args.example("ingot verify model-Q4_K_M.gguf");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  warn_unused(c, {"--dry-run", "--force", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance"});
+  warn_unused(c, {"--dry-run", "--force", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance", "--strict"});
   c.args.common.dry_run = false;
   INGOT_ASSIGN(const Located at, input_path(given));
   Store& store = *at.store;
   const std::string& path = at.path;
   const std::string noted = noted_root(store, path);
-  auto model = open_model(store, path);
+  auto model = open_told(c, at);
   const std::string text = model.ok() ? take_manifest(&*model) : "";
   TreeHash now;
   if (noted.empty() && !text.empty()) {

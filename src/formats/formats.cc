@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/memory.h"
+#include "formats/hf_weights.h"
 
 namespace ingot {
 namespace {
@@ -91,8 +92,8 @@ Result<Artifact> open_model(Store& store, const std::string& path, Faults* fault
   if (probe.directory)
     return bad_input(
         "opening {}: the directory holds no model that ingot knows: expected model.safetensors, "
-        "model.safetensors.index.json or adapter_config.json among its {} entries; readable formats: {}",
-        probe.path, probe.entries.size(), known_formats());
+        "model.safetensors.index.json or adapter_config.json among its {} entries{}; readable formats: {}",
+        probe.path, probe.entries.size(), without_weights(store, probe), known_formats());
   return bad_input("opening {}: the content is of no format that ingot knows ({}); is the file whole?", probe.path,
                    known_formats());
 }

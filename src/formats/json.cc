@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "formats/json_scan.h"
+#include "formats/placeholder.h"
 
 namespace ingot {
 namespace {
@@ -87,7 +88,10 @@ class Builder : public JsonEvents {
   std::string key_;
 };
 
-Error damaged(const std::string& what, const std::string& error) {
+Error damaged(const std::string& what, std::string_view text, const std::string& error) {
+  if (text.find_first_not_of(" \t\r\n") == std::string_view::npos)
+    return bad_input("{}: {}; the file is empty, copy or download it again", what, error);
+  if (const auto other = placeholder(text); !other.empty()) return bad_input("{}: it {}", what, other);
   return bad_input("{}: {}; mend the file or copy it again", what, error);
 }
 
@@ -95,8 +99,8 @@ template <class J>
 Result<J> parse(std::string_view text, const std::string& what, bool strict = false) {
   Builder<J> builder(strict);
   const std::string error = scan_json(text, builder);
-  if (!error.empty()) return damaged(what, error);
-  if (!builder.error.empty()) return damaged(what, builder.error);
+  if (!error.empty()) return damaged(what, text, error);
+  if (!builder.error.empty()) return damaged(what, text, builder.error);
   return std::move(builder.root);
 }
 
@@ -156,7 +160,7 @@ Result<std::string> strict_json(std::string_view text, const std::string& what) 
   Rewriter rewriter;
   rewriter.out.reserve(text.size());
   const std::string error = scan_json(text, rewriter);
-  if (!error.empty()) return damaged(what, error);
+  if (!error.empty()) return damaged(what, text, error);
   return std::move(rewriter.out);
 }
 

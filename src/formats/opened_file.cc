@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "base/threads.h"
+#include "formats/placeholder.h"
 
 namespace ingot {
 
@@ -15,10 +16,19 @@ constexpr uint64_t kThreadBytes = 1 << 20;
 Result<OpenedFile> open_head(Store& store, const std::string& path) {
   OpenedFile o;
   o.path = path;
-  INGOT_ASSIGN(o.file, store.open(path));
+  auto file = store.open(path);
+  if (!file.ok()) {
+    const auto there = store.stat(path);
+    if (there.ok() && *there && (*there)->kind == Stat::Kind::kDangling)
+      return bad_input("opening {}: it is a link to a file that is not there (in the Hugging Face cache: a download that did not finish, or "
+                       "that was cleaned away); download it again", path);
+    return file.take_error();
+  }
+  o.file = *std::move(file);
   o.chunk = std::max(kLeastHead, store.capabilities().request_bytes);
   o.head.resize(std::min(o.chunk, o.file->size()));
   if (!o.head.empty()) INGOT_TRY(o.file->read(0, {reinterpret_cast<std::byte*>(o.head.data()), o.head.size()}));
+  if (const auto what = placeholder(o.head); !what.empty()) return bad_input("opening {}: it {}", path, what);
   return o;
 }
 

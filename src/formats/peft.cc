@@ -1,5 +1,6 @@
 // A PEFT adapter directory: adapter_config.json and adapter_model.safetensors. What the configuration means is
 // src/transform/lora_config.h.
+#include "formats/hf_weights.h"
 #include "formats/safetensors.h"
 
 namespace ingot {
@@ -23,15 +24,14 @@ Result<Artifact> open_peft(Store& store, const Probe& p, Faults*) {
       return bad_input("opening the adapter {}: its weights are a torch file (adapter_model.bin), which is not "
                        "supported yet; save the adapter with safe_serialization=True",
                        p.path);
-    return bad_input("opening the adapter {}: there is no adapter_model.safetensors; download the weights", p.path);
+    return bad_input("opening the adapter {}: there is no adapter_model.safetensors{}", p.path, without_weights(store, p));
   }
   Result<SafetensorsFile> weights = SafetensorsFile();
   Result<std::string> config = std::string();
   SideFiles side;
   Calls calls = {[&] { weights = read_safetensors(store, join_path(p.path, "adapter_model.safetensors")); },
                  [&] { config = read_text(store, join_path(p.path, "adapter_config.json"), 16u << 20); }};
-  ask_side_files(store, p, {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"},
-                 &side, &calls);
+  INGOT_TRY(ask_side_files(store, p, tokenizer_side_files(), &side, &calls));
   INGOT_TRY(call_together(store, "opening " + p.path, calls));
   INGOT_ASSIGN(auto file, std::move(weights));
   a.tensors = std::move(file.tensors);

@@ -4,8 +4,10 @@
 #include <atomic>
 #include <unordered_map>
 
+#include "formats/hf_weights.h"
 #include "formats/json.h"
 #include "formats/manifest.h"
+#include "formats/placeholder.h"
 #include "formats/safetensors_header.h"
 #include "kernels/hash.h"
 
@@ -14,7 +16,7 @@ namespace {
 
 constexpr uint64_t kMaxHeader = 100'000'000;  // the reference reader's own limit
 constexpr uint64_t kMaxSideFile = 128u << 20;
-constexpr char kIndexName[] = "model.safetensors.index.json";
+constexpr char kTemplates[] = "additional_chat_templates";  // a folder of templates
 constexpr uint64_t kMaxIndex = 32u << 20;  // its JSON takes 20 times as much in memory; a real one has 10 MB at most
 
 uint64_t le64(const std::string& s) {
@@ -106,13 +108,11 @@ Status check_offsets(std::vector<Placed>* rows, uint64_t data, const std::string
 }
 
 const std::vector<std::string>& model_side_files() {
-  static const std::vector<std::string> names = {
-      "config.json",           "generation_config.json",  "tokenizer.json",
-      "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-      "chat_template.jinja",   "chat_template.json",      "tokenizer.model",
-      "merges.txt",            "vocab.json",              "vocab.txt",
-      "tekken.json",           "preprocessor_config.json", "processor_config.json",
-      kManifestFile};
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all = tokenizer_side_files();
+    all.insert(all.end(), {"config.json", "preprocessor_config.json", "processor_config.json", kManifestFile});
+    return all;
+  }();
   return names;
 }
 
@@ -149,41 +149,31 @@ Result<Index> read_index(Store& store, const std::string& path) {
 
 using Shards = std::map<std::string, Result<SafetensorsFile>>;  // by the file's name
 
-Status add_shards(Store& store, const std::string& dir, const Index& index, Shards* read, Artifact* a) {
-  const std::string index_path = join_path(dir, kIndexName);
+// `where` is the index, or the directory where there is none.
+Status add_shards(Store& store, const Probe& p, const std::string& where, const Index& index, Shards* read, Artifact* a) {
+  const bool whole = std::all_of(index.shards.begin(), index.shards.end(), [&](const std::string& s) { return p.find(s); });
+  if (!whole) {
+    const auto bad = std::find_if(read->begin(), read->end(), [&](const auto& s) { return index.names(s.first) && !s.second.ok(); });
+    return absent_shards(store, p, index.shards, bad == read->end() ? "" : bad->second.error().message);
+  }
   std::unordered_map<std::string, std::string> seen;
   for (const auto& shard : index.shards) {
     auto it = read->find(shard);
-    if (it == read->end()) {
-      const std::string path = join_path(dir, shard);
-      INGOT_ASSIGN(const auto there, store.stat(path));
-      if (!there)
-        return bad_input("opening {}: the index names the shard '{}', which is not there; download it", index_path,
-                         shard);
-      it = read->emplace(shard, read_safetensors(store, path)).first;
-    }
+    if (it == read->end()) it = read->emplace(shard, read_safetensors(store, join_path(p.path, shard))).first;
     if (!it->second.ok()) return it->second.take_error();
     for (auto& t : it->second->tensors) {
       if (auto [it, fresh] = seen.emplace(t.name, shard); !fresh)
-        return bad_input("opening {}: tensor '{}' is in two shards, '{}' and '{}'", index_path, t.name, it->second,
-                         shard);
+        return bad_input("opening {}: tensor '{}' is in two shards, '{}' and '{}'", where, t.name, it->second, shard);
       if (auto it = index.shard_of.find(t.name); it != index.shard_of.end() && it->second != shard)
-        return bad_input("opening {}: the index puts tensor '{}' into '{}', but it is in '{}'", index_path, t.name,
-                         it->second, shard);
+        return bad_input("opening {}: the index puts tensor '{}' into '{}', but it is in '{}'", where, t.name, it->second, shard);
       a->tensors.push_back(std::move(t));
     }
   }
   for (const auto& [name, shard] : index.shard_of)
     if (!seen.count(name))
-      return bad_input("opening {}: the index puts tensor '{}' into '{}', where it is not", index_path, name, shard);
+      return bad_input("opening {}: the index puts tensor '{}' into '{}', where it is not", where, name, shard);
   return {};
 }
-
-bool ends_with(std::string_view s, std::string_view end) {
-  return s.size() >= end.size() && s.substr(s.size() - end.size()) == end;
-}
-
-bool is_weights(const Entry& e) { return ends_with(e.name, ".safetensors") && e.name != "adapter_model.safetensors"; }
 
 }  // namespace
 
@@ -197,6 +187,7 @@ Result<SafetensorsFile> read_safetensors(const OpenedFile& opened) {
   const std::string& path = source->path = opened.path;
   source->file = opened.file;
   const uint64_t size = source->file->size();
+  if (size == 0) return bad_input("reading {}: the file is empty; download or copy it again", path);
   if (size < 8)
     return bad_input("reading {}: the file has {} bytes, less than the 8 of a safetensors header length; it is "
                      "truncated, copy it again",
@@ -234,11 +225,29 @@ Result<SafetensorsFile> read_safetensors(const OpenedFile& opened) {
   return out;
 }
 
-void ask_side_files(Store& store, const Probe& directory, const std::vector<std::string>& names, SideFiles* side, Calls* calls) {
+const std::vector<std::string>& tokenizer_side_files() {
+  static const std::vector<std::string> names = {
+      "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+      "chat_template.json",     "tokenizer.model", "merges.txt",           "vocab.json",              "vocab.txt",         "tekken.json"};
+  return names;
+}
+
+Status ask_side_files(Store& store, const Probe& directory, const std::vector<std::string>& names, SideFiles* side, Calls* calls) {
   for (const auto& name : names)
     if (const Entry* e = directory.find(name); e && !e->directory) side->emplace_back(name, std::string());
+  if (const Entry* e = directory.find(kTemplates); e && e->directory) {
+    INGOT_ASSIGN(const auto entries, store.list(join_path(directory.path, kTemplates)));
+    for (const Entry& t : entries)
+      if (!t.directory && t.name.ends_with(".jinja")) side->emplace_back(join_path(kTemplates, t.name), std::string());
+  }
   for (auto& [name, text] : *side)
-    calls->push_back([&store, &text, path = join_path(directory.path, name)] { text = read_text(store, path, kMaxSideFile); });
+    calls->push_back([&store, &text, path = join_path(directory.path, name)] {
+      text = read_text(store, path, kMaxSideFile);
+      // Any text is a template; who reads JSON says it there.
+      const auto what = text.ok() && path.ends_with(".jinja") ? placeholder(*text) : "";
+      if (!what.empty()) text = bad_input("reading {}: it {}", path, what);
+    });
+  return {};
 }
 
 Status take_side_files(SideFiles side, std::map<std::string, std::string>* files) {
@@ -250,14 +259,12 @@ Status take_side_files(SideFiles side, std::map<std::string, std::string>* files
 
 int probe_safetensors(const Probe& p) {
   if (p.directory) {
-    if (p.find("model.safetensors") || p.find(kIndexName)) return 95;
-    if (std::any_of(p.entries.begin(), p.entries.end(), is_weights)) return 60;
-    if (p.find("config.json")) return 20;  // to say what is missing
-    return 0;
+    const int score = weights_score(p);
+    return score || !p.find("config.json") ? score : 20;  // to say what is missing
   }
   // The header is JSON: a length of at most 100 MB, then '{'. A name gives the rest, for truncated files.
   if (const auto& head = p.file.head; head.size() >= 9 && le64(head) <= kMaxHeader && head[8] == '{') return 80;
-  return ends_with(p.path, ".safetensors") ? 40 : 0;
+  return p.path.ends_with(".safetensors") ? 40 : 0;
 }
 
 Result<Artifact> open_safetensors(Store& store, const Probe& p, Faults*) {
@@ -271,42 +278,30 @@ Result<Artifact> open_safetensors(Store& store, const Probe& p, Faults*) {
     for (auto& [k, v] : file.metadata) a.metadata.push_back({k, MetaValue{v}});
     return a;
   }
-  std::vector<std::string> weights;
-  bool torch = false;
-  for (const auto& e : p.entries) {
-    if (ends_with(e.name, ".bin") || ends_with(e.name, ".pt") || ends_with(e.name, ".pth")) torch = true;
-    if (is_weights(e)) weights.push_back(e.name);
-  }
-  const bool single = p.find("model.safetensors"), indexed = !single && p.find(kIndexName);
-  if (single) weights = {"model.safetensors"};
-  if (!indexed && weights.empty())
-    return bad_input("opening {}: the directory has no *.safetensors file{}", p.path,
-                     torch ? ", only torch files (.bin, .pt), which are not supported yet; save the model with "
-                             "safe_serialization=True"
-                           : "; download the weights");
-  if (!indexed && weights.size() > 1)
-    return bad_input("opening {}: {} *.safetensors files but no model.safetensors.index.json that tells which belong "
-                     "to the model; download the index",
-                     p.path, weights.size());
+  INGOT_ASSIGN(WeightFiles weights, find_weights(store, p));
+  a.notices = std::move(weights.notices);
   Calls calls;
-  Result<Index> index = Index{{}, weights};
+  Result<Index> index = Index{{}, weights.files};
   std::atomic<bool> index_read = false;
-  if (indexed)
+  const std::string index_path = join_path(p.path, kIndexName);
+  if (weights.indexed)
     calls.push_back([&] {
-      index = read_index(store, join_path(p.path, kIndexName));
+      index = read_index(store, index_path);
       index_read = true;
     });
   // The index need not have come for the shards to be asked for; what lies beside them is left alone once it has.
   Shards shards;
-  for (const auto& name : weights)
+  for (const auto& name : weights.files)
     calls.push_back([&, &file = shards.emplace(name, SafetensorsFile()).first->second] {
       if (!index_read || (index.ok() && index->names(name))) file = read_safetensors(store, join_path(p.path, name));
     });
   SideFiles side;
-  ask_side_files(store, p, model_side_files(), &side, &calls);
+  INGOT_TRY(ask_side_files(store, p, model_side_files(), &side, &calls));
   INGOT_TRY(call_together(store, "opening " + p.path, calls));
   if (!index.ok()) return index.take_error();
-  INGOT_TRY(add_shards(store, p.path, *index, &shards, &a));
+  INGOT_TRY(add_shards(store, p, weights.indexed ? index_path : p.path, *index, &shards, &a));
+  if (weights.indexed)
+    if (std::string text = left_over(p, index->shards); !text.empty()) a.notices.push_back(std::move(text));
   INGOT_TRY(take_side_files(std::move(side), &a.files));
   return a;
 }

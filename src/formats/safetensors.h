@@ -37,8 +37,9 @@ Result<Layout> layout_hf_directory(const std::vector<NamedSpec>& specs, const st
 
 // The small files that travel with a directory's weights, read together with them: adds the calls for those of `names` that are there,
 // and moves what they read.
+const std::vector<std::string>& tokenizer_side_files();  // of models and adapters: the tokenizer, its templates, how it generates
 using SideFiles = std::vector<std::pair<std::string, Result<std::string>>>;
-void ask_side_files(Store& store, const Probe& directory, const std::vector<std::string>& names, SideFiles* side, Calls* calls);
+Status ask_side_files(Store& store, const Probe& directory, const std::vector<std::string>& names, SideFiles* side, Calls* calls);
 Status take_side_files(SideFiles side, std::map<std::string, std::string>* files);
 
 }  // namespace ingot

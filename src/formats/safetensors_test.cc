@@ -206,6 +206,18 @@ TEST(HfDirectory, OpensInFewRoundTrips) {
   EXPECT_LE(single.rounds, 5u);
 }
 
+TEST(HfDirectory, TheFolderOfChatTemplatesTravels) {
+  auto store = make_memory_store();
+  Artifact a = four_tensors();
+  a.files = {{"additional_chat_templates/rag.jinja", "R"}, {"additional_chat_templates/tool_use.jinja", "T"}};
+  write_output(hf_directory_output(a, *store, "m"));
+  put_file(*store, "m/additional_chat_templates/notes.txt", "no template");
+  put_file(*store, "m/additional_chat_templates/deeper.jinja/x", "a folder");
+  auto b = open_model(*store, "m");
+  ASSERT_TRUE(b.ok()) << b.error().message;
+  EXPECT_EQ(b->files, a.files);
+}
+
 TEST(HfDirectory, OneAtATimeIsFineToo) {
   auto store = make_memory_store();
   write_output(hf_directory_output(four_tensors(), *store, "m", 1));
@@ -271,7 +283,7 @@ TEST(HfDirectory, ContradictoryIndexesAreErrors) {
       {R"({"weight_map":{"a":"../secret.safetensors"}})", "lies outside the directory"},
       {R"({"weight_map":{"a":"/etc/passwd"}})", "lies outside the directory"},
       {R"({"weight_map":{"a":".."}})", "lies outside the directory"},
-      {R"({"weight_map":{"a":"gone.safetensors"}})", "names the shard 'gone.safetensors', which is not there"},
+      {R"({"weight_map":{"a":"gone.safetensors"}})", "names is not there: gone.safetensors"},
       {R"({"weight_map":{"a":3}})", "expected a text"},
       {R"({"weight_map":{}})", "no 'weight_map'"},
       {R"({"weight_map":{"a":"x","a":"../y"}})", "the file '../y'"},

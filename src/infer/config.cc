@@ -82,9 +82,29 @@ Status refuse_unsupported(const Reader& r, const std::string& arch) {
   if (experts > 0)
     return bad_input("{} model with {} experts: running mixtures of experts is not supported yet", arch,
                      experts);
-  INGOT_ASSIGN(const int64_t window, r.integer("attention.sliding_window", 0, INT64_C(1) << 40, 0));
-  if (window > 0)
-    return bad_input("{} model with a sliding attention window of {}: not supported yet", arch, window);
+  return Status();
+}
+
+// What comes later would be computed in another way than the model does it.
+void limit(ModelConfig* c, int64_t positions, const char* why) {
+  if (positions < c->usable) c->usable = positions, c->limit = why;
+}
+
+Status read_yarn(const Reader& r, int64_t original, ModelConfig* c) {
+  YarnConfig yarn{original};
+  INGOT_ASSIGN(yarn.beta_fast, r.real("rope.scaling.yarn_beta_fast", 1e-6, 1e6, 32.0));
+  INGOT_ASSIGN(yarn.beta_slow, r.real("rope.scaling.yarn_beta_slow", 1e-6, 1e6, 1.0));
+  const float usual = c->rope_scale <= 1 ? 1.0f : 0.1f * std::log(c->rope_scale) + 1.0f;
+  c->rope_magnitude *= usual;
+  // Their readers do not agree on what others would mean.
+  for (const auto& [key, plain] : {std::pair{"yarn_ext_factor", 1.0f}, {"yarn_log_multiplier", 0.0f}, {"yarn_attn_factor", usual}}) {
+    INGOT_ASSIGN(const float value, r.real(std::string("rope.scaling.") + key, -1e9, 1e9, plain));
+    if (std::abs(value - plain) > 1e-5f && !(plain == usual && value == 1.0f))
+      return bad_input("metadata {}.rope.scaling.{} is {}: not supported yet", c->architecture, key, value);
+  }
+  if (!(c->rope_base > 1))
+    return bad_input("metadata {}.rope.freq_base is {}, which yarn cannot stretch; expected more than 1", c->architecture, c->rope_base);
+  c->yarn = yarn;
   return Status();
 }
 
@@ -93,18 +113,24 @@ Status read_rope(const Reader& r, ModelConfig* c) {
   if (c->rope_dim % 2)
     return bad_input("metadata {}.rope.dimension_count is odd: {}", c->architecture, c->rope_dim);
   INGOT_ASSIGN(c->rope_base, r.real("rope.freq_base", 1e-3, 1e30, 10000.0));
+  INGOT_ASSIGN(c->rope_magnitude, r.real("rope.scaling.attn_factor", 1e-6, 1e6, 1.0));
   std::string type = "none";
   if (const MetaValue* m = r.find("rope.scaling.type"))
     if (const auto* s = std::get_if<std::string>(&m->v)) type = *s;
-  if (type == "linear") {
-    INGOT_ASSIGN(c->rope_scale, r.real("rope.scaling.factor", 1e-6, 1e9, 1.0));
-  } else if (type != "none") {
+  if (type == "none") return Status();
+  if (type != "linear" && type != "yarn" && type != "longrope")
     return bad_input(
-        "metadata {}.rope.scaling.type is '{}': supported are none, linear, and Llama 3's factors in the "
+        "metadata {}.rope.scaling.type is '{}': supported are none, linear, yarn, longrope, and Llama 3's factors in the "
         "tensor rope_freqs.weight",
         c->architecture, type);
+  INGOT_ASSIGN(const int64_t original, r.integer("rope.scaling.original_context_length", 1, INT64_C(1) << 40, c->context));
+  c->longrope = type == "longrope";
+  if (c->longrope) {
+    limit(c, original, "range of the short rope factors (longrope)");
+    return Status();
   }
-  return Status();
+  INGOT_ASSIGN(c->rope_scale, r.real("rope.scaling.factor", 1e-6, 1e9, 1.0));
+  return type == "yarn" ? read_yarn(r, original, c) : Status();
 }
 
 // That have a forward pass, as general.architecture names them.
@@ -158,7 +184,10 @@ Result<ModelConfig> read_model_config(const Artifact& artifact) {
   INGOT_ASSIGN(c.ffn, r.integer("feed_forward_length", 1, 1 << 24));
   INGOT_ASSIGN(c.context, r.integer("context_length", 1, INT64_C(1) << 40));
   INGOT_ASSIGN(c.norm_eps, r.real("attention.layer_norm_rms_epsilon", 0, 1, std::nullopt));
+  c.usable = c.context;
   INGOT_TRY(read_rope(r, &c));
+  INGOT_ASSIGN(const int64_t window, r.integer("attention.sliding_window", 0, INT64_C(1) << 40, 0));
+  if (window > 0) limit(&c, window, "attention window (sliding_window)");
   return c;
 }
 

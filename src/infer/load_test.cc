@@ -31,7 +31,6 @@ TEST(Load, Architectures) {
   refused([](Artifact* a) { erase_meta(a, "general.architecture"); }, "general.architecture is missing");
   refused_meta("general.architecture", {uint32_t{1}}, "general.architecture is missing");
   refused_meta("llama.expert_count", {uint32_t{8}}, "8 experts");
-  refused_meta("llama.rope.scaling.type", {std::string("yarn")}, "yarn");
 }
 
 TEST(Load, HostileNumbers) {

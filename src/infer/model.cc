@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <numbers>
 
 #include "base/memory.h"
 #include "exec/evaluate.h"
@@ -104,7 +105,8 @@ Status Model::load_tensors(const Artifact& artifact, const LoadOptions& options)
   INGOT_TRY(loader.matrix("token_embd.weight", config_.vocab, config_.hidden, &token_embedding_));
   if (!tied) INGOT_TRY(loader.matrix("output.weight", config_.vocab, config_.hidden, &output_));
   INGOT_TRY(loader.vector("output_norm.weight", config_.hidden, &output_norm_));
-  INGOT_TRY(loader.vector("rope_freqs.weight", config_.rope_dim / 2, &factors, true));
+  INGOT_TRY(loader.vector(config_.longrope ? "rope_factors_short.weight" : "rope_freqs.weight", config_.rope_dim / 2, &factors,
+                          !config_.longrope));
   INGOT_TRY(loader.load(exec));
   if (tied) {
     output_ = token_embedding_;
@@ -159,16 +161,38 @@ void Model::pack(WeightMatrix* w, const LoadOptions& options) {
   if (w->packed) w->data = nullptr;
 }
 
+namespace {
+
+// How much of a pair's frequency yarn divides: 0 for the first pairs, 1 for the last ones, as transformers' _compute_yarn_parameters.
+std::vector<double> yarn_ramp(const YarnConfig& y, int64_t dim, double base) {
+  const auto pair_of = [&](double turns) {
+    return static_cast<double>(dim) * std::log(static_cast<double>(y.original_context) / (turns * 2 * std::numbers::pi)) / (2 * std::log(base));
+  };
+  const double low = std::max(std::floor(pair_of(static_cast<double>(y.beta_fast))), 0.0);
+  double high = std::min(std::ceil(pair_of(static_cast<double>(y.beta_slow))), static_cast<double>(dim - 1));
+  if (low == high) high += 0.001;
+  std::vector<double> ramp(static_cast<size_t>(dim / 2));
+  for (size_t i = 0; i < ramp.size(); ++i) ramp[i] = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
+  return ramp;
+}
+
+}  // namespace
+
 // As the reference: the exponent and the division by a factor in f32.
 void Model::load_rope(const std::vector<float>& factors) {
   const int64_t n = config_.rope_dim / 2;
   rope_frequencies_.resize(static_cast<size_t>(n));
+  std::vector<double> ramp;
+  if (config_.yarn) ramp = yarn_ramp(*config_.yarn, config_.rope_dim, static_cast<double>(config_.rope_base));
   for (int64_t i = 0; i < n; ++i) {
+    const auto at = static_cast<size_t>(i);
     const float exponent = static_cast<float>(2 * i) / static_cast<float>(config_.rope_dim);
     float f = static_cast<float>(
         1.0 / std::pow(static_cast<double>(config_.rope_base), static_cast<double>(exponent)));
-    if (!factors.empty()) f /= factors[static_cast<size_t>(i)];
-    rope_frequencies_[static_cast<size_t>(i)] = f / config_.rope_scale;
+    if (!factors.empty()) f /= factors[at];
+    const float scaled = f / config_.rope_scale;
+    if (ramp.empty()) rope_frequencies_[at] = scaled;
+    else rope_frequencies_[at] = static_cast<float>(static_cast<double>(scaled) * ramp[at] + static_cast<double>(f) * (1 - ramp[at]));
   }
 }
 

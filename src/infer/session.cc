@@ -25,7 +25,7 @@ Session::Session(const Model& model, const SessionOptions& options)
     : model_(model),
       c_(model.config()),
       options_(options),
-      context_(options.context > 0 ? options.context : c_.context) {
+      context_(options.context > 0 ? options.context : c_.usable) {
   options_.batch = std::clamp<int64_t>(options_.batch, 1, 4096);
   value_stride_ = (c_.head_dim + 15) / 16 * 16;
 }
@@ -114,7 +114,7 @@ Status Session::run_batch(std::span<const int32_t> tokens, Logits which, float* 
     if (options_.cancel && options_.cancel->cancelled()) return interrupted();
     const std::string blk = fmt::format("blk.{}.", l);
     INGOT_TRY(attention(l, n));
-    INGOT_TRY(finite(x_.data(), n * c_.hidden, fmt::format("the attention of layer {}", l), {blk + "attn_", "rope_freqs."}));
+    INGOT_TRY(finite(x_.data(), n * c_.hidden, fmt::format("the attention of layer {}", l), {blk + "attn_", "rope_f"}));
     INGOT_TRY(feed_forward(l, n));
     INGOT_TRY(finite(x_.data(), n * c_.hidden, fmt::format("the feed-forward of layer {}", l), {blk + "ffn_"}));
   }
@@ -137,8 +137,8 @@ void Session::fill_angles(int64_t n) {
     for (int64_t i = 0; i < pairs; ++i) {
       // The angle in f32, as the reference has it; its cosine and sine correctly rounded.
       const float angle = static_cast<float>(position_ + t) * f[static_cast<size_t>(i)];
-      cos_[static_cast<size_t>(t * pairs + i)] = static_cast<float>(std::cos(static_cast<double>(angle)));
-      sin_[static_cast<size_t>(t * pairs + i)] = static_cast<float>(std::sin(static_cast<double>(angle)));
+      cos_[static_cast<size_t>(t * pairs + i)] = static_cast<float>(std::cos(static_cast<double>(angle))) * c_.rope_magnitude;
+      sin_[static_cast<size_t>(t * pairs + i)] = static_cast<float>(std::sin(static_cast<double>(angle))) * c_.rope_magnitude;
     }
 }
 

@@ -17,7 +17,7 @@ namespace ingot {
 enum class Logits { kLast, kAll, kNone };
 
 struct SessionOptions {
-  int64_t context = 0;  // most positions; 0 = the model's trained length
+  int64_t context = 0;  // most positions; 0 = ModelConfig::usable
   int64_t batch = 512;  // tokens that pass through the layers together
   const CancelToken* cancel = nullptr;
   // Sees the input of every product: [rows, cols] activations that the named tensor is multiplied with.

@@ -163,10 +163,14 @@ Result<const Architecture*> find_architecture(const Json& config, const std::str
   if (const Json* m = json_member(config, "architectures"); m && m->is_array())
     for (const auto& e : *m)
       if (const auto* s = e.get_ptr<const std::string*>()) classes.push_back(*s);
+  // "LlamaModel": saved from the bare model, whose head is missing or tied.
+  const auto names = [](std::string_view known, std::string_view found) {
+    return known == found || (found.ends_with("Model") && known.ends_with("ForCausalLM") && known.substr(0, known.size() - 11) == found.substr(0, found.size() - 5));
+  };
   for (const auto& c : classes)
     for (const auto& a : *all)
       for (const auto& known : a.classes)
-        if (known == c) return &a;
+        if (names(known, c)) return &a;
   std::string list;
   for (const auto& a : *all)
     for (const auto& c : a.classes) list += (list.empty() ? "" : ", ") + c;

@@ -1,11 +1,15 @@
 #include "model/rope_config.h"
 
+#include <cmath>
+#include <map>
+
 #include "model/architecture.h"
 
 namespace ingot {
 namespace {
 
 constexpr const char kParameters[] = "rope_parameters", kScaling[] = "rope_scaling";
+constexpr const char kTypes[] = "linear, dynamic, yarn, longrope, llama3";
 
 // One set of parameters for each kind of layer ("full_attention": {...}), or another object that nothing here reads.
 Status check_flat(const RopeConfig& r, const std::string& model, const std::string& what) {
@@ -69,7 +73,64 @@ Result<std::optional<double>> original_context(const Json& config, const RopeCon
   return inner ? inner : outer;
 }
 
+// As transformers' _compute_yarn_parameters. What it does not read but others do, and what only it does, are refused.
+Status read_yarn(RopeConfig* r, const std::string& what) {
+  std::map<std::string, std::optional<double>> v;
+  for (const char* key : {"attention_factor", "attn_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "extrapolation_factor"}) {
+    INGOT_ASSIGN(v[key], read_config_number(r->values, key, what));
+  }
+  const auto or_default = [&](const char* key, double other) { return v[key].value_or(0) != 0 ? *v[key] : other; };  // 0 counts as absent there
+  r->beta_fast = or_default("beta_fast", 32), r->beta_slow = or_default("beta_slow", 1);
+  if (!(r->beta_slow > 0) || !(r->beta_fast > r->beta_slow))
+    return bad_input("{}: 'beta_fast' of '{}' is {} and 'beta_slow' {}, expected numbers above zero, the former the larger", what, r->place,
+                     r->beta_fast, r->beta_slow);
+  const double mscale = or_default("mscale", 0), all = or_default("mscale_all_dim", 0);
+  r->magnitude = v["attention_factor"] ? *v["attention_factor"]
+                 : mscale != 0 && all != 0 ? yarn_magnitude(*r->factor, mscale) / yarn_magnitude(*r->factor, all)
+                                           : yarn_magnitude(*r->factor);
+  if (!(r->magnitude > 0) || !std::isfinite(r->magnitude))
+    return bad_input("{}: the numbers of the yarn rope scaling multiply the attention by {}, expected a number above zero: {}", what,
+                     r->magnitude, json_brief(r->values));
+  if (v["attn_factor"] && std::abs(*v["attn_factor"] / r->magnitude - 1) > 1e-6)
+    return bad_input("{}: 'attn_factor' of '{}' is {}, which transformers does not read: it takes {}; say it as 'attention_factor' if the model "
+                     "was trained with it, else remove it", what, r->place, *v["attn_factor"], r->magnitude);
+  if (v["extrapolation_factor"].value_or(1) != 1)
+    return bad_input("{}: 'extrapolation_factor' of '{}' is {}, which transformers does not read: it takes 1; remove it if the model was trained "
+                     "so", what, r->place, *v["extrapolation_factor"]);
+  if (const Json* m = json_member(r->values, "truncate"); m && *m != true)
+    return bad_input("{}: 'truncate' of '{}' is {}; only true is supported: GGUF has no other yarn", what, r->place, json_brief(*m));
+  return {};
+}
+
+Result<std::vector<double>> read_factors(const RopeConfig& r, const char* key, const std::string& what) {
+  std::vector<double> out;
+  const Json* m = json_member(r.values, key);
+  if (!m || !m->is_array()) return bad_input("{}: '{}' of '{}' is {}, expected a list of numbers, one for each pair of a head's elements", what, key,
+                                             r.place, m ? json_brief(*m) : "missing");
+  for (const Json& e : *m) {
+    const auto v = finite_number(e);
+    if (!v || !std::isnormal(static_cast<float>(*v)) || !(*v > 0))
+      return bad_input("{}: '{}' of '{}' has {}, expected numbers above zero", what, key, r.place, json_brief(e));
+    out.push_back(*v);
+  }
+  return out;
+}
+
+// As transformers' _compute_longrope_parameters.
+Status read_longrope(RopeConfig* r, std::optional<double> context, const std::string& what) {
+  INGOT_ASSIGN(r->short_factors, read_factors(*r, "short_factor", what));
+  INGOT_ASSIGN(r->long_factors, read_factors(*r, "long_factor", what));
+  INGOT_ASSIGN(const auto given, read_config_number(r->values, "attention_factor", what));
+  const double original = *r->original_context, stretched = r->factor.value_or(context.value_or(original) / original);
+  r->magnitude = given ? *given : stretched > 1 ? std::sqrt(1 + std::log(stretched) / std::log(original)) : 1;
+  if (!(r->magnitude > 0) || !std::isfinite(r->magnitude))
+    return bad_input("{}: the numbers of the longrope rope scaling multiply the attention by {}, expected a number above zero", what, r->magnitude);
+  return {};
+}
+
 }  // namespace
+
+double yarn_magnitude(double factor, double mscale) { return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1; }
 
 Result<RopeConfig> read_rope_config(const Json& config, const std::string& model, const std::string& what) {
   RopeConfig r;
@@ -83,22 +144,29 @@ Result<RopeConfig> read_rope_config(const Json& config, const std::string& model
   INGOT_TRY(check_flat(r, model, what));
   INGOT_TRY(check_whole_head(config, r, model, what));
   INGOT_ASSIGN(r.type, read_type(r, what));
+  if (r.type == "su") r.type = "longrope";  // as it was called at first
   INGOT_ASSIGN(r.factor, read_config_number(r.values, "factor", what));
   if (r.type == "default") {
-    if (r.factor && *r.factor != 1)
-      return bad_input("{}: '{}' has a 'factor' of {}, but {}, so that nothing would be scaled; supported are linear, llama3 and yarn", what,
-                       r.place, *r.factor, r.values.contains("rope_type") || r.values.contains("type") ? "its type is default" : "no 'rope_type'");
+    // Whoever wrote "default" meant it; without any type it may have been forgotten.
+    if (r.factor && *r.factor != 1 && !json_member(r.values, "rope_type") && !json_member(r.values, "type"))
+      return bad_input("{}: '{}' has a 'factor' of {}, but no 'rope_type', so that nothing would be scaled; supported are {}", what, r.place,
+                       *r.factor, kTypes);
     return r;
   }
-  if (r.type != "llama3" && r.type != "linear" && r.type != "yarn")
-    return bad_input("{}: the rope scaling {} is not supported (supported: default, llama3, linear, yarn)", what, json_brief(r.values));
-  if (!r.factor) return bad_input("{}: '{}' is of type {}, but has no 'factor'", what, r.place, r.type);
-  if (!(*r.factor > 0)) return bad_input("{}: 'factor' of '{}' is {}, expected a number above zero", what, r.place, *r.factor);
-  if (r.type == "linear") return r;
+  const bool longrope = r.type == "longrope";
+  if (r.type != "llama3" && r.type != "linear" && r.type != "dynamic" && r.type != "yarn" && !longrope)
+    return bad_input("{}: the rope scaling {} is not supported (supported: default, {})", what, json_brief(r.values), kTypes);
+  if (!r.factor && !longrope) return bad_input("{}: '{}' is of type {}, but has no 'factor'", what, r.place, r.type);
+  if (r.factor && !(*r.factor > 0)) return bad_input("{}: 'factor' of '{}' is {}, expected a number above zero", what, r.place, *r.factor);
+  if (r.type == "linear" || r.type == "dynamic") return r;
   INGOT_ASSIGN(r.original_context, original_context(config, r, what));
+  INGOT_ASSIGN(const auto context, read_config_number(config, "max_position_embeddings", what));
+  if (!r.original_context && r.type != "llama3") r.original_context = context;  // what transformers takes; of llama3, others take 8192
   if (!r.original_context || !(*r.original_context >= 1) || *r.original_context > 4e9)
     return bad_input("{}: {} rope scaling needs 'original_max_position_embeddings', the context before it was lengthened{}", what, r.type,
                      r.original_context ? fmt::format(", not {}", *r.original_context) : "");
+  if (r.type == "yarn") INGOT_TRY(read_yarn(&r, what));
+  if (longrope) INGOT_TRY(read_longrope(&r, context, what));
   return r;
 }
 

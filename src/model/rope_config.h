@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "formats/json.h"
@@ -10,12 +11,18 @@
 namespace ingot {
 
 struct RopeConfig {
-  std::string type = "default";     // default, linear, yarn or llama3
+  std::string type = "default";     // default, linear, dynamic, yarn, longrope or llama3
   Json values = Json::object();     // "rope_parameters" (transformers 5) or "rope_scaling" (older ones)
   std::string place;                // which of the two, for messages
-  std::optional<double> factor;     // there for every type but default
-  std::optional<double> original_context;  // original_max_position_embeddings; there for yarn and llama3
+  std::optional<double> factor;     // there for every type but default and longrope
+  std::optional<double> original_context;  // original_max_position_embeddings; there for yarn, longrope and llama3
+  double magnitude = 1;                // yarn, longrope: what cosines and sines are multiplied by
+  double beta_fast = 32, beta_slow = 1;  // yarn: turns within the original context, beyond and below which pairs are not, or wholly, stretched
+  std::vector<double> short_factors, long_factors;  // longrope: of each pair, within the original context and beyond it
 };
+
+// What yarn multiplies cosines and sines by where nothing else is said.
+double yarn_magnitude(double factor, double mscale = 1);
 
 // `model` is the architecture's name and `what` the file's, for messages. kBadInput names the keys and values that no
 // reader could follow, or that readers follow in different ways.

@@ -77,6 +77,8 @@ struct Artifact {
   std::map<std::string, std::string> files;
   // Plain values that a checkpoint keeps beside its tensors (a step, a learning rate, a nested configuration), as JSON text by name.
   std::map<std::string, std::string> values;
+  // What whoever opened it should be told: which of several weights were taken, what was passed over.
+  std::vector<std::string> notices;
 
   const LazyTensor* find(std::string_view name) const { return tensors.find(name); }
   const MetaValue* meta(std::string_view key) const;

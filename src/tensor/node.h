@@ -74,6 +74,9 @@ class Node {
   virtual void needs(const Region&, std::vector<Need>*) const {}
   virtual uint64_t workspace(const Region&) const { return 0; }
   virtual Status compute(const Compute&) const = 0;
+  // The same values before they were rounded to spec().type, where that is the type they have only as long as nobody asks for another:
+  // what computes with them, or casts them, takes these and rounds once. Null: the node's own values are all there is.
+  virtual NodePtr unrounded() const { return nullptr; }
   // o->index is an element of this node's output: moves it to the input that the element stands for and asks that one. A
   // source fills in the names; a node whose elements stand for none of an input's leaves them empty.
   virtual void trace(Origin* /*o*/) const {}

@@ -2,6 +2,7 @@
 #include "tokenizer/added_tokens.h"
 
 #include <algorithm>
+#include <set>
 
 #include "tokenizer/unicode.h"
 
@@ -69,6 +70,48 @@ const AddedToken* AddedTokenFinder::longest(std::string_view text, size_t* lengt
     if (ends_[node]) best = ends_[node], *length = i + 1;
   }
   return best;
+}
+
+std::vector<AddedTokenFinder::Segment> AddedTokenFinder::split_longest_first(std::string_view text,
+                                                                             bool parse_special) const {
+  std::vector<Segment> segments;
+  if (!text.empty()) segments.push_back({0, text.size(), nullptr});
+  if (empty()) return segments;
+  struct Order {
+    bool operator()(const AddedToken* a, const AddedToken* b) const {
+      return a->content.size() != b->content.size() ? a->content.size() > b->content.size() : a->id < b->id;
+    }
+  };
+  std::set<const AddedToken*, Order> found;  // somewhere in the text
+  for (size_t at = 0; at < text.size(); ++at) {
+    uint32_t node = 0;
+    for (size_t i = at; i < text.size() && (node = child(node, static_cast<uint8_t>(text[i]))) != 0; ++i)
+      if (const AddedToken* t = ends_[node]; t && (parse_special || !t->special)) found.insert(t);
+  }
+  const auto is_space = [](char c) { return c == ' ' || (c >= '\t' && c <= '\r'); };
+  for (const AddedToken* token : found) {
+    std::vector<Segment> cut;
+    for (const Segment& s : segments) {
+      if (s.token) {
+        cut.push_back(s);
+        continue;
+      }
+      size_t at = s.begin;
+      for (size_t hit; (hit = text.substr(0, s.end).find(token->content, at)) != std::string_view::npos;) {
+        size_t left = hit;
+        if (token->lstrip)
+          while (left > at && is_space(text[left - 1])) --left;
+        if (left > at) cut.push_back({at, left, nullptr});
+        at = hit + token->content.size();
+        cut.push_back({hit, at, token});
+        if (token->rstrip)
+          while (at < s.end && is_space(text[at])) ++at;
+      }
+      if (at < s.end) cut.push_back({at, s.end, nullptr});
+    }
+    segments = std::move(cut);
+  }
+  return segments;
 }
 
 bool AddedTokenFinder::stands_alone(std::string_view text, size_t begin, size_t end) {

@@ -1,5 +1,5 @@
 // Added tokens: texts that are found in the input before anything else is done to it, with the flags of
-// tokenizer.json. The search takes the leftmost, then the longest.
+// tokenizer.json. The search takes the leftmost, then the longest; llama.cpp's the longest wherever it stands.
 #pragma once
 
 #include <cstdint>
@@ -69,6 +69,10 @@ class AddedTokenFinder {
     }
     if (start_offset < text.size()) f(Segment{start_offset, text.size(), nullptr});
   }
+
+  // llama.cpp's search: all of the longest token, then those of the next in what is left. Tokens are sought by
+  // their content; white space that one takes is of the C locale, and single_word is not known.
+  std::vector<Segment> split_longest_first(std::string_view text, bool parse_special) const;
 
  private:
   const AddedToken* longest(std::string_view text, size_t* length) const;

@@ -79,7 +79,8 @@ Result<std::unique_ptr<Bpe>> Bpe::make(const Vocabulary& vocabulary, const std::
     const uint64_t key = pair_key(m.left, m.right);
     size_t i = pair_hash(key) >> bpe->shift_;
     while (bpe->pairs_[i].id >= 0 && bpe->pairs_[i].key != key) i = (i + 1) & (capacity - 1);
-    bpe->pairs_[i] = {key, rank++, id};  // of merges listed twice the last counts, as in the library
+    if (bpe->pairs_[i].id < 0 || !options.first_counts) bpe->pairs_[i] = {key, rank, id};
+    ++rank;
   }
   if (options.byte_level) {
     bpe->plain_bytes_ = true;
@@ -274,10 +275,11 @@ void Bpe::encode(std::string_view piece, Scratch& scratch, std::vector<int32_t>&
   }
 }
 
-bool Bpe::merges_reach_all_tokens(const std::vector<bool>& skip) const {
+std::vector<int32_t> Bpe::beyond_merges(const std::vector<bool>& skip, size_t limit) const {
   BpeScratch s;
   std::string raw;
-  for (int32_t id = 0; id < vocabulary_.end_id(); ++id) {
+  std::vector<int32_t> found;
+  for (int32_t id = 0; id < vocabulary_.end_id() && found.size() < limit; ++id) {
     if (!vocabulary_.has(id) || (static_cast<size_t>(id) < skip.size() && skip[static_cast<size_t>(id)]))
       continue;
     if (options_.byte_level && !unicode::byte_chars_to_bytes(vocabulary_.text(id), raw))
@@ -285,9 +287,9 @@ bool Bpe::merges_reach_all_tokens(const std::vector<bool>& skip) const {
     s.symbols.clear();
     add_symbols(vocabulary_.text(id), s.symbols);
     merge(s);
-    if (s.symbols.size() != 1 || s.symbols[0] != id) return false;
+    if (s.symbols.size() != 1 || s.symbols[0] != id) found.push_back(id);
   }
-  return true;
+  return found;
 }
 
 }  // namespace ingot

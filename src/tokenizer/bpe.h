@@ -19,6 +19,7 @@ struct BpeOptions {
   bool ignore_merges = false;  // a piece that is a token is taken whole
   bool byte_fallback = false;  // characters that are no token become <0xXX> tokens
   bool fuse_unk = false;
+  bool first_counts = false;  // of merges listed twice: the first, as in llama.cpp; else the last, as in the library
   int32_t unk_id = -1;  // -1: what has no token is dropped, as the library does
 };
 
@@ -36,9 +37,14 @@ class Bpe : public TokenModel {
   void encode(std::string_view piece, Scratch& scratch, std::vector<int32_t>& ids) const override;
   const BpeOptions& options() const { return options_; }
 
-  // Whether each token of the vocabulary that a piece can equal is also what its merges give: then
+  // The tokens (at most `limit`) that a piece can equal and that its merges do not give. Without any,
   // ignore_merges changes nothing.
-  bool merges_reach_all_tokens(const std::vector<bool>& skip) const;
+  std::vector<int32_t> beyond_merges(const std::vector<bool>& skip, size_t limit) const;
+  // Whether this is the place in the list of merges by which the pair is ranked.
+  bool ranks(const BpeMerge& merge, size_t place) const {
+    const Pair* p = find(merge.left, merge.right);
+    return p && p->rank == place;
+  }
 
  private:
   struct Cache;

@@ -1,5 +1,8 @@
-// Tokenizers as GGUF metadata, read and written as llama.cpp and its converter do.
+// Tokenizers as GGUF metadata, read and written as llama.cpp (llama-vocab.cpp) and its converter do.
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <unordered_map>
 
 #include "tokenizer/parts.h"
 #include "tokenizer/text.h"
@@ -18,15 +21,74 @@ bool looks_special(std::string_view t) {
          between("<｜", "｜>") || between("<unused", ">");
 }
 
-void replace_all(std::string& s, std::string_view from, std::string_view to) {
-  for (size_t at = 0; (at = s.find(from, at)) != std::string::npos; at += to.size())
-    s.replace(at, from.size(), to);
+std::string with_spaces(std::string_view text) {
+  constexpr std::string_view kMark = "\u2581";
+  std::string out;
+  for (size_t at; (at = text.find(kMark)) != text.npos; text.remove_prefix(at + kMark.size())) out.append(text.substr(0, at)) += ' ';
+  return out.append(text);
 }
+
+bool is_glm(std::string_view pre) { return pre.starts_with("glm") || pre.starts_with("chatglm"); }
 
 bool names_with_bos(std::string_view pre) {
   const NamedPreTokenizer* p = find_pre_tokenizer(pre);
-  return p && (p->name == "llama-bpe" || p->name == "tekken" || p->name == "chameleon") &&
-         pre.substr(0, 3) != "glm";
+  return p && (p->name == "llama-bpe" || p->name == "tekken" || p->name == "chameleon") && !is_glm(pre);
+}
+
+// Tokens that llama.cpp takes for control tokens whatever their type: ends of generation and of turns, and those of
+// filling in the middle.
+constexpr std::string_view kControlTexts[] = {
+    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>", "<|endoftext|>", "</s>",
+    "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>",
+    "<｜end▁of▁sentence｜>", "[e~[", "<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<｜fim▁begin｜>", "<PRE>", "▁<PRE>",
+    "<|code_prefix|>", "<|prefix|>", "<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<｜fim▁hole｜>", "<SUF>", "▁<SUF>",
+    "<|code_suffix|>", "<|suffix|>", "<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<｜fim▁end｜>", "<MID>", "▁<MID>",
+    "<|code_middle|>", "<|middle|>", "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>",
+    "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>"};
+constexpr std::string_view kShownTexts[] = {"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"};  // gpt-oss
+
+// The types of tokens as llama.cpp sees them once it has loaded the file.
+std::vector<TokenType> types_when_loaded(const GgufVocab& vocab) {
+  std::vector<TokenType> types(vocab.tokens.size(), TokenType::kNormal);
+  std::unordered_map<std::string_view, size_t> at;  // the special texts that are there
+  for (const std::string_view t : kControlTexts) at[t] = SIZE_MAX;
+  for (const std::string_view t : kShownTexts) at[t] = SIZE_MAX;
+  for (size_t i = 0; i < types.size(); ++i) {
+    if (!vocab.token_types.empty()) types[i] = static_cast<TokenType>(vocab.token_types[i]);
+    if (const auto it = at.find(vocab.tokens[i]); it != at.end()) it->second = i;
+  }
+  const auto set = [&](std::string_view text, TokenType type) {
+    if (const size_t i = at[text]; i != SIZE_MAX) types[i] = type;
+  };
+  const auto has = [&](std::string_view text) { return at[text] != SIZE_MAX; };
+  for (const std::string_view t : kControlTexts) set(t, TokenType::kControl);
+  for (const std::string_view t : kShownTexts) set(t, TokenType::kUserDefined);
+  const bool calls = has("<|call|>") || has("<|calls|>");
+  if (calls && (has("<|return|>") || has("<|flush|>"))) set("<|end|>", TokenType::kUserDefined);
+  const bool plamo = vocab.eos && static_cast<size_t>(*vocab.eos) < types.size() &&
+                     vocab.tokens[static_cast<size_t>(*vocab.eos)] == "<|plamo:eos|>";
+  if (plamo || has("<|tool_response>")) set("</s>", TokenType::kNormal);
+  return types;
+}
+
+// White space that llama.cpp takes with tokens of a few models, which it knows by their names.
+void add_strips(const GgufVocab& vocab, std::vector<AddedToken>& added) {
+  std::string name = vocab.name;
+  for (char& c : name) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+  const auto has = [](std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; };
+  const bool jina = has(vocab.pre, "jina-v2-de") || has(vocab.pre, "jina-v2-es") || has(vocab.pre, "jina-v2-code");
+  const bool phi3 = has(name, "phi-3") || has(name, "phi3"), modern_bert = has(name, "modern-bert");
+  for (AddedToken& t : added) {
+    if (jina) t.lstrip = t.content == "<mask>";
+    else if (phi3) t.rstrip = t.content != "<unk>" && t.content != "<s>" && t.content != "<|endoftext|>";
+    else if (modern_bert) t.lstrip = t.content == "[MASK]";
+  }
+}
+
+// What stands before (after) a text is said wherever GGUF can say it: one token, as BOS (EOS), or none against a name's default.
+void say_around(const std::vector<int32_t>& around, bool by_default, std::optional<int32_t>& id, std::optional<bool>& add) {
+  if (around.empty() && by_default && !add) add = false;
+  if (around.size() == 1 && id.value_or(around[0]) == around[0]) id = around[0], add = true;
 }
 
 }  // namespace
@@ -46,14 +108,14 @@ Result<std::unique_ptr<TokenizerParts>> read_gguf_vocab(const GgufVocab& vocab) 
                      vocab.tokens.size());
   }
   auto parts = std::make_unique<TokenizerParts>();
+  const std::vector<TokenType> types = types_when_loaded(vocab);
   size_t bytes = 0;
   for (const auto& t : vocab.tokens) bytes += t.size();
   parts->vocabulary->reserve(vocab.tokens.size(), bytes);
   for (size_t i = 0; i < vocab.tokens.size(); ++i) {
     const std::string& text = vocab.tokens[i];
     const auto id = static_cast<int32_t>(i);
-    const auto type =
-        vocab.token_types.empty() ? TokenType::kNormal : static_cast<TokenType>(vocab.token_types[i]);
+    const TokenType type = types[i];
     if (!unicode::is_valid_utf8(text))
       return bad_input("tokenizer.ggml.tokens[{}]: {} is not UTF-8", i, quoted(text));
     if (type == TokenType::kUnused) continue;
@@ -75,6 +137,8 @@ Result<std::unique_ptr<TokenizerParts>> read_gguf_vocab(const GgufVocab& vocab) 
       parts->added.push_back(std::move(t));
     }
   }
+  parts->longest_first = true;
+  add_strips(vocab, parts->added);
   parts->merges.reserve(vocab.merges.size());
   for (size_t i = 0; i < vocab.merges.size(); ++i) {
     const std::string_view merge = vocab.merges[i];
@@ -110,19 +174,26 @@ Result<std::unique_ptr<TokenizerParts>> read_gguf_vocab(const GgufVocab& vocab) 
   INGOT_TRY(checked("eot", vocab.eot));
   INGOT_TRY(checked("eom", vocab.eom));
   parts->special = {vocab.bos, vocab.eos, vocab.unk,     vocab.sep,     vocab.pad,    vocab.mask,
-                    vocab.eot, vocab.eom, vocab.add_bos, vocab.add_eos, vocab.add_sep};
-  if (vocab.add_bos.value_or(names_with_bos(vocab.pre)) && vocab.bos) parts->prefix.push_back(*vocab.bos);
-  if (vocab.add_eos.value_or(false) && vocab.eos) parts->suffix.push_back(*vocab.eos);
+                    vocab.eot, vocab.eom, vocab.add_bos, vocab.add_eos, vocab.add_sep,
+                    vocab.fim_pad, vocab.fim_rep, vocab.fim_sep};
+  // A file that names no BOS or EOS has GPT-2 in mind.
+  constexpr int32_t kGpt2End = 11;
+  const bool has_default = vocab.tokens.size() > kGpt2End;
+  const auto bos = vocab.bos || !has_default || is_glm(vocab.pre) ? vocab.bos : kGpt2End;
+  const auto eos = vocab.eos || !has_default ? vocab.eos : kGpt2End;
+  if (vocab.add_bos.value_or(names_with_bos(vocab.pre)) && bos) parts->prefix.push_back(*bos);
+  if (vocab.add_eos.value_or(false) && eos) parts->suffix.push_back(*eos);
 
-  if (pre->nfc) parts->normalizer.push_back({});
   parts->pre_tokenizer = pre->rules;
   parts->pre_name = vocab.pre.empty() ? "default" : vocab.pre;
   parts->decoder.push_back({});
   parts->add_space_prefix = vocab.add_space_prefix;
   parts->chat_template = vocab.chat_template;
+  parts->chat_templates = vocab.chat_templates;
   BpeOptions options;
   options.byte_level = true;
   options.ignore_merges = pre->ignore_merges;
+  options.first_counts = true;
   INGOT_ASSIGN(auto bpe, Bpe::make(*parts->vocabulary, parts->merges, options));
   parts->bpe = bpe.get();
   parts->model = std::move(bpe);
@@ -145,33 +216,37 @@ Result<GgufVocab> write_gguf_vocab(const TokenizerParts& parts, const std::strin
     }
   }
   for (const AddedToken& t : parts.added) {
+    if (static_cast<size_t>(t.id) >= n_vocab) continue;
     std::string text = t.content;
     TokenType type = TokenType::kControl;
     if (!t.special && !looks_special(text)) {
       type = TokenType::kUserDefined;
-      replace_all(text, "\u2581", " ");
+      text = with_spaces(text);
     }
     v.tokens[static_cast<size_t>(t.id)] = std::move(text);
     v.token_types[static_cast<size_t>(t.id)] = static_cast<int32_t>(type);
   }
   v.merges.reserve(parts.merges.size());
-  for (const BpeMerge& m : parts.merges) {
-    std::string left(vocabulary.text(m.left)), right(vocabulary.text(m.right));
-    // A space inside a token would read as the end of it.
-    replace_all(left, " ", "\u0120");
-    replace_all(right, " ", "\u0120");
-    v.merges.push_back(left + " " + right);
+  for (size_t i = 0; i < parts.merges.size(); ++i) {
+    const BpeMerge& m = parts.merges[i];
+    const std::string_view left = vocabulary.text(m.left), right = vocabulary.text(m.right);
+    // Not what is listed again; and a side with a space, which separates here, is never made of bytes.
+    if ((parts.bpe && !parts.bpe->ranks(m, i)) || left.find(' ') != left.npos || right.find(' ') != right.npos) continue;
+    v.merges.push_back(fmt::format("{} {}", left, right));
   }
   const SpecialIds& s = parts.special;
   v.bos = s.bos, v.eos = s.eos, v.unk = s.unk, v.sep = s.sep, v.pad = s.pad, v.mask = s.mask, v.eot = s.eot,
   v.eom = s.eom;
+  v.add_bos = s.add_bos, v.add_eos = s.add_eos, v.add_sep = s.add_sep;
+  say_around(parts.prefix, names_with_bos(pre), v.bos, v.add_bos);
+  say_around(parts.suffix, false, v.eos, v.add_eos);
   for (auto* id : {&v.bos, &v.eos, &v.unk, &v.sep, &v.pad, &v.mask, &v.eot, &v.eom}) {
     if (*id && static_cast<size_t>(**id) >= n_vocab)
       id->reset();  // config.json may name rows that do not exist
   }
-  v.add_bos = s.add_bos, v.add_eos = s.add_eos, v.add_sep = s.add_sep;
   v.add_space_prefix = parts.add_space_prefix;
   v.chat_template = parts.chat_template;
+  v.chat_templates = parts.chat_templates;
   return v;
 }
 

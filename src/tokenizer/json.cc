@@ -1,11 +1,13 @@
 // Reads tokenizer.json (model, added tokens, post-processor). The rules of normalizer, pre-tokenizer and decoder are in
-// json_rules.cc; what tokenizer_config.json and config.json say is read in json_special.cc.
+// json_rules.cc; what the other files say is read in side_tokens.cc, json_special.cc, end_tokens.cc and chat_templates.cc.
 #include <algorithm>
 #include <map>
 #include <unordered_map>
 #include <unordered_set>
 
 #include "formats/json.h"
+#include "tokenizer/chat_templates.h"
+#include "tokenizer/end_tokens.h"
 #include "tokenizer/json_rules.h"
 #include "tokenizer/json_special.h"
 #include "tokenizer/unicode.h"
@@ -28,6 +30,20 @@ Result<json::Object> parse_object(simdjson::dom::parser& parser, std::string_vie
   }
   return json::Object::read(root, name);
 }
+
+// A file and what its values point into.
+struct JsonFile {
+  simdjson::dom::parser parser;
+  std::optional<json::Object> object;
+
+  Status read(std::string_view text, const char* name) {
+    INGOT_ASSIGN(object, parse_object(parser, text, name));
+    return {};
+  }
+  // A file that need not be there.
+  Status read_some(std::string_view text, const char* name) { return text.empty() ? Status() : read(text, name); }
+  const json::Object* get() const { return object ? &*object : nullptr; }
+};
 
 Result<int32_t> read_id(json::Element e, const std::string& where) {
   int64_t v = 0;
@@ -173,56 +189,25 @@ Status read_model(json::Element e, TokenizerParts& parts) {
   return bad_input("model.type: {} is not supported; supported is BPE", quoted(*type));
 }
 
-Status read_added_tokens(const json::Object& root, TokenizerParts& parts) {
+Result<std::vector<ClaimedToken>> read_added_tokens(const json::Object& root) {
   INGOT_ASSIGN(const auto list, root.array("added_tokens"));
-  const Vocabulary& vocabulary = *parts.vocabulary;
-  const int64_t bound = id_bound(vocabulary.count() + list.size());
-  std::map<std::string_view, int32_t> by_text;
-  std::map<int32_t, std::string_view> by_id;
-  size_t at = 0;
-  parts.added.reserve(list.size());
-  for (const json::Element e : list) {
-    const std::string where = "added_tokens[" + std::to_string(at++) + "]";
-    INGOT_ASSIGN(const json::Object o, json::Object::read(e, where));
+  std::vector<ClaimedToken> tokens;
+  for (size_t i = 0; i < list.size(); ++i) {
+    INGOT_ASSIGN(const json::Object o, json::Object::read(list[i], "added_tokens[" + std::to_string(i) + "]"));
     AddedToken t;
     const auto id = o.get("id");
     if (!id) return bad_input("{}: missing", o.where("id"));
     INGOT_ASSIGN(t.id, read_id(*id, o.where("id")));
     INGOT_ASSIGN(const std::string_view content, o.needed_string("content"));
+    t.content = std::string(content);
     INGOT_ASSIGN(t.special, o.boolean("special", false));
     INGOT_ASSIGN(t.single_word, o.boolean("single_word", false));
     INGOT_ASSIGN(t.lstrip, o.boolean("lstrip", false));
     INGOT_ASSIGN(t.rstrip, o.boolean("rstrip", false));
     INGOT_ASSIGN(t.normalized, o.boolean("normalized", true));
-    if (content.empty()) continue;  // the library passes over these
-    if (content.size() > AddedTokenFinder::kMaxLength) {
-      return bad_input("{}: an added token of {} bytes is too long; at most {} are accepted",
-                       o.where("content"), content.size(), AddedTokenFinder::kMaxLength);
-    }
-    if (t.id >= bound) {
-      return bad_input("{}: the id {} is far beyond the {} tokens of the vocabulary", o.where("id"), t.id,
-                       vocabulary.count());
-    }
-    const int32_t known = vocabulary.find(content);
-    if (known >= 0 && known != t.id) {
-      return bad_input("{}: {} has the id {} here and {} in model.vocab", where, quoted(content), t.id,
-                       known);
-    }
-    if (vocabulary.has(t.id) && vocabulary.text(t.id) != content) {
-      return bad_input("{}: {} has the id {}, which is {} in model.vocab", where, quoted(content), t.id,
-                       quoted(vocabulary.text(t.id)));
-    }
-    if (const auto [it, fresh] = by_text.emplace(content, t.id); !fresh) {
-      return bad_input("{}: {} is listed twice, with the ids {} and {}", where, quoted(content), it->second,
-                       t.id);
-    }
-    if (const auto [it, fresh] = by_id.emplace(t.id, content); !fresh) {
-      return bad_input("{}: {} and {} have the same id {}", where, quoted(it->second), quoted(content), t.id);
-    }
-    t.content = std::string(content);
-    parts.added.push_back(std::move(t));
+    tokens.push_back({std::move(t), "tokenizer.json", false});
   }
-  return {};
+  return tokens;
 }
 
 // --- The post-processor: what stands around one sequence ---
@@ -331,9 +316,9 @@ Status read_post_processor(const std::vector<json::Object>& processors, Tokenize
 
 Result<std::unique_ptr<TokenizerParts>> read_hf_tokenizer(const HfTokenizerFiles& files) {
   auto parts = std::make_unique<TokenizerParts>();
-  simdjson::dom::parser parser, tokenizer_config_parser, config_parser;
-  INGOT_ASSIGN(json::Object file, parse_object(parser, files.tokenizer_json, "tokenizer.json"));
-  const json::Object root = std::move(file).as_root();
+  JsonFile tokenizer, tokenizer_config, special_tokens_map, added_tokens, config, generation_config, chat_template;
+  INGOT_TRY(tokenizer.read(files.tokenizer_json, "tokenizer.json"));
+  const json::Object root = std::move(*tokenizer.object).as_root();
   const auto within = [](Status s) {
     return s.ok() ? Status() : Status(s.take_error().during("tokenizer.json"));
   };
@@ -343,23 +328,30 @@ Result<std::unique_ptr<TokenizerParts>> read_hf_tokenizer(const HfTokenizerFiles
   const auto model = root.get("model");
   if (!model) return bad_input("tokenizer.json: model: missing");
   INGOT_TRY(within(read_model(*model, *parts)));
-  INGOT_TRY(within(read_added_tokens(root, *parts)));
+  auto own = read_added_tokens(root);
+  if (!own.ok()) return own.take_error().during("tokenizer.json");
+  INGOT_TRY(within(add_tokens(*own, *parts)));
+  parts->own_end = static_cast<size_t>(parts->vocabulary->end_id());
+  for (const AddedToken& t : parts->added) parts->own_end = std::max(parts->own_end, static_cast<size_t>(t.id) + 1);
   std::vector<json::Object> processors;
   if (const auto e = root.get("post_processor")) INGOT_TRY(within(for_each_processor(*e, 0, processors)));
   INGOT_TRY(within(read_post_processor(processors, *parts)));
 
-  std::optional<json::Object> tokenizer_config, config;
-  if (!files.tokenizer_config_json.empty()) {
-    INGOT_ASSIGN(tokenizer_config,
-                 parse_object(tokenizer_config_parser, files.tokenizer_config_json, "tokenizer_config.json"));
-    INGOT_ASSIGN(parts->add_space_prefix, read_flag(*tokenizer_config, "add_prefix_space"));
-  }
-  if (!files.config_json.empty()) {
-    INGOT_ASSIGN(config, parse_object(config_parser, files.config_json, "config.json"));
-  }
-  INGOT_TRY(read_special_tokens(processors, tokenizer_config ? &*tokenizer_config : nullptr, config ? &*config : nullptr, *parts));
-  INGOT_TRY(
-      read_chat_template(tokenizer_config ? &*tokenizer_config : nullptr, files.chat_template_jinja, *parts));
+  INGOT_TRY(tokenizer_config.read_some(files.tokenizer_config_json, "tokenizer_config.json"));
+  INGOT_TRY(special_tokens_map.read_some(files.special_tokens_map_json, "special_tokens_map.json"));
+  INGOT_TRY(added_tokens.read_some(files.added_tokens_json, "added_tokens.json"));
+  INGOT_TRY(chat_template.read_some(files.chat_template_json, "chat_template.json"));
+  INGOT_TRY(config.read_some(files.config_json, "config.json"));
+  INGOT_ASSIGN(const NamedTokens named,
+               add_side_tokens(root, *own, tokenizer_config.get(), special_tokens_map.get(), added_tokens.get(), *parts));
+  // transformers makes a model's directory without it, too, where it cannot be read.
+  if (auto s = generation_config.read_some(files.generation_config_json, "generation_config.json"); !s.ok())
+    parts->warnings.push_back(s.error().message + "; the tokens that end a text are those of the other files");
+  for (const JsonFile* file : {&generation_config, &config})
+    if (file->get()) INGOT_TRY(read_ends(*file->get(), *parts));
+  INGOT_TRY(read_special_tokens(processors, named, tokenizer_config.get(), config.get(), *parts));
+  place_ends(*parts);
+  INGOT_TRY(read_chat_templates(tokenizer_config.get(), chat_template.get(), files, *parts));
   return parts;
 }
 

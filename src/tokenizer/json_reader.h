@@ -69,11 +69,14 @@ class Object {
     if (e.get(o) || odd_text(e)) return wrong_type(where, e, "an object");
     Object out;
     out.where_ = std::move(where);
+    out.members_ = o;
     for (const auto field : o) out.fields_.emplace_back(field.key, field.value);
     std::stable_sort(out.fields_.begin(), out.fields_.end(),
                      [](const auto& a, const auto& b) { return a.first < b.first; });
     return out;
   }
+  // In the file's order, repeated keys and nulls included.
+  simdjson::dom::object members() const { return members_; }
   const std::string& where() const { return where_; }
   std::string where(std::string_view key) const {
     return where_.empty() ? std::string(key) : where_ + "." + std::string(key);
@@ -126,6 +129,7 @@ class Object {
 
  private:
   std::string where_;
+  simdjson::dom::object members_;
   std::vector<std::pair<std::string_view, Element>> fields_;
 };
 

@@ -5,54 +5,43 @@
 namespace ingot {
 namespace {
 
+// A yes or no of tokenizer_config.json; what is neither is passed over, as the reference does, unless it is a number.
+Result<std::optional<bool>> read_flag(const json::Object& o, const char* key) {
+  const auto e = o.get(key);
+  bool v = false;
+  if (e && json::is_any_number(*e)) return json::wrong_type(o.where(key), *e, "true or false");
+  return e && !e->get(v) ? std::optional<bool>(v) : std::optional<bool>();
+}
+
 class SpecialTokens {
  public:
   explicit SpecialTokens(TokenizerParts& parts) : parts_(parts) {}
 
-  Status read(const std::vector<json::Object>& processors, const json::Object* tokenizer_config,
+  Status read(const std::vector<json::Object>& processors, const NamedTokens& named, const json::Object* tokenizer_config,
               const json::Object* config) {
-    has_config_ = tokenizer_config != nullptr;
-    if (has_config_) {
-      for (const char* role : kRoles) {
-        INGOT_ASSIGN(const auto text, token_text(*tokenizer_config, std::string(role) + "_token"));
-        if (text) text_[role] = *text;
-      }
-      if (!text_.count("bos") && text_.count("cls")) text_["bos"] = text_["cls"];
-      if (!text_.count("eos") && text_.count("sep")) text_["eos"] = text_["sep"];
-    }
+    has_config_ = tokenizer_config || !named.empty();
+    for (const char* role : kRoles)
+      if (const auto it = named.find(std::string(role) + "_token"); it != named.end()) text_[role] = it->second;
+    if (!text_.count("bos") && text_.count("cls")) text_["bos"] = text_["cls"];
+    if (!text_.count("eos") && text_.count("sep")) text_["eos"] = text_["sep"];
     for (const auto& p : processors)
-      if (Status s = add_flags(p); !s.ok()) return s.take_error().during("tokenizer.json");
-    if (has_config_) {
-      for (const char* role : kRoles) {
-        const std::string key = "add_" + std::string(role) + "_token";
-        INGOT_ASSIGN(const auto v, read_flag(*tokenizer_config, key));
-        if (v) add_.emplace(role, *v);  // the post-processor's word comes first
+      if (Status s = read_processor(p); !s.ok()) return s.take_error().during("tokenizer.json");
+    if (has_config_)
+      for (const char* role : kRoles)
         if (const auto it = text_.find(role); it != text_.end()) set(role, added_id(it->second));
-      }
-    }
     if (config) INGOT_TRY(ids_of(*config));
-    if (const auto it = add_.find("bos"); it != add_.end()) parts_.special.add_bos = it->second;
-    if (const auto it = add_.find("eos"); it != add_.end()) parts_.special.add_eos = it->second;
-    if (const auto it = add_.find("sep"); it != add_.end()) parts_.special.add_sep = it->second;
-    return {};
+    SpecialIds& s = parts_.special;
+    if (!s.bos && !parts_.prefix.empty()) s.bos = parts_.prefix.front();
+    if (!s.eos && !parts_.suffix.empty()) s.eos = parts_.suffix.back();
+    s.add_bos = s.bos && !parts_.prefix.empty() && parts_.prefix.front() == *s.bos;
+    s.add_eos = s.eos && !parts_.suffix.empty() && parts_.suffix.back() == *s.eos;
+    parts_.add_space_prefix = false;
+    return tokenizer_config ? read_flags(*tokenizer_config) : Status();
   }
 
  private:
   static constexpr const char* kRoles[] = {"bos", "eos", "unk", "sep", "pad", "cls", "mask", "eot", "eom"};
 
-  static Result<std::optional<std::string>> token_text(const json::Object& o, const std::string& key) {
-    std::optional<std::string> none;
-    const auto e = o.get(key);
-    std::string_view text;
-    if (!e) return none;
-    if (json::odd_text(*e) || e->is_number()) return json::wrong_type(o.where(key), *e, "a token");
-    if (!e->get(text)) return text.empty() ? none : std::optional<std::string>(text);
-    json::Element content;
-    if (!(*e)["content"].get(content) && json::odd_text(content))
-      return json::wrong_type(o.where(key) + ".content", content, "a text");
-    if (!(*e)["content"].get(text) && !text.empty()) return std::optional<std::string>(text);
-    return none;
-  }
   int32_t added_id(std::string_view text) const {
     for (const auto& t : parts_.added) {
       if (t.content == text) return t.id;
@@ -79,14 +68,27 @@ class SpecialTokens {
     return {};
   }
 
+  // What tokenizer_config.json says of what encode adds: in transformers 5 tokenizer.json alone decides that.
+  Status read_flags(const json::Object& config) {
+    INGOT_ASSIGN(const auto space, read_flag(config, "add_prefix_space"));
+    parts_.add_space_prefix = space.value_or(false);
+    INGOT_ASSIGN(const auto sep, read_flag(config, "add_sep_token"));
+    if (sep && !parts_.special.add_sep) parts_.special.add_sep = sep;
+    const SpecialIds& s = parts_.special;
+    for (const auto& [key, added] : {std::pair("add_bos_token", s.add_bos), std::pair("add_eos_token", s.add_eos)}) {
+      INGOT_ASSIGN(const auto said, read_flag(config, key));
+      if (said && *said != *added)
+        parts_.warnings.push_back(fmt::format("tokenizer_config.json says {} {}, but the post-processor of tokenizer.json {}: that "
+                                              "counts, as in transformers 5", key, *said, *added ? "adds the token" : "adds no such token"));
+    }
+    return {};
+  }
+
   // What one processor tells about BOS, EOS and SEP.
-  Status add_flags(const json::Object& p) {
+  Status read_processor(const json::Object& p) {
     INGOT_ASSIGN(const std::string_view type, p.needed_string("type"));
-    if (type == "ByteLevel") {
-      add_.emplace("bos", false);
-      add_.emplace("eos", false);
-    } else if (type == "RobertaProcessing") {
-      add_["bos"] = add_["eos"] = add_["sep"] = true;
+    if (type == "RobertaProcessing") {
+      parts_.special.add_sep = true;
       for (const char* role : {"cls", "sep"}) {
         INGOT_ASSIGN(const auto pair, p.array(role));
         std::string_view text;
@@ -103,13 +105,11 @@ class SpecialTokens {
         if (!first.empty()) {
           if (!text_.count("bos")) text_["bos"] = first;
           if (!text_.count("cls") && first != text_["bos"]) text_["cls"] = first;
-          add_["bos"] = first == text_["bos"] || first == text_["cls"];
         }
         if (!last.empty()) {
           // Another last token than EOS takes its place; the old one becomes the end of a turn.
           if (has_config_ && text_.count("eos") && last != text_["eos"]) text_.emplace("eot", text_["eos"]);
           text_["eos"] = last;
-          add_["eos"] = true;
         }
       }
       // Between A and B of a pair: a separator?
@@ -123,7 +123,7 @@ class SpecialTokens {
         };
         bool add_sep = separates(special_id(pair, 1)) && last.empty();
         if (pair.size() == 4 && separates(special_id(pair, 2))) add_sep = true;
-        add_["sep"] = add_sep;
+        parts_.special.add_sep = add_sep;
         if (add_sep && text_["sep"].empty()) text_["sep"] = text_["eos"];
       }
     }
@@ -150,45 +150,15 @@ class SpecialTokens {
   }
 
   TokenizerParts& parts_;
-  bool has_config_ = false;
+  bool has_config_ = false;  // a file names the special tokens
   std::map<std::string, std::string, std::less<>> text_;  // role to token
-  std::map<std::string, bool, std::less<>> add_;          // role to "is added by encode"
 };
 
 }  // namespace
 
-Result<std::optional<bool>> read_flag(const json::Object& o, const std::string& key) {
-  const auto e = o.get(key);
-  bool v = false;
-  if (e && json::is_any_number(*e)) return json::wrong_type(o.where(key), *e, "true or false");
-  return e && !e->get(v) ? std::optional<bool>(v) : std::optional<bool>();
-}
-
-Status read_special_tokens(const std::vector<json::Object>& processors, const json::Object* tokenizer_config,
+Status read_special_tokens(const std::vector<json::Object>& processors, const NamedTokens& named, const json::Object* tokenizer_config,
                            const json::Object* config, TokenizerParts& parts) {
-  return SpecialTokens(parts).read(processors, tokenizer_config, config);
-}
-
-Status read_chat_template(const json::Object* tokenizer_config, std::string_view jinja,
-                          TokenizerParts& parts) {
-  if (const auto e = tokenizer_config ? tokenizer_config->get("chat_template") : std::nullopt) {
-    std::string_view text;
-    simdjson::dom::array list;
-    if (json::odd_text(*e) || e->is_number())
-      return json::wrong_type(tokenizer_config->where("chat_template"), *e, "a template");
-    if (!e->get(text)) {
-      parts.chat_template = std::string(text);
-    } else if (!e->get(list)) {  // several by name: the default one
-      for (const json::Element x : list) {
-        std::string_view name;
-        if (!x["name"].get(name) && name == "default" && !x["template"].get(text))
-          parts.chat_template = std::string(text);
-      }
-    }
-  } else if (!jinja.empty()) {
-    parts.chat_template = std::string(jinja);
-  }
-  return {};
+  return SpecialTokens(parts).read(processors, named, tokenizer_config, config);
 }
 
 }  // namespace ingot

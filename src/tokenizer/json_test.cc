@@ -37,30 +37,30 @@ TEST(Tokenizer, IgnoreMergesTakesWholePieces) {
 TEST(Tokenizer, AddedTokensAndTheirFlags) {
   json j = byte_bpe();
   j["added_tokens"] =
-      json::array({added(300, "<a>"), added(301, "<a><b>"), added(302, "<l>", {{"lstrip", true}}),
-                   added(303, "<r>", {{"rstrip", true}}),
-                   added(304, "word", {{"single_word", true}, {"special", false}})});
+      json::array({added(256, "<a>"), added(257, "<a><b>"), added(258, "<l>", {{"lstrip", true}}),
+                   added(259, "<r>", {{"rstrip", true}}),
+                   added(260, "word", {{"single_word", true}, {"special", false}})});
   const Tokenizer t = from_json(j);
-  EXPECT_EQ(encode(t, "x<a><b>y"), (Ids{encode(t, "x")[0], 301, encode(t, "y")[0]}));  // the longest
-  EXPECT_EQ(encode(t, "<a><a>"), (Ids{300, 300}));
+  EXPECT_EQ(encode(t, "x<a><b>y"), (Ids{encode(t, "x")[0], 257, encode(t, "y")[0]}));  // the longest
+  EXPECT_EQ(encode(t, "<a><a>"), (Ids{256, 256}));
   EXPECT_EQ(encode(t, "x \t<l> y"), encode(t, "x<l> y"));
   EXPECT_EQ(encode(t, "x<r>\n\u3000y"), encode(t, "x<r>y"));
-  EXPECT_EQ(encode(t, "word").front(), 304);
-  EXPECT_EQ(encode(t, "a word.")[2], 304);
+  EXPECT_EQ(encode(t, "word").front(), 260);
+  EXPECT_EQ(encode(t, "a word.")[2], 260);
   EXPECT_EQ(encode(t, "swords").size(), 6u);
   EXPECT_EQ(encode(t, "word\u00E9").size(), 6u);
   EXPECT_EQ(encode(t, "<a>", false, false).size(), 3u);    // control tokens as plain text
-  EXPECT_EQ(encode(t, "word", false, false), (Ids{304}));  // not a control token
-  EXPECT_EQ(t.decode({300, 304}, true), "word");
+  EXPECT_EQ(encode(t, "word", false, false), (Ids{260}));  // not a control token
+  EXPECT_EQ(t.decode({256, 260}, true), "word");
 }
 
 // Tokens of white space that also strip it: what an earlier one took is not given again (but without lstrip
 // it is, as in the library).
 TEST(Tokenizer, StrippingTokensOfWhiteSpace) {
   json j = byte_bpe();
-  j["added_tokens"] = json::array({added(300, "  ", {{"lstrip", true}, {"rstrip", true}})});
+  j["added_tokens"] = json::array({added(256, "  ", {{"lstrip", true}, {"rstrip", true}})});
   EXPECT_EQ(encode(from_json(j), "a      b").size(), 3u);
-  j["added_tokens"] = json::array({added(300, "  ", {{"rstrip", true}})});
+  j["added_tokens"] = json::array({added(256, "  ", {{"rstrip", true}})});
   EXPECT_EQ(encode(from_json(j), "a      b").size(), 5u);
 }
 
@@ -68,9 +68,9 @@ TEST(Tokenizer, NormalizedAddedTokensAreSoughtInNormalizedText) {
   json j = byte_bpe();
   j["normalizer"] = {{"type", "Sequence"}, {"normalizers", {{{"type", "NFC"}}, {{"type", "Lowercase"}}}}};
   j["added_tokens"] =
-      json::array({added(300, "Day", {{"normalized", true}, {"special", false}}), added(301, "[DAY]")});
+      json::array({added(256, "Day", {{"normalized", true}, {"special", false}}), added(257, "[DAY]")});
   const Tokenizer t = from_json(j);
-  EXPECT_EQ(encode(t, "DAY[DAY]day"), (Ids{300, 301, 300}));
+  EXPECT_EQ(encode(t, "DAY[DAY]day"), (Ids{256, 257, 256}));
   EXPECT_EQ(encode(t, "A"), encode(t, "a"));
   EXPECT_EQ(encode(t, "e\u0301").size(), 2u);
   j["normalizer"] = {{"type", "Strip"}, {"strip_left", true}, {"strip_right", false}};
@@ -115,7 +115,7 @@ TEST(Tokenizer, CharacterLevelBpeUnknownsAndByteFallback) {
 
 TEST(Tokenizer, PostProcessors) {
   json j = byte_bpe();
-  j["added_tokens"] = json::array({added(300, "<s>"), added(301, "</s>")});
+  j["added_tokens"] = json::array({added(256, "<s>"), added(257, "</s>")});
   j["post_processor"] = {{"type", "Sequence"},
                          {"processors",
                           {{{"type", "ByteLevel"}},
@@ -126,16 +126,16 @@ TEST(Tokenizer, PostProcessors) {
                               {{"SpecialToken", {{"id", "</s>"}, {"type_id", 0}}}}}},
                             {"pair", json::array()},
                             {"special_tokens",
-                             {{"<s>", {{"id", "<s>"}, {"ids", {300}}, {"tokens", {"<s>"}}}},
-                              {"</s>", {{"id", "</s>"}, {"ids", {301}}, {"tokens", {"</s>"}}}}}}}}}};
+                             {{"<s>", {{"id", "<s>"}, {"ids", {256}}, {"tokens", {"<s>"}}}},
+                              {"</s>", {{"id", "</s>"}, {"ids", {257}}, {"tokens", {"</s>"}}}}}}}}}};
   const Tokenizer t = from_json(j);
-  EXPECT_EQ(encode(t, "a", true), (Ids{300, encode(t, "a")[0], 301}));
-  EXPECT_EQ(encode(t, "", true), (Ids{300, 301}));
+  EXPECT_EQ(encode(t, "a", true), (Ids{256, encode(t, "a")[0], 257}));
+  EXPECT_EQ(encode(t, "", true), (Ids{256, 257}));
   const auto v = t.to_gguf_vocab();
   ASSERT_TRUE(v.ok());
   EXPECT_EQ(v->add_bos, true);
   EXPECT_EQ(v->add_eos, true);
-  j["post_processor"] = {{"type", "RobertaProcessing"}, {"sep", {"</s>", 301}}, {"cls", {"<s>", 300}}};
+  j["post_processor"] = {{"type", "RobertaProcessing"}, {"sep", {"</s>", 257}}, {"cls", {"<s>", 256}}};
   EXPECT_EQ(encode(from_json(j), "a", true).size(), 3u);
 }
 

@@ -23,16 +23,19 @@ namespace ingot {
 struct SpecialIds {
   std::optional<int32_t> bos, eos, unk, sep, pad, mask, eot, eom;
   std::optional<bool> add_bos, add_eos, add_sep;
+  std::optional<int32_t> fim_pad, fim_rep, fim_sep;  // GGUF's: they end generation in llama.cpp
 };
 
 struct TokenizerParts {
-  std::unique_ptr<Vocabulary> vocabulary = std::make_unique<Vocabulary>();
+  std::shared_ptr<Vocabulary> vocabulary = std::make_shared<Vocabulary>();
   std::vector<AddedToken> added;
+  bool longest_first = false;  // added tokens are sought as llama.cpp does
+  size_t own_end = SIZE_MAX;  // from here on are tokens that only other files than tokenizer.json name
   std::vector<NormalizerRule> normalizer;
   PreTokenizerRules pre_tokenizer;
   std::vector<int32_t> prefix, suffix;  // what the post-processor adds around one sequence
   std::vector<DecoderRule> decoder;
-  std::unique_ptr<TokenModel> model;
+  std::shared_ptr<const TokenModel> model;
   // BPE, for writing it elsewhere; empty for other models.
   const Bpe* bpe = nullptr;
   std::vector<BpeMerge> merges;
@@ -40,6 +43,9 @@ struct TokenizerParts {
   SpecialIds special;
   std::optional<bool> add_space_prefix;
   std::optional<std::string> chat_template;
+  std::vector<std::pair<std::string, std::string>> chat_templates;  // others, by name
+  std::vector<int32_t> ends;           // eos_token_id of generation_config.json and config.json
+  std::vector<std::string> warnings;
   std::string pre_name;  // from GGUF or overridden; empty: to be found from the rules
 };
 

@@ -70,11 +70,11 @@ struct NamedPreTokenizer {
   std::string name;
   PreTokenizerRules rules;
   bool ignore_merges = false;  // a piece that is a token is taken whole
-  bool nfc = false;            // the models of that name normalize to NFC first
   bool detect = true;          // false: the name is only read, never proposed for rules
+  bool read = true;            // false: only proposed; another entry is what llama.cpp does under the name
 };
 
-// The rules of a name; null when it is not known.
+// What llama.cpp does under a name; null when it is not known.
 const NamedPreTokenizer* find_pre_tokenizer(std::string_view name);
 std::vector<std::string> pre_tokenizer_names();
 // The entries whose rules do the same as `rules`, best first.

@@ -11,7 +11,7 @@ namespace ingot {
 namespace {
 
 using Kind = PreTokenizerRule::Kind;
-constexpr int kNfc = 1, kIgnoreMerges = 2, kReadOnly = 4;
+constexpr int kIgnoreMerges = 1, kReadOnly = 2, kProposed = 4;
 constexpr bool kGpt2 = true, kIndividual = true;
 constexpr auto kContiguous = SplitBehavior::kContiguous;
 
@@ -106,8 +106,8 @@ const KnownRules& known_rules() {
         if (rule.kind == Kind::kSplitRegex) known.patterns.insert(rule.pattern);
       }
       known.patterns.insert("\\p{N}");
-      known.entries.push_back({name, std::move(rules), (flags & kIgnoreMerges) != 0, (flags & kNfc) != 0,
-                               (flags & kReadOnly) == 0});
+      known.entries.push_back({name, std::move(rules), (flags & kIgnoreMerges) != 0, (flags & kReadOnly) == 0,
+                               (flags & kProposed) == 0});
     };
 #define PRE_TOKENIZER(name, flags, ...) add(name, flags, {__VA_ARGS__});
 #define ALIAS(name, entry) known.aliases.emplace(name, entry);
@@ -125,7 +125,7 @@ const NamedPreTokenizer* find_pre_tokenizer(std::string_view name) {
   const KnownRules& t = known_rules();
   if (const auto it = t.aliases.find(name); it != t.aliases.end()) name = it->second;
   for (const auto& e : t.entries) {
-    if (e.name == name) return &e;
+    if (e.read && e.name == name) return &e;
   }
   return nullptr;
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <mutex>
 
+#include "tokenizer/end_tokens.h"
 #include "tokenizer/parts.h"
 #include "tokenizer/text.h"
 #include "tokenizer/unicode.h"
@@ -85,6 +86,23 @@ Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;
 
+const TokenizerParts& Tokenizer::parts() const { return *impl_->parts; }
+
+HfTokenizerFiles HfTokenizerFiles::among(const std::map<std::string, std::string>& files) {
+  const auto text = [&](const char* name) {
+    const auto it = files.find(name);
+    return it == files.end() ? std::string_view() : std::string_view(it->second);
+  };
+  HfTokenizerFiles out = {text("tokenizer.json"),          text("tokenizer_config.json"), text("config.json"),
+                          text("chat_template.jinja"),     text("special_tokens_map.json"), text("added_tokens.json"),
+                          text("generation_config.json"), text("chat_template.json"), {}};
+  constexpr std::string_view kFolder = "additional_chat_templates/", kEnd = ".jinja";
+  for (const auto& [path, content] : files)
+    if (const std::string_view p = path; p.starts_with(kFolder) && p.ends_with(kEnd))
+      out.additional_chat_templates.emplace_back(p.substr(kFolder.size(), p.size() - kFolder.size() - kEnd.size()), content);
+  return out;
+}
+
 Result<Tokenizer> Tokenizer::from_hf(const HfTokenizerFiles& files) {
   INGOT_ASSIGN(auto parts, read_hf_tokenizer(files));
   return build(std::move(parts));
@@ -111,6 +129,10 @@ Result<Tokenizer> Tokenizer::build(std::unique_ptr<TokenizerParts> parts) {
       impl->normalized_added.add(t.content, &t);
     } else {
       INGOT_ASSIGN(const std::string text, impl->normalizer.apply(t.content, *workspace));
+      // The library finds it between any two characters.
+      if (text.empty())
+        return bad_input("tokenizer.json: the normalizer leaves nothing of the added token {}, which is sought in normalized text: that is "
+                         "not supported; set its \"normalized\" to false", quoted(std::string_view(t.content)));
       impl->normalized_added.add(text, &t);
     }
   }
@@ -131,7 +153,7 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, bool add_s
   auto scratch = impl_->take_scratch();
   ModelSink sink(*impl_->parts->model, *scratch.model, ids);
   Status status;
-  impl_->raw_added.split(text, parse_special, [&](const AddedTokenFinder::Segment& outer) {
+  const auto segment = [&](const AddedTokenFinder::Segment& outer) {
     if (!status.ok()) return;
     if (outer.token) {
       ids.push_back(outer.token->id);
@@ -156,7 +178,12 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, bool add_s
         status = impl_->pre_tokenizer.split(part.substr(inner.begin, inner.end - inner.begin), *scratch.regex, sink);
       }
     });
-  });
+  };
+  if (impl_->parts->longest_first) {
+    for (const auto& s : impl_->raw_added.split_longest_first(text, parse_special)) segment(s);
+  } else {
+    impl_->raw_added.split(text, parse_special, segment);
+  }
   impl_->give_scratch(std::move(scratch));
   if (!status.ok()) return status.take_error();
   if (add_special) ids.insert(ids.end(), impl_->parts->suffix.begin(), impl_->parts->suffix.end());
@@ -206,16 +233,30 @@ size_t Tokenizer::size() const {
   return std::max(impl_->added_by_id.size(), static_cast<size_t>(impl_->parts->vocabulary->end_id()));
 }
 
+size_t Tokenizer::own_size() const { return std::min(size(), impl_->parts->own_end); }
+
 std::optional<int32_t> Tokenizer::bos() const { return impl_->parts->special.bos; }
 
 std::vector<int32_t> Tokenizer::end_ids() const {
   const SpecialIds& s = impl_->parts->special;
   std::vector<int32_t> ids;
-  for (const auto& id : {s.eos, s.eot, s.eom}) {
-    if (id && std::find(ids.begin(), ids.end(), *id) == ids.end()) ids.push_back(*id);
-  }
+  const auto add = [&](int32_t id) {
+    if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
+  };
+  for (const auto& id : {s.eos, s.eot, s.eom})
+    if (id) add(*id);
+  for (const int32_t id : impl_->parts->ends) add(id);
+  for (const int32_t id : ends_by_text(*impl_->parts)) add(id);
   return ids;
 }
+
+std::map<std::string, std::string> Tokenizer::chat_templates() const {
+  std::map<std::string, std::string> out(impl_->parts->chat_templates.begin(), impl_->parts->chat_templates.end());
+  if (impl_->parts->chat_template) out["default"] = *impl_->parts->chat_template;
+  return out;
+}
+
+const std::vector<std::string>& Tokenizer::warnings() const { return impl_->parts->warnings; }
 
 Status Tokenizer::override_pre_tokenizer(std::string_view name) {
   if (name.empty() || !find_pre_tokenizer(name)) {
@@ -230,7 +271,9 @@ Status Tokenizer::override_pre_tokenizer(std::string_view name) {
 Result<std::string> Tokenizer::pre_tokenizer_name() const {
   const TokenizerParts& parts = *impl_->parts;
   if (!parts.pre_name.empty()) return parts.pre_name;
-  const auto matches = match_pre_tokenizers(parts.pre_tokenizer);
+  PreTokenizerRules rules = parts.pre_tokenizer;
+  for (auto& rule : rules) rule.add_prefix_space = false;  // under no name is there one: a gap (gguf_gaps.h)
+  const auto matches = match_pre_tokenizers(rules);
   if (matches.empty()) {
     return bad_input(
         "tokenizer.json: the pre-tokenizer is none that llama.cpp knows; its rules are: {}. To use one that "
@@ -247,7 +290,7 @@ Result<std::string> Tokenizer::pre_tokenizer_name() const {
   // The name implies the other ignore_merges: harmless when each token is what its own merges give.
   std::vector<bool> skip(size(), false);
   for (const auto& t : parts.added) skip[static_cast<size_t>(t.id)] = true;
-  if (parts.bpe->merges_reach_all_tokens(skip)) return matches[0]->name;
+  if (parts.bpe->beyond_merges(skip, 1).empty()) return matches[0]->name;
   return bad_input(
       "tokenizer.json: the pre-tokenizer's rules are those of {}, but llama.cpp reads that name with "
       "ignore_merges={} and "
@@ -260,14 +303,7 @@ Result<GgufVocab> Tokenizer::to_gguf_vocab(size_t n_vocab) const {
     return bad_input(
         "the tokenizer is a BPE over characters, not bytes: writing it to GGUF is not supported yet");
   }
-  for (const auto& rule : impl_->parts->normalizer) {
-    // llama.cpp does not normalize for BPE; the reference converter lets NFC pass (Qwen 2).
-    if (rule.kind == NormalizerRule::Kind::kForm && rule.form == unicode::Form::kNFC) continue;
-    return bad_input(
-        "tokenizer.json: the normalizer {} cannot be written to GGUF: llama.cpp would not apply it",
-        rule.describe());
-  }
-  if (n_vocab != 0 && n_vocab < size()) {
+  if (n_vocab != 0 && n_vocab < own_size()) {
     return bad_input(
         "the model has {} embedding rows but its tokenizer has ids up to {}: fewer rows than tokens", n_vocab,
         size() - 1);

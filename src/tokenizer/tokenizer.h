@@ -4,10 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/status.h"
@@ -20,8 +22,16 @@ struct TokenizerParts;
 struct HfTokenizerFiles {
   std::string_view tokenizer_json;
   std::string_view tokenizer_config_json;
-  std::string_view config_json;          // for special ids that tokenizer_config.json does not name
-  std::string_view chat_template_jinja;  // used when tokenizer_config.json holds no template
+  std::string_view config_json;  // for special ids that no file of the tokenizer names
+  std::string_view chat_template_jinja;
+  std::string_view special_tokens_map_json = {};
+  std::string_view added_tokens_json = {};
+  std::string_view generation_config_json = {};  // for the tokens that end a text
+  std::string_view chat_template_json = {};      // used where there is no other template
+  std::vector<std::pair<std::string_view, std::string_view>> additional_chat_templates = {};  // name and text
+
+  // Views into the files of a directory by their names ("additional_chat_templates/rag.jinja").
+  static HfTokenizerFiles among(const std::map<std::string, std::string>& files);
 };
 
 // The values of tokenizer.ggml.token_type.
@@ -38,6 +48,7 @@ enum class TokenType : int32_t {
 // bos_token_id (unk: unknown_token_id, sep: seperator_token_id, pad: padding_token_id), add_bos for
 // add_bos_token.
 struct GgufVocab {
+  std::string name;   // general.name: llama.cpp knows some models' tokens by it
   std::string model;  // "gpt2"
   std::string pre;
   std::vector<std::string> tokens;
@@ -45,9 +56,10 @@ struct GgufVocab {
   std::vector<std::string> merges;   // "left right"
   std::optional<int32_t> bos, eos, unk, sep, pad, mask, eot, eom;
   std::optional<bool> add_bos, add_eos, add_sep;
-  std::optional<bool> add_space_prefix;  // add_prefix_space of tokenizer_config.json; the reference writes it
-                                         // for Llama classes
+  std::optional<int32_t> fim_pad, fim_rep, fim_sep;
+  std::optional<bool> add_space_prefix;      // add_prefix_space of tokenizer_config.json
   std::optional<std::string> chat_template;  // tokenizer.chat_template
+  std::vector<std::pair<std::string, std::string>> chat_templates;  // tokenizer.chat_template.NAME
 };
 
 // Immutable but for override_pre_tokenizer; any number of threads may encode and decode with one.
@@ -55,14 +67,15 @@ class Tokenizer {
  public:
   // Fails on damaged files and on parts that are not supported, each named.
   static Result<Tokenizer> from_hf(const HfTokenizerFiles& files);
+  // Encodes as llama.cpp does with such a file, which is not always what the model's own tokenizer does.
   static Result<Tokenizer> from_gguf(const GgufVocab& vocab);
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
 
   // What a GGUF file of this tokenizer holds. `n_vocab` is the number of embedding rows: rows without a token
-  // are named [PADi], type unused; fewer rows than tokens is an error. 0: as many as there are tokens. Fails
-  // when llama.cpp has no pre-tokenizer, normalizer or model for this tokenizer.
+  // are named [PADi], type unused; a token of tokenizer.json without a row is an error, one that only the other files name is left
+  // out. 0: as many as there are tokens. Fails when llama.cpp has no pre-tokenizer or model for this tokenizer; what else it cannot say, gguf_gaps.h finds.
   Result<GgufVocab> to_gguf_vocab(size_t n_vocab = 0) const;
   // The name (tokenizer.ggml.pre) of this tokenizer's rules: the one overridden, that of the GGUF file, or
   // the one that the rules match. Rules that match none are named in the error, which proposes
@@ -101,14 +114,22 @@ class Tokenizer {
   std::string token_piece(int32_t id) const;
   // One past the largest id.
   size_t size() const;
+  // The same of tokenizer.json alone: these need rows of the embedding, tokens that only the other files name do not.
+  size_t own_size() const;
 
   std::optional<int32_t> bos() const;
-  // Ids after which generation stops: eos, eot, eom.
+  // Ids after which generation stops: every eos, eot and eom that the files name, and what llama.cpp knows by its text.
   std::vector<int32_t> end_ids() const;
+  // By name: the one without a name of its own is "default".
+  std::map<std::string, std::string> chat_templates() const;
+  // What is odd about the files, though they can be read: for people.
+  const std::vector<std::string>& warnings() const;
 
  private:
   struct Impl;
   friend class Stream;
+  friend class GgufGapFinder;
+  const TokenizerParts& parts() const;
   static Result<Tokenizer> build(std::unique_ptr<TokenizerParts> parts);
   explicit Tokenizer(std::unique_ptr<Impl> impl);
   std::string stream_piece(int32_t id, bool skip_special, bool first) const;

@@ -48,6 +48,7 @@ class Cast final : public Node {
   }
   void needs(const Region& r, std::vector<Need>* out) const override { out->push_back({input_, r, false}); }
   void trace(Origin* o) const override { input_->trace(o); }
+  NodePtr unrounded() const override { return options_.provisional ? input_ : nullptr; }
   uint64_t workspace(const Region& r) const override {
     if (from_.type == DType::kF32 || to_.type == DType::kF32) return 0;
     const auto g = geometry(r);
@@ -188,6 +189,7 @@ bool is_float_type(DType t) {
 Result<NodePtr> cast(const std::string& tensor, NodePtr node, DType to, const CastOptions& options) {
   const TensorSpec s = node->spec();
   if (s.type == to) return node;
+  if (NodePtr exact = node->unrounded()) return cast(tensor, std::move(exact), to, options);
   const Codec* from_codec = find_codec(s.type);
   const Codec* to_codec = find_codec(to);
   if (!from_codec)

@@ -36,6 +36,7 @@ struct CastOptions {
   // The imatrix of the tensor: one weight for each input column (times the matrices of a 3-D tensor), or null.
   std::shared_ptr<const std::vector<float>> importance;
   std::shared_ptr<CastCounts> counts;  // may be null
+  bool provisional = false;            // Node::unrounded() of the result is the input
 };
 
 // F32, F16, BF16, F64: what a model's weights are stored in.

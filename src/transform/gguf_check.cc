@@ -7,7 +7,7 @@
 #include <set>
 #include <unordered_map>
 
-#include "transform/gguf_map.h"
+#include "transform/gguf_rope.h"
 
 namespace ingot::transform {
 namespace {
@@ -325,12 +325,13 @@ void Examiner::check_architecture(const Architecture& arch) {
     if (heads && kv && (heads->n == 0 || kv->n == 0 || heads->n % kv->n != 0))
       return fault("layer {} has {} and {}, expected a multiple of the latter", i, heads->text, kv->text);
   }
-  if (const LazyTensor* freqs = find(kRopeFactors)) {
+  for (const char* name : kRopeFactors) {
+    const LazyTensor* factors = find(name);
+    if (!factors) continue;
     const auto turned = number(prefix_ + "rope.dimension_count");
     const int64_t want = (turned ? turned->at(0) : first["head_dim"].n) / 2;
-    if (!same_shape(freqs->spec().shape, {want}))
-      fault("the tensor '{}' is {}, expected one number for each of {} pairs of a head's elements", kRopeFactors,
-            to_string(freqs->spec().shape), want);
+    if (!same_shape(factors->spec().shape, {want}))
+      fault("the tensor '{}' is {}, expected one number for each of {} pairs of a head's elements", name, to_string(factors->spec().shape), want);
   }
   const MetaValue* m = a_.meta(prefix_ + "expert_count");
   const auto experts = m ? numbers(*m) : std::nullopt;

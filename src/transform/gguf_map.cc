@@ -2,16 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 #include <tuple>
 #include <unordered_set>
 
 #include "base/memory.h"
 #include "formats/json.h"
 #include "model/architecture.h"
-#include "model/rope_config.h"
 #include "quant/codec.h"
 #include "storage/store.h"
+#include "tokenizer/gguf_gaps.h"
+#include "transform/dequantize.h"
+#include "transform/gguf_rope.h"
 #include "transform/gguf_vocab.h"
 #include "transform/lora_nodes.h"
 #include "transform/permute.h"
@@ -59,11 +60,12 @@ class Mapper {
   Result<NodePtr> map_tensor(const LazyTensor& t, const MappedName& m);
   Status check_complete();
   Status rope_scaling();
-  Status add_rope_factors(const RopeConfig& rope, const std::string& what);
   Status check_announced(const TensorRule& rule, const std::unordered_set<std::string>& have);
   Status note_window();
   Status add_metadata();
   Status add_vocab();
+  Status check_vocab(const Tokenizer& tokenizer, GgufVocab vocab);
+  Status cannot_say(const std::string& text);
   void put(std::string key, auto value) { out_.metadata.emplace_back(std::move(key), MetaValue{std::move(value)}); }
 
   const Artifact& hf_;
@@ -92,9 +94,7 @@ Status Mapper::read_config() {
   const std::string what = "reading " + config_path_;
   INGOT_ASSIGN(arch_, find_architecture(config_, what));
   INGOT_ASSIGN(params_, config_params(*arch_, config_, what));
-  if (const Json* q = json_member(config_, "quantization_config"))
-    return bad_input("{}: 'quantization_config' is set ({}); quantized Hugging Face models cannot be converted yet", what,
-                     json_brief(*q));
+  INGOT_TRY(check_plain(hf_, "converting " + hf_.path));
   if (const Json* t = json_member(config_, "tie_word_embeddings"); t && !t->is_null() && !t->is_boolean())
     return bad_input("{}: 'tie_word_embeddings' is {}, expected true or false", what, json_brief(*t));
   tied_ = json_bool(config_, "tie_word_embeddings").value_or(arch_->tied_by_default);
@@ -190,8 +190,8 @@ Status Mapper::check_announced(const TensorRule& rule, const std::unordered_set<
 // The format has no key for it in these architectures, and llama.cpp's converter leaves it out too.
 Status Mapper::note_window() {
   INGOT_ASSIGN(const auto window, attention_window(*arch_, config_, "reading " + config_path_));
-  if (window && options_.on_notice)
-    options_.on_notice(fmt::format("{}: attention sees the last {} tokens only (sliding_window), which GGUF cannot say of {} models: in "
+  if (window)
+    return cannot_say(fmt::format("{}: attention sees the last {} tokens only (sliding_window), which GGUF cannot say of {} models: in "
                                    "texts longer than that the file differs from the model", config_path_, *window, arch_->name));
   return {};
 }
@@ -211,49 +211,11 @@ Status Mapper::check_complete() {
   return {};
 }
 
-// Llama 3's scaling: a factor for each frequency, stored as a tensor (the formula: meta-llama's apply_scaling). In
-// single precision where the reference is, from a power that is exact to the last bit.
-Status Mapper::add_rope_factors(const RopeConfig& rope, const std::string& what) {
-  for (const char* key : {"rope_theta", "low_freq_factor", "high_freq_factor"}) INGOT_TRY(read_config_number(rope.values, key, what));
-  const double base = config_number(rope.values, "rope_theta").value_or(config_number(config_, "rope_theta").value_or(10000.0));
-  for (const char* key : {"low_freq_factor", "high_freq_factor"})
-    if (!config_number(rope.values, key)) return bad_input("{}: '{}' is of type llama3, but has no '{}'", what, rope.place, key);
-  const auto factor = static_cast<float>(*rope.factor);
-  const double low = *config_number(rope.values, "low_freq_factor"), high = *config_number(rope.values, "high_freq_factor");
-  const double old_length = *rope.original_context;
-  if (!(base > 0) || !(low > 0) || !(high > low))
-    return bad_input("{}: the numbers of the llama3 rope scaling make no sense: {}", what, json_brief(rope.values));
-  const int64_t dim = params_.at("head_dim");
-  std::vector<std::byte> bytes(static_cast<size_t>(dim / 2) * sizeof(float));
-  auto* f = reinterpret_cast<float*>(bytes.data());
-  for (int64_t i = 0; i < dim / 2; ++i) {
-    const float power = static_cast<float>(std::pow(base, static_cast<double>(static_cast<float>(2 * i) / static_cast<float>(dim))));
-    const float wave = static_cast<float>(2 * std::numbers::pi) / (1.0f / power);
-    if (wave < old_length / high) f[i] = 1;
-    else if (wave > old_length / low) f[i] = factor;
-    else {
-      const float smooth = (static_cast<float>(old_length) / wave - static_cast<float>(low)) / static_cast<float>(high - low);
-      f[i] = 1.0f / ((1.0f - smooth) / factor + smooth);
-    }
-  }
-  const NodePtr factors = make_memory_tensor({DType::kF32, {dim / 2}}, std::move(bytes));
-  out_.tensors.edit([&](auto& all) { all.insert(all.begin(), {kRopeFactors, factors}); });
-  return {};
-}
-
 Status Mapper::rope_scaling() {
-  const std::string what = "reading " + config_path_;
-  INGOT_ASSIGN(const RopeConfig rope, read_rope_config(config_, arch_->name, what));
-  if (rope.type == "default") return {};
-  if (rope.type == "llama3") return add_rope_factors(rope, what);
-  const std::string key = arch_->name + ".rope.scaling.";
-  put(key + "type", rope.type);
-  put(key + "factor", static_cast<float>(*rope.factor));
-  if (rope.type == "linear") return {};
-  put(key + "original_context_length", static_cast<uint32_t>(*rope.original_context));
-  for (const char* k : {"extrapolation_factor", "attention_factor", "attn_factor", "beta_fast", "beta_slow", "mscale"})
-    if (json_member(rope.values, k))
-      return bad_input("{}: '{}' of the yarn rope scaling is not supported yet", what, k);
+  INGOT_ASSIGN(GgufRope rope, gguf_rope(config_, arch_->name, params_.at("head_dim"), "reading " + config_path_));
+  for (auto& [key, value] : rope.metadata) out_.metadata.emplace_back(key, std::move(value));
+  out_.tensors.edit([&](auto& all) { all.insert(all.begin(), rope.tensors.begin(), rope.tensors.end()); });
+  if (!rope.notice.empty() && options_.on_notice) options_.on_notice(config_path_ + ": " + rope.notice);
   return {};
 }
 
@@ -303,32 +265,42 @@ Status Mapper::add_metadata() {
 }
 
 Status Mapper::add_vocab() {
-  const std::string tokenizer = file_text(hf_, "tokenizer.json"), config = file_text(hf_, "tokenizer_config.json"),
-                    model = file_text(hf_, "config.json"), chat = file_text(hf_, "chat_template.jinja");
-  if (tokenizer.empty())
-    return bad_input("converting {}: there is no tokenizer.json{}", hf_.path,
-                     hf_.files.count("tokenizer.model")
-                         ? ", only tokenizer.model (SentencePiece), which is not supported yet; load the tokenizer with "
-                           "transformers and save it again"
-                         : hf_.files.count("tokenizer.json") ? " but an empty one; copy it from the model's repository"
-                                                             : "; copy it from the model's repository");
-  const std::string what = "converting the tokenizer of " + hf_.path;
-  auto t = Tokenizer::from_hf({tokenizer, config, model, chat});
-  if (!t.ok()) return std::move(t.take_error()).during(what);
+  INGOT_ASSIGN(Tokenizer t, hf_tokenizer(hf_.files, hf_.path, options_.on_warning));
   if (!options_.pre_tokenizer.empty()) {
-    const auto own = t->pre_tokenizer_name();
-    INGOT_TRY(t->override_pre_tokenizer(options_.pre_tokenizer));
+    const auto own = t.pre_tokenizer_name();
+    INGOT_TRY(t.override_pre_tokenizer(options_.pre_tokenizer));
     if (own.ok() && *own != options_.pre_tokenizer && options_.on_warning)
       options_.on_warning(fmt::format("--pre-tokenizer {} overrides {}, which the rules of {} match: who loads the file will cut some texts "
                                       "into other tokens than the model was trained with", options_.pre_tokenizer, *own,
                                       join_path(hf_.path, "tokenizer.json")));
   }
-  auto vocab = t->to_gguf_vocab(static_cast<size_t>(vocab_rows_));
-  if (!vocab.ok()) return std::move(vocab.take_error()).during(what);
-  if (static_cast<int64_t>(t->size()) < vocab_rows_ && options_.on_notice)
+  auto vocab = t.to_gguf_vocab(static_cast<size_t>(vocab_rows_));
+  if (!vocab.ok()) return std::move(vocab.take_error()).during("converting the tokenizer of " + hf_.path);
+  if (static_cast<int64_t>(t.size()) < vocab_rows_ && options_.on_notice)
     options_.on_notice(fmt::format("the embedding has {} rows for {} tokens: {} unused tokens pad the vocabulary",
-                                   vocab_rows_, t->size(), vocab_rows_ - static_cast<int64_t>(t->size())));
+                                   vocab_rows_, t.size(), vocab_rows_ - static_cast<int64_t>(t.size())));
+  if (static_cast<int64_t>(t.size()) > vocab_rows_ && options_.on_warning)
+    options_.on_warning(fmt::format("the embedding has {} rows for {} tokens: those that only other files than tokenizer.json name have none "
+                                    "and are left out", vocab_rows_, t.size()));
+  INGOT_TRY(check_vocab(t, *vocab));
   append_vocab(*vocab, &out_.metadata);
+  return {};
+}
+
+// Tells what whoever loads the file will do otherwise than the directory's tokenizer.
+Status Mapper::check_vocab(const Tokenizer& tokenizer, GgufVocab vocab) {
+  if (!options_.strict && !options_.on_notice) return {};
+  for (const auto& [key, value] : out_.metadata)
+    if (key == "general.name") vocab.name = std::get<std::string>(value.v);
+  auto findings = find_gguf_gaps(tokenizer, vocab);
+  if (!findings.ok()) return std::move(findings.take_error()).during("comparing the tokenizer of " + hf_.path + " with what GGUF says of it");
+  for (const GgufFinding& f : *findings) INGOT_TRY(cannot_say(fmt::format("{}: {}", join_path(hf_.path, "tokenizer.json"), f.describe())));
+  return {};
+}
+
+Status Mapper::cannot_say(const std::string& text) {
+  if (options_.strict) return bad_input("converting {}: {}. Without --strict this is a notice, and the file is written", hf_.path, text);
+  if (options_.on_notice) options_.on_notice(text);
   return {};
 }
 

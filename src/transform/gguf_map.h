@@ -13,13 +13,11 @@ namespace ingot::transform {
 
 struct ToGgufOptions {
   std::string pre_tokenizer;  // --pre-tokenizer: instead of the one that the tokenizer's rules match
+  bool strict = false;  // what GGUF cannot say of the model is an error, not a notice
   std::shared_ptr<CastCounts> counts;
   std::function<void(const std::string&)> on_notice;
   std::function<void(const std::string&)> on_warning;  // what was asked for is likely not what is meant
 };
-
-// A tensor that is made from config.json; the source has none of that.
-inline constexpr char kRopeFactors[] = "rope_freqs.weight";
 
 // The metadata and its order are those of llama.cpp's converter, but for what it guesses from a model's name and card
 // (general.basename, .finetune, .license ...).

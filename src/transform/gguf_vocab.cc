@@ -1,5 +1,7 @@
 #include "transform/gguf_vocab.h"
 
+#include "storage/store.h"
+
 namespace ingot::transform {
 namespace {
 
@@ -11,7 +13,9 @@ constexpr IdKey kIds[] = {
     {"tokenizer.ggml.bos_token_id", &GgufVocab::bos},       {"tokenizer.ggml.eos_token_id", &GgufVocab::eos},
     {"tokenizer.ggml.unknown_token_id", &GgufVocab::unk},   {"tokenizer.ggml.seperator_token_id", &GgufVocab::sep},
     {"tokenizer.ggml.padding_token_id", &GgufVocab::pad},   {"tokenizer.ggml.mask_token_id", &GgufVocab::mask},
-    {"tokenizer.ggml.eot_token_id", &GgufVocab::eot},       {"tokenizer.ggml.eom_token_id", &GgufVocab::eom}};
+    {"tokenizer.ggml.eot_token_id", &GgufVocab::eot},       {"tokenizer.ggml.eom_token_id", &GgufVocab::eom},
+    {"tokenizer.ggml.fim_pad_token_id", &GgufVocab::fim_pad}, {"tokenizer.ggml.fim_rep_token_id", &GgufVocab::fim_rep},
+    {"tokenizer.ggml.fim_sep_token_id", &GgufVocab::fim_sep}};
 
 struct FlagKey {
   const char* key;
@@ -21,8 +25,10 @@ constexpr FlagKey kFlags[] = {{"tokenizer.ggml.add_bos_token", &GgufVocab::add_b
                               {"tokenizer.ggml.add_eos_token", &GgufVocab::add_eos},
                               {"tokenizer.ggml.add_sep_token", &GgufVocab::add_sep}};
 
+constexpr char kTemplate[] = "tokenizer.chat_template", kTemplates[] = "tokenizer.chat_templates";
+
 template <class T>
-const T* get(const Artifact& a, const char* key) {
+const T* get(const Artifact& a, const std::string& key) {
   const MetaValue* m = a.meta(key);
   return m ? std::get_if<T>(&m->v) : nullptr;
 }
@@ -40,7 +46,7 @@ std::optional<int64_t> integer(const MetaValue& m) {
 }  // namespace
 
 void append_vocab(const GgufVocab& v, std::vector<std::pair<std::string, MetaValue>>* out) {
-  const auto put = [&](const char* key, auto value) { out->emplace_back(key, MetaValue{std::move(value)}); };
+  const auto put = [&](const std::string& key, auto value) { out->emplace_back(key, MetaValue{std::move(value)}); };
   if (v.add_space_prefix) put("tokenizer.ggml.add_space_prefix", *v.add_space_prefix);
   put("tokenizer.ggml.model", v.model);
   if (!v.pre.empty()) put("tokenizer.ggml.pre", v.pre);
@@ -51,7 +57,13 @@ void append_vocab(const GgufVocab& v, std::vector<std::pair<std::string, MetaVal
     if (v.*k.slot) put(k.key, static_cast<uint32_t>(*(v.*k.slot)));
   for (const auto& k : kFlags)
     if (v.*k.slot) put(k.key, *(v.*k.slot));
-  if (v.chat_template) put("tokenizer.chat_template", *v.chat_template);
+  std::vector<std::string> names;
+  for (const auto& [name, text] : v.chat_templates) {
+    put(fmt::format("{}.{}", kTemplate, name), text);
+    names.push_back(name);
+  }
+  if (!names.empty()) put(kTemplates, std::move(names));
+  if (v.chat_template) put(kTemplate, *v.chat_template);
 }
 
 Result<GgufVocab> gguf_vocab(const Artifact& a) {
@@ -59,6 +71,7 @@ Result<GgufVocab> gguf_vocab(const Artifact& a) {
   const auto* model = get<std::string>(a, "tokenizer.ggml.model");
   if (!model) return bad_input("reading {}: there is no tokenizer (tokenizer.ggml.model)", a.path);
   v.model = *model;
+  if (const auto* name = get<std::string>(a, "general.name")) v.name = *name;
   if (const auto* pre = get<std::string>(a, "tokenizer.ggml.pre")) v.pre = *pre;
   const auto* tokens = get<std::vector<std::string>>(a, "tokenizer.ggml.tokens");
   if (!tokens) return bad_input("reading {}: there is no list of tokens (tokenizer.ggml.tokens)", a.path);
@@ -82,8 +95,31 @@ Result<GgufVocab> gguf_vocab(const Artifact& a) {
   for (const auto& k : kFlags)
     if (const auto* b = get<bool>(a, k.key)) v.*k.slot = *b;
   if (const auto* b = get<bool>(a, "tokenizer.ggml.add_space_prefix")) v.add_space_prefix = *b;
-  if (const auto* t = get<std::string>(a, "tokenizer.chat_template")) v.chat_template = *t;
+  if (const auto* t = get<std::string>(a, kTemplate)) v.chat_template = *t;
+  if (const auto* names = get<std::vector<std::string>>(a, kTemplates))
+    for (const std::string& name : *names)
+      if (const auto* t = get<std::string>(a, fmt::format("{}.{}", kTemplate, name))) v.chat_templates.emplace_back(name, *t);
   return v;
+}
+
+Result<Tokenizer> hf_tokenizer(const std::map<std::string, std::string>& files, const std::string& path,
+                               const std::function<void(const std::string&)>& on_warning) {
+  const auto it = files.find("tokenizer.json");
+  if (it == files.end() && path.ends_with(".safetensors"))
+    return bad_input("reading {}: it is a single file of weights without a tokenizer; give the model's directory, '{}'", path,
+                     parent_path(path));
+  if (it == files.end() || it->second.empty())
+    return bad_input("reading the tokenizer of {}: there is no tokenizer.json{}", path,
+                     it != files.end() ? " but an empty one; copy it from the model's repository"
+                     : files.count("tokenizer.model")
+                         ? ", only tokenizer.model (SentencePiece), which is not supported yet; load the tokenizer with transformers and "
+                           "save it again"
+                         : "; copy it from the model's repository");
+  auto t = Tokenizer::from_hf(HfTokenizerFiles::among(files));
+  if (!t.ok()) return t.take_error().during("reading the tokenizer of " + path);
+  if (on_warning)
+    for (const std::string& w : t->warnings()) on_warning(fmt::format("the tokenizer of {}: {}", path, w));
+  return t;
 }
 
 }  // namespace ingot::transform

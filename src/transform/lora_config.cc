@@ -38,6 +38,8 @@ constexpr FieldRule kFields[] = {
     {"alpha_pattern", Field::kUsed, ""},
     {"lora_bias", Field::kUsed, ""},
     {"ensure_weight_tying", Field::kUsed, ""},
+    {"trainable_token_indices", Field::kUsed, ""},
+    {"task_type", Field::kUsed, ""},
     {"auto_mapping", Field::kIgnored, ""},
     {"base_model_name_or_path", Field::kIgnored, ""},
     {"base_model_class", Field::kIgnored, ""},
@@ -47,7 +49,6 @@ constexpr FieldRule kFields[] = {
     {"megatron_core", Field::kIgnored, ""},
     {"peft_version", Field::kIgnored, ""},
     {"revision", Field::kIgnored, ""},
-    {"task_type", Field::kIgnored, ""},
     {"runtime_config", Field::kIgnored, ""},
     {"qalora_group_size", Field::kIgnored, ""},  // only read with use_qalora
     {"eva_config", Field::kIgnored, ""},         // EVA initialises A and leaves the base as it is
@@ -58,7 +59,6 @@ constexpr FieldRule kFields[] = {
     {"use_qalora", Field::kRefused, "QALoRA pools the inputs in groups"},
     {"use_bdlora", Field::kRefused, "block-diagonal factors are laid out differently"},
     {"target_parameters", Field::kRefused, "adapters on bare parameters (expert stacks) are laid out differently"},
-    {"trainable_token_indices", Field::kRefused, "single rows of the embedding were trained"},
     {"layer_replication", Field::kRefused, "the adapter belongs to a model with repeated layers"},
     {"alora_invocation_tokens", Field::kRefused, "an activated LoRA acts on some tokens only and cannot be merged"},
     {"megatron_config", Field::kRefused, "Megatron's parallel layers split the factors"},
@@ -112,7 +112,7 @@ struct Reader {
   }
 };
 
-Status check_fields(const Json& j, const std::string& path) {
+Status check_fields(const Json& j, const std::string& path, std::vector<std::string>* passed_over) {
   for (auto it = j.begin(); it != j.end(); ++it) {
     const FieldRule* rule = nullptr;
     for (const auto& f : kFields)
@@ -122,9 +122,7 @@ Status check_fields(const Json& j, const std::string& path) {
     if (rule)
       return bad_input("reading {}: '{}' is set ({}), which is not supported: {}", path, rule->name,
                        json_brief(it.value()), rule->why);
-    return bad_input("reading {}: the field '{}' ({}) is unknown to ingot and might change the merge; a newer ingot "
-                     "may know it, or remove it if it does not matter",
-                     path, it.key().substr(0, 100), json_brief(it.value()));
+    passed_over->push_back(it.key().substr(0, 100));
   }
   return {};
 }
@@ -196,29 +194,56 @@ Status read_layers(const Json& j, const std::string& path, LoraConfig* c) {
   return {};
 }
 
+// A list, for the input embedding, or lists by module.
+Status read_token_indices(const Json& j, const std::string& path, LoraConfig* c) {
+  const Json* m = json_member(j, "trainable_token_indices");
+  if (!m || is_unset(*m)) return {};
+  const auto read = [&](const std::string& name, const Json& list) -> Status {
+    std::vector<int64_t> rows;
+    if (!list.is_array()) return Reader{j, path}.wrong("trainable_token_indices", "a list of token ids, or lists by the name of a module");
+    for (const auto& e : list) {
+      if (!e.is_number_integer() || e.get<int64_t>() < 0)
+        return Reader{j, path}.wrong("trainable_token_indices", "a list of token ids, or lists by the name of a module");
+      rows.push_back(e.get<int64_t>());
+    }
+    c->token_indices.emplace_back(name, std::move(rows));
+    return {};
+  };
+  if (!m->is_object()) return read("", *m);
+  for (const auto& [name, list] : m->items()) INGOT_TRY(read(name, list));
+  return {};
+}
+
 bool is_or_ends_with(const std::string& module, const std::string& name) {
   if (module == name) return true;
   return module.size() > name.size() && module.ends_with(name) && module[module.size() - name.size() - 1] == '.';
 }
 
-}  // namespace
-
-Result<bool> ModuleSelector::matches(const std::string& module) const {
-  if (pattern) return pattern->full_match(module);
-  return std::any_of(names.begin(), names.end(), [&](const auto& n) { return is_or_ends_with(module, n); });
+template <class F>
+Result<bool> either(const ModuleName& module, F matches) {
+  INGOT_ASSIGN(const bool trained, matches(module.trained));
+  if (trained || module.trained == module.base) return trained;
+  return matches(module.base);
 }
 
-Result<LoraConfig::Scaling> LoraConfig::scaling(const std::string& module) const {
+}  // namespace
+
+Result<bool> ModuleSelector::matches(const ModuleName& module) const {
+  if (pattern) return either(module, [&](const std::string& m) { return pattern->full_match(m); });
+  return std::any_of(names.begin(), names.end(), [&](const auto& n) { return is_or_ends_with(module.base, n) || is_or_ends_with(module.trained, n); });
+}
+
+Result<LoraConfig::Scaling> LoraConfig::scaling(const ModuleName& module) const {
   Scaling s{r, alpha, 0};
   for (const auto& [pattern, rank] : rank_pattern) {
-    INGOT_ASSIGN(bool hit, pattern.match(module));
+    INGOT_ASSIGN(bool hit, either(module, [&, p = &pattern](const std::string& m) { return p->match(m); }));
     if (hit) {
       s.rank = rank;
       break;
     }
   }
   for (const auto& [pattern, a] : alpha_pattern) {
-    INGOT_ASSIGN(bool hit, pattern.match(module));
+    INGOT_ASSIGN(bool hit, either(module, [&, p = &pattern](const std::string& m) { return p->match(m); }));
     if (hit) {
       s.alpha = a;
       break;
@@ -229,20 +254,31 @@ Result<LoraConfig::Scaling> LoraConfig::scaling(const std::string& module) const
   return s;
 }
 
-bool LoraConfig::is_saved(const std::string& module) const {
-  const std::string dotted = "." + module + ".";
-  return std::any_of(modules_to_save.begin(), modules_to_save.end(),
-                     [&](const auto& m) { return dotted.find("." + m + ".") != std::string::npos; });
+bool LoraConfig::is_saved(const ModuleName& module) const {
+  for (std::string_view part : {std::string_view(module.trained), std::string_view(module.base)})
+    for (;;) {
+      if (std::any_of(modules_to_save.begin(), modules_to_save.end(), [&](const auto& m) { return part.ends_with(m); })) return true;
+      const size_t end = part.rfind('.');
+      if (end == std::string_view::npos) break;
+      part = part.substr(0, end);
+    }
+  return false;
 }
 
-Result<bool> LoraConfig::is_target(const std::string& module) const {
+const std::vector<int64_t>* LoraConfig::rows_of(const ModuleName& module, bool embedding) const {
+  for (const auto& [end, rows] : token_indices)
+    if (end.empty() ? embedding : module.trained.ends_with(end) || module.base.ends_with(end)) return &rows;
+  return nullptr;
+}
+
+Result<bool> LoraConfig::is_target(const ModuleName& module) const {
   INGOT_ASSIGN(bool out, excluded.matches(module));
   if (out || is_saved(module)) return false;
   if (targets.all_linear) return true;
   INGOT_ASSIGN(bool in, targets.matches(module));
   if (!in || targets.pattern || !layers) return in;
   for (const auto& p : layer_patterns) {
-    INGOT_ASSIGN(bool hit, p.match(module));
+    INGOT_ASSIGN(bool hit, either(module, [&](const std::string& m) { return p.match(m); }));
     if (hit) return true;
   }
   return false;
@@ -255,9 +291,9 @@ Result<LoraConfig> parse_lora_config(const std::string& text, const std::string&
   const std::string type = json_string(j, "peft_type").value_or("");
   if (type != "LORA")
     return bad_input("reading {}: 'peft_type' is '{}'; only LORA adapters can be merged yet", path, type.substr(0, 60));
-  INGOT_TRY(check_fields(j, path));
-  INGOT_TRY(check_init(j, path));
   LoraConfig c;
+  INGOT_TRY(check_fields(j, path, &c.passed_over));
+  INGOT_TRY(check_init(j, path));
   // PEFT has a default for a key that is missing, none for a null.
   for (const auto& [key, expected] : {std::pair{"r", "a rank from 1"}, {"lora_alpha", "a number"}, {"bias", "none, all or lora_only"}})
     if (auto it = j.find(key); it != j.end() && it->is_null())
@@ -285,7 +321,9 @@ Result<LoraConfig> parse_lora_config(const std::string& text, const std::string&
   INGOT_TRY(in.selector("target_modules", &c.targets));
   INGOT_TRY(in.selector("exclude_modules", &c.excluded));
   INGOT_TRY(in.strings("modules_to_save", &c.modules_to_save));
-  if (c.targets.empty() && c.modules_to_save.empty())
+  INGOT_TRY(read_token_indices(j, path, &c));
+  c.task_type = json_string(j, "task_type").value_or("");
+  if (c.targets.empty() && c.modules_to_save.empty() && c.token_indices.empty())
     return bad_input("reading {}: 'target_modules' is missing; the configuration is not whole", path);
   INGOT_TRY(read_patterns(text, path, &c));
   INGOT_TRY(read_layers(j, path, &c));

@@ -1,5 +1,5 @@
 // adapter_config.json of PEFT's LoRA: what it says about how the weights are merged. A field that changes the merge and
-// is not supported is refused by its name, and so is an unknown one that is set.
+// is not supported is refused by its name; what PEFT 0.21 does not know it passes over, and so does this, which tells.
 #pragma once
 
 #include <optional>
@@ -12,13 +12,19 @@
 
 namespace ingot::transform {
 
+// A module by the name that the base has for it, and by the one that it had where the adapter was trained (within a wrapper, without "model."): the
+// configuration speaks of the latter.
+struct ModuleName {
+  std::string base, trained;
+};
+
 // target_modules, exclude_modules: a list of name ends, or one expression for the whole name.
 struct ModuleSelector {
   std::vector<std::string> names;
   std::optional<Pattern> pattern;
   bool all_linear = false;  // "all-linear": whatever the file holds
   bool empty() const { return names.empty() && !pattern && !all_linear; }
-  Result<bool> matches(const std::string& module) const;
+  Result<bool> matches(const ModuleName& module) const;
 };
 
 struct LoraConfig {
@@ -33,6 +39,10 @@ struct LoraConfig {
   std::vector<std::pair<Pattern, double>> alpha_pattern;
   ModuleSelector targets, excluded;
   std::vector<std::string> modules_to_save;
+  // trainable_token_indices: rows by the name end of a module; the name is empty for the input embedding.
+  std::vector<std::pair<std::string, std::vector<int64_t>>> token_indices;
+  std::string task_type;
+  std::vector<std::string> passed_over;  // fields that are set and that PEFT does not know either
   std::optional<std::vector<int64_t>> layers;  // layers_to_transform
   std::vector<Pattern> layer_patterns;         // layers_pattern, with the layer's number as group 1
 
@@ -41,11 +51,13 @@ struct LoraConfig {
     double alpha;
     double scale;  // alpha / r, or alpha / sqrt(r)
   };
-  Result<Scaling> scaling(const std::string& module) const;
+  Result<Scaling> scaling(const ModuleName& module) const;
   // Whether PEFT would put an adapter on this module.
-  Result<bool> is_target(const std::string& module) const;
-  // Whether the module, or one that it lies in, is replaced as a whole.
-  bool is_saved(const std::string& module) const;
+  Result<bool> is_target(const ModuleName& module) const;
+  // Whether the module, or one that it lies in, is replaced as a whole: PEFT compares ends of names without regard for dots.
+  bool is_saved(const ModuleName& module) const;
+  // The rows of it that were trained; null for none.
+  const std::vector<int64_t>* rows_of(const ModuleName& module, bool embedding) const;
 };
 
 // `path` names the file in messages.

@@ -212,6 +212,7 @@ class SameAs final : public Node {
 }  // namespace
 
 NodePtr lora_delta(std::string tensor, NodePtr base, LoraFactors factors) {
+  if (NodePtr exact = base->unrounded()) base = std::move(exact);
   return std::make_shared<LoraDelta>(std::move(tensor), std::move(base), std::move(factors));
 }
 NodePtr add_scaled(NodePtr base, NodePtr x, double scale) {

@@ -8,7 +8,9 @@ namespace {
 class PermuteRope final : public Node {
  public:
   PermuteRope(NodePtr input, int64_t head_rows, RopeOrder order)
-      : input_(std::move(input)), head_rows_(head_rows), weave_(order == RopeOrder::kToInterleaved), spec_(input_->spec()) {}
+      : input_(std::move(input)), head_rows_(head_rows), weave_(order == RopeOrder::kToInterleaved), spec_(input_->spec()) {
+    if (NodePtr exact = input_->unrounded()) unrounded_ = std::make_shared<PermuteRope>(std::move(exact), head_rows, order);
+  }
 
   TensorSpec spec() const override { return spec_; }
   std::string describe() const override { return fmt::format("permute_rope v1 head {} {}", head_rows_, weave_ ? "interleaved" : "halves"); }
@@ -19,6 +21,7 @@ class PermuteRope final : public Node {
     g[0] = head_rows_;
     return joined_granularity(g, *input_);
   }
+  NodePtr unrounded() const override { return unrounded_; }
   void needs(const Region& r, std::vector<Need>* out) const override { out->push_back({input_, r, false}); }
 
   void trace(Origin* o) const override {
@@ -42,7 +45,7 @@ class PermuteRope final : public Node {
   }
 
  private:
-  NodePtr input_;
+  NodePtr input_, unrounded_;
   int64_t head_rows_;
   bool weave_;
   TensorSpec spec_;

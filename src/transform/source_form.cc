@@ -5,7 +5,7 @@
 #include "quant/codec.h"
 #include "transform/cast.h"
 #include "transform/gguf_check.h"
-#include "transform/gguf_map.h"
+#include "transform/gguf_rope.h"
 #include "transform/permute.h"
 
 namespace ingot::transform {
@@ -26,7 +26,7 @@ Result<std::vector<LazyTensor>> from_gguf(const Artifact& a) {
   const MetadataParams params = metadata_params(a, *arch);
   std::vector<LazyTensor> out;
   for (const LazyTensor& t : a.tensors) {
-    if (t.name == kRopeFactors) continue;
+    if (is_rope_factors(t.name)) continue;
     const auto mapped = map_from_gguf(*arch, t.name);
     if (!mapped) return bad_input("the tensor '{}' is none of the architecture {}", t.name, arch->name);
     NodePtr node = t.node;

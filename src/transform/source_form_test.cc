@@ -71,7 +71,7 @@ TEST(SourceForm, WhatTheSourceHasNotOrDropsIsLeftOut) {
   Artifact scaled = base;
   scaled.files["config.json"] = json_text(*config);
   const Artifact gguf = gguf_of(scaled);
-  ASSERT_NE(gguf.find(kRopeFactors), nullptr);
+  ASSERT_NE(gguf.find("rope_freqs.weight"), nullptr);
   EXPECT_EQ(form_of(gguf).tensors.size(), n);
   // Dropped by the architecture.
   Artifact older = base;

@@ -41,6 +41,24 @@ TEST_F(Api, OpenTransformWriteGivesTheProgramsBytes) {
   EXPECT_TRUE(same_bytes(dir_ / "q8.gguf", dir_ / "p-Q8_0.gguf"));
 }
 
+TEST_F(Api, NoticesOfWhatWasOpenedAreKept) {
+  const auto base = ingot::open(example("tiny-llama-base"));
+  ASSERT_TRUE(base.ok());
+  EXPECT_TRUE(base->notices().empty());
+  ingot::WriteOptions options;
+  options.max_shard_bytes = 4'000'000;
+  ASSERT_TRUE(ingot::write(*base, dir_ / "m", options).ok());
+  std::filesystem::remove(dir_ / "m/model.safetensors.index.json");
+  const auto sharded = ingot::open(dir_ / "m");
+  ASSERT_TRUE(sharded.ok()) << sharded.error().message;
+  ASSERT_EQ(sharded->notices().size(), 1u);
+  const auto merged = ingot::lora_merge(*sharded, {{example("lora-code")}});
+  ASSERT_TRUE(merged.ok()) << merged.error().message;
+  const auto gguf = ingot::to_gguf(*merged);
+  ASSERT_TRUE(gguf.ok()) << gguf.error().message;
+  EXPECT_EQ(gguf->notices(), sharded->notices());
+}
+
 TEST_F(Api, ReadGivesValuesAndTransformsAreLazy) {
   auto base = ingot::open(example("tiny-llama-base"));
   ASSERT_TRUE(base.ok());

@@ -149,6 +149,22 @@ TEST_F(Verbose, TellsWhatWasOpenedAssumedPlannedAndHowLongItTook) {
   expect_said(ingot({"run", kBase, "-p", "a", "-n", "2", "-v"}), 0, {"opened '" + kBase});
 }
 
+TEST_F(Options, StrictRefusesWhatGgufCannotSay) {
+  const std::string words = "--pre-tokenizer";
+  expect_said(ingot({"convert", kBase, "--out", dir_ / "a.gguf", words, "qwen2"}), 0, {"GGUF cannot say by which rules", "1234567"});
+  for (const std::vector<std::string>& command : {std::vector<std::string>{"convert", kBase}, {"quantize", kBase, "--type", "Q8_0"},
+                                                  {"ship", kBase, "--type", "Q8_0"}}) {
+    auto strict = command;
+    strict.insert(strict.end(), {"--strict", "--out", dir_ / "b.gguf", "--force"});
+    EXPECT_EQ(ingot(strict).exit_code, 0);  // GGUF says all of this model
+    strict.insert(strict.end(), {words, "qwen2"});
+    expect_said(ingot(strict), 3, {"GGUF cannot say by which rules", "Without --strict this is a notice"});
+  }
+  expect_said(ingot({"convert", kBase, "--strict", "--out", dir_ / "c"}), 0, {"--strict changes nothing"});
+  expect_said(ingot({"quantize", dir_ / "a.gguf", "--type", "Q8_0", "--strict", "--out", dir_ / "d.gguf"}), 0, {"--strict changes nothing"});
+  expect_said(ingot({"lora", "merge", kBase, "--adapter", kLora, "--strict", "--out", dir_ / "e"}), 0, {"--strict changes nothing"});
+}
+
 TEST_F(Options, APreTokenizerOverOneThatIsKnownIsWarnedOf) {
   const Finished f = ingot({"convert", kBase, "--out", dir_ / "a.gguf", "--pre-tokenizer", "qwen2"});
   expect_said(f, 0, {"warning", "--pre-tokenizer qwen2 overrides llama-bpe"});
@@ -213,8 +229,8 @@ TEST_F(Options, ASlidingWindowEndsWhatCanBeRun) {
   expect_said(f, 0, {"sliding_window", "of 12 tokens is full"});
   EXPECT_EQ(f.out, ingot({"run", kBase, "-p", "def main(", "-n", "9"}).out);
   const std::string longer = "one two three four five six seven eight nine ten eleven twelve thirteen";
-  expect_said(ingot({"run", model, "-p", longer}), 2, {"tokens", "sees only 12", "sliding_window"});
-  expect_said(ingot({"ship", model, "--type", "Q8_0", "--out", dir_ / "a.gguf", "--test", longer}), 2, {"--test", "sees only 12"});
+  expect_said(ingot({"run", model, "-p", longer}), 2, {"tokens", "(sliding_window) is 12"});
+  expect_said(ingot({"ship", model, "--type", "Q8_0", "--out", dir_ / "a.gguf", "--test", longer}), 2, {"--test", "(sliding_window) is 12"});
   EXPECT_FALSE(exists(dir_ / "a.gguf"));
   const Finished c = ingot({"convert", model, "--out", dir_ / "b.gguf"});
   expect_said(c, 0, {"config.json", "the last 12 tokens", "GGUF cannot say"});

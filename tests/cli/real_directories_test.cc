@@ -25,7 +25,7 @@ class RealDirectories : public CliTest {
 TEST_F(RealDirectories, OddJsonThatNobodyReadsChangesNothing) {
   const std::string base = copy("tiny-llama-base"), adapter = copy("lora-code");
   write_file(base + "/special_tokens_map.json", "{\"x\": NaN}");
-  write_file(base + "/added_tokens.json", "{\"x\": 1e999, \"x\": 2}");
+  write_file(base + "/added_tokens.json", "{\"<|eot_id|>\": 1e999, \"<|eot_id|>\": 4}");
   const std::string odd =
       "\"unread\": [1000000000000000019884624838656, 1e999, NaN, Infinity, -Infinity, \"\\ud800\"], \"\\udc00\": 1, \"unread\": 1e999";
   for (const char* name : {"config.json", "tokenizer_config.json", "generation_config.json", "tokenizer.json"})

@@ -1,0 +1,289 @@
+#include "formats/hf_weights.h"
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+#include <tuple>
+
+namespace ingot {
+namespace {
+
+constexpr std::string_view kEnd = ".safetensors";
+
+// "a, b, c and 4 more".
+std::string some(const std::vector<std::string>& names) {
+  constexpr size_t kShown = 3;
+  std::string s;
+  for (size_t i = 0; i < std::min(names.size(), kShown); ++i) s += (i ? ", " : "") + names[i];
+  return names.size() > kShown ? fmt::format("{} and {} more", s, names.size() - kShown) : s;
+}
+
+// An adapter's weights are no model's; macOS leaves "._" copies that hold no data.
+bool is_weights(const Entry& e) {
+  return !e.directory && e.name.ends_with(kEnd) && e.name[0] != '.' && !e.name.starts_with("adapter_model");
+}
+
+struct ShardName {
+  std::string prefix;
+  uint64_t number = 0, of = 0;
+};
+std::optional<ShardName> shard_name(std::string_view name) {
+  if (!name.ends_with(kEnd)) return std::nullopt;
+  name.remove_suffix(kEnd.size());
+  ShardName s;
+  // From the end: "-", digits. At most 9 of them.
+  const auto take = [&name](std::string_view before, uint64_t* out) {
+    const size_t at = name.find_last_not_of("0123456789") + 1;
+    const std::string_view digits = name.substr(at);
+    if (digits.empty() || digits.size() > 9 || !name.substr(0, at).ends_with(before)) return false;
+    std::from_chars(digits.data(), digits.data() + digits.size(), *out);
+    name.remove_suffix(digits.size() + before.size());
+    return true;
+  };
+  if (!take("-of-", &s.of) || !take("-", &s.number) || s.of == 0 || s.number > s.of || name.empty()) return std::nullopt;
+  s.prefix = name;
+  return s;
+}
+
+struct Weights {
+  std::vector<ShardSet> sets;
+  std::vector<std::string> others;
+};
+// Of the weights for which `wanted` holds.
+template <class F>
+Weights sort_out(const Probe& p, F wanted) {
+  std::map<std::tuple<std::string, uint64_t>, ShardSet> sets;
+  Weights w;
+  for (const Entry& e : p.entries) {
+    if (!is_weights(e) || !wanted(e.name)) continue;
+    const auto s = shard_name(e.name);
+    if (!s) {
+      w.others.push_back(e.name);
+      continue;
+    }
+    ShardSet& set = sets[{s->prefix, s->of}];
+    set.prefix = s->prefix, set.of = s->of;
+    if (!set.files.emplace(s->number, e.name).second) w.others.push_back(e.name);  // the same number spelled with other zeros
+  }
+  for (auto& [key, set] : sets) w.sets.push_back(std::move(set));
+  return w;
+}
+Weights sort_out(const Probe& p) {
+  Weights w = sort_out(p, [](const std::string& name) { return !name.starts_with("consolidated"); });
+  // Mistral's repositories have the model twice, once under its own names; transformers reads the other one.
+  return w.sets.empty() && w.others.empty() ? sort_out(p, [](const std::string&) { return true; }) : w;
+}
+
+// The sets that may be the model: those named as transformers names them, if there are any.
+std::vector<const ShardSet*> candidates(const Weights& w) {
+  std::vector<const ShardSet*> own, all;
+  for (const ShardSet& s : w.sets) {
+    all.push_back(&s);
+    if (s.prefix == "model") own.push_back(&s);
+  }
+  return own.empty() ? all : own;
+}
+
+std::vector<std::string> names_of(const ShardSet& s) {
+  std::vector<std::string> names;
+  for (const auto& [number, name] : s.files) names.push_back(name);
+  return names;
+}
+
+// "model-00002-of-00003.safetensors", as those that are there spell it.
+std::string name_of(const ShardSet& s, uint64_t number) {
+  const std::string& like = s.files.begin()->second;
+  const size_t end = like.size() - kEnd.size(), of = like.rfind("-of-");
+  return fmt::format("{}-{:0{}}{}", s.prefix, number, of - s.prefix.size() - 1, like.substr(of, end - of)) + std::string(kEnd);
+}
+
+std::string absent_names(const ShardSet& s) {
+  std::vector<std::string> names;
+  const uint64_t first = s.files.count(0) ? 0 : 1;
+  for (uint64_t i = first; i < first + s.of && names.size() < 3; ++i)
+    if (!s.files.count(i)) names.push_back(name_of(s, i));
+  const uint64_t more = std::max<uint64_t>(s.absent(), names.size()) - names.size();
+  return some(names) + (more ? fmt::format(" and {} more", more) : "");
+}
+
+const Entry* find_file(const Probe& p, std::string_view name) {
+  const Entry* e = p.find(name);
+  return e && !e->directory ? e : nullptr;
+}
+
+// Downloads that did not finish, as the Hub's client, browsers and other programs name them.
+std::vector<std::string> unfinished(Store& store, const Probe& p) {
+  std::vector<std::string> names;
+  const auto add = [&names](const std::vector<Entry>& entries, const std::string& before) {
+    for (const Entry& e : entries)
+      for (const char* end : {".incomplete", ".part", ".partial", ".crdownload", ".aria2", ".download"})
+        if (!e.directory && e.name.ends_with(end)) names.push_back(before + e.name);
+  };
+  add(p.entries, "");
+  const std::string cache = ".cache/huggingface/download";
+  if (p.find(".cache"))
+    if (const auto entries = store.list(join_path(p.path, cache)); entries.ok()) add(*entries, cache + "/");
+  return names;
+}
+
+// The number that a name ends with: "checkpoint-500". Names without one come first.
+std::optional<uint64_t> step_of(const std::string& name) {
+  const size_t at = name.find_last_not_of("0123456789") + 1;
+  uint64_t step = 0;
+  if (at == 0 || at == name.size() || std::from_chars(name.data() + at, name.data() + name.size(), step).ec != std::errc()) return std::nullopt;
+  return step;
+}
+
+// Subdirectories that could be opened, the greatest number last.
+std::vector<std::string> folders_with_weights(Store& store, const Probe& p) {
+  std::vector<std::string> folders, found;
+  for (const Entry& e : p.entries)
+    if (e.directory && e.name[0] != '.') folders.push_back(e.name);
+  std::sort(folders.begin(), folders.end(), [](const std::string& a, const std::string& b) {
+    return std::pair(step_of(a), std::string_view(a)) < std::pair(step_of(b), std::string_view(b));
+  });
+  constexpr size_t kLooked = 64;
+  if (folders.size() > kLooked) folders.erase(folders.begin(), folders.end() - kLooked);
+  for (const std::string& f : folders) {
+    const auto entries = store.list(join_path(p.path, f));
+    if (entries.ok() && std::any_of(entries->begin(), entries->end(), [](const Entry& e) { return !e.directory && e.name.ends_with(kEnd); }))
+      found.push_back(f);
+  }
+  return found;
+}
+
+// Beside a model, whose tensors it is not among.
+std::string beside(const Probe& p) {
+  return find_file(p, "adapter_model.safetensors") ? fmt::format("{}: it is opened as the model that it is; the adapter beside the weights "
+                                                                 "(adapter_model.safetensors) is not applied", p.path)
+                                                   : "";
+}
+
+}  // namespace
+
+bool ShardSet::whole() const {
+  return files.size() == of && files.rbegin()->first - files.begin()->first == of - 1;
+}
+
+int weights_score(const Probe& p) {
+  if (find_file(p, kSingleName) || find_file(p, kIndexName)) return 95;
+  const Weights w = sort_out(p);
+  // An adapter may lie beside a model, whose shards prove what it is; a stray file does not.
+  const auto sets = candidates(w);
+  if (sets.size() == 1 && sets[0]->whole()) return 93;
+  return w.sets.empty() && w.others.empty() ? 0 : 60;
+}
+
+Result<WeightFiles> find_weights(Store& store, const Probe& p) {
+  WeightFiles found;
+  const auto told = [&found](std::string text) {
+    if (!text.empty()) found.notices.push_back(std::move(text));
+  };
+  told(beside(p));
+  if (find_file(p, kSingleName)) {
+    found.files = {kSingleName};
+    std::vector<std::string> passed;
+    if (find_file(p, kIndexName)) passed.push_back(kIndexName);
+    for (const ShardSet& s : sort_out(p).sets)
+      if (s.prefix == "model")
+        for (auto& name : names_of(s)) passed.push_back(std::move(name));
+    if (!passed.empty())
+      told(fmt::format("{}: {} is taken, as transformers does; passed over, as if left from another save: {}. If those are the model, remove "
+                       "{}", p.path, kSingleName, some(passed), kSingleName));
+    return found;
+  }
+  if (find_file(p, kIndexName)) {
+    found.indexed = true;
+    for (const Entry& e : p.entries)
+      if (is_weights(e)) found.files.push_back(e.name);
+    return found;
+  }
+  const Weights w = sort_out(p);
+  const auto sets = candidates(w);
+  if (sets.size() > 1) {
+    std::vector<std::string> each;
+    for (const ShardSet* s : sets) each.push_back(fmt::format("{} of {} like {}", s->files.size(), s->of, s->files.begin()->second));
+    return bad_input("opening {}: the directory has shards of {} sets ({}), but no {} that tells which is the model; download the index, or "
+                     "remove the files of the others", p.path, sets.size(), some(each), kIndexName);
+  }
+  if (sets.size() == 1) {
+    const ShardSet& s = *sets[0];
+    if (!s.whole()) {
+      const auto halves = unfinished(store, p);
+      return bad_input("opening {}: of {} shards {} {} there; missing: {}{}. Download them", p.path, s.of, s.files.size(),
+                       s.files.size() == 1 ? "is" : "are", absent_names(s), halves.empty() ? "" : "; unfinished: " + some(halves));
+    }
+    found.files = names_of(s);
+    std::sort(found.files.begin(), found.files.end());
+    told(fmt::format("{}: there is no {}; the names of the {} shards prove them whole, all their tensors are taken{}", p.path, kIndexName, s.of,
+                     w.others.empty() ? "" : "; passed over: " + some(w.others)));
+    return found;
+  }
+  if (w.others.size() > 1)
+    return bad_input("opening {}: {} *.safetensors files ({}), but no {} and no {} that tells which belong to the model; download the index, "
+                     "or give the one that is wanted the name {}", p.path, w.others.size(), some(w.others), kSingleName, kIndexName, kSingleName);
+  if (w.others.empty()) return bad_input("opening {}: the directory has no *.safetensors file{}", p.path, without_weights(store, p));
+  found.files = w.others;
+  told(fmt::format("{}: there is no {}; {}, the only weights here, are taken", p.path, kSingleName, w.others[0]));
+  return found;
+}
+
+std::string left_over(const Probe& p, const std::vector<std::string>& named) {
+  std::vector<std::string> names;
+  for (const ShardSet& s : sort_out(p).sets)
+    for (auto& name : names_of(s))
+      if (!std::binary_search(named.begin(), named.end(), name)) names.push_back(std::move(name));
+  return names.empty() ? "" : fmt::format("{}: the index does not name {}; passed over, as if left from another save", p.path, some(names));
+}
+
+Error absent_shards(Store& store, const Probe& p, const std::vector<std::string>& named, const std::string& why) {
+  std::vector<std::string> absent;
+  for (const auto& name : named)
+    if (!p.find(name)) absent.push_back(name);
+  std::string text = fmt::format("{} of the {} files that the index names {} not there: {}", absent.size(), named.size(),
+                                 absent.size() == 1 ? "is" : "are", some(absent));
+  if (!why.empty()) text += fmt::format("; of the others one cannot be read ({})", why);
+  const Weights w = sort_out(p, [&](const std::string& name) { return !std::binary_search(named.begin(), named.end(), name); });
+  const ShardSet* whole = nullptr;
+  std::vector<std::string> instead = w.others;
+  for (const ShardSet& s : w.sets) {
+    if (s.whole()) whole = &s;
+    for (auto& name : names_of(s)) instead.push_back(std::move(name));
+  }
+  if (const auto halves = unfinished(store, p); !halves.empty()) text += fmt::format("; unfinished downloads: {}", some(halves));
+  if (whole)
+    return bad_input("opening {}: {}. But there is a whole set of {} shards of another save, like {}: if that is the model, remove the index, "
+                     "which is not its own", join_path(p.path, kIndexName), text, whole->of, whole->files.begin()->second);
+  if (!instead.empty()) text += fmt::format("; instead there {} {}", instead.size() == 1 ? "is" : "are", some(instead));
+  return bad_input("opening {}: {}. Download what is missing; hf download goes on where it stopped", join_path(p.path, kIndexName), text);
+}
+
+std::string without_weights(Store& store, const Probe& p) {
+  if (auto folders = folders_with_weights(store, p); !folders.empty()) {
+    const std::string last = folders.back();
+    folders.pop_back();
+    const std::string given = join_path(p.path, last);
+    if (folders.empty()) return fmt::format("; its subdirectory has: give {}", given);
+    return step_of(last) ? fmt::format("; its subdirectories have: give the last, {} (others: {})", given, some(folders))
+                         : fmt::format("; its subdirectories have: give {} (or {})", given, some(folders));
+  }
+  bool torch = false, zero = p.find("zero_to_fp32.py"), dcp = false;
+  for (const Entry& e : p.entries) {
+    const std::string_view n = e.name;
+    const bool of_training = n.starts_with("optimizer") || n.starts_with("scheduler") || n.starts_with("rng_state") || n == "training_args.bin" ||
+                             n == "scaler.pt";
+    torch = torch || (!of_training && (n.ends_with(".bin") || n.ends_with(".pt") || n.ends_with(".pth")));
+    zero = zero || (e.directory && n.starts_with("global_step"));
+    dcp = dcp || n.ends_with(".distcp") || (e.directory && n.starts_with("pytorch_model_fsdp"));
+  }
+  if (torch)
+    return ", only torch files (.bin, .pt), which are not supported yet; save the model with safe_serialization=True";
+  if (zero)
+    return ": the weights are still in the shards of DeepSpeed ZeRO; gather them with its script: python zero_to_fp32.py . OUT --safe_serialization";
+  if (dcp) return ": the weights are a distributed checkpoint of torch (FSDP), which is not supported yet; gather them: accelerate merge-weights";
+  if (const auto halves = unfinished(store, p); !halves.empty())
+    return fmt::format(", only unfinished downloads ({}); download them again", some(halves));
+  return "; download the weights";
+}
+
+}  // namespace ingot

@@ -1,0 +1,47 @@
+// Which files of a directory hold the model: found by transformers' rule and from names alone. And where it holds none, or not all
+// of them, what lies there instead.
+#pragma once
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "formats/formats.h"
+
+namespace ingot {
+
+inline constexpr char kSingleName[] = "model.safetensors";
+inline constexpr char kIndexName[] = "model.safetensors.index.json";
+
+// The files "{prefix}-00001-of-0000N.safetensors" of one N.
+struct ShardSet {
+  std::string prefix;
+  uint64_t of = 0;
+  std::map<uint64_t, std::string> files;  // by their number
+  // From 1 to N, or from 0 to N - 1, each once.
+  bool whole() const;
+  uint64_t absent() const { return of - std::min<uint64_t>(of, files.size()); }
+};
+
+struct WeightFiles {
+  std::vector<std::string> files;  // by name; where an index says which belong to the model: all that lie there
+  bool indexed = false;
+  std::vector<std::string> notices;
+};
+// transformers' rule first: model.safetensors, then the index. Then what no loader needs an index for: shards whose names prove the set
+// whole, and the only file there is.
+Result<WeightFiles> find_weights(Store& store, const Probe& directory);
+// How sure it is that the directory is a model's, 0 to 100.
+int weights_score(const Probe& directory);
+
+// What to say of a directory that an index describes: some of the files that it names are not there. `why` is the error of the first of
+// those that are there and cannot be read, if one is.
+Error absent_shards(Store& store, const Probe& directory, const std::vector<std::string>& named, const std::string& why);
+// Files of shards that the index does not name, for a notice; empty if there are none.
+std::string left_over(const Probe& directory, const std::vector<std::string>& named);
+
+// Why there are no weights that can be opened, and where they are: "; give its subdirectory .." Of a directory without any.
+std::string without_weights(Store& store, const Probe& directory);
+
+}  // namespace ingot

@@ -1,0 +1,305 @@
+// Directories of weights as people really have them: each opens as transformers opens it, or says what is missing and where it is.
+#include "formats/hf_weights.h"
+
+#include <filesystem>
+#include <fstream>
+
+#include "formats/formats_testing.h"
+#include "formats/outputs.h"
+
+namespace ingot {
+namespace {
+
+using namespace ingot::testing;
+
+const std::string kPointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 4976698672\n";
+const std::string kIndex = "m/model.safetensors.index.json";
+
+class HfWeights : public ::testing::Test {
+ protected:
+  // Tensors "t1" .. "tN" of 4 values N, each in a shard of its own where `sharded`.
+  void save(const std::string& dir, int n, bool sharded) {
+    Artifact a;
+    a.format = "safetensors";
+    a.files["config.json"] = "{}";
+    for (int i = 1; i <= n; ++i) a.tensors.push_back({fmt::format("t{}", i), f32_tensor({4}, std::vector<float>(4, static_cast<float>(n)))});
+    write_output(hf_directory_output(a, *store_, dir, sharded ? 1 : kDefaultShardBytes));
+  }
+  void put(const std::string& path, std::string_view bytes) { put_file(*store_, path, bytes); }
+  void copy(const std::string& from, const std::string& to) { put(to, get_file(*store_, from)); }
+  void remove(const std::string& path) { ASSERT_TRUE(store_->remove(path).ok()); }
+
+  // m opens with `tensors`, whose values are all `value`; its notices say `said`.
+  void opens(size_t tensors, float value, const std::vector<std::string>& said) {
+    auto a = open_model(*store_, "m");
+    ASSERT_TRUE(a.ok()) << a.error().message;
+    EXPECT_EQ(a->naming, "hf");
+    EXPECT_EQ(a->tensors.size(), tensors);
+    for (const auto& t : a->tensors) EXPECT_EQ(to_floats(*evaluate(t.node)), std::vector<float>(4, value)) << t.name;
+    std::string all;
+    for (const auto& n : a->notices) all += n + "\n";
+    EXPECT_EQ(all.empty(), said.empty()) << all;
+    for (const auto& part : said) EXPECT_NE(all.find(part), std::string::npos) << "no '" << part << "' in: " << all;
+  }
+  void refused(const std::vector<std::string>& said, const std::string& path = "m") {
+    auto a = open_model(*store_, path);
+    ASSERT_FALSE(a.ok());
+    EXPECT_EQ(a.error().kind, ErrorKind::kBadInput);
+    for (const auto& part : said) EXPECT_NE(a.error().message.find(part), std::string::npos) << "no '" << part << "' in: " << a.error().message;
+  }
+
+  std::unique_ptr<Store> store_ = make_memory_store();
+};
+
+TEST_F(HfWeights, APlainModelSaysNothing) {
+  save("m", 2, false);
+  for (const char* beside : {"m/pytorch_model.bin", "m/optimizer.pt", "m/consolidated.safetensors", "m/model.fp16.safetensors",
+                             "m/training_args.bin", "m/._model.safetensors"})
+    put(beside, "not read");
+  opens(2, 2, {});
+  save("s", 3, true);
+  EXPECT_TRUE(open_model(*store_, "s")->notices.empty());
+}
+
+TEST_F(HfWeights, WithoutItsIndexASetThatIsWholeOpens) {
+  save("m", 3, true);
+  remove(kIndex);
+  opens(3, 3, {"there is no model.safetensors.index.json", "3 shards", "whole"});
+  // Beside it what Mistral's repositories have, and what a training left.
+  put("m/consolidated.safetensors", "not read");
+  put("m/optimizer.pt", "x");
+  put("m/._model-00001-of-00003.safetensors", "of macOS");
+  put("m/model.fp16.safetensors", "not read");
+  opens(3, 3, {"3 shards", "passed over: model.fp16.safetensors"});
+}
+
+TEST_F(HfWeights, ASetMayCountFromNought) {
+  save("m", 2, true);
+  remove(kIndex);
+  copy("m/model-00001-of-00002.safetensors", "m/model-00000-of-00002.safetensors");
+  copy("m/model-00002-of-00002.safetensors", "m/model-00001-of-00002.safetensors");
+  remove("m/model-00002-of-00002.safetensors");
+  opens(2, 2, {"2 shards"});
+}
+
+TEST_F(HfWeights, WithoutItsIndexASetThatIsNotWholeNamesWhatIsMissing) {
+  save("m", 6, true);
+  remove(kIndex);
+  remove("m/model-00002-of-00006.safetensors");
+  put("m/model-00002-of-00006.safetensors.incomplete", "half");
+  refused({"opening m:", "of 6 shards 5 are there", "missing: model-00002-of-00006.safetensors;",
+           "unfinished: model-00002-of-00006.safetensors.incomplete"});
+  for (int i : {1, 3, 4, 6}) remove(fmt::format("m/model-0000{}-of-00006.safetensors", i));
+  // One that is left is no model either, though it is the only file.
+  refused({"of 6 shards 1 is there", "model-00001-of-00006.safetensors, model-00002-of-00006.safetensors, model-00003-of-00006.safetensors and 2 more"});
+}
+
+TEST_F(HfWeights, AClaimOfManyShardsCostsNothing) {
+  put("m/config.json", "{}");
+  put("m/model-00007-of-99999.safetensors", "x");
+  refused({"of 99999 shards 1 is there", "model-00001-of-99999.safetensors", "and 99995 more"});
+  put("n/model-7-of-999999999.safetensors", "x");
+  refused({"of 999999999 shards 1 is there", "model-1-of-999999999.safetensors"}, "n");
+  // No name of a shard: numbers that are none, too long, too large.
+  for (const char* name : {"model-00003-of-00002", "model-1-of-0", "model-of-2", "-1-of-1", "model-1-of-99999999999999999999999", "model-1of-2"}) {
+    store_ = make_memory_store();
+    save("one", 1, false);
+    copy("one/model.safetensors", fmt::format("m/{}.safetensors", name));
+    opens(1, 1, {fmt::format("{}.safetensors, the only weights here", name)});
+  }
+}
+
+TEST_F(HfWeights, ATensorInTwoShardsIsAnError) {
+  save("m", 2, true);
+  remove(kIndex);
+  copy("m/model-00001-of-00002.safetensors", "m/model-00002-of-00002.safetensors");
+  refused({"opening m:", "tensor 't1' is in two shards", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"});
+}
+
+TEST_F(HfWeights, TwoSetsWithoutAnIndexAreNotGuessed) {
+  save("m", 3, true);
+  save("n", 2, true);
+  copy("n/model-00001-of-00002.safetensors", "m/model-00001-of-00002.safetensors");
+  remove(kIndex);
+  refused({"2 sets", "1 of 2 like model-00001-of-00002.safetensors", "3 of 3 like model-00001-of-00003.safetensors"});
+  // A set of a variant is no rival: transformers asks for it by name.
+  remove("m/model-00001-of-00002.safetensors");
+  for (int i : {1, 2}) copy(fmt::format("n/model-0000{}-of-00002.safetensors", i), fmt::format("m/model.fp16-0000{}-of-00002.safetensors", i));
+  opens(3, 3, {"3 shards"});
+  for (int i : {1, 2, 3}) remove(fmt::format("m/model-0000{}-of-00003.safetensors", i));
+  opens(2, 2, {"2 shards"});
+}
+
+TEST_F(HfWeights, TheSingleFileGoesBeforeAnIndexAsInTransformers) {
+  save("m", 3, true);
+  save("n", 2, false);
+  copy("n/model.safetensors", "m/model.safetensors");
+  opens(2, 2, {"model.safetensors is taken", "passed over", "model.safetensors.index.json, model-00001-of-00003.safetensors", "1 more"});
+  // Shards alone, and an index alone, are as old.
+  remove(kIndex);
+  opens(2, 2, {"model-00001-of-00003.safetensors, model-00002-of-00003.safetensors, model-00003-of-00003.safetensors"});
+  for (int i : {1, 2, 3}) remove(fmt::format("m/model-0000{}-of-00003.safetensors", i));
+  put(kIndex, "broken, and of no interest");
+  opens(2, 2, {"passed over, as if left from another save: model.safetensors.index.json."});
+}
+
+TEST_F(HfWeights, ShardsThatTheIndexDoesNotNameAreTold) {
+  save("m", 3, true);
+  put("m/model-00001-of-00005.safetensors", "of an earlier save");
+  opens(3, 3, {"the index does not name model-00001-of-00005.safetensors", "passed over"});
+}
+
+TEST_F(HfWeights, AnIndexThatNamesAbsentFilesSaysWhatIsThere) {
+  save("m", 4, true);
+  remove("m/model-00002-of-00004.safetensors");
+  refused({kIndex, "1 of the 4 files that the index names is not there: model-00002-of-00004.safetensors.", "hf download"});
+  put("m/model-00002-of-00004.safetensors.part", "half");
+  put("m/.cache/huggingface/download/model-00002-of-00004.safetensors.4d7a.incomplete", "half");
+  refused({"unfinished downloads: model-00002-of-00004.safetensors.part, "
+           ".cache/huggingface/download/model-00002-of-00004.safetensors.4d7a.incomplete"});
+  // Of those that are there one is a pointer, or has no byte.
+  put("m/model-00003-of-00004.safetensors", kPointer);
+  refused({"1 of the 4", "one cannot be read", "git-lfs pointer"});
+  put("m/model-00003-of-00004.safetensors", "");
+  refused({"1 of the 4", "one cannot be read", "model-00003-of-00004.safetensors: the file is empty"});
+  for (int i : {1, 3, 4}) remove(fmt::format("m/model-0000{}-of-00004.safetensors", i));
+  put("m/weights.safetensors", "x");
+  refused({"4 of the 4 files", "and 1 more", "instead there is weights.safetensors"});
+}
+
+TEST_F(HfWeights, AnIndexOfAnotherSaveBesideAWholeSet) {
+  save("m", 3, true);
+  save("n", 5, true);
+  copy("n/model.safetensors.index.json", kIndex);
+  refused({"5 of the 5 files", "a whole set of 3 shards", "model-00001-of-00003.safetensors", "remove the index"});
+  remove(kIndex);
+  opens(3, 3, {"3 shards"});
+}
+
+TEST_F(HfWeights, AnIndexOfAMillionShards) {
+  std::string map;
+  for (int i = 0; i < 1'000'000; ++i) map += fmt::format("{}\"{}\":\"{:x}\"", i ? "," : "", i, i);
+  put(kIndex, "{\"weight_map\":{" + map + "}}");
+  refused({"1000000 of the 1000000 files", "and 999997 more"});
+}
+
+TEST_F(HfWeights, APointerOrAPageInPlaceOfAFileIsNamed) {
+  struct Case {
+    const char* bytes;
+    const char* said;
+  };
+  const Case cases[] = {{kPointer.c_str(), "git lfs pull"},
+                        {"<!DOCTYPE html>\n<html><head>", "a web page"},
+                        {"\xEF\xBB\xBF\n  <HTML lang=en>", "a web page"},
+                        {"Entry not found", "a server's refusal"},
+                        {"Access to model meta-llama/Llama-3.2-1B is restricted.", "a server's refusal"},
+                        {"", "the file is empty"}};
+  for (const Case& c : cases) {
+    store_ = make_memory_store();
+    save("m", 2, true);
+    put("m/model-00002-of-00002.safetensors", c.bytes);
+    refused({"m/model-00002-of-00002.safetensors", c.said});
+    refused({"m/model-00002-of-00002.safetensors", c.said}, "m/model-00002-of-00002.safetensors");
+    save("m", 2, true);
+    put(kIndex, c.bytes);
+    refused({kIndex, c.said});
+    put("m/model.safetensors", c.bytes);
+    refused({"m/model.safetensors", c.said});
+    put("a/adapter_config.json", "{}");
+    put("a/adapter_model.safetensors", c.bytes);
+    refused({"a/adapter_model.safetensors", c.said}, "a");
+    put("x.gguf", c.bytes);
+    refused({"x.gguf", c.said}, "x.gguf");
+    // Nobody reads config.json here, and who does says so.
+    store_ = make_memory_store();
+    save("m", 1, false);
+    put("m/config.json", c.bytes);
+    opens(1, 1, {});
+  }
+  put("m/chat_template.jinja", kPointer);
+  refused({"m/chat_template.jinja", "git-lfs pointer"});
+}
+
+TEST_F(HfWeights, TheOnlyFileIsTakenWhateverItsName) {
+  save("n", 2, false);
+  copy("n/model.safetensors", "m/model.fp16.safetensors");
+  put("m/config.json", "{}");
+  opens(2, 2, {"model.fp16.safetensors, the only weights here"});
+  put("m/consolidated.safetensors", "not read");
+  opens(2, 2, {"model.fp16.safetensors, the only weights here"});
+  copy("n/model.safetensors", "m/model.bf16.safetensors");
+  refused({"2 *.safetensors files", "model.bf16.safetensors, model.fp16.safetensors", "give the one that is wanted the name model.safetensors"});
+}
+
+TEST_F(HfWeights, AnAdapterBesideTheModelsWeightsIsNotTheModel) {
+  save("m", 3, true);
+  put("m/adapter_config.json", "{}");
+  copy("m/model-00001-of-00003.safetensors", "m/adapter_model.safetensors");
+  opens(3, 3, {"adapter_model.safetensors", "not applied"});
+  remove(kIndex);
+  opens(3, 3, {"not applied", "3 shards"});
+}
+
+// What the Trainer leaves of an adapter.
+TEST_F(HfWeights, ACheckpointOfAnAdapterIsTheAdapter) {
+  save("n", 1, false);
+  put("run/checkpoint-500/adapter_config.json", "{}");
+  copy("n/model.safetensors", "run/checkpoint-500/adapter_model.safetensors");
+  for (const char* name : {"optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "training_args.bin", "README.md", "global_step500/x.pt"})
+    put(fmt::format("run/checkpoint-500/{}", name), "x");
+  auto a = open_model(*store_, "run/checkpoint-500");
+  ASSERT_TRUE(a.ok()) << a.error().message;
+  EXPECT_EQ(a->naming, "peft");
+  EXPECT_TRUE(a->notices.empty());
+  // Above it the last is named, by its number.
+  for (const char* step : {"1000", "90"})
+    for (const char* name : {"adapter_config.json", "adapter_model.safetensors"})
+      copy(fmt::format("run/checkpoint-500/{}", name), fmt::format("run/checkpoint-{}/{}", step, name));
+  put("run/runs/log", "x");
+  put("run/trainer_state.json", "{}");
+  refused({"give the last, run/checkpoint-1000 (others: checkpoint-90, checkpoint-500)"}, "run");
+  put("run/adapter_config.json", "{}");
+  refused({"no adapter_model.safetensors", "run/checkpoint-1000"}, "run");
+}
+
+TEST_F(HfWeights, WithoutWeightsTheyAreSoughtNearby) {
+  save("m/model", 1, false);
+  refused({"opening m:", "give m/model"});
+  put("m/config.json", "{}");
+  refused({"no *.safetensors file; its subdirectory has: give m/model"});
+  save("m/final", 1, false);
+  refused({"give m/model (or final)"});
+
+  const std::pair<const char*, const char*> cases[] = {
+      {"pytorch_model.bin", "only torch files"},
+      {"global_step12/zero_pp_rank_0_mp_rank_00_model_states.pt", "shards of DeepSpeed ZeRO"},
+      {"zero_to_fp32.py", "python zero_to_fp32.py"},
+      {"pytorch_model_fsdp_0/__0_0.distcp", "distributed checkpoint"},
+      {"model.safetensors.crdownload", "only unfinished downloads (model.safetensors.crdownload)"},
+      {"optimizer.pt", "download the weights"},
+      {"tokenizer.json", "download the weights"},
+  };
+  for (const auto& [file, said] : cases) {
+    store_ = make_memory_store();
+    put("m/config.json", "{}");
+    put(fmt::format("m/{}", file), "x");
+    refused({"opening m:", said});
+  }
+}
+
+// A snapshot of the Hub's cache is links to blobs.
+TEST(HfWeightsLocal, ALinkToABlobThatIsNotThere) {
+  namespace fs = std::filesystem;
+  const std::string dir = ::testing::TempDir() + "/ingot-dangling";
+  fs::remove_all(dir);
+  fs::create_directories(dir);
+  fs::create_symlink("../../blobs/4d7a", dir + "/model.safetensors");
+  std::ofstream(dir + "/config.json") << "{}";
+  auto a = open_model(local_store(), dir);
+  ASSERT_FALSE(a.ok());
+  EXPECT_NE(a.error().message.find("a link to a file that is not there"), std::string::npos) << a.error().message;
+  fs::remove_all(dir);
+}
+
+}  // namespace
+}  // namespace ingot

@@ -1,0 +1,106 @@
+#include "tokenizer/end_tokens.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+namespace ingot {
+namespace {
+
+// llama.cpp's lists (llama-vocab.cpp, where it looks for tokens that cause end-of-generation).
+constexpr std::string_view kEnds[] = {
+    "<|eot_id|>", "<|im_end|>",    "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>",       "<end_of_turn>",
+    "<|endoftext|>", "</s>",       "<|eom_id|>", "<EOT>",   "_<EOT>",   "[EOT]",     "[EOS]",           "<|end_of_text|>",
+    "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<\uFF5Cend\u2581of\u2581sentence\uFF5C>", "[e~["};
+// The first of each that is there counts, unless the GGUF names the token.
+constexpr std::string_view kFimPad[] = {"<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"};
+constexpr std::string_view kFimRep[] = {"<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"};
+constexpr std::string_view kFimSep[] = {"<|file_sep|>"};
+
+constexpr size_t kMaxEnds = 1000;
+
+void push_new(std::vector<int32_t>* ids, int32_t id) {
+  if (std::find(ids->begin(), ids->end(), id) == ids->end()) ids->push_back(id);
+}
+
+// Texts to ids of the tokens of both kinds.
+class Texts {
+ public:
+  explicit Texts(const TokenizerParts& parts) : parts_(parts) {
+    for (const AddedToken& t : parts.added) added_.emplace(t.content, t.id);
+  }
+  int32_t find(std::string_view text) const {
+    const auto it = added_.find(text);
+    return it != added_.end() ? it->second : parts_.vocabulary->find(text);
+  }
+  bool has(std::string_view text) const { return find(text) >= 0; }
+
+ private:
+  const TokenizerParts& parts_;
+  std::unordered_map<std::string_view, int32_t> added_;
+};
+
+}  // namespace
+
+std::vector<int32_t> ends_by_text(const TokenizerParts& parts) {
+  const Texts texts(parts);
+  // Where the tokens of calls are there, <|end|> ends a message only (gpt-oss, Solar); beside <|tool_response> (Gemma 4) and
+  // PLaMo's own, </s> is plain text.
+  const bool calls = texts.has("<|call|>") || texts.has("<|calls|>");
+  const bool no_end = calls && (texts.has("<|return|>") || texts.has("<|flush|>"));
+  const bool no_s = texts.has("<|tool_response>") || texts.has("<|plamo:eos|>");
+  std::vector<int32_t> ids;
+  for (const std::string_view text : kEnds)
+    if (const int32_t id = texts.find(text); id >= 0 && !(no_end && text == "<|end|>") && !(no_s && text == "</s>")) push_new(&ids, id);
+  const auto first = [&](std::optional<int32_t> named, const auto& list) {
+    for (const std::string_view text : list)
+      if (!named && texts.has(text)) named = texts.find(text);
+    if (named) push_new(&ids, *named);
+  };
+  first(parts.special.fim_pad, kFimPad);
+  first(parts.special.fim_rep, kFimRep);
+  first(parts.special.fim_sep, kFimSep);
+  return ids;
+}
+
+Status read_ends(const json::Object& file, TokenizerParts& parts) {
+  const auto take = [&](json::Element e) {
+    int64_t id = 0;
+    if (!e.get(id) && id >= 0 && id <= INT32_MAX) push_new(&parts.ends, static_cast<int32_t>(id));
+  };
+  auto e = file.get("eos_token_id");
+  json::Element inner;
+  if (const auto text = file.get("text_config"); !e && text && !(*text)["eos_token_id"].get(inner)) e = inner;
+  if (!e) return {};
+  simdjson::dom::array list;
+  if (e->get(list)) {
+    take(*e);
+    return {};
+  }
+  if (list.size() > kMaxEnds) return bad_input("{}: {} ids; at most {} are accepted", file.where("eos_token_id"), list.size(), kMaxEnds);
+  for (const json::Element id : list) {
+    if (json::is_any_number(id) && !id.is_int64()) return json::wrong_type(file.where("eos_token_id"), id, "a token id");
+    take(id);
+  }
+  return {};
+}
+
+void place_ends(TokenizerParts& parts) {
+  SpecialIds& s = parts.special;
+  const auto is_token = [&](int32_t id) {
+    return parts.vocabulary->has(id) || std::any_of(parts.added.begin(), parts.added.end(), [&](const AddedToken& t) { return t.id == id; });
+  };
+  std::vector<int32_t> told = ends_by_text(parts);
+  for (const auto& id : {s.eos, s.eot, s.eom})
+    if (id) push_new(&told, *id);
+  for (const int32_t id : parts.ends) {
+    if (!is_token(id)) continue;
+    if (!s.eos) s.eos = id;
+    else if (std::find(told.begin(), told.end(), id) != told.end()) continue;
+    else if (!s.eot) s.eot = id;
+    else if (!s.eom) s.eom = id;
+    else parts.warnings.push_back(fmt::format("generation ends at the token {}, too (eos_token_id), for which a GGUF has no place: "
+                                              "who reads one goes on after it", id));
+  }
+}
+
+}  // namespace ingot
