@@ -76,6 +76,7 @@ class Mapper {
   Params params_;
   bool tied_ = false;
   int64_t vocab_rows_ = 0;
+  std::optional<int64_t> window_;
   std::map<std::tuple<NodePtr, std::string, bool>, NodePtr> mapped_;  // by input, permutation and cast: one node stays one
   Artifact out_;
 };
@@ -187,12 +188,13 @@ Status Mapper::check_announced(const TensorRule& rule, const std::unordered_set<
   return {};
 }
 
-// The format has no key for it in these architectures, and llama.cpp's converter leaves it out too.
+// The key is one that llama.cpp reads of other architectures; of these neither its loader nor its converter knows it, and ours does.
 Status Mapper::note_window() {
   INGOT_ASSIGN(const auto window, attention_window(*arch_, config_, "reading " + config_path_));
+  window_ = window;
   if (window)
-    return cannot_say(fmt::format("{}: attention sees the last {} tokens only (sliding_window), which GGUF cannot say of {} models: in "
-                                   "texts longer than that the file differs from the model", config_path_, *window, arch_->name));
+    return cannot_say(fmt::format("{}: attention sees the last {} tokens only (sliding_window), which llama.cpp does not read of {} models: in "
+                                  "texts longer than that it runs another model", config_path_, *window, arch_->name));
   return {};
 }
 
@@ -259,6 +261,7 @@ Status Mapper::add_metadata() {
       }
     }
   }
+  if (window_) put(arch_->name + ".attention.sliding_window", static_cast<uint32_t>(*window_));
   for (auto& [key, value] : out_.metadata)
     if (key == "general.file_type") value.v = float_file_type(out_);
   return {};

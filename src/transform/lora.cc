@@ -145,8 +145,8 @@ void Merge::tell_whole(const Adding& a) const {
     if (!is_saved(a, name) && !name.ends_with(".bias") && !is_task_head(name)) list(&unasked, name);
   for (const auto& [name, t] : keys.base_copies)
     if (!keys.replaced.count(name)) list(&copies, name);
-  if (!unasked.empty()) notice(fmt::format("'{}' brings {} as a whole, which takes the place of the base's", file, unasked));
-  if (!copies.empty()) notice(fmt::format("'{}' keeps the {} that it was trained on, which takes the place of the base's", file, copies));
+  if (!unasked.empty()) notice(fmt::format("'{}' brings {} as a whole, in place of the base's", file, unasked));
+  if (!copies.empty()) notice(fmt::format("'{}' keeps the {} that it was trained on, in place of the base's", file, copies));
   for (const auto& f : c.passed_over) notice(fmt::format("'{}': PEFT 0.21 does not know the field '{}' and passes over it; so does this", join_path(file, "adapter_config.json"), f));
   if (!keys.passed_over.empty())
     notice(fmt::format("'{}': {} of its tensors are none that PEFT would load, and are passed over ('{}'{})", file, keys.passed_over.size(), keys.passed_over[0],

@@ -1,0 +1,186 @@
+// Directories that are refused, with their reason, and what a merge tells.
+#include "transform/real_directories_testing.h"
+
+namespace ingot::transform {
+namespace {
+
+Result<Artifact> merged(World& w) {
+  w.base_files["config.json"] = w.config.dump();
+  Artifact base = as_artifact(w.base, w.base_files), adapter = as_artifact(w.adapter, w.adapter_files);
+  base.path = "base", adapter.path = "adapter", adapter.naming = "peft";
+  adapter.files["adapter_config.json"] = w.adapter_config.dump();
+  INGOT_ASSIGN(base, with_plain_names(std::move(base), {}));
+  return lora_merge(base, {{adapter, 1}});
+}
+
+TEST(RealDirectoriesRefused, APeftModelSavedWholeWithItsFactors) {
+  World w(false);
+  for (const auto& [name, m] : w.adapter) w.base[name] = m;
+  expect_error(merged(w), {"a PEFT model that was saved whole", "merge_and_unload"});
+}
+
+TEST(RealDirectoriesRefused, TwoAdaptersInOneFile) {
+  World w(false);
+  w.rename(&w.adapter, [](const std::string& n) { return replaced(replaced(n, "q_proj.lora_A.", "q_proj.lora_A.one."), "down_proj.lora_A.", "down_proj.lora_A.two."); });
+  expect_error(merged(w), {"2 adapters", "'one'", "'two'"});
+}
+
+TEST(RealDirectoriesRefused, OneSideResized) {
+  World w(false);
+  w.save(kEmbedding, w.resized(kEmbedding, 1));
+  expect_error(merged(w), {"4098 rows", "4096", "save_embedding_layers"});
+}
+
+TEST(RealDirectoriesRefused, TokensWithoutRows) {
+  World w(false);
+  w.add_two_tokens();
+  expect_error(merged(w), {"4098 tokens", "4096 rows", "save_embedding_layers"});
+}
+
+TEST(RealDirectoriesRefused, TrainedRowsThatTheBaseHasNot) {
+  World w(false);
+  w.adapter_config["trainable_token_indices"] = {4096};
+  w.save("model.embed_tokens.token_adapter.trainable_tokens_delta", random_matrix(1, kHidden, 1));
+  expect_error(merged(w), {"row 4096", "has 4096", "save_embedding_layers"});
+  w.adapter_config["trainable_token_indices"] = {1, 2};
+  expect_error(merged(w), {"[1, 16]", "2 rows"});
+  w.adapter_config.erase("trainable_token_indices");
+  expect_error(merged(w), {"trainable_token_indices", "do not belong together"});
+  World none(false);
+  none.adapter_config["trainable_token_indices"] = {1};
+  expect_error(merged(none), {"trainable_token_indices", "has none"});
+}
+
+TEST(RealDirectoriesRefused, DifferentCopiesOfATiedTensor) {
+  World w(true);
+  w.save(kEmbedding, plus(w.base.at(kEmbedding), 1));
+  w.save(kHead, plus(w.base.at(kEmbedding), 2));
+  const auto r = merged(w);
+  ASSERT_TRUE(r.ok()) << r.error().message;
+  const auto e = evaluate(r->find(kEmbedding)->node);
+  ASSERT_FALSE(e.ok());
+  EXPECT_NE(e.error().message.find("the model ties the two"), std::string::npos) << e.error().message;
+}
+
+TEST(RealDirectoriesRefused, TheBareModelsClassWithoutAHead) {
+  World w(false);
+  w.config["architectures"] = {"LlamaModel"};
+  w.base.erase(kHead);
+  w.base_files["config.json"] = w.config.dump();
+  expect_error(to_gguf(as_artifact(w.base, w.base_files)), {"lm_head.weight", "missing"});
+}
+
+TEST(RealDirectoriesRefused, FactorsForAHeadThatNobodyHas) {
+  World w(false);
+  w.adapter_config["target_modules"] = {"q_proj", "down_proj", "score"};
+  w.save("score.lora_A.weight", random_matrix(kRank, kHidden, 1)), w.save("score.lora_B.weight", random_matrix(2, kRank, 2));
+  expect_error(merged(w), {"factors for 'score'", "neither the base base nor the adapter"});
+  World none(true);
+  none.base.erase(kEmbedding);
+  none.adapter_config["target_modules"] = {"q_proj", "down_proj", "lm_head"};
+  none.save("lm_head.lora_A.weight", random_matrix(kRank, kHidden, 1)), none.save("lm_head.lora_B.weight", random_matrix(kVocab, kRank, 2));
+  expect_error(merged(none), {"factors for 'lm_head'"});
+}
+
+TEST(RealDirectoriesRefused, RowsOfATiedHeadThatTheFileLacks) {
+  World w(true);
+  w.adapter_config["trainable_token_indices"] = {{"lm_head", {1, 2}}};
+  expect_error(merged(w), {"trainable_token_indices", "'lm_head'", "has none"});
+  w.adapter_config["trainable_token_indices"] = {{"embed_tokens", {1, 2}}, {"lm_head", {3, 4}}};
+  w.save("model.embed_tokens.token_adapter.trainable_tokens_delta", random_matrix(2, kHidden, 1));
+  expect_error(merged(w), {"trainable_token_indices", "'lm_head'", "has none"});
+  w.adapter_config["trainable_token_indices"] = {{"embed_tokens", {1, 2}}, {"lm_head", {1, 2}}};
+  const auto r = merged(w);
+  ASSERT_TRUE(r.ok()) << r.error().message;
+  EXPECT_EQ(r->find(kHead), nullptr);
+}
+
+TEST(RealDirectoriesRefused, HeadsThatFitNothing) {
+  for (const Matrix& head : {Matrix{2, kHidden - 1, random_floats(2 * (kHidden - 1), 1)}, random_matrix(0, kHidden, 1)}) {
+    World w(false);
+    w.adapter_config["task_type"] = "SEQ_CLS";
+    w.save("score.weight", head);
+    expect_error(merged(w), {"score.weight", "no head"});
+  }
+  World bias(false);
+  bias.save("score.bias", random_matrix(0, 2, 1));
+  expect_error(merged(bias), {"score.bias", "no head"});
+  World other(false);
+  other.save("score.foo", random_matrix(2, kHidden, 1));
+  expect_error(merged(other), {"score.foo"});
+}
+
+TEST(RealDirectories, ALaterAdapterThatBringsTheWholeTensorIsTold) {
+  World w(false);
+  w.base_files["config.json"] = w.config.dump();
+  Artifact base = as_artifact(w.base, w.base_files);
+  std::vector<AdapterSpec> specs;
+  for (const char* path : {"one", "two"}) {
+    World a(false);
+    a.adapter_config["target_modules"] = {"q_proj", "down_proj", "embed_tokens"};
+    a.add_factors("model.embed_tokens", true);
+    a.save("model.embed_tokens.base_layer.weight", a.base.at(kEmbedding));
+    Artifact adapter = as_artifact(a.adapter, {{"adapter_config.json", a.adapter_config.dump()}});
+    adapter.path = path, adapter.naming = "peft";
+    specs.push_back({adapter, 1});
+  }
+  std::string told;
+  const LoraMergeOptions options = {[&](const std::string& text) { told += text + "\n"; }};
+  ASSERT_TRUE(lora_merge(base, specs, options).ok());
+  EXPECT_NE(told.find("what 'one' changed in 'model.embed_tokens.weight' is lost: 'two'"), std::string::npos) << told;
+}
+
+// transformers ties what is equal; a configuration without the key means what its class takes for granted.
+TEST(RealDirectories, WhetherABaseIsTied) {
+  World two(true);
+  two.base[kHead] = plus(two.base.at(kEmbedding), 1);
+  auto r = merged(two);
+  ASSERT_TRUE(r.ok()) << r.error().message;
+  EXPECT_NE(r->find(kHead), nullptr);
+  EXPECT_NE(r->files.at("config.json").find("\"tie_word_embeddings\": false"), std::string::npos);
+  // Equal at first, and not to the end.
+  World late(true);
+  late.base[kHead] = late.base.at(kEmbedding);
+  late.base[kHead].v.back() += 1;
+  r = merged(late);
+  ASSERT_TRUE(r.ok()) << r.error().message;
+  const auto e = evaluate(r->find(kEmbedding)->node);
+  ASSERT_FALSE(e.ok());
+  EXPECT_NE(e.error().message.find("tie_word_embeddings"), std::string::npos) << e.error().message;
+  for (const bool head : {false, true}) {
+    World gemma(!head);
+    gemma.config["architectures"] = {"GemmaForCausalLM"};
+    gemma.config.erase("tie_word_embeddings");
+    gemma.adapter_config["modules_to_save"] = {"embed_tokens"};
+    gemma.save(kEmbedding, plus(gemma.base.at(kEmbedding), 1));
+    r = merged(gemma);
+    ASSERT_TRUE(r.ok()) << r.error().message;
+    ASSERT_NE(r->find(kHead), nullptr);
+    EXPECT_EQ(values(r->find(kHead)->node), gemma.base.at(head ? kHead : kEmbedding).v);
+    EXPECT_EQ(r->files.at("config.json").find("\"tie_word_embeddings\": false") != std::string::npos, !head);
+  }
+}
+
+// A head for a task makes another model of it.
+TEST(RealDirectoriesRefused, AClassifierIsADirectoryAndNoGguf) {
+  for (const bool tied : {false, true}) {
+    World w(tied);
+    w.adapter_config["task_type"] = "SEQ_CLS";
+    w.adapter_config["modules_to_save"] = {"classifier", "score"};
+    const Matrix head = random_matrix(3, kHidden, 9);
+    w.save("score.weight", head);
+    const auto r = merged(w);
+    ASSERT_TRUE(r.ok()) << r.error().message;
+    EXPECT_EQ(values(r->find("score.weight")->node), head.v);
+    EXPECT_EQ(r->find(kHead), nullptr);
+    const Json config = *parse_json(r->files.at("config.json"), "c");
+    EXPECT_EQ(config["architectures"], Json({"LlamaForSequenceClassification"}));
+    EXPECT_EQ(config["id2label"].size(), 3u);
+    expect_error(to_gguf(*r), {"LlamaForSequenceClassification"});
+    w.adapter_config["task_type"] = "QUESTION_ANS";
+    expect_error(merged(w), {"score.weight", "QUESTION_ANS"});
+  }
+}
+
+}  // namespace
+}  // namespace ingot::transform
