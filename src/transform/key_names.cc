@@ -93,6 +93,8 @@ std::vector<Candidate> candidates(Candidate c, const KnownName& known) {
     if (std::string rest = c.name; strip_prefix(&rest, text)) {
       add(rest, taken_off(text, kTextOrigin));
       add("model." + rest, fmt::format("'{}' taken for 'model.' ({})", text, kTextOrigin));
+      // How transformers names what it stores as "language_model.model.".
+      add("language_model.model." + rest, fmt::format("'{}' taken for 'language_model.model.' ({})", text, kTextOrigin));
     }
   std::string rest = c.name;
   for (int i = 0; i < 2 && strip_prefix(&rest, "model."); ++i) add(rest, "'model.' taken off (a model within a model)");

@@ -50,7 +50,7 @@ Status Merge::init() {
         if (embedding_.empty() && t.name.ends_with(name)) embedding_ = t.name;
     tied_ = !embedding_.empty() && !index_.count(output_);
   }
-  tied_ = json_bool(config_, "tie_word_embeddings").value_or(tied_);
+  tied_ = config_tied_ = json_bool(config_, "tie_word_embeddings").value_or(tied_);
   return tied_ && index_.count(output_) && index_.count(embedding_) ? settle_head() : Status();
 }
 
@@ -177,8 +177,7 @@ Status Merge::add(const AdapterSpec& spec) {
     return usage("merging {}: it replaces whole tensors ('{}'), which a weight of {} cannot scale; leave --weight out", file,
                  keys.replaced.empty() ? keys.token_rows.begin()->first : keys.replaced.begin()->first, spec.weight);
   tell_whole(a);
-  for (const auto& [name, t] : keys.base_copies)
-    if (!keys.replaced.count(name)) INGOT_TRY(replace(name, *t, file));
+  for (const auto& [name, t] : keys.base_copies) INGOT_TRY(replace(name, *t, file));
   INGOT_TRY(untie(a));
   for (const auto& [name, t] : keys.replaced) {
     INGOT_TRY(replace(name, *t, file));

@@ -61,7 +61,8 @@ class Merge {
   Artifact out_;
   const LoraMergeOptions& options_;
   Json config_;
-  bool tied_ = false, untied_ = false;
+  bool config_tied_ = false;            // what config.json says
+  bool tied_ = false, untied_ = false;  // what is
   std::string embedding_, output_;
   std::unordered_map<std::string, size_t> index_;
   std::map<std::string, std::string> changed_by_;  // tensor -> the last adapter that did

@@ -163,6 +163,9 @@ Status Merge::replace_rows(const Adding& a) {
         return bad_input("merging {}: trainable_token_indices names row {}, but '{}' has {}: the embedding was resized and not saved; save the adapter with "
                          "save_embedding_layers=True", file, row, name, want[0]);
     *w = with_rows(*w, t->node, *rows);
+    // Where the configuration ties the two, PEFT puts the rows into both, whatever else happens to the head.
+    if (name != embedding_ || !config_tied_ || keys.token_rows.count(module_of(output_)) || keys.replaced.count(output_)) continue;
+    if (NodePtr* h = node(output_); h && (*h)->spec().shape == want) *h = with_rows(*h, t->node, *rows);
   }
   // Each list of the configuration finds its rows; those of a tied head may be the embedding's.
   for (const auto& [end, list] : c.token_indices) {
@@ -243,11 +246,18 @@ Result<Artifact> Merge::finish() {
     name = *n;
   for (const auto& adapter : names_) name += "-" + adapter;
   j["_name_or_path"] = name;
-  if (untied_) j["tie_word_embeddings"] = false;
+  // A model of several parts keeps what is said of its text in text_config.
+  const auto set = [&](const char* key, const OrderedJson& value) {
+    const auto text = j.find("text_config");
+    const bool within = text != j.end() && text->is_object() && text->contains(key);
+    if (within) (*text)[key] = value;
+    if (!within || j.contains(key)) j[key] = value;
+  };
+  if (untied_) set("tie_word_embeddings", false);
   const NodePtr* e = node(embedding_);
   const LazyTensor* before = base_.find(embedding_);
   if (e && before && (*e)->spec().shape[0] != before->spec().shape[0]) {
-    j["vocab_size"] = (*e)->spec().shape[0];
+    set("vocab_size", (*e)->spec().shape[0]);
     notice(fmt::format("the vocabulary has {} rows instead of the base's {} (vocab_size)", (*e)->spec().shape[0], before->spec().shape[0]));
   }
   INGOT_TRY(make_classifier(&j));

@@ -161,6 +161,43 @@ TEST(RealDirectories, WhetherABaseIsTied) {
   }
 }
 
+// Of a vision model, whose text part has a configuration of its own, and names that transformers gives anew when it loads them.
+TEST(RealDirectories, ATextPartKeepsItsConfiguration) {
+  World w(true);
+  const Matrix grown = w.resized(kEmbedding, 1);
+  w.config["architectures"] = {"Gemma3ForConditionalGeneration"};
+  w.config["text_config"] = {{"vocab_size", kVocab}, {"tie_word_embeddings", true}};
+  w.config.erase("vocab_size");
+  w.rename(&w.base, [](const std::string& n) { return "language_model." + n; });
+  w.rename(&w.adapter, [](const std::string& n) { return replaced(n, "base_model.model.model.", "base_model.model.model.language_model."); });
+  const auto plain = merged(w);
+  ASSERT_TRUE(plain.ok()) << plain.error().message;
+  const std::string q = std::string(kQ) + ".weight";
+  const auto got = values(plain->find("language_model." + q)->node);
+  for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], w.expected.at(q).v[i], 3e-6);
+  w.save("model.language_model.embed_tokens.weight", grown);
+  const auto r = merged(w);
+  ASSERT_TRUE(r.ok()) << r.error().message;
+  const Json config = *parse_json(r->files.at("config.json"), "c");
+  EXPECT_EQ(config["text_config"]["vocab_size"], kVocab + 2);
+  EXPECT_FALSE(config.contains("vocab_size"));
+}
+
+// A configuration that ties what is not equal: PEFT still puts trained rows into both.
+TEST(RealDirectories, TrainedRowsGoIntoAHeadThatIsTiedByNameOnly) {
+  World w(true);
+  w.base[kHead] = plus(w.base.at(kEmbedding), 1);
+  w.adapter_config["trainable_token_indices"] = {7};
+  const Matrix rows = random_matrix(1, kHidden, 1);
+  w.save("model.embed_tokens.token_adapter.trainable_tokens_delta", rows);
+  const auto r = merged(w);
+  ASSERT_TRUE(r.ok()) << r.error().message;
+  for (const char* name : {kEmbedding, kHead}) {
+    const auto v = values(r->find(name)->node);
+    for (int64_t i = 0; i < kHidden; ++i) EXPECT_EQ(v[7 * kHidden + i], rows.v[i]) << name;
+  }
+}
+
 // A head for a task makes another model of it.
 TEST(RealDirectoriesRefused, AClassifierIsADirectoryAndNoGguf) {
   for (const bool tied : {false, true}) {

@@ -135,6 +135,27 @@ const Situation kSituations[] = {
        w.expected[kEmbedding] = e;
        w.add_two_tokens();
      }},
+    {"trained rows of the embedding, factors on the head", [](World& w) {
+       w.adapter_config["target_modules"] = {"q_proj", "down_proj", "lm_head"};
+       w.adapter_config["trainable_token_indices"] = {5, 6};
+       const Matrix rows = random_matrix(2, kHidden, 520);
+       w.save("model.embed_tokens.token_adapter.trainable_tokens_delta", rows);
+       std::copy_n(rows.v.begin(), 2 * kHidden, &w.expected[kEmbedding].v[5 * kHidden]);
+       if (w.tied) w.expected[kHead] = w.expected[kEmbedding];
+       w.add_factors("lm_head");
+       w.expect_tied = false;
+     }},
+    {"a resized embedding in modules_to_save, factors on the tied head", [](World& w) {
+       w.adapter_config["target_modules"] = {"q_proj", "down_proj", "lm_head"};
+       w.adapter_config["modules_to_save"] = {"embed_tokens"};
+       const Matrix before = w.resized(kEmbedding, 521), head = w.tied ? before : w.resized(kHead, 522);
+       w.save_whole(kEmbedding, plus(before, 1));
+       w.save("lm_head.base_layer.weight", head);
+       w.expected[kHead] = head;
+       w.add_factors("lm_head");
+       w.expect_tied = false;
+       w.add_two_tokens();
+     }},
     // --- factors on the embeddings ---
     {"factors on the embedding, whose base was changed in training", [](World& w) {
        w.adapter_config["target_modules"] = {"q_proj", "down_proj", "embed_tokens"};
