@@ -233,7 +233,8 @@ TEST_F(Options, ASlidingWindowEndsWhatCanBeRun) {
   expect_said(ingot({"ship", model, "--type", "Q8_0", "--out", dir_ / "a.gguf", "--test", longer}), 2, {"--test", "(sliding_window) is 12"});
   EXPECT_FALSE(exists(dir_ / "a.gguf"));
   const Finished c = ingot({"convert", model, "--out", dir_ / "b.gguf"});
-  expect_said(c, 0, {"config.json", "the last 12 tokens", "GGUF cannot say"});
+  expect_said(c, 0, {"config.json", "the last 12 tokens", "llama.cpp does not read"});
+  expect_said(ingot({"run", dir_ / "b.gguf", "-p", longer}), 2, {"(sliding_window) is 12"});
 }
 
 TEST_F(Options, AConfigurationThatContradictsItselfIsBadInput) {
