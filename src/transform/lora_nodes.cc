@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <vector>
 
 #include "kernels/cast.h"
@@ -167,6 +168,45 @@ class AddScaled final : public Node {
   TensorSpec spec_;
 };
 
+class WithRows final : public Node {
+ public:
+  WithRows(NodePtr base, NodePtr trained, std::vector<int64_t> indices) : base_(std::move(base)), trained_(std::move(trained)) {
+    spec_ = base_->spec();
+    spec_.type = DType::kF32;
+    for (size_t i = 0; i < indices.size(); ++i) row_of_[indices[i]] = static_cast<int64_t>(i);
+  }
+  TensorSpec spec() const override { return spec_; }
+  std::string describe() const override {
+    std::string text = fmt::format("with_rows v1 {} {}", codec_tag(base_->spec().type), codec_tag(trained_->spec().type));
+    for (const auto& [row, i] : row_of_) text += fmt::format(" {}:{}", row, i);
+    return text;
+  }
+  std::vector<NodePtr> inputs() const override { return {base_, trained_}; }
+  void trace(Origin* o) const override { o->changed = true, base_->trace(o); }
+  Shape granularity() const override { return joined_granularity(Node::granularity(), *base_); }
+
+  // The trained rows, which are few, go to every tile.
+  void needs(const Region& r, std::vector<Need>* out) const override {
+    out->push_back({base_, r, false});
+    Region all = Region::all(trained_->spec().shape);
+    all.begin[1] = r.begin[1], all.extent[1] = r.extent[1];
+    out->push_back({trained_, all, true});
+  }
+  Status compute(const Compute& c) const override {
+    const int64_t first = c.region.begin[0], rows = c.region.extent[0], cols = c.region.extent[1];
+    float* out = floats(c.out.data());
+    decode(c.inputs[0], 0, rows * cols, out);
+    for (auto it = row_of_.lower_bound(first); it != row_of_.end() && it->first < first + rows; ++it)
+      decode(c.inputs[1], it->second * cols, cols, out + (it->first - first) * cols);
+    return {};
+  }
+
+ private:
+  NodePtr base_, trained_;
+  std::map<int64_t, int64_t> row_of_;  // of the base -> of the trained
+  TensorSpec spec_;
+};
+
 class SameAs final : public Node {
  public:
   SameAs(NodePtr base, NodePtr copy, SameAsText text) : base_(std::move(base)), copy_(std::move(copy)), text_(std::move(text)) {}
@@ -217,6 +257,9 @@ NodePtr lora_delta(std::string tensor, NodePtr base, LoraFactors factors) {
 }
 NodePtr add_scaled(NodePtr base, NodePtr x, double scale) {
   return std::make_shared<AddScaled>(std::move(base), std::move(x), scale);
+}
+NodePtr with_rows(NodePtr base, NodePtr trained, std::vector<int64_t> indices) {
+  return std::make_shared<WithRows>(std::move(base), std::move(trained), std::move(indices));
 }
 NodePtr same_as(NodePtr base, NodePtr copy, SameAsText text) {
   return std::make_shared<SameAs>(std::move(base), std::move(copy), std::move(text));

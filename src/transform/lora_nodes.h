@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "tensor/node.h"
 
@@ -20,6 +21,10 @@ NodePtr lora_delta(std::string tensor, NodePtr base, LoraFactors factors);
 
 // base + s x, elementwise in f32, F32 out (lora_bias). Same shapes.
 NodePtr add_scaled(NodePtr base, NodePtr x, double scale);
+
+// PEFT's trainable_token_indices: base [rows, width] with row indices[i] taken from row i of `trained` [n, width]; of an index that is there twice the last counts. In f32, F32 out. Shapes, types
+// and indices were checked by the caller.
+NodePtr with_rows(NodePtr base, NodePtr trained, std::vector<int64_t> indices);
 
 // The words of same_as's error: "{doing}: element [3, 5] of {copy} is 1, of {base} 2; {why}". The tensors are named as their
 // files call them; `copy` where the copy stands in none.

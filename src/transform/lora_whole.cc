@@ -7,7 +7,6 @@
 #include "storage/store.h"
 #include "transform/lora_merge.h"
 #include "transform/lora_nodes.h"
-#include "transform/token_rows.h"
 
 namespace ingot::transform {
 
