@@ -3,18 +3,10 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "tokenizer/llama_texts.h"
+
 namespace ingot {
 namespace {
-
-// llama.cpp's lists (llama-vocab.cpp, where it looks for tokens that cause end-of-generation).
-constexpr std::string_view kEnds[] = {
-    "<|eot_id|>", "<|im_end|>",    "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>",       "<end_of_turn>",
-    "<|endoftext|>", "</s>",       "<|eom_id|>", "<EOT>",   "_<EOT>",   "[EOT]",     "[EOS]",           "<|end_of_text|>",
-    "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<\uFF5Cend\u2581of\u2581sentence\uFF5C>", "[e~["};
-// The first of each that is there counts, unless the GGUF names the token.
-constexpr std::string_view kFimPad[] = {"<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"};
-constexpr std::string_view kFimRep[] = {"<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"};
-constexpr std::string_view kFimSep[] = {"<|file_sep|>"};
 
 constexpr size_t kMaxEnds = 1000;
 
@@ -49,16 +41,16 @@ std::vector<int32_t> ends_by_text(const TokenizerParts& parts) {
   const bool no_end = calls && (texts.has("<|return|>") || texts.has("<|flush|>"));
   const bool no_s = texts.has("<|tool_response>") || texts.has("<|plamo:eos|>");
   std::vector<int32_t> ids;
-  for (const std::string_view text : kEnds)
+  for (const std::string_view text : llama_texts::kEnds)
     if (const int32_t id = texts.find(text); id >= 0 && !(no_end && text == "<|end|>") && !(no_s && text == "</s>")) push_new(&ids, id);
   const auto first = [&](std::optional<int32_t> named, const auto& list) {
     for (const std::string_view text : list)
       if (!named && texts.has(text)) named = texts.find(text);
     if (named) push_new(&ids, *named);
   };
-  first(parts.special.fim_pad, kFimPad);
-  first(parts.special.fim_rep, kFimRep);
-  first(parts.special.fim_sep, kFimSep);
+  first(parts.special.fim_pad, llama_texts::kFimPad);
+  first(parts.special.fim_rep, llama_texts::kFimRep);
+  first(parts.special.fim_sep, llama_texts::kFimSep);
   return ids;
 }
 

@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <span>
 #include <unordered_map>
 
+#include "tokenizer/llama_texts.h"
 #include "tokenizer/parts.h"
 #include "tokenizer/text.h"
 #include "tokenizer/unicode.h"
@@ -37,21 +39,16 @@ bool names_with_bos(std::string_view pre) {
 
 // Tokens that llama.cpp takes for control tokens whatever their type: ends of generation and of turns, and those of
 // filling in the middle.
-constexpr std::string_view kControlTexts[] = {
-    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>", "<|endoftext|>", "</s>",
-    "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>",
-    "<｜end▁of▁sentence｜>", "[e~[", "<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<｜fim▁begin｜>", "<PRE>", "▁<PRE>",
-    "<|code_prefix|>", "<|prefix|>", "<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<｜fim▁hole｜>", "<SUF>", "▁<SUF>",
-    "<|code_suffix|>", "<|suffix|>", "<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<｜fim▁end｜>", "<MID>", "▁<MID>",
-    "<|code_middle|>", "<|middle|>", "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>",
-    "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>"};
+constexpr std::span<const std::string_view> kControlTexts[] = {llama_texts::kEnds,   llama_texts::kFim,    llama_texts::kFimPad,
+                                                               llama_texts::kFimRep, llama_texts::kFimSep};
 constexpr std::string_view kShownTexts[] = {"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"};  // gpt-oss
 
 // The types of tokens as llama.cpp sees them once it has loaded the file.
 std::vector<TokenType> types_when_loaded(const GgufVocab& vocab) {
   std::vector<TokenType> types(vocab.tokens.size(), TokenType::kNormal);
   std::unordered_map<std::string_view, size_t> at;  // the special texts that are there
-  for (const std::string_view t : kControlTexts) at[t] = SIZE_MAX;
+  for (const auto& list : kControlTexts)
+    for (const std::string_view t : list) at[t] = SIZE_MAX;
   for (const std::string_view t : kShownTexts) at[t] = SIZE_MAX;
   for (size_t i = 0; i < types.size(); ++i) {
     if (!vocab.token_types.empty()) types[i] = static_cast<TokenType>(vocab.token_types[i]);
@@ -61,7 +58,8 @@ std::vector<TokenType> types_when_loaded(const GgufVocab& vocab) {
     if (const size_t i = at[text]; i != SIZE_MAX) types[i] = type;
   };
   const auto has = [&](std::string_view text) { return at[text] != SIZE_MAX; };
-  for (const std::string_view t : kControlTexts) set(t, TokenType::kControl);
+  for (const auto& list : kControlTexts)
+    for (const std::string_view t : list) set(t, TokenType::kControl);
   for (const std::string_view t : kShownTexts) set(t, TokenType::kUserDefined);
   const bool calls = has("<|call|>") || has("<|calls|>");
   if (calls && (has("<|return|>") || has("<|flush|>"))) set("<|end|>", TokenType::kUserDefined);

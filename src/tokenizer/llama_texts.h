@@ -1,0 +1,23 @@
+// Texts that llama.cpp knows tokens by, whatever the file says of them (llama-vocab.cpp). Their order is that of its lists.
+#pragma once
+
+#include <string_view>
+
+namespace ingot::llama_texts {
+
+// End-of-generation.
+inline constexpr std::string_view kEnds[] = {
+    "<|eot_id|>", "<|im_end|>",    "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>",       "<end_of_turn>",
+    "<|endoftext|>", "</s>",       "<|eom_id|>", "<EOT>",   "_<EOT>",   "[EOT]",     "[EOS]",           "<|end_of_text|>",
+    "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<\uFF5Cend\u2581of\u2581sentence\uFF5C>", "[e~["};
+// The first of each that is there counts, unless the GGUF names the token.
+inline constexpr std::string_view kFimPad[] = {"<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"};
+inline constexpr std::string_view kFimRep[] = {"<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"};
+inline constexpr std::string_view kFimSep[] = {"<|file_sep|>"};
+// Of filling in the middle: what comes before, after and between.
+inline constexpr std::string_view kFim[] = {
+    "<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<\uFF5Cfim\u2581begin\uFF5C>", "<PRE>", "\u2581<PRE>", "<|code_prefix|>", "<|prefix|>",
+    "<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<\uFF5Cfim\u2581hole\uFF5C>", "<SUF>", "\u2581<SUF>", "<|code_suffix|>", "<|suffix|>",
+    "<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<\uFF5Cfim\u2581end\uFF5C>", "<MID>", "\u2581<MID>", "<|code_middle|>", "<|middle|>"};
+
+}  // namespace ingot::llama_texts
