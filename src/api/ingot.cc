@@ -14,12 +14,12 @@
 #include "formats/manifest.h"
 #include "formats/outputs.h"
 #include "quant/codec.h"
+#include "transform/as_loaded.h"
 #include "transform/cast.h"
 #include "transform/dequantize.h"
 #include "transform/empty_tensors.h"
 #include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
-#include "transform/key_names.h"
 #include "transform/lora.h"
 #include "transform/quantize.h"
 
@@ -126,8 +126,7 @@ Result<LazyModel> open(const std::string& path) {
   INGOT_ASSIGN(Artifact a, open_model(*at.store, at.path));
   (void)take_manifest(&a);
   std::vector<std::string> notices = a.notices;
-  INGOT_ASSIGN(a, transform::dequantized(a, into(&notices)));
-  INGOT_ASSIGN(a, transform::with_plain_names(std::move(a), into(&notices)));
+  INGOT_ASSIGN(a, transform::as_loaded(a, into(&notices)));
   a.notices = std::move(notices);
   return wrap(std::move(a));
 }

@@ -13,11 +13,11 @@
 #include "formats/manifest.h"
 #include "formats/outputs.h"
 #include "ingot/ingot.h"
+#include "transform/as_loaded.h"
 #include "transform/dequantize.h"
 #include "transform/empty_tensors.h"
 #include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
-#include "transform/key_names.h"
 #include "transform/lora.h"
 
 namespace ingot::cli {
@@ -101,8 +101,7 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
   INGOT_TRY(go_on(c));
   tell_opened(c, m.base);
   const auto notice = [&c](const std::string& text) { c.report.notice(text); };
-  INGOT_ASSIGN(m.base, transform::dequantized(m.base, notice));
-  INGOT_ASSIGN(m.base, transform::with_plain_names(std::move(m.base), notice));
+  INGOT_ASSIGN(m.base, transform::as_loaded(m.base, notice));
   if (m.base.naming == "peft")
     return bad_input(
         "'{0}' is an adapter, not a model; give the base model, and the adapter as --adapter '{0}'", m.path);

@@ -1,0 +1,15 @@
+// A Hugging Face model as its library has it in memory, whatever lies in the files.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "tensor/artifact.h"
+
+namespace ingot::transform {
+
+// Plain floats (dequantize.h), then plain names (key_names.h): the scales of a weight are found by the name that both have in the file. What is no
+// Hugging Face model stays as it is. `on_notice` may be empty.
+Result<Artifact> as_loaded(const Artifact& model, const std::function<void(const std::string&)>& on_notice);
+
+}  // namespace ingot::transform
