@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 
 #include "base/memory.h"
 #include "model/architecture.h"
@@ -167,11 +166,9 @@ Status Merge::add(const AdapterSpec& spec) {
   INGOT_ASSIGN(LoraKeys found, read_lora_keys(adapter, known));
   Adding a{file, std::move(c), std::move(found)};
   pass_over(&a);
-  const LazyTensor* head = tied_ && a.keys.replaced.count(embedding_) && a.keys.replaced.count(output_) ? a.keys.replaced.at(output_) : nullptr;
-  join_tied(&a);
+  const LazyTensor* head = join_tied(&a);
   INGOT_TRY(check_targets(a));
   INGOT_TRY(check_saved(a));
-  if (a.keys.replaced.count(output_)) head = nullptr;  // of its own
   const auto& [_, config, keys] = a;
   if ((!keys.replaced.empty() || !keys.token_rows.empty()) && spec.weight != 1)
     return usage("merging {}: it replaces whole tensors ('{}'), which a weight of {} cannot scale; leave --weight out", file,
@@ -179,9 +176,7 @@ Status Merge::add(const AdapterSpec& spec) {
   tell_whole(a);
   for (const auto& [name, t] : keys.base_copies) INGOT_TRY(replace(name, *t, file));
   INGOT_TRY(untie(a));
-  for (const auto& [name, t] : keys.replaced) {
-    INGOT_TRY(replace(name, *t, file));
-  }
+  for (const auto& [name, t] : keys.replaced) INGOT_TRY(replace(name, *t, file));
   INGOT_TRY(check_modules(a));
   if (head) {
     NodePtr& e = *node(embedding_);

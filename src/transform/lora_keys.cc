@@ -16,7 +16,7 @@ enum class Part { kA, kB, kBBias, kEmbeddingA, kEmbeddingB, kMagnitude, kBaseCop
 struct Ending {
   std::string_view text;
   Part part;
-  const char* tensor;  // of the module: its name in the base; null: what follows the ending
+  const char* tensor;  // of the module: its name in the base
 };
 constexpr Ending kEndings[] = {
     {".lora_A.<>.weight", Part::kA, "weight"},
@@ -87,8 +87,6 @@ Key parse_ending(const std::string& name) {
   if (name.ends_with("rotary_emb.inv_freq")) key.part = Part::kBuffer;
   return key;
 }
-
-std::string module_of(const std::string& tensor) { return tensor.substr(0, tensor.rfind('.')); }
 
 Key parse_key(std::string name) {
   // Once it is PEFT's own; wrappers may stand before it, of which the model that was trained knows nothing.

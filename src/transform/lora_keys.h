@@ -14,6 +14,9 @@
 
 namespace ingot::transform {
 
+// "model.norm.weight" -> "model.norm".
+inline std::string module_of(const std::string& tensor) { return tensor.substr(0, tensor.rfind('.')); }
+
 // One module ("model.layers.0.self_attn.q_proj") with factors.
 struct LoraModule {
   const LazyTensor* a = nullptr;  // lora_A.weight, or lora_embedding_A

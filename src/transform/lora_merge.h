@@ -13,7 +13,6 @@
 
 namespace ingot::transform {
 
-inline std::string module_of(const std::string& tensor) { return tensor.substr(0, tensor.rfind('.')); }
 // Heads that PEFT puts on a model for a task, and saves though the base has none.
 bool is_task_head(const std::string& tensor);
 
@@ -46,7 +45,7 @@ class Merge {
   bool is_saved(const Adding& a, const std::string& tensor) const;
   Status check_saved(const Adding& a);
   void pass_over(Adding* a);
-  void join_tied(Adding* a);
+  const LazyTensor* join_tied(Adding* a);
   Status untie(const Adding& a);
   Status replace(const std::string& name, const LazyTensor& t, const std::string& file);
   Status replace_rows(const Adding& a);

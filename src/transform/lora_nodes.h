@@ -22,8 +22,8 @@ NodePtr lora_delta(std::string tensor, NodePtr base, LoraFactors factors);
 // base + s x, elementwise in f32, F32 out (lora_bias). Same shapes.
 NodePtr add_scaled(NodePtr base, NodePtr x, double scale);
 
-// PEFT's trainable_token_indices: base [rows, width] with row indices[i] taken from row i of `trained` [n, width]; of an index that is there twice the last counts. In f32, F32 out. Shapes, types
-// and indices were checked by the caller.
+// PEFT's trainable_token_indices: base [rows, width] with row indices[i] taken from row i of `trained` [n, width]; of an index that is
+// there twice the last counts. In f32, F32 out. Shapes, types and indices were checked by the caller.
 NodePtr with_rows(NodePtr base, NodePtr trained, std::vector<int64_t> indices);
 
 // The words of same_as's error: "{doing}: element [3, 5] of {copy} is 1, of {base} 2; {why}". The tensors are named as their
@@ -31,8 +31,8 @@ NodePtr with_rows(NodePtr base, NodePtr trained, std::vector<int64_t> indices);
 struct SameAsText {
   std::string doing, copy, why;
 };
-// `base` as it is; computing fails where `copy`, of the same shape and in any float type, holds another value. For the
-// copies of base weights that PEFT stores in an adapter, and for a head that is tied to the embedding.
+// `base` as it is; computing fails where `copy`, of the same shape and in any float type, holds another value. For
+// a head that is tied to the embedding and stored all the same.
 NodePtr same_as(NodePtr base, NodePtr copy, SameAsText text);
 
 }  // namespace ingot::transform

@@ -77,9 +77,10 @@ void Merge::pass_over(Adding* a) {
   }
 }
 
-// A tied head and its embedding are one tensor where PEFT keeps them one: what the file holds of the head is the embedding's once more.
-void Merge::join_tied(Adding* a) {
-  if (!tied_ || embedding_.empty()) return;
+// A tied head and its embedding are one tensor where PEFT keeps them one: what the file holds of the head is the embedding's once more. The head's
+// weights where both are there as a whole: they are to be the same.
+const LazyTensor* Merge::join_tied(Adding* a) {
+  if (!tied_ || embedding_.empty()) return nullptr;
   auto& [file, c, keys] = *a;
   const std::string head = module_of(output_), embedding = module_of(embedding_);
   const auto move = [&](std::map<std::string, const LazyTensor*>* from, std::map<std::string, const LazyTensor*>* to) {
@@ -91,12 +92,15 @@ void Merge::join_tied(Adding* a) {
   move(&keys.base_copies, &keys.base_copies);
   // Two in training where one of them was saved by itself.
   const bool apart = !c.ensure_weight_tying && (is_saved(*a, output_) || is_saved(*a, embedding_));
+  const auto whole = keys.replaced.find(output_);
+  const LazyTensor* copy = !apart && whole != keys.replaced.end() && keys.replaced.count(embedding_) ? whole->second : nullptr;
   // Under factors or trained rows, what is stored of the two is what they were before.
   if (!apart) move(&keys.replaced, keys.modules.count(embedding) || keys.token_rows.count(embedding) ? &keys.base_copies : &keys.replaced);
   // Its factors are the embedding's, turned; its rows are the embedding's unless the configuration has others for it.
   if (c.ensure_weight_tying && keys.modules.count(embedding)) keys.modules.erase(head);
   const auto *rows = c.rows_of(keys.name(head), false), *of_embedding = c.rows_of(keys.name(embedding), true);
   if (keys.token_rows.count(embedding) && (!rows || (of_embedding && *rows == *of_embedding))) keys.token_rows.erase(head);
+  return copy;
 }
 
 // The input embedding of a tied model is changed, or its output gets weights of its own: they are two tensors from now
