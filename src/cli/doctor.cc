@@ -10,6 +10,7 @@
 #include "cli/paths.h"
 #include "cli/text.h"
 #include "formats/formats.h"
+#include "formats/hf_weights.h"
 #include "transform/empty_tensors.h"
 #include "transform/lora_config.h"
 
@@ -36,12 +37,6 @@ struct Report {
 };
 
 std::string many(uint64_t n, const char* what) { return fmt::format("{} {}{}", format_count(n), what, n == 1 ? "" : "s"); }
-
-std::string named(const std::vector<std::string>& names, size_t most) {
-  const size_t n = std::min(names.size(), most);
-  std::string s = join({names.begin(), names.begin() + static_cast<std::ptrdiff_t>(n)}, ", ");
-  return names.size() > n ? fmt::format("{} and {} more", s, names.size() - n) : s;
-}
 
 Json config_of(const Artifact& a, const char* name) {
   const auto it = a.files.find(name);
@@ -119,9 +114,9 @@ void tell_adapter(const Artifact& a, Report* r) {
   std::string text = json_string(config, "peft_type").value_or("no peft_type");
   add_number(config, "r", " of rank {}", &text);
   if (const auto alpha = json_number(config, "lora_alpha")) text += fmt::format(", alpha {}", *alpha);
-  r->row("adapter", fmt::format("{}, {}: {}", text, many(modules, "module"), named({ends.begin(), ends.end()}, 12)));
-  if (!saved.empty()) r->row("saved whole", named(saved, 4));
-  r->row("besides", files.empty() ? "nothing (tokenizer and template are the base's)" : named(files, 8));
+  r->row("adapter", fmt::format("{}, {}: {}", text, many(modules, "module"), some_of({ends.begin(), ends.end()}, 12)));
+  if (!saved.empty()) r->row("saved whole", some_of(saved, 4));
+  r->row("besides", files.empty() ? "nothing (tokenizer and template are the base's)" : some_of(files, 8));
   r->json["base"] = base ? OrderedJson(*base) : OrderedJson();
   r->json["rank"] = json_int(config, "r") ? OrderedJson(*json_int(config, "r")) : OrderedJson();
   r->json["modules"] = modules;

@@ -10,14 +10,6 @@ namespace {
 
 constexpr std::string_view kEnd = ".safetensors";
 
-// "a, b, c and 4 more".
-std::string some(const std::vector<std::string>& names) {
-  constexpr size_t kShown = 3;
-  std::string s;
-  for (size_t i = 0; i < std::min(names.size(), kShown); ++i) s += (i ? ", " : "") + names[i];
-  return names.size() > kShown ? fmt::format("{} and {} more", s, names.size() - kShown) : s;
-}
-
 // An adapter's weights are no model's; macOS leaves "._" copies that hold no data.
 bool is_weights(const Entry& e) {
   return !e.directory && e.name.ends_with(kEnd) && e.name[0] != '.' && !e.name.starts_with("adapter_model");
@@ -103,7 +95,7 @@ std::string absent_names(const ShardSet& s) {
   for (uint64_t i = first; i < first + s.of && names.size() < 3; ++i)
     if (!s.files.count(i)) names.push_back(name_of(s, i));
   const uint64_t more = std::max<uint64_t>(s.absent(), names.size()) - names.size();
-  return some(names) + (more ? fmt::format(" and {} more", more) : "");
+  return some_of(names) + (more ? fmt::format(" and {} more", more) : "");
 }
 
 const Entry* find_file(const Probe& p, std::string_view name) {
@@ -161,6 +153,12 @@ std::string beside(const Probe& p) {
 
 }  // namespace
 
+std::string some_of(const std::vector<std::string>& names, size_t most) {
+  std::string s;
+  for (size_t i = 0; i < std::min(names.size(), most); ++i) s += (i ? ", " : "") + names[i];
+  return names.size() > most ? fmt::format("{} and {} more", s, names.size() - most) : s;
+}
+
 bool ShardSet::whole() const {
   return files.size() == of && files.rbegin()->first - files.begin()->first == of - 1;
 }
@@ -189,7 +187,7 @@ Result<WeightFiles> find_weights(Store& store, const Probe& p) {
         for (auto& name : names_of(s)) passed.push_back(std::move(name));
     if (!passed.empty())
       told(fmt::format("{}: {} is taken, as transformers does; passed over, as if left from another save: {}. If those are the model, remove "
-                       "{}", p.path, kSingleName, some(passed), kSingleName));
+                       "{}", p.path, kSingleName, some_of(passed), kSingleName));
     return found;
   }
   if (find_file(p, kIndexName)) {
@@ -204,24 +202,24 @@ Result<WeightFiles> find_weights(Store& store, const Probe& p) {
     std::vector<std::string> each;
     for (const ShardSet* s : sets) each.push_back(fmt::format("{} of {} like {}", s->files.size(), s->of, s->files.begin()->second));
     return bad_input("opening {}: the directory has shards of {} sets ({}), but no {} that tells which is the model; download the index, or "
-                     "remove the files of the others", p.path, sets.size(), some(each), kIndexName);
+                     "remove the files of the others", p.path, sets.size(), some_of(each), kIndexName);
   }
   if (sets.size() == 1) {
     const ShardSet& s = *sets[0];
     if (!s.whole()) {
       const auto halves = unfinished(store, p);
       return bad_input("opening {}: of {} shards {} {} there; missing: {}{}. Download them", p.path, s.of, s.files.size(),
-                       s.files.size() == 1 ? "is" : "are", absent_names(s), halves.empty() ? "" : "; unfinished: " + some(halves));
+                       s.files.size() == 1 ? "is" : "are", absent_names(s), halves.empty() ? "" : "; unfinished: " + some_of(halves));
     }
     found.files = names_of(s);
     std::sort(found.files.begin(), found.files.end());
     told(fmt::format("{}: there is no {}; the names of the {} shards prove them whole, all their tensors are taken{}", p.path, kIndexName, s.of,
-                     w.others.empty() ? "" : "; passed over: " + some(w.others)));
+                     w.others.empty() ? "" : "; passed over: " + some_of(w.others)));
     return found;
   }
   if (w.others.size() > 1)
     return bad_input("opening {}: {} *.safetensors files ({}), but no {} and no {} that tells which belong to the model; download the index, "
-                     "or give the one that is wanted the name {}", p.path, w.others.size(), some(w.others), kSingleName, kIndexName, kSingleName);
+                     "or give the one that is wanted the name {}", p.path, w.others.size(), some_of(w.others), kSingleName, kIndexName, kSingleName);
   if (w.others.empty()) return bad_input("opening {}: the directory has no *.safetensors file{}", p.path, without_weights(store, p));
   found.files = w.others;
   told(fmt::format("{}: there is no {}; {}, the only weights here, are taken", p.path, kSingleName, w.others[0]));
@@ -233,7 +231,7 @@ std::string left_over(const Probe& p, const std::vector<std::string>& named) {
   for (const ShardSet& s : sort_out(p).sets)
     for (auto& name : names_of(s))
       if (!std::binary_search(named.begin(), named.end(), name)) names.push_back(std::move(name));
-  return names.empty() ? "" : fmt::format("{}: the index does not name {}; passed over, as if left from another save", p.path, some(names));
+  return names.empty() ? "" : fmt::format("{}: the index does not name {}; passed over, as if left from another save", p.path, some_of(names));
 }
 
 Error absent_shards(Store& store, const Probe& p, const std::vector<std::string>& named, const std::string& why) {
@@ -241,7 +239,7 @@ Error absent_shards(Store& store, const Probe& p, const std::vector<std::string>
   for (const auto& name : named)
     if (!p.find(name)) absent.push_back(name);
   std::string text = fmt::format("{} of the {} files that the index names {} not there: {}", absent.size(), named.size(),
-                                 absent.size() == 1 ? "is" : "are", some(absent));
+                                 absent.size() == 1 ? "is" : "are", some_of(absent));
   if (!why.empty()) text += fmt::format("; of the others one cannot be read ({})", why);
   const Weights w = sort_out(p, [&](const std::string& name) { return !std::binary_search(named.begin(), named.end(), name); });
   const ShardSet* whole = nullptr;
@@ -250,11 +248,11 @@ Error absent_shards(Store& store, const Probe& p, const std::vector<std::string>
     if (s.whole()) whole = &s;
     for (auto& name : names_of(s)) instead.push_back(std::move(name));
   }
-  if (const auto halves = unfinished(store, p); !halves.empty()) text += fmt::format("; unfinished downloads: {}", some(halves));
+  if (const auto halves = unfinished(store, p); !halves.empty()) text += fmt::format("; unfinished downloads: {}", some_of(halves));
   if (whole)
     return bad_input("opening {}: {}. But there is a whole set of {} shards of another save, like {}: if that is the model, remove the index, "
                      "which is not its own", join_path(p.path, kIndexName), text, whole->of, whole->files.begin()->second);
-  if (!instead.empty()) text += fmt::format("; instead there {} {}", instead.size() == 1 ? "is" : "are", some(instead));
+  if (!instead.empty()) text += fmt::format("; instead there {} {}", instead.size() == 1 ? "is" : "are", some_of(instead));
   return bad_input("opening {}: {}. Download what is missing; hf download goes on where it stopped", join_path(p.path, kIndexName), text);
 }
 
@@ -264,8 +262,8 @@ std::string without_weights(Store& store, const Probe& p) {
     folders.pop_back();
     const std::string given = join_path(p.path, last);
     if (folders.empty()) return fmt::format("; its subdirectory has: give {}", given);
-    return step_of(last) ? fmt::format("; its subdirectories have: give the last, {} (others: {})", given, some(folders))
-                         : fmt::format("; its subdirectories have: give {} (or {})", given, some(folders));
+    return step_of(last) ? fmt::format("; its subdirectories have: give the last, {} (others: {})", given, some_of(folders))
+                         : fmt::format("; its subdirectories have: give {} (or {})", given, some_of(folders));
   }
   bool torch = false, zero = p.find("zero_to_fp32.py"), dcp = false;
   for (const Entry& e : p.entries) {
@@ -282,7 +280,7 @@ std::string without_weights(Store& store, const Probe& p) {
     return ": the weights are still in the shards of DeepSpeed ZeRO; gather them with its script: python zero_to_fp32.py . OUT --safe_serialization";
   if (dcp) return ": the weights are a distributed checkpoint of torch (FSDP), which is not supported yet; gather them: accelerate merge-weights";
   if (const auto halves = unfinished(store, p); !halves.empty())
-    return fmt::format(", only unfinished downloads ({}); download them again", some(halves));
+    return fmt::format(", only unfinished downloads ({}); download them again", some_of(halves));
   return "; download the weights";
 }
 

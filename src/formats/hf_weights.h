@@ -24,6 +24,9 @@ struct ShardSet {
   uint64_t absent() const { return of - std::min<uint64_t>(of, files.size()); }
 };
 
+// "a, b, c and 4 more".
+std::string some_of(const std::vector<std::string>& names, size_t most = 3);
+
 struct WeightFiles {
   std::vector<std::string> files;  // by name; where an index says which belong to the model: all that lie there
   bool indexed = false;
