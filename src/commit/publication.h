@@ -24,6 +24,7 @@ class Publication {
   // All that the ranks have written, a file by its name. kUsage where they contradict each other.
   Status begin(const std::vector<Written>& of_all_ranks);
 
+  const std::vector<FileSizes>& files() const { return files_; }
   const FileSizes& files(size_t o) const { return files_[o]; }
   Hashes& hashes(size_t o, size_t f) { return hashes_[o][f]; }
   // Whole under its hidden name since an earlier run, or published.

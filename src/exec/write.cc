@@ -195,7 +195,7 @@ class Job {
   // What --force would take away, and the room.
   Status check_targets() {
     for (size_t o = 0; o < outputs_.size(); ++o) INGOT_TRY(commit_.check_replaced(o, publication_.files(o)));
-    return commit_.check_space(file_sizes());
+    return commit_.check_space(publication_.files());
   }
 
   Status work() {
