@@ -29,6 +29,12 @@ void transpose(const float* in, int64_t rows, int64_t cols, float* out) {
     for (int64_t j = 0; j < cols; ++j) out[j * rows + i] = in[i * cols + j];
 }
 
+// What changes a tensor does so before it is rounded.
+NodePtr exact(NodePtr base) {
+  NodePtr unrounded = base->unrounded();
+  return unrounded ? unrounded : base;
+}
+
 std::string codec_tag(DType t) { return fmt::format("{}v{}", info(t).name, find_codec(t)->version); }
 
 class LoraDelta final : public Node {
@@ -252,14 +258,13 @@ class SameAs final : public Node {
 }  // namespace
 
 NodePtr lora_delta(std::string tensor, NodePtr base, LoraFactors factors) {
-  if (NodePtr exact = base->unrounded()) base = std::move(exact);
-  return std::make_shared<LoraDelta>(std::move(tensor), std::move(base), std::move(factors));
+  return std::make_shared<LoraDelta>(std::move(tensor), exact(std::move(base)), std::move(factors));
 }
 NodePtr add_scaled(NodePtr base, NodePtr x, double scale) {
-  return std::make_shared<AddScaled>(std::move(base), std::move(x), scale);
+  return std::make_shared<AddScaled>(exact(std::move(base)), std::move(x), scale);
 }
 NodePtr with_rows(NodePtr base, NodePtr trained, std::vector<int64_t> indices) {
-  return std::make_shared<WithRows>(std::move(base), std::move(trained), std::move(indices));
+  return std::make_shared<WithRows>(exact(std::move(base)), std::move(trained), std::move(indices));
 }
 NodePtr same_as(NodePtr base, NodePtr copy, SameAsText text) {
   return std::make_shared<SameAs>(std::move(base), std::move(copy), std::move(text));
