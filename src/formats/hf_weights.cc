@@ -144,11 +144,15 @@ std::vector<std::string> folders_with_weights(Store& store, const Probe& p) {
   return found;
 }
 
-// Beside a model, whose tensors it is not among.
-std::string beside(const Probe& p) {
-  return find_file(p, "adapter_model.safetensors") ? fmt::format("{}: it is opened as the model that it is; the adapter beside the weights "
-                                                                 "(adapter_model.safetensors) is not applied", p.path)
-                                                   : "";
+// Beside a model, whose tensors it is not among: adapters.
+std::string beside(Store& store, const Probe& p) {
+  const std::string opened = p.path + ": it is opened as the model that it is; ";
+  if (find_file(p, "adapter_model.safetensors")) return opened + "the adapter beside the weights (adapter_model.safetensors) is not applied";
+  if (const Entry* e = p.find("lora_adapter"); e && e->directory)
+    return fmt::format("{}the adapter in {} is not applied: give that by --adapter", opened, join_path(p.path, "lora_adapter"));
+  if (!find_file(p, "adapter_config.json")) return "";
+  const auto folders = folders_with_weights(store, p);
+  return folders.empty() ? "" : fmt::format("{}adapter_config.json speaks of an adapter, which is not applied: give the last, {}, by --adapter", opened, join_path(p.path, folders.back()));
 }
 
 }  // namespace
@@ -177,7 +181,7 @@ Result<WeightFiles> find_weights(Store& store, const Probe& p) {
   const auto told = [&found](std::string text) {
     if (!text.empty()) found.notices.push_back(std::move(text));
   };
-  told(beside(p));
+  told(beside(store, p));
   if (find_file(p, kSingleName)) {
     found.files = {kSingleName};
     std::vector<std::string> passed;

@@ -240,6 +240,39 @@ TEST_F(HfWeights, AnAdapterBesideTheModelsWeightsIsNotTheModel) {
   opens(3, 3, {"not applied", "3 shards"});
 }
 
+// verl saves the adapter below the base; axolotl the configurations of both above checkpoints of the adapter.
+TEST_F(HfWeights, AnAdapterBelowTheModelsWeightsIsTold) {
+  save("m", 1, false);
+  put("m/lora_adapter/adapter_config.json", "{}");
+  opens(1, 1, {"the adapter in m/lora_adapter is not applied"});
+  for (const char* step : {"90", "1000"}) copy("m/model.safetensors", fmt::format("x/checkpoint-{}/adapter_model.safetensors", step));
+  save("x", 1, false);
+  EXPECT_TRUE(open_model(*store_, "x")->notices.empty());
+  put("x/adapter_config.json", "{}");
+  const auto a = open_model(*store_, "x");
+  ASSERT_TRUE(a.ok()) << a.error().message;
+  ASSERT_EQ(a->notices.size(), 1u);
+  EXPECT_NE(a->notices[0].find("give the last, x/checkpoint-1000, by --adapter"), std::string::npos) << a->notices[0];
+}
+
+TEST_F(HfWeights, AnAdapterOfMlxIsNoModel) {
+  save("n", 1, false);
+  put("m/adapter_config.json", "{}");
+  copy("n/model.safetensors", "m/adapters.safetensors");
+  refused({"opening the adapter m", "MLX", "mlx_lm.fuse"});
+}
+
+TEST_F(HfWeights, RowsOfAddedTokensBesideAnAdapterAreTold) {
+  save("n", 1, false);
+  put("m/adapter_config.json", "{}");
+  copy("n/model.safetensors", "m/adapter_model.safetensors");
+  copy("n/model.safetensors", "m/new_embeddings.safetensors");
+  const auto a = open_model(*store_, "m");
+  ASSERT_TRUE(a.ok()) << a.error().message;
+  ASSERT_EQ(a->notices.size(), 1u);
+  EXPECT_NE(a->notices[0].find("new_embeddings.safetensors"), std::string::npos) << a->notices[0];
+}
+
 // What the Trainer leaves of an adapter.
 TEST_F(HfWeights, ACheckpointOfAnAdapterIsTheAdapter) {
   save("n", 1, false);

@@ -77,6 +77,8 @@ Result<bool> same_model(TokenizerParts& now, const TokenizerParts& goal) {
   return true;
 }
 
+Result<bool> parse_special(TokenizerParts& now, const TokenizerParts&) { return change(now.split_special, false); }
+
 constexpr std::pair<GgufGap, Step> kSteps[] = {{GgufGap::kNormalizedTokens, search_unnormalized},
                                                {GgufGap::kNormalizer, drop_normalizer},
                                                {GgufGap::kSpaceAtTokens, strip_alike},
@@ -86,7 +88,8 @@ constexpr std::pair<GgufGap, Step> kSteps[] = {{GgufGap::kNormalizedTokens, sear
                                                {GgufGap::kSpacePrefix, drop_space_prefix},
                                                {GgufGap::kPreTokenizer, same_pre_tokenizer},
                                                {GgufGap::kIgnoreMerges, merge_alike},
-                                               {GgufGap::kUnknownBytes, same_model}};
+                                               {GgufGap::kUnknownBytes, same_model},
+                                               {GgufGap::kSplitSpecial, parse_special}};
 
 // Ids around the first one that differs.
 std::string shown(const Ids& ids, const Ids& others) {
@@ -184,6 +187,8 @@ class GgufGapFinder {
         return fmt::format("that the tokens [{}] are put before a text: llama.cpp puts BOS or nothing", fmt::join(ours.prefix, ", "));
       case GgufGap::kTokensAfter:
         return fmt::format("that the tokens [{}] are put after a text: llama.cpp puts EOS or nothing", fmt::join(ours.suffix, ", "));
+      case GgufGap::kSplitSpecial:
+        return "that special tokens written in a text are text (split_special_tokens): llama.cpp takes them as the tokens, unless it is run without parse_special";
     }
     return {};
   }

@@ -7,6 +7,7 @@
 
 #include "formats/json.h"
 #include "tokenizer/chat_templates.h"
+#include "tokenizer/class_rules.h"
 #include "tokenizer/end_tokens.h"
 #include "tokenizer/json_rules.h"
 #include "tokenizer/json_special.h"
@@ -344,6 +345,10 @@ Result<std::unique_ptr<TokenizerParts>> read_hf_tokenizer(const HfTokenizerFiles
   INGOT_TRY(config.read_some(files.config_json, "config.json"));
   INGOT_ASSIGN(const NamedTokens named,
                add_side_tokens(root, *own, tokenizer_config.get(), special_tokens_map.get(), added_tokens.get(), *parts));
+  INGOT_TRY(read_class_rules(root, tokenizer_config.get(), config.get(), *parts));
+  if (const json::Object* c = tokenizer_config.get()) {
+    INGOT_ASSIGN(parts->split_special, c->boolean("split_special_tokens", false));
+  }
   // transformers makes a model's directory without it, too, where it cannot be read.
   if (auto s = generation_config.read_some(files.generation_config_json, "generation_config.json"); !s.ok())
     parts->warnings.push_back(s.error().message + "; the tokens that end a text are those of the other files");

@@ -9,7 +9,7 @@ namespace {
 
 constexpr char kConfig[] = "tokenizer_config.json", kAdded[] = "added_tokens.json";
 constexpr std::string_view kStandard[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
-constexpr std::string_view kExtra = "extra_special_tokens", kAdditional = "additional_special_tokens";
+constexpr std::string_view kExtra = "extra_special_tokens", kAdditional = "additional_special_tokens", kModelSpecific = "model_specific_special_tokens";
 
 // The name of a token of the model's own: "image_token".
 bool own_name(std::string_view key) {
@@ -49,6 +49,7 @@ class Dict {
     at_.erase(it);
     return value;
   }
+  bool empty() const { return at_.empty(); }
   template <class F>
   Status for_each(F&& f) const {
     for (const auto& [key, value] : items_)
@@ -167,6 +168,11 @@ class SideTokens {
     for (const auto field : config.members())
       if (const Value* v = given_.find(field.key); v && own_name(field.key) && v->e.is_string()) own_.set(field.key, *given_.take(field.key));
     take_named_extra();
+    // Used where nothing else names tokens of the model's own.
+    simdjson::dom::object saved;
+    const Value* v = given_.find(kModelSpecific);
+    if (!own_.empty() || !v || v->e.get(saved) || json::odd_text(v->e)) return;
+    for (const auto field : saved) own_.set(field.key, {field.value, v->where + "." + std::string(field.key), v->from_map});
   }
   // extra_special_tokens as an object: tokens with names of their own.
   void take_named_extra() {

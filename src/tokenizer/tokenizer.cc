@@ -142,6 +142,7 @@ Result<Tokenizer> Tokenizer::build(std::unique_ptr<TokenizerParts> parts) {
 
 Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, bool add_special,
                                                bool parse_special) const {
+  if (impl_->parts->split_special) parse_special = false;
   std::string repaired;
   if (!unicode::is_valid_utf8(text)) {
     repaired = unicode::replace_invalid_utf8(text);

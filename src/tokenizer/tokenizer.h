@@ -87,7 +87,7 @@ class Tokenizer {
 
   // The ids of `text`; ill-formed UTF-8 is replaced by U+FFFD first. `add_special` adds what the
   // post-processor adds (BOS). `parse_special`: control tokens written in the text become those tokens, as in
-  // the tokenizers library; else they are plain text. Fails only where a pattern of the file does.
+  // the tokenizers library; else, and where the files say split_special_tokens, they are plain text. Fails only where a pattern of the file does.
   Result<std::vector<int32_t>> encode(std::string_view text, bool add_special,
                                       bool parse_special = true) const;
 

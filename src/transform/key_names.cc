@@ -156,9 +156,10 @@ bool has_no_wrapper(const std::string& name) {
   return std::none_of(std::begin(kWrappers), std::end(kWrappers), [&](const Wrapper& w) { return w.certain && take_out(&rest, w.part); });
 }
 
-bool is_factor(const std::string& name) {
-  return name.find(".lora_A.") != std::string::npos || name.find(".lora_B.") != std::string::npos ||
-         name.find(".lora_embedding_") != std::string::npos;
+// What PEFT's methods put beside a model's weights, by what stands in the name.
+constexpr std::string_view kMethods[] = {".lora_A.", ".lora_B.", ".lora_embedding_", ".lora_magnitude_vector", ".modules_to_save.", ".token_adapter.", ".ia3_l", ".hada_", ".lokr_", ".oft_", ".vera_lambda_"};
+bool is_method(const std::string& name) {
+  return std::any_of(std::begin(kMethods), std::end(kMethods), [&](std::string_view part) { return name.find(part) != std::string::npos; });
 }
 
 }  // namespace
@@ -184,7 +185,8 @@ std::string likely_origin(const std::string& name, const KnownName& known) {
   std::string rest = name;
   for (const Wrapper& w : kWrappers)
     if (take_out(&rest, w.part)) return fmt::format(" ('{}.' in it is {}'s)", w.part, w.origin);
-  if (rest.starts_with(kPeft) || is_factor(rest)) return fmt::format(" ({})", kPeftOrigin);
+  if (rest.starts_with(kPeft) || is_method(rest)) return fmt::format(" ({})", kPeftOrigin);
+  if (rest.find("unembed_tokens") != std::string::npos) return " ('unembed_tokens' is Tinker's name for 'lm_head': have its cookbook export the adapter for PEFT)";
   if (rest.find("language_model.") != std::string::npos) return fmt::format(" ('language_model.' is {})", kTextOrigin);
   for (const auto& prefix : prefixes(name))
     if (const auto all = candidates_within(prefix, name, known); const Candidate* c = first_known(all, known))
@@ -198,9 +200,9 @@ Result<Artifact> with_plain_names(Artifact model, const std::function<void(const
   if (model.naming != "hf") return model;
   std::vector<std::string> names;
   for (const auto& t : model.tensors) names.push_back(t.name);
-  if (const auto factor = std::find_if(names.begin(), names.end(), is_factor); factor != names.end())
-    return bad_input("opening {}: it has the factor '{}' among its weights: a PEFT model that was saved whole, not merged. Save the adapter alone "
-                     "(model.save_pretrained) and give it with --adapter, or merge it first (merge_and_unload)", model.path, brief_name(*factor));
+  if (const auto method = std::find_if(names.begin(), names.end(), is_method); method != names.end())
+    return bad_input("opening {}: it has '{}', which is PEFT's, among its weights: a PEFT model that was saved whole, not merged. Save the adapter alone "
+                     "(model.save_pretrained) and give it with --adapter, or merge it first (merge_and_unload)", model.path, brief_name(*method));
   KnownName known = has_no_wrapper;
   if (const auto config = model.files.find("config.json"); config != model.files.end()) {
     if (const auto json = parse_json(config->second, "reading " + join_path(model.path, "config.json")); json.ok())

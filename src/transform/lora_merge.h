@@ -16,6 +16,9 @@ namespace ingot::transform {
 // Heads that PEFT puts on a model for a task, and saves though the base has none.
 bool is_task_head(const std::string& tensor);
 
+// Whether two tensors agree in shape and in the first values, which tells most that differ without reading them.
+Result<bool> same_first_rows(const NodePtr& a, const NodePtr& b);
+
 class Merge {
  public:
   Merge(const Artifact& base, const LoraMergeOptions& options) : base_(base), out_(base), options_(options) {
@@ -41,11 +44,11 @@ class Merge {
   }
   bool is_embedding(const std::string& tensor) const { return tensor == embedding_ || tensor == output_; }
   Status settle_head();
-  Status check_targets(const Adding& a);
+  Status settle_targets(Adding* a);
   bool is_saved(const Adding& a, const std::string& tensor) const;
   Status check_saved(const Adding& a);
   void pass_over(Adding* a);
-  const LazyTensor* join_tied(Adding* a);
+  Result<const LazyTensor*> join_tied(Adding* a);
   Status untie(const Adding& a);
   Status replace(const std::string& name, const LazyTensor& t, const std::string& file);
   Status replace_rows(const Adding& a);
@@ -53,13 +56,14 @@ class Merge {
   Result<bool> linear_is_transposed(const LoraKeys& keys);
   Status check_vocabulary(const Adding& a);
   Status check_modules(const Adding& a);
-  void tell_whole(const Adding& a) const;
+  Status tell_whole(const Adding& a);
   Status make_classifier(OrderedJson* config);
 
   const Artifact& base_;
   Artifact out_;
   const LoraMergeOptions& options_;
   Json config_;
+  bool known_ = false;                  // the architecture
   bool config_tied_ = false;            // what config.json says
   bool tied_ = false, untied_ = false;  // what is
   std::string embedding_, output_;
