@@ -152,7 +152,8 @@ std::string beside(Store& store, const Probe& p) {
     return fmt::format("{}the adapter in {} is not applied: give that by --adapter", opened, join_path(p.path, "lora_adapter"));
   if (!find_file(p, "adapter_config.json")) return "";
   const auto folders = folders_with_weights(store, p);
-  return folders.empty() ? "" : fmt::format("{}adapter_config.json speaks of an adapter, which is not applied: give the last, {}, by --adapter", opened, join_path(p.path, folders.back()));
+  return folders.empty() ? "" : fmt::format("{}adapter_config.json speaks of an adapter, which is not applied: give the last, {}, by --adapter", opened,
+                                            join_path(p.path, folders.back()));
 }
 
 }  // namespace

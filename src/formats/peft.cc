@@ -26,8 +26,8 @@ Result<Artifact> open_peft(Store& store, const Probe& p, Faults*) {
                        "supported yet; save the adapter with safe_serialization=True",
                        p.path);
     if (p.find("adapters.safetensors"))
-      return bad_input("opening the adapter {}: it is one of MLX (adapters.safetensors), whose names and factors are others than PEFT's, and which is not supported; fuse it "
-                       "into its base with mlx_lm.fuse, or save it as PEFT does", p.path);
+      return bad_input("opening the adapter {}: it is one of MLX (adapters.safetensors), whose names and factors are others than PEFT's; fuse it into its "
+                       "base with mlx_lm.fuse, or save it as PEFT does", p.path);
     return bad_input("opening the adapter {}: there is no adapter_model.safetensors{}", p.path, without_weights(store, p));
   }
   Result<SafetensorsFile> weights = SafetensorsFile();
@@ -40,8 +40,8 @@ Result<Artifact> open_peft(Store& store, const Probe& p, Faults*) {
   INGOT_ASSIGN(auto file, std::move(weights));
   a.tensors = std::move(file.tensors);
   if (p.find("new_embeddings.safetensors"))
-    a.notices.push_back(fmt::format("{}: new_embeddings.safetensors, the rows of added tokens, is passed over, as PEFT does; save the adapter with save_embedding_layers=True "
-                                    "for them to count", p.path));
+    a.notices.push_back(fmt::format("{}: new_embeddings.safetensors, the rows of added tokens, is passed over, as in PEFT; for them to count save the "
+                                    "adapter with save_embedding_layers=True", p.path));
   INGOT_ASSIGN(a.files["adapter_config.json"], std::move(config));
   INGOT_TRY(take_side_files(std::move(side), &a.files));
   return a;

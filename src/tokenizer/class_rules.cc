@@ -37,7 +37,8 @@ Status mend_mistral(const json::Object& tokenizer, const json::Object& tokenizer
   INGOT_ASSIGN(const bool mend, tokenizer_config.boolean("fix_mistral_regex", false));
   const auto rules = tokenizer.get("pre_tokenizer");
   if (!mend || !config || !rules || !before_version_5(text_of(config, "transformers_version"))) return {};
-  if (const auto type = text_of(config, "model_type"); config->get("model_type") && std::find(std::begin(kMistral), std::end(kMistral), type) == std::end(kMistral)) return {};
+  const bool mistral = std::find(std::begin(kMistral), std::end(kMistral), text_of(config, "model_type")) != std::end(kMistral);
+  if (config->get("model_type") && !mistral) return {};
   constexpr size_t kLarge = 100000;
   size_t tokens = parts.vocabulary->count();
   for (const AddedToken& t : parts.added) tokens += parts.vocabulary->find(t.content) < 0;

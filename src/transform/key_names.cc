@@ -157,7 +157,8 @@ bool has_no_wrapper(const std::string& name) {
 }
 
 // What PEFT's methods put beside a model's weights, by what stands in the name.
-constexpr std::string_view kMethods[] = {".lora_A.", ".lora_B.", ".lora_embedding_", ".lora_magnitude_vector", ".modules_to_save.", ".token_adapter.", ".ia3_l", ".hada_", ".lokr_", ".oft_", ".vera_lambda_"};
+constexpr std::string_view kMethods[] = {".lora_A.",        ".lora_B.", ".lora_embedding_", ".lora_magnitude_vector", ".modules_to_save.",
+                                         ".token_adapter.", ".ia3_l",   ".hada_",           ".lokr_",                 ".oft_", ".vera_lambda_"};
 bool is_method(const std::string& name) {
   return std::any_of(std::begin(kMethods), std::end(kMethods), [&](std::string_view part) { return name.find(part) != std::string::npos; });
 }
@@ -186,7 +187,8 @@ std::string likely_origin(const std::string& name, const KnownName& known) {
   for (const Wrapper& w : kWrappers)
     if (take_out(&rest, w.part)) return fmt::format(" ('{}.' in it is {}'s)", w.part, w.origin);
   if (rest.starts_with(kPeft) || is_method(rest)) return fmt::format(" ({})", kPeftOrigin);
-  if (rest.find("unembed_tokens") != std::string::npos) return " ('unembed_tokens' is Tinker's name for 'lm_head': have its cookbook export the adapter for PEFT)";
+  if (rest.find("unembed_tokens") != std::string::npos) 
+    return " ('unembed_tokens' is Tinker's name for 'lm_head': have its cookbook export the adapter for PEFT)";
   if (rest.find("language_model.") != std::string::npos) return fmt::format(" ('language_model.' is {})", kTextOrigin);
   for (const auto& prefix : prefixes(name))
     if (const auto all = candidates_within(prefix, name, known); const Candidate* c = first_known(all, known))

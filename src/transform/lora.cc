@@ -65,11 +65,10 @@ Status Merge::settle_targets(Adding* a) {
     if (!m.a || !m.b)
       return bad_input("merging {}: the module '{}' has {} but no {}; the file is not whole", file, path, m.a ? "lora_A" : "lora_B", m.a ? "lora_B" : "lora_A");
     const bool head = path + ".weight" == output_, embedding = path + ".weight" == embedding_;
-    if (known_ || head || embedding) {
-      if (m.embedding != embedding)
-        return bad_input("merging {}: '{}' is {} module, whose factors PEFT calls {}, but in the file they are called {}: PEFT would pass over them; give them their names", file, path,
-                         embedding ? "an embedding" : "a linear", embedding ? "lora_embedding_A and _B" : "lora_A and lora_B", embedding ? "lora_A and lora_B" : "lora_embedding_A and _B");
-    }
+    if ((known_ || head || embedding) && m.embedding != embedding)
+      return bad_input("merging {}: '{}' is {}, whose factors PEFT calls {}; in the file they are '{}' and '{}', which PEFT would pass over; rename them", file,
+                       path, embedding ? "an embedding" : "a linear module", embedding ? "lora_embedding_A and lora_embedding_B" : "lora_A and lora_B",
+                       m.a->name, m.b->name);
     INGOT_ASSIGN(bool target, c.is_target(keys.name(path)));
     if (c.targets.all_linear) target = target && !head && !embedding;
     // PEFT takes a head that shares the embedding's factors out of the list.

@@ -123,7 +123,7 @@ Status check_fields(const Json& j, const std::string& path, std::vector<std::str
     if (rule)
       return bad_input("reading {}: '{}' is set ({}), which is not supported: {}", path, rule->name,
                        json_brief(it.value()), rule->why);
-    passed_over->push_back("'" + it.key().substr(0, 100) + "'");
+    passed_over->push_back(fmt::format("'{}'", it.key().substr(0, 100)));
   }
   return {};
 }
@@ -262,7 +262,8 @@ Status set_default_targets(const std::string& model_type, const std::string& pat
       config->targets.names = names;
       return {};
     }
-  return bad_input("reading {}: 'target_modules' is missing or null, and for the model_type '{}' PEFT has no default; name the modules there", path, model_type.substr(0, 60));
+  return bad_input("reading {}: 'target_modules' is missing or null, and for the model_type '{}' PEFT has no default; name the modules there", path,
+                   model_type.substr(0, 60));
 }
 
 Result<bool> ModuleSelector::matches(const ModuleName& module) const {

@@ -245,7 +245,8 @@ TEST(RealDirectoriesRefused, WholeTensorsAndRowsThatAreNotFinite) {
     w.save("model.embed_tokens.token_adapter.trainable_tokens_delta", random_matrix(1, kHidden, 1));
     w.adapter.at("base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta").v[3] = bad;
     const auto r = merged(w);
-    for (const auto& [tensor, part] : {std::pair{kHead, "element [1, 2] of 'base_model.model.lm_head.weight'"}, {kEmbedding, "element [0, 3] of 'base_model.model.model.embed_tokens.token"}}) {
+    for (const auto& [tensor, part] : {std::pair{kHead, "element [1, 2] of 'base_model.model.lm_head.weight'"},
+                                       {kEmbedding, "element [0, 3] of 'base_model.model.model.embed_tokens.token"}}) {
       const std::string text = evaluation_error(r, tensor);
       EXPECT_NE(text.find(part), std::string::npos) << text;
       EXPECT_NE(text.find(std::isnan(bad) ? "is NaN; the adapter is damaged" : "is infinity; the adapter is damaged"), std::string::npos) << text;
@@ -296,8 +297,9 @@ TEST(RealDirectoriesRefused, AdaptersOfOtherPrograms) {
 }
 
 TEST(RealDirectoriesRefused, AModelOfPeftSavedWholeByOtherMethods) {
-  for (const char* name : {"lm_head.modules_to_save.default.weight", "model.embed_tokens.token_adapter.trainable_tokens_delta.default", "model.layers.0.self_attn.q_proj.ia3_l.default",
-                           "model.layers.0.self_attn.q_proj.hada_w1_a.default", "model.layers.0.self_attn.q_proj.lora_magnitude_vector.default.weight"}) {
+  for (const char* name : {"lm_head.modules_to_save.default.weight", "model.embed_tokens.token_adapter.trainable_tokens_delta.default",
+                           "model.layers.0.self_attn.q_proj.ia3_l.default", "model.layers.0.self_attn.q_proj.hada_w1_a.default",
+                           "model.layers.0.self_attn.q_proj.lora_magnitude_vector.default.weight"}) {
     World w(false);
     w.base[name] = random_matrix(1, kHidden, 1);
     expect_error(merged(w), {name, "a PEFT model that was saved whole"});
