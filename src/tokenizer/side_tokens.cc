@@ -11,9 +11,9 @@ constexpr char kConfig[] = "tokenizer_config.json", kAdded[] = "added_tokens.jso
 constexpr std::string_view kStandard[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
 constexpr std::string_view kExtra = "extra_special_tokens", kAdditional = "additional_special_tokens";
 
-// The name of a token of the model's own: "image_token".
+// The name of a token of the model's own: "image_token". Not the flags, which transformers takes away beside tokenizer.json.
 bool own_name(std::string_view key) {
-  return key.ends_with("_token") && std::find(std::begin(kStandard), std::end(kStandard), key) == std::end(kStandard);
+  return key.ends_with("_token") && key != "add_bos_token" && key != "add_eos_token" && std::find(std::begin(kStandard), std::end(kStandard), key) == std::end(kStandard);
 }
 
 struct Value {
