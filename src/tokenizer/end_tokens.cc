@@ -102,8 +102,8 @@ void take_class_defaults(const json::Object& config, TokenizerParts& parts) {
     std::string_view model_type;
     int32_t bos, eos;
   };
-  constexpr Defaults kDefaults[] = {{"llama", 1, 2},  {"mistral", 1, 2}, {"mixtral", 1, 2},      {"granite", 1, 2},
-                                    {"gemma", 2, 1},  {"gemma2", 2, 1},  {"gemma3_text", 2, 1},  {"phi3", 1, 32000},
+  constexpr Defaults kDefaults[] = {{"llama", 1, 2}, {"mistral", 1, 2}, {"mixtral", 1, 2},     {"granite", 1, 2},
+                                    {"gemma", 2, 1}, {"gemma2", 2, 1},  {"gemma3_text", 2, 1}, {"phi3", 1, 32000},
                                     {"cohere", 5, 255001}, {"starcoder2", 50256, 50256}, {"smollm3", 128000, 128001}};
   std::string_view type;
   const auto name = config.get("model_type");
@@ -116,8 +116,8 @@ void take_class_defaults(const json::Object& config, TokenizerParts& parts) {
   if (!s.bos && !says_bos && is_token(parts, defaults->bos)) s.bos = defaults->bos;
   if (s.eos || says_eos || !is_token(parts, defaults->eos)) return;
   s.eos = defaults->eos;
-  parts.warnings.push_back(fmt::format("no file names the token that ends a text (eos_token, eos_token_id): it is {}, which transformers takes for models of "
-                                       "the type {} then", defaults->eos, type));
+  parts.warnings.push_back(fmt::format("no file names the token that ends a text (eos_token, eos_token_id): it is {}, which transformers takes "
+                                       "for models of the type {} then", defaults->eos, type));
 }
 
 }  // namespace ingot

@@ -92,9 +92,11 @@ Status check_texts(const std::vector<std::string>& tokens) {
   std::unordered_map<std::string_view, size_t> seen;
   for (size_t i = 0; i < tokens.size(); ++i) {
     const std::string_view text = tokens[i];
-    if (text.find('\0') != text.npos) return bad_input("the token {} ({}) holds a zero byte, which llama.cpp cannot load: take it out of tokenizer.json", i, quoted(text));
+    if (text.find('\0') != text.npos)
+      return bad_input("the token {} ({}) holds a zero byte, which llama.cpp cannot load: take it out of tokenizer.json", i, quoted(text));
     if (const auto [it, fresh] = seen.emplace(text, i); !fresh)
-      return bad_input("the tokens {} and {} would both be {} in the file, which llama.cpp cannot load: rename one in tokenizer.json", it->second, i, quoted(text));
+      return bad_input("the tokens {} and {} would both be {} in the file, which llama.cpp cannot load: rename one in tokenizer.json",
+                       it->second, i, quoted(text));
   }
   return {};
 }

@@ -14,6 +14,8 @@ namespace {
 // What llama.cpp takes for BOS and EOS where a file names none: GPT-2's.
 constexpr size_t kDefaultEnd = 11;
 
+constexpr size_t kNamed = 4;  // of tokens without a row
+
 struct Role {
   const char* name;
   std::optional<int32_t> SpecialIds::*ours;
@@ -68,23 +70,32 @@ void place_roles(const TokenizerParts& parts, bool bos_by_name, GgufVocab* out) 
   GgufVocab& v = *out;
   const auto has_row = [&](int32_t id) { return static_cast<size_t>(id) < v.tokens.size(); };
   v.add_bos = parts.special.add_bos, v.add_eos = parts.special.add_eos, v.add_sep = parts.special.add_sep;
+  // Whoever is given one of these fails; texts without them are fine.
+  std::vector<std::string> lost;
+  for (const AddedToken& t : parts.added)
+    if (!has_row(t.id)) lost.push_back(shown(parts, t.id));
+  const auto named = lost.begin() + static_cast<std::ptrdiff_t>(std::min(lost.size(), kNamed));
+  if (!lost.empty())
+    v.warnings.push_back(fmt::format("the embedding of {} rows has none for {}{}: left out; to use such a token, resize the embedding "
+                                     "(resize_token_embeddings) and train its row", v.tokens.size(), fmt::join(lost.begin(), named, ", "),
+                                     named == lost.end() ? "" : fmt::format(" and {} tokens more", lost.end() - named)));
   for (const Role& role : kRoles) {
     std::optional<int32_t>& id = v.*role.theirs;
     id = parts.special.*role.ours;
     if (!id || has_row(*id)) continue;
-    const std::string lost = fmt::format("{}_token {} has no row in the embedding of {} rows", role.name, shown(parts, *id), v.tokens.size());
+    const std::string said = fmt::format("{}_token {} has no row in the embedding", role.name, shown(parts, *id));
     const auto others = next_to(role, parts);
     const auto it = std::find_if(others.begin(), others.end(), has_row);
     id = it == others.end() ? std::nullopt : std::optional(*it);
-    v.warnings.push_back(id ? fmt::format("{}: {} takes its place", lost, shown(parts, *id)) : lost + ": the file names none");
+    v.warnings.push_back(id ? fmt::format("{}: {} takes its place", said, shown(parts, *id)) : said + ": the file names none");
     if (role.ours == &SpecialIds::bos) v.add_bos = id && !parts.prefix.empty() && parts.prefix.front() == *id;
     if (role.ours == &SpecialIds::eos) v.add_eos = id && !parts.suffix.empty() && parts.suffix.back() == *id;
   }
   say_around(parts.prefix, bos_by_name, v.bos, v.add_bos);
   say_around(parts.suffix, false, v.eos, v.add_eos);
   if (!v.eos && v.tokens.size() > kDefaultEnd)
-    v.warnings.push_back(fmt::format("no file names the token that ends a text (eos_token, eos_token_id): llama.cpp will stop at the token {}, {}; name it "
-                                     "in tokenizer_config.json or config.json", kDefaultEnd, quoted(std::string_view(v.tokens[kDefaultEnd]))));
+    v.warnings.push_back(fmt::format("no file names the token that ends a text (eos_token, eos_token_id): llama.cpp will stop at the token "
+                                     "{}, {}; name it in tokenizer_config.json or config.json", kDefaultEnd, quoted(std::string_view(v.tokens[kDefaultEnd]))));
   v.fim_pad = one_of_several(v.tokens, llama_texts::kFimPad);
   v.fim_rep = one_of_several(v.tokens, llama_texts::kFimRep);
   v.fim_sep = one_of_several(v.tokens, llama_texts::kFimSep);

@@ -84,8 +84,8 @@ class SpecialTokens {
       if (read && version >= best_version) best = name, best_version = version;
     }
     if (!best.empty())
-      parts_.warnings.push_back(fmt::format("tokenizer_config.json names {} (fast_tokenizer_files), which transformers 5 reads in place of tokenizer.json, as ingot "
-                                            "does not: where the two differ, copy it over tokenizer.json", quoted(best)));
+      parts_.warnings.push_back(fmt::format("tokenizer_config.json names {} (fast_tokenizer_files), which transformers 5 reads in place of "
+                                            "tokenizer.json, as ingot does not: where the two differ, copy it over tokenizer.json", quoted(best)));
   }
 
   // What tokenizer_config.json says of what encode adds: in transformers 5 tokenizer.json alone decides that.

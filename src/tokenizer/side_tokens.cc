@@ -13,7 +13,8 @@ constexpr std::string_view kExtra = "extra_special_tokens", kAdditional = "addit
 
 // The name of a token of the model's own: "image_token". Not the flags, which transformers takes away beside tokenizer.json.
 bool own_name(std::string_view key) {
-  return key.ends_with("_token") && key != "add_bos_token" && key != "add_eos_token" && std::find(std::begin(kStandard), std::end(kStandard), key) == std::end(kStandard);
+  return key.ends_with("_token") && key != "add_bos_token" && key != "add_eos_token" &&
+         std::find(std::begin(kStandard), std::end(kStandard), key) == std::end(kStandard);
 }
 
 struct Value {

@@ -306,28 +306,16 @@ Result<GgufVocab> Tokenizer::to_gguf_vocab(size_t n_vocab) const {
   if (n_vocab == 0) n_vocab = size();
   const TokenizerParts& parts = *impl_->parts;
   if (n_vocab < static_cast<size_t>(parts.vocabulary->end_id()))
-    return bad_input("the embedding has {} rows but the vocabulary of tokenizer.json ids up to {}: it is another model's tokenizer, or rows are missing; "
-                     "take the tokenizer's files from where the weights come from", n_vocab, parts.vocabulary->end_id() - 1);
+    return bad_input("the embedding has {} rows but the vocabulary of tokenizer.json ids up to {}: it is another model's tokenizer, or rows "
+                     "are missing; take the tokenizer's files from where the weights come from", n_vocab, parts.vocabulary->end_id() - 1);
   for (const auto* around : {&parts.prefix, &parts.suffix})
     for (const int32_t id : *around)
       if (static_cast<size_t>(id) >= n_vocab)
-        return bad_input("the post-processor of tokenizer.json puts the token {} ({}) around every text, but the embedding has {} rows: resize it "
-                         "(resize_token_embeddings) or take the tokenizer's files from where the weights come from",
+        return bad_input("the post-processor of tokenizer.json puts the token {} ({}) around every text, but the embedding has {} rows: "
+                         "resize it (resize_token_embeddings) or take the tokenizer's files from where the weights come from",
                          quoted(std::string_view(token_piece(id))), id, n_vocab);
   INGOT_ASSIGN(const std::string pre, pre_tokenizer_name());
-  INGOT_ASSIGN(GgufVocab vocab, write_gguf_vocab(parts, pre, n_vocab));
-  // Added tokens without a row: whoever is given one fails, texts without them are fine.
-  std::vector<std::string> lost;
-  for (size_t id = n_vocab; id < size(); ++id)
-    if (const AddedToken* t = impl_->added(static_cast<int32_t>(id))) lost.push_back(fmt::format("{} ({})", quoted(std::string_view(t->content)), id));
-  constexpr size_t kShown = 4;
-  if (!lost.empty())
-    vocab.warnings.insert(vocab.warnings.begin(), fmt::format("the embedding has {} rows for {} tokens: {}{} {} no row and {} left out; to use such a token, resize "
-                                       "the embedding (resize_token_embeddings) and train its row", n_vocab, size(),
-                                       fmt::join(lost.begin(), lost.begin() + static_cast<std::ptrdiff_t>(std::min(lost.size(), kShown)), ", "),
-                                       lost.size() > kShown ? fmt::format(" and {} more", lost.size() - kShown) : "",
-                                       lost.size() > 1 ? "have" : "has", lost.size() > 1 ? "are" : "is"));
-  return vocab;
+  return write_gguf_vocab(parts, pre, n_vocab);
 }
 
 }  // namespace ingot

@@ -75,8 +75,8 @@ class Tokenizer {
   ~Tokenizer();
 
   // What a GGUF file of this tokenizer holds. `n_vocab` is the number of embedding rows: rows without a token
-  // are named [PADi], type unused; an added token without a row is left out with a warning, a piece of the vocabulary without one is an error.
-  // 0: as many as there are tokens. Fails when llama.cpp has no pre-tokenizer or model for this tokenizer; what else it cannot say, gguf_gaps.h finds.
+  // are named [PADi], type unused; an added token without a row is left out with a warning, a piece of the vocabulary without one is
+  // an error. 0: as many as there are tokens. Fails when llama.cpp has no pre-tokenizer or model for this tokenizer; what else it cannot say, gguf_gaps.h finds.
   Result<GgufVocab> to_gguf_vocab(size_t n_vocab = 0) const;
   // The name (tokenizer.ggml.pre) of this tokenizer's rules: the one overridden, that of the GGUF file, or
   // the one that the rules match. Rules that match none are named in the error, which proposes
