@@ -138,7 +138,10 @@ OrderedJson tokenizer_json(const Artifact& a, const Artifact* gguf) {
   if (j.is_null()) return j;
   if (const auto tokenizer = read_tokenizer(a, {}); tokenizer.ok()) {
     OrderedJson end = OrderedJson::array();
-    for (const int32_t id : tokenizer->end_ids()) end.push_back(OrderedJson{{"id", id}, {"text", tokenizer->token_piece(id)}});
+    const MetaValue* tokens = told.meta("tokenizer.ggml.tokens");
+    const auto* rows = tokens ? std::get_if<std::vector<std::string>>(&tokens->v) : nullptr;
+    for (const int32_t id : tokenizer->end_ids())
+      if (!rows || static_cast<size_t>(id) < rows->size()) end.push_back(OrderedJson{{"id", id}, {"text", tokenizer->token_piece(id)}});
     j["end"] = end;
   }
   return j;

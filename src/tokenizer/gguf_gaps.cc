@@ -111,7 +111,9 @@ class GgufGapFinder {
   Result<std::vector<GgufFinding>> run(std::optional<std::vector<std::string>> texts) {
     INGOT_ASSIGN(const Tokenizer file, Tokenizer::from_gguf(written_));
     const TokenizerParts &ours = directory_.parts(), &goal = file.parts();
-    if (!texts) texts = gguf_probes(ours, goal);
+    if (!texts) {
+      INGOT_ASSIGN(texts, gguf_probes(ours, goal));
+    }
     for (const std::string& text : *texts) {
       INGOT_ASSIGN(Ids a, directory_.encode(text, false));
       INGOT_ASSIGN(Ids b, file.encode(text, false));

@@ -339,8 +339,10 @@ Result<std::unique_ptr<TokenizerParts>> read_hf_tokenizer(const HfTokenizerFiles
   INGOT_TRY(within(read_post_processor(processors, *parts)));
 
   INGOT_TRY(tokenizer_config.read_some(files.tokenizer_config_json, "tokenizer_config.json"));
-  INGOT_TRY(special_tokens_map.read_some(files.special_tokens_map_json, "special_tokens_map.json"));
-  INGOT_TRY(added_tokens.read_some(files.added_tokens_json, "added_tokens.json"));
+  if (!has_token_list(tokenizer_config.get())) {
+    INGOT_TRY(special_tokens_map.read_some(files.special_tokens_map_json, "special_tokens_map.json"));
+    INGOT_TRY(added_tokens.read_some(files.added_tokens_json, "added_tokens.json"));
+  }
   INGOT_TRY(chat_template.read_some(files.chat_template_json, "chat_template.json"));
   INGOT_TRY(config.read_some(files.config_json, "config.json"));
   INGOT_ASSIGN(const NamedTokens named,
@@ -356,7 +358,8 @@ Result<std::unique_ptr<TokenizerParts>> read_hf_tokenizer(const HfTokenizerFiles
     if (file->get()) INGOT_TRY(read_ends(*file->get(), *parts));
   INGOT_TRY(read_special_tokens(processors, named, tokenizer_config.get(), config.get(), *parts));
   place_ends(*parts);
-  INGOT_TRY(read_chat_templates(tokenizer_config.get(), chat_template.get(), files, *parts));
+  if (config.get() && !generation_config.get()) take_class_defaults(*config.get(), *parts);
+  INGOT_TRY(read_chat_templates(tokenizer_config.get(), special_tokens_map.get(), chat_template.get(), files, *parts));
   return parts;
 }
 

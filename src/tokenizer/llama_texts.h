@@ -10,7 +10,8 @@ inline constexpr std::string_view kEnds[] = {
     "<|eot_id|>", "<|im_end|>",    "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>",       "<end_of_turn>",
     "<|endoftext|>", "</s>",       "<|eom_id|>", "<EOT>",   "_<EOT>",   "[EOT]",     "[EOS]",           "<|end_of_text|>",
     "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<\uFF5Cend\u2581of\u2581sentence\uFF5C>", "[e~["};
-// The first of each that is there counts, unless the GGUF names the token.
+// Each is one token. Where the GGUF does not name it, llama.cpp takes one that is there: of several the one that its hash table lists
+// first, so that a file with several has to name it (gguf_roles.cc), and here the first of these is taken.
 inline constexpr std::string_view kFimPad[] = {"<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"};
 inline constexpr std::string_view kFimRep[] = {"<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"};
 inline constexpr std::string_view kFimSep[] = {"<|file_sep|>"};

@@ -42,6 +42,7 @@ struct TokenizerParts {
   std::vector<BpeMerge> merges;
 
   SpecialIds special;
+  SpecialIds config_ids;  // those of config.json, for roles whose token has no row
   std::optional<bool> add_space_prefix;
   std::optional<std::string> chat_template;
   std::vector<std::pair<std::string, std::string>> chat_templates;  // others, by name

@@ -7,13 +7,14 @@
 namespace ingot {
 namespace {
 
-constexpr char kConfig[] = "tokenizer_config.json", kAdded[] = "added_tokens.json";
+constexpr char kConfig[] = "tokenizer_config.json", kAdded[] = "added_tokens.json", kList[] = "added_tokens_decoder";
 constexpr std::string_view kStandard[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
 constexpr std::string_view kExtra = "extra_special_tokens", kAdditional = "additional_special_tokens", kModelSpecific = "model_specific_special_tokens";
 
-// The name of a token of the model's own: "image_token".
+// The name of a token of the model's own: "image_token". Not the flags, which transformers takes away beside tokenizer.json.
 bool own_name(std::string_view key) {
-  return key.ends_with("_token") && std::find(std::begin(kStandard), std::end(kStandard), key) == std::end(kStandard);
+  return key.ends_with("_token") && key != "add_bos_token" && key != "add_eos_token" &&
+         std::find(std::begin(kStandard), std::end(kStandard), key) == std::end(kStandard);
 }
 
 struct Value {
@@ -62,13 +63,32 @@ class Dict {
   std::unordered_map<std::string, size_t> at_;
 };
 
+// As Python's int(text): white space around it, a sign, underscores between digits.
+std::optional<int64_t> python_int(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\n\v\f\r";
+  const size_t from = text.find_first_not_of(kSpace);
+  if (from == text.npos) return std::nullopt;
+  text = text.substr(from, text.find_last_not_of(kSpace) + 1 - from);
+  if (text.starts_with('+') && text.size() > 1 && text[1] != '-') text.remove_prefix(1);
+  std::string digits;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool between = i > 0 && i + 1 < text.size() && text[i - 1] != '_' && text[i - 1] != '-' && text[i + 1] != '_';
+    if (text[i] != '_') digits += text[i];
+    else if (!between) return std::nullopt;
+  }
+  int64_t value = 0;
+  const char* end = digits.data() + digits.size();
+  const auto r = std::from_chars(digits.data(), end, value);
+  return r.ec == std::errc() && r.ptr == end ? std::optional(value) : std::nullopt;
+}
+
 // As Python's AddedToken(**object).
 Result<ClaimedToken> read_object(json::Element e, const std::string& where, bool special) {
   INGOT_ASSIGN(const json::Object o, json::Object::read(e, where));
   ClaimedToken claimed;
   AddedToken& t = claimed.token;
-  INGOT_ASSIGN(const std::string_view content, o.needed_string("content"));
-  t.content = std::string(content);
+  INGOT_ASSIGN(const auto content, o.string("content"));
+  t.content = content.value_or("");
   INGOT_ASSIGN(t.special, o.boolean("special", false));
   t.special |= special;
   INGOT_ASSIGN(t.single_word, o.boolean("single_word", false));
@@ -115,9 +135,8 @@ class SideTokens {
   Status read(const json::Object& tokenizer, const std::vector<ClaimedToken>& own, const json::Object* config, const json::Object* map,
               const json::Object* added) {
     if (config) take_config(*config);
-    // The files of older versions count only where tokenizer_config.json has no list of its own.
-    if (const Value* list = given_.find("added_tokens_decoder"); list && !list->e.is_null()) {
-      INGOT_TRY(read_decoder(*list));
+    if (has_token_list(config)) {
+      INGOT_TRY(read_decoder(*given_.find(kList)));
     } else {
       if (map) take_map(*map);
       if (added) INGOT_TRY(read_added(*added));
@@ -195,12 +214,10 @@ class SideTokens {
   Status read_decoder(const Value& v) {
     INGOT_ASSIGN(const json::Object list, json::Object::read(v.e, v.where));
     for (const auto field : list.members()) {
-      int64_t id = 0;
-      const char* end = field.key.data() + field.key.size();
-      if (const auto r = std::from_chars(field.key.data(), end, id); r.ec != std::errc() || r.ptr != end)
-        return bad_input("{}: the key {} is no token id", list.where(), quoted(field.key));
+      const auto id = python_int(field.key);
+      if (!id) return bad_input("{}: the key {} is no token id", list.where(), quoted(field.key));
       INGOT_ASSIGN(ClaimedToken t, read_object(list.get(field.key).value_or(field.value), list.where(field.key), false));
-      claim(id, std::move(t), kConfig);
+      claim(*id, std::move(t), kConfig);
     }
     return {};
   }
@@ -282,6 +299,8 @@ class SideTokens {
 };
 
 }  // namespace
+
+bool has_token_list(const json::Object* tokenizer_config) { return tokenizer_config && tokenizer_config->get(kList); }
 
 Status add_tokens(const std::vector<ClaimedToken>& tokens, TokenizerParts& parts) {
   Told other;

@@ -304,13 +304,19 @@ Result<GgufVocab> Tokenizer::to_gguf_vocab(size_t n_vocab) const {
     return bad_input(
         "the tokenizer is a BPE over characters, not bytes: writing it to GGUF is not supported yet");
   }
-  if (n_vocab != 0 && n_vocab < own_size()) {
-    return bad_input(
-        "the model has {} embedding rows but its tokenizer has ids up to {}: fewer rows than tokens", n_vocab,
-        size() - 1);
-  }
+  if (n_vocab == 0) n_vocab = size();
+  const TokenizerParts& parts = *impl_->parts;
+  if (n_vocab < static_cast<size_t>(parts.vocabulary->end_id()))
+    return bad_input("the embedding has {} rows but the vocabulary of tokenizer.json ids up to {}: it is another model's tokenizer, or rows "
+                     "are missing; take the tokenizer's files from where the weights come from", n_vocab, parts.vocabulary->end_id() - 1);
+  for (const auto* around : {&parts.prefix, &parts.suffix})
+    for (const int32_t id : *around)
+      if (static_cast<size_t>(id) >= n_vocab)
+        return bad_input("the post-processor of tokenizer.json puts the token {} ({}) around every text, but the embedding has {} rows: "
+                         "resize it (resize_token_embeddings) or take the tokenizer's files from where the weights come from",
+                         quoted(std::string_view(token_piece(id))), id, n_vocab);
   INGOT_ASSIGN(const std::string pre, pre_tokenizer_name());
-  return write_gguf_vocab(*impl_->parts, pre, n_vocab != 0 ? n_vocab : size());
+  return write_gguf_vocab(parts, pre, n_vocab);
 }
 
 }  // namespace ingot

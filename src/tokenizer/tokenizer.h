@@ -60,6 +60,7 @@ struct GgufVocab {
   std::optional<bool> add_space_prefix;      // add_prefix_space of tokenizer_config.json
   std::optional<std::string> chat_template;  // tokenizer.chat_template
   std::vector<std::pair<std::string, std::string>> chat_templates;  // tokenizer.chat_template.NAME
+  std::vector<std::string> warnings;  // no metadata: what of the tokenizer the file could not be given
 };
 
 // Immutable but for override_pre_tokenizer; any number of threads may encode and decode with one.
@@ -74,8 +75,8 @@ class Tokenizer {
   ~Tokenizer();
 
   // What a GGUF file of this tokenizer holds. `n_vocab` is the number of embedding rows: rows without a token
-  // are named [PADi], type unused; a token of tokenizer.json without a row is an error, one that only the other files name is left
-  // out. 0: as many as there are tokens. Fails when llama.cpp has no pre-tokenizer or model for this tokenizer; what else it cannot say, gguf_gaps.h finds.
+  // are named [PADi], type unused; an added token without a row is left out with a warning, a piece of the vocabulary without one is
+  // an error. 0: as many as there are tokens. Fails when llama.cpp has no pre-tokenizer or model for this tokenizer; what else it cannot say, gguf_gaps.h finds.
   Result<GgufVocab> to_gguf_vocab(size_t n_vocab = 0) const;
   // The name (tokenizer.ggml.pre) of this tokenizer's rules: the one overridden, that of the GGUF file, or
   // the one that the rules match. Rules that match none are named in the error, which proposes
@@ -114,7 +115,7 @@ class Tokenizer {
   std::string token_piece(int32_t id) const;
   // One past the largest id.
   size_t size() const;
-  // The same of tokenizer.json alone: these need rows of the embedding, tokens that only the other files name do not.
+  // The same of tokenizer.json alone.
   size_t own_size() const;
 
   std::optional<int32_t> bos() const;

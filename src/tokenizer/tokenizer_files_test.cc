@@ -70,7 +70,9 @@ TEST_F(TokenizerFiles, MakeTheGgufThatSaysWhatTransformersSays) {
     };
     const Ids with = encode(t, "a", true), without = encode(t, "a", false);
     EXPECT_EQ(v->bos, id("bos") || with == without ? id("bos") : with.front());
-    EXPECT_EQ(v->eos, id("eos"));
+    // Where no file names one, llama.cpp is told one that it knows by text: it would take the token 11.
+    const Ids ends = t.end_ids();
+    EXPECT_EQ(v->eos, id("eos") || ends.empty() ? id("eos") : ends.front());
     EXPECT_EQ(v->unk, id("unk"));
     EXPECT_EQ(v->pad, id("pad"));
     EXPECT_EQ(v->add_bos, with.front() == v->bos);
@@ -106,6 +108,72 @@ TEST(Tokenizer, ATemplateThatFilesTakeThePlaceOfIsTold) {
   const Tokenizer t = from_files(byte_bpe(), {{"tokenizer_config.json", R"({"chat_template": "C"})"}, {"additional_chat_templates/rag.jinja", "R"}});
   EXPECT_FALSE(t.to_gguf_vocab()->chat_template);
   EXPECT_EQ(warnings_of(t, "no default chat template"), 1u);
+}
+
+TEST(Tokenizer, FilesOfTemplatesAreReadAsPythonReadsText) {
+  const Tokenizer t = from_files(byte_bpe(), {{"chat_template.jinja", "a\r\nb\rc\n\r"}, {"additional_chat_templates/x.jinja", "\r\n"},
+                                              {"tokenizer_config.json", R"({"chat_template": "1\r\n2"})"}});
+  EXPECT_EQ(t.chat_templates(), (Files{{"default", "a\nb\nc\n\n"}, {"x", "\n"}}));
+  EXPECT_EQ(from_files(byte_bpe(), {{"tokenizer_config.json", R"({"chat_template": "1\r\n2"})"}}).chat_templates(), (Files{{"default", "1\r\n2"}}));
+  for (const char* name : {"chat_template.jinja", "additional_chat_templates/x.jinja"}) {
+    const std::string tokenizer = byte_bpe().dump();
+    auto bad = Tokenizer::from_hf(HfTokenizerFiles::among({{"tokenizer.json", tokenizer}, {name, "a\xFF"}}));
+    ASSERT_FALSE(bad.ok()) << name;
+    EXPECT_NE(bad.error().message.find("is not UTF-8"), std::string::npos) << bad.error().message;
+  }
+}
+
+TEST(Tokenizer, ATemplateFileCalledFileIsTheDefault) {
+  const Files jinja = {{"chat_template.jinja", "J"}, {"additional_chat_templates/file.jinja", "F"}};
+  EXPECT_EQ(from_files(byte_bpe(), jinja).chat_templates(), (Files{{"default", "F"}}));
+  Files both = jinja;
+  both["additional_chat_templates/default.jinja"] = "D";
+  EXPECT_EQ(from_files(byte_bpe(), both).chat_templates(), (Files{{"default", "D"}}));
+}
+
+TEST(Tokenizer, ATemplateOfTheSpecialTokensMapTakesThePlaceOfAllWhereItIsRead) {
+  Files files = {{"chat_template.jinja", "J"}, {"additional_chat_templates/x.jinja", "X"}, {"special_tokens_map.json", R"({"chat_template": "M"})"}};
+  EXPECT_EQ(from_files(byte_bpe(), files).chat_templates(), (Files{{"default", "M"}}));
+  files["tokenizer_config.json"] = R"({"added_tokens_decoder": {}})";
+  EXPECT_EQ(from_files(byte_bpe(), files).chat_templates(), (Files{{"default", "J"}, {"x", "X"}}));
+}
+
+// With a list of its own in tokenizer_config.json transformers opens neither.
+TEST(Tokenizer, FilesThatNobodyOpensMayBeDamaged) {
+  for (const char* damaged : {"{", "[]", "null", "\xFF"}) {
+    const Files files = {{"special_tokens_map.json", damaged}, {"added_tokens.json", damaged},
+                         {"tokenizer_config.json", R"({"added_tokens_decoder": {"256": {"content": "<x>"}}, "add_eos_token": 1, "add_bos_token": 1e999})"}};
+    const Tokenizer t = from_files(byte_bpe(), files);
+    EXPECT_EQ(encode(t, "<x>"), (Ids{256})) << damaged;
+    EXPECT_TRUE(t.warnings().empty()) << damaged;
+  }
+}
+
+TEST(Tokenizer, AFlagIsNoTokenWhateverItIs) {
+  const Tokenizer t = from_files(byte_bpe(), {{"tokenizer_config.json", R"({"add_bos_token": "true", "add_eos_token": "no"})"}});
+  EXPECT_EQ(t.size(), 256u);
+}
+
+TEST(Tokenizer, IdsOfTheListAreReadAsPythonReadsThem) {
+  const Tokenizer t = from_files(byte_bpe(), {{"tokenizer_config.json", R"({"added_tokens_decoder": {"2_57": {"content": "<b>"}, " 256 ": {"content": "<a>"},
+                                               "+0258": {"content": "<c>"}, "-1": {"content": ""}, "259": {"special": true}}})"}});
+  EXPECT_EQ(encode(t, "<a><b><c>"), (Ids{256, 257, 258}));
+  EXPECT_TRUE(t.warnings().empty());
+  for (const char* key : {"", " ", "x", "1_", "_1", "1__2", "1 2", "+-1", "0x1", "1.0"}) {
+    const std::string tokenizer = byte_bpe().dump(), config = json({{"added_tokens_decoder", {{key, {{"content", "<a>"}}}}}}).dump();
+    EXPECT_FALSE(Tokenizer::from_hf(HfTokenizerFiles::among({{"tokenizer.json", tokenizer}, {"tokenizer_config.json", config}})).ok()) << key;
+  }
+}
+
+TEST(Tokenizer, AnotherTokenizerFileThatTransformersWouldReadIsTold) {
+  const auto told = [](const char* list) {
+    return warnings_of(from_files(byte_bpe(), {{"tokenizer_config.json", std::string("{\"fast_tokenizer_files\": ") + list + "}"}}),
+                       "names \"tokenizer.4.10.0.json\"");
+  };
+  EXPECT_EQ(told(R"(["tokenizer.4.0.0.json", "tokenizer.4.10.0.json", "tokenizer.json", "tokenizer.6.0.0.json", 3])"), 1u);
+  EXPECT_EQ(told(R"(["tokenizer.json"])"), 0u);
+  EXPECT_EQ(told(R"(["tokenizer.6.0.json", "other.json"])"), 0u);
+  EXPECT_EQ(told("3"), 0u);
 }
 
 TEST(Tokenizer, FlagsThatThePostProcessorContradictsAreTold) {

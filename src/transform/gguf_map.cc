@@ -272,19 +272,18 @@ Status Mapper::add_vocab() {
   if (!options_.pre_tokenizer.empty()) {
     const auto own = t.pre_tokenizer_name();
     INGOT_TRY(t.override_pre_tokenizer(options_.pre_tokenizer));
-    if (own.ok() && *own != options_.pre_tokenizer && options_.on_warning)
+    if ((!own.ok() || *own != options_.pre_tokenizer) && options_.on_warning)
       options_.on_warning(fmt::format("--pre-tokenizer {} overrides {}, which the rules of {} match: who loads the file will cut some texts "
-                                      "into other tokens than the model was trained with", options_.pre_tokenizer, *own,
-                                      join_path(hf_.path, "tokenizer.json")));
+                                      "into other tokens than the model was trained with", options_.pre_tokenizer,
+                                      own.ok() ? *own : "no known name", join_path(hf_.path, "tokenizer.json")));
   }
   auto vocab = t.to_gguf_vocab(static_cast<size_t>(vocab_rows_));
   if (!vocab.ok()) return std::move(vocab.take_error()).during("converting the tokenizer of " + hf_.path);
   if (static_cast<int64_t>(t.size()) < vocab_rows_ && options_.on_notice)
     options_.on_notice(fmt::format("the embedding has {} rows for {} tokens: {} unused tokens pad the vocabulary",
                                    vocab_rows_, t.size(), vocab_rows_ - static_cast<int64_t>(t.size())));
-  if (static_cast<int64_t>(t.size()) > vocab_rows_ && options_.on_warning)
-    options_.on_warning(fmt::format("the embedding has {} rows for {} tokens: those that only other files than tokenizer.json name have none "
-                                    "and are left out", vocab_rows_, t.size()));
+  for (const std::string& w : vocab->warnings)
+    if (options_.on_warning) options_.on_warning(fmt::format("the tokenizer of {}: {}", hf_.path, w));
   INGOT_TRY(check_vocab(t, *vocab));
   append_vocab(*vocab, &out_.metadata);
   return {};
