@@ -52,7 +52,11 @@ Status read_chat_templates(const json::Object* tokenizer_config, const json::Obj
   Templates templates, in_config;
   if (files.additional_chat_templates.size() > kMaxTemplates)
     return bad_input("additional_chat_templates: {} files; at most {} are accepted", files.additional_chat_templates.size(), kMaxTemplates);
-  if (!files.chat_template_jinja.empty()) set(&templates, kDefault, files.chat_template_jinja);
+  if (files.chat_template_jinja) {
+    set(&templates, kDefault, *files.chat_template_jinja);
+    if (files.chat_template_jinja->empty())
+      parts.warnings.push_back("chat_template.jinja is empty: so is the chat template, as in transformers, whatever tokenizer_config.json has");
+  }
   for (const auto& [name, text] : files.additional_chat_templates) set(&templates, name, text);
   if (tokenizer_config) INGOT_TRY(read_member(*tokenizer_config, &in_config));
   // What processors read, and the reference converter.
