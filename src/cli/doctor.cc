@@ -26,8 +26,7 @@ struct Report {
   OrderedJson json;
 
   void row(std::string label, std::string text) { rows.emplace_back(std::move(label), printable(text)); }
-  // One to copy: in one line, whatever its length.
-  std::string command;
+  std::vector<std::string> command;  // its words, to be copied to a shell
   std::string text() const {
     const int width = std::min(stdout_is_terminal() ? stderr_width() - 1 : 100, 100);
     std::string out;
@@ -36,8 +35,14 @@ struct Report {
       out += wrap(fmt::format("  {:<14}{}", label == before ? "" : label, text), width, 16) + "\n";
       before = label;
     }
-    if (!command.empty()) out += fmt::format("{:16}{}\n", "", printable(command));
-    return out;
+    int column = 0;
+    for (const std::string& word : command) {
+      const int w = display_width(word) + 1;
+      if (column > 0 && column + w + 2 > width) out += " \\\n", column = 0;  // a shell goes on in the next line
+      out += column > 0 ? " " + word : fmt::format("{:16}{}", "", word);
+      column = (column > 0 ? column : 15) + w;
+    }
+    return command.empty() ? out : out + "\n";
   }
 };
 
@@ -76,10 +81,10 @@ void tell_architecture(const Artifact& a, Report* r) {
   const Json config = config_of(a, "config.json");
   const Json* classes = json_member(config, "architectures");
   std::string name;
-  if (classes && classes->is_array() && !classes->empty() && classes->front().is_string()) name = shown(classes->front().get<std::string>(), kMostShown);
+  if (classes && classes->is_array() && !classes->empty() && classes->front().is_string()) name = classes->front().get<std::string>();
   if (const MetaValue* m = a.meta("general.architecture"); name.empty() && m)
     if (const auto* s = std::get_if<std::string>(&m->v)) name = *s;
-  std::string text = name.empty() ? "unknown" : name;
+  std::string text = name.empty() ? "unknown" : shown(name, kMostShown);
   add_number(config, "num_hidden_layers", ", {} layers", &text);
   add_number(config, "hidden_size", " of width {}", &text);
   add_number(config, "num_attention_heads", ", {} heads", &text);
@@ -157,13 +162,14 @@ void tell_verdict(const Diagnosis& d, const std::string& path, const std::string
   }
   if (!d.made) {
     r->row("ship", "nothing speaks against it so far; with --base DIR it is tried on its base:");
-    r->command = fmt::format("ingot doctor {} --base DIR", shell_word(path));
+    r->command = {"ingot", "doctor", shell_word(path), "--base", "DIR"};
     return;
   }
   const Totals totals = totals_of(*d.made);
   r->row("ship", fmt::format("would convert it: {}, {}, {}", kUsualType, format_bytes(totals.bytes), many(totals.tensors, "tensor")));
-  r->command = fmt::format("ingot ship {}{} --type {} --out {}", shell_word(adapter ? base : path), adapter ? " --adapter " + shell_word(path) : "", kUsualType,
-                           shell_word(fmt::format("{}-{}.gguf", file_name(path), kUsualType)));
+  r->command = {"ingot", "ship", shell_word(adapter ? base : path)};
+  if (adapter) r->command.insert(r->command.end(), {"--adapter", shell_word(path)});
+  r->command.insert(r->command.end(), {"--type", kUsualType, "--out", shell_word(fmt::format("{}-{}.gguf", file_name(path), kUsualType))});
   r->json["ship"].update({{"type", kUsualType}, {"bytes", totals.bytes}});
 }
 

@@ -36,7 +36,7 @@ Result<uint64_t> disk_bytes(Store& store, const Artifact& a, bool directory, Fau
   uint64_t sum = 0;
   for (const std::string& file : files) {
     const auto there = store.stat(file);
-    if (!there.ok()) faults->push_back("its size on disk is not counted: " + there.error().message);
+    if (!there.ok()) faults->push_back("what it takes on disk is not all counted: " + there.error().message);
     else if (*there) sum += (*there)->size;
   }
   return sum;

@@ -234,7 +234,7 @@ class SideTokens {
     place = std::move(t);
   }
 
-  Result<std::optional<ClaimedToken>> read(const Value& v) {
+  Result<std::optional<ClaimedToken>> read_or_tell(const Value& v) {
     if (v.e.is_bool() || v.e.is_array())
       no_tokens_.add("{}; it is passed over, where transformers fails to load", json::wrong_type(v.where, v.e, "a token").message);
     return read_token(v);
@@ -246,7 +246,7 @@ class SideTokens {
     if (const auto padding = tokenizer.get("padding"); padding && !given_.find("pad_token") && !(*padding)["pad_token"].get(pad))
       given_.set("pad_token", {pad, tokenizer.where("padding.pad_token")});
     const auto add = [&](const std::string& name, const Value& v, bool listed) -> Status {
-      INGOT_ASSIGN(auto t, read(v));
+      INGOT_ASSIGN(auto t, read_or_tell(v));
       if (!t) return {};
       if (const auto it = by_text_.find(t->token.content); listed && it != by_text_.end()) t = it->second;
       named_.emplace_back(name, std::move(*t));
@@ -269,7 +269,7 @@ class SideTokens {
     std::vector<Value> list = items(extra ? extra : given_.find(kAdditional));
     list.insert(list.end(), more_extra_.begin(), more_extra_.end());
     for (const Value& v : list) {
-      INGOT_ASSIGN(auto t, read(v));
+      INGOT_ASSIGN(auto t, read_or_tell(v));
       if (t) extra_.push_back(std::move(*t));
     }
     return {};

@@ -217,12 +217,16 @@ TEST_F(Doctor, AnEmptyFileOfTheTokenizerIsRefusedByName) {
   EXPECT_EQ(agrees(base)["odd"].size(), 1u);
 }
 
-TEST_F(Doctor, CommandsAreWrittenInOneLineAsAShellReadsThem) {
+TEST_F(Doctor, CommandsAreWrittenAsAShellReadsThem) {
   const std::string base = dir_ / "it's $HOME and a name that is much longer than a line of what the doctor says is wide", adapter = dir_ / "a\nb";
   fs::copy(example("tiny-llama-base"), base);
   fs::copy(example("lora-code"), adapter);
   const std::string word = "'" + (dir_ / "it'\\''s") + base.substr((dir_ / "it's").size()) + "'";
-  const auto says = [](const Finished& f, const std::string& command) { EXPECT_NE(f.out.find(command + "\n"), std::string::npos) << command << " in " << f.out; };
+  const auto says = [](const Finished& f, const std::string& command) {
+    std::string out = f.out;
+    for (size_t at; (at = out.find(" \\\n")) != std::string::npos;) out.erase(at, out.find_first_not_of(' ', at + 3) - at - 1);
+    EXPECT_NE(out.find(command + "\n"), std::string::npos) << command << " in " << f.out;
+  };
   says(ingot({"doctor", base}), fmt::format("ingot ship {} --type Q4_K_M --out {}-Q4_K_M.gguf'", word, "'it'\\''s" + word.substr(word.find(" $HOME"), word.size() - word.find(" $HOME") - 1)));
   says(ingot({"doctor", adapter}), "ingot doctor $'" + (dir_ / "a\\x0ab") + "' --base DIR");
   says(ingot({"doctor", adapter, "--base", base}), "ingot ship " + word + " --adapter $'" + (dir_ / "a\\x0ab") + "' --type Q4_K_M --out $'a\\x0ab-Q4_K_M.gguf'");
