@@ -18,12 +18,15 @@ namespace ingot::cli {
 
 namespace {
 
+constexpr int kMostShown = 100;  // of a text that may be anything
+
 // What is shown: a line, or several, under each label; and the same for --json.
 struct Report {
   std::vector<std::pair<std::string, std::string>> rows;
   OrderedJson json;
 
   void row(std::string label, std::string text) { rows.emplace_back(std::move(label), printable(text)); }
+  std::vector<std::string> command;  // its words, to be copied to a shell
   std::string text() const {
     const int width = std::min(stdout_is_terminal() ? stderr_width() - 1 : 100, 100);
     std::string out;
@@ -32,7 +35,14 @@ struct Report {
       out += wrap(fmt::format("  {:<14}{}", label == before ? "" : label, text), width, 16) + "\n";
       before = label;
     }
-    return out;
+    int column = 0;
+    for (const std::string& word : command) {
+      const int w = display_width(word) + 1;
+      if (column > 0 && column + w + 2 > width) out += " \\\n", column = 0;  // a shell goes on in the next line
+      out += column > 0 ? " " + word : fmt::format("{:16}{}", "", word);
+      column = (column > 0 ? column : 15) + w;
+    }
+    return command.empty() ? out : out + "\n";
   }
 };
 
@@ -74,7 +84,7 @@ void tell_architecture(const Artifact& a, Report* r) {
   if (classes && classes->is_array() && !classes->empty() && classes->front().is_string()) name = classes->front().get<std::string>();
   if (const MetaValue* m = a.meta("general.architecture"); name.empty() && m)
     if (const auto* s = std::get_if<std::string>(&m->v)) name = *s;
-  std::string text = name.empty() ? "unknown" : name;
+  std::string text = name.empty() ? "unknown" : shown(name, kMostShown);
   add_number(config, "num_hidden_layers", ", {} layers", &text);
   add_number(config, "hidden_size", " of width {}", &text);
   add_number(config, "num_attention_heads", ", {} heads", &text);
@@ -110,8 +120,8 @@ void tell_adapter(const Artifact& a, Report* r) {
   }
   for (const auto& [name, text] : a.files)
     if (name != "adapter_config.json") files.push_back(name);
-  r->row("base", base ? *base : "not named");
-  std::string text = json_string(config, "peft_type").value_or("no peft_type");
+  r->row("base", base ? shown(*base, kMostShown) : "not named");
+  std::string text = shown(json_string(config, "peft_type").value_or("no peft_type"), kMostShown);
   add_number(config, "r", " of rank {}", &text);
   if (const auto alpha = json_number(config, "lora_alpha")) text += fmt::format(", alpha {}", *alpha);
   r->row("adapter", fmt::format("{}, {}: {}", text, many(modules, "module"), some_of({ends.begin(), ends.end()}, 12)));
@@ -125,10 +135,14 @@ void tell_adapter(const Artifact& a, Report* r) {
 }
 
 // An adapter on its own: what can be told without the base.
-Status check_adapter(const Artifact& a) {
+Status check_adapter(const Artifact& a, std::vector<Reporter::Said>* odd) {
+  for (const std::string& text : a.notices) odd->push_back({"notice", text});
   INGOT_TRY(transform::check_gathered(a));
-  const auto config = a.files.find("adapter_config.json");
-  INGOT_ASSIGN([[maybe_unused]] const auto read, transform::parse_lora_config(config->second, join_path(a.path, "adapter_config.json")));
+  const std::string path = join_path(a.path, "adapter_config.json");
+  INGOT_ASSIGN(const auto config, transform::parse_lora_config(a.files.at("adapter_config.json"), path));
+  if (const auto& fields = config.passed_over; !fields.empty())
+    odd->push_back({"notice", fmt::format("'{}': PEFT 0.21 does not know {} and passes over {}; so does this", path, some_of(fields, 10),
+                                          fields.size() > 1 ? "them" : "it")});
   return {};
 }
 
@@ -138,7 +152,7 @@ void tell_verdict(const Diagnosis& d, const std::string& path, const std::string
     r->row("odd", fmt::format("{}: {}", s.kind, s.message));
     odd.push_back({{"kind", s.kind}, {"message", s.message}});
   }
-  if (odd.empty()) r->row("odd", "nothing");
+  if (odd.empty() && d.verdict.ok()) r->row("odd", "nothing");
   r->json["odd"] = odd;
   r->json["ship"] = {{"ok", d.verdict.ok()}};
   if (!d.verdict.ok()) {
@@ -147,13 +161,15 @@ void tell_verdict(const Diagnosis& d, const std::string& path, const std::string
     return;
   }
   if (!d.made) {
-    r->row("ship", fmt::format("nothing speaks against it so far; with --base DIR it is tried on its base: ingot doctor {} --base DIR", path));
+    r->row("ship", "nothing speaks against it so far; with --base DIR it is tried on its base:");
+    r->command = {"ingot", "doctor", shell_word(path), "--base", "DIR"};
     return;
   }
   const Totals totals = totals_of(*d.made);
   r->row("ship", fmt::format("would convert it: {}, {}, {}", kUsualType, format_bytes(totals.bytes), many(totals.tensors, "tensor")));
-  r->row("ship", fmt::format("ingot ship {}{} --type {} --out {}-{}.gguf", adapter ? base : path, adapter ? " --adapter " + path : "", kUsualType,
-                             file_name(path), kUsualType));
+  r->command = {"ingot", "ship", shell_word(adapter ? base : path)};
+  if (adapter) r->command.insert(r->command.end(), {"--adapter", shell_word(path)});
+  r->command.insert(r->command.end(), {"--type", kUsualType, "--out", shell_word(fmt::format("{}-{}.gguf", file_name(path), kUsualType))});
   r->json["ship"].update({{"type", kUsualType}, {"bytes", totals.bytes}});
 }
 
@@ -164,7 +180,8 @@ Status command_doctor(Context& c) {
   c.args.usage("doctor DIR [--base DIR]");
   c.args.detail(
       "DIR holds a model or an adapter. Says what is in it, what is odd, and what 'ingot ship' would make of it: by going the same way up to "
-      "the first byte of output. Headers are read, no weights. Exit code 0: ship would work; 3: it would be refused.");
+      "the first byte of output. Headers are read, no weights. Exit code 0: ship would work; 3: it would be refused; 1: "
+      "something could not be read.");
   c.args.positional("DIR", &given, "a model's directory or file, or an adapter's directory");
   c.args.section("Options");
   c.args.text("--base", "DIR", &base, "the base model that an adapter is tried on");
@@ -179,11 +196,12 @@ Status command_doctor(Context& c) {
   const bool adapter = opened.ok() && opened->naming == "peft";
   if (!base.empty() && opened.ok() && !adapter) return usage("--base is for an adapter; '{}' is a model", at.path);
   Diagnosis d;
-  if (adapter && base.empty()) {
-    d.verdict = check_adapter(*opened);
-    for (const std::string& text : opened->notices) d.odd.push_back({"notice", text});
+  if (!opened.ok()) {
+    d.verdict = opened.error();
+  } else if (adapter && base.empty()) {
+    d.verdict = check_adapter(*opened, &d.odd);
   } else {
-    INGOT_ASSIGN(d, adapter ? diagnose(c, base, {{at.path}}) : diagnose(c, at.path, {}));
+    INGOT_ASSIGN(d, adapter ? diagnose(c, base, {{at.path}}) : diagnose(c, *opened));
   }
 
   Report r;

@@ -99,6 +99,11 @@ OrderedJson from_metadata(const Artifact& a) {
   return j;
 }
 
+std::string no_object(const std::string& text) {
+  const auto strict = strict_json(text, "tokenizer.json");
+  return strict.ok() ? "tokenizer.json holds no JSON object" : strict.error().message;
+}
+
 OrderedJson from_files(const Artifact& a) {
   OrderedJson j;
   const auto it = a.files.find("tokenizer.json");
@@ -111,7 +116,7 @@ OrderedJson from_files(const Artifact& a) {
   od::document document;
   od::object root, model;
   if (parser.iterate(text).get(document) || document.get_object().get(root))
-    return {{"error", "tokenizer.json is damaged"}};
+    return {{"error", no_object(it->second)}};
   od::array added;
   size_t count = 0;
   if (!root.find_field_unordered("added_tokens").get_array().get(added) && !added.count_elements().get(count))

@@ -86,10 +86,18 @@ Result<Artifact> open_told(Context& c, const Located& at) {
 }
 
 Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, const std::vector<AdapterArgument>& adapters) {
-  OpenedModel m;
   INGOT_ASSIGN(const Located at, input_path(given));
+  INGOT_ASSIGN(Artifact base, open_model(*at.store, at.path));
+  INGOT_ASSIGN(OpenedModel m, with_adapters(c, std::move(base), adapters));
   m.path = at.path;
-  INGOT_ASSIGN(m.base, open_told(c, at));
+  return m;
+}
+
+Result<OpenedModel> with_adapters(Context& c, Artifact base, const std::vector<AdapterArgument>& adapters) {
+  OpenedModel m;
+  m.path = base.path;
+  m.base = std::move(base);
+  for (const std::string& text : m.base.notices) c.report.notice(text);
   const auto add_input = [&](Artifact* a) {
     const std::string manifest = take_manifest(a);
     return m.provenance ? m.provenance->add_input(*a, manifest) : Status();

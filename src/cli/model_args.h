@@ -48,6 +48,8 @@ struct OpenedModel {
   bool is_gguf() const { return base.naming == "gguf"; }
 };
 Result<OpenedModel> open_with_adapters(Context& context, const std::string& given, const std::vector<AdapterArgument>& adapters);
+// The same of a model that is open already.
+Result<OpenedModel> with_adapters(Context& context, Artifact base, const std::vector<AdapterArgument>& adapters);
 
 // Every path read by a job, for the check that an output is none of them.
 std::vector<std::string> input_paths(const OpenedModel& model, const std::vector<AdapterArgument>& adapters);

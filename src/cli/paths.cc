@@ -110,6 +110,7 @@ Result<Located> input_path(const std::string& given) {
     return at;
   }
   if (error && status.type() != fs::file_type::not_found) return bad_input("'{}': {}", path, error.message());
+  if (const fs::path to = fs::read_symlink(path, error); !error) return bad_input("'{}' is a link to '{}', which is not there", path, to.string());
   if (like_hub_name(path)) {
     return bad_input(
         "'{0}' is no file or directory here. If it names a model on the Hugging Face Hub: reading from there "

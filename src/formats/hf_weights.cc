@@ -232,10 +232,11 @@ Result<WeightFiles> find_weights(Store& store, const Probe& p) {
 }
 
 std::string left_over(const Probe& p, const std::vector<std::string>& named) {
-  std::vector<std::string> names;
-  for (const ShardSet& s : sort_out(p).sets)
-    for (auto& name : names_of(s))
-      if (!std::binary_search(named.begin(), named.end(), name)) names.push_back(std::move(name));
+  const Weights w = sort_out(p, [&](const std::string& name) { return !name.starts_with("consolidated") && !std::binary_search(named.begin(), named.end(), name); });
+  std::vector<std::string> names = w.others;
+  for (const ShardSet& s : w.sets)
+    for (auto& name : names_of(s)) names.push_back(std::move(name));
+  std::sort(names.begin(), names.end());
   return names.empty() ? "" : fmt::format("{}: the index does not name {}; passed over, as if left from another save", p.path, some_of(names));
 }
 

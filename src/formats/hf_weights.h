@@ -41,7 +41,7 @@ int weights_score(const Probe& directory);
 // What to say of a directory that an index describes: some of the files that it names are not there. `why` is the error of the first of
 // those that are there and cannot be read, if one is.
 Error absent_shards(Store& store, const Probe& directory, const std::vector<std::string>& named, const std::string& why);
-// Files of shards that the index does not name, for a notice; empty if there are none.
+// Files of weights that the index does not name, for a notice; empty if there are none.
 std::string left_over(const Probe& directory, const std::vector<std::string>& named);
 
 // Why there are no weights that can be opened, and where they are: "; give its subdirectory .." Of a directory without any.

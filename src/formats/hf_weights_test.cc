@@ -146,7 +146,10 @@ TEST_F(HfWeights, TheSingleFileGoesBeforeAnIndexAsInTransformers) {
 TEST_F(HfWeights, ShardsThatTheIndexDoesNotNameAreTold) {
   save("m", 3, true);
   put("m/model-00001-of-00005.safetensors", "of an earlier save");
-  opens(3, 3, {"the index does not name model-00001-of-00005.safetensors", "passed over"});
+  put("m/consolidated.safetensors", "the same model once more");
+  opens(3, 3, {"the index does not name model-00001-of-00005.safetensors; passed over"});
+  put("m/extra.safetensors", "of anything");
+  opens(3, 3, {"the index does not name extra.safetensors, model-00001-of-00005.safetensors", "passed over"});
 }
 
 TEST_F(HfWeights, AnIndexThatNamesAbsentFilesSaysWhatIsThere) {
@@ -331,6 +334,30 @@ TEST(HfWeightsLocal, ALinkToABlobThatIsNotThere) {
   auto a = open_model(local_store(), dir);
   ASSERT_FALSE(a.ok());
   EXPECT_NE(a.error().message.find("a link to a file that is not there"), std::string::npos) << a.error().message;
+  fs::remove_all(dir);
+}
+
+TEST(HfWeightsLocal, AFolderOfTemplatesThatIsALinkToNothing) {
+  namespace fs = std::filesystem;
+  const std::string dir = ::testing::TempDir() + "/ingot-templates", folder = dir + "/additional_chat_templates";
+  fs::remove_all(dir);
+  Artifact a;
+  a.files["config.json"] = "{}";
+  a.tensors.push_back({"t", f32_tensor({1}, {1})});
+  write_output(hf_directory_output(a, local_store(), dir, kDefaultShardBytes));
+  fs::create_symlink("gone", folder);
+  const auto gone = open_model(local_store(), dir);
+  ASSERT_FALSE(gone.ok());
+  EXPECT_NE(gone.error().message.find(folder + ": it is a link to a directory that is not there"), std::string::npos) << gone.error().message;
+  fs::create_directory(dir + "/gone");
+  std::ofstream(dir + "/gone/rag.jinja") << "R";
+  auto there = open_model(local_store(), dir);
+  ASSERT_TRUE(there.ok()) << there.error().message;
+  EXPECT_EQ(there->files["additional_chat_templates/rag.jinja"], "R");
+  // As in transformers, a file of that name is none of the model's.
+  fs::remove(folder);
+  std::ofstream(folder) << "x";
+  EXPECT_TRUE(open_model(local_store(), dir).ok());
   fs::remove_all(dir);
 }
 

@@ -235,8 +235,15 @@ const std::vector<std::string>& tokenizer_side_files() {
 Status ask_side_files(Store& store, const Probe& directory, const std::vector<std::string>& names, SideFiles* side, Calls* calls) {
   for (const auto& name : names)
     if (const Entry* e = directory.find(name); e && !e->directory) side->emplace_back(name, std::string());
-  if (const Entry* e = directory.find(kTemplates); e && e->directory) {
-    INGOT_ASSIGN(const auto entries, store.list(join_path(directory.path, kTemplates)));
+  const Entry* templates = directory.find(kTemplates);
+  const std::string folder = join_path(directory.path, kTemplates);
+  if (templates && !templates->directory) {
+    INGOT_ASSIGN(const auto there, store.stat(folder));
+    if (there && there->kind == Stat::Kind::kDangling)
+      return bad_input("opening {}: it is a link to a directory that is not there; download it again, or remove the link", folder);
+  }
+  if (templates && templates->directory) {
+    INGOT_ASSIGN(const auto entries, store.list(folder));
     for (const Entry& t : entries)
       if (!t.directory && t.name.ends_with(".jinja")) side->emplace_back(join_path(kTemplates, t.name), std::string());
   }

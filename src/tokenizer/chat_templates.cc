@@ -65,7 +65,11 @@ Status read_chat_templates(const json::Object* tokenizer_config, const json::Obj
   Templates templates, in_config;
   if (files.additional_chat_templates.size() > kMaxTemplates)
     return bad_input("additional_chat_templates: {} files; at most {} are accepted", files.additional_chat_templates.size(), kMaxTemplates);
-  if (!files.chat_template_jinja.empty()) set(&templates, kDefault, files.chat_template_jinja);
+  if (files.chat_template_jinja) {
+    set(&templates, kDefault, *files.chat_template_jinja);
+    if (files.chat_template_jinja->empty())
+      parts.warnings.push_back("chat_template.jinja is empty: so is the chat template, as in transformers, whatever tokenizer_config.json has");
+  }
   // transformers takes additional_chat_templates/file.jinja for chat_template.jinja.
   for (const auto& [name, text] : files.additional_chat_templates)
     if (name == "file") set(&templates, kDefault, text);

@@ -29,6 +29,11 @@ class Texts {
     return it != added_.end() ? it->second : parts_.vocabulary->find(text);
   }
   bool has(std::string_view text) const { return find(text) >= 0; }
+  std::string_view text(std::optional<int32_t> id) const {
+    for (const auto& [text, other] : added_)
+      if (id == other) return text;
+    return id && parts_.vocabulary->has(*id) ? parts_.vocabulary->text(*id) : "";
+  }
 
  private:
   const TokenizerParts& parts_;
@@ -39,14 +44,11 @@ class Texts {
 
 std::vector<int32_t> ends_by_text(const TokenizerParts& parts) {
   const Texts texts(parts);
-  // Where the tokens of calls are there, <|end|> ends a message only (gpt-oss, Solar); beside <|tool_response> (Gemma 4) and
-  // PLaMo's own, </s> is plain text.
-  const bool calls = texts.has("<|call|>") || texts.has("<|calls|>");
-  const bool no_end = calls && (texts.has("<|return|>") || texts.has("<|flush|>"));
-  const bool no_s = texts.has("<|tool_response>") || texts.has("<|plamo:eos|>");
+  const auto has = [&](std::string_view text) { return texts.has(text); };
+  const std::string_view eos = texts.text(parts.special.eos);
   std::vector<int32_t> ids;
   for (const std::string_view text : llama_texts::kEnds)
-    if (const int32_t id = texts.find(text); id >= 0 && !(no_end && text == "<|end|>") && !(no_s && text == "</s>")) push_new(&ids, id);
+    if (const int32_t id = texts.find(text); id >= 0 && !llama_texts::ends_nothing(text, has, eos)) push_new(&ids, id);
   const auto first = [&](std::optional<int32_t> named, const auto& list) {
     for (const std::string_view text : list)
       if (!named && texts.has(text)) named = texts.find(text);

@@ -65,11 +65,9 @@ std::vector<TokenType> types_when_loaded(const GgufVocab& vocab) {
     for (const std::string_view t : kControlTexts[i])
       if (!named[i]) set(t, TokenType::kControl);
   for (const std::string_view t : kShownTexts) set(t, TokenType::kUserDefined);
-  const bool calls = has("<|call|>") || has("<|calls|>");
-  if (calls && (has("<|return|>") || has("<|flush|>"))) set("<|end|>", TokenType::kUserDefined);
-  const bool plamo = vocab.eos && static_cast<size_t>(*vocab.eos) < types.size() &&
-                     vocab.tokens[static_cast<size_t>(*vocab.eos)] == "<|plamo:eos|>";
-  if (plamo || has("<|tool_response>")) set("</s>", TokenType::kNormal);
+  const std::string_view eos = vocab.eos && static_cast<size_t>(*vocab.eos) < types.size() ? vocab.tokens[static_cast<size_t>(*vocab.eos)] : "";
+  for (const auto& [text, type] : {std::pair("<|end|>", TokenType::kUserDefined), std::pair("</s>", TokenType::kNormal)})
+    if (llama_texts::ends_nothing(text, has, eos)) set(text, type);
   return types;
 }
 

@@ -42,7 +42,7 @@ struct JsonFile {
     return {};
   }
   // A file that need not be there.
-  Status read_some(std::string_view text, const char* name) { return text.empty() ? Status() : read(text, name); }
+  Status read_some(HfTokenizerFiles::File text, const char* name) { return text ? read(*text, name) : Status(); }
   const json::Object* get() const { return object ? &*object : nullptr; }
 };
 
@@ -343,7 +343,6 @@ Result<std::unique_ptr<TokenizerParts>> read_hf_tokenizer(const HfTokenizerFiles
     INGOT_TRY(special_tokens_map.read_some(files.special_tokens_map_json, "special_tokens_map.json"));
     INGOT_TRY(added_tokens.read_some(files.added_tokens_json, "added_tokens.json"));
   }
-  INGOT_TRY(chat_template.read_some(files.chat_template_json, "chat_template.json"));
   INGOT_TRY(config.read_some(files.config_json, "config.json"));
   INGOT_ASSIGN(const NamedTokens named,
                add_side_tokens(root, *own, tokenizer_config.get(), special_tokens_map.get(), added_tokens.get(), *parts));
@@ -351,9 +350,11 @@ Result<std::unique_ptr<TokenizerParts>> read_hf_tokenizer(const HfTokenizerFiles
   if (const json::Object* c = tokenizer_config.get()) {
     INGOT_ASSIGN(parts->split_special, c->boolean("split_special_tokens", false));
   }
-  // transformers makes a model's directory without it, too, where it cannot be read.
+  // transformers loads model and tokenizer without these, too, where they cannot be read.
   if (auto s = generation_config.read_some(files.generation_config_json, "generation_config.json"); !s.ok())
     parts->warnings.push_back(s.error().message + "; the tokens that end a text are those of the other files");
+  if (auto s = chat_template.read_some(files.chat_template_json, "chat_template.json"); !s.ok())
+    parts->warnings.push_back(s.error().message + "; the chat template is that of the other files, if they have one");
   for (const JsonFile* file : {&generation_config, &config})
     if (file->get()) INGOT_TRY(read_ends(*file->get(), *parts));
   INGOT_TRY(read_special_tokens(processors, named, tokenizer_config.get(), config.get(), *parts));

@@ -169,7 +169,10 @@ class SideTokens {
     }
     return out;
   }
-  void tell(TokenizerParts& parts) const { left_out_.tell(parts); }
+  void tell(TokenizerParts& parts) const {
+    left_out_.tell(parts);
+    no_tokens_.tell(parts);
+  }
   NamedTokens named() const {
     NamedTokens out;
     for (const auto& [name, t] : named_) out[name] = t.token.content;
@@ -254,13 +257,19 @@ class SideTokens {
     place = std::move(t);
   }
 
+  Result<std::optional<ClaimedToken>> read_or_tell(const Value& v) {
+    if (v.e.is_bool() || v.e.is_array())
+      no_tokens_.add("{}; it is passed over, where transformers fails to load", json::wrong_type(v.where, v.e, "a token").message);
+    return read_token(v);
+  }
+
   Status read_special(const json::Object& tokenizer) {
     // The padding of tokenizer.json names a token, too.
     json::Element pad;
     if (const auto padding = tokenizer.get("padding"); padding && !given_.find("pad_token") && !(*padding)["pad_token"].get(pad))
       given_.set("pad_token", {pad, tokenizer.where("padding.pad_token")});
     const auto add = [&](const std::string& name, const Value& v, bool listed) -> Status {
-      INGOT_ASSIGN(auto t, read_token(v));
+      INGOT_ASSIGN(auto t, read_or_tell(v));
       if (!t) return {};
       if (const auto it = by_text_.find(t->token.content); listed && it != by_text_.end()) t = it->second;
       named_.emplace_back(name, std::move(*t));
@@ -283,13 +292,13 @@ class SideTokens {
     std::vector<Value> list = items(extra ? extra : given_.find(kAdditional));
     list.insert(list.end(), more_extra_.begin(), more_extra_.end());
     for (const Value& v : list) {
-      INGOT_ASSIGN(auto t, read_token(v));
+      INGOT_ASSIGN(auto t, read_or_tell(v));
       if (t) extra_.push_back(std::move(*t));
     }
     return {};
   }
 
-  Told left_out_;
+  Told left_out_, no_tokens_;
   Dict given_, own_;  // transformers' init_kwargs, and its model_specific_special_tokens
   std::vector<Value> more_extra_;
   std::map<int64_t, ClaimedToken> list_;  // its added_tokens_decoder

@@ -91,11 +91,11 @@ const TokenizerParts& Tokenizer::parts() const { return *impl_->parts; }
 HfTokenizerFiles HfTokenizerFiles::among(const std::map<std::string, std::string>& files) {
   const auto text = [&](const char* name) {
     const auto it = files.find(name);
-    return it == files.end() ? std::string_view() : std::string_view(it->second);
+    return it == files.end() ? HfTokenizerFiles::File() : HfTokenizerFiles::File(it->second);
   };
-  HfTokenizerFiles out = {text("tokenizer.json"),          text("tokenizer_config.json"), text("config.json"),
-                          text("chat_template.jinja"),     text("special_tokens_map.json"), text("added_tokens.json"),
-                          text("generation_config.json"), text("chat_template.json"), {}};
+  HfTokenizerFiles out = {text("tokenizer.json").value_or(""), text("tokenizer_config.json"),   text("config.json"),
+                          text("chat_template.jinja"),         text("special_tokens_map.json"), text("added_tokens.json"),
+                          text("generation_config.json"),      text("chat_template.json"),      {}};
   constexpr std::string_view kFolder = "additional_chat_templates/", kEnd = ".jinja";
   for (const auto& [path, content] : files)
     if (const std::string_view p = path; p.starts_with(kFolder) && p.ends_with(kEnd))

@@ -18,16 +18,17 @@ namespace ingot {
 
 struct TokenizerParts;
 
-// The texts of a Hugging Face directory that describe its tokenizer; empty where a file is missing.
+// The texts of a Hugging Face directory that describe its tokenizer. A file that is there and empty is damaged, not missing.
 struct HfTokenizerFiles {
+  using File = std::optional<std::string_view>;
   std::string_view tokenizer_json;
-  std::string_view tokenizer_config_json;
-  std::string_view config_json;  // for special ids that no file of the tokenizer names
-  std::string_view chat_template_jinja;
-  std::string_view special_tokens_map_json = {};
-  std::string_view added_tokens_json = {};
-  std::string_view generation_config_json = {};  // for the tokens that end a text
-  std::string_view chat_template_json = {};      // used where there is no other template
+  File tokenizer_config_json;
+  File config_json;  // for special ids that no file of the tokenizer names
+  File chat_template_jinja;
+  File special_tokens_map_json = {};
+  File added_tokens_json = {};
+  File generation_config_json = {};  // for the tokens that end a text
+  File chat_template_json = {};      // used where there is no other template
   std::vector<std::pair<std::string_view, std::string_view>> additional_chat_templates = {};  // name and text
 
   // Views into the files of a directory by their names ("additional_chat_templates/rag.jinja").

@@ -246,6 +246,8 @@ TEST(Tokenizer, TheTokensThatLlamaCppKnowsByTextEndAText) {
   EXPECT_EQ(ends({"<|end|>", "<|call|>", "<|return|>"}), (Texts{"<|call|>", "<|return|>"}));
   EXPECT_EQ(ends({"<|end|>", "<|calls|>", "<|flush|>"}), (Texts{"<|calls|>", "<|flush|>"}));
   EXPECT_EQ(ends({"</s>", "<|tool_response>"}), (Texts{"<|tool_response>"}));
+  EXPECT_EQ(ends({"</s>", "<|plamo:eos|>"}), (Texts{"</s>"}));  // which is plain text only where that is the eos
+  EXPECT_EQ(from_files(with_tokens({"</s>", "<|plamo:eos|>"}), {{"tokenizer_config.json", R"({"eos_token": "<|plamo:eos|>"})"}}).end_ids(), (Ids{257}));
   json plain = byte_bpe({{"<", "/"}, {"</", "s"}, {"</s", ">"}});  // a token like any other
   EXPECT_EQ(from_files(plain).end_ids(), (Ids{258}));
 }
@@ -276,6 +278,41 @@ TEST(Tokenizer, DamagedSideFilesAreNamed) {
   has(error({{"config.json", "{\"eos_token_id\": [" + ids + "]}"}}), "2001 ids");
   has(error({{"chat_template.json", R"({"chat_template": 5})"}}), "chat_template.json.chat_template");
   has(error({{"tokenizer_config.json", R"({"eos_token": ")" + std::string(5000, 'x') + "\"}"}}), "too long");
+}
+
+TEST(Tokenizer, AnEmptyFileIsNotAMissingOne) {
+  const json j = with_tokens({"<e0>", "<e1>"});
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json"}) {
+    const auto t = Tokenizer::from_hf(HfTokenizerFiles::among({{"tokenizer.json", j.dump()}, {name, ""}}));
+    ASSERT_FALSE(t.ok()) << name;
+    for (const std::string part : {name, "the file is empty"}) EXPECT_NE(t.error().message.find(part), std::string::npos) << t.error().message;
+  }
+  // transformers loads without these.
+  const auto warned = [&](const char* name, const Files& more, const char* part) {
+    Files files = more;
+    files[name] = "";
+    Tokenizer t = from_files(j, files);
+    EXPECT_EQ(t.warnings().size(), 1u) << name;
+    for (const std::string& p : {std::string(name), std::string(part)}) EXPECT_NE(t.warnings().at(0).find(p), std::string::npos) << t.warnings()[0];
+    return t;
+  };
+  EXPECT_EQ(warned("generation_config.json", {{"config.json", R"({"eos_token_id": 257})"}}, "the file is empty").end_ids(), (Ids{257}));
+  const Files with_template = {{"tokenizer_config.json", R"({"chat_template": "of the config"})"}};
+  EXPECT_EQ(warned("chat_template.json", with_template, "the file is empty").chat_templates(), (Files{{"default", "of the config"}}));
+  EXPECT_TRUE(warned("chat_template.json", {}, "the file is empty").chat_templates().empty());
+  // As a template it is one.
+  EXPECT_EQ(warned("chat_template.jinja", with_template, "so is the chat template").chat_templates(), (Files{{"default", ""}}));
+}
+
+TEST(Tokenizer, WhatIsNoTokenIsTold) {
+  const json j = with_tokens({"<e0>"});
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
+    const Tokenizer t = from_files(j, {{name, R"({"bos_token": null, "eos_token": true, "pad_token": [], "unk_token": "<e0>"})"}});
+    ASSERT_EQ(t.warnings().size(), 1u) << name;
+    EXPECT_EQ(t.warnings()[0], std::string(name) + ".eos_token: a boolean found, expected a token; it is passed over, where transformers fails to load (and 1 more like it)");
+    EXPECT_EQ(t.to_gguf_vocab()->unk, 256);
+  }
+  EXPECT_EQ(from_files(j, {{"tokenizer_config.json", R"({"additional_special_tokens": ["<e0>", false]})"}}).warnings().size(), 1u);
 }
 
 }  // namespace

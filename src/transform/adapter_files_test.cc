@@ -158,12 +158,22 @@ TEST(AdapterFiles, FilesThatMakeATokenizerUnreadableAreRefused) {
   } kBroken[] = {{kJson, "{}", "tokenizer.json: model: missing"},  {kJson, "", "an empty one"},
                  {kJson, "[1", "tokenizer.json"},                  {kConfig, "[]", "tokenizer_config.json"},
                  {kConfig, "{", "tokenizer_config.json"},          {kMap, "3", "special_tokens_map.json"},
+                 {kMap, "", "the file is empty"},                  {kAdded, "", "the file is empty"},
                  {kAdded, "[]", "added_tokens.json"},              {"chat_template.json", R"({"chat_template": 1})", "chat_template.json"}};
   for (const Files& base : bases_with_template())
     for (const auto& b : kBroken) {
       if (std::string(b.name) == "chat_template.json" && base.count("chat_template.jinja") + base.count("additional_chat_templates/default.jinja") > 0) continue;
       expect_refused(take(base, {{b.name, b.text}}), {"merging the/adapter", b.cause, "Save the tokenizer there once more"});
     }
+  // One that is no JSON is not carried on either, whosever it is and whatever else cannot be read.
+  for (const char* name : {kConfig, kMap, kAdded}) {
+    Files bad = base_files();
+    bad[name] = "";
+    expect_refused(take(bad, {}), {"merging the/adapter: the base's ", name, "the file is empty"});
+    bad = base_files();
+    bad[kJson] = "{}";
+    expect_refused(take(bad, {{name, ""}}), {"merging the/adapter: ", name, "the file is empty"});
+  }
   // Of a base that is no better nothing can be said but that.
   Files unreadable = base_files();
   unreadable[kJson] = "{}";

@@ -202,6 +202,9 @@ Result<Artifact> with_plain_names(Artifact model, const std::function<void(const
   if (model.naming != "hf") return model;
   std::vector<std::string> names;
   for (const auto& t : model.tensors) names.push_back(t.name);
+  if (model.path.ends_with(".safetensors") && (file_name(model.path).starts_with("adapter_model") || (!names.empty() && std::all_of(names.begin(), names.end(), is_method))))
+    return bad_input("opening {}: it holds the weights of an adapter, not of a model; give the directory that it lies in beside "
+                     "adapter_config.json, '{}', as the adapter", model.path, parent_path(model.path));
   if (const auto method = std::find_if(names.begin(), names.end(), is_method); method != names.end())
     return bad_input("opening {}: it has '{}', which is PEFT's, among its weights: a PEFT model that was saved whole, not merged. Save the adapter alone "
                      "(model.save_pretrained) and give it with --adapter, or merge it first (merge_and_unload)", model.path, brief_name(*method));

@@ -152,6 +152,24 @@ TEST(KeyNames, ABaseOfAnArchitectureThatIsNotKnown) {
   EXPECT_EQ(opened("OddForCausalLM", {"_orig_mod.a", longer}).first, (Names{"a", longer}));
 }
 
+TEST(KeyNames, TheWeightsOfAnAdapterAreNoModel) {
+  const auto refusal = [](const std::string& path, const std::vector<std::string>& names) {
+    Artifact a;
+    a.path = path, a.naming = "hf";
+    for (const auto& n : names) a.tensors.push_back({n, f32_tensor({2, 2}, {1, 2, 3, 4})});
+    auto out = with_plain_names(a, {});
+    return out.ok() ? "" : out.error().message;
+  };
+  const std::string factor = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
+  for (const std::string& said : {refusal("lora/adapter_model.safetensors", {factor, "base_model.model.lm_head.weight"}),
+                                  refusal("lora/adapter_model.safetensors", {"base_model.model.score.weight"}), refusal("lora/renamed.safetensors", {factor})}) {
+    EXPECT_NE(said.find("the weights of an adapter, not of a model"), std::string::npos) << said;
+    EXPECT_NE(said.find("'lora'"), std::string::npos) << said;
+  }
+  EXPECT_NE(refusal("whole.safetensors", {factor, "base_model.model.lm_head.weight"}).find("saved whole"), std::string::npos);
+  EXPECT_NE(refusal("directory", {factor}).find("saved whole"), std::string::npos);
+}
+
 Artifact keys(const std::vector<std::string>& names) {
   Artifact a;
   a.path = "adapter", a.naming = "peft";
