@@ -30,13 +30,13 @@ Result<Artifact> open_peft(Store& store, const Probe& p, Faults*) {
   Result<std::string> config = std::string();
   SideFiles side;
   Calls calls = {[&] { weights = read_safetensors(store, join_path(p.path, "adapter_model.safetensors")); },
-                 [&] { config = read_text(store, join_path(p.path, "adapter_config.json"), 16u << 20); }};
+                 [&] { config = read_side_file(store, join_path(p.path, "adapter_config.json"), 16u << 20); }};
   INGOT_TRY(ask_side_files(store, p, tokenizer_side_files(), &side, &calls));
   INGOT_TRY(call_together(store, "opening " + p.path, calls));
   INGOT_ASSIGN(auto file, std::move(weights));
   a.tensors = std::move(file.tensors);
   INGOT_ASSIGN(a.files["adapter_config.json"], std::move(config));
-  INGOT_TRY(take_side_files(std::move(side), &a.files));
+  INGOT_TRY(take_side_files(store, p, std::move(side), &a));
   return a;
 }
 
