@@ -142,11 +142,12 @@ Status Mapper::map_tensors() {
       passed_over.push_back(t->name);
       continue;
     }
-    if (!m)
-      return bad_input("converting {}: the tensor {} {} is none that {} has (data/architectures/{}.json lists them){}; if the model runs without it, "
-                       "remove it: load the model with transformers and save it anew", hf_.path, tensor_text(*t->node, t->name),
-                       to_string(t->spec().shape), config_["architectures"][0].dump(), arch_->name,
-                       likely_origin(t->name, [this](const std::string& name) { return map_to_gguf(*arch_, name).has_value(); }));
+    if (!m) {
+      const std::string origin = likely_origin(t->name, [this](const std::string& name) { return map_to_gguf(*arch_, name).has_value(); });
+      return bad_input("converting {}: the tensor {} {} is none that {} has{}; data/architectures/{}.json lists them{}", hf_.path,
+                       tensor_text(*t->node, t->name), to_string(t->spec().shape), config_["architectures"][0].dump(), origin, arch_->name,
+                       origin.empty() ? ". If transformers runs the model without it, load it there and save it anew" : "");
+    }
     if (m->rule->role == "output" && tied_) {
       head = t;
       continue;
