@@ -44,8 +44,6 @@ std::vector<Producer> producers() {
   const Json group = {{"group_0", {{"weights", {{"num_bits", 8}, {"type", "float"}, {"strategy", "block"}, {"block_structure", {100, 64}}}}}}};
   const Json by_group = {{"group_0", {{"weights", {{"num_bits", 8}, {"type", "float"}, {"strategy", "group"}, {"group_size", 64}}}}}};
   return {
-      {"compressed-tensors, groups", "_scale", {{"quant_method", "compressed-tensors"}, {"config_groups", by_group}}, blocks_of(1, 64)},
-      {"scales of the cache, as they were called", "_scale", {{"quant_method", "fp8"}, {"activation_scheme", "static"}}, one, DType::kF32, {"kv_scale"}},
       {"DeepSeek", "_scale_inv", {{"quant_method", "fp8"}, {"weight_block_size", {128, 128}}}, blocks_of(128, 128)},
       {"other blocks", "_scale_inv", {{"quant_method", "fp8"}, {"weight_block_size", {96, 200}}}, blocks_of(96, 200)},
       {"no size said", "_scale_inv", {{"quant_method", "fp8"}}, blocks_of(128, 128)},
@@ -55,6 +53,8 @@ std::vector<Producer> producers() {
       {"compressed-tensors, blocks", "_scale", {{"quant_method", "compressed-tensors"}, {"config_groups", group}}, blocks_of(100, 64), DType::kBF16},
       {"FBGEMM", "_scale", {{"quant_method", "fbgemm_fp8"}}, per_row, DType::kF32, {"input_scale_ub"}},
       {"ModelOpt", "_scale", {{"quant_method", "modelopt"}, {"quant_algo", "FP8"}}, one, DType::kF32, {"input_scale", "k_scale", "v_scale"}},
+      {"compressed-tensors, groups", "_scale", {{"quant_method", "compressed-tensors"}, {"config_groups", by_group}}, blocks_of(1, 64)},
+      {"scales of the cache, as they were called", "_scale", {{"quant_method", "fp8"}, {"activation_scheme", "static"}}, one, DType::kF32, {"kv_scale"}},
       {"a row of scales", "_scale", {{"quant_method", "fp8"}}, [](int64_t rows, int64_t) { return Shape{rows}; }},
   };
 }
