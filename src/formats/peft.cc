@@ -34,7 +34,7 @@ Result<Artifact> open_peft(Store& store, const Probe& p, Faults*) {
   Result<std::string> config = std::string();
   SideFiles side;
   Calls calls = {[&] { weights = read_safetensors(store, join_path(p.path, "adapter_model.safetensors")); },
-                 [&] { config = read_text(store, join_path(p.path, "adapter_config.json"), 16u << 20); }};
+                 [&] { config = read_side_file(store, join_path(p.path, "adapter_config.json"), 16u << 20); }};
   INGOT_TRY(ask_side_files(store, p, tokenizer_side_files(), &side, &calls));
   INGOT_TRY(call_together(store, "opening " + p.path, calls));
   INGOT_ASSIGN(auto file, std::move(weights));
@@ -43,7 +43,7 @@ Result<Artifact> open_peft(Store& store, const Probe& p, Faults*) {
     a.notices.push_back(fmt::format("{}: new_embeddings.safetensors, the rows of added tokens, is passed over, as in PEFT; for them to count save the "
                                     "adapter with save_embedding_layers=True", p.path));
   INGOT_ASSIGN(a.files["adapter_config.json"], std::move(config));
-  INGOT_TRY(take_side_files(std::move(side), &a.files));
+  INGOT_TRY(take_side_files(store, p, std::move(side), &a));
   return a;
 }
 

@@ -9,6 +9,7 @@
 #include "quant/codec.h"
 #include "storage/store.h"
 #include "transform/adapter_files.h"
+#include "transform/class_rules.h"
 #include "transform/lora_merge.h"
 #include "transform/lora_nodes.h"
 
@@ -174,8 +175,8 @@ Status Merge::tell_whole(const Adding& a) {
     if (!is_saved(a, name) && !name.ends_with(".bias") && !is_task_head(name)) list(&unasked, name);
   for (const auto& [name, t] : keys.base_copies) {
     const NodePtr* w = node(name);
-    INGOT_ASSIGN(const bool same, w ? same_first_rows(*w, t->node) : Result<bool>(false));
-    if (!keys.replaced.count(name) && !same) list(&copies, name);
+    INGOT_ASSIGN(const bool other, w ? differ_at_once(*w, t->node) : Result<bool>(true));
+    if (!keys.replaced.count(name) && other) list(&copies, name);
   }
   if (!unasked.empty()) notice(fmt::format("'{}' brings {} as a whole, in place of the base's", file, unasked));
   if (!copies.empty()) notice(fmt::format("'{}' keeps the {} that it was trained on, in place of the base's", file, copies));

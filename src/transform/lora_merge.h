@@ -16,8 +16,6 @@ namespace ingot::transform {
 // Heads that PEFT puts on a model for a task, and saves though the base has none.
 bool is_task_head(const std::string& tensor);
 
-// Whether two tensors agree in shape and in the first values, which tells most that differ without reading them.
-Result<bool> same_first_rows(const NodePtr& a, const NodePtr& b);
 
 class Merge {
  public:

@@ -1,10 +1,10 @@
 // Whole tensors of an adapter: what is replaced, which of two tied ones, rows of an embedding, heads, and what the configuration says then.
 #include <algorithm>
 
-#include "exec/evaluate.h"
 #include "model/architecture.h"
 #include "quant/codec.h"
 #include "storage/store.h"
+#include "transform/class_rules.h"
 #include "transform/lora_merge.h"
 #include "transform/lora_nodes.h"
 
@@ -16,27 +16,12 @@ bool is_task_head(const std::string& tensor) {
   return false;
 }
 
-Result<bool> same_first_rows(const NodePtr& a, const NodePtr& b) {
-  const Shape shape = a->spec().shape;
-  if (!(shape == b->spec().shape) || !find_codec(a->spec().type) || !find_codec(b->spec().type)) return false;
-  if (shape.rank == 0 || shape.elements() == 0) return true;
-  Region first = Region::all(shape);
-  first.extent[0] = std::clamp<int64_t>((1 << 14) / (shape.elements() / shape[0]), 1, shape[0]);
-  std::vector<float> values[2];
-  for (const auto& [n, out] : {std::pair{a, &values[0]}, {b, &values[1]}}) {
-    INGOT_ASSIGN(const auto bytes, evaluate(n, first));
-    out->resize(static_cast<size_t>(first.elements()));
-    find_codec(n->spec().type)->decode(bytes.data(), first.elements(), out->data());
-  }
-  return values[0] == values[1];
-}
-
 // A base that is to be tied and has both: transformers ties them where they are equal, else they are two. The first rows tell at once; the rest is compared
 // as it streams.
 Status Merge::settle_head() {
   NodePtr &e = *node(embedding_), h = *node(output_);
-  INGOT_ASSIGN(const bool equal, same_first_rows(e, h));
-  if (!equal || e->spec().shape.rank != 2) {
+  INGOT_ASSIGN(const bool two, differ_at_once(e, h));
+  if (two) {
     tied_ = false, untied_ = true;
     notice(fmt::format("'{}': config.json ties '{}' to '{}', but the two differ, and transformers does not tie them then: they stay two", base_.path, output_, embedding_));
     return {};
