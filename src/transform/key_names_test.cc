@@ -67,7 +67,7 @@ TEST(KeyNames, APrefixThatNobodyListed) {
   EXPECT_FALSE(plain_names({"net.model.a.w", "net.c.w"}, base).ok());
   EXPECT_FALSE(plain_names({"my.own.net.model.a.w"}, base).ok());
   EXPECT_FALSE(plain_names({"vision_tower.a.w"}, base).ok());
-  EXPECT_FALSE(plain_names({"model.decoder.a.w"}, base).ok());
+  EXPECT_FALSE(plain_names({"model.encoder.a.w"}, base).ok());
   EXPECT_FALSE(plain_names({"x.y.a"}, among({"y.a", "a"})).ok());
   const std::string origin = likely_origin("net.model.a.w", base);
   EXPECT_NE(origin.find("without the prefix 'net.' it would be 'model.a.w'"), std::string::npos) << origin;
@@ -106,7 +106,8 @@ TEST(KeyNames, TheOriginOfANameThatIsNotKnown) {
   EXPECT_NE(likely_origin("_orig_mod.visual.x", among({"x"})).find("torch.compile"), std::string::npos);
   EXPECT_NE(likely_origin("x.lora_A.default.weight", among({"x"})).find("PEFT"), std::string::npos);
   EXPECT_NE(likely_origin("language_model.x", among({"x"})).find("vision"), std::string::npos);
-  EXPECT_EQ(likely_origin("visual.x", among({"x"})), "");
+  EXPECT_NE(likely_origin("visual.x", among({"x"})).find("without the prefix 'visual.', of another model or a wrapper, it would be 'x'"), std::string::npos);
+  EXPECT_EQ(likely_origin("visual.x", among({"y"})), "");
 }
 
 // A base of the class, through with_plain_names(): its names, and what was told.
