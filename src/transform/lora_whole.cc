@@ -1,10 +1,10 @@
 // Whole tensors of an adapter: what is replaced, which of two tied ones, rows of an embedding, heads, and what the configuration says then.
 #include <algorithm>
 
-#include "exec/evaluate.h"
 #include "model/architecture.h"
 #include "quant/codec.h"
 #include "storage/store.h"
+#include "transform/class_rules.h"
 #include "transform/lora_merge.h"
 #include "transform/lora_nodes.h"
 
@@ -20,20 +20,8 @@ bool is_task_head(const std::string& tensor) {
 // as it streams.
 Status Merge::settle_head() {
   NodePtr &e = *node(embedding_), h = *node(output_);
-  const Shape shape = e->spec().shape;
-  bool equal = shape == h->spec().shape && shape.rank == 2 && find_codec(e->spec().type) && find_codec(h->spec().type);
-  if (equal && shape.elements() > 0) {
-    Region first = Region::all(shape);
-    first.extent[0] = std::clamp<int64_t>((1 << 14) / shape[1], 1, shape[0]);
-    std::vector<float> values[2];
-    for (const auto& [n, out] : {std::pair{e, &values[0]}, {h, &values[1]}}) {
-      INGOT_ASSIGN(const auto bytes, evaluate(n, first));
-      out->resize(static_cast<size_t>(first.elements()));
-      find_codec(n->spec().type)->decode(bytes.data(), first.elements(), out->data());
-    }
-    equal = values[0] == values[1];
-  }
-  if (!equal) {
+  INGOT_ASSIGN(const bool two, differ_at_once(e, h));
+  if (two) {
     tied_ = false, untied_ = true;
     notice(fmt::format("'{}': config.json ties '{}' to '{}', but the two differ, and transformers does not tie them then: they stay two", base_.path, output_, embedding_));
     return {};

@@ -153,6 +153,7 @@ TEST_F(Doctor, IsRefusedWhereShipIsAndForTheSameReason) {
   refused("missing", base);
   base = copy("tiny-llama-base");
   replace(base + "/config.json", "LlamaForCausalLM", "NoSuchForCausalLM");
+  replace(base + "/config.json", "\"model_type\": \"llama\"", "\"model_type\": \"nosuch\"");
   refused("NoSuchForCausalLM", base);
   // Saved without gathering what ZeRO-3 had spread.
   base = copy("tiny-llama-base");

@@ -224,7 +224,7 @@ std::string with_config(const std::string& directory, const nlohmann::json& memb
 
 // Beyond the window the engine would attend to what the model does not see: it stops there instead.
 TEST_F(Options, ASlidingWindowEndsWhatCanBeRun) {
-  const std::string model = with_config(dir_ / "m", {{"architectures", {"MistralForCausalLM"}}, {"sliding_window", 12}});
+  const std::string model = with_config(dir_ / "m", {{"architectures", {"MistralForCausalLM"}}, {"model_type", "mistral"}, {"sliding_window", 12}});
   const Finished f = ingot({"run", model, "-p", "def main(", "-n", "100"});
   expect_said(f, 0, {"sliding_window", "of 12 tokens is full"});
   EXPECT_EQ(f.out, ingot({"run", kBase, "-p", "def main(", "-n", "9"}).out);
