@@ -16,7 +16,6 @@ namespace ingot::transform {
 // Heads that PEFT puts on a model for a task, and saves though the base has none.
 bool is_task_head(const std::string& tensor);
 
-
 class Merge {
  public:
   Merge(const Artifact& base, const LoraMergeOptions& options) : base_(base), out_(base), options_(options) {
