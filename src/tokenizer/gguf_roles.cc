@@ -26,10 +26,13 @@ constexpr Role kRoles[] = {{"bos", &SpecialIds::bos, &GgufVocab::bos}, {"eos", &
                            {"pad", &SpecialIds::pad, &GgufVocab::pad}, {"mask", &SpecialIds::mask, &GgufVocab::mask},
                            {"eot", &SpecialIds::eot, &GgufVocab::eot}, {"eom", &SpecialIds::eom, &GgufVocab::eom}};
 
+const AddedToken* added(const TokenizerParts& parts, int32_t id) {
+  const auto it = std::find_if(parts.added.begin(), parts.added.end(), [&](const AddedToken& t) { return t.id == id; });
+  return it == parts.added.end() ? nullptr : &*it;
+}
 std::string shown(const TokenizerParts& parts, int32_t id) {
-  for (const AddedToken& t : parts.added)
-    if (t.id == id) return fmt::format("{} ({})", quoted(std::string_view(t.content)), id);
-  return fmt::format("{}", id);
+  const AddedToken* t = added(parts, id);
+  return t ? fmt::format("{} ({})", quoted(std::string_view(t->content)), id) : std::to_string(id);
 }
 
 // The tokens that may stand for one that has no row, best first: config.json's, for EOS the others that end a text, for BOS and EOS
@@ -83,11 +86,12 @@ void place_roles(const TokenizerParts& parts, bool bos_by_name, GgufVocab* out) 
     std::optional<int32_t>& id = v.*role.theirs;
     id = parts.special.*role.ours;
     if (!id || has_row(*id)) continue;
-    const std::string said = fmt::format("{}_token {} has no row in the embedding", role.name, shown(parts, *id));
+    const int32_t was = *id;
     const auto others = next_to(role, parts);
     const auto it = std::find_if(others.begin(), others.end(), has_row);
     id = it == others.end() ? std::nullopt : std::optional(*it);
-    v.warnings.push_back(id ? fmt::format("{}: {} takes its place", said, shown(parts, *id)) : said + ": the file names none");
+    if (id) v.warnings.push_back(fmt::format("{}_token is {}, which has no row: {} takes its place", role.name, shown(parts, was), shown(parts, *id)));
+    else if (!added(parts, was)) v.warnings.push_back(fmt::format("{}_token is {}, which has no row: it is left out", role.name, was));
     if (role.ours == &SpecialIds::bos) v.add_bos = id && !parts.prefix.empty() && parts.prefix.front() == *id;
     if (role.ours == &SpecialIds::eos) v.add_eos = id && !parts.suffix.empty() && parts.suffix.back() == *id;
   }

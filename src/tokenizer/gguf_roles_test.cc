@@ -43,11 +43,14 @@ TEST(GgufRoles, ATokenWithoutARowLeavesItsRoleToTheNextThatHasOne) {
   EXPECT_EQ(v.add_eos, false);
   EXPECT_EQ(v.pad, 5);
   EXPECT_FALSE(v.unk);
-  EXPECT_EQ(told(v.warnings, "eos_token \"</s>\" (258) has no row in the embedding: 7 takes its place"), 1u);
-  EXPECT_EQ(told(v.warnings, "unk_token \"<unk>\" (259) has no row in the embedding: the file names none"), 1u);
+  EXPECT_EQ(told(v.warnings, "eos_token is \"</s>\" (258), which has no row: 7 takes its place"), 1u);
+  EXPECT_EQ(told(v.warnings, "unk_token"), 0u);  // it is among those that are left out
+  EXPECT_EQ(told(v.warnings, "none for \"<s>\" (257), \"</s>\" (258), \"<unk>\" (259), \"[PAD]\" (260): left out"), 1u);
   const auto found = find_gguf_gaps(t, v);
   ASSERT_TRUE(found.ok());
   for (const GgufFinding& f : *found) EXPECT_NE(f.gap, GgufGap::kTokensBefore) << f.what;
+  EXPECT_EQ(told(written(from_files(byte_bpe(), {{"config.json", R"({"pad_token_id": 300})"}}), 256).warnings,
+                 "pad_token is 300, which has no row: it is left out"), 1u);
   // With rows for all each has its own.
   const GgufVocab all = written(t);
   EXPECT_EQ(all.bos, 257);

@@ -277,7 +277,7 @@ TEST(ToGguf, EmbeddingRowsAndTokens) {
     o.on_notice = [&](const std::string& s) { notice += s; };
     auto g = to_gguf(a, o);
     if (rows == 4000) {
-      expect_error(g, {"4000 embedding rows", "4095"});
+      expect_error(g, {"the embedding has 4000 rows", "4095"});
       continue;
     }
     ASSERT_TRUE(g.ok()) << g.error().message;
