@@ -18,7 +18,7 @@ namespace ingot::cli {
 
 namespace {
 
-constexpr int kMostShown = 100;  // of a text that may be anything
+constexpr int kMostShown = 60;  // of a text that may be anything
 
 // What is shown: a line, or several, under each label; and the same for --json.
 struct Report {

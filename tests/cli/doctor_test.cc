@@ -219,18 +219,19 @@ TEST_F(Doctor, AnEmptyFileOfTheTokenizerIsRefusedByName) {
 }
 
 TEST_F(Doctor, CommandsAreWrittenAsAShellReadsThem) {
-  const std::string base = dir_ / "it's $HOME and a name that is much longer than a line of what the doctor says is wide", adapter = dir_ / "a\nb";
+  const std::string name = " $HOME and a name that is much longer than a line of what the doctor says is wide";
+  const std::string base = dir_ / ("it's" + name), adapter = dir_ / "a\nb";
   fs::copy(example("tiny-llama-base"), base);
   fs::copy(example("lora-code"), adapter);
-  const std::string word = "'" + (dir_ / "it'\\''s") + base.substr((dir_ / "it's").size()) + "'";
+  const std::string word = fmt::format("'{}/it'\\''s{}'", dir_.path(), name), other = fmt::format("$'{}/a\\x0ab'", dir_.path());
   const auto says = [](const Finished& f, const std::string& command) {
     std::string out = f.out;
     for (size_t at; (at = out.find(" \\\n")) != std::string::npos;) out.erase(at, out.find_first_not_of(' ', at + 3) - at - 1);
     EXPECT_NE(out.find(command + "\n"), std::string::npos) << command << " in " << f.out;
   };
-  says(ingot({"doctor", base}), fmt::format("ingot ship {} --type Q4_K_M --out {}-Q4_K_M.gguf'", word, "'it'\\''s" + word.substr(word.find(" $HOME"), word.size() - word.find(" $HOME") - 1)));
-  says(ingot({"doctor", adapter}), "ingot doctor $'" + (dir_ / "a\\x0ab") + "' --base DIR");
-  says(ingot({"doctor", adapter, "--base", base}), "ingot ship " + word + " --adapter $'" + (dir_ / "a\\x0ab") + "' --type Q4_K_M --out $'a\\x0ab-Q4_K_M.gguf'");
+  says(ingot({"doctor", base}), fmt::format("ingot ship {} --type Q4_K_M --out 'it'\\''s{}-Q4_K_M.gguf'", word, name));
+  says(ingot({"doctor", adapter}), fmt::format("ingot doctor {} --base DIR", other));
+  says(ingot({"doctor", adapter, "--base", base}), fmt::format("ingot ship {} --adapter {} --type Q4_K_M --out $'a\\x0ab-Q4_K_M.gguf'", word, other));
 }
 
 TEST_F(Doctor, ALinkThatLeadsNowhereIsCalledOne) {
@@ -238,7 +239,7 @@ TEST_F(Doctor, ALinkThatLeadsNowhereIsCalledOne) {
   for (const char* command : {"doctor", "inspect"}) {
     const Finished f = ingot({command, dir_ / "link"});
     EXPECT_EQ(f.exit_code, 3);
-    EXPECT_NE(f.err.find("'" + (dir_ / "link") + "' is a link to 'gone', which is not there"), std::string::npos) << f.err;
+    EXPECT_NE(f.err.find(fmt::format("'{}/link' is a link to 'gone', which is not there", dir_.path())), std::string::npos) << f.err;
   }
 }
 
