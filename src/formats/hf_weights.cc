@@ -295,7 +295,9 @@ Result<std::optional<WeightFiles>> named_weights(const Probe& p, const std::stri
 }
 
 std::string left_over(const Probe& p, const std::vector<std::string>& named) {
-  const Weights w = sort_out(p, [&](const std::string& name) { return !name.starts_with("consolidated") && !std::binary_search(named.begin(), named.end(), name); });
+  const Weights w = sort_out(p, [&](const std::string& name) {
+    return !name.starts_with("consolidated") && name != kSingleName && !std::binary_search(named.begin(), named.end(), name);
+  });
   std::vector<std::string> names = w.others;
   for (const ShardSet& s : w.sets)
     for (auto& name : names_of(s)) names.push_back(std::move(name));
