@@ -93,7 +93,7 @@ Result<std::string> render_chat(const std::string& chat_template, const ChatRequ
   variables["tools"] = request.tools;
   variables["documents"] = request.documents;
   variables["add_generation_prompt"] = request.add_generation_prompt;
-  auto out = render_jinja(chat_template, variables, request.now);
+  auto out = render_jinja(chat_template, variables, request.now, request.limits);
   if (!out.ok()) return out.take_error().during("the chat template");
   return out;
 }

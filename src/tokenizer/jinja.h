@@ -30,6 +30,7 @@ struct ChatRequest {
   std::map<std::string, std::string> special_tokens;  // "bos_token" and its like
   OrderedJson variables = OrderedJson::object();      // others, as enable_thinking; they take the place of special tokens
   std::optional<std::tm> now;
+  JinjaLimits limits;
 };
 
 // What the model reads. As in transformers, members of a message that are null are left out, and reasoning is there by all of its names.

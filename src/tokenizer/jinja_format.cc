@@ -259,7 +259,7 @@ Result<std::string> format_text(Budget& b, std::string_view format, const Call& 
 
 Result<std::string> format_percent(Budget& b, std::string_view format, const Value& values) {
   const bool tuple = values.is(Kind::kSequence) && values.sequence().flavor == Flavor::kTuple;
-  const bool mapping = values.is(Kind::kDict) || (values.is(Kind::kSequence) && !tuple);
+  const bool mapping = values.is(Kind::kDict) || values.is(Kind::kUndefined) || (values.is(Kind::kSequence) && !tuple);
   const std::vector<Value> args = tuple ? values.sequence().items : std::vector<Value>{values};
   size_t next_arg = 0;
   const auto take = [&]() -> Result<Value> {

@@ -22,7 +22,7 @@ class JsonWriter {
       return bad_input("tojson(): indent must be an integer or a text, not '{}'", type_name(indent));
     }
     if (indent_.size() > 1000) return bad_input("tojson(): an indent of {} bytes", indent_.size());
-    if (indented_) item_ = ",";
+    if (indented_) item_.assign(1, ',');
     if (separators.is(Kind::kNone)) return {};
     const bool two = separators.is(Kind::kSequence) && separators.sequence().items.size() == 2 && separators.sequence().items[0].is(Kind::kText) &&
                      separators.sequence().items[1].is(Kind::kText);

@@ -348,16 +348,23 @@ std::string float_text(double f) {
   const std::string_view all(buffer, static_cast<size_t>(end - buffer));
   const size_t e = all.find('e');
   const int exponent = std::atoi(std::string(all.substr(e + 1)).c_str());
-  std::string sign = all[0] == '-' ? "-" : "", digits;
+  const bool negative = all[0] == '-';
+  std::string digits;
   for (const char c : all.substr(0, e))
     if (c >= '0' && c <= '9') digits += c;
   const int n = static_cast<int>(digits.size());
-  if (exponent < -4 || exponent >= 16)
-    return sign + digits.substr(0, 1) + (n > 1 ? "." + digits.substr(1) : "") + (exponent < 0 ? "e-" : "e+") +
-           (std::abs(exponent) < 10 ? "0" : "") + std::to_string(std::abs(exponent));
-  if (exponent < 0) return sign + "0." + std::string(static_cast<size_t>(-exponent - 1), '0') + digits;
-  if (n <= exponent + 1) return sign + digits + std::string(static_cast<size_t>(exponent + 1 - n), '0') + ".0";
-  return sign + digits.substr(0, static_cast<size_t>(exponent) + 1) + "." + digits.substr(static_cast<size_t>(exponent) + 1);
+  if (exponent < -4 || exponent >= 16) {
+    if (n > 1) digits.insert(1, 1, '.');
+    digits += fmt::format("e{}{:02}", exponent < 0 ? '-' : '+', std::abs(exponent));
+  } else if (exponent < 0) {
+    digits.insert(0, "0." + std::string(static_cast<size_t>(-exponent - 1), '0'));
+  } else if (n <= exponent + 1) {
+    digits.append(static_cast<size_t>(exponent + 1 - n), '0').append(".0");
+  } else {
+    digits.insert(static_cast<size_t>(exponent) + 1, 1, '.');
+  }
+  if (negative) digits.insert(0, 1, '-');
+  return digits;
 }
 
 std::string repr_text(std::string_view text) {
