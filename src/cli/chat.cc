@@ -67,8 +67,8 @@ Result<std::string> find_template(const std::string& given, const std::map<std::
   if (given.empty()) return bad_input("'{}' has no chat template named 'default': choose one with --chat-template, there are {}", path, names(templates));
   auto at = input_path(given);
   if (at.ok()) return read_text(*at->store, at->path, size_t{4} << 20);
-  return std::move(at.take_error()).during(fmt::format("--chat-template: '{}' has {}, and it is no file", path,
-                                                       templates.empty() ? "no chat template" : "no such one, but " + names(templates)));
+  return std::move(at.take_error()).during(fmt::format("--chat-template '{}' is neither a template of the model, which has {}, nor a file", printable(given),
+                                                       templates.empty() ? "none" : names(templates)));
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ class Parser : ExpressionParser {
   using ExpressionParser::ExpressionParser;
 
   Result<Block> run() {
-    INGOT_ASSIGN(Block block, body({}, false, false));
+    INGOT_ASSIGN(Block block, body({}, false, false, 1));
     if (!unknown_.empty()) return unknown_[0];
     return block;
   }
@@ -37,20 +37,19 @@ class Parser : ExpressionParser {
   }
 
   // Statements up to the name of a tag among `ends`, at which it stops. `soft`: an unknown filter in it fails only once it is reached.
-  Result<Block> body(Names ends, bool loop, bool soft) {
+  Result<Block> body(Names ends, bool loop, bool soft, int opened) {
     const bool loop_before = std::exchange(loop_, loop), soft_before = std::exchange(soft_, soft);
     ++depth_;
-    auto block = depth_ > kMaxDepth ? Result<Block>(fail(fmt::format("statements are nested deeper than {} levels", kMaxDepth))) : statements(ends);
+    auto block = depth_ > kMaxDepth ? Result<Block>(fail(fmt::format("statements are nested deeper than {} levels", kMaxDepth))) : statements(ends, opened);
     --depth_;
     loop_ = loop_before;
     soft_ = soft_before;
     return block;
   }
 
-  Result<Block> statements(Names ends) {
+  Result<Block> statements(Names ends, int opened) {
     Block block;
-    const int opened = now().line;
-    for (;; ) {
+    for (;;) {
       auto s = make(Tag::kText);
       switch (now().type) {
         case Token::kEnd:
@@ -90,7 +89,7 @@ class Parser : ExpressionParser {
   Status add_body(const StatementPtr& s, Names ends, bool loop, bool soft, std::string* end = nullptr) {
     (void)take_op(":");
     INGOT_TRY(expect_end(Token::kBlockEnd));
-    INGOT_ASSIGN(Block block, body(ends, loop, soft));
+    INGOT_ASSIGN(Block block, body(ends, loop, soft, s->line));
     s->bodies.push_back(std::move(block));
     if (end) *end = now().text;
     ++at_;
