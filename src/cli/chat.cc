@@ -54,7 +54,7 @@ class Lines {
 
 std::string names(const std::map<std::string, std::string>& templates) {
   std::vector<std::string> quoted;
-  for (const auto& [name, text] : templates) quoted.push_back("'" + printable(name) + "'");
+  for (const auto& [name, text] : templates) quoted.push_back(fmt::format("'{}'", printable(name)));
   return join(quoted, ", ");
 }
 

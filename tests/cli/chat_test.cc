@@ -10,6 +10,7 @@ using Chat = CliTest;
 using nlohmann::json;
 
 const std::string kModel = example("tiny-llama-base");
+const std::string kBos = "<|begin_of_text|>";
 
 // With lines on standard input.
 Finished piped(const std::string& lines, const std::string& arguments) {
@@ -19,11 +20,11 @@ Finished piped(const std::string& lines, const std::string& arguments) {
 
 TEST_F(Chat, AMessageIsTheTemplatesPromptAndNothingIsAddedToIt) {
   const json chat = result_of(ingot({"run", kModel, "--chat", "--system", "Be kind.", "--prompt", " Hello ", "-n", "8", "--json"}));
-  const std::string prompt = "<s><|start_header_id|>system<|end_header_id|>\n\nBe kind.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHello"
+  const std::string prompt = kBos + "<|start_header_id|>system<|end_header_id|>\n\nBe kind.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHello"
                              "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n";
   EXPECT_EQ(chat["prompt"], prompt);
   // One BOS: the same as the text that comes after it.
-  const json plain = result_of(ingot({"run", kModel, "--prompt", prompt.substr(3), "-n", "8", "--json"}));
+  const json plain = result_of(ingot({"run", kModel, "--prompt", prompt.substr(kBos.size()), "-n", "8", "--json"}));
   EXPECT_EQ(chat["ids"], plain["ids"]);
   EXPECT_EQ(chat["prompt_tokens"], plain["prompt_tokens"]);
 }
@@ -47,7 +48,9 @@ TEST_F(Chat, LinesOfStandardInputAreAConversationWhoseHistoryIsKept) {
 }
 
 TEST_F(Chat, AMessageThatDoesNotFitIsLeftOutAndSaidSo) {
-  const Finished f = piped("$(head -c 20000 /dev/zero | tr \"\\\\0\" x)\\nHello\\n", "-n 4");
+  std::string words;
+  for (int i = 0; i < 6000; ++i) words += std::to_string(i) + " ";
+  const Finished f = piped(words + "\\nHello\\n", "-n 4");
   EXPECT_EQ(f.exit_code, 0) << f.err;
   EXPECT_NE(f.err.find("the message is left out"), std::string::npos) << f.err;
   EXPECT_FALSE(f.out.empty());
@@ -56,7 +59,7 @@ TEST_F(Chat, AMessageThatDoesNotFitIsLeftOutAndSaidSo) {
 TEST_F(Chat, AnotherTemplateAndItsVariables) {
   write_file(dir_ / "other.jinja", "{{ bos_token }}{{ mood }}: {{ messages[0].content }}");
   const json r = result_of(ingot({"run", kModel, "--chat", "--chat-template", dir_ / "other.jinja", "--chat-template-kwargs", R"({"mood": "gay"})", "-p", "x", "-n", "1", "--json"}));
-  EXPECT_EQ(r["prompt"], "<s>gay: x");
+  EXPECT_EQ(r["prompt"], kBos + "gay: x");
 }
 
 TEST_F(Chat, WhatCannotBeSaysWhy) {
