@@ -149,8 +149,7 @@ Result<Evaluator::Flow> Evaluator::execute(const Statement& s) {
     }
     case Tag::kSet:
     case Tag::kSetBlock:
-      INGOT_TRY(set_statement(s));
-      return Flow::kNext;
+      return set_statement(s);
     case Tag::kMacro:
       assign(s.text, macro(s, s.text.c_str()));
       return Flow::kNext;
@@ -191,32 +190,38 @@ Result<Evaluator::Flow> Evaluator::scoped(const Block& block) {
   return flow;
 }
 
-Status Evaluator::set_statement(const Statement& s) {
+// A break or continue leaves without an assignment or a text.
+Result<Evaluator::Flow> Evaluator::set_statement(const Statement& s) {
   Value value;
   if (s.tag == Tag::kSet) {
     INGOT_ASSIGN(value, evaluate(*s.values[0]));
   } else {
-    INGOT_ASSIGN(value, captured([&]() -> Status {
-      INGOT_TRY(scoped(s.bodies[0]));
-      return {};
-    }));
+    Flow flow = Flow::kNext;
+    INGOT_ASSIGN(value, captured_block(s.bodies[0], &flow));
+    if (flow != Flow::kNext) return flow;
     if (!s.values.empty()) {
       filtered_ = std::move(value);
       INGOT_ASSIGN(value, evaluate(*s.values[0]));
     }
   }
-  return assign(s.targets[0], std::move(value));
+  INGOT_TRY(assign(s.targets[0], std::move(value)));
+  return Flow::kNext;
 }
 
 Result<Evaluator::Flow> Evaluator::filter_block(const Statement& s) {
   Flow flow = Flow::kNext;
-  INGOT_ASSIGN(filtered_, captured([&]() -> Status {
-    INGOT_ASSIGN(flow, scoped(s.bodies[0]));
-    return {};
-  }));
+  INGOT_ASSIGN(filtered_, captured_block(s.bodies[0], &flow));
+  if (flow != Flow::kNext) return flow;
   INGOT_ASSIGN(const Value v, evaluate(*s.values[0]));
   INGOT_TRY(write(to_text(budget_, v)));
-  return flow;
+  return Flow::kNext;
+}
+
+Result<Value> Evaluator::captured_block(const Block& block, Flow* flow) {
+  return captured([&]() -> Status {
+    INGOT_ASSIGN(*flow, scoped(block));
+    return {};
+  });
 }
 
 Result<Evaluator::Flow> Evaluator::with_statement(const Statement& s) {

@@ -58,7 +58,7 @@ class Evaluator {
   Result<Flow> execute(const Statement& s);
   Result<Flow> if_statement(const Statement& s);
   Result<Flow> scoped(const Block& block);
-  Status set_statement(const Statement& s);
+  Result<Flow> set_statement(const Statement& s);
   Status call_block(const Statement& s);
   Result<Flow> filter_block(const Statement& s);
   Result<Flow> with_statement(const Statement& s);
@@ -69,6 +69,7 @@ class Evaluator {
   // What `run` writes, as a text.
   template <class Run>
   Result<Value> captured(const Run& run);
+  Result<Value> captured_block(const Block& block, Flow* flow);
 
   Result<Value> evaluate(const Expression& e);
   Result<Value> evaluate_inner(const Expression& e);
