@@ -1,5 +1,6 @@
 // json.dumps of Python.
 #include <algorithm>
+#include <list>
 #include <cmath>
 
 #include "tokenizer/jinja_eval.h"
@@ -103,11 +104,11 @@ class JsonWriter {
   }
 
   Status dict(const Dict& d, int level) {
-    std::vector<const std::pair<Value, Value>*> items;
+    std::list<const std::pair<Value, Value>*> items;
     for (const auto& item : d.items) items.push_back(&item);
     if (sorted_) {
       Status failed;
-      std::stable_sort(items.begin(), items.end(), [&](const auto* x, const auto* y) {
+      items.sort([&](const auto* x, const auto* y) {
         if (!failed.ok()) return false;
         auto order = compare(b_, x->first, y->first);
         if (!order.ok()) failed = Status(order.take_error());
@@ -116,16 +117,16 @@ class JsonWriter {
       INGOT_TRY(std::move(failed));
     }
     out_ += '{';
-    for (size_t i = 0; i < items.size(); ++i) {
-      const Value& key = items[i]->first;
-      if (i > 0) out_ += item_;
+    for (const auto* item : items) {
+      const Value& key = item->first;
+      if (item != items.front()) out_ += item_;
       line(level + 1);
       if (key.is(Kind::kText)) text(key.text());
       else if (key.is(Kind::kFloat)) out_ += '"' + number(key.real()) + '"';
       else if (key.is(Kind::kNone) || key.is_integral()) out_ += key.is(Kind::kInt) ? fmt::format("\"{}\"", key.integer()) : key.is(Kind::kNone) ? "\"null\"" : key.boolean() ? "\"true\"" : "\"false\"";
       else return bad_input("tojson(): '{}' is no key of JSON", type_name(key));
       out_ += key_;
-      INGOT_TRY(write(items[i]->second, level + 1));
+      INGOT_TRY(write(item->second, level + 1));
     }
     if (!items.empty()) line(level);
     out_ += '}';

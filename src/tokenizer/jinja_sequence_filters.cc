@@ -1,5 +1,6 @@
 // Filters of lists, dicts and what else can be walked through.
 #include <algorithm>
+#include <list>
 
 #include "tokenizer/jinja_args.h"
 #include "tokenizer/jinja_eval.h"
@@ -23,9 +24,10 @@ Result<Value> key_of(Evaluator& e, const Value& item, const Value& attribute, bo
 struct Keyed {
   Value key, item;
 };
-Result<Values> sorted(Evaluator& e, std::vector<Keyed> items, bool reverse) {
+// A list's sort is stable, and harmless where the order is none (NaN, an error on the way).
+Result<Values> sorted(Evaluator& e, std::list<Keyed> items, bool reverse) {
   Status failed;
-  std::stable_sort(items.begin(), items.end(), [&](const Keyed& x, const Keyed& y) {
+  items.sort([&](const Keyed& x, const Keyed& y) {
     if (!failed.ok()) return false;
     auto order = reverse ? compare(e.budget(), y.key, x.key) : compare(e.budget(), x.key, y.key);
     if (!order.ok()) failed = Status(order.take_error());
@@ -41,7 +43,7 @@ Result<Value> filter_sort(Evaluator& e, Call& call) {
   INGOT_ASSIGN(Args a, Args::bind("sort", call, {"", "reverse", "case_sensitive", "attribute"}, 1));
   INGOT_ASSIGN(const Values items, iterate(e.budget(), a[0]));
   const bool exact = a.boolean(2, false);
-  std::vector<Keyed> keyed;
+  std::list<Keyed> keyed;
   // "a.b,c": by the one, then by the other.
   Values attributes = {a.value(3, Value::none())};
   if (attributes[0].is(Kind::kText)) {
@@ -68,7 +70,7 @@ Result<Value> filter_dictsort(Evaluator& e, Call& call) {
   if (by != "key" && by != "value") return bad_input("dictsort(): 'by' must be key or value");
   if (a[0].is(Kind::kUndefined)) return undefined_error(a[0]);
   if (!a[0].is(Kind::kDict)) return bad_input("dictsort() needs a dict, not '{}'", type_name(a[0]));
-  std::vector<Keyed> keyed;
+  std::list<Keyed> keyed;
   for (const auto& [key, value] : a[0].dict().items) {
     INGOT_ASSIGN(Value pair, make_sequence(e.budget(), Flavor::kTuple, {key, value}));
     INGOT_ASSIGN(Value sort_key, key_of(e, by == "key" ? key : value, Value::none(), a.boolean(1, false)));
@@ -82,7 +84,7 @@ Result<Value> filter_groupby(Evaluator& e, Call& call) {
   INGOT_ASSIGN(Args a, Args::bind("groupby", call, {"", "attribute", "default", "case_sensitive"}, 2));
   INGOT_ASSIGN(const Values items, iterate(e.budget(), a[0]));
   const bool exact = a.boolean(3, false);
-  std::vector<Keyed> keyed;
+  std::list<Keyed> keyed;
   for (const Value& item : items) {
     INGOT_ASSIGN(Value key, key_of(e, item, a[1], exact, a[2]));
     keyed.push_back({std::move(key), item});
