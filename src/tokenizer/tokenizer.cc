@@ -238,6 +238,17 @@ size_t Tokenizer::own_size() const { return std::min(size(), impl_->parts->own_e
 
 std::optional<int32_t> Tokenizer::bos() const { return impl_->parts->special.bos; }
 
+std::map<std::string, std::string> Tokenizer::special_tokens() const {
+  const SpecialIds& s = impl_->parts->special;
+  std::map<std::string, std::string> out;
+  for (const auto& [name, id] : {std::pair{"bos_token", s.bos}, {"eos_token", s.eos}, {"unk_token", s.unk}, {"sep_token", s.sep}, {"pad_token", s.pad}, {"mask_token", s.mask}}) {
+    if (!id) continue;
+    const AddedToken* added = impl_->added(*id);
+    if (added || impl_->parts->vocabulary->has(*id)) out[name] = added ? added->content : std::string(impl_->parts->vocabulary->text(*id));
+  }
+  return out;
+}
+
 std::vector<int32_t> Tokenizer::end_ids() const {
   const SpecialIds& s = impl_->parts->special;
   std::vector<int32_t> ids;

@@ -120,6 +120,8 @@ class Tokenizer {
   size_t own_size() const;
 
   std::optional<int32_t> bos() const;
+  // Texts of the special tokens by the names that chat templates know: "bos_token", "eos_token" ...
+  std::map<std::string, std::string> special_tokens() const;
   // Ids after which generation stops: every eos, eot and eom that the files name, and what llama.cpp knows by its text.
   std::vector<int32_t> end_ids() const;
   // By name: the one without a name of its own is "default".
