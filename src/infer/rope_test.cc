@@ -98,9 +98,9 @@ Artifact example_with(const Json& members) {
 }
 
 void expect_angles(const Model& model, const Angles& want, const std::string& what) {
-  ASSERT_EQ(model.rope_frequencies().size(), want.frequencies.size());
+  ASSERT_EQ(model.rope_frequencies(Model::Angles::kUsual).size(), want.frequencies.size());
   for (size_t i = 0; i < want.frequencies.size(); ++i)
-    EXPECT_NEAR(model.rope_frequencies()[i], want.frequencies[i], 4e-7 * want.frequencies[i]) << what << " " << i;
+    EXPECT_NEAR(model.rope_frequencies(Model::Angles::kUsual)[i], want.frequencies[i], 4e-7 * want.frequencies[i]) << what << " " << i;
   EXPECT_NEAR(model.config().rope_magnitude, want.magnitude, 3e-7) << what;
 }
 
