@@ -56,7 +56,7 @@ std::vector<std::byte> weights(const std::string& name, const Shape& shape, bool
     factor = 0.3f;
     if (name.ends_with("weight") && !shifted) offset = 1;
   } else if (shape.rank != 1 && !has(name, {"embed", "wte", "wpe", "lm_head"})) {
-    const double gain = has(name, {"mlp.gate.weight", "block_sparse_moe.gate", "q_proj", "k_proj", "qkv", "query_key", "c_attn"}) ? 6.0 : 2.5;
+    const double gain = has(name, {"mlp.gate.weight", "block_sparse_moe.gate"}) ? 6.0 : 3.0;
     factor = static_cast<float>(gain / std::sqrt(static_cast<double>(conv1d ? shape[0] : shape.back())));
   }
   std::vector<std::byte> out(static_cast<size_t>(shape.elements()) * 4);

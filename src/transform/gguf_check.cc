@@ -15,7 +15,9 @@ namespace {
 
 constexpr size_t kMaxFaults = 20;
 constexpr int64_t kMost = UINT32_MAX;  // of a count or a length
-constexpr const char kRopeDim[] = "rope_dim";  // a param that is in no tensor's shape, and a key of its own
+// Params that are in no tensor's shape, and keys of their own.
+constexpr std::string_view kShapeless[] = {"rope_dim", "experts_used"};
+bool in_shapes(std::string_view param) { return std::find(std::begin(kShapeless), std::end(kShapeless), param) == std::end(kShapeless); }
 
 // The numbers of a key: one, or one for each layer.
 struct Numbers {
@@ -318,7 +320,7 @@ void Examiner::check_architecture(const Architecture& arch) {
     const auto v = param(arch, name, 0);
     if (v) {
       first[name] = *v;
-    } else if (name != "vocab" && name != kRopeDim) {
+    } else if (name != "vocab" && in_shapes(name)) {
       std::string expected;
       for (const auto& path : from) expected += (expected.empty() ? "" : ", or ") + path_text(arch, path);
       fault("its metadata does not say {}; expected {}", name, expected);
@@ -328,7 +330,7 @@ void Examiner::check_architecture(const Architecture& arch) {
     for (const auto& [name, from] : arch.params) {
       const MetaValue* m = r.from == from ? a_.meta(r.key) : nullptr;
       const auto n = m ? numbers(*m) : std::nullopt;
-      if (name != kRopeDim && n && !n->per_layer() && first.count(name) && n->at(0) != first[name].n && report_.faults.empty())
+      if (in_shapes(name) && n && !n->per_layer() && first.count(name) && n->at(0) != first[name].n && report_.faults.empty())
         fault("{} is {}, but its metadata makes it {} ({})", r.key, n->at(0), first[name].n, first[name].text);
     }
   if (!report_.faults.empty()) return;

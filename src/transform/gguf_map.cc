@@ -59,6 +59,8 @@ class Mapper {
 
  private:
   Status read_config();
+  std::string class_text() const { return config_["architectures"].is_array() && !config_["architectures"].empty() ? config_["architectures"][0].dump() : arch_->name; }
+  Status take_text_part();
   Status map_tensors();
   Status gather(const LazyTensor& t, const MappedName& m);
   Status make(const Group& g);
@@ -80,7 +82,8 @@ class Mapper {
   Json config_;
   const Architecture* arch_ = nullptr;
   Params params_;
-  bool tied_ = false;
+  bool tied_ = false, several_parts_ = false;
+  TensorList text_;
   int64_t vocab_rows_ = 0;
   std::vector<Group> groups_;
   std::map<std::pair<const TensorRule*, int>, size_t> group_of_;
@@ -101,6 +104,7 @@ Status Mapper::read_config() {
   INGOT_ASSIGN(config_, parse_json(text, "reading " + config_path_));
   const std::string what = "reading " + config_path_;
   INGOT_ASSIGN(arch_, find_architecture(config_, what));
+  several_parts_ = json_member(config_, "text_config") != nullptr;
   config_ = language_config(config_);
   INGOT_ASSIGN(params_, config_params(*arch_, config_, what));
   INGOT_TRY(check_plain(hf_, "converting " + hf_.path));
@@ -164,15 +168,38 @@ Status Mapper::make(const Group& g) {
     if (const LazyTensor* other = out_.find(name))
       return bad_input("converting {}: '{}' gives '{}', which another tensor of the model gives, too ({}); one of the two is left over", hf_.path, first.name, other->name,
                        origin_of(*other->node, Shape()).tensor);
+    if (rule.role == "embedding") vocab_rows_ = out[k]->spec().shape[0];
     out_.tensors.push_back({name, out[k]});
   }
   if (known) *known = out[0];
   return {};
 }
 
+// Of a model of several parts (a vision model) the names that its text part has alone; nothing for the other parts'.
+std::optional<std::string> text_name(const std::string& name) {
+  for (const auto& [prefix, instead] : {std::pair<std::string_view, std::string_view>{"model.language_model.", "model."}, {"language_model.", ""}})
+    if (name.starts_with(prefix)) return std::string(instead) + name.substr(prefix.size());
+  return name == "lm_head.weight" ? std::optional(name) : std::nullopt;
+}
+
+Status Mapper::take_text_part() {
+  size_t others = 0;
+  for (const auto& t : hf_.tensors) {
+    if (auto name = text_name(t.name)) text_.push_back({*std::move(name), t.node});
+    else ++others;
+  }
+  // Its weights may have been saved alone.
+  if (text_.size() <= 1) text_ = hf_.tensors, others = 0;
+  if (options_.on_notice)
+    options_.on_notice(fmt::format("'{}' is a model of several parts ({}): its text part alone is converted{}", hf_.path, class_text(),
+                                   others ? fmt::format(", {} tensors of the others are left out", others) : ""));
+  return {};
+}
+
 Status Mapper::map_tensors() {
+  if (several_parts_) INGOT_TRY(take_text_part());
   std::vector<const LazyTensor*> in;
-  for (const auto& t : hf_.tensors) in.push_back(&t);
+  for (const auto& t : several_parts_ ? text_ : hf_.tensors) in.push_back(&t);
   std::sort(in.begin(), in.end(), [](auto* a, auto* b) { return natural_less(a->name, b->name); });
   const LazyTensor* head = nullptr;
   for (const LazyTensor* t : in) {
@@ -180,7 +207,7 @@ Status Mapper::map_tensors() {
     const auto m = map_to_gguf(*arch_, t->name);
     if (!m)
       return bad_input("converting {}: the tensor {} {} is none that {} has; data/architectures/{}.json lists them",
-                       hf_.path, tensor_text(*t->node, t->name), to_string(t->spec().shape), config_["architectures"][0].dump(), arch_->name);
+                       hf_.path, tensor_text(*t->node, t->name), to_string(t->spec().shape), class_text(), arch_->name);
     if (m->rule->role == "output" && tied_) head = t;
     else INGOT_TRY(gather(*t, *m));
   }

@@ -203,7 +203,8 @@ Result<Artifact> with_plain_names(Artifact model, const std::function<void(const
                      "(model.save_pretrained) and give it with --adapter, or merge it first (merge_and_unload)", model.path, brief_name(*factor));
   KnownName known = has_no_wrapper;
   if (const auto config = model.files.find("config.json"); config != model.files.end()) {
-    if (const auto json = parse_json(config->second, "reading " + join_path(model.path, "config.json")); json.ok())
+    // The text part of a model of several parts keeps the names that it has among them.
+    if (const auto json = parse_json(config->second, "reading " + join_path(model.path, "config.json")); json.ok() && !json_member(*json, "text_config"))
       if (const auto arch = find_architecture(*json, ""); arch.ok())
         known = [a = *arch](const std::string& name) { return map_to_gguf(*a, name) || is_dropped(*a, name); };
   }

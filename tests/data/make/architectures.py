@@ -59,7 +59,7 @@ def value(name, shape, shifted_norms):
         x = x * np.float32(0.5)
     else:
         fan = shape[0] if re.search(r"\.c_(attn|proj|fc)\.weight$", name) and name.startswith("transformer.") else shape[-1]
-        gain = 6.0 if re.search(r"mlp\.gate\.weight|block_sparse_moe\.gate|[qk]_proj|qkv|query_key|c_attn", name) else 2.5
+        gain = 6.0 if re.search(r"mlp\.gate\.weight|block_sparse_moe\.gate", name) else 3.0
         x = x * np.float32(gain / np.sqrt(float(fan)))
     return x.reshape(shape)
 
