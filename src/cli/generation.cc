@@ -53,16 +53,8 @@ Result<Runnable> runnable(const Artifact& gguf, const Artifact& source) {
   r.config = *config;
   r.context = r.config.usable;
   r.limit = r.config.limit;
-  for (const LazyTensor& t : gguf.tensors)
-    if (t.name.find(".ffn_") != std::string::npos && t.name.ends_with(".bias"))
-      return bad_input("'{}' cannot be run: it has '{}', and biases in feed-forward layers are not supported yet", gguf.path, t.name);
   const auto it = source.files.find("config.json");
   if (it == source.files.end() || source.naming == "gguf") return r;
-  const std::string what = "reading " + join_path(source.path, "config.json");
-  INGOT_ASSIGN(const Json json, parse_json(it->second, what));
-  INGOT_ASSIGN(const Architecture* architecture, find_architecture(json, what));
-  INGOT_ASSIGN(const auto window, attention_window(*architecture, json, what));
-  if (window && *window < r.context) r.context = *window, r.limit = "attention window (sliding_window)";
   return r;
 }
 

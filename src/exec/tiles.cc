@@ -29,9 +29,10 @@ struct UnionFind {
   void join(int a, int b) { parent[std::max(find(a), find(b))] = std::min(find(a), find(b)); }
 };
 
-// One read for each source: the box around all that is needed of it.
+// One read for each source, the box around all that is needed of it, unless most of the box would be read in vain: rows that are moved about lie far apart.
 void add_read(std::vector<Read>& reads, const std::shared_ptr<const Source>& source, const Region& region) {
-  auto known = std::find_if(reads.begin(), reads.end(), [&](const Read& r) { return r.source == source; });
+  const auto wasteful = [&](const Read& r) { return bounding(r.region, region).elements() / 2 > r.region.elements() + region.elements(); };
+  auto known = std::find_if(reads.begin(), reads.end(), [&](const Read& r) { return r.source == source && (contains(r.region, region) || !wasteful(r)); });
   if (known == reads.end()) known = reads.insert(reads.end(), {source, region, 0});
   else if (contains(known->region, region)) return;
   known->region = bounding(known->region, region);

@@ -5,17 +5,10 @@
 #include <optional>
 #include <type_traits>
 
+#include "transform/gguf_check.h"
+
 namespace ingot {
 namespace {
-
-struct ArchitectureRow {
-  std::string_view name;
-  RopeKind rope;
-};
-// One row an architecture whose layers are Llama's.
-constexpr ArchitectureRow kArchitectures[] = {
-    {"llama", RopeKind::kInterleaved},
-};
 
 // A number of any width, or an array whose elements are all the same number (some writers give one a layer).
 std::optional<double> number(const MetaValue& m) {
@@ -77,19 +70,6 @@ class Reader {
   std::string arch_;
 };
 
-Status refuse_unsupported(const Reader& r, const std::string& arch) {
-  INGOT_ASSIGN(const int64_t experts, r.integer("expert_count", 0, 1 << 20, 0));
-  if (experts > 0)
-    return bad_input("{} model with {} experts: running mixtures of experts is not supported yet", arch,
-                     experts);
-  return Status();
-}
-
-// What comes later would be computed in another way than the model does it.
-void limit(ModelConfig* c, int64_t positions, const char* why) {
-  if (positions < c->usable) c->usable = positions, c->limit = why;
-}
-
 Status read_yarn(const Reader& r, int64_t original, ModelConfig* c) {
   YarnConfig yarn{original};
   INGOT_ASSIGN(yarn.beta_fast, r.real("rope.scaling.yarn_beta_fast", 1e-6, 1e6, 32.0));
@@ -113,6 +93,7 @@ Status read_rope(const Reader& r, ModelConfig* c) {
   if (c->rope_dim % 2)
     return bad_input("metadata {}.rope.dimension_count is odd: {}", c->architecture, c->rope_dim);
   INGOT_ASSIGN(c->rope_base, r.real("rope.freq_base", 1e-3, 1e30, 10000.0));
+  INGOT_ASSIGN(c->rope_base_sliding, r.real("rope.freq_base_swa", 1e-3, 1e30, c->kinds().sliding_base.value_or(static_cast<double>(c->rope_base))));
   INGOT_ASSIGN(c->rope_magnitude, r.real("rope.scaling.attn_factor", 1e-6, 1e6, 1.0));
   std::string type = "none";
   if (const MetaValue* m = r.find("rope.scaling.type"))
@@ -124,20 +105,71 @@ Status read_rope(const Reader& r, ModelConfig* c) {
         "tensor rope_freqs.weight",
         c->architecture, type);
   INGOT_ASSIGN(const int64_t original, r.integer("rope.scaling.original_context_length", 1, INT64_C(1) << 40, c->context));
-  c->longrope = type == "longrope";
-  if (c->longrope) {
-    limit(c, original, "range of the short rope factors (longrope)");
+  if (type == "longrope") {
+    c->longrope = original;
     return Status();
   }
   INGOT_ASSIGN(c->rope_scale, r.real("rope.scaling.factor", 1e-6, 1e9, 1.0));
   return type == "yarn" ? read_yarn(r, original, c) : Status();
 }
 
-// That have a forward pass, as general.architecture names them.
-std::vector<std::string_view> inference_architectures() {
-  std::vector<std::string_view> names;
-  for (const auto& a : kArchitectures) names.push_back(a.name);
-  return names;
+// Of each layer: every one, a list, or by the architecture's own pattern.
+Status read_layers(const Reader& r, ModelConfig* c) {
+  const LayerKinds& kinds = c->kinds();
+  INGOT_ASSIGN(const int64_t window, r.integer("attention.sliding_window", 0, INT64_C(1) << 40, 0));
+  const WindowRule* rule = c->rules->windows.empty() ? nullptr : &c->rules->windows.begin()->second;
+  std::vector<bool> list;
+  int64_t period = rule ? rule->period : 0;
+  if (const MetaValue* m = r.find("attention.sliding_window_pattern")) {
+    if (const auto* array = std::get_if<MetaArray>(&m->v)) {
+      for (const MetaValue& e : *array)
+        if (const bool* b = std::get_if<bool>(&e.v)) list.push_back(*b);
+      if (static_cast<int64_t>(array->size()) != c->layers || static_cast<int64_t>(list.size()) != c->layers)
+        return bad_input("metadata {}.attention.sliding_window_pattern has {} entries, expected true or false for each of {} layers", c->architecture, array->size(), c->layers);
+    } else {
+      INGOT_ASSIGN(period, r.integer("attention.sliding_window_pattern", 0, 1 << 16));
+    }
+  }
+  for (int64_t i = 0; i < c->layers; ++i) {
+    LayerPlan plan;
+    const bool sliding = window > 0 && (!list.empty() ? static_cast<bool>(list[static_cast<size_t>(i)]) : period == 0 || (i + 1) % period != 0);
+    plan.window = sliding && window < c->context ? window : 0;
+    plan.rope = has_rope(kinds, i, sliding);
+    plan.sliding_angles = sliding && kinds.sliding_rope == "own";
+    c->plan.push_back(plan);
+  }
+  return {};
+}
+
+Status read_experts(const Reader& r, ModelConfig* c) {
+  INGOT_ASSIGN(c->experts, r.integer("expert_count", 0, 1 << 16, 0));
+  const bool known = c->rules->params.count("experts") > 0;
+  if ((c->experts > 0) != known)
+    return bad_input("metadata {}.expert_count is {}: ingot cannot run {} models {} experts", c->architecture, c->experts, c->architecture, known ? "without" : "with");
+  if (!known) return {};
+  INGOT_ASSIGN(c->experts_used, r.integer("expert_used_count", 1, c->experts));
+  INGOT_ASSIGN(c->ffn_expert, r.integer("expert_feed_forward_length", 1, 1 << 24, c->ffn));
+  INGOT_ASSIGN(c->ffn_shared, r.integer("expert_shared_feed_forward_length", 0, 1 << 24, 0));
+  return {};
+}
+
+Status read_scales(const Reader& r, ModelConfig* c) {
+  const LayerKinds& k = c->kinds();
+  const Params params = {{"layers", c->layers}, {"hidden", c->hidden}, {"heads", c->heads}, {"head_dim", c->head_dim}};
+  INGOT_ASSIGN(c->attention_scale, r.real("attention.scale", 1e-9, 1e9, static_cast<double>(1.0f / std::sqrt(static_cast<float>(usual_attention_divisor(k, params))))));
+  INGOT_ASSIGN(c->attention_cap, r.real("attn_logit_softcapping", 0, 1e9, 0.0));
+  INGOT_ASSIGN(c->logit_cap, r.real("final_logit_softcapping", 0, 1e9, 0.0));
+  INGOT_ASSIGN(c->embedding_scale, r.real("embedding_scale", 1e-9, 1e9, k.embedding_scale == "sqrt_hidden" ? std::sqrt(static_cast<double>(c->hidden)) : 1.0));
+  INGOT_ASSIGN(c->residual_scale, r.real("residual_scale", 1e-9, 1e9, 1.0));
+  INGOT_ASSIGN(const float logits, r.real("logit_scale", 1e-9, 1e9, 1.0));
+  c->logit_scale = k.logit_scale == "divide" ? 1 / logits : logits;
+  c->parallel = k.parallel;
+  if (k.parallel_by.empty()) return {};
+  const MetaValue* m = r.find(k.parallel_by);
+  const bool* flag = m ? std::get_if<bool>(&m->v) : nullptr;
+  if (!flag) return bad_input("metadata {}.{} is {}; expected true or false", c->architecture, k.parallel_by, m ? "of another type" : "missing");
+  c->parallel = *flag;
+  return {};
 }
 
 }  // namespace
@@ -147,18 +179,17 @@ Result<ModelConfig> read_model_config(const Artifact& artifact) {
   const std::string* name = m ? std::get_if<std::string>(&m->v) : nullptr;
   if (!name)
     return bad_input("metadata general.architecture is missing: this is not a model that can be run");
-  const ArchitectureRow* row = nullptr;
-  for (const auto& a : kArchitectures)
-    if (a.name == *name) row = &a;
-  if (!row)
-    return bad_input("architecture '{}' cannot be run; known: {}", *name,
-                     fmt::join(inference_architectures(), ", "));
-
   ModelConfig c;
   c.architecture = *name;
-  c.rope = row->rope;
+  c.rules = transform::architecture_of(artifact);
+  if (!c.rules) {
+    INGOT_ASSIGN(const auto* all, architectures());
+    std::vector<std::string> names;
+    for (const auto& a : *all)
+      if (names.empty() || names.back() != a.name) names.push_back(a.name);
+    return bad_input("architecture '{}' cannot be run; known: {}", *name, fmt::join(names, ", "));
+  }
   const Reader r(artifact, *name);
-  INGOT_TRY(refuse_unsupported(r, *name));
   INGOT_ASSIGN(c.layers, r.integer("block_count", 1, 1 << 16));
   INGOT_ASSIGN(c.hidden, r.integer("embedding_length", 1, 1 << 22));
   INGOT_ASSIGN(c.heads, r.integer("attention.head_count", 1, 1 << 16));
@@ -183,11 +214,13 @@ Result<ModelConfig> read_model_config(const Artifact& artifact) {
         *name, value_dim, c.head_dim);
   INGOT_ASSIGN(c.ffn, r.integer("feed_forward_length", 1, 1 << 24));
   INGOT_ASSIGN(c.context, r.integer("context_length", 1, INT64_C(1) << 40));
-  INGOT_ASSIGN(c.norm_eps, r.real("attention.layer_norm_rms_epsilon", 0, 1, std::nullopt));
+  const char* eps = c.kinds().norm == "layer" ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
+  INGOT_ASSIGN(c.norm_eps, r.real(eps, 0, 1, std::nullopt));
   c.usable = c.context;
+  INGOT_TRY(read_experts(r, &c));
+  INGOT_TRY(read_scales(r, &c));
   INGOT_TRY(read_rope(r, &c));
-  INGOT_ASSIGN(const int64_t window, r.integer("attention.sliding_window", 0, INT64_C(1) << 40, 0));
-  if (window > 0) limit(&c, window, "attention window (sliding_window)");
+  INGOT_TRY(read_layers(r, &c));
   return c;
 }
 

@@ -28,31 +28,77 @@ uint64_t total_bytes(const Artifact& artifact) {
   return n;
 }
 
-uint64_t bytes_of_layer(const LayerWeights& l) {
-  uint64_t n = 0;
-  for (const auto* w : {&l.q, &l.k, &l.v, &l.attn_output, &l.gate, &l.up, &l.down}) n += w->bytes();
-  return n;
+// Where a tensor of a layer goes, by what follows "blk.{i}." in its name.
+using Norm = LayerWeights::Norm;
+using Linear = LayerWeights::Linear;
+struct Place {
+  std::string_view name;
+  Linear LayerWeights::*linear = nullptr;
+  Norm LayerWeights::*norm = nullptr;
+  WeightMatrix LayerWeights::*matrix = nullptr;
+  std::vector<WeightMatrix> LayerWeights::*experts = nullptr;
+  std::vector<float> LayerWeights::*vector = nullptr;
+};
+Place linear(std::string_view name, Linear LayerWeights::*p) { return {.name = name, .linear = p}; }
+Place norm(std::string_view name, Norm LayerWeights::*p) { return {.name = name, .norm = p}; }
+Place experts(std::string_view name, std::vector<WeightMatrix> LayerWeights::*p) { return {.name = name, .experts = p}; }
+
+const std::vector<Place>& places() {
+  using L = LayerWeights;
+  static const std::vector<Place> all = {
+      norm("attn_norm", &L::attn_norm), norm("attn_q_norm", &L::q_norm), norm("attn_k_norm", &L::k_norm), norm("post_attention_norm", &L::post_attention_norm),
+      norm("ffn_norm", &L::ffn_norm), norm("post_ffw_norm", &L::post_ffn_norm), linear("attn_q", &L::q), linear("attn_k", &L::k), linear("attn_v", &L::v),
+      linear("attn_qkv", &L::qkv), linear("attn_output", &L::attn_output), linear("ffn_gate", &L::gate), linear("ffn_up", &L::up), linear("ffn_down", &L::down),
+      {.name = "ffn_gate_inp", .matrix = &L::router}, experts("ffn_gate_exps", &L::expert_gate), experts("ffn_up_exps", &L::expert_up),
+      experts("ffn_down_exps", &L::expert_down), {.name = "ffn_gate_inp_shexp", .vector = &L::shared_router}, linear("ffn_gate_shexp", &L::shared_gate),
+      linear("ffn_up_shexp", &L::shared_up), linear("ffn_down_shexp", &L::shared_down)};
+  return all;
 }
+
+// The matrices that products are made with.
+template <class F>
+void for_each_matrix(LayerWeights& l, F f) {
+  for (const Place& p : places()) {
+    if (p.linear) f((l.*p.linear).w);
+    if (p.matrix) f(l.*p.matrix);
+    if (p.experts)
+      for (auto& w : l.*p.experts) f(w);
+  }
+}
+
+Params params_of(const ModelConfig& c) {
+  return {{"hidden", c.hidden}, {"ffn", c.ffn}, {"heads", c.heads}, {"kv_heads", c.kv_heads}, {"head_dim", c.head_dim}, {"vocab", c.vocab}, {"positions", c.context},
+          {"experts", c.experts}, {"ffn_exp", c.ffn_expert}, {"ffn_shared", c.ffn_shared}};
+}
+
+// Tensors of a layer that the engine has no place for would be left out in silence.
+Error no_place(const std::string& name) { return bad_input("tensor {} cannot be run: the engine knows no such part of a layer", name); }
 
 }  // namespace
 
 Result<LayerWeights> load_layer(const Artifact& artifact, const ModelConfig& c, int64_t layer, const ExecOptions& options) {
-  const std::string p = fmt::format("blk.{}.", layer);
   LayerWeights l;
   WeightLoader loader(artifact);
-  INGOT_TRY(loader.vector(p + "attn_norm.weight", c.hidden, &l.attn_norm));
-  INGOT_TRY(loader.matrix(p + "attn_q.weight", c.q_dim(), c.hidden, &l.q));
-  INGOT_TRY(loader.matrix(p + "attn_k.weight", c.kv_dim(), c.hidden, &l.k));
-  INGOT_TRY(loader.matrix(p + "attn_v.weight", c.kv_dim(), c.hidden, &l.v));
-  INGOT_TRY(loader.matrix(p + "attn_output.weight", c.hidden, c.q_dim(), &l.attn_output));
-  INGOT_TRY(loader.vector(p + "attn_q.bias", c.q_dim(), &l.q_bias, true));
-  INGOT_TRY(loader.vector(p + "attn_k.bias", c.kv_dim(), &l.k_bias, true));
-  INGOT_TRY(loader.vector(p + "attn_v.bias", c.kv_dim(), &l.v_bias, true));
-  INGOT_TRY(loader.vector(p + "attn_output.bias", c.hidden, &l.attn_output_bias, true));
-  INGOT_TRY(loader.vector(p + "ffn_norm.weight", c.hidden, &l.ffn_norm));
-  INGOT_TRY(loader.matrix(p + "ffn_gate.weight", c.ffn, c.hidden, &l.gate));
-  INGOT_TRY(loader.matrix(p + "ffn_up.weight", c.ffn, c.hidden, &l.up));
-  INGOT_TRY(loader.matrix(p + "ffn_down.weight", c.hidden, c.ffn, &l.down));
+  const Params params = params_of(c);
+  for (const TensorRule& rule : c.rules->tensors) {
+    if (!rule.per_layer() || rule.alternative) continue;
+    for (size_t k = 0; k < rule.gguf.size(); ++k) {
+      const std::string name = expand(rule.gguf[k], static_cast<int>(layer));
+      if (rule.optional && !artifact.find(name)) continue;
+      INGOT_ASSIGN(const Shape shape, shape_of(rule.gguf_shape(k), params, name));
+      std::string_view part = name;
+      part.remove_prefix(part.find('.', 4) + 1);
+      const bool bias = part.ends_with(".bias");
+      part = part.substr(0, part.rfind('.'));
+      const auto place = std::find_if(places().begin(), places().end(), [&](const Place& p) { return p.name == part; });
+      if (place == places().end() || (bias && !place->linear && !place->norm)) return no_place(name);
+      if (place->norm) INGOT_TRY(loader.vector(name, shape, &((l.*place->norm).*(bias ? &Norm::bias : &Norm::weight))));
+      else if (bias) INGOT_TRY(loader.vector(name, shape, &(l.*place->linear).bias));
+      else if (place->vector) INGOT_TRY(loader.vector(name, shape, &(l.*place->vector)));
+      else if (place->experts) INGOT_TRY(loader.matrices(name, shape, &(l.*place->experts)));
+      else INGOT_TRY(loader.matrix(name, shape[0], shape[1], place->linear ? &(l.*place->linear).w : &(l.*place->matrix)));
+    }
+  }
   INGOT_TRY(loader.load(options));
   return l;
 }
@@ -100,13 +146,22 @@ Status Model::load_tensors(const Artifact& artifact, const LoadOptions& options)
   exec.cancel = options.cancel;
   exec.memory = default_memory();  // once: what is free shrinks as layers come
   WeightLoader loader(artifact);
-  std::vector<float> factors;
+  std::vector<float> factors, long_factors;
   const bool tied = !artifact.find("output.weight");
-  INGOT_TRY(loader.matrix("token_embd.weight", config_.vocab, config_.hidden, &token_embedding_));
-  if (!tied) INGOT_TRY(loader.matrix("output.weight", config_.vocab, config_.hidden, &output_));
-  INGOT_TRY(loader.vector("output_norm.weight", config_.hidden, &output_norm_));
-  INGOT_TRY(loader.vector(config_.longrope ? "rope_factors_short.weight" : "rope_freqs.weight", config_.rope_dim / 2, &factors,
-                          !config_.longrope));
+  for (const TensorRule& rule : config_.rules->tensors) {
+    const std::string& name = rule.gguf[0];
+    if (rule.per_layer() || (!artifact.find(name) && (rule.optional || rule.role == "output"))) continue;
+    INGOT_ASSIGN(const Shape shape, shape_of(rule.gguf_shape(0), params_of(config_), name));
+    WeightMatrix* matrix = name == "token_embd.weight" ? &token_embedding_ : name == "output.weight" ? &output_ : name == "position_embd.weight" ? &position_embedding_ : nullptr;
+    std::vector<float>* vector = name == "output_norm.weight" ? &output_norm_.weight : name == "output_norm.bias" ? &output_norm_.bias : nullptr;
+    if (matrix) INGOT_TRY(loader.matrix(name, shape[0], shape[1], matrix));
+    else if (vector) INGOT_TRY(loader.vector(name, shape, vector));
+    else return no_place(name);
+  }
+  const Shape pairs{config_.rope_dim / 2};
+  const char* usual = config_.longrope ? "rope_factors_short.weight" : "rope_freqs.weight";
+  if (config_.longrope || artifact.find(usual)) INGOT_TRY(loader.vector(usual, pairs, &factors));
+  if (config_.longrope) INGOT_TRY(loader.vector("rope_factors_long.weight", pairs, &long_factors));
   INGOT_TRY(loader.load(exec));
   if (tied) {
     output_ = token_embedding_;
@@ -114,13 +169,16 @@ Status Model::load_tensors(const Artifact& artifact, const LoadOptions& options)
   }
   weight_bytes_ += token_embedding_.bytes() + (tied ? 0 : output_.bytes());
   pack(&output_, options);
-  load_rope(factors);
+  rope_frequencies_[static_cast<size_t>(Angles::kUsual)] = make_angles(factors, false);
+  rope_frequencies_[static_cast<size_t>(Angles::kLong)] = make_angles(long_factors, false);
+  rope_frequencies_[static_cast<size_t>(Angles::kSliding)] = make_angles({}, true);
   for (int64_t i = 0; i < config_.layers; ++i) {
     if (options.cancel && options.cancel->cancelled()) return interrupted();
     INGOT_ASSIGN(auto layer, load_layer(artifact, config_, i, exec));
-    weight_bytes_ += bytes_of_layer(layer);
-    for (auto* w : {&layer.q, &layer.k, &layer.v, &layer.attn_output, &layer.gate, &layer.up, &layer.down})
-      pack(w, options);
+    for_each_matrix(layer, [&](WeightMatrix& w) {
+      weight_bytes_ += w.bytes();
+      if (w) pack(&w, options);
+    });
     layers_.push_back(std::move(layer));
     progress();
   }
@@ -178,22 +236,24 @@ std::vector<double> yarn_ramp(const YarnConfig& y, int64_t dim, double base) {
 
 }  // namespace
 
-// As the reference: the exponent and the division by a factor in f32.
-void Model::load_rope(const std::vector<float>& factors) {
+// As the references: the exponent and the division by a factor in f32, of longrope in transformers' order.
+std::vector<float> Model::make_angles(const std::vector<float>& factors, bool sliding) const {
   const int64_t n = config_.rope_dim / 2;
-  rope_frequencies_.resize(static_cast<size_t>(n));
+  std::vector<float> out(static_cast<size_t>(n));
+  const float base = sliding ? config_.rope_base_sliding : config_.rope_base;
   std::vector<double> ramp;
-  if (config_.yarn) ramp = yarn_ramp(*config_.yarn, config_.rope_dim, static_cast<double>(config_.rope_base));
+  if (config_.yarn && !sliding) ramp = yarn_ramp(*config_.yarn, config_.rope_dim, static_cast<double>(base));
   for (int64_t i = 0; i < n; ++i) {
     const auto at = static_cast<size_t>(i);
     const float exponent = static_cast<float>(2 * i) / static_cast<float>(config_.rope_dim);
-    float f = static_cast<float>(
-        1.0 / std::pow(static_cast<double>(config_.rope_base), static_cast<double>(exponent)));
-    if (!factors.empty()) f /= factors[at];
-    const float scaled = f / config_.rope_scale;
-    if (ramp.empty()) rope_frequencies_[at] = scaled;
-    else rope_frequencies_[at] = static_cast<float>(static_cast<double>(scaled) * ramp[at] + static_cast<double>(f) * (1 - ramp[at]));
+    const double power = std::pow(static_cast<double>(base), static_cast<double>(exponent));
+    float f = static_cast<float>(1.0 / power);
+    if (!factors.empty()) f = config_.longrope ? 1.0f / (factors[at] * static_cast<float>(power)) : f / factors[at];
+    const float scaled = sliding ? f : f / config_.rope_scale;
+    if (ramp.empty()) out[at] = scaled;
+    else out[at] = static_cast<float>(static_cast<double>(scaled) * ramp[at] + static_cast<double>(f) * (1 - ramp[at]));
   }
+  return out;
 }
 
 }  // namespace ingot

@@ -1,4 +1,4 @@
-// Model: the weights of a Llama-shaped model in memory, each in its own type. Session (session.h) runs it.
+// Model: the weights of a model in memory, each in its own type. Session (session.h) runs it.
 #pragma once
 
 #include <functional>
@@ -26,12 +26,24 @@ struct LoadOptions {
   std::function<void(uint64_t done, uint64_t total)> on_progress;
 };
 
-// One layer's weights. Apart from Model so that a run larger than memory can hold one layer at a time.
+// One layer's weights; what the architecture does not have is empty. Apart from Model so that a run larger than memory can hold one layer at a time.
 struct LayerWeights {
-  std::vector<float> attn_norm, ffn_norm;
-  WeightMatrix q, k, v, attn_output;
-  std::vector<float> q_bias, k_bias, v_bias, attn_output_bias;  // empty where the model has none
-  WeightMatrix gate, up, down;
+  struct Norm {
+    std::vector<float> weight, bias;
+    explicit operator bool() const { return !weight.empty(); }
+  };
+  struct Linear {
+    WeightMatrix w;
+    std::vector<float> bias;
+  };
+  Norm attn_norm, q_norm, k_norm, post_attention_norm, ffn_norm, post_ffn_norm;
+  Linear q, k, v, qkv, attn_output;
+  Linear gate, up, down;
+  // Of a mixture: the router, and the matrices of each expert; those of the expert that all tokens pass through.
+  WeightMatrix router;
+  std::vector<WeightMatrix> expert_gate, expert_up, expert_down;
+  Linear shared_gate, shared_up, shared_down;
+  std::vector<float> shared_router;
 };
 Result<LayerWeights> load_layer(const Artifact& artifact, const ModelConfig& config, int64_t layer, const ExecOptions& options);
 
@@ -44,9 +56,12 @@ class Model {
   const std::vector<LayerWeights>& layers() const { return layers_; }
   const WeightMatrix& token_embedding() const { return token_embedding_; }
   const WeightMatrix& output() const { return output_; }
-  const std::vector<float>& output_norm() const { return output_norm_; }
-  // Angle of one position for each rotated pair, f32.
-  const std::vector<float>& rope_frequencies() const { return rope_frequencies_; }
+  const WeightMatrix& position_embedding() const { return position_embedding_; }  // empty where the model has none
+  const LayerWeights::Norm& output_norm() const { return output_norm_; }
+  // Angle of one position for each rotated pair, f32: of the layers that see everything, within the original context or beyond it (longrope), and of
+  // those with a window.
+  enum class Angles { kUsual, kLong, kSliding };
+  const std::vector<float>& rope_frequencies(Angles which) const { return rope_frequencies_[static_cast<size_t>(which)]; }
   ThreadPool& pool() const { return *pool_; }
 
   // For messages: an element as the file that the tensor came from calls it; and the first value that is NaN or infinite
@@ -57,15 +72,15 @@ class Model {
  private:
   Model() = default;
   Status load_tensors(const Artifact& artifact, const LoadOptions& options);
-  void load_rope(const std::vector<float>& factors);
+  std::vector<float> make_angles(const std::vector<float>& factors, bool sliding) const;
   void pack(WeightMatrix* w, const LoadOptions& options);
 
   ModelConfig config_;
   Artifact source_;  // the tensors alone, for messages
   std::vector<LayerWeights> layers_;
-  WeightMatrix token_embedding_, output_;
-  std::vector<float> output_norm_;
-  std::vector<float> rope_frequencies_;
+  WeightMatrix token_embedding_, position_embedding_, output_;
+  LayerWeights::Norm output_norm_;
+  std::vector<float> rope_frequencies_[3];
   uint64_t weight_bytes_ = 0;
   std::unique_ptr<ThreadPool> pool_;
 };

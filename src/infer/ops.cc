@@ -63,12 +63,72 @@ void rms_norm_impl(const float* x, const float* weight, int64_t n, float eps, fl
   for (; i < n; ++i) out[i] = x[i] * inverse * weight[i];
 }
 
-inline F32 silu_lanes(F32 g) { return g / (splat(1.0f) + exp_lanes(splat(0.0f) - g)); }
-
-void silu_mul_impl(float* gate, const float* up, int64_t n) {
+// Sums first, each in lanes of its own; then what is left of the row.
+void layer_norm_impl(const float* x, const float* weight, const float* bias, int64_t n, float eps, float* out) {
+  F32 s = splat(0.0f);
   int64_t i = 0;
-  for (; i + 16 <= n; i += 16) store(gate + i, silu_lanes(load(gate + i)) * load(up + i));
-  if (i < n) store_part(gate + i, silu_lanes(load_part(gate + i, n - i)) * load_part(up + i, n - i), n - i);
+  for (; i + 16 <= n; i += 16) s = s + load(x + i);
+  if (i < n) s = s + load_part(x + i, n - i);
+  const float mean = sum_lanes(s) / static_cast<float>(n);
+  F32 q = splat(0.0f);
+  for (i = 0; i + 16 <= n; i += 16) {
+    const F32 v = load(x + i) - splat(mean);
+    q = fma(v, v, q);
+  }
+  float rest = 0;
+  for (; i < n; ++i) rest += (x[i] - mean) * (x[i] - mean);
+  const float inverse = 1.0f / std::sqrt((sum_lanes(q) + rest) / static_cast<float>(n) + eps);
+  for (i = 0; i + 16 <= n; i += 16) {
+    const F32 v = (load(x + i) - splat(mean)) * splat(inverse) * load(weight + i);
+    store(out + i, bias ? v + load(bias + i) : v);
+  }
+  for (; i < n; ++i) out[i] = (x[i] - mean) * inverse * weight[i] + (bias ? bias[i] : 0.0f);
+}
+
+inline F32 silu_lanes(F32 g) { return g / (splat(1.0f) + exp_lanes(splat(0.0f) - g)); }
+inline F32 tanh_lanes(F32 x) { return splat(1.0f) - splat(2.0f) / (exp_lanes(x + x) + splat(1.0f)); }
+inline F32 gelu_tanh_lanes(F32 x) {
+  const F32 inner = splat(0.79788456f) * fma(splat(0.044715f) * x * x, x, x);
+  return splat(0.5f) * x * (splat(1.0f) + tanh_lanes(inner));
+}
+inline F32 gelu_lanes(F32 x) {
+  float v[16];
+  store(v, x);
+  for (float& e : v) e = 0.5f * e * (1.0f + std::erf(e * 0.70710678f));
+  return load(v);
+}
+
+// x = f(x), lanes at a time.
+template <class F>
+inline void each(float* x, int64_t n, F f) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) store(x + i, f(load(x + i)));
+  if (i < n) store_part(x + i, f(load_part(x + i, n - i)), n - i);
+}
+template <class F>
+inline void each_mul(float* x, const float* y, int64_t n, F f) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) store(x + i, f(load(x + i)) * load(y + i));
+  if (i < n) store_part(x + i, f(load_part(x + i, n - i)) * load_part(y + i, n - i), n - i);
+}
+
+void activate_impl(Activation a, float* x, const float* y, int64_t n) {
+  const auto with = [&](auto f) { y ? each_mul(x, y, n, f) : each(x, n, f); };
+  switch (a) {
+    case Activation::kSilu: return with([](F32 v) { return silu_lanes(v); });
+    case Activation::kGelu: return with([](F32 v) { return gelu_lanes(v); });
+    case Activation::kGeluTanh: return with([](F32 v) { return gelu_tanh_lanes(v); });
+  }
+}
+
+void soft_cap_impl(float* x, int64_t n, float cap) {
+  const F32 c = splat(cap), inverse = splat(1.0f / cap);
+  each(x, n, [&](F32 v) { return c * tanh_lanes(v * inverse); });
+}
+
+void scale_impl(float* x, int64_t n, float factor) {
+  const F32 f = splat(factor);
+  each(x, n, [&](F32 v) { return v * f; });
 }
 
 void add_impl(float* out, const float* x, int64_t n) {
@@ -102,17 +162,20 @@ inline void weigh_values(const float* values, int64_t stride, const float* p, in
   for (int i = 0; i < kParts; ++i) store(out + i * 16, acc[i] * inverse);
 }
 
-void attend_impl(const CacheView& c, const float* query, int64_t kv_head, int64_t n, float scale,
+void attend_impl(const CacheView& c, const float* query, int64_t kv_head, int64_t begin, int64_t n, float scale, float cap,
                  float* scores, float* out) {
   const int64_t d = c.head_dim;
   const int64_t stride = c.kv_heads * d * 16;
-  const float* keys = c.keys + kv_head * d * 16;
-  const int64_t blocks = (n + 15) / 16;
+  const int64_t first = begin / 16, blocks = (n + 15) / 16 - first;  // scores are counted from the first block
+  const float* keys = c.keys + kv_head * d * 16 + first * stride;
   const F32 s = splat(scale);
   int64_t b = 0;
   for (; b + 4 <= blocks; b += 4) score_blocks<4>(keys + b * stride, stride, query, d, s, scores + b * 16);
   for (; b < blocks; ++b) score_blocks<1>(keys + b * stride, stride, query, d, s, scores + b * 16);
-  for (int64_t i = n; i < blocks * 16; ++i) scores[i] = -std::numeric_limits<float>::infinity();
+  if (cap > 0) soft_cap_impl(scores, blocks * 16, cap);
+  const int64_t skipped = begin - first * 16;
+  for (int64_t i = 0; i < skipped; ++i) scores[i] = -std::numeric_limits<float>::infinity();
+  for (int64_t i = n - first * 16; i < blocks * 16; ++i) scores[i] = -std::numeric_limits<float>::infinity();
 
   F32 top = load(scores);
   for (b = 1; b < blocks; ++b) top = max(top, load(scores + b * 16));
@@ -127,14 +190,15 @@ void attend_impl(const CacheView& c, const float* query, int64_t kv_head, int64_
   }
   const F32 inverse = splat(1.0f / sum_lanes(sum));
 
-  const int64_t value_stride = c.kv_heads * c.value_stride;
-  const float* values = c.values + kv_head * c.value_stride;
+  const int64_t value_stride = c.kv_heads * c.value_stride, count = n - begin;
+  const float* values = c.values + kv_head * c.value_stride + begin * value_stride;
+  const float* p = scores + skipped;
   int64_t i = 0;
-  for (; i + 64 <= d; i += 64) weigh_values<4>(values + i, value_stride, scores, n, inverse, out + i);
-  for (; i + 16 <= d; i += 16) weigh_values<1>(values + i, value_stride, scores, n, inverse, out + i);
+  for (; i + 64 <= d; i += 64) weigh_values<4>(values + i, value_stride, p, count, inverse, out + i);
+  for (; i + 16 <= d; i += 16) weigh_values<1>(values + i, value_stride, p, count, inverse, out + i);
   if (i < d) {
     float part[16];
-    weigh_values<1>(values + i, value_stride, scores, n, inverse, part);
+    weigh_values<1>(values + i, value_stride, p, count, inverse, part);
     std::memcpy(out + i, part, static_cast<size_t>(d - i) * 4);
   }
 }
@@ -147,7 +211,13 @@ namespace ingot {
 void rms_norm(const float* x, const float* weight, int64_t n, float eps, float* out) {
   INGOT_DISPATCH(rms_norm_impl)(x, weight, n, eps, out);
 }
-void silu_mul(float* gate, const float* up, int64_t n) { INGOT_DISPATCH(silu_mul_impl)(gate, up, n); }
+void layer_norm(const float* x, const float* weight, const float* bias, int64_t n, float eps, float* out) {
+  INGOT_DISPATCH(layer_norm_impl)(x, weight, bias, n, eps, out);
+}
+void activate_mul(Activation a, float* gate, const float* up, int64_t n) { INGOT_DISPATCH(activate_impl)(a, gate, up, n); }
+void activate(Activation a, float* x, int64_t n) { INGOT_DISPATCH(activate_impl)(a, x, nullptr, n); }
+void soft_cap(float* x, int64_t n, float cap) { INGOT_DISPATCH(soft_cap_impl)(x, n, cap); }
+void scale(float* x, int64_t n, float factor) { INGOT_DISPATCH(scale_impl)(x, n, factor); }
 void add(float* out, const float* x, int64_t n) { INGOT_DISPATCH(add_impl)(out, x, n); }
 
 void rotate_interleaved(float* head, const float* cos, const float* sin, int64_t n_pairs) {
@@ -165,9 +235,9 @@ void rotate_halves(float* head, const float* cos, const float* sin, int64_t n_pa
   }
 }
 
-void attend(const CacheView& cache, const float* query, int64_t kv_head, int64_t n, float scale,
+void attend(const CacheView& cache, const float* query, int64_t kv_head, int64_t first, int64_t n, float scale, float cap,
             float* scores, float* out) {
-  INGOT_DISPATCH(attend_impl)(cache, query, kv_head, n, scale, scores, out);
+  INGOT_DISPATCH(attend_impl)(cache, query, kv_head, first, n, scale, cap, scores, out);
 }
 
 }  // namespace ingot

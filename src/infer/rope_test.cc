@@ -98,9 +98,9 @@ Artifact example_with(const Json& members) {
 }
 
 void expect_angles(const Model& model, const Angles& want, const std::string& what) {
-  ASSERT_EQ(model.rope_frequencies().size(), want.frequencies.size());
+  ASSERT_EQ(model.rope_frequencies(Model::Angles::kUsual).size(), want.frequencies.size());
   for (size_t i = 0; i < want.frequencies.size(); ++i)
-    EXPECT_NEAR(model.rope_frequencies()[i], want.frequencies[i], 4e-7 * want.frequencies[i]) << what << " " << i;
+    EXPECT_NEAR(model.rope_frequencies(Model::Angles::kUsual)[i], want.frequencies[i], 4e-7 * want.frequencies[i]) << what << " " << i;
   EXPECT_NEAR(model.config().rope_magnitude, want.magnitude, 3e-7) << what;
 }
 
@@ -114,8 +114,7 @@ TEST(Rope, EachKindHasTransformersAnglesFromTheDirectoryAndFromItsFile) {
       auto model = Model::load(*gguf);
       ASSERT_TRUE(model.ok()) << rope.dump() << model.error().message;
       expect_angles(**model, transformers_angles(rope), rope.dump());
-      const bool longrope = rope.value("rope_type", "") == "longrope";
-      EXPECT_EQ((*model)->config().usable, longrope ? 512 : kContext);
+      EXPECT_EQ((*model)->config().usable, kContext);
       if (place == std::string("rope_scaling")) continue;
       auto store = make_memory_store();
       testing::write_output(gguf_output(*gguf, *store, "m.gguf"));
@@ -189,20 +188,34 @@ TEST(Rope, KeysThatTheEngineCannotFollowAreNamed) {
   }
 }
 
-TEST(Rope, AWindowEndsWhatIsUsable) {
+// Tokens before the window are as if they were not there.
+TEST(Rope, AWindowIsWhatAttentionSees) {
   Artifact a = random_model({});
+  const auto last = [](const Artifact& artifact, std::vector<int32_t> tokens, int64_t batch) {
+    auto m = Model::load(artifact);
+    EXPECT_TRUE(m.ok()) << m.error().message;
+    SessionOptions o;
+    o.batch = batch;
+    Session s(**m, o);
+    auto r = s.forward(tokens);
+    EXPECT_TRUE(r.ok()) << r.error().message;
+    return std::vector<float>(r->begin(), r->end());
+  };
+  std::vector<int32_t> tokens;
+  for (int32_t t = 0; t < 60; ++t) tokens.push_back((t * 7) % 50);
+  const auto whole = last(a, tokens, 512);
+  set(&a, "llama.attention.sliding_window", {uint32_t{1000}});  // beyond the context
+  EXPECT_EQ(last(a, tokens, 512), whole);
   set(&a, "llama.attention.sliding_window", {uint32_t{12}});
-  auto m = Model::load(a);
-  ASSERT_TRUE(m.ok()) << m.error().message;
-  EXPECT_EQ((*m)->config().usable, 12);
-  EXPECT_NE((*m)->config().limit.find("sliding_window"), std::string::npos);
-  EXPECT_EQ(Session(**m).context(), 12);
-  EXPECT_EQ(logits(a), logits(random_model({})));
-  set(&a, "llama.attention.sliding_window", {uint32_t{1000}});
-  m = Model::load(a);
-  ASSERT_TRUE(m.ok());
-  EXPECT_EQ((*m)->config().usable, 256);
-  EXPECT_EQ((*m)->config().limit, "");
+  const auto seen = last(a, tokens, 512);
+  EXPECT_NE(seen, whole);
+  EXPECT_EQ(last(a, tokens, 5), seen);
+  // Each of the layers looks one window further back.
+  auto other = tokens;
+  const auto layers = static_cast<size_t>(std::get<uint32_t>(a.meta("llama.block_count")->v));
+  for (size_t t = 0; t + 12 * layers < tokens.size(); ++t) other[t] = 1;
+  EXPECT_NE(other, tokens);
+  EXPECT_EQ(last(a, other, 512), seen);
 }
 
 }  // namespace

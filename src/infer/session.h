@@ -11,6 +11,7 @@
 
 #include "infer/matmul.h"
 #include "infer/model.h"
+#include "infer/ops.h"
 
 namespace ingot {
 
@@ -48,13 +49,34 @@ class Session {
   Status grow(int64_t positions);
   Status run_batch(std::span<const int32_t> tokens, Logits which, float* logits);
   void embed(std::span<const int32_t> tokens);
-  void fill_angles(int64_t n);
+  struct Rotation {  // cosines and sines of a batch, [tokens, pairs]
+    std::vector<float> cos, sin;
+  };
+  void fill_angles(int64_t n, const std::vector<float>& frequencies, Rotation* out) const;
   Status forward_all(std::span<const int32_t> tokens, Logits which);
   Status products(const float* x, int64_t n, std::initializer_list<Product> list);
-  Status attention(int64_t layer, int64_t n);
-  Status feed_forward(int64_t layer, int64_t n);
+  Status layer(int64_t layer, int64_t n);
+  // x [n, hidden] -> out [n, hidden].
+  Status attention(int64_t layer, int64_t n, const float* x, float* out);
+  Status project(const LayerWeights& w, int64_t n, const float* x);
+  Status feed_forward(const LayerWeights& w, int64_t n, const float* x, float* out);
+  struct Gated {
+    const LayerWeights::Linear *gate, *up, *down;
+  };
+  Status dense(const Gated& w, int64_t n, int64_t width, const float* x, float* out);
+  Status mixture(const LayerWeights& w, int64_t n, const float* x, float* out);
   Status finite(const float* x, int64_t n, const std::string& what, const std::vector<std::string>& tensors) const;
-  void norm(const std::vector<float>& weight, const float* x, int64_t n, float* out);
+  void norm(const LayerWeights::Norm& weight, const float* x, int64_t n, float* out);
+  // Of rows of `width` elements, where they are.
+  void norm_rows(const LayerWeights::Norm& weight, float* x, int64_t rows, int64_t width);
+  // Few tokens are not worth waking the threads.
+  template <class F>
+  void for_each(int64_t n, F f) {
+    if (n < 8)
+      for (int64_t t = 0; t < n; ++t) f(t);
+    else
+      model_.pool().parallel_for(n, f);
+  }
 
   const Model& model_;
   const ModelConfig& c_;
@@ -65,8 +87,12 @@ class Session {
   int64_t value_stride_ = 0;
   WorkMemory memory_;
   std::vector<LayerCache> cache_;
+  Activation activation_ = Activation::kSilu;
+  Rotation usual_, sliding_;
   // Activations of one batch, [tokens, width].
-  std::vector<float> x_, normed_, q_, k_, v_, attended_, gate_, up_, logits_, cos_, sin_;
+  std::vector<float> x_, normed_, made_, made_too_, q_, k_, v_, qkv_, attended_, gate_, up_, logits_;
+  // Of a mixture: probabilities of the experts, rows that one of them gets and gives.
+  std::vector<float> routed_, gathered_, given_, shared_;
 };
 
 }  // namespace ingot

@@ -58,11 +58,24 @@ Status WeightLoader::matrix(const std::string& name, int64_t rows, int64_t cols,
   return {};
 }
 
-Status WeightLoader::vector(const std::string& name, int64_t n, std::vector<float>* out, bool optional) {
-  out->clear();
-  if (optional && !artifact_.find(name)) return {};
-  INGOT_TRY(want(name, Shape{n}, out));
-  out->resize(static_cast<size_t>(n));
+Status WeightLoader::matrices(const std::string& name, const Shape& shape, std::vector<WeightMatrix>* out) {
+  INGOT_TRY(want(name, shape, nullptr));
+  const DType type = wanted_.back().tensor->spec().type;
+  const std::shared_ptr<std::byte[]>& bytes = wanted_.back().bytes;
+  WeightMatrix w;
+  w.name = name, w.type = type, w.rows = shape[1], w.cols = shape[2];
+  w.row_bytes = bytes_of(type, w.cols);
+  w.codec = find_codec(type);
+  for (int64_t k = 0; k < shape[0]; ++k) {
+    w.data = std::shared_ptr<const std::byte[]>(bytes, bytes.get() + static_cast<uint64_t>(k) * w.bytes());
+    out->push_back(w);
+  }
+  return {};
+}
+
+Status WeightLoader::vector(const std::string& name, const Shape& shape, std::vector<float>* out) {
+  INGOT_TRY(want(name, shape, out));
+  out->resize(static_cast<size_t>(shape.elements()));
   return {};
 }
 

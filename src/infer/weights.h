@@ -44,8 +44,10 @@ class WeightLoader {
   explicit WeightLoader(const Artifact& artifact) : artifact_(artifact) {}
   // `name` must have exactly this shape and a type with a codec. *out is complete after load().
   Status matrix(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out);
-  // A vector (norm, bias) as f32. With `optional`, an absent tensor is an empty vector.
-  Status vector(const std::string& name, int64_t n, std::vector<float>* out, bool optional = false);
+  // [n, rows, cols]: n matrices of one tensor.
+  Status matrices(const std::string& name, const Shape& shape, std::vector<WeightMatrix>* out);
+  // A vector (norm, bias) as f32, whatever its shape.
+  Status vector(const std::string& name, const Shape& shape, std::vector<float>* out);
   Status load(const ExecOptions& options);
 
  private:

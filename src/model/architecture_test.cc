@@ -1,4 +1,4 @@
-#include "model/architecture.h"
+#include "model/model_config.h"
 
 #include <gtest/gtest.h>
 
@@ -23,20 +23,24 @@ void expect_sound(const Architecture& a) {
   EXPECT_NE(a.by_role("embedding"), nullptr) << a.name;
   std::set<std::string> hf, gguf;
   for (const auto& t : a.tensors) {
-    EXPECT_TRUE(hf.insert(t.hf).second) << t.hf;
-    EXPECT_TRUE(gguf.insert(t.gguf).second) << t.gguf;
-    for (int layer : {0, 9, 123}) {
-      const auto there = map_to_gguf(a, expand(t.hf, layer));
-      ASSERT_TRUE(there.has_value()) << t.hf;
-      EXPECT_EQ(there->rule, &t);
-      EXPECT_EQ(there->name, expand(t.gguf, layer));
-      EXPECT_EQ(there->layer, t.per_layer() ? layer : -1);
-      const auto back = map_from_gguf(a, there->name);
-      ASSERT_TRUE(back.has_value()) << there->name;
-      EXPECT_EQ(back->rule, &t);
-      EXPECT_EQ(back->name, expand(t.hf, layer));
-      EXPECT_EQ(back->layer, there->layer);
-    }
+    for (const auto& n : t.hf) EXPECT_TRUE(hf.insert(n).second) << n;
+    for (const auto& n : t.gguf) EXPECT_NE(gguf.insert(n).second, t.alternative) << n;
+    const int expert = t.per_expert() ? 7 : -1;
+    for (int layer : {0, 9, 123})
+      for (size_t k = 0; k < t.hf.size(); ++k) {
+        const auto there = map_to_gguf(a, expand(t.hf[k], layer, expert));
+        ASSERT_TRUE(there.has_value()) << t.hf[k];
+        EXPECT_EQ(there->rule, &t);
+        EXPECT_EQ(there->name, expand(t.gguf[0], layer));
+        EXPECT_EQ(there->layer, t.per_layer() ? layer : -1);
+        EXPECT_EQ(there->expert, expert);
+        EXPECT_EQ(there->part, k);
+        const auto back = map_from_gguf(a, there->name);
+        ASSERT_TRUE(back.has_value()) << there->name;
+        EXPECT_EQ(back->layer, there->layer);
+        if (t.alternative) EXPECT_NE(back->rule, &t) << there->name;
+        else EXPECT_EQ(back->name, expand(t.hf[0], layer, 0));
+      }
   }
 }
 
@@ -88,7 +92,7 @@ TEST(Architecture, ParamsOfAConfig) {
   EXPECT_EQ(p->at("head_dim"), 32);  // not in the file: hidden / heads
   EXPECT_EQ(p->at("kv_heads"), 4);
   auto q = map_to_gguf(llama(), "model.layers.0.self_attn.k_proj.weight");
-  auto shape = expected_shape(*q->rule, *p);
+  auto shape = shape_of(q->rule->hf_shape(0), *p, q->name);
   ASSERT_TRUE(shape.ok());
   EXPECT_TRUE(*shape == (Shape{128, 256}));
   const std::pair<const char*, const char*> bad[] = {{"\"hidden_size\":256", "\"hidden_size\":-1"},
@@ -122,7 +126,15 @@ TEST(Architecture, AMistakeInAFileIsNamed) {
   const std::pair<const char*, const char*> cases[] = {
       {R"({"name":"x","tensor":[]})", "unknown key 'tensor'"},
       {R"({"name":"x","params":{"layers":["n"]},"tensors":[{"hf":"a"}]})", "'hf' and 'gguf'"},
-      {R"({"name":"x","params":{"layers":["n"]},"tensors":[{"hf":"a","gguf":"b","shape":["z"]}]})", "'z' is no param"},
+      {R"({"name":"x","params":{"layers":["n"]},"tensors":[{"hf":"a","gguf":"b","shape":["2*z+layers"]}]})", "'z' is no param"},
+      {R"({"name":"x","params":{"layers":["n"]},"tensors":[{"hf":"a","gguf":["b","c"],"shape":["layers"]}]})", "'parts'"},
+      {R"({"name":"x","params":{"layers":["n"]},"tensors":[{"hf":"a","gguf":["b","c"],"shape":["layers"],"parts":["1","2"],"transpose":true}]})", "not moved otherwise"},
+      {R"({"name":"x","params":{"layers":["n"]},"tensors":[{"hf":"a{i}","gguf":"b"}]})", "of a layer"},
+      {R"({"name":"x","params":{"layers":["n"]},"tensors":[{"hf":"a{e}","gguf":"b"}]})", "no param 'experts'"},
+      {R"({"name":"x","layer":{"rope":"sideways"},"params":{"layers":["n"]},"tensors":[{"hf":"a","gguf":"b"}]})", "no such kind"},
+      {R"({"name":"x","like":"nothing"})", "no such file"},
+      {R"({"name":"x","like":"llama","without":["c"]})", "'without' has 'c'"},
+      {R"({"name":"x","like":"llama","require":{"a":"b"}})", "a list of values"},
       {R"({"name":"x","params":{"layers":["n"]},"tensors":[{"hf":"a","gguf":"b"}],"metadata":[{"key":"k","type":"u9","from":["a"]}]})", "metadata rule"},
       {R"({"name":"x","params":{"layers":[1]}})", "expected a text"},
       {R"({"name":"x","params":{"layers":["n"]},"multiples":{"layers":"heads"}})", "both must be params"},
@@ -134,6 +146,44 @@ TEST(Architecture, AMistakeInAFileIsNamed) {
     ASSERT_FALSE(a.ok()) << json;
     EXPECT_NE(a.error().message.find(message), std::string::npos) << a.error().message;
   }
+}
+
+TEST(Architecture, AFileLikeAnotherAddsAndTakesAway) {
+  const auto a = parse_architecture(R"({"name":"x","like":"llama","classes":["XForCausalLM"],"layer":{"rope":"halves"},"params":{"head_dim":["d","64"]},
+    "without":["blk.{i}.ffn_gate.bias","{arch}.vocab_size"],"tensors":[{"hf":"q","gguf":"blk.{i}.attn_q.weight","shape":["hidden"]}]})", "x");
+  EXPECT_FALSE(a.ok());  // 'q' is of no layer
+  const auto b = parse_architecture(R"({"name":"x","like":"llama","classes":["XForCausalLM"],"layer":{"rope":"halves"},"params":{"head_dim":["d","64"]},
+    "without":["blk.{i}.ffn_gate.bias","{arch}.vocab_size"],"tensors":[{"hf":"l.{i}.q","gguf":"blk.{i}.attn_q.weight","shape":["hidden"]}]})", "x");
+  ASSERT_TRUE(b.ok()) << b.error().message;
+  EXPECT_EQ(b->classes, std::vector<std::string>{"XForCausalLM"});
+  EXPECT_EQ(b->layer.rope, "halves");
+  EXPECT_EQ(b->tensors.size(), llama().tensors.size() - 1);
+  EXPECT_EQ(map_from_gguf(*b, "blk.3.attn_q.weight")->name, "l.3.q");
+  EXPECT_TRUE(b->windows.empty());
+  for (const auto& m : b->metadata) EXPECT_TRUE(m.key.empty() || m.key.starts_with("x.")) << m.key;
+  const auto p = config_params(*b, *parse_json(kConfig, "c"), "c");
+  ASSERT_TRUE(p.ok());
+  EXPECT_EQ(p->at("head_dim"), 64);
+}
+
+TEST(Architecture, PathsAreQuotientsAndProducts) {
+  const Json c = *parse_json(R"({"a":12,"b":{"c":5},"d":null,"f":0.25})", "c");
+  EXPECT_EQ(config_number(c, "a"), 12);
+  EXPECT_EQ(config_number(c, "b.c"), 5);
+  EXPECT_EQ(config_number(c, "4*a"), 48);
+  EXPECT_EQ(config_number(c, "a/4"), 3);
+  EXPECT_EQ(config_number(c, "a/b.c"), std::nullopt);
+  EXPECT_EQ(config_number(c, "a//b.c"), 2);
+  EXPECT_EQ(config_number(c, "f*a//2"), 1);
+  EXPECT_EQ(config_number(c, "d"), std::nullopt);
+  EXPECT_EQ(config_number(c, "a*x"), std::nullopt);
+  EXPECT_EQ(config_number(c, "a/0"), std::nullopt);
+  EXPECT_EQ(config_number(c, "1e-5"), 1e-5);
+  const auto param = [](const std::string& name) { return name == "n" ? std::optional<int64_t>(7) : std::nullopt; };
+  EXPECT_EQ(extent("n", param), 7);
+  EXPECT_EQ(extent("2*n+3", param), 17);
+  EXPECT_EQ(extent("m+n", param), std::nullopt);
+  EXPECT_EQ(extent("9000000000000000000*n", param), std::nullopt);
 }
 
 }  // namespace

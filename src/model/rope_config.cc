@@ -4,7 +4,7 @@
 #include <cmath>
 #include <map>
 
-#include "model/architecture.h"
+#include "model/model_config.h"
 
 namespace ingot {
 namespace {
@@ -12,12 +12,23 @@ namespace {
 constexpr const char kParameters[] = "rope_parameters", kScaling[] = "rope_scaling";
 constexpr const char kTypes[] = "linear, dynamic, yarn, longrope, llama3";
 
-// One set of parameters for each kind of layer ("full_attention": {...}), or another object that nothing here reads.
-Status check_flat(const RopeConfig& r, const std::string& model, const std::string& what) {
+// One set of parameters for each kind of layer ("full_attention": {...}): that of the layers that see everything, if those with a window have plain
+// angles. Else another object that nothing here reads.
+Status choose_set(RopeConfig* chosen, const Architecture& arch, const std::string& what) {
+  const RopeConfig& r = *chosen;
+  const Json *full = json_member(r.values, "full_attention"), *sliding = json_member(r.values, "sliding_attention");
+  if (arch.layer.sliding_rope == "own" && full && full->is_object()) {
+    const std::string type = sliding ? json_string(*sliding, "rope_type").value_or("default") : "default";
+    if (type != "default")
+      return bad_input("{}: '{}' scales the angles of layers with a window ({}), which {} models do not do", what, r.place, json_brief(*sliding), arch.name);
+    chosen->place += ".full_attention";
+    chosen->values = Json(*full);
+    return {};
+  }
   for (const auto& [key, value] : r.values.items())
     if (value.is_object())
       return bad_input("{}: '{}' has separate parameters for '{}' layers ({}); {} models have one set for all layers", what, r.place, key,
-                       json_brief(value), model);
+                       json_brief(value), arch.name);
   return {};
 }
 
@@ -148,7 +159,7 @@ Status read_longrope(RopeConfig* r, std::optional<double> context, const std::st
 
 double yarn_magnitude(double factor, double mscale) { return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1; }
 
-Result<RopeConfig> read_rope_config(const Json& config, const std::string& model, const std::string& what) {
+Result<RopeConfig> read_rope_config(const Json& config, const Architecture& arch, const std::string& what) {
   RopeConfig r;
   const Json *parameters = stated(config, kParameters), *scaling = stated(config, kScaling);
   INGOT_TRY(check_agreement(config, parameters, scaling, what));
@@ -157,8 +168,8 @@ Result<RopeConfig> read_rope_config(const Json& config, const std::string& model
     if (!m->is_object()) return bad_input("{}: '{}' is {}, expected an object", what, r.place, json_brief(*m));
     r.values = *m;
   }
-  INGOT_TRY(check_flat(r, model, what));
-  INGOT_TRY(check_whole_head(config, r, model, what));
+  INGOT_TRY(choose_set(&r, arch, what));
+  if (!arch.params.count("rope_dim")) INGOT_TRY(check_whole_head(config, r, arch.name, what));
   INGOT_ASSIGN(r.type, read_type(r, what));
   if (r.type == "su") r.type = "longrope";  // as it was called at first
   INGOT_ASSIGN(r.factor, read_config_number(r.values, "factor", what));

@@ -7,6 +7,7 @@
 
 #include "base/status.h"
 #include "formats/json.h"
+#include "model/architecture.h"
 
 namespace ingot {
 
@@ -24,8 +25,8 @@ struct RopeConfig {
 // What yarn multiplies cosines and sines by where nothing else is said.
 double yarn_magnitude(double factor, double mscale = 1);
 
-// `model` is the architecture's name and `what` the file's, for messages. kBadInput names the keys and values that no
-// reader could follow, or that readers follow in different ways.
-Result<RopeConfig> read_rope_config(const Json& config, const std::string& model, const std::string& what);
+// Of the layers that see everything, where those with a window have their own. `what` is the file's name, for messages. kBadInput names the keys and
+// values that no reader could follow, or that readers follow in different ways.
+Result<RopeConfig> read_rope_config(const Json& config, const Architecture& arch, const std::string& what);
 
 }  // namespace ingot

@@ -13,23 +13,25 @@ namespace {
 
 using Told = const std::function<void(const std::string&)>&;
 
-// Classes and what they take where config.json has nothing (transformers 5, configuration_llama.py and configuration_mistral.py).
+// What classes take where config.json has nothing, by model_type (transformers 5, configuration_llama.py and configuration_mistral.py).
 struct ClassRow {
-  std::string_view model_type, name;  // "Llama" of LlamaForCausalLM and LlamaModel
+  std::string_view model_type;
   std::vector<std::pair<const char*, OrderedJson>> missing;
   bool biases;  // whether it reads attention_bias and mlp_bias
 };
-const std::vector<ClassRow>& classes() {
+const ClassRow* row_of(const Architecture* arch) {
   static const std::vector<ClassRow> rows = {
-      {"llama", "Llama",
+      {"llama",
        {{"vocab_size", 32000}, {"hidden_size", 4096}, {"intermediate_size", 11008}, {"num_hidden_layers", 32}, {"num_attention_heads", 32},
         {"max_position_embeddings", 2048}, {"rms_norm_eps", 1e-6}},
        true},
-      {"mistral", "Mistral",
+      {"mistral",
        {{"vocab_size", 32000}, {"hidden_size", 4096}, {"intermediate_size", 14336}, {"num_hidden_layers", 32}, {"num_attention_heads", 32},
         {"num_key_value_heads", 8}, {"max_position_embeddings", 131072}, {"rms_norm_eps", 1e-6}},
        false}};
-  return rows;
+  for (const ClassRow& row : rows)
+    if (arch && architecture_of_type(row.model_type) == arch) return &row;
+  return nullptr;
 }
 
 std::string class_of(const Json& config) {
@@ -37,29 +39,21 @@ std::string class_of(const Json& config) {
   return list && list->is_array() && !list->empty() && list->front().is_string() ? list->front().get<std::string>() : "";
 }
 
-const ClassRow* row_of_class(std::string_view name) {
-  for (const ClassRow& row : classes())
-    if (name.starts_with(row.name) && (name.substr(row.name.size()) == "ForCausalLM" || name.substr(row.name.size()) == "Model")) return &row;
-  return nullptr;
-}
-
 // Sets the class by model_type where the configuration names none that is known. Of a class for another task, or with code of its own, nothing is guessed.
 Result<const ClassRow*> settle_class(const Json& config, const std::string& path, OrderedJson* out, Told on_notice) {
+  if (json_member(config, "text_config")) return nullptr;
   const std::string name = class_of(config), type = json_string(config, "model_type").value_or("");
-  const ClassRow *by_name = row_of_class(name), *by_type = nullptr;
-  for (const ClassRow& row : classes())
-    if (row.model_type == type) by_type = &row;
-  const bool known = find_architecture(config, path).ok();
+  const Architecture *by_name = architecture_of_class(name), *by_type = architecture_of_type(type);
   if (by_name && !type.empty() && by_name != by_type)
     return bad_input("reading {}: 'architectures' says {} and 'model_type' {}, which contradict each other: transformers goes by model_type, others by the "
                      "class; make them those of the model that was trained", path, name, type);
-  if (known || !by_type || json_member(config, "auto_map") || !(name.empty() || name.ends_with("ForCausalLM"))) return by_name;
-  const std::string taken = std::string(by_type->name) + "ForCausalLM";
+  if (by_name || !by_type || json_member(config, "auto_map") || !(name.empty() || name.ends_with("ForCausalLM"))) return row_of(by_name);
+  const std::string& taken = by_type->classes[0];
   (*out)["architectures"] = OrderedJson::array({taken});
   if (on_notice)
     on_notice(fmt::format("{}: {}; by its model_type, {}, it is {}, as in transformers", path,
                           name.empty() ? "'architectures' names no class" : fmt::format("the class {} is unknown", name), type, taken));
-  return by_type;
+  return row_of(by_type);
 }
 
 // "q_proj.bias" and the like in a layer.
@@ -73,7 +67,7 @@ struct Tied {
 Tied tied_of(const Architecture& arch, const Json& config, const Artifact& model) {
   const TensorRule *e = arch.by_role("embedding"), *h = arch.by_role("output");
   if (!e || !h || !json_bool(config, "tie_word_embeddings").value_or(arch.tied_by_default)) return {};
-  return {e->hf, h->hf, model.find(e->hf), model.find(h->hf)};
+  return {e->hf[0], h->hf[0], model.find(e->hf[0]), model.find(h->hf[0])};
 }
 
 }  // namespace
@@ -119,7 +113,7 @@ Result<Artifact> with_class_tensors(Artifact model, Told on_notice) {
   const auto tell = [&](const std::string& what) {
     if (on_notice) on_notice(fmt::format("'{}': {}", model.path, what));
   };
-  if (const ClassRow* row = row_of_class(class_of(*config)); row && !row->biases) {
+  if (const ClassRow* row = row_of(architecture_of_class(class_of(*config))); row && !row->biases) {
     std::vector<std::string> left_out;
     for (const LazyTensor& t : model.tensors)
       if (is_layer_bias(t.name)) left_out.push_back(t.name);

@@ -7,6 +7,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "model/model_config.h"
 #include "transform/gguf_rope.h"
 
 namespace ingot::transform {
@@ -14,6 +15,9 @@ namespace {
 
 constexpr size_t kMaxFaults = 20;
 constexpr int64_t kMost = UINT32_MAX;  // of a count or a length
+// Params that are in no tensor's shape, and keys of their own.
+constexpr std::string_view kShapeless[] = {"rope_dim", "experts_used"};
+bool in_shapes(std::string_view param) { return std::find(std::begin(kShapeless), std::end(kShapeless), param) == std::end(kShapeless); }
 
 // The numbers of a key: one, or one for each layer.
 struct Numbers {
@@ -78,6 +82,13 @@ const std::string* text(const Artifact& a, const std::string& key) {
   return m ? std::get_if<std::string>(&m->v) : nullptr;
 }
 
+bool has_experts(const Artifact& a) {
+  const std::string* arch = text(a, "general.architecture");
+  const MetaValue* m = arch ? a.meta(*arch + ".expert_count") : nullptr;
+  const auto experts = m ? numbers(*m) : std::nullopt;
+  return experts && experts->at(0) > 0;
+}
+
 // The layer of "blk.7.attn_q.weight", or -1.
 int64_t layer_of(const std::string& name) {
   if (!name.starts_with("blk.")) return -1;
@@ -115,7 +126,7 @@ class Examiner {
     check_vocabulary();
     const std::string* type = text(a_, "general.type");
     if (!a_.tensors.empty() && report_.faults.empty() && (!type || *type == "model"))
-      if (const Architecture* known = find_architecture_by_name(*arch)) check_architecture(*known);
+      if (const Architecture* known = architecture_of(a_)) check_architecture(*known);
     return std::move(report_);
   }
 
@@ -217,32 +228,40 @@ void Examiner::check_vocabulary() {
 
 // What the metadata says of a number that config.json calls `path`: the key that is made from it.
 std::optional<Examiner::Value> Examiner::path_value(const Architecture& arch, const std::string& path, int64_t layer) {
-  if (const auto slash = path.find('/'); slash != std::string::npos) {
-    const auto a = path_value(arch, path.substr(0, slash), layer), b = path_value(arch, path.substr(slash + 1), layer);
-    if (!a || !b || b->n == 0 || a->n % b->n != 0) return std::nullopt;
-    return Value{a->n / b->n, a->text + " / " + b->text};
+  std::vector<std::optional<double>> values;
+  std::string told;
+  for (const auto& key : path_keys(path)) {
+    values.emplace_back();
+    for (const auto& r : arch.metadata) {
+      if (r.type != "u32" || r.from.empty() || r.from[0] != key) continue;
+      auto it = read_.find(r.key);
+      if (it == read_.end()) it = read_.emplace(r.key, number(r.key)).first;
+      if (!it->second) break;
+      values.back() = static_cast<double>(it->second->at(layer));
+      told += fmt::format("{}{} {}", told.empty() ? "" : " / ", r.key, *values.back());
+      break;
+    }
   }
-  for (const auto& r : arch.metadata) {
-    if (r.type != "u32" || r.from.empty() || r.from[0] != path) continue;
-    auto it = read_.find(r.key);
-    if (it == read_.end()) it = read_.emplace(r.key, number(r.key)).first;
-    if (!it->second) return std::nullopt;
-    const int64_t n = it->second->at(layer);
-    return Value{n, fmt::format("{} {}", r.key, n)};
-  }
-  return std::nullopt;
+  const auto v = ingot::path_value(path, values);
+  const auto n = v ? whole(*v) : std::nullopt;
+  return n ? std::optional<Value>({*n, told}) : std::nullopt;
 }
 
 // The key of a path and what it holds, for a message: "llama.embedding_length (256) / llama.attention.head_count (12), whole".
 std::string Examiner::path_text(const Architecture& arch, const std::string& path) const {
-  if (const auto slash = path.find('/'); slash != std::string::npos)
-    return path_text(arch, path.substr(0, slash)) + " / " + path_text(arch, path.substr(slash + 1)) + ", a whole number";
-  for (const auto& r : arch.metadata)
-    if (r.type == "u32" && !r.from.empty() && r.from[0] == path) {
-      const MetaValue* m = a_.meta(r.key);
-      return r.key + (m ? " (" + shown(*m) + ")" : " (absent)");
-    }
-  return path;
+  std::string out;
+  const auto keys = path_keys(path);
+  for (const auto& key : keys) {
+    std::string one = key;
+    for (const auto& r : arch.metadata)
+      if (r.type == "u32" && !r.from.empty() && r.from[0] == key) {
+        const MetaValue* m = a_.meta(r.key);
+        one = r.key + (m ? " (" + shown(*m) + ")" : " (absent)");
+        break;
+      }
+    out += (out.empty() ? "" : " / ") + one;
+  }
+  return out + (keys.size() > 1 ? ", a whole number" : "");
 }
 
 std::optional<Examiner::Value> Examiner::param(const Architecture& arch, const std::string& name, int64_t layer) {
@@ -280,17 +299,15 @@ void Examiner::check_tensor(const std::string& name, bool required, const std::v
   }
   Shape want;
   std::string why;
-  for (const auto& product : shape) {
-    int64_t n = 1;
-    std::string_view rest = product;
-    while (!rest.empty()) {
-      const auto star = rest.find('*');
-      const auto v = param(arch, std::string(rest.substr(0, star)), layer);
-      if (!v || __builtin_mul_overflow(n, v->n, &n)) return;  // what is missing was told
+  for (const auto& e : shape) {
+    const auto n = extent(e, [&](const std::string& name) -> std::optional<int64_t> {
+      const auto v = param(arch, name, layer);
+      if (!v) return std::nullopt;
       if (why.find(v->text) == std::string::npos) why += (why.empty() ? "" : ", ") + v->text;
-      rest = star == std::string_view::npos ? std::string_view() : rest.substr(star + 1);
-    }
-    want.push_back(n);
+      return v->n;
+    });
+    if (!n) return;  // what is missing was told
+    want.push_back(*n);
   }
   if (!same_shape(t->spec().shape, want))
     fault("the tensor '{}' is {}, but its metadata makes it {} ({})", name, to_string(t->spec().shape), to_string(want), why);
@@ -303,7 +320,7 @@ void Examiner::check_architecture(const Architecture& arch) {
     const auto v = param(arch, name, 0);
     if (v) {
       first[name] = *v;
-    } else if (name != "vocab") {
+    } else if (name != "vocab" && in_shapes(name)) {
       std::string expected;
       for (const auto& path : from) expected += (expected.empty() ? "" : ", or ") + path_text(arch, path);
       fault("its metadata does not say {}; expected {}", name, expected);
@@ -313,7 +330,7 @@ void Examiner::check_architecture(const Architecture& arch) {
     for (const auto& [name, from] : arch.params) {
       const MetaValue* m = r.from == from ? a_.meta(r.key) : nullptr;
       const auto n = m ? numbers(*m) : std::nullopt;
-      if (n && !n->per_layer() && first.count(name) && n->at(0) != first[name].n && report_.faults.empty())
+      if (in_shapes(name) && n && !n->per_layer() && first.count(name) && n->at(0) != first[name].n && report_.faults.empty())
         fault("{} is {}, but its metadata makes it {} ({})", r.key, n->at(0), first[name].n, first[name].text);
     }
   if (!report_.faults.empty()) return;
@@ -333,18 +350,19 @@ void Examiner::check_architecture(const Architecture& arch) {
     if (!same_shape(factors->spec().shape, {want}))
       fault("the tensor '{}' is {}, expected one number for each of {} pairs of a head's elements", name, to_string(factors->spec().shape), want);
   }
-  const MetaValue* m = a_.meta(prefix_ + "expert_count");
-  const auto experts = m ? numbers(*m) : std::nullopt;
-  const bool mixture = experts && experts->at(0) > 0;
+  const bool mixture = has_experts(a_), known = mixture == (arch.params.count("experts") > 0);
   for (const auto& r : arch.tensors) {
+    if (r.alternative) continue;
     const int64_t n = r.per_layer() ? layers : 1;
-    const bool ffn = r.gguf.find(".ffn_") != std::string::npos && r.gguf.find("norm") == std::string::npos;
-    if (ffn && mixture) continue;  // experts have tensors of their own
-    const bool part = r.gguf.find(".attn_q.") != std::string::npos || r.gguf.find(".attn_k.") != std::string::npos ||
-                      r.gguf.find(".attn_v.") != std::string::npos;
-    for (int64_t i = 0; i < n && report_.faults.size() < kMaxFaults; ++i) {
-      const bool fused = part && find(fmt::format("blk.{}.attn_qkv.weight", i));
-      check_tensor(expand(r.gguf, static_cast<int>(i)), !r.optional && r.role != "output" && !fused, r.shape, arch, i);
+    for (size_t k = 0; k < r.gguf.size(); ++k) {
+      const std::string& gguf = r.gguf[k];
+      const bool ffn = gguf.find(".ffn_") != std::string::npos && gguf.find("norm") == std::string::npos;
+      if (ffn && !known) continue;  // experts have tensors of their own
+      const bool part = gguf.find(".attn_q.") != std::string::npos || gguf.find(".attn_k.") != std::string::npos || gguf.find(".attn_v.") != std::string::npos;
+      for (int64_t i = 0; i < n && report_.faults.size() < kMaxFaults; ++i) {
+        const bool fused = part && find(fmt::format("blk.{}.attn_qkv.weight", i));
+        check_tensor(expand(gguf, static_cast<int>(i)), !r.optional && r.role != "output" && !fused, r.gguf_shape(k), arch, i);
+      }
     }
   }
 }
@@ -353,6 +371,11 @@ void Examiner::check_architecture(const Architecture& arch) {
 Error not_a_model(const Artifact& gguf, const std::string& why) { return bad_input("using {} as a model: {}", gguf.path, why); }
 
 }  // namespace
+
+const Architecture* architecture_of(const Artifact& gguf) {
+  const std::string* name = text(gguf, "general.architecture");
+  return name ? find_architecture_by_name(*name, has_experts(gguf)) : nullptr;
+}
 
 MetadataParams metadata_params(const Artifact& gguf, const Architecture& arch) {
   return [examiner = std::make_shared<Examiner>(gguf), &arch](const std::string& param, int64_t layer) {

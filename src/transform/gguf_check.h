@@ -27,6 +27,9 @@ GgufReport examine_gguf(const Artifact& gguf);
 enum class GgufUse { kWeights, kTokenizer };
 Status check_gguf(const Artifact& gguf, GgufUse use);
 
+// By general.architecture and whether it is a mixture of experts; null if it is not known.
+const Architecture* architecture_of(const Artifact& gguf);
+
 // What the metadata makes of a param of the architecture ("heads") in a layer; nothing where it does not say. Both must outlive it.
 using MetadataParams = std::function<std::optional<int64_t>(const std::string& param, int64_t layer)>;
 MetadataParams metadata_params(const Artifact& gguf, const Architecture& arch);

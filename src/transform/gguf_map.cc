@@ -8,23 +8,19 @@
 #include "base/memory.h"
 #include "formats/hf_weights.h"
 #include "formats/json.h"
-#include "model/architecture.h"
 #include "quant/codec.h"
 #include "storage/store.h"
 #include "tokenizer/gguf_gaps.h"
 #include "transform/class_rules.h"
 #include "transform/dequantize.h"
-#include "transform/gguf_rope.h"
+#include "transform/gguf_metadata.h"
 #include "transform/gguf_vocab.h"
 #include "transform/key_names.h"
 #include "transform/lora_nodes.h"
-#include "transform/permute.h"
-#include "transform/quantize.h"
+#include "transform/rule_nodes.h"
 
 namespace ingot::transform {
 namespace {
-
-using Params = std::map<std::string, int64_t>;
 
 // Runs of digits compare as numbers, so that layer 10 follows layer 9. An order of our own, not the file's: sharded or
 // not, merged in one pass or stored in between, a model gives the same GGUF.
@@ -52,6 +48,13 @@ std::string file_text(const Artifact& a, const std::string& name) {
   return it == a.files.end() ? std::string() : it->second;
 }
 
+// What tensors of one rule and layer come together in.
+struct Group {
+  const TensorRule* rule;
+  int layer;
+  std::vector<const LazyTensor*> in;  // in the rule's order; null: not there yet
+};
+
 class Mapper {
  public:
   Mapper(const Artifact& hf, const ToGgufOptions& options) : hf_(hf), options_(options) {}
@@ -59,17 +62,22 @@ class Mapper {
 
  private:
   Status read_config();
+  std::string class_text() const { return config_["architectures"].is_array() && !config_["architectures"].empty() ? config_["architectures"][0].dump() : arch_->name; }
+  Status take_text_part();
   Status map_tensors();
-  Result<NodePtr> map_tensor(const LazyTensor& t, const MappedName& m);
-  Status check_complete();
-  Status rope_scaling();
+  Status gather(const LazyTensor& t, const MappedName& m);
+  Status make(const Group& g);
+  Result<NodePtr> written(const TensorRule& rule, const std::string& name, const LazyTensor& t, NodePtr node) const;
+  Status check_head(const LazyTensor& head);
   Status check_announced(const TensorRule& rule, const std::unordered_set<std::string>& have);
-  Status note_window();
-  Status add_metadata();
+  Status check_complete();
   Status add_vocab();
   Status check_vocab(const Tokenizer& tokenizer, GgufVocab vocab);
   Status cannot_say(const std::string& text);
-  void put(std::string key, auto value) { out_.metadata.emplace_back(std::move(key), MetaValue{std::move(value)}); }
+  std::optional<int64_t> param(const std::string& name) const {
+    const auto it = params_.find(name);
+    return it == params_.end() ? std::nullopt : std::optional<int64_t>(it->second);
+  }
 
   const Artifact& hf_;
   const ToGgufOptions& options_;
@@ -77,9 +85,11 @@ class Mapper {
   Json config_;
   const Architecture* arch_ = nullptr;
   Params params_;
-  bool tied_ = false;
+  bool tied_ = false, several_parts_ = false;
+  TensorList text_;
   int64_t vocab_rows_ = 0;
-  std::optional<int64_t> window_;
+  std::vector<Group> groups_;
+  std::map<std::pair<const TensorRule*, int>, size_t> group_of_;
   std::map<std::tuple<NodePtr, std::string, bool>, NodePtr> mapped_;  // by input, permutation and cast: one node stays one
   Artifact out_;
 };
@@ -97,6 +107,8 @@ Status Mapper::read_config() {
   INGOT_ASSIGN(config_, parse_json(text, "reading " + config_path_));
   const std::string what = "reading " + config_path_;
   INGOT_ASSIGN(arch_, find_architecture(config_, what));
+  several_parts_ = json_member(config_, "text_config") != nullptr;
+  config_ = language_config(config_);
   INGOT_ASSIGN(params_, config_params(*arch_, config_, what));
   INGOT_TRY(check_plain(hf_, "converting " + hf_.path));
   if (const Json* t = json_member(config_, "tie_word_embeddings"); t && !t->is_null() && !t->is_boolean())
@@ -105,35 +117,91 @@ Status Mapper::read_config() {
   return {};
 }
 
-Result<NodePtr> Mapper::map_tensor(const LazyTensor& t, const MappedName& m) {
-  INGOT_ASSIGN(const Shape want, expected_shape(*m.rule, params_));
-  const TensorSpec spec = t.spec();
-  if (!(spec.shape == want))
-    return bad_input("converting {}: tensor {} is {}, but config.json makes it {}; the two do not belong together",
-                     hf_.path, tensor_text(*t.node, t.name), to_string(spec.shape), to_string(want));
-  const bool widened = spec.shape.rank < 2 || m.name.ends_with("_norm.weight");
-  NodePtr& node = mapped_[{t.node, m.rule->permute, widened}];
-  if (node) return node;
-  node = t.node;
-  if (!m.rule->permute.empty()) {
-    auto permuted = permute_rope(node, params_.at(m.rule->permute), RopeOrder::kToInterleaved);
-    if (!permuted.ok()) return std::move(permuted.take_error()).during("converting tensor " + tensor_text(*t.node, t.name));
-    node = std::move(permuted).value();
-  }
-  if (widened) {
-    INGOT_ASSIGN(node, cast(t.name, node, DType::kF32, {nullptr, options_.counts}));
-  } else if (!is_float_type(spec.type) || spec.type == DType::kF64)
-    return bad_input("converting {}: tensor {} is {}, expected F32, F16 or BF16", hf_.path, tensor_text(*t.node, t.name),
-                     info(spec.type).name);
+// In F32 where GGUF has it so whatever the rest is, else as it is.
+Result<NodePtr> Mapper::written(const TensorRule& rule, const std::string& name, const LazyTensor& t, NodePtr node) const {
+  const TensorSpec spec = node->spec();
+  if (rule.f32 || spec.shape.rank < 2 || name.ends_with("_norm.weight")) return cast(t.name, std::move(node), DType::kF32, {nullptr, options_.counts});
+  if (!is_float_type(spec.type) || spec.type == DType::kF64)
+    return bad_input("converting {}: tensor {} is {}, expected F32, F16 or BF16", hf_.path, tensor_text(*t.node, t.name), info(spec.type).name);
   return node;
 }
 
+Status Mapper::gather(const LazyTensor& t, const MappedName& m) {
+  INGOT_ASSIGN(const Shape want, shape_of(m.rule->hf_shape(m.part), params_, t.name));
+  if (const Shape found = t.spec().shape; !(found == want))
+    return bad_input("converting {}: tensor {} is {}, but config.json makes it {}; the two do not belong together",
+                     hf_.path, tensor_text(*t.node, t.name), to_string(found), to_string(want));
+  INGOT_ASSIGN(const size_t count, hf_count(*m.rule, [this](const std::string& name) { return param(name); }));
+  if (m.expert >= 0 && static_cast<size_t>(m.expert) >= count)
+    return bad_input("converting {}: tensor {} is of expert {}, but config.json says {} experts", hf_.path, tensor_text(*t.node, t.name), m.expert, count);
+  const auto [it, fresh] = group_of_.emplace(std::pair(m.rule, m.layer), groups_.size());
+  if (fresh) groups_.push_back({m.rule, m.layer, std::vector<const LazyTensor*>(count)});
+  groups_[it->second].in[m.expert >= 0 ? static_cast<size_t>(m.expert) : m.part] = &t;
+  return {};
+}
+
+Status Mapper::make(const Group& g) {
+  const TensorRule& rule = *g.rule;
+  std::vector<NodePtr> in;
+  for (size_t k = 0; k < g.in.size(); ++k) {
+    if (!g.in[k])
+      return bad_input("converting {}: the tensor '{}' is missing; the model is not whole", hf_.path,
+                       expand(rule.hf[rule.per_expert() ? 0 : k], g.layer, static_cast<int>(k)));
+    in.push_back(g.in[k]->node);
+  }
+  const LazyTensor& first = *g.in[0];
+  NodePtr* known = nullptr;  // a tensor that has two names stays one
+  if (in.size() == 1 && rule.gguf.size() == 1 && rule.regroup.empty() && !rule.transpose && rule.add == 0)
+    known = &mapped_[{in[0], rule.permute, rule.f32 || rule.gguf[0].ends_with("_norm.weight")}];
+  std::vector<NodePtr> out;
+  if (known && *known) out = {*known};
+  else {
+    auto made = to_gguf_nodes(rule, std::move(in), [this](const std::string& name) { return param(name); });
+    if (!made.ok()) return std::move(made.take_error()).during(fmt::format("converting {}: tensor {}", hf_.path, tensor_text(*first.node, first.name)));
+    out = *std::move(made);
+  }
+  for (size_t k = 0; k < out.size(); ++k) {
+    const std::string name = expand(rule.gguf[k], g.layer);
+    if (!known || !*known) {
+      INGOT_ASSIGN(out[k], written(rule, name, first, std::move(out[k])));
+    }
+    if (const LazyTensor* other = out_.find(name))
+      return bad_input("converting {}: '{}' gives '{}', which another tensor of the model gives, too ({}); one of the two is left over", hf_.path, first.name, other->name,
+                       origin_of(*other->node, Shape()).tensor);
+    if (rule.role == "embedding") vocab_rows_ = out[k]->spec().shape[0];
+    out_.tensors.push_back({name, out[k]});
+  }
+  if (known) *known = out[0];
+  return {};
+}
+
+// Of a model of several parts (a vision model) the names that its text part has alone; nothing for the other parts'.
+std::optional<std::string> text_name(const std::string& name) {
+  for (const auto& [prefix, instead] : {std::pair<std::string_view, std::string_view>{"model.language_model.", "model."}, {"language_model.", ""}})
+    if (name.starts_with(prefix)) return std::string(instead) + name.substr(prefix.size());
+  return name == "lm_head.weight" ? std::optional(name) : std::nullopt;
+}
+
+Status Mapper::take_text_part() {
+  size_t others = 0;
+  for (const auto& t : hf_.tensors) {
+    if (auto name = text_name(t.name)) text_.push_back({*std::move(name), t.node});
+    else ++others;
+  }
+  // Its weights may have been saved alone.
+  if (text_.size() <= 1) text_ = hf_.tensors, others = 0;
+  if (options_.on_notice)
+    options_.on_notice(fmt::format("'{}' is a model of several parts ({}): its text part alone is converted{}", hf_.path, class_text(),
+                                   others ? fmt::format(", {} tensors of the others are left out", others) : ""));
+  return {};
+}
+
 Status Mapper::map_tensors() {
+  if (several_parts_) INGOT_TRY(take_text_part());
   std::vector<const LazyTensor*> in;
-  for (const auto& t : hf_.tensors) in.push_back(&t);
+  for (const auto& t : several_parts_ ? text_ : hf_.tensors) in.push_back(&t);
   std::sort(in.begin(), in.end(), [](auto* a, auto* b) { return natural_less(a->name, b->name); });
   const LazyTensor* head = nullptr;
-  size_t embedding = SIZE_MAX;
   std::vector<std::string> passed_over;
   for (const LazyTensor* t : in) {
     if (is_dropped(*arch_, t->name)) continue;
@@ -145,31 +213,30 @@ Status Mapper::map_tensors() {
     if (!m) {
       const std::string origin = likely_origin(t->name, [this](const std::string& name) { return map_to_gguf(*arch_, name).has_value(); });
       return bad_input("converting {}: the tensor {} {} is none that {} has{}; data/architectures/{}.json lists them{}", hf_.path,
-                       tensor_text(*t->node, t->name), to_string(t->spec().shape), config_["architectures"][0].dump(), origin, arch_->name,
+                       tensor_text(*t->node, t->name), to_string(t->spec().shape), class_text(), origin, arch_->name,
                        origin.empty() ? ". If transformers runs the model without it, load it there and save it anew" : "");
     }
-    if (m->rule->role == "output" && tied_) {
-      head = t;
-      continue;
-    }
-    INGOT_ASSIGN(auto node, map_tensor(*t, *m));
-    if (m->rule->role == "embedding") {
-      vocab_rows_ = node->spec().shape[0];
-      embedding = out_.tensors.size();
-    }
-    out_.tensors.push_back({m->name, std::move(node)});
+    if (m->rule->role == "output" && tied_) head = t;
+    else INGOT_TRY(gather(*t, *m));
   }
   if (!passed_over.empty() && options_.on_notice)
     options_.on_notice(fmt::format("{}: tensors that the class does not read, and transformers passes over, are left out: {}", hf_.path, some_of(passed_over)));
-  // A head that is left out because it is tied must be the embedding: compared as the embedding is written.
-  if (head && embedding < out_.tensors.size() && head->node != out_.tensors[embedding].node) {
-    const LazyTensor& e = out_.tensors[embedding];
-    if (!(head->spec().shape == e.spec().shape) || !find_codec(head->spec().type))
-      return bad_input("converting {}: config.json ties the embeddings, but '{}' is {} {} and the embedding {} {}", hf_.path, head->name,
-                       info(head->spec().type).name, to_string(head->spec().shape), info(e.spec().type).name, to_string(e.spec().shape));
-    out_.tensors.node(embedding) =
-        same_as(e.node, head->node,
-                {"converting " + hf_.path, head->name,
+  for (const Group& g : groups_) INGOT_TRY(make(g));
+  return head ? check_head(*head) : Status();
+}
+
+// A head that is left out because it is tied must be the embedding: compared as the embedding is written.
+Status Mapper::check_head(const LazyTensor& head) {
+  const std::string name = arch_->by_role("embedding")->gguf[0];
+  for (size_t i = 0; i < out_.tensors.size(); ++i) {
+    const LazyTensor& e = out_.tensors[i];
+    if (e.name != name || head.node == e.node) continue;
+    if (!(head.spec().shape == e.spec().shape) || !find_codec(head.spec().type))
+      return bad_input("converting {}: config.json ties the embeddings, but '{}' is {} {} and the embedding {} {}", hf_.path, head.name,
+                       info(head.spec().type).name, to_string(head.spec().shape), info(e.spec().type).name, to_string(e.spec().shape));
+    out_.tensors.node(i) =
+        same_as(e.node, head.node,
+                {"converting " + hf_.path, head.name,
                  "config.json says tie_word_embeddings, which would leave the head out: set it to false to keep the head, or remove "
                  "the head"});
   }
@@ -182,29 +249,19 @@ Status Mapper::check_announced(const TensorRule& rule, const std::unordered_set<
   const Json* m = json_member(config_, rule.announced);
   if (m && !m->is_boolean())
     return bad_input("reading {}: '{}' is {}, expected true or false", config_path_, rule.announced, json_brief(*m));
-  const bool announced = m && m->get<bool>();
+  const bool announced = m ? m->get<bool>() : rule.assumed;
   const int64_t n = rule.per_layer() ? params_.at("layers") : 1;
   for (int64_t i = 0; i < n; ++i) {
-    const bool there = have.count(expand(rule.gguf, static_cast<int>(i))) > 0;
+    const bool there = have.count(expand(rule.gguf[0], static_cast<int>(i))) > 0;
     if (there == announced) continue;
-    const std::string tensor = expand(rule.hf, static_cast<int>(i));
+    const std::string tensor = expand(rule.hf[0], static_cast<int>(i));
     if (announced)
-      return bad_input("converting {}: config.json says '{}' is true, but the tensor '{}' is missing; the model is not whole, or the "
-                       "flag is wrong", hf_.path, rule.announced, tensor);
+      return bad_input("converting {}: config.json {}, but the tensor '{}' is missing; the model is not whole, or the "
+                       "flag is wrong", hf_.path, m ? fmt::format("says '{}' is true", rule.announced) : fmt::format("does not say that '{}' is false", rule.announced), tensor);
     return bad_input("converting {}: the tensor '{}' is there, but config.json {}, so that transformers would leave it out; set '{}' to "
                      "true if the model was trained with it, else remove the tensor", hf_.path, tensor,
                      m ? fmt::format("says '{}' is false", rule.announced) : fmt::format("does not set '{}'", rule.announced), rule.announced);
   }
-  return {};
-}
-
-// The key is one that llama.cpp reads of other architectures; of these neither its loader nor its converter knows it, and ours does.
-Status Mapper::note_window() {
-  INGOT_ASSIGN(const auto window, attention_window(*arch_, config_, "reading " + config_path_));
-  window_ = window;
-  if (window)
-    return cannot_say(fmt::format("{}: attention sees the last {} tokens only (sliding_window), which llama.cpp does not read of {} models: in "
-                                  "texts longer than that it runs another model", config_path_, *window, arch_->name));
   return {};
 }
 
@@ -216,64 +273,11 @@ Status Mapper::check_complete() {
     if (r.optional || (r.role == "output" && tied_)) continue;
     const int64_t n = r.per_layer() ? params_.at("layers") : 1;
     for (int64_t i = 0; i < n; ++i)
-      if (!have.count(expand(r.gguf, static_cast<int>(i))))
-        return bad_input("converting {}: the tensor '{}' is missing; the model is not whole", hf_.path,
-                         expand(r.hf, static_cast<int>(i)));
+      for (const auto& gguf : r.gguf)
+        if (!have.count(expand(gguf, static_cast<int>(i))))
+          return bad_input("converting {}: the tensor '{}' is missing; the model is not whole", hf_.path,
+                           expand(r.hf[0], static_cast<int>(i), 0));
   }
-  return {};
-}
-
-Status Mapper::rope_scaling() {
-  INGOT_ASSIGN(GgufRope rope, gguf_rope(config_, arch_->name, params_.at("head_dim"), "reading " + config_path_));
-  for (auto& [key, value] : rope.metadata) out_.metadata.emplace_back(key, std::move(value));
-  out_.tensors.edit([&](auto& all) { all.insert(all.begin(), rope.tensors.begin(), rope.tensors.end()); });
-  if (!rope.notice.empty() && options_.on_notice) options_.on_notice(config_path_ + ": " + rope.notice);
-  return {};
-}
-
-Status Mapper::add_metadata() {
-  put("general.architecture", arch_->name);
-  put("general.type", std::string("model"));
-  std::string id = json_string(config_, "_name_or_path").value_or("");
-  if (id.empty() || std::count(id.begin(), id.end(), '/') > 1) id = file_name(hf_.path);
-  if (const auto slash = id.rfind('/'); slash != std::string::npos) id = id.substr(slash + 1);
-  if (id.empty() || id == "." || id == "..") id = "model";
-  put("general.name", title_of(id));
-  uint64_t parameters = 0;
-  for (const auto& t : out_.tensors) parameters += static_cast<uint64_t>(t.spec().shape.elements());
-  put("general.size_label", size_label(parameters));
-  for (const auto& r : arch_->metadata) {
-    if (r.special == "rope_scaling") {
-      INGOT_TRY(rope_scaling());
-    } else if (r.special == "file_type") {
-      // By the type that most of the weights have, when the rest is written.
-      put("general.file_type", uint32_t{0});
-    } else if (r.special == "quantization_version") {
-      put("general.quantization_version", kQuantizationVersion);
-    } else {
-      std::optional<double> v;
-      for (const auto& path : r.from)
-        if (!v) {
-          INGOT_ASSIGN(v, read_config_number(config_, path, "reading " + config_path_));
-        }
-      if (!v && r.optional) continue;
-      if (!v) return bad_input("reading {}: there is no number '{}'", config_path_, r.from[0]);
-      // Whoever loads the file refuses what is not above zero.
-      if (!(*v > 0)) return bad_input("reading {}: '{}' is {}, expected a number above zero", config_path_, r.from[0], *v);
-      if (r.type == "f32") {
-        if (const auto f = static_cast<float>(*v); !std::isnormal(f))
-          return bad_input("reading {}: '{}' is {}, which is beyond the 32-bit float of the file", config_path_, r.from[0], *v);
-        put(r.key, static_cast<float>(*v));
-      } else {
-        if (!(*v >= 0) || *v > 4294967295.0 || *v != std::floor(*v))
-          return bad_input("reading {}: '{}' is {}, expected a whole number", config_path_, r.from[0], *v);
-        put(r.key, static_cast<uint32_t>(*v));
-      }
-    }
-  }
-  if (window_) put(arch_->name + ".attention.sliding_window", static_cast<uint32_t>(*window_));
-  for (auto& [key, value] : out_.metadata)
-    if (key == "general.file_type") value.v = float_file_type(out_);
   return {};
 }
 
@@ -324,51 +328,12 @@ Result<Artifact> Mapper::run() {
   INGOT_TRY(read_config());
   INGOT_TRY(map_tensors());
   INGOT_TRY(check_complete());
-  INGOT_TRY(note_window());
-  INGOT_TRY(add_metadata());
+  INGOT_TRY(add_gguf_metadata({*arch_, config_, params_, config_path_, options_.on_notice, [this](const std::string& text) { return cannot_say(text); }}, &out_));
   INGOT_TRY(add_vocab());
   return std::move(out_);
 }
 
 }  // namespace
-
-std::string title_of(const std::string& id) {
-  std::string out, word;
-  const auto flush = [&] {
-    if (word.empty()) return;
-    bool lower = false, upper = false, version = false;
-    for (char c : word) lower = lower || (c >= 'a' && c <= 'z'), upper = upper || (c >= 'A' && c <= 'Z');
-    if (word[0] >= '0' && word[0] <= '9') version = true;
-    if (word.size() > 1 && word[0] == 'v' && word.find_first_not_of("0123456789.", 1) == std::string::npos) version = true;
-    if (lower && !upper && !version) {
-      bool start = true;
-      for (char& c : word) {
-        const bool letter = c >= 'a' && c <= 'z';
-        if (letter && start) c = static_cast<char>(c - 'a' + 'A');
-        start = !letter && static_cast<unsigned char>(c) < 0x80;
-      }
-    }
-    if (!out.empty()) out += ' ';
-    out += word;
-    word.clear();
-  };
-  for (char c : id) {
-    if (c == '-' || c == ' ') flush();
-    else word += c;
-  }
-  flush();
-  return out;
-}
-
-std::string size_label(uint64_t n) {
-  const auto x = static_cast<double>(n);
-  const auto [scale, suffix] = x > 1e12 ? std::pair{1e-12, "T"} : x > 1e9 ? std::pair{1e-9, "B"}
-                               : x > 1e6 ? std::pair{1e-6, "M"} : std::pair{1e-3, "K"};
-  const double scaled = x * scale;
-  const std::string whole = std::to_string(static_cast<int64_t>(std::nearbyint(scaled)));
-  const int digits = whole == "0" ? 0 : static_cast<int>(whole.size());
-  return fmt::format("{:.{}f}{}", scaled, std::max(2 - digits, 0), suffix);
-}
 
 Result<Artifact> to_gguf(const Artifact& hf, const ToGgufOptions& options) {
   return within_memory("converting " + hf.path, [&]() -> Result<Artifact> {

@@ -23,9 +23,4 @@ struct ToGgufOptions {
 // (general.basename, .finetune, .license ...).
 Result<Artifact> to_gguf(const Artifact& hf, const ToGgufOptions& options = {});
 
-// "tiny-llama-base" -> "Tiny Llama Base", as the reference makes general.name.
-std::string title_of(const std::string& id);
-// 6816000 -> "6.8M".
-std::string size_label(uint64_t parameters);
-
 }  // namespace ingot::transform

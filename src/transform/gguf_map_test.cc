@@ -1,4 +1,5 @@
 #include "transform/gguf_map.h"
+#include "transform/gguf_metadata.h"
 
 #include <cmath>
 

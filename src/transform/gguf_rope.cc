@@ -5,7 +5,7 @@
 #include <cstring>
 #include <numbers>
 
-#include "model/architecture.h"
+#include "model/model_config.h"
 #include "model/rope_config.h"
 
 namespace ingot::transform {
@@ -59,11 +59,11 @@ bool is_rope_factors(std::string_view gguf_name) {
   return std::find(std::begin(kRopeFactors), std::end(kRopeFactors), gguf_name) != std::end(kRopeFactors);
 }
 
-Result<GgufRope> gguf_rope(const Json& config, const std::string& architecture, int64_t head_dim, const std::string& what) {
-  INGOT_ASSIGN(const RopeConfig rope, read_rope_config(config, architecture, what));
+Result<GgufRope> gguf_rope(const Json& config, const Architecture& arch, int64_t rope_dim, const std::string& what) {
+  INGOT_ASSIGN(const RopeConfig rope, read_rope_config(config, arch, what));
   GgufRope out;
   const auto put = [&](const char* key, auto value) {
-    out.metadata.emplace_back(fmt::format("{}.rope.scaling.{}", architecture, key), MetaValue{std::move(value)});
+    out.metadata.emplace_back(fmt::format("{}.rope.scaling.{}", arch.name, key), MetaValue{std::move(value)});
   };
   if (rope.type == "default") {
     if (rope.factor && *rope.factor != 1)
@@ -77,7 +77,7 @@ Result<GgufRope> gguf_rope(const Json& config, const std::string& architecture, 
     return out;
   }
   if (rope.type == "llama3") {
-    INGOT_ASSIGN(const auto factors, llama3_factors(config, rope, head_dim, what));
+    INGOT_ASSIGN(const auto factors, llama3_factors(config, rope, rope_dim, what));
     out.tensors.push_back(factors_tensor(kRopeFactors[0], factors));
     return out;
   }
@@ -92,11 +92,11 @@ Result<GgufRope> gguf_rope(const Json& config, const std::string& architecture, 
       put("yarn_beta_fast", static_cast<float>(rope.beta_fast));
       put("yarn_beta_slow", static_cast<float>(rope.beta_slow));
       out.notice = fmt::format("'beta_fast' and 'beta_slow' of '{}' are {} and {}: the file says so, but llama.cpp takes 32 and 1 of {} models",
-                               rope.place, rope.beta_fast, rope.beta_slow, architecture);
+                               rope.place, rope.beta_fast, rope.beta_slow, arch.name);
     }
   } else {
-    INGOT_ASSIGN(auto long_list, long_factors(kRopeFactors[1], rope.long_factors, rope, head_dim, what));
-    INGOT_ASSIGN(auto short_list, long_factors(kRopeFactors[2], rope.short_factors, rope, head_dim, what));
+    INGOT_ASSIGN(auto long_list, long_factors(kRopeFactors[1], rope.long_factors, rope, rope_dim, what));
+    INGOT_ASSIGN(auto short_list, long_factors(kRopeFactors[2], rope.short_factors, rope, rope_dim, what));
     out.tensors = {std::move(long_list), std::move(short_list)};
   }
   if (const double more = rope.magnitude / usual; std::abs(more - 1) > 1e-6) put("attn_factor", static_cast<float>(more));

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "formats/json.h"
+#include "model/architecture.h"
 #include "tensor/artifact.h"
 
 namespace ingot::transform {
@@ -20,7 +20,7 @@ struct GgufRope {
   std::string notice;  // what the file, or llama.cpp of this architecture, cannot say
 };
 
-// `head_dim` elements of a head, all turned. `what` names the file. The keys and their meaning are llama.cpp's.
-Result<GgufRope> gguf_rope(const Json& config, const std::string& architecture, int64_t head_dim, const std::string& what);
+// `rope_dim` elements of a head are turned. `what` names the file. The keys and their meaning are llama.cpp's.
+Result<GgufRope> gguf_rope(const Json& config, const Architecture& arch, int64_t rope_dim, const std::string& what);
 
 }  // namespace ingot::transform

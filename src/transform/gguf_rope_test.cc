@@ -19,7 +19,7 @@ Json config_with(const char* place, Json rope, int64_t context = 4096) {
   else c[place]["rope_theta"] = 10000.0;
   return c;
 }
-Result<GgufRope> rope_of(const Json& config) { return gguf_rope(config, "llama", kHead, "config.json"); }
+Result<GgufRope> rope_of(const Json& config) { return gguf_rope(config, *find_architecture_by_name("llama"), kHead, "config.json"); }
 
 // The metadata as JSON, the prefix left out.
 Json keys_of(const GgufRope& r) {

@@ -225,7 +225,8 @@ Result<Artifact> with_plain_names(Artifact model, const std::function<void(const
   KnownName known = has_no_wrapper;
   bool known_class = false;
   if (const auto config = model.files.find("config.json"); config != model.files.end()) {
-    if (const auto json = parse_json(config->second, "reading " + join_path(model.path, "config.json")); json.ok())
+    // The text part of a model of several parts keeps the names that it has among them.
+    if (const auto json = parse_json(config->second, "reading " + join_path(model.path, "config.json")); json.ok() && !json_member(*json, "text_config"))
       if (const auto arch = find_architecture(*json, ""); arch.ok())
         known_class = true, known = [a = *arch](const std::string& name) { return map_to_gguf(*a, name) || is_dropped(*a, name); };
   }

@@ -37,10 +37,10 @@ Status Merge::init() {
     INGOT_ASSIGN(config_, parse_json(it->second, "reading " + join_path(base_.path, "config.json")));
     if (const Json* t = json_member(config_, "tie_word_embeddings"); t && !t->is_boolean())
       return bad_input("reading {}: 'tie_word_embeddings' is {}, expected true or false", join_path(base_.path, "config.json"), json_brief(*t));
-    if (auto arch = find_architecture(config_, base_.path); arch.ok()) {
+    if (auto arch = find_architecture(config_, base_.path); arch.ok() && !json_member(config_, "text_config")) {
       known_ = true;
-      if (const auto* r = (*arch)->by_role("embedding")) embedding_ = r->hf;
-      if (const auto* r = (*arch)->by_role("output")) output_ = r->hf;
+      if (const auto* r = (*arch)->by_role("embedding")) embedding_ = r->hf[0];
+      if (const auto* r = (*arch)->by_role("output")) output_ = r->hf[0];
       tied_ = (*arch)->tied_by_default;
     }
   }

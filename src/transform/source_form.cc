@@ -1,12 +1,12 @@
 #include "transform/source_form.h"
 
 #include "formats/json.h"
-#include "model/architecture.h"
+#include "model/model_config.h"
 #include "quant/codec.h"
 #include "transform/cast.h"
 #include "transform/gguf_check.h"
 #include "transform/gguf_rope.h"
-#include "transform/permute.h"
+#include "transform/rule_nodes.h"
 
 namespace ingot::transform {
 namespace {
@@ -21,7 +21,7 @@ Result<std::vector<LazyTensor>> from_gguf(const Artifact& a) {
   const MetaValue* m = a.meta("general.architecture");
   const auto* name = m ? std::get_if<std::string>(&m->v) : nullptr;
   if (!name) return bad_input("its metadata names no architecture");
-  const Architecture* arch = find_architecture_by_name(*name);
+  const Architecture* arch = architecture_of(a);
   if (!arch) return bad_input("ingot does not know the architecture '{}' (ingot list architectures)", *name);
   const MetadataParams params = metadata_params(a, *arch);
   std::vector<LazyTensor> out;
@@ -29,15 +29,18 @@ Result<std::vector<LazyTensor>> from_gguf(const Artifact& a) {
     if (is_rope_factors(t.name)) continue;
     const auto mapped = map_from_gguf(*arch, t.name);
     if (!mapped) return bad_input("the tensor '{}' is none of the architecture {}", t.name, arch->name);
-    NodePtr node = t.node;
-    if (const std::string& permute = mapped->rule->permute; !permute.empty()) {
-      const auto heads = params(permute, mapped->layer);
-      if (!heads) return bad_input("its metadata does not say into how many heads the rows of '{}' are split", t.name);
-      auto halves = permute_rope(std::move(node), *heads, RopeOrder::kToHalves);
-      if (!halves.ok()) return std::move(halves.take_error()).during(fmt::format("the tensor '{}'", t.name));
-      node = *std::move(halves);
+    const TensorRule& rule = *mapped->rule;
+    std::vector<NodePtr> parts = {t.node};
+    if (mapped->part > 0) continue;  // it came with the first
+    for (size_t k = 1; k < rule.gguf.size(); ++k) {
+      const LazyTensor* other = a.find(expand(rule.gguf[k], mapped->layer));
+      if (!other) return bad_input("there is no '{}' beside '{}'", expand(rule.gguf[k], mapped->layer), t.name);
+      parts.push_back(other->node);
     }
-    out.push_back({mapped->name, std::move(node)});
+    auto nodes = to_hf_nodes(rule, std::move(parts), [&](const std::string& param) { return params(param, mapped->layer); });
+    if (!nodes.ok()) return std::move(nodes.take_error()).during(fmt::format("the tensor '{}'", t.name));
+    for (size_t k = 0; k < nodes->size(); ++k)
+      out.push_back({expand(rule.hf[rule.per_expert() ? 0 : k], mapped->layer, static_cast<int>(k)), std::move((*nodes)[k])});
   }
   return out;
 }
@@ -46,13 +49,17 @@ Result<std::vector<LazyTensor>> from_hf(const Artifact& a) {
   std::vector<LazyTensor> out(a.tensors.begin(), a.tensors.end());
   const auto text = a.files.find("config.json");
   if (text == a.files.end()) return out;
-  INGOT_ASSIGN(const Json config, parse_json(text->second, "config.json"));
+  INGOT_ASSIGN(Json config, parse_json(text->second, "config.json"));
   const auto arch = find_architecture(config, "config.json");
   if (!arch.ok()) return bad_input("ingot does not know the architecture that config.json names (ingot list architectures)");
+  config = language_config(config);
   const TensorRule *head = (*arch)->by_role("output"), *embedding = (*arch)->by_role("embedding");
-  const bool tied = head && embedding && a.find(embedding->hf) &&
+  const bool tied = head && embedding && a.find(embedding->hf[0]) &&
                     json_bool(config, "tie_word_embeddings").value_or((*arch)->tied_by_default);
-  std::erase_if(out, [&](const LazyTensor& t) { return is_dropped(**arch, t.name) || (tied && t.name == head->hf); });
+  std::erase_if(out, [&](const LazyTensor& t) { return is_dropped(**arch, t.name) || (tied && t.name == head->hf[0]); });
+  // As GGUF has them: the other way the difference would be rounded.
+  for (LazyTensor& t : out)
+    if (const auto m = map_to_gguf(**arch, t.name); m && m->rule->add != 0 && widens(t.spec().type)) t.node = add_constant(t.node, m->rule->add);
   return out;
 }
 

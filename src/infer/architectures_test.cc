@@ -1,0 +1,304 @@
+// Every architecture of data/architectures, on a small model of each class (tests/data/architectures, made by tests/data/make/architectures.py): the GGUF
+// is llama.cpp's converter's, the logits are transformers', each feature matters, and what GGUF says leads back to the same tensors.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "exec/evaluate.h"
+#include "infer/session.h"
+#include "transform/content_hash.h"
+#include "transform/gguf_map.h"
+#include "transform/source_form.h"
+
+namespace ingot {
+namespace {
+
+constexpr double kTolerance = 1e-4;  // of the logits' standard deviation
+constexpr const char kData[] = INGOT_SOURCE_DIR "/tests/data/architectures";
+constexpr const char kTokenizer[] = INGOT_SOURCE_DIR "/examples/tiny-llama-base/";
+
+std::string read_file(const std::string& path) {
+  std::ifstream f(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(f), {}};
+}
+
+uint64_t mix(uint64_t x) {
+  x += 0x9E3779B97F4A7C15u;
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+  return x ^ (x >> 31);
+}
+
+uint64_t hash_bytes(const std::vector<std::byte>& data) {
+  uint64_t sum = 0;
+  for (size_t i = 0; i * 4 < data.size(); ++i) {
+    uint32_t word = 0;
+    std::memcpy(&word, data.data() + i * 4, std::min<size_t>(4, data.size() - i * 4));
+    sum += mix(word ^ mix(i));
+  }
+  return sum;
+}
+
+bool has(const std::string& text, std::initializer_list<const char*> parts) {
+  return std::any_of(parts.begin(), parts.end(), [&](const char* p) { return text.find(p) != std::string::npos; });
+}
+
+// value() of the script.
+std::vector<std::byte> weights(const std::string& name, const Shape& shape, bool shifted) {
+  uint64_t seed = 0;
+  for (const char c : name) seed = mix(seed ^ static_cast<uint8_t>(c));
+  const bool norm = has(name, {"norm", "ln_"}), conv1d = name.starts_with("transformer.") && has(name, {".c_attn.weight", ".c_proj.weight", ".c_fc.weight"});
+  float factor = 0.5f, offset = 0;
+  if (norm) {
+    factor = 0.3f;
+    if (name.ends_with("weight") && !shifted) offset = 1;
+  } else if (shape.rank != 1 && !has(name, {"embed", "wte", "wpe", "lm_head"})) {
+    const double gain = has(name, {"mlp.gate.weight", "block_sparse_moe.gate"}) ? 6.0 : 3.0;
+    factor = static_cast<float>(gain / std::sqrt(static_cast<double>(conv1d ? shape[0] : shape.back())));
+  }
+  std::vector<std::byte> out(static_cast<size_t>(shape.elements()) * 4);
+  for (int64_t i = 0; i < shape.elements(); ++i) {
+    const auto u = static_cast<int64_t>(mix(static_cast<uint64_t>(i) + seed) >> 40) - (1 << 23);
+    const float x = static_cast<float>(u) * 0x1p-23f * factor + offset;
+    std::memcpy(out.data() + i * 4, &x, 4);
+  }
+  return out;
+}
+
+struct Case {
+  std::string name;
+  Json data;
+  Artifact hf;
+};
+
+std::vector<std::string> case_names() {
+  std::vector<std::string> out;
+  for (const auto& e : std::filesystem::directory_iterator(kData))
+    if (e.path().extension() == ".json") out.push_back(e.path().stem());
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+Case load_case(const std::string& name) {
+  Case c{name, Json::parse(read_file(std::string(kData) + "/" + name + ".json")), {}};
+  const Json& config = c.data["config"];
+  c.hf.path = name;
+  c.hf.format = "safetensors", c.hf.naming = "hf";
+  c.hf.files["config.json"] = config.dump();
+  for (const char* file : {"tokenizer.json", "tokenizer_config.json"}) c.hf.files[file] = read_file(std::string(kTokenizer) + file);
+  const auto number = [&](std::initializer_list<const char*> keys) {
+    for (const char* k : keys)
+      if (config.contains(k)) return config[k].get<int>();
+    return 0;
+  };
+  const int layers = number({"num_hidden_layers", "n_layer"}), experts = number({"num_local_experts", "num_experts"});
+  for (const auto& [tmpl, dims] : c.data["tensors"].items()) {
+    Shape shape;
+    for (const auto& d : dims) shape.push_back(d.get<int64_t>());
+    const bool layer = has(tmpl, {"{i}"}), expert = has(tmpl, {"{e}"});
+    for (int i = 0; i < (layer ? layers : 1); ++i)
+      for (int e = 0; e < (expert ? experts : 1); ++e) {
+        const std::string tensor = expand(tmpl, i, e);
+        c.hf.tensors.push_back({tensor, make_memory_tensor({DType::kF32, shape}, weights(tensor, shape, c.data["shifted"].get<bool>()))});
+      }
+  }
+  return c;
+}
+
+Artifact gguf_of(const Case& c, std::vector<std::string>* notices = nullptr) {
+  transform::ToGgufOptions o;
+  if (notices) o.on_notice = [notices](const std::string& text) { notices->push_back(text); };
+  auto g = transform::to_gguf(c.hf, o);
+  EXPECT_TRUE(g.ok()) << c.name << ": " << (g.ok() ? "" : g.error().message);
+  return g.ok() ? *g : Artifact{};
+}
+
+Json as_json(const MetaValue& m) {
+  return std::visit(
+      [](const auto& v) -> Json {
+        using T = std::decay_t<decltype(v)>;
+        if constexpr (std::is_same_v<T, MetaArray>) {
+          Json list = Json::array();
+          for (const auto& e : v) list.push_back(as_json(e));
+          return list;
+        } else if constexpr (std::is_same_v<T, float>) {
+          return static_cast<double>(v);
+        } else {
+          return v;
+        }
+      },
+      m.v);
+}
+
+class Architectures : public ::testing::TestWithParam<std::string> {};
+
+// Keys that differ, and why.
+bool may_differ(const std::string& name, const std::string& key) {
+  if (key == "general.name") return true;  // of a temporary directory
+  // The converter leaves it out of GPT-NeoX, and the base of its angles.
+  if (name.starts_with("gptneox") && (key == "general.file_type" || key == "gptneox.rope.freq_base")) return true;
+  // llama.cpp takes the type from the tensors; ours says it.
+  if (name == "phi3" && key == "phi3.rope.scaling.type") return true;
+  // It reads these windows of no file; ours does.
+  if ((name == "mistral" || name == "qwen2" || name == "starcoder2") && key.find("attention.sliding_window") != std::string::npos) return true;
+  if (name == "phi4" && key == "phi3.attention.sliding_window_pattern") return true;
+  // What llama.cpp takes where the key is absent.
+  if (name == "gemma2" && key == "gemma2.rope.freq_base") return true;
+  if (name == "llama3" && (key.ends_with("key_length") || key.ends_with("value_length"))) return true;
+  return false;
+}
+
+TEST_P(Architectures, IsWrittenAsTheReferenceDoes) {
+  const Case c = load_case(GetParam());
+  const Artifact g = gguf_of(c);
+  const Json& metadata = c.data["gguf"]["metadata"];
+  ASSERT_TRUE(metadata.is_object());
+  for (const auto& [key, value] : metadata.items()) {
+    if (may_differ(c.name, key)) continue;
+    const MetaValue* m = g.meta(key);
+    ASSERT_NE(m, nullptr) << key << " is missing, expected " << value;
+    EXPECT_EQ(as_json(*m), value) << key;
+  }
+  for (const auto& [key, value] : g.metadata) {
+    if (key.starts_with("tokenizer.") || may_differ(c.name, key)) continue;
+    EXPECT_TRUE(metadata.contains(key)) << key << " is one more: " << as_json(value);
+  }
+  EXPECT_EQ(g.tensors.size(), c.data["gguf"]["tensors"].size());
+  for (const Json& t : c.data["gguf"]["tensors"]) {
+    const LazyTensor* mine = g.find(t[0].get<std::string>());
+    ASSERT_NE(mine, nullptr) << t[0];
+    Shape shape;
+    for (const auto& d : t[1]) shape.push_back(d.get<int64_t>());
+    EXPECT_EQ(mine->spec().shape, shape) << t[0];
+    EXPECT_EQ(info(mine->spec().type).name, t[2].get<std::string>()) << t[0];
+    const auto bytes = evaluate(mine->node, Region::all(shape));
+    ASSERT_TRUE(bytes.ok()) << bytes.error().message;
+    EXPECT_EQ(fmt::format("{:016x}", hash_bytes(*bytes)), t[3].get<std::string>()) << t[0];
+  }
+}
+
+struct Logits {
+  double worst = 0;      // of those that are stored, from transformers', in standard deviations
+  int wrong_top = 0;     // positions with another likeliest token
+};
+
+Logits compare(const Case& c, const Artifact& g, int64_t batch = 512) {
+  Logits out;
+  auto model = Model::load(g);
+  EXPECT_TRUE(model.ok()) << c.name << ": " << (model.ok() ? "" : model.error().message);
+  if (!model.ok()) return out;
+  SessionOptions o;
+  o.batch = batch;
+  Session s(**model, o);
+  const auto tokens = c.data["tokens"].get<std::vector<int32_t>>();
+  const auto logits = s.forward(tokens, ingot::Logits::kAll);
+  EXPECT_TRUE(logits.ok()) << c.name << ": " << (logits.ok() ? "" : logits.error().message);
+  if (!logits.ok()) return out;
+  const int64_t vocab = (*model)->config().vocab;
+  for (const auto& [position, stored] : c.data["logits"].items())
+    for (size_t i = 0; i < stored.size(); ++i) {
+      const int64_t step = vocab / static_cast<int64_t>(stored.size());
+      const float mine = (*logits)[static_cast<size_t>(std::stoll(position) * vocab + static_cast<int64_t>(i) * step)];
+      out.worst = std::max(out.worst, std::abs(static_cast<double>(mine) - stored[i].get<double>()) / c.data["deviation"].get<double>());
+    }
+  for (size_t t = 0; t < tokens.size(); ++t) {
+    const auto row = logits->subspan(t * static_cast<size_t>(vocab), static_cast<size_t>(vocab));
+    out.wrong_top += std::max_element(row.begin(), row.end()) - row.begin() != c.data["top"][t].get<int64_t>();
+  }
+  return out;
+}
+
+TEST_P(Architectures, HasTransformersLogits) {
+  const Case c = load_case(GetParam());
+  EXPECT_GE(c.data["deviation"].get<double>(), 1.0);
+  const Artifact g = gguf_of(c);
+  for (const int64_t batch : {512, 7}) {
+    const Logits l = compare(c, g, batch);
+    EXPECT_LE(l.worst, kTolerance) << c.name;
+    EXPECT_EQ(l.wrong_top, 0) << c.name;
+    RecordProperty("worst", fmt::format("{:.2e}", l.worst));
+  }
+}
+
+void set(Artifact* a, const std::string& end, MetaValue v) {
+  bool found = false;
+  for (auto& [key, value] : a->metadata)
+    if (key.ends_with(end)) value = v, found = true;
+  EXPECT_TRUE(found) << end;
+}
+void erase(Artifact* a, const std::string& end) {
+  EXPECT_GT(std::erase_if(a->metadata, [&](const auto& kv) { return kv.first.ends_with(end); }), 0u) << end;
+}
+// All tensors of that end become that number.
+void fill(Artifact* a, const std::string& end, float x) {
+  bool found = false;
+  for (size_t i = 0; i < a->tensors.size(); ++i) {
+    if (!a->tensors[i].name.ends_with(end)) continue;
+    const Shape shape = a->tensors[i].spec().shape;
+    std::vector<std::byte> bytes(static_cast<size_t>(shape.elements()) * 4);
+    for (int64_t k = 0; k < shape.elements(); ++k) std::memcpy(bytes.data() + k * 4, &x, 4);
+    a->tensors.node(i) = make_memory_tensor({DType::kF32, shape}, std::move(bytes));
+    found = true;
+  }
+  EXPECT_TRUE(found) << end;
+}
+
+// What one feature makes of the logits cannot be a rounding.
+TEST_P(Architectures, EachFeatureMatters) {
+  const Case c = load_case(GetParam());
+  const Artifact whole = gguf_of(c);
+  const auto changed = [&](const char* what, auto change) {
+    Artifact g = whole;
+    change(&g);
+    EXPECT_GT(compare(c, g).worst, 20 * kTolerance) << c.name << " without " << what;
+  };
+  const auto key = [&](const char* end) { return std::any_of(whole.metadata.begin(), whole.metadata.end(), [&](const auto& kv) { return kv.first.ends_with(end); }); };
+  const auto tensor = [&](const char* end) { return std::any_of(whole.tensors.begin(), whole.tensors.end(), [&](const auto& t) { return t.name.ends_with(end); }); };
+  int features = 0;
+  for (const char* k : {"rope.scaling.factor", "attention.scale", "embedding_scale", "residual_scale", "logit_scale", "attn_logit_softcapping", "final_logit_softcapping"})
+    if (key(k)) ++features, changed(k, [&](Artifact* g) { set(g, k, {k == std::string_view("attention.scale") ? 0.3f : k == std::string_view("rope.scaling.factor") ? 1.0f : has(k, {"cap"}) ? 1000.0f : 1.0f}); });
+  if (key("attention.sliding_window") && std::get<uint32_t>(whole.meta(std::string(std::get<std::string>(whole.meta("general.architecture")->v)) + ".attention.sliding_window")->v))
+    ++features, changed("window", [&](Artifact* g) { set(g, "attention.sliding_window", {uint32_t{0}}); });
+  if (key("sliding_window_pattern")) ++features, changed("pattern", [&](Artifact* g) { erase(g, "sliding_window_pattern"); set(g, "attention.sliding_window", {uint32_t{0}}); });
+  if (key("rope.freq_base")) ++features, changed("base", [&](Artifact* g) { set(g, "rope.freq_base", {777.0f}); });
+  if (key("rope.freq_base_swa")) ++features, changed("local base", [&](Artifact* g) { set(g, "rope.freq_base_swa", {777.0f}); });
+  if (key("use_parallel_residual"))
+    ++features, changed("parallel", [&](Artifact* g) { set(g, "use_parallel_residual", {!std::get<bool>(whole.meta("gptneox.use_parallel_residual")->v)}); });
+  if (key("expert_used_count")) ++features, changed("routing", [&](Artifact* g) { set(g, "expert_used_count", {uint32_t{1}}); });
+  for (const char* t : {"attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_qkv.bias", "attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias", "attn_norm.bias", "ffn_norm.bias",
+                        "output_norm.bias", "position_embd.weight"})
+    if (tensor(t)) ++features, changed(t, [&](Artifact* g) { fill(g, t, 0); });
+  for (const char* t : {"attn_q_norm.weight", "attn_k_norm.weight", "attn_norm.weight", "post_attention_norm.weight", "ffn_norm.weight", "post_ffw_norm.weight", "rope_freqs.weight",
+                        "rope_factors_long.weight", "ffn_gate_inp.weight", "ffn_gate_inp_shexp.weight"})
+    if (tensor(t)) ++features, changed(t, [&](Artifact* g) { fill(g, t, 1); });
+  EXPECT_GE(features, 3) << c.name;
+}
+
+TEST_P(Architectures, LeadsBackToTheSameTensors) {
+  const Case c = load_case(GetParam());
+  std::string as_it_is;
+  auto back = transform::source_form(gguf_of(c), &as_it_is), there = transform::source_form(c.hf);
+  ASSERT_TRUE(back.ok() && there.ok());
+  EXPECT_EQ(as_it_is, "");
+  EXPECT_EQ(back->tensors.size(), there->tensors.size());
+  for (const auto& t : there->tensors) {
+    const LazyTensor* mine = back->find(t.name);
+    ASSERT_NE(mine, nullptr) << t.name;
+    ASSERT_EQ(mine->spec(), t.spec()) << t.name;
+    const auto a = evaluate(mine->node, Region::all(t.spec().shape)), b = evaluate(t.node, Region::all(t.spec().shape));
+    ASSERT_TRUE(a.ok() && b.ok()) << t.name;
+    EXPECT_TRUE(*a == *b) << t.name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Architectures, ::testing::ValuesIn(case_names()), [](const auto& info) {
+  std::string name = info.param;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+});
+
+}  // namespace
+}  // namespace ingot
