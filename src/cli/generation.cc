@@ -46,15 +46,13 @@ Result<Tokenizer> open_tokenizer(Context& c, const Artifact& a) {
   return read_tokenizer(a, [&c](const std::string& text) { c.report.warning(text); });
 }
 
-Result<Runnable> runnable(const Artifact& gguf, const Artifact& source) {
+Result<Runnable> runnable(const Artifact& gguf) {
   Runnable r;
   auto config = read_model_config(gguf);
   if (!config.ok()) return std::move(config.take_error()).during(fmt::format("'{}' cannot be run", gguf.path));
   r.config = *config;
   r.context = r.config.usable;
   r.limit = r.config.limit;
-  const auto it = source.files.find("config.json");
-  if (it == source.files.end() || source.naming == "gguf") return r;
   return r;
 }
 
@@ -103,7 +101,11 @@ SessionOptions session_options(const Context& c, const TextRequest& request) {
 Result<TextResult> generate_text(Context& c, const Model& model, const Tokenizer& tokenizer,
                                  const TextRequest& request,
                                  const std::function<Status(std::string_view)>& show) {
-  Session session(model, session_options(c, request));
+  SessionOptions options = session_options(c, request);
+  // Angles that change beyond the original context go by the length that the text may come to.
+  const int64_t original = model.config().longrope, most = static_cast<int64_t>(request.ids.size()) + request.max_tokens;
+  if (original > 0 && most <= original) options.context = options.context > 0 ? std::min(options.context, original) : original;
+  Session session(model, options);
   return generate_text(c, session, tokenizer, request, show);
 }
 

@@ -27,8 +27,7 @@ struct Runnable {
   int64_t context = 0;  // tokens that a text may have
   std::string limit;    // what limits them to less than the model's context: beyond it the engine would not do what the model does
 };
-// `gguf` is what is run, `source` what it was made from (the config.json of a Hugging Face directory says more).
-Result<Runnable> runnable(const Artifact& gguf, const Artifact& source);
+Result<Runnable> runnable(const Artifact& gguf);
 
 // The ids of a prompt that fits; kUsage, naming both numbers, for one that does not. `option` is where it came from. `add_special`: with
 // what the model adds to a text (BOS); a chat template writes that itself.

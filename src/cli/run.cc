@@ -77,7 +77,7 @@ Status command_run(Context& c) {
   INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(c, opened.base));
   INGOT_ASSIGN(const Artifact gguf, as_gguf_weights(opened.artifact));
   INGOT_TRY(go_on(c));
-  INGOT_ASSIGN(const Runnable can, runnable(gguf, opened.base));
+  INGOT_ASSIGN(const Runnable can, runnable(gguf));
   request.context = can.context;
   if (chat_args.chat) {
     INGOT_ASSIGN(Chat chat, Chat::make(chat_args, tokenizer, opened.path));

@@ -99,10 +99,10 @@ Result<Artifact> open_written(const Written& w) {
 }
 
 // One --test: its ids, made before the first byte is written, so that what would stop it is said then.
-Result<std::vector<TextRequest>> prepare_tests(Context& c, const ShipOptions& o, const Artifact& gguf, const Artifact& base) {
+Result<std::vector<TextRequest>> prepare_tests(Context& c, const ShipOptions& o, const Artifact& gguf) {
   std::vector<TextRequest> requests;
   if (o.tests.empty()) return requests;
-  const auto can = runnable(gguf, base);
+  const auto can = runnable(gguf);
   if (!can.ok()) return Error(can.error()).during("--test: ingot cannot try this model (leave --test out to write it all the same)");
   INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(c, gguf));
   for (const std::string& prompt : o.tests) {
@@ -166,7 +166,7 @@ Status command_ship(Context& c) {
   const std::vector<std::string> inputs = input_paths(opened, adapters);
   transform::Operations done = opened.operations;
   INGOT_ASSIGN(const Artifact gguf, as_gguf(c, opened.artifact, o.pre_tokenizer, &done));
-  INGOT_ASSIGN(const std::vector<TextRequest> tests, prepare_tests(c, o, gguf, opened.base));
+  INGOT_ASSIGN(const std::vector<TextRequest> tests, prepare_tests(c, o, gguf));
   std::vector<Output> outputs;
   std::vector<Written> models;
   const auto add = [&](const char* label, const std::string& name, const Artifact& artifact, std::vector<Output> files) {

@@ -131,8 +131,13 @@ TEST(GgufCheck, WhatRealToolsWritePasses) {
        }},
       {"experts", [](auto* a) {
          drop(a, ".ffn_gate."), drop(a, ".ffn_up."), drop(a, ".ffn_down.");
-         set(a, "llama.expert_count", uint32_t{2});
-         a->tensors.push_back({"blk.0.ffn_gate_exps.weight", f32_tensor({2, 768, 256}, std::vector<float>(2 * 768 * 256))});
+         set(a, "llama.expert_count", uint32_t{2}), set(a, "llama.expert_used_count", uint32_t{1});
+         for (int i = 0; i < 6; ++i) {
+           const auto stack = [&](const char* part, const Shape& shape) {
+             a->tensors.push_back({fmt::format("blk.{}.{}.weight", i, part), f32_tensor(shape, std::vector<float>(static_cast<size_t>(shape.elements())))});
+           };
+           stack("ffn_gate_inp", {2, 256}), stack("ffn_gate_exps", {2, 768, 256}), stack("ffn_up_exps", {2, 768, 256}), stack("ffn_down_exps", {2, 256, 768});
+         }
        }},
   };
   for (const auto& [what, change] : cases) {

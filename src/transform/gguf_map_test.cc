@@ -199,7 +199,6 @@ TEST(ToGguf, ContradictionsAreNamed) {
       {"\"vocab_size\": 4096", "\"vocab_size\": 4095", {"[4096, 256]", "[4095, 256]"}},
       {"\"num_key_value_heads\": 4", "\"num_key_value_heads\": 8", {"k_proj"}},
       {"\"hidden_act\": \"silu\"", "\"hidden_act\": \"gelu\"", {"hidden_act", "gelu"}},
-      {"\"rms_norm_eps\": 1e-05", "\"rms_norm\": 1e-05", {"rms_norm_eps"}},
       {"\"use_cache\": true", "\"partial_rotary_factor\": 0.5", {"partial_rotary_factor"}},
       {"\"rms_norm_eps\": 1e-05", "\"rms_norm_eps\": 1e300", {"'rms_norm_eps' is 1e+300", "32-bit float"}},
       {"\"rms_norm_eps\": 1e-05", "\"rms_norm_eps\": 1e-300", {"'rms_norm_eps' is 1e-300", "32-bit float"}},
