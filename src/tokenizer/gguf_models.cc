@@ -32,7 +32,7 @@ void add_decoder(bool bytes, bool prefixed, TokenizerParts& parts) {
   DecoderRule r;
   r.kind = DecoderRule::Kind::kReplace;
   r.pattern = kMark;
-  r.content = " ";
+  r.content.assign(1, ' ');
   parts.decoder.push_back(r);
   if (bytes) parts.decoder.emplace_back().kind = DecoderRule::Kind::kByteFallback;
   parts.decoder.emplace_back().kind = DecoderRule::Kind::kFuse;
