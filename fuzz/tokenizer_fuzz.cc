@@ -1,5 +1,5 @@
 // Fuzzes a tokenizer's files: whatever loads must encode, decode and describe itself without a crash or a hang. Files are parted by
-// zero bytes: tokenizer.json (nothing: a small one that is sound), then the others in the order below.
+// zero bytes: tokenizer.json (nothing: a small one that is sound, unless there is a tokenizer.model), then the others in the order below.
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -14,7 +14,8 @@ namespace {
 
 constexpr std::array kNames = {"tokenizer.json",         "tokenizer_config.json", "special_tokens_map.json",
                                "added_tokens.json",      "config.json",           "generation_config.json",
-                               "chat_template.json",     "chat_template.jinja",   "additional_chat_templates/a b.jinja"};
+                               "chat_template.json",     "chat_template.jinja",   "additional_chat_templates/a b.jinja",
+                               "tokenizer.model"};
 constexpr std::string_view kSound =
     R"({"model":{"vocab":{"a":0,"b":1,"<":2,"/":3,"s":4,">":5,"ab":6},"merges":["a b"]},)"
     R"("added_tokens":[{"id":7,"content":"<s>","special":true}]})";
@@ -22,11 +23,11 @@ constexpr std::string_view kSound =
 std::map<std::string, std::string> parted(std::string_view text) {
   std::map<std::string, std::string> files;
   for (const char* name : kNames) {
-    const size_t end = std::min(text.find('\0'), text.size());
+    const size_t end = name == kNames.back() ? text.size() : std::min(text.find('\0'), text.size());  // the last has zeros of its own
     if (end > 0) files[name] = std::string(text.substr(0, end));
     text.remove_prefix(std::min(end + 1, text.size()));
   }
-  files.emplace(kNames[0], kSound);
+  if (!files.count(kNames.back())) files.emplace(kNames[0], kSound);
   return files;
 }
 

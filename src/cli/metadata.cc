@@ -8,6 +8,7 @@
 #include "cli/generation.h"
 #include "cli/text.h"
 #include "formats/json.h"
+#include "tokenizer/sentencepiece.h"
 
 namespace ingot::cli {
 
@@ -104,9 +105,23 @@ std::string no_object(const std::string& text) {
   return strict.ok() ? "tokenizer.json holds no JSON object" : strict.error().message;
 }
 
+bool has_template(const Artifact& a) {
+  const auto config = a.files.find("tokenizer_config.json");
+  const auto parsed = config == a.files.end() ? Result<Json>(Json()) : parse_json(config->second, "");
+  return a.files.count("chat_template.jinja") > 0 || (parsed.ok() && json_member(*parsed, "chat_template"));
+}
+
 OrderedJson from_files(const Artifact& a) {
   OrderedJson j;
   const auto it = a.files.find("tokenizer.json");
+  if (const auto model = a.files.find("tokenizer.model"); it == a.files.end() && model != a.files.end()) {
+    const auto pieces = SentencePieceModel::read(model->second);
+    if (!pieces.ok()) return {{"error", pieces.error().message}};
+    j["model"] = pieces->unigram ? "SentencePiece (Unigram)" : "SentencePiece (BPE)";
+    j["tokens"] = pieces->pieces.size();
+    j["chat_template"] = has_template(a);
+    return j;
+  }
   if (it == a.files.end()) return j;
   // Only counts are wanted, from a file that may have 20 MB; the tokenizer itself checks the rest.
   namespace od = simdjson::ondemand;
@@ -129,9 +144,7 @@ OrderedJson from_files(const Artifact& a) {
         !vocabulary.count_fields().get(count))
       j["tokens"] = count;
   }
-  const auto config = a.files.find("tokenizer_config.json");
-  const auto parsed = config == a.files.end() ? Result<Json>(Json()) : parse_json(config->second, "");
-  j["chat_template"] = a.files.count("chat_template.jinja") > 0 || (parsed.ok() && json_member(*parsed, "chat_template"));
+  j["chat_template"] = has_template(a);
   return j;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "tokenizer/merge_table.h"
 #include "tokenizer/model.h"
 #include "tokenizer/vocabulary.h"
 
@@ -42,34 +43,35 @@ class Bpe : public TokenModel {
   std::vector<int32_t> beyond_merges(const std::vector<bool>& skip, size_t limit) const;
   // Whether this is the place in the list of merges by which the pair is ranked.
   bool ranks(const BpeMerge& merge, size_t place) const {
-    const Pair* p = find(merge.left, merge.right);
+    const MergeTable::Pair* p = table_.find(merge.left, merge.right);
     return p && p->rank == place;
   }
 
  private:
-  struct Cache;
   struct BpeScratch;
-  struct Pair {
-    uint64_t key = ~0ull;  // left << 32 | right
-    uint32_t rank = 0;
-    int32_t id = -1;
-  };
-  explicit Bpe(const Vocabulary& vocabulary) : vocabulary_(vocabulary) {}
-  const Pair* find(int32_t left, int32_t right) const;
+  explicit Bpe(const Vocabulary& vocabulary, size_t merges) : vocabulary_(vocabulary), table_(merges) {}
+  void open_bytes();
+  void find_joints(const std::vector<BpeMerge>& merges);
+  bool known(char32_t c) const { return c >> 6 < known_.size() && (known_[c >> 6] >> (c & 63) & 1) != 0; }
+  bool may_cut(char32_t before, char32_t after) const {
+    return !joints_.joined(before, after) && (no_unknown_ || (known(before) && known(after)));
+  }
   void add_symbols(std::string_view piece, std::vector<int32_t>& symbols) const;
-  void merge_short(BpeScratch& scratch) const;
-  void merge_long(BpeScratch& scratch) const;
-  void merge(BpeScratch& scratch) const;
+  void encode_part(std::string_view piece, BpeScratch& scratch, std::vector<int32_t>& ids) const;
 
   const Vocabulary& vocabulary_;
   BpeOptions options_;
-  std::vector<Pair> pairs_;  // open addressing
-  int shift_ = 0;            // 64 - log2 of pairs_.size()
-  std::vector<int32_t>
-      byte_symbols_[256];               // byte level: what one byte opens with (nothing, a token, a fallback)
+  MergeTable table_;
+  // Byte level: what one byte opens with (nothing, a token, a fallback).
+  std::vector<int32_t> byte_symbols_[256];
   bool plain_bytes_ = false;            // every byte opens with exactly one token
   std::vector<std::string> raw_texts_;  // ignore_merges under byte level: the tokens as bytes
-  TextIndex whole_;                     // and their index
+  TextIndex whole_;                     // and their index; else empty
+  // Of characters: between some of them a piece can be cut.
+  bool cuts_ = false;
+  bool no_unknown_ = false;      // every character is a token or bytes that are
+  std::vector<uint64_t> known_;  // a bit for each character that is a token
+  Joints joints_;
 };
 
 }  // namespace ingot

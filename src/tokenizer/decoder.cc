@@ -1,8 +1,10 @@
 // Decoders of tokenizer.json.
 #include "tokenizer/decoder.h"
 
-#include <cctype>
+#include <algorithm>
+#include <utility>
 
+#include "tokenizer/byte_tokens.h"
 #include "tokenizer/unicode.h"
 
 namespace ingot {
@@ -17,25 +19,14 @@ std::string bytes_of(std::string_view token) {
   return bytes;
 }
 
-// The byte of a token <0xXX>, or -1.
-int fallback_byte(std::string_view token) {
-  if (token.size() != 6 || token.substr(0, 3) != "<0x" || token[5] != '>') return -1;
-  int v = 0;
-  for (const char c : token.substr(3, 2)) {
-    if (!std::isxdigit(static_cast<uint8_t>(c))) return -1;
-    v = v * 16 + (c <= '9' ? c - '0' : (c | 32) - 'a' + 10);
-  }
-  return v;
-}
-
-void replace(std::string& s, const DecoderRule& rule) {
-  size_t at = s.find(rule.pattern), from = 0;
+void replace(std::string& s, std::string_view pattern, std::string_view content) {
+  size_t at = s.find(pattern), from = 0;
   if (at == std::string::npos) return;
   std::string out;
-  for (; at != std::string::npos; at = s.find(rule.pattern, from)) {
+  for (; at != std::string::npos; at = s.find(pattern, from)) {
     out.append(s, from, at - from);
-    out += rule.content;
-    from = at + rule.pattern.size();
+    out += content;
+    from = at + pattern.size();
   }
   out.append(s, from);
   s = std::move(out);
@@ -53,6 +44,40 @@ void strip(std::string& s, const DecoderRule& rule) {
   s = s.substr(begin, end - begin);
 }
 
+// Where the pattern fails (Regex) the text stays as it is.
+void replace_matches(std::string& s, const Regex& regex, const std::string& content) {
+  const auto workspace = Regex::new_workspace();
+  Regex::Iterator matches(regex, s, *workspace);
+  std::string out;
+  size_t from = 0, begin = 0, end = 0;
+  while (matches.next(&begin, &end)) {
+    out.append(s, from, begin - from) += content;
+    from = end;
+  }
+  if (matches.status().ok()) s = out.append(s, from);
+}
+
+void clean_up(std::string& s) {
+  for (const auto& [from, to] : {std::pair(" .", "."), {" ?", "?"}, {" !", "!"}, {" ,", ","}, {" ' ", "'"}, {" n't", "n't"},
+                                 {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}})
+    replace(s, from, to);
+}
+
+void word_piece(std::string& s, const DecoderRule& rule, bool first) {
+  if (!first) {
+    if (s.starts_with(rule.content)) s.erase(0, rule.content.size());
+    else s.insert(s.begin(), ' ');
+  }
+  if (rule.cleanup) clean_up(s);
+}
+
+void ctc(std::string& s, const DecoderRule& rule) {
+  replace(s, rule.pattern, "");
+  if (!rule.cleanup) return;
+  clean_up(s);
+  replace(s, rule.content, " ");
+}
+
 void byte_fallback(std::vector<std::string>& tokens) {
   std::vector<std::string> out;
   std::string bytes;
@@ -66,7 +91,7 @@ void byte_fallback(std::vector<std::string>& tokens) {
     bytes.clear();
   };
   for (auto& t : tokens) {
-    if (const int b = fallback_byte(t); b >= 0) {
+    if (const int b = token_byte(t); b >= 0) {
       bytes += static_cast<char>(b);
     } else {
       flush();
@@ -90,13 +115,21 @@ Result<Decoder> Decoder::make(std::vector<DecoderRule> rules) {
       return bad_input("decoder: a Replace with an empty pattern is not supported");
     if (r.kind == Kind::kStrip && r.content.empty())
       return bad_input("decoder: a Strip of nothing is not supported");
+    if ((r.kind == Kind::kBpe && r.content.empty()) || (r.kind == Kind::kCtc && (r.pattern.empty() || r.content.empty())))
+      return bad_input("decoder: a BPEDecoder or CTC without the texts that it replaces is not supported");
+    Regex regex;
+    if (r.kind == Kind::kReplaceRegex) {
+      INGOT_ASSIGN(regex, Regex::compile(r.pattern, false));
+    }
+    d.regexes_.push_back(std::move(regex));
   }
   d.rules_ = std::move(rules);
   return d;
 }
 
 std::string Decoder::decode(std::vector<std::string> tokens) const {
-  for (const auto& rule : rules_) {
+  for (size_t r = 0; r < rules_.size(); ++r) {
+    const DecoderRule& rule = rules_[r];
     switch (rule.kind) {
       case Kind::kByteLevel: {
         std::string all;
@@ -114,10 +147,26 @@ std::string Decoder::decode(std::vector<std::string> tokens) const {
         break;
       }
       case Kind::kReplace:
-        for (auto& t : tokens) replace(t, rule);
+        for (auto& t : tokens) replace(t, rule.pattern, rule.content);
+        break;
+      case Kind::kReplaceRegex:
+        for (auto& t : tokens) replace_matches(t, regexes_[r], rule.content);
         break;
       case Kind::kStrip:
         for (auto& t : tokens) strip(t, rule);
+        break;
+      case Kind::kWordPiece:
+        for (size_t i = 0; i < tokens.size(); ++i) word_piece(tokens[i], rule, i == 0);
+        break;
+      case Kind::kMetaspace:
+        for (size_t i = 0; i < tokens.size(); ++i) replace(tokens[i], rule.content, i == 0 && rule.prepended ? "" : " ");
+        break;
+      case Kind::kBpe:
+        for (size_t i = 0; i < tokens.size(); ++i) replace(tokens[i], rule.content, i + 1 == tokens.size() ? "" : " ");
+        break;
+      case Kind::kCtc:
+        tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
+        for (auto& t : tokens) ctc(t, rule);
         break;
     }
   }
@@ -134,19 +183,35 @@ std::string Decoder::piece(std::string_view token, bool first) const {
   if (rules_.empty() && !first) s += ' ';
   s += token;
   bool fused = false;
-  for (const auto& rule : rules_) {
+  for (size_t i = 0; i < rules_.size(); ++i) {
+    const DecoderRule& rule = rules_[i];
     switch (rule.kind) {
       case Kind::kByteLevel:
         s = bytes_of(s), fused = true;
         break;
       case Kind::kByteFallback:
-        if (const int b = fallback_byte(s); b >= 0) s.assign(1, static_cast<char>(b));
+        if (const int b = token_byte(s); b >= 0) s.assign(1, static_cast<char>(b));
         break;
       case Kind::kFuse:
         fused = true;
         break;
       case Kind::kReplace:
-        replace(s, rule);
+        replace(s, rule.pattern, rule.content);
+        break;
+      case Kind::kReplaceRegex:
+        replace_matches(s, regexes_[i], rule.content);
+        break;
+      case Kind::kWordPiece:
+        word_piece(s, rule, first);
+        break;
+      case Kind::kMetaspace:
+        replace(s, rule.content, first && rule.prepended ? "" : " ");
+        break;
+      case Kind::kBpe:  // a stream does not know its end, nor (the next) what stood before
+        replace(s, rule.content, " ");
+        break;
+      case Kind::kCtc:
+        ctc(s, rule);
         break;
       case Kind::kStrip: {
         DecoderRule r = rule;

@@ -79,17 +79,28 @@ Result<bool> same_model(TokenizerParts& now, const TokenizerParts& goal) {
 
 Result<bool> parse_special(TokenizerParts& now, const TokenizerParts&) { return change(now.split_special, false); }
 
-constexpr std::pair<GgufGap, Step> kSteps[] = {{GgufGap::kNormalizedTokens, search_unnormalized},
-                                               {GgufGap::kNormalizer, drop_normalizer},
-                                               {GgufGap::kSpaceAtTokens, strip_alike},
-                                               {GgufGap::kSingleWord, drop_single_word},
-                                               {GgufGap::kTokenOrder, longest_first},
-                                               {GgufGap::kTokenTexts, same_tokens},
-                                               {GgufGap::kSpacePrefix, drop_space_prefix},
-                                               {GgufGap::kPreTokenizer, same_pre_tokenizer},
-                                               {GgufGap::kIgnoreMerges, merge_alike},
-                                               {GgufGap::kUnknownBytes, same_model},
-                                               {GgufGap::kSplitSpecial, parse_special}};
+Result<bool> same_text_rules(TokenizerParts& now, const TokenizerParts& goal) {
+  now.normalizer = goal.normalizer;
+  now.pre_tokenizer = goal.pre_tokenizer;
+  return true;
+}
+
+using Steps = std::vector<std::pair<GgufGap, Step>>;
+const Steps kBytes = {{GgufGap::kNormalizedTokens, search_unnormalized},
+                      {GgufGap::kNormalizer, drop_normalizer},
+                      {GgufGap::kSpaceAtTokens, strip_alike},
+                      {GgufGap::kSingleWord, drop_single_word},
+                      {GgufGap::kTokenOrder, longest_first},
+                      {GgufGap::kTokenTexts, same_tokens},
+                      {GgufGap::kSpacePrefix, drop_space_prefix},
+                      {GgufGap::kPreTokenizer, same_pre_tokenizer},
+                      {GgufGap::kIgnoreMerges, merge_alike},
+                      {GgufGap::kUnknownBytes, same_model},
+                      {GgufGap::kSplitSpecial, parse_special}};
+// In the other models the rules of the text are the file's as a whole.
+const Steps kOthers = {{GgufGap::kNormalizedTokens, search_unnormalized}, {GgufGap::kNormalizer, same_text_rules},
+                      {GgufGap::kSpaceAtTokens, strip_alike}, {GgufGap::kSingleWord, drop_single_word}, {GgufGap::kTokenOrder, longest_first},
+                      {GgufGap::kTokenTexts, same_tokens}, {GgufGap::kModel, same_model}, {GgufGap::kSplitSpecial, parse_special}};
 
 // Ids around the first one that differs.
 std::string shown(const Ids& ids, const Ids& others) {
@@ -128,7 +139,7 @@ class GgufGapFinder {
     }
     std::stable_sort(differing_.begin(), differing_.end(), [](const Text& a, const Text& b) { return a.text.size() < b.text.size(); });
     TokenizerParts now = ours;
-    for (const auto& [gap, step] : kSteps) {
+    for (const auto& [gap, step] : written_.model == "gpt2" ? kBytes : kOthers) {
       if (differing_.empty()) break;
       INGOT_ASSIGN(const bool changed, step(now, goal));
       if (changed) INGOT_TRY(compare(gap, now));
@@ -172,6 +183,11 @@ class GgufGapFinder {
       case GgufGap::kNormalizer: {
         std::string rules;
         for (const NormalizerRule& r : ours.normalizer) rules += (rules.empty() ? "" : ", ") + r.describe();
+        if (written_.model != "gpt2") {
+          for (const PreTokenizerRule& r : ours.pre_tokenizer) rules += (rules.empty() ? "" : ", ") + r.describe();
+          return fmt::format("how text is normalized and where a space is put before it ({}): llama.cpp does as with all models of the kind {}",
+                             rules, quoted(std::string_view(written_.model)));
+        }
         return fmt::format("that text is normalized ({}): llama.cpp takes it as it is", rules);
       }
       case GgufGap::kSpaceAtTokens:
@@ -186,12 +202,16 @@ class GgufGapFinder {
         return "that a space is put before text (add_prefix_space): llama.cpp puts none";
       case GgufGap::kPreTokenizer:
         return fmt::format("by which rules text is cut into pieces but by a name, and llama.cpp's rules of the name {} are others",
-                           quoted(written_.pre));
+                           quoted(std::string_view(written_.pre)));
       case GgufGap::kIgnoreMerges:
         return fmt::format("ignore_merges ({} here) but by the name {}, under which llama.cpp does otherwise",
-                           ours.bpe->options().ignore_merges, quoted(written_.pre));
+                           ours.bpe->options().ignore_merges, quoted(std::string_view(written_.pre)));
       case GgufGap::kUnknownBytes:
         return "what becomes of bytes that have no token (unk_token, byte_fallback): llama.cpp leaves them out";
+      case GgufGap::kModel:
+        if (written_.model == "llama")
+          return "which pairs of tokens merge, but by a score for each token: llama.cpp merges whatever is a token together";
+        return fmt::format("all that the model does: llama.cpp has rules of its own for the kind {}", quoted(std::string_view(written_.model)));
       case GgufGap::kTokensBefore:
         return fmt::format("that the tokens [{}] are put before a text: llama.cpp puts BOS or nothing", fmt::join(ours.prefix, ", "));
       case GgufGap::kTokensAfter:

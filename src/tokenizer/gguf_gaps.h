@@ -21,6 +21,7 @@ enum class GgufGap {
   kPreTokenizer,
   kIgnoreMerges,
   kUnknownBytes,
+  kModel,  // in what is no byte-level BPE: which tokens a text is made of
   kTokensBefore,
   kTokensAfter,
   kSplitSpecial  // split_special_tokens: the last step before what stands around a text

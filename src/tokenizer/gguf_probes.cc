@@ -37,6 +37,8 @@ void add_tokens(const TokenizerParts& ours, const TokenizerParts& theirs, std::v
   if (tokens.size() > kMaxTokens) tokens.resize(kMaxTokens);
   for (const AddedToken* t : tokens) {
     const std::string& c = t->content;
+    const size_t second = std::find_if(c.begin() + 1, c.end(), [](char x) { return (static_cast<uint8_t>(x) & 0xC0) != 0x80; }) - c.begin();
+    if (second < c.size()) out.push_back(c.substr(second));
     for (const std::string& text : {c, "a" + c + "b", "a " + c + " b", " " + c + "\n", "\n\n " + c + c + "  ", c + ". " + c, "\u00A0" + c + "\u3000",
                                     in_case(c, true), in_case(c, false)})
       out.push_back(text);
@@ -85,7 +87,7 @@ class Cuts : public PieceSink {
     INGOT_TRY(rules.split(text, workspace, cuts));
     return std::move(cuts.out_);
   }
-  void piece(std::string_view text) override { out_.append(text) += '\0'; }
+  void piece(std::string_view text, bool) override { out_.append(text) += '\0'; }
 
  private:
   std::string out_;
@@ -113,10 +115,12 @@ Status add_cuts(const TokenizerParts& ours, const TokenizerParts& theirs, std::v
 
 Result<std::vector<std::string>> gguf_probes(const TokenizerParts& ours, const TokenizerParts& theirs) {
   std::vector<std::string> out(std::begin(kTexts), std::end(kTexts));
+  out.push_back(std::string(120, 'a') + " b");
   add_tokens(ours, theirs, out);
   for (const NormalizerRule& r : ours.normalizer)
     for (const std::string& part : {r.pattern, r.content})
       if (!part.empty()) out.push_back(part), out.push_back("a" + part + part + "b " + part);
+  if (!ours.bpe || !ours.bpe->options().byte_level) return out;
   if (ours.bpe->options().ignore_merges != theirs.bpe->options().ignore_merges) {
     const Bpe& bpe = *ours.bpe;
     std::vector<bool> skip(static_cast<size_t>(ours.vocabulary->end_id()), false);

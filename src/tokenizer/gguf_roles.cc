@@ -96,8 +96,8 @@ void place_roles(const TokenizerParts& parts, bool bos_by_name, GgufVocab* out) 
     if (role.ours == &SpecialIds::eos) v.add_eos = id && !parts.suffix.empty() && parts.suffix.back() == *id;
   }
   say_around(parts.prefix, bos_by_name, v.bos, v.add_bos);
-  say_around(parts.suffix, false, v.eos, v.add_eos);
-  if (!v.eos && v.tokens.size() > kDefaultEnd)
+  say_around(parts.suffix, v.model == "t5", v.eos, v.add_eos);
+  if (v.model == "gpt2" && !v.eos && v.tokens.size() > kDefaultEnd)
     v.warnings.push_back(fmt::format("no file names the token that ends a text (eos_token, eos_token_id): llama.cpp will stop at the token "
                                      "{}, {}; name it in tokenizer_config.json or config.json", kDefaultEnd, quoted(std::string_view(v.tokens[kDefaultEnd]))));
   v.fim_pad = one_of_several(v.tokens, llama_texts::kFimPad);

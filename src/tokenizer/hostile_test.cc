@@ -1,4 +1,6 @@
 // Hostile tokenizer files and vocabularies: one clear error each, and no hang.
+#include <cmath>
+
 #include "tokenizer/tokenizer_testing.h"
 
 namespace ingot {
@@ -31,7 +33,17 @@ TEST(Tokenizer, HostileFilesGiveOneClearError) {
   has(load_error(std::string(R"({"model":{"vocab":{"a":0,"b":1},"merges":["a b"]}})")), "makes \"ab\"");
   has(load_error(std::string(R"({"model":{"vocab":{"a":0},"merges":[["a"]]}})")), "merges[0]");
   has(load_error(std::string(R"({"model":{"vocab":{"a":0},"merges":[7]}})")), "merges[0]");
-  has(load_error(std::string(R"({"model":{"type":"Unigram","vocab":[]}})")), "Unigram");
+  has(load_error(std::string(R"({"model":{"type":"WordLevel","vocab":{}}})")), "WordLevel");
+  has(load_error(std::string(R"({"model":{"type":"Unigram","vocab":[]}})")), "no tokens");
+  has(load_error(std::string(R"({"model":{"type":"Unigram","vocab":{"a":0}}})")), "an object found");
+  has(load_error(std::string(R"({"model":{"type":"Unigram","vocab":[["a"]]}})")), "vocab[0]");
+  has(load_error(std::string(R"({"model":{"type":"Unigram","vocab":[["a",0]]}})")), "unk_id: missing");
+  has(load_error(std::string(R"({"model":{"type":"Unigram","unk_id":null,"vocab":[["a",0]]}})")), "unk_id: missing");
+  has(load_error(std::string(R"({"model":{"type":"Unigram","unk_id":1,"vocab":[["a",0]]}})")), "unk_id: 1 found");
+  has(load_error(std::string(R"({"model":{"type":"WordPiece","vocab":{"a":0},"unk_token":"[UNK]"}})")), "\"[UNK]\" is not in the vocabulary");
+  has(load_error(std::string(R"({"model":{"type":"WordPiece","vocab":{"a":0},"unk_token":"a","continuing_subword_prefix":"##"}})")), "max_input_chars");
+  has(load_error(std::string(
+          R"({"pre_tokenizer":{"type":"ByteLevel"},"model":{"type":"Unigram","unk_id":0,"vocab":[["a",0]]}})")), "behind a ByteLevel");
   has(load_error(std::string(R"({"model":7})")), "7 found");
   has(load_error(std::string(R"({"model":7,"model":{}})")), "model.vocab: missing");
   has(load_error(std::string(R"({"model":{"vocab":{"a":0},"merges":[],"dropout":0.1}})")), "dropout");
@@ -61,13 +73,27 @@ TEST(Tokenizer, HostileFilesGiveOneClearError) {
   has(load_error(j), "expected an array");
 
   j = good;
+  j["normalizer"] = {{"type", "Upside"}};
+  has(load_error(j), "Upside");
   j["normalizer"] = {{"type", "Precompiled"}};
-  has(load_error(j), "Precompiled");
+  has(load_error(j), "precompiled_charsmap: missing");
+  j["normalizer"]["precompiled_charsmap"] = "a b";
+  has(load_error(j), "not base64");
+  j["normalizer"]["precompiled_charsmap"] = "//////8=";
+  has(load_error(j), "an array of 4294967295 follows");
   j["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", ""}}}, {"content", "x"}};
   has(load_error(j), "empty pattern");
   j = good;
+  j["pre_tokenizer"] = {{"type", "Upside"}};
+  has(load_error(j), "Upside");
   j["pre_tokenizer"] = {{"type", "Metaspace"}};
-  has(load_error(j), "Metaspace");
+  has(load_error(j), "replacement: missing");
+  j["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "__"}};
+  has(load_error(j), "expected one character");
+  j["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "_"}, {"prepend_scheme", "last"}};
+  has(load_error(j), "expected always, first or never");
+  j["pre_tokenizer"] = {{"type", "FixedLength"}, {"length", 0}};
+  has(load_error(j), "FixedLength");
   j["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", "("}}}, {"behavior", "Isolated"}};
   has(load_error(j), "malformed");
   j["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", "a"}}}, {"behavior", "Sideways"}};
@@ -77,8 +103,10 @@ TEST(Tokenizer, HostileFilesGiveOneClearError) {
   j["pre_tokenizer"] = nested;
   has(load_error(j), "nest deeper");
   j = good;
+  j["decoder"] = {{"type", "Upside"}};
+  has(load_error(j), "Upside");
   j["decoder"] = {{"type", "CTC"}};
-  has(load_error(j), "CTC");
+  has(load_error(j), "pad_token: missing");
   j = good;
   j["post_processor"] = {{"type", "TemplateProcessing"}, {"single", json::array()}};
   has(load_error(j), "sequence A is missing");
@@ -125,7 +153,7 @@ TEST(Tokenizer, BadGgufVocabularies) {
   };
   EXPECT_EQ(error(good), "");
   GgufVocab v = good;
-  v.model = "llama";
+  v.model = "rwkv";
   EXPECT_NE(error(v).find("tokenizer.ggml.model"), std::string::npos);
   v = good, v.pre = "odd";
   EXPECT_NE(error(v).find("\"odd\""), std::string::npos);
@@ -145,6 +173,14 @@ TEST(Tokenizer, BadGgufVocabularies) {
   EXPECT_NE(error(v).find("not in the vocabulary"), std::string::npos);
   v = good, v.bos = 4096;
   EXPECT_NE(error(v).find("bos_token_id: 4096"), std::string::npos);
+  v = good, v.model = "llama", v.scores = {1};
+  EXPECT_NE(error(v).find("1 entries"), std::string::npos);
+  v.scores.assign(v.tokens.size(), 0.0f), v.scores[7] = std::nanf("");
+  EXPECT_NE(error(v).find("scores[7]"), std::string::npos);
+  v.scores[7] = 0, v.tokens[9] = std::string(2000, 'a');
+  EXPECT_NE(error(v).find("2000 bytes"), std::string::npos);
+  v = good, v.model = "t5", v.charsmap = "\x08";
+  EXPECT_NE(error(v).find("precompiled_charsmap"), std::string::npos);
 }
 
 }  // namespace

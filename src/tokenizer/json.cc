@@ -1,23 +1,24 @@
-// Reads tokenizer.json (model, added tokens, post-processor). The rules of normalizer, pre-tokenizer and decoder are in
-// json_rules.cc; what the other files say is read in side_tokens.cc, json_special.cc, end_tokens.cc and chat_templates.cc.
+// Reads tokenizer.json (added tokens, post-processor). Its model is read in json_models.cc, the rules of normalizer, pre-tokenizer and
+// decoder in json_rules.cc; what the other files say is read in side_tokens.cc, json_special.cc, end_tokens.cc and chat_templates.cc.
 #include <algorithm>
 #include <map>
-#include <unordered_map>
-#include <unordered_set>
 
 #include "formats/json.h"
 #include "tokenizer/chat_templates.h"
 #include "tokenizer/class_rules.h"
 #include "tokenizer/end_tokens.h"
+#include "tokenizer/json_models.h"
 #include "tokenizer/json_rules.h"
 #include "tokenizer/json_special.h"
+#include "tokenizer/overlay.h"
+#include "tokenizer/sentencepiece_parts.h"
+#include "tokenizer/tekken.h"
 #include "tokenizer/unicode.h"
 
 namespace ingot {
 namespace {
 
 constexpr size_t kMaxJson = size_t{2} << 30;
-constexpr size_t kMaxToken = 1 << 20;
 
 Result<json::Object> parse_object(simdjson::dom::parser& parser, std::string_view text, const char* name) {
   if (text.size() > kMaxJson)
@@ -45,150 +46,6 @@ struct JsonFile {
   Status read_some(HfTokenizerFiles::File text, const char* name) { return text ? read(*text, name) : Status(); }
   const json::Object* get() const { return object ? &*object : nullptr; }
 };
-
-Result<int32_t> read_id(json::Element e, const std::string& where) {
-  int64_t v = 0;
-  if (e.get(v)) return json::wrong_type(where, e, "a token id");
-  if (v < 0 || v > INT32_MAX) return bad_input("{}: the id {} is out of range", where, v);
-  return static_cast<int32_t>(v);
-}
-
-// Of a repeated token the last id counts: the fields that do not.
-std::unordered_set<size_t> superseded(simdjson::dom::object o) {
-  std::unordered_map<std::string_view, size_t> last;
-  std::unordered_set<size_t> out;
-  size_t at = 0;
-  for (const auto field : o) {
-    const auto [it, fresh] = last.emplace(field.key, at);
-    if (!fresh) out.insert(std::exchange(it->second, at));
-    ++at;
-  }
-  return out;
-}
-
-Status read_vocab(json::Element e, TokenizerParts& parts, const std::unordered_set<size_t>& skipped = {}) {
-  Vocabulary& vocabulary = *parts.vocabulary;
-  simdjson::dom::object o;
-  if (e.get(o) || json::odd_text(e)) return json::wrong_type("model.vocab", e, "an object");
-  size_t count = 0, bytes = 0;
-  for (const auto field : o) {
-    ++count;
-    bytes += field.key.size();
-  }
-  if (count == 0) return bad_input("model.vocab: no tokens found");
-  vocabulary.reserve(count, bytes);
-  const int64_t bound = id_bound(count);
-  size_t at = 0;
-  for (const auto field : o) {
-    if (!skipped.empty() && skipped.count(at++)) continue;
-    if (field.key.starts_with(kOddMark))
-      return bad_input("model.vocab: the token {} holds half of a surrogate pair, which is no text",
-                       quoted(field.key.substr(kOddMark.size())));
-    int64_t id = 0;
-    if (field.value.get(id) || id < 0 || id >= bound) {
-      INGOT_ASSIGN(id, read_id(field.value, "model.vocab[" + quoted(field.key) + "]"));
-      return bad_input("model.vocab[{}]: the id {} is far beyond the {} tokens of the vocabulary",
-                       quoted(field.key), id, count);
-    }
-    if (field.key.size() > kMaxToken) {
-      return bad_input("model.vocab[{}]: a token of {} bytes; at most {} are accepted", quoted(field.key),
-                       field.key.size(), kMaxToken);
-    }
-    if (vocabulary.add(field.key, static_cast<int32_t>(id)) == Vocabulary::Added::kYes) continue;
-    if (skipped.empty())
-      if (const auto repeated = superseded(o); !repeated.empty()) {
-        parts.vocabulary = std::make_unique<Vocabulary>();
-        return read_vocab(e, parts, repeated);
-      }
-    return bad_input("model.vocab: the tokens {} and {} have the same id {}",
-                     quoted(vocabulary.text(static_cast<int32_t>(id))), quoted(field.key), id);
-  }
-  return {};
-}
-
-Status read_merges(json::Element e, const Vocabulary& vocabulary, std::vector<BpeMerge>& merges) {
-  simdjson::dom::array list;
-  if (e.get(list)) return json::wrong_type("model.merges", e, "an array");
-  merges.reserve(std::min<size_t>(list.size(), 1 << 24));
-  size_t at = 0;
-  for (const json::Element entry : list) {
-    const size_t i = at++;
-    std::string_view sides[2], text;
-    if (!entry.get(text)) {  // "left right"
-      if (text.substr(0, 8) == "#version") continue;
-      const size_t space = text.find(' ');
-      if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos) {
-        return bad_input("model.merges[{}]: {} found, expected two tokens with one space between", i,
-                         quoted(text));
-      }
-      sides[0] = text.substr(0, space);
-      sides[1] = text.substr(space + 1);
-    } else {
-      simdjson::dom::array pair;
-      if (entry.get(pair) || pair.size() != 2 || pair.at(0).get(sides[0]) || pair.at(1).get(sides[1])) {
-        return bad_input("model.merges[{}]: expected \"left right\" or [\"left\", \"right\"]", i);
-      }
-    }
-    int32_t ids[2];
-    for (int k = 0; k < 2; ++k) {
-      ids[k] = vocabulary.find(sides[k]);
-      if (ids[k] < 0) {
-        return bad_input("model.merges[{}]: {} is not in the vocabulary", i, quoted(sides[k]));
-      }
-    }
-    merges.push_back({ids[0], ids[1]});
-  }
-  return {};
-}
-
-Status read_bpe(const json::Object& model, bool byte_level, TokenizerParts& parts) {
-  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    INGOT_ASSIGN(const auto affix, model.string(key));
-    if (affix && !affix->empty())
-      return bad_input("{}: {} found; it is not supported", model.where(key), quoted(*affix));
-  }
-  if (const auto dropout = model.get("dropout")) {
-    double p = 0;
-    if (dropout->get(p)) return json::wrong_type(model.where("dropout"), *dropout, "a number");
-    if (p != 0)
-      return bad_input("{}: {} found; a dropout other than 0 makes encoding random and is not supported",
-                       model.where("dropout"), p);
-  }
-  const auto vocab = model.get("vocab");
-  if (!vocab) return bad_input("model.vocab: missing");
-  const auto merges = model.get("merges");
-  if (!merges) return bad_input("model.merges: missing");
-  INGOT_TRY(read_vocab(*vocab, parts));
-  INGOT_TRY(read_merges(*merges, *parts.vocabulary, parts.merges));
-  BpeOptions options;
-  options.byte_level = byte_level;
-  INGOT_ASSIGN(options.ignore_merges, model.boolean("ignore_merges", false));
-  INGOT_ASSIGN(options.byte_fallback, model.boolean("byte_fallback", false));
-  INGOT_ASSIGN(options.fuse_unk, model.boolean("fuse_unk", false));
-  INGOT_ASSIGN(const auto unk, model.string("unk_token"));
-  if (unk) {
-    options.unk_id = parts.vocabulary->find(*unk);
-    // Of no effect where every byte has a token (GPT-2 names one it may not hold).
-    if (options.unk_id < 0 && !byte_level)
-      return bad_input("model.unk_token: {} is not in the vocabulary", quoted(*unk));
-  }
-  INGOT_ASSIGN(auto bpe, Bpe::make(*parts.vocabulary, parts.merges, options));
-  parts.bpe = bpe.get();
-  parts.model = std::move(bpe);
-  return {};
-}
-
-// The model of tokenizer.json by its type; old files have none and are BPE. A new kind of model is one more
-// row here.
-Status read_model(json::Element e, TokenizerParts& parts) {
-  INGOT_ASSIGN(const json::Object model, json::Object::read(e, "model"));
-  const bool byte_level =
-      std::any_of(parts.pre_tokenizer.begin(), parts.pre_tokenizer.end(),
-                  [](const auto& r) { return r.kind == PreTokenizerRule::Kind::kByteLevel; });
-  INGOT_ASSIGN(const auto type, model.string("type"));
-  if (!type || *type == "BPE") return read_bpe(model, byte_level, parts);
-  return bad_input("model.type: {} is not supported; supported is BPE", quoted(*type));
-}
 
 Result<std::vector<ClaimedToken>> read_added_tokens(const json::Object& root) {
   INGOT_ASSIGN(const auto list, root.array("added_tokens"));
@@ -313,40 +170,84 @@ Status read_post_processor(const std::vector<json::Object>& processors, Tokenize
   return {};
 }
 
+// The tokenizer of tokenizer.json; its added tokens go to `own`.
+Status read_tokenizer_json(const json::Object& root, std::vector<ClaimedToken>* own, std::vector<json::Object>* processors, TokenizerParts& parts) {
+  if (const auto e = root.get("normalizer")) INGOT_TRY(read_normalizer(*e, parts));
+  if (const auto e = root.get("pre_tokenizer")) INGOT_TRY(read_pre_tokenizer(*e, parts));
+  if (const auto e = root.get("decoder")) INGOT_TRY(read_decoder(*e, parts));
+  const auto model = root.get("model");
+  if (!model) return bad_input("model: missing");
+  INGOT_TRY(read_model(*model, parts));
+  INGOT_ASSIGN(*own, read_added_tokens(root));
+  INGOT_TRY(add_tokens(*own, parts));
+  if (const auto e = root.get("post_processor")) INGOT_TRY(for_each_processor(*e, 0, *processors));
+  return read_post_processor(*processors, parts);
+}
+
+// What tokenizer.model says of the tokens, if they are tokenizer.json's.
+void take_scores(const SentencePieceModel& model, TokenizerParts& parts) {
+  for (size_t i = 0; i < model.pieces.size(); ++i) {
+    if (parts.vocabulary->text(static_cast<int32_t>(i)) != model.pieces[i].text &&
+        std::none_of(parts.added.begin(), parts.added.end(), [&](const AddedToken& t) { return t.id == static_cast<int32_t>(i); }))
+      return parts.warnings.push_back(fmt::format("the token {} is {} in tokenizer.json and {} in tokenizer.model, which is left out", i,
+                                                  quoted(parts.vocabulary->text(static_cast<int32_t>(i))), quoted(model.pieces[i].text)));
+  }
+  for (const auto& p : model.pieces) {
+    parts.scores.push_back(p.score);
+    parts.types.push_back(p.type);
+  }
+}
+
 }  // namespace
 
 Result<std::unique_ptr<TokenizerParts>> read_hf_tokenizer(const HfTokenizerFiles& files) {
   auto parts = std::make_unique<TokenizerParts>();
   JsonFile tokenizer, tokenizer_config, special_tokens_map, added_tokens, config, generation_config, chat_template;
-  INGOT_TRY(tokenizer.read(files.tokenizer_json, "tokenizer.json"));
-  const json::Object root = std::move(*tokenizer.object).as_root();
-  const auto within = [](Status s) {
-    return s.ok() ? Status() : Status(s.take_error().during("tokenizer.json"));
-  };
-  if (const auto e = root.get("normalizer")) INGOT_TRY(within(read_normalizer(*e, *parts)));
-  if (const auto e = root.get("pre_tokenizer")) INGOT_TRY(within(read_pre_tokenizer(*e, *parts)));
-  if (const auto e = root.get("decoder")) INGOT_TRY(within(read_decoder(*e, *parts)));
-  const auto model = root.get("model");
-  if (!model) return bad_input("tokenizer.json: model: missing");
-  INGOT_TRY(within(read_model(*model, *parts)));
-  auto own = read_added_tokens(root);
-  if (!own.ok()) return own.take_error().during("tokenizer.json");
-  INGOT_TRY(within(add_tokens(*own, *parts)));
-  parts->own_end = static_cast<size_t>(parts->vocabulary->end_id());
-  for (const AddedToken& t : parts->added) parts->own_end = std::max(parts->own_end, static_cast<size_t>(t.id) + 1);
+  std::vector<ClaimedToken> own;
   std::vector<json::Object> processors;
-  if (const auto e = root.get("post_processor")) INGOT_TRY(within(for_each_processor(*e, 0, processors)));
-  INGOT_TRY(within(read_post_processor(processors, *parts)));
-
+  const bool from_json = !files.tokenizer_json.empty() || files.tokenizer_model.empty();
+  std::optional<json::Object> root;
+  bool tekken = false;
+  if (from_json) {
+    INGOT_TRY(tokenizer.read(files.tokenizer_json, "tokenizer.json"));
+    root = std::move(*tokenizer.object).as_root();
+    tekken = is_tekken(*root);
+    Status s = tekken ? read_tekken(*root, *parts, &own) : read_tokenizer_json(*root, &own, &processors, *parts);
+    if (s.ok() && tekken) s = add_tokens(own, *parts);
+    if (!s.ok()) return s.take_error().during(tekken ? "tekken.json" : "tokenizer.json");
+  }
   INGOT_TRY(tokenizer_config.read_some(files.tokenizer_config_json, "tokenizer_config.json"));
   if (!has_token_list(tokenizer_config.get())) {
     INGOT_TRY(special_tokens_map.read_some(files.special_tokens_map_json, "special_tokens_map.json"));
     INGOT_TRY(added_tokens.read_some(files.added_tokens_json, "added_tokens.json"));
   }
   INGOT_TRY(config.read_some(files.config_json, "config.json"));
-  INGOT_ASSIGN(const NamedTokens named,
-               add_side_tokens(root, *own, tokenizer_config.get(), special_tokens_map.get(), added_tokens.get(), *parts));
-  INGOT_TRY(read_class_rules(root, tokenizer_config.get(), config.get(), *parts));
+  std::optional<SentencePieceModel> pieces;
+  if (!from_json || (parts->bpe && !parts->bpe->options().byte_level && !files.tokenizer_model.empty())) {
+    auto read = SentencePieceModel::read(files.tokenizer_model);
+    if (read.ok()) pieces = std::move(*read);
+    else if (!from_json) return read.take_error();
+    else parts->warnings.push_back(read.error().message + "; tokenizer.json is enough, but what a GGUF needs beside it is made up");
+  }
+  std::optional<SentencePieceDirectory> directory;
+  if (!from_json) {
+    INGOT_TRY(directory.emplace(*pieces, tokenizer_config.get(), config.get()).read(*parts, &own));
+    INGOT_TRY(add_tokens(own, *parts));
+  }
+  parts->own_end = static_cast<size_t>(parts->vocabulary->end_id());
+  for (const AddedToken& t : parts->added) parts->own_end = std::max(parts->own_end, static_cast<size_t>(t.id) + 1);
+  INGOT_ASSIGN(NamedTokens named, add_side_tokens(root ? &*root : nullptr, own, tokenizer_config.get(), special_tokens_map.get(),
+                                                  added_tokens.get(), *parts));
+  if (directory) {
+    INGOT_TRY(directory->name_defaults(&named, *parts));
+    INGOT_TRY(directory->add_around(named, *parts));
+  }
+  if (tekken) INGOT_TRY(name_tekken(tokenizer_config.get(), &named, *parts));
+  if (pieces) take_scores(*pieces, *parts);
+  if (!parts->scores.empty()) {
+    INGOT_ASSIGN(parts->overlay, read_overlay(added_tokens.get(), tokenizer_config.get(), root ? &*root : nullptr, config.get()));
+  }
+  if (root && !tekken) INGOT_TRY(read_class_rules(*root, tokenizer_config.get(), config.get(), *parts));
   if (const json::Object* c = tokenizer_config.get()) {
     INGOT_ASSIGN(parts->split_special, c->boolean("split_special_tokens", false));
   }

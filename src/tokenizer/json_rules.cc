@@ -1,6 +1,9 @@
 // The normalizer, pre_tokenizer and decoder objects of tokenizer.json.
 #include "tokenizer/json_rules.h"
 
+#include "tokenizer/base64.h"
+#include "tokenizer/unicode.h"
+
 namespace ingot {
 namespace {
 
@@ -36,6 +39,43 @@ Result<SplitBehavior> read_behavior(const json::Object& o, bool needed) {
   return bad_input(
       "{}: {} found, expected Isolated, Removed, MergedWithPrevious, MergedWithNext or Contiguous",
       o.where("behavior"), quoted(*name));
+}
+
+// The text under `key`, which is one character.
+Result<std::string> read_character(const json::Object& o, std::string_view key) {
+  INGOT_ASSIGN(const std::string_view text, o.needed_string(key));
+  const char* p = text.data();
+  if (!text.empty()) unicode::next_char(p);
+  if (text.empty() || p != text.data() + text.size()) return bad_input("{}: {} found, expected one character", o.where(key), quoted(text));
+  return std::string(text);
+}
+
+// The mark of Metaspace and whether it is put before texts; old files say that by add_prefix_space alone.
+struct Marks {
+  std::string mark;
+  PrependScheme prepend = PrependScheme::kAlways;
+};
+Result<Marks> read_marks(const json::Object& o) {
+  Marks m;
+  INGOT_ASSIGN(m.mark, read_character(o, "replacement"));
+  INGOT_ASSIGN(const auto scheme, o.string("prepend_scheme"));
+  if (scheme == "first") m.prepend = PrependScheme::kFirst;
+  else if (scheme == "never") m.prepend = PrependScheme::kNever;
+  else if (scheme && scheme != "always")
+    return bad_input("{}: {} found, expected always, first or never", o.where("prepend_scheme"), quoted(*scheme));
+  INGOT_ASSIGN(const bool prefix, o.boolean("add_prefix_space", true));
+  if (!prefix && m.prepend != PrependScheme::kNever) {
+    if (scheme) return bad_input("{}: false found, but prepend_scheme is {}", o.where("add_prefix_space"), quoted(*scheme));
+    m.prepend = PrependScheme::kNever;
+  }
+  return m;
+}
+
+Result<std::string> read_base64(const json::Object& o, std::string_view key) {
+  INGOT_ASSIGN(const std::string_view text, o.needed_string(key));
+  auto bytes = from_base64(text);
+  if (!bytes) return bad_input("{}: it is not base64", o.where(key));
+  return std::move(*bytes);
 }
 
 Error unsupported(const json::Object& o, std::string_view type, const char* known) {
@@ -82,9 +122,25 @@ Status read_normalizer(json::Element e, TokenizerParts& parts, int depth) {
     rule.kind = pattern.regex ? Kind::kReplaceRegex : Kind::kReplaceString;
     rule.pattern = std::move(pattern.text);
     INGOT_ASSIGN(rule.content, o.needed_string("content"));
+  } else if (type == "BertNormalizer") {
+    rule.kind = Kind::kBert;
+    INGOT_ASSIGN(rule.clean, o.boolean("clean_text", true));
+    INGOT_ASSIGN(rule.chinese, o.boolean("handle_chinese_chars", true));
+    INGOT_ASSIGN(rule.lowercase, o.boolean("lowercase", true));
+    INGOT_ASSIGN(rule.strip_accents, o.boolean("strip_accents", rule.lowercase));
+  } else if (type == "Nmt") {
+    rule.kind = Kind::kNmt;
+  } else if (type == "ByteLevel") {
+    rule.kind = Kind::kByteLevel;
+  } else if (type == "Precompiled") {
+    rule.kind = Kind::kPrecompiled;
+    INGOT_ASSIGN(const std::string bytes, read_base64(o, "precompiled_charsmap"));
+    INGOT_ASSIGN(Charsmap map, Charsmap::parse(bytes));
+    rule.charsmap = std::make_shared<Charsmap>(std::move(map));
   } else {
     return unsupported(o, type,
-                       "NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Prepend, Replace, Sequence");
+                       "NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Prepend, Replace, BertNormalizer, Nmt, ByteLevel, "
+                       "Precompiled, Sequence");
   }
   parts.normalizer.push_back(std::move(rule));
   return {};
@@ -117,9 +173,28 @@ Status read_pre_tokenizer(json::Element e, TokenizerParts& parts, int depth) {
     rule.kind = Kind::kWhitespace;
   } else if (type == "WhitespaceSplit") {
     rule.kind = Kind::kWhitespaceSplit;
+  } else if (type == "Metaspace") {
+    rule.kind = Kind::kMetaspace;
+    INGOT_ASSIGN(Marks marks, read_marks(o));
+    rule.pattern = std::move(marks.mark);
+    rule.prepend = marks.prepend;
+    INGOT_ASSIGN(rule.split, o.boolean("split", true));
+  } else if (type == "BertPreTokenizer") {
+    rule.kind = Kind::kBert;
+  } else if (type == "CharDelimiterSplit") {
+    rule.kind = Kind::kSplitString;
+    rule.behavior = SplitBehavior::kRemoved;
+    INGOT_ASSIGN(rule.pattern, read_character(o, "delimiter"));
+  } else if (type == "FixedLength") {
+    rule.kind = Kind::kFixedLength;
+    uint64_t length = 5;
+    const auto e = o.get("length");
+    if (e && e->get(length)) return json::wrong_type(o.where("length"), *e, "a whole number");
+    rule.length = static_cast<size_t>(length);
   } else {
     return unsupported(o, type,
-                       "Split, ByteLevel, Digits, Punctuation, Whitespace, WhitespaceSplit, Sequence");
+                       "Split, ByteLevel, Metaspace, Digits, Punctuation, Whitespace, WhitespaceSplit, BertPreTokenizer, "
+                       "CharDelimiterSplit, FixedLength, Sequence");
   }
   parts.pre_tokenizer.push_back(std::move(rule));
   return {};
@@ -140,8 +215,7 @@ Status read_decoder(json::Element e, TokenizerParts& parts, int depth) {
     rule.kind = Kind::kFuse;
   } else if (type == "Replace") {
     INGOT_ASSIGN(PatternText pattern, read_pattern(o));
-    if (pattern.regex) return bad_input("{}: a Replace by a regular expression is not supported", o.where());
-    rule.kind = Kind::kReplace;
+    rule.kind = pattern.regex ? Kind::kReplaceRegex : Kind::kReplace;
     rule.pattern = std::move(pattern.text);
     INGOT_ASSIGN(rule.content, o.needed_string("content"));
   } else if (type == "Strip") {
@@ -154,8 +228,25 @@ Status read_decoder(json::Element e, TokenizerParts& parts, int depth) {
       if (v->get(n) || n > 1024) return bad_input("{}: expected a whole number up to 1024", o.where(key));
       (key[2] == 'a' ? rule.start : rule.stop) = static_cast<size_t>(n);
     }
+  } else if (type == "WordPiece") {
+    rule.kind = Kind::kWordPiece;
+    INGOT_ASSIGN(rule.content, o.needed_string("prefix"));
+    INGOT_ASSIGN(rule.cleanup, o.boolean("cleanup", true));
+  } else if (type == "Metaspace") {
+    rule.kind = Kind::kMetaspace;
+    INGOT_ASSIGN(Marks marks, read_marks(o));
+    rule.content = std::move(marks.mark);
+    rule.prepended = marks.prepend != PrependScheme::kNever;
+  } else if (type == "BPEDecoder") {
+    rule.kind = Kind::kBpe;
+    INGOT_ASSIGN(rule.content, o.needed_string("suffix"));
+  } else if (type == "CTC") {
+    rule.kind = Kind::kCtc;
+    INGOT_ASSIGN(rule.pattern, o.needed_string("pad_token"));
+    INGOT_ASSIGN(rule.content, o.needed_string("word_delimiter_token"));
+    INGOT_ASSIGN(rule.cleanup, o.boolean("cleanup", true));
   } else {
-    return unsupported(o, type, "ByteLevel, ByteFallback, Fuse, Replace, Strip, Sequence");
+    return unsupported(o, type, "ByteLevel, ByteFallback, Fuse, Replace, Strip, WordPiece, Metaspace, BPEDecoder, CTC, Sequence");
   }
   parts.decoder.push_back(std::move(rule));
   return {};

@@ -110,7 +110,19 @@ TEST(Tokenizer, CharacterLevelBpeUnknownsAndByteFallback) {
   std::string out;
   for (const int32_t id : ids) out += s.next(id);
   EXPECT_EQ(out + s.finish(), "ab b\u00E9");
-  EXPECT_FALSE(t.to_gguf_vocab().ok());
+  const auto written = t.to_gguf_vocab();
+  ASSERT_TRUE(written.ok()) << written.error().message;
+  EXPECT_EQ(written->model, "llama");
+  EXPECT_EQ(encode(must(Tokenizer::from_gguf(*written)), "ab b\u00E9"), ids);
+  // GGUF has no place for other rules.
+  j["pre_tokenizer"] = {{"type", "Digits"}, {"individual_digits", true}};
+  Tokenizer other = from_json(j);
+  const auto refused = other.to_gguf_vocab();
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().message.find("Digits(individual_digits=true)"), std::string::npos) << refused.error().message;
+  EXPECT_NE(refused.error().message.find("--pre-tokenizer default"), std::string::npos) << refused.error().message;
+  ASSERT_TRUE(other.override_pre_tokenizer("default").ok());
+  EXPECT_TRUE(other.to_gguf_vocab().ok());
 }
 
 TEST(Tokenizer, PostProcessors) {

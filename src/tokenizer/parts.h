@@ -15,7 +15,9 @@
 #include "tokenizer/normalizer.h"
 #include "tokenizer/pretokenizer.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/unigram.h"
 #include "tokenizer/vocabulary.h"
+#include "tokenizer/word_piece.h"
 
 namespace ingot {
 
@@ -24,6 +26,13 @@ struct SpecialIds {
   std::optional<int32_t> bos, eos, unk, sep, pad, mask, eot, eom;
   std::optional<bool> add_bos, add_eos, add_sep;
   std::optional<int32_t> fim_pad, fim_rep, fim_sep;  // GGUF's: they end generation in llama.cpp
+};
+
+// A token as a file beside tokenizer.model has it, when the reference converter writes GGUF.
+struct OverlaidToken {
+  int64_t id = 0;
+  std::string text;
+  TokenType type = TokenType::kUserDefined;
 };
 
 struct TokenizerParts {
@@ -37,9 +46,15 @@ struct TokenizerParts {
   std::vector<int32_t> prefix, suffix;  // what the post-processor adds around one sequence
   std::vector<DecoderRule> decoder;
   std::shared_ptr<const TokenModel> model;
-  // BPE, for writing it elsewhere; empty for other models.
+  // The model by its kind, for writing it elsewhere.
   const Bpe* bpe = nullptr;
   std::vector<BpeMerge> merges;
+  const Unigram* unigram = nullptr;
+  const WordPiece* word_piece = nullptr;
+  // What tokenizer.model says of its tokens, by id, and what is laid over that in GGUF; empty without such a file.
+  std::vector<float> scores;
+  std::vector<TokenType> types;
+  std::vector<OverlaidToken> overlay;
 
   SpecialIds special;
   SpecialIds config_ids;  // those of config.json, for roles whose token has no row

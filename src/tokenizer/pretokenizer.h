@@ -12,6 +12,8 @@
 
 namespace ingot {
 
+// When Metaspace puts a mark before a text: kFirst before the first one only.
+enum class PrependScheme { kAlways, kFirst, kNever };
 enum class SplitBehavior { kIsolated, kRemoved, kMergedWithPrevious, kMergedWithNext, kContiguous };
 
 // One step. Sequences are flattened.
@@ -23,15 +25,22 @@ struct PreTokenizerRule {
     kDigits,
     kPunctuation,
     kWhitespace,
-    kWhitespaceSplit
+    kWhitespaceSplit,
+    kMetaspace,
+    kBert,
+    kFixedLength
   };
   Kind kind = Kind::kSplitRegex;
-  std::string pattern;                                // the splits
+  std::string pattern;                                // the splits; kMetaspace: the mark
   SplitBehavior behavior = SplitBehavior::kIsolated;  // the splits and kPunctuation
   bool invert = false;            // the splits: what lies between matches counts as the match
   bool add_prefix_space = false;  // kByteLevel
   bool use_regex = false;         // kByteLevel: also split by GPT-2's pattern
   bool individual = false;        // kDigits
+  bool whole_tokens = false;      // kSplitRegex: matches what is a token as it stands (user-defined pieces)
+  PrependScheme prepend = PrependScheme::kAlways;  // kMetaspace
+  bool split = true;                               // kMetaspace: each mark begins a piece
+  size_t length = 0;                               // kFixedLength, in characters
 
   std::string describe() const;
   bool operator==(const PreTokenizerRule&) const = default;
@@ -42,7 +51,8 @@ using PreTokenizerRules = std::vector<PreTokenizerRule>;
 class PieceSink {
  public:
   virtual ~PieceSink() = default;
-  virtual void piece(std::string_view text) = 0;
+  // `first`: nothing of the input stands before it.
+  virtual void piece(std::string_view text, bool first) = 0;
 };
 
 // The compiled rules. Immutable; any number of threads may use it.
@@ -51,7 +61,7 @@ class PreTokenizer {
   static Result<PreTokenizer> compile(PreTokenizerRules rules);
   // Cuts `text` (well-formed UTF-8). With byte_level() the pieces are raw bytes (the byte alphabet undone),
   // else UTF-8. Memory does not grow with the number of pieces.
-  Status split(std::string_view text, Regex::Workspace& workspace, PieceSink& sink) const;
+  Status split(std::string_view text, Regex::Workspace& workspace, PieceSink& sink, bool first = true) const;
   bool byte_level() const { return byte_level_; }
   const PreTokenizerRules& rules() const { return rules_; }
 

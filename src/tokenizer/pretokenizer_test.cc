@@ -17,7 +17,7 @@ using Pieces = std::vector<std::string>;
 
 struct Collect : PieceSink {
   Pieces pieces;
-  void piece(std::string_view text) override { pieces.emplace_back(text); }
+  void piece(std::string_view text, bool) override { pieces.emplace_back(text); }
 };
 
 PreTokenizerRule split_rule(std::string pattern, SplitBehavior behavior = SplitBehavior::kIsolated,

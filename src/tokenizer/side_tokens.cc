@@ -132,7 +132,7 @@ class Told {
 
 class SideTokens {
  public:
-  Status read(const json::Object& tokenizer, const std::vector<ClaimedToken>& own, const json::Object* config, const json::Object* map,
+  Status read(const json::Object* tokenizer, const std::vector<ClaimedToken>& own, const json::Object* config, const json::Object* map,
               const json::Object* added) {
     if (config) take_config(*config);
     if (has_token_list(config)) {
@@ -263,11 +263,12 @@ class SideTokens {
     return read_token(v);
   }
 
-  Status read_special(const json::Object& tokenizer) {
+  Status read_special(const json::Object* tokenizer) {
     // The padding of tokenizer.json names a token, too.
     json::Element pad;
-    if (const auto padding = tokenizer.get("padding"); padding && !given_.find("pad_token") && !(*padding)["pad_token"].get(pad))
-      given_.set("pad_token", {pad, tokenizer.where("padding.pad_token")});
+    if (const auto padding = tokenizer ? tokenizer->get("padding") : std::nullopt;
+        padding && !given_.find("pad_token") && !(*padding)["pad_token"].get(pad))
+      given_.set("pad_token", {pad, tokenizer->where("padding.pad_token")});
     const auto add = [&](const std::string& name, const Value& v, bool listed) -> Status {
       INGOT_ASSIGN(auto t, read_or_tell(v));
       if (!t) return {};
@@ -346,7 +347,7 @@ Status add_tokens(const std::vector<ClaimedToken>& tokens, TokenizerParts& parts
   return {};
 }
 
-Result<NamedTokens> add_side_tokens(const json::Object& tokenizer, const std::vector<ClaimedToken>& own,
+Result<NamedTokens> add_side_tokens(const json::Object* tokenizer, const std::vector<ClaimedToken>& own,
                                     const json::Object* tokenizer_config, const json::Object* special_tokens_map,
                                     const json::Object* added_tokens, TokenizerParts& parts) {
   SideTokens side;

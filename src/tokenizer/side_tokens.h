@@ -29,7 +29,7 @@ bool has_token_list(const json::Object* tokenizer_config);
 // The special tokens by the names that the files give them ("eos_token"), as texts.
 using NamedTokens = std::map<std::string, std::string, std::less<>>;
 // To be called when parts has the tokens of tokenizer.json, which are `own` in that file. Absent files are null.
-Result<NamedTokens> add_side_tokens(const json::Object& tokenizer, const std::vector<ClaimedToken>& own,
+Result<NamedTokens> add_side_tokens(const json::Object* tokenizer, const std::vector<ClaimedToken>& own,
                                     const json::Object* tokenizer_config, const json::Object* special_tokens_map,
                                     const json::Object* added_tokens, TokenizerParts& parts);
 

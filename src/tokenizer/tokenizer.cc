@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "tokenizer/end_tokens.h"
+#include "tokenizer/gguf_models.h"
 #include "tokenizer/parts.h"
 #include "tokenizer/text.h"
 #include "tokenizer/unicode.h"
@@ -64,7 +65,7 @@ class ModelSink : public PieceSink {
  public:
   ModelSink(const TokenModel& model, TokenModel::Scratch& scratch, std::vector<int32_t>& ids)
       : model_(model), scratch_(scratch), ids_(ids) {}
-  void piece(std::string_view text) override { model_.encode(text, scratch_, ids_); }
+  void piece(std::string_view text, bool) override { model_.encode(text, scratch_, ids_); }
 
  private:
   const TokenModel& model_;
@@ -93,9 +94,11 @@ HfTokenizerFiles HfTokenizerFiles::among(const std::map<std::string, std::string
     const auto it = files.find(name);
     return it == files.end() ? HfTokenizerFiles::File() : HfTokenizerFiles::File(it->second);
   };
-  HfTokenizerFiles out = {text("tokenizer.json").value_or(""), text("tokenizer_config.json"),   text("config.json"),
+  const auto json = text("tokenizer.json");
+  HfTokenizerFiles out = {json ? *json : text("tekken.json").value_or(""), text("tokenizer_config.json"),   text("config.json"),
                           text("chat_template.jinja"),         text("special_tokens_map.json"), text("added_tokens.json"),
-                          text("generation_config.json"),      text("chat_template.json"),      {}};
+                          text("generation_config.json"),      text("chat_template.json"),      {},
+                          text("tokenizer.model").value_or("")};
   constexpr std::string_view kFolder = "additional_chat_templates/", kEnd = ".jinja";
   for (const auto& [path, content] : files)
     if (const std::string_view p = path; p.starts_with(kFolder) && p.ends_with(kEnd))
@@ -162,8 +165,9 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, bool add_s
     }
     std::string_view part = text.substr(outer.begin, outer.end - outer.begin);
     std::string normalized;
+    bool first = outer.begin == 0;
     if (!impl_->normalizer.empty()) {
-      auto result = impl_->normalizer.apply(part, *scratch.regex);
+      auto result = impl_->normalizer.apply(part, *scratch.regex, &first);
       if (!result.ok()) {
         status = Status(result.take_error());
         return;
@@ -176,7 +180,8 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, bool add_s
       if (inner.token) {
         ids.push_back(inner.token->id);
       } else {
-        status = impl_->pre_tokenizer.split(part.substr(inner.begin, inner.end - inner.begin), *scratch.regex, sink);
+        status = impl_->pre_tokenizer.split(part.substr(inner.begin, inner.end - inner.begin), *scratch.regex, sink,
+                                            first && inner.begin == 0);
       }
     });
   };
@@ -204,17 +209,18 @@ std::string Tokenizer::decode(const std::vector<int32_t>& ids, bool skip_special
   return unicode::is_valid_utf8(out) ? out : unicode::replace_invalid_utf8(out);
 }
 
-std::string Tokenizer::stream_piece(int32_t id, bool skip_special, bool first) const {
+std::optional<std::string> Tokenizer::stream_piece(int32_t id, bool skip_special, bool first) const {
   const AddedToken* a = impl_->added(id);
-  if (!a && !impl_->parts->vocabulary->has(id)) return {};
-  if (a && a->special && skip_special) return {};
+  if (!a && !impl_->parts->vocabulary->has(id)) return std::nullopt;
+  if (a && a->special && skip_special) return std::nullopt;
   return impl_->decoder.piece(impl_->decoder_text(id), first);
 }
 
 std::string Tokenizer::Stream::next(int32_t id) {
-  const std::string piece = tokenizer_->stream_piece(id, skip_special_, first_);
-  if (!piece.empty()) first_ = false;
-  pending_ += piece;
+  if (const auto piece = tokenizer_->stream_piece(id, skip_special_, first_)) {
+    first_ = false;
+    pending_ += *piece;
+  }
   const size_t n = unicode::complete_prefix(pending_);
   std::string out = unicode::replace_invalid_utf8(std::string_view(pending_).substr(0, n));
   pending_.erase(0, n);
@@ -228,7 +234,7 @@ std::string Tokenizer::Stream::finish() {
   return out;
 }
 
-std::string Tokenizer::token_piece(int32_t id) const { return stream_piece(id, false, false); }
+std::string Tokenizer::token_piece(int32_t id) const { return stream_piece(id, false, false).value_or(""); }
 
 size_t Tokenizer::size() const {
   return std::max(impl_->added_by_id.size(), static_cast<size_t>(impl_->parts->vocabulary->end_id()));
@@ -283,6 +289,8 @@ Status Tokenizer::override_pre_tokenizer(std::string_view name) {
 Result<std::string> Tokenizer::pre_tokenizer_name() const {
   const TokenizerParts& parts = *impl_->parts;
   if (!parts.pre_name.empty()) return parts.pre_name;
+  const std::string_view model = gguf_model_of(parts);
+  if (!model.empty() && model != "gpt2") return "default";  // only byte-level BPE has others
   PreTokenizerRules rules = parts.pre_tokenizer;
   for (auto& rule : rules) rule.add_prefix_space = false;  // under no name is there one: a gap (gguf_gaps.h)
   const auto matches = match_pre_tokenizers(rules);
@@ -311,9 +319,11 @@ Result<std::string> Tokenizer::pre_tokenizer_name() const {
 }
 
 Result<GgufVocab> Tokenizer::to_gguf_vocab(size_t n_vocab) const {
-  if (!impl_->parts->bpe || !impl_->parts->bpe->options().byte_level) {
+  if (gguf_model_of(*impl_->parts).empty()) {
     return bad_input(
-        "the tokenizer is a BPE over characters, not bytes: writing it to GGUF is not supported yet");
+        "tokenizer.json: GGUF has no place for the rules by which this {} cuts text: {}. To have it cut at spaces alone, as a model of "
+        "SentencePiece is, use --pre-tokenizer default",
+        impl_->parts->bpe ? "BPE over characters" : "Unigram model", describe(impl_->parts->pre_tokenizer));
   }
   if (n_vocab == 0) n_vocab = size();
   const TokenizerParts& parts = *impl_->parts;

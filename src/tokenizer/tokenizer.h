@@ -21,7 +21,7 @@ struct TokenizerParts;
 // The texts of a Hugging Face directory that describe its tokenizer. A file that is there and empty is damaged, not missing.
 struct HfTokenizerFiles {
   using File = std::optional<std::string_view>;
-  std::string_view tokenizer_json;
+  std::string_view tokenizer_json;  // or tekken.json
   File tokenizer_config_json;
   File config_json;  // for special ids that no file of the tokenizer names
   File chat_template_jinja;
@@ -30,6 +30,7 @@ struct HfTokenizerFiles {
   File generation_config_json = {};  // for the tokens that end a text
   File chat_template_json = {};      // used where there is no other template
   std::vector<std::pair<std::string_view, std::string_view>> additional_chat_templates = {};  // name and text
+  std::string_view tokenizer_model = {};  // SentencePiece: where there is no tokenizer.json, and for a GGUF's scores
 
   // Views into the files of a directory by their names ("additional_chat_templates/rag.jinja").
   static HfTokenizerFiles among(const std::map<std::string, std::string>& files);
@@ -50,15 +51,19 @@ enum class TokenType : int32_t {
 // add_bos_token.
 struct GgufVocab {
   std::string name;   // general.name: llama.cpp knows some models' tokens by it
-  std::string model;  // "gpt2"
+  std::string model;  // "gpt2", "llama", "bert" or "t5"
   std::string pre;
   std::vector<std::string> tokens;
+  std::vector<float> scores;         // "llama" and "t5"; empty: all 0
   std::vector<int32_t> token_types;  // empty: all normal
   std::vector<std::string> merges;   // "left right"
   std::optional<int32_t> bos, eos, unk, sep, pad, mask, eot, eom;
   std::optional<bool> add_bos, add_eos, add_sep;
   std::optional<int32_t> fim_pad, fim_rep, fim_sep;
-  std::optional<bool> add_space_prefix;      // add_prefix_space of tokenizer_config.json
+  std::optional<bool> add_space_prefix;  // add_prefix_space of tokenizer_config.json; of "llama" and "t5" what is done
+  std::optional<bool> remove_extra_whitespaces;
+  std::string charsmap;                                // precompiled_charsmap
+  std::optional<bool> lowercase, strip_accents;        // normalizer.lowercase, normalizer.strip_accents
   std::optional<std::string> chat_template;  // tokenizer.chat_template
   std::vector<std::pair<std::string, std::string>> chat_templates;  // tokenizer.chat_template.NAME
   std::vector<std::string> warnings;  // no metadata: what of the tokenizer the file could not be given
@@ -136,7 +141,8 @@ class Tokenizer {
   const TokenizerParts& parts() const;
   static Result<Tokenizer> build(std::unique_ptr<TokenizerParts> parts);
   explicit Tokenizer(std::unique_ptr<Impl> impl);
-  std::string stream_piece(int32_t id, bool skip_special, bool first) const;
+  // What the token adds to a stream; nothing where it is not shown.
+  std::optional<std::string> stream_piece(int32_t id, bool skip_special, bool first) const;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "tokenizer/unicode_ranges.h"
+
 namespace ingot::unicode {
 namespace {
 
@@ -62,9 +64,6 @@ const ByteAlphabet& alphabet() {
 
 // Punctuation beyond ASCII as of Unicode 8: that is what the crate behind the library's Punctuation knows,
 // and pieces must not depend on the version of utf8proc.
-struct Range {
-  char32_t first, last;
-};
 constexpr Range kPunctuation[] = {
     {0xA1, 0xA1},       {0xA7, 0xA7},       {0xAB, 0xAB},       {0xB6, 0xB7},       {0xBB, 0xBB},
     {0xBF, 0xBF},       {0x37E, 0x37E},     {0x387, 0x387},     {0x55A, 0x55F},     {0x589, 0x58A},
@@ -101,6 +100,21 @@ constexpr Range kPunctuation[] = {
 constexpr Range kRecentNumbers[] = {{0x10D40, 0x10D49}, {0x116D0, 0x116E3}, {0x11BF0, 0x11BF9},
                                     {0x11DE0, 0x11DE9}, {0x16130, 0x16139}, {0x16D70, 0x16D79},
                                     {0x16FF4, 0x16FF6}, {0x1CCF0, 0x1CCF9}, {0x1E5F1, 0x1E5FA}};
+// Word characters added by Unicode 15.1 and 16.
+constexpr Range kRecentWords[] = {{0x897, 0x897}, {0x1C89, 0x1C8A}, {0xA7CB, 0xA7CD}, {0xA7DA, 0xA7DC}, {0x105C0, 0x105F3},
+                                  {0x10D40, 0x10D65}, {0x10D69, 0x10D6D}, {0x10D6F, 0x10D85}, {0x10EC2, 0x10EC4}, {0x10EFC, 0x10EFC},
+                                  {0x11380, 0x11389}, {0x1138B, 0x1138B}, {0x1138E, 0x1138E}, {0x11390, 0x113B5}, {0x113B7, 0x113C0},
+                                  {0x113C2, 0x113C2}, {0x113C5, 0x113C5}, {0x113C7, 0x113CA}, {0x113CC, 0x113D3}, {0x113E1, 0x113E2},
+                                  {0x116D0, 0x116E3}, {0x11BC0, 0x11BE0}, {0x11BF0, 0x11BF9}, {0x11F5A, 0x11F5A}, {0x13460, 0x143FA},
+                                  {0x16100, 0x16139}, {0x16D40, 0x16D6C}, {0x16D70, 0x16D79}, {0x18CFF, 0x18CFF}, {0x1CCF0, 0x1CCF9},
+                                  {0x1E5D0, 0x1E5FA}, {0x2EBF0, 0x2EE5D}};
+// Capitals added by Unicode 16 and 17, and how far behind them their small letters are.
+struct Capitals {
+  char32_t first, last;
+  int32_t step, to_small;
+};
+constexpr Capitals kRecentCapitals[] = {{0x1C89, 0x1C89, 1, 1}, {0xA7CB, 0xA7CB, 1, 0x264 - 0xA7CB}, {0xA7CC, 0xA7DA, 2, 1}, {0xA7DC, 0xA7DC, 1, 0x19B - 0xA7DC},
+                                        {0x10D50, 0x10D65, 1, 0x20}, {0x16EA0, 0x16EB8, 1, 0x1B}};
 // Compatibility decompositions younger than the crate behind the library's NFKC and NFKD: left alone.
 constexpr Range kRecentCompatibility[] = {{0x32FF, 0x32FF},   {0xA7F2, 0xA7F4},   {0xAB69, 0xAB69},
                                           {0x10781, 0x10785}, {0x10787, 0x107B0}, {0x107B2, 0x107BA},
@@ -114,6 +128,13 @@ bool is_in(const Range (&ranges)[N], char32_t c) {
 }
 
 int category(char32_t c) { return utf8proc_category(static_cast<utf8proc_int32_t>(c)); }
+
+char32_t to_lower(char32_t c) {
+  if (c < 0x80) return c >= 'A' && c <= 'Z' ? c + 0x20 : c;
+  for (const Capitals& r : kRecentCapitals)
+    if (c >= r.first && c <= r.last && (c - r.first) % r.step == 0) return static_cast<char32_t>(static_cast<int32_t>(c) + r.to_small);
+  return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c)));
+}
 
 // Normalizes one segment. utf8proc's own reordering is quadratic in a run of marks, so decomposition is
 // sorted here.
@@ -140,7 +161,10 @@ void normalize_segment(std::string_view text, Form form, std::vector<utf8proc_in
     }
   }
   std::vector<std::pair<uint64_t, utf8proc_int32_t>> marks;  // (class, place) keeps equal classes in order
-  const auto ccc = [](utf8proc_int32_t c) { return utf8proc_get_property(c)->combining_class; };
+  // Of marks that the crate behind the library does not know (younger than Unicode 9) it takes none for one.
+  const auto ccc = [](utf8proc_int32_t c) {
+    return c >= 0x300 && is_in(kMarks, static_cast<char32_t>(c)) ? utf8proc_get_property(c)->combining_class : 0;
+  };
   for (size_t i = 0; i < buffer.size();) {
     if (ccc(buffer[i]) == 0) {
       ++i;
@@ -273,6 +297,10 @@ bool is_punctuation(char32_t c) {
   return is_in(kPunctuation, c);
 }
 
+bool is_other(char32_t c) { return is_in(kOther, c); }
+
+bool is_nonspacing_mark(char32_t c) { return c >= 0x300 && is_in(kNonspacingMarks, c); }
+
 bool is_whitespace(char32_t c) {
   return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
          (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
@@ -286,7 +314,7 @@ bool is_word(char32_t c) {
   if (g == UTF8PROC_CATEGORY_PC) return true;
   // Other_Alphabetic that is neither letter nor mark (circled and squared letters), and the joiners.
   return (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
-         (c >= 0x1F170 && c <= 0x1F189) || c == 0x200C || c == 0x200D;
+         (c >= 0x1F170 && c <= 0x1F189) || c == 0x200C || c == 0x200D || is_in(kRecentWords, c);
 }
 
 std::string normalize(std::string_view text, Form form) {
@@ -325,7 +353,7 @@ std::string lowercase(std::string_view text) {
     if (c == 0x130) {
       out += "i\xCC\x87";  // the one unconditional full mapping of SpecialCasing.txt
     } else {
-      append_utf8(out, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
+      append_utf8(out, to_lower(c));
     }
   }
   return out;
@@ -337,8 +365,7 @@ std::string strip_accents(std::string_view text) {
   for (const char *p = text.data(), *end = p + text.size(); p < end;) {
     const char* from = p;
     const char32_t c = next_char(p);
-    const int g = c < 0x80 ? 0 : category(c);
-    if (g < UTF8PROC_CATEGORY_MN || g > UTF8PROC_CATEGORY_ME) out.append(from, p);
+    if (c < 0x300 || !is_in(kMarks, c)) out.append(from, p);
   }
   return out;
 }

@@ -30,12 +30,14 @@ bool byte_chars_to_bytes(std::string_view text, std::string& out);
 bool is_numeric(char32_t c);      // general category N*, as Rust's char::is_numeric
 bool is_punctuation(char32_t c);  // ASCII punctuation or category P* (of Unicode 8)
 bool is_whitespace(char32_t c);   // property White_Space
+bool is_other(char32_t c);            // categories Cc, Cf, Co (of Unicode 8)
+bool is_nonspacing_mark(char32_t c);  // category Mn (of Unicode 8)
 bool is_word(char32_t c);         // \w of UTS 18: Alphabetic, M, Nd, Pc, Join_Control
 
 enum class Form { kNFC, kNFD, kNFKC, kNFKD };
 std::string normalize(std::string_view text, Form form);
 std::string lowercase(std::string_view text);
-// Removes the combining marks (Mn), as the library's StripAccents does.
+// Removes the combining marks (M*, of Unicode 9), as the library's StripAccents does.
 std::string strip_accents(std::string_view text);
 
 }  // namespace ingot::unicode

@@ -43,6 +43,7 @@ class MetadataReader {
   }
   std::map<std::string, std::vector<std::string>> texts;
   std::map<std::string, std::vector<int64_t>> numbers;
+  std::map<std::string, std::vector<float>> floats;
 
  private:
   template <class T>
@@ -73,7 +74,7 @@ class MetadataReader {
         numbers[key].push_back(take<int32_t>());
         break;
       case 6:
-        take<float>();
+        floats[key].push_back(take<float>());
         break;
       case 8:
         texts[key].push_back(text());
@@ -98,10 +99,11 @@ GgufVocab read_vocab(const std::string& name) {
   MetadataReader m(bytes);
   const std::string k = "tokenizer.ggml.";
   v.model = m.texts[k + "model"].at(0);
-  v.pre = m.texts[k + "pre"].at(0);
+  if (const auto& pre = m.texts[k + "pre"]; !pre.empty()) v.pre = pre[0];
   v.tokens = m.texts[k + "tokens"];
   v.merges = m.texts[k + "merges"];
   for (const int64_t t : m.numbers[k + "token_type"]) v.token_types.push_back(static_cast<int32_t>(t));
+  v.scores = m.floats[k + "scores"];
   if (!m.numbers[k + "bos_token_id"].empty()) v.bos = static_cast<int32_t>(m.numbers[k + "bos_token_id"][0]);
   return v;
 }
@@ -126,13 +128,13 @@ TEST_P(Vocabs, GivesTheIdsOfTheReference) {
     const auto ids = t->encode(text, false);
     ASSERT_TRUE(ids.ok());
     EXPECT_EQ(*ids, expected) << name << ": " << text;
-    EXPECT_EQ(t->decode(*ids, false), text);
+    EXPECT_TRUE(name == "bert-bge" || t->decode(*ids, false) == text) << text;  // BERT's drops case and space
   }
   EXPECT_GT(cases, 40u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Shared, Vocabs,
-                         testing::Values("llama-bpe", "gpt-2", "qwen2", "falcon", "deepseek-coder"),
+                         testing::Values("llama-bpe", "gpt-2", "qwen2", "falcon", "deepseek-coder", "llama-spm", "phi-3", "bert-bge"),
                          [](const auto& info) {
                            std::string s = info.param;
                            for (char& c : s) c = c == '-' ? '_' : c;

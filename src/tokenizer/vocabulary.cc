@@ -26,38 +26,28 @@ void TextIndex::reserve(size_t n) {
 void TextIndex::grow(size_t capacity) {
   std::vector<Slot> old = std::move(slots_);
   slots_.assign(capacity, Slot{});
-  for (const Slot& s : old) {
-    if (s.id < 0) continue;
-    size_t i = s.hash & (capacity - 1);
-    while (slots_[i].id >= 0) i = (i + 1) & (capacity - 1);
-    slots_[i] = s;
-  }
+  for (const Slot& s : old)
+    if (s.id >= 0) slots_[place({s.text, s.length})] = s;
+}
+
+// Where the text is, or would go.
+size_t TextIndex::place(std::string_view text) const {
+  size_t i = XXH3_64bits(text.data(), text.size()) & (slots_.size() - 1);
+  for (; slots_[i].id >= 0; i = (i + 1) & (slots_.size() - 1))
+    if (slots_[i].length == text.size() && std::memcmp(slots_[i].text, text.data(), text.size()) == 0) break;
+  return i;
 }
 
 bool TextIndex::insert(std::string_view text, int32_t id) {
   if ((size_ + 1) * 3 > slots_.size() * 2) grow(power_of_two(slots_.size() * 2));
-  const uint64_t hash = XXH3_64bits(text.data(), text.size());
-  size_t i = hash & (slots_.size() - 1);
-  for (; slots_[i].id >= 0; i = (i + 1) & (slots_.size() - 1)) {
-    const Slot& s = slots_[i];
-    if (s.hash == hash && s.length == text.size() && std::memcmp(s.text, text.data(), text.size()) == 0)
-      return false;
-  }
-  slots_[i] = {text.data(), static_cast<uint32_t>(text.size()), id, hash};
+  Slot& slot = slots_[place(text)];
+  if (slot.id >= 0) return false;
+  slot = {text.data(), static_cast<uint32_t>(text.size()), id};
   ++size_;
   return true;
 }
 
-int32_t TextIndex::find(std::string_view text) const {
-  if (slots_.empty()) return -1;
-  const uint64_t hash = XXH3_64bits(text.data(), text.size());
-  for (size_t i = hash & (slots_.size() - 1); slots_[i].id >= 0; i = (i + 1) & (slots_.size() - 1)) {
-    const Slot& s = slots_[i];
-    if (s.hash == hash && s.length == text.size() && std::memcmp(s.text, text.data(), text.size()) == 0)
-      return s.id;
-  }
-  return -1;
-}
+int32_t TextIndex::find(std::string_view text) const { return slots_.empty() ? -1 : slots_[place(text)].id; }
 
 void Vocabulary::reserve(size_t tokens, size_t bytes) {
   texts_.reserve(tokens);
@@ -81,9 +71,11 @@ std::string_view Vocabulary::store(std::string_view text) {
 
 Vocabulary::Added Vocabulary::add(std::string_view text, int32_t id) {
   if (has(id)) return Added::kIdTaken;
-  if (index_.find(text) >= 0) return Added::kTextTaken;
   const std::string_view stored = store(text);
-  index_.insert(stored, id);
+  if (!index_.insert(stored, id)) {
+    blocks_.back().resize(blocks_.back().size() - text.size());
+    return Added::kTextTaken;
+  }
   if (static_cast<size_t>(id) >= texts_.size()) texts_.resize(static_cast<size_t>(id) + 1);
   texts_[id] = stored;
   return Added::kYes;

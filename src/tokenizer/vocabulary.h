@@ -22,8 +22,8 @@ class TextIndex {
     const char* text = nullptr;
     uint32_t length = 0;
     int32_t id = -1;
-    uint64_t hash = 0;
   };
+  size_t place(std::string_view text) const;
   void grow(size_t capacity);
   std::vector<Slot> slots_;
   size_t size_ = 0;

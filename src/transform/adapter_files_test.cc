@@ -140,12 +140,12 @@ TEST(AdapterFiles, TheBasesMapOfSpecialTokensDoesNotComeBeforeTheAdaptersConfigu
   EXPECT_NE(t.told.find("texts end with \"<|end_header_id|>\" (3)"), std::string::npos) << t.told;
 }
 
-TEST(AdapterFiles, ASentencePieceModelIsReadOnlyWhereItIsTheBases) {
+TEST(AdapterFiles, ADamagedSentencePieceModelIsRefusedUnlessItIsTheBases) {
   Files base = base_files();
   const Files own = {{"tokenizer.model", "pieces"}};
-  expect_refused(take(base, own), {"the/adapter", "only tokenizer.model (SentencePiece)", "take these files away"});
+  expect_refused(take(base, own), {"the/adapter", "no whole SentencePiece file", "take these files away"});
   base["tokenizer.model"] = "other pieces";
-  expect_refused(take(base, own), {"the/adapter", "only tokenizer.model (SentencePiece)"});
+  expect_refused(take(base, own), {"the/adapter", "no whole SentencePiece file"});
   base["tokenizer.model"] = "pieces";
   const Taken t = take(base, own);
   EXPECT_TRUE(t.status.ok());

@@ -72,6 +72,7 @@ class Mapper {
   Status check_announced(const TensorRule& rule, const std::unordered_set<std::string>& have);
   Status check_complete();
   Status add_vocab();
+  std::string tokenizer_path() const;
   Status check_vocab(const Tokenizer& tokenizer, GgufVocab vocab);
   Status cannot_say(const std::string& text);
   std::optional<int64_t> param(const std::string& name) const {
@@ -289,7 +290,7 @@ Status Mapper::add_vocab() {
     if ((!own.ok() || *own != options_.pre_tokenizer) && options_.on_warning)
       options_.on_warning(fmt::format("--pre-tokenizer {} overrides {}, which the rules of {} match: who loads the file will cut some texts "
                                       "into other tokens than the model was trained with", options_.pre_tokenizer,
-                                      own.ok() ? *own : "no known name", join_path(hf_.path, "tokenizer.json")));
+                                      own.ok() ? *own : "no known name", tokenizer_path()));
   }
   auto vocab = t.to_gguf_vocab(static_cast<size_t>(vocab_rows_));
   if (!vocab.ok()) return std::move(vocab.take_error()).during("converting the tokenizer of " + hf_.path);
@@ -303,6 +304,10 @@ Status Mapper::add_vocab() {
   return {};
 }
 
+std::string Mapper::tokenizer_path() const {
+  return join_path(hf_.path, hf_.files.count("tokenizer.json") ? "tokenizer.json" : "tokenizer.model");
+}
+
 // Tells what whoever loads the file will do otherwise than the directory's tokenizer.
 Status Mapper::check_vocab(const Tokenizer& tokenizer, GgufVocab vocab) {
   if (!options_.strict && !options_.on_notice) return {};
@@ -310,7 +315,7 @@ Status Mapper::check_vocab(const Tokenizer& tokenizer, GgufVocab vocab) {
     if (key == "general.name") vocab.name = std::get<std::string>(value.v);
   auto findings = find_gguf_gaps(tokenizer, vocab);
   if (!findings.ok()) return std::move(findings.take_error()).during("comparing the tokenizer of " + hf_.path + " with what GGUF says of it");
-  for (const GgufFinding& f : *findings) INGOT_TRY(cannot_say(fmt::format("{}: {}", join_path(hf_.path, "tokenizer.json"), f.describe())));
+  for (const GgufFinding& f : *findings) INGOT_TRY(cannot_say(fmt::format("{}: {}", tokenizer_path(), f.describe())));
   return {};
 }
 

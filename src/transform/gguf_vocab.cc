@@ -23,7 +23,11 @@ struct FlagKey {
 };
 constexpr FlagKey kFlags[] = {{"tokenizer.ggml.add_bos_token", &GgufVocab::add_bos},
                               {"tokenizer.ggml.add_eos_token", &GgufVocab::add_eos},
-                              {"tokenizer.ggml.add_sep_token", &GgufVocab::add_sep}};
+                              {"tokenizer.ggml.add_sep_token", &GgufVocab::add_sep},
+                              {"tokenizer.ggml.remove_extra_whitespaces", &GgufVocab::remove_extra_whitespaces},
+                              {"tokenizer.ggml.normalizer.lowercase", &GgufVocab::lowercase},
+                              {"tokenizer.ggml.normalizer.strip_accents", &GgufVocab::strip_accents}};
+constexpr char kCharsmap[] = "tokenizer.ggml.precompiled_charsmap", kScores[] = "tokenizer.ggml.scores";
 
 constexpr char kTemplate[] = "tokenizer.chat_template", kTemplates[] = "tokenizer.chat_templates";
 
@@ -51,12 +55,18 @@ void append_vocab(const GgufVocab& v, std::vector<std::pair<std::string, MetaVal
   put("tokenizer.ggml.model", v.model);
   if (!v.pre.empty()) put("tokenizer.ggml.pre", v.pre);
   put("tokenizer.ggml.tokens", v.tokens);
+  if (!v.scores.empty()) put(kScores, v.scores);
   if (!v.token_types.empty()) put("tokenizer.ggml.token_type", v.token_types);
   if (!v.merges.empty() || v.model == "gpt2") put("tokenizer.ggml.merges", v.merges);
   for (const auto& k : kIds)
     if (v.*k.slot) put(k.key, static_cast<uint32_t>(*(v.*k.slot)));
   for (const auto& k : kFlags)
     if (v.*k.slot) put(k.key, *(v.*k.slot));
+  if (!v.charsmap.empty()) {
+    MetaArray bytes;
+    for (const char c : v.charsmap) bytes.push_back({static_cast<uint8_t>(c)});
+    put(kCharsmap, std::move(bytes));
+  }
   std::vector<std::string> names;
   for (const auto& [name, text] : v.chat_templates) {
     put(fmt::format("{}.{}", kTemplate, name), text);
@@ -81,6 +91,16 @@ Result<GgufVocab> gguf_vocab(const Artifact& a) {
       return bad_input("reading {}: {} tokens but {} token types", a.path, tokens->size(), types->size());
     v.token_types = *types;
   }
+  if (const auto* scores = get<std::vector<float>>(a, kScores)) v.scores = *scores;
+  if (const auto* scores = get<std::vector<int32_t>>(a, kScores)) v.scores.assign(scores->begin(), scores->end());
+  if (!v.scores.empty() && v.scores.size() != tokens->size())
+    return bad_input("reading {}: {} tokens but {} scores", a.path, tokens->size(), v.scores.size());
+  if (const auto* bytes = get<MetaArray>(a, kCharsmap))
+    for (const MetaValue& b : *bytes) {
+      const auto byte = integer(b);
+      if (!byte) return bad_input("reading {}: {} is no list of bytes", a.path, kCharsmap);
+      v.charsmap += static_cast<char>(*byte);
+    }
   if (const auto* merges = get<std::vector<std::string>>(a, "tokenizer.ggml.merges")) v.merges = *merges;
   for (const auto& k : kIds)
     if (const MetaValue* m = a.meta(k.key)) {
@@ -104,17 +124,17 @@ Result<GgufVocab> gguf_vocab(const Artifact& a) {
 
 Result<Tokenizer> hf_tokenizer(const std::map<std::string, std::string>& files, const std::string& path,
                                const std::function<void(const std::string&)>& on_warning) {
-  const auto it = files.find("tokenizer.json");
-  if (it == files.end() && path.ends_with(".safetensors"))
-    return bad_input("reading {}: it is a single file of weights without a tokenizer; give the model's directory, '{}'", path,
-                     parent_path(path));
-  if (it == files.end() || it->second.empty())
+  const auto empty = [&](const char* name) {
+    const auto it = files.find(name);
+    return it == files.end() || it->second.empty();
+  };
+  if (empty("tokenizer.json") && (files.count("tokenizer.json") || (empty("tokenizer.model") && empty("tekken.json")))) {
+    if (path.ends_with(".safetensors"))
+      return bad_input("reading {}: it is a single file of weights without a tokenizer; give the model's directory, '{}'", path, parent_path(path));
     return bad_input("reading the tokenizer of {}: there is no tokenizer.json{}", path,
-                     it != files.end() ? " but an empty one; copy it from the model's repository"
-                     : files.count("tokenizer.model")
-                         ? ", only tokenizer.model (SentencePiece), which is not supported yet; load the tokenizer with transformers and "
-                           "save it again"
-                         : "; copy it from the model's repository");
+                     files.count("tokenizer.json") ? " but an empty one; copy it from the model's repository"
+                                                   : " and no tokenizer.model; copy them from the model's repository");
+  }
   auto t = Tokenizer::from_hf(HfTokenizerFiles::among(files));
   if (!t.ok()) return t.take_error().during("reading the tokenizer of " + path);
   if (on_warning)

@@ -1,0 +1,232 @@
+#include "tokenizer/json_models.h"
+
+#include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "tokenizer/unigram.h"
+#include "tokenizer/word_piece.h"
+
+namespace ingot {
+
+Result<int32_t> read_id(json::Element e, const std::string& where) {
+  int64_t v = 0;
+  if (e.get(v)) return json::wrong_type(where, e, "a token id");
+  if (v < 0 || v > INT32_MAX) return bad_input("{}: the id {} is out of range", where, v);
+  return static_cast<int32_t>(v);
+}
+
+namespace {
+
+constexpr size_t kMaxToken = 1 << 20;
+
+// Of a repeated token the last id counts: the fields that do not.
+std::unordered_set<size_t> superseded(simdjson::dom::object o) {
+  std::unordered_map<std::string_view, size_t> last;
+  std::unordered_set<size_t> out;
+  size_t at = 0;
+  for (const auto field : o) {
+    const auto [it, fresh] = last.emplace(field.key, at);
+    if (!fresh) out.insert(std::exchange(it->second, at));
+    ++at;
+  }
+  return out;
+}
+
+Status read_vocab(json::Element e, TokenizerParts& parts, const std::unordered_set<size_t>& skipped = {}) {
+  Vocabulary& vocabulary = *parts.vocabulary;
+  simdjson::dom::object o;
+  if (e.get(o) || json::odd_text(e)) return json::wrong_type("model.vocab", e, "an object");
+  size_t count = 0, bytes = 0;
+  for (const auto field : o) {
+    ++count;
+    bytes += field.key.size();
+  }
+  if (count == 0) return bad_input("model.vocab: no tokens found");
+  vocabulary.reserve(count, bytes);
+  const int64_t bound = id_bound(count);
+  size_t at = 0;
+  for (const auto field : o) {
+    if (!skipped.empty() && skipped.count(at++)) continue;
+    if (field.key.starts_with(kOddMark))
+      return bad_input("model.vocab: the token {} holds half of a surrogate pair, which is no text",
+                       quoted(field.key.substr(kOddMark.size())));
+    int64_t id = 0;
+    if (field.value.get(id) || id < 0 || id >= bound) {
+      INGOT_ASSIGN(id, read_id(field.value, "model.vocab[" + quoted(field.key) + "]"));
+      return bad_input("model.vocab[{}]: the id {} is far beyond the {} tokens of the vocabulary",
+                       quoted(field.key), id, count);
+    }
+    if (field.key.size() > kMaxToken) {
+      return bad_input("model.vocab[{}]: a token of {} bytes; at most {} are accepted", quoted(field.key),
+                       field.key.size(), kMaxToken);
+    }
+    if (vocabulary.add(field.key, static_cast<int32_t>(id)) == Vocabulary::Added::kYes) continue;
+    if (skipped.empty())
+      if (const auto repeated = superseded(o); !repeated.empty()) {
+        parts.vocabulary = std::make_unique<Vocabulary>();
+        return read_vocab(e, parts, repeated);
+      }
+    return bad_input("model.vocab: the tokens {} and {} have the same id {}",
+                     quoted(vocabulary.text(static_cast<int32_t>(id))), quoted(field.key), id);
+  }
+  return {};
+}
+
+Status read_merges(json::Element e, const Vocabulary& vocabulary, std::vector<BpeMerge>& merges) {
+  simdjson::dom::array list;
+  if (e.get(list)) return json::wrong_type("model.merges", e, "an array");
+  merges.reserve(std::min<size_t>(list.size(), 1 << 24));
+  size_t at = 0;
+  for (const json::Element entry : list) {
+    const size_t i = at++;
+    std::string_view sides[2], text;
+    if (!entry.get(text)) {  // "left right"
+      if (text.substr(0, 8) == "#version") continue;
+      const size_t space = text.find(' ');
+      if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos) {
+        return bad_input("model.merges[{}]: {} found, expected two tokens with one space between", i,
+                         quoted(text));
+      }
+      sides[0] = text.substr(0, space);
+      sides[1] = text.substr(space + 1);
+    } else {
+      simdjson::dom::array pair;
+      if (entry.get(pair) || pair.size() != 2 || pair.at(0).get(sides[0]) || pair.at(1).get(sides[1])) {
+        return bad_input("model.merges[{}]: expected \"left right\" or [\"left\", \"right\"]", i);
+      }
+    }
+    int32_t ids[2];
+    for (int k = 0; k < 2; ++k) {
+      ids[k] = vocabulary.find(sides[k]);
+      if (ids[k] < 0) {
+        return bad_input("model.merges[{}]: {} is not in the vocabulary", i, quoted(sides[k]));
+      }
+    }
+    merges.push_back({ids[0], ids[1]});
+  }
+  return {};
+}
+
+Status read_bpe(const json::Object& model, bool byte_level, TokenizerParts& parts) {
+  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+    INGOT_ASSIGN(const auto affix, model.string(key));
+    if (affix && !affix->empty())
+      return bad_input("{}: {} found; it is not supported", model.where(key), quoted(*affix));
+  }
+  if (const auto dropout = model.get("dropout")) {
+    double p = 0;
+    if (dropout->get(p)) return json::wrong_type(model.where("dropout"), *dropout, "a number");
+    if (p != 0)
+      return bad_input("{}: {} found; a dropout other than 0 makes encoding random and is not supported",
+                       model.where("dropout"), p);
+  }
+  const auto vocab = model.get("vocab");
+  if (!vocab) return bad_input("model.vocab: missing");
+  const auto merges = model.get("merges");
+  if (!merges) return bad_input("model.merges: missing");
+  INGOT_TRY(read_vocab(*vocab, parts));
+  INGOT_TRY(read_merges(*merges, *parts.vocabulary, parts.merges));
+  BpeOptions options;
+  options.byte_level = byte_level;
+  INGOT_ASSIGN(options.ignore_merges, model.boolean("ignore_merges", false));
+  INGOT_ASSIGN(options.byte_fallback, model.boolean("byte_fallback", false));
+  INGOT_ASSIGN(options.fuse_unk, model.boolean("fuse_unk", false));
+  INGOT_ASSIGN(const auto unk, model.string("unk_token"));
+  if (unk) {
+    options.unk_id = parts.vocabulary->find(*unk);
+    // Of no effect where every byte has a token (GPT-2 names one it may not hold).
+    if (options.unk_id < 0 && !byte_level)
+      return bad_input("model.unk_token: {} is not in the vocabulary", quoted(*unk));
+  }
+  INGOT_ASSIGN(auto bpe, Bpe::make(*parts.vocabulary, parts.merges, options));
+  parts.bpe = bpe.get();
+  parts.model = std::move(bpe);
+  return {};
+}
+
+Result<int32_t> read_unk_token(const json::Object& model, const TokenizerParts& parts) {
+  INGOT_ASSIGN(const std::string_view unk, model.needed_string("unk_token"));
+  const int32_t id = parts.vocabulary->find(unk);
+  if (id < 0) return bad_input("model.unk_token: {} is not in the vocabulary", quoted(unk));
+  return id;
+}
+
+Status read_word_piece(const json::Object& model, TokenizerParts& parts) {
+  const auto vocab = model.get("vocab");
+  if (!vocab) return bad_input("model.vocab: missing");
+  INGOT_TRY(read_vocab(*vocab, parts));
+  WordPieceOptions options;
+  INGOT_ASSIGN(options.unk_id, read_unk_token(model, parts));
+  INGOT_ASSIGN(options.going_on, model.needed_string("continuing_subword_prefix"));
+  const auto most = model.get("max_input_chars_per_word");
+  if (!most) return bad_input("model.max_input_chars_per_word: missing");
+  if (most->get(options.most_characters)) return json::wrong_type(model.where("max_input_chars_per_word"), *most, "a whole number");
+  auto made = std::make_unique<WordPiece>(*parts.vocabulary, std::move(options));
+  parts.word_piece = made.get();
+  parts.model = std::move(made);
+  return {};
+}
+
+// [[token, score], ...]: the place is the id. Of a token that comes twice the last place counts.
+Status read_scored_vocab(json::Element e, TokenizerParts& parts, std::vector<double>& scores) {
+  simdjson::dom::array list;
+  if (e.get(list)) return json::wrong_type("model.vocab", e, "an array of [token, score]");
+  std::vector<std::string_view> texts;
+  size_t bytes = 0;
+  for (const json::Element entry : list) {
+    simdjson::dom::array pair;
+    std::string_view text;
+    double score = 0;
+    if (entry.get(pair) || pair.size() != 2 || pair.at(0).get(text) || pair.at(1).get(score))
+      return bad_input("model.vocab[{}]: {} found, expected [token, score]", texts.size(), json::type_name(entry));
+    if (text.size() > kMaxToken)
+      return bad_input("model.vocab[{}]: a token of {} bytes; at most {} are accepted", texts.size(), text.size(), kMaxToken);
+    texts.push_back(text);
+    scores.push_back(score);
+    bytes += text.size();
+  }
+  if (texts.empty()) return bad_input("model.vocab: no tokens found");
+  if (texts.size() > (1u << 28)) return bad_input("model.vocab: {} tokens are too many", texts.size());
+  parts.vocabulary->reserve(texts.size(), bytes);
+  std::unordered_map<std::string_view, size_t> last;
+  last.reserve(texts.size());
+  for (size_t i = 0; i < texts.size(); ++i) last[texts[i]] = i;
+  for (size_t i = 0; i < texts.size(); ++i)
+    if (last[texts[i]] == i) parts.vocabulary->add(texts[i], static_cast<int32_t>(i));
+  return {};
+}
+
+Status read_unigram(const json::Object& model, TokenizerParts& parts) {
+  const auto vocab = model.get("vocab");
+  if (!vocab) return bad_input("model.vocab: missing");
+  std::vector<double> scores;
+  INGOT_TRY(read_scored_vocab(*vocab, parts, scores));
+  UnigramOptions options;
+  INGOT_ASSIGN(options.byte_fallback, model.boolean("byte_fallback", false));
+  const auto unk = model.get("unk_id");
+  if (!unk) return bad_input("model.unk_id: missing; a Unigram model needs a token for what it does not know");
+  INGOT_ASSIGN(options.unk_id, read_id(*unk, "model.unk_id"));
+  INGOT_ASSIGN(auto made, Unigram::make(*parts.vocabulary, scores, options));
+  parts.unigram = made.get();
+  parts.model = std::move(made);
+  return {};
+}
+
+}  // namespace
+
+Status read_model(json::Element e, TokenizerParts& parts) {
+  INGOT_ASSIGN(const json::Object model, json::Object::read(e, "model"));
+  const bool byte_level =
+      std::any_of(parts.pre_tokenizer.begin(), parts.pre_tokenizer.end(),
+                  [](const auto& r) { return r.kind == PreTokenizerRule::Kind::kByteLevel; });
+  INGOT_ASSIGN(const auto named, model.string("type"));
+  const std::string_view type = named.value_or("BPE");  // old files have none
+  if (type == "BPE") return read_bpe(model, byte_level, parts);
+  if (byte_level) return bad_input("model.type: {} behind a ByteLevel pre-tokenizer is not supported", quoted(type));
+  if (type == "Unigram") return read_unigram(model, parts);
+  if (type == "WordPiece") return read_word_piece(model, parts);
+  return bad_input("model.type: {} is not supported; supported are BPE, Unigram, WordPiece", quoted(type));
+}
+
+}  // namespace ingot

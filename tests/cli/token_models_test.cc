@@ -1,0 +1,80 @@
+// tokenizer.model and tekken.json alone are enough for every command (the files are those of tests/data/make/token_models.py).
+#include <filesystem>
+#include <sstream>
+
+#include "program.h"
+#include "tokenizer/base64.h"
+
+namespace ingot::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+class TokenModelsCli : public CliTest {
+ protected:
+  // The bundled model with the tokenizer of that case.
+  std::string model_with(const std::string& name, nlohmann::json* all) {
+    std::istringstream lines(read_file(data_file("token_models.jsonl")));
+    std::string line;
+    std::getline(lines, line);
+    texts_ = nlohmann::json::parse(line)["texts"].get<std::vector<std::string>>();
+    while (std::getline(lines, line) && (*all = nlohmann::json::parse(line))["name"] != name) {}
+    EXPECT_EQ((*all)["name"], name);
+    const std::string to = dir_ / "model";
+    fs::copy(example("tiny-llama-base"), to);
+    fs::remove(to + "/tokenizer.json");
+    fs::remove(to + "/tokenizer_config.json");
+    for (const auto& [file, text] : (*all)["files"].items())
+      if (file != "config.json") write_file(to + "/" + file, file == "tokenizer.model" ? *from_base64(text.get<std::string>()) : text.get<std::string>());
+    return to;
+  }
+  static nlohmann::json ids(const std::string& model, const std::string& text) {
+    return result_of(ingot({"tokenize", model, "--no-special", "--json", "--text", text}))["ids"];
+  }
+  std::vector<std::string> texts_;
+};
+
+TEST_F(TokenModelsCli, SentencePieceAloneIsEnough) {
+  nlohmann::json expected;
+  const std::string model = model_with("model: Llama", &expected);
+  for (const size_t i : {0, 6, 8, 10}) EXPECT_EQ(ids(model, texts_[i]), expected["ids"][i]) << texts_[i];
+  EXPECT_EQ(result_of(ingot({"inspect", model, "--json"}))["tokenizer"]["model"], "llama");  // as the GGUF would have it
+  EXPECT_EQ(ingot({"doctor", model}).exit_code, 0);
+  const Finished ship = ingot({"ship", model, "--adapter", example("lora-code"), "--type", "Q8_0", "--out", dir_ / "a.gguf", "--test", "def", "-n", "4"});
+  ASSERT_EQ(ship.exit_code, 0) << ship.err;
+  for (const size_t i : {0, 6, 8, 10}) EXPECT_EQ(ids(dir_ / "a.gguf", texts_[i]), expected["ids"][i]) << texts_[i];
+  const auto metadata = result_of(ingot({"inspect", dir_ / "a.gguf", "--json"}))["metadata"];
+  EXPECT_EQ(metadata["tokenizer.ggml.model"], "llama");
+  EXPECT_EQ(metadata["tokenizer.ggml.pre"], "default");
+  EXPECT_EQ(metadata["tokenizer.ggml.scores"]["count"], 4096);
+  EXPECT_EQ(metadata["tokenizer.ggml.add_bos_token"], true);
+  EXPECT_EQ(metadata["tokenizer.ggml.add_space_prefix"], true);
+  EXPECT_EQ(ingot({"run", dir_ / "a.gguf", "--prompt", "def", "-n", "4"}).exit_code, 0);
+}
+
+TEST_F(TokenModelsCli, TekkenAloneIsEnough) {
+  nlohmann::json expected;
+  const std::string model = model_with("tekken", &expected);
+  for (const size_t i : {0, 6, 8, 10}) EXPECT_EQ(ids(model, texts_[i]), expected["ids"][i]) << texts_[i];
+  const Finished convert = ingot({"convert", model, "--type", "F16", "--out", dir_ / "a.gguf"});
+  ASSERT_EQ(convert.exit_code, 0) << convert.err;
+  for (const size_t i : {0, 6, 8, 10}) EXPECT_EQ(ids(dir_ / "a.gguf", texts_[i]), expected["ids"][i]) << texts_[i];
+  EXPECT_EQ(result_of(ingot({"inspect", dir_ / "a.gguf", "--json"}))["metadata"]["tokenizer.ggml.pre"], "tekken");
+}
+
+TEST_F(TokenModelsCli, ATruncatedSentencePieceFileIsRefusedByEveryCommand) {
+  nlohmann::json expected;
+  const std::string model = model_with("model: Llama", &expected);
+  const std::string whole = read_file(model + "/tokenizer.model");
+  write_file(model + "/tokenizer.model", whole.substr(0, whole.size() / 2));
+  for (const auto& command : std::vector<std::vector<std::string>>{{"tokenize", model, "--text", "x"}, {"convert", model, "--type", "F16", "--out", dir_ / "a.gguf"}}) {
+    const Finished f = ingot(command);
+    EXPECT_EQ(f.exit_code, 3) << f.err;
+    EXPECT_NE(f.err.find("tokenizer.model"), std::string::npos) << f.err;
+    EXPECT_NE(f.err.find("truncated or damaged"), std::string::npos) << f.err;
+  }
+  EXPECT_FALSE(exists(dir_ / "a.gguf"));
+}
+
+}  // namespace
+}  // namespace ingot::testing
