@@ -15,7 +15,7 @@ Status go_through(Context& c, const Open& open, Diagnosis* d) {
   INGOT_ASSIGN(d->gguf, as_gguf(c, d->opened->artifact, "", &done));
   INGOT_ASSIGN(const transform::QuantizeOptions options, QuantizeArgs().read(c));
   INGOT_ASSIGN(d->made, quantized(c, *d->gguf, kUsualType, options, &done));
-  if (const auto can = runnable(*d->gguf, d->opened->base); !can.ok())
+  if (const auto can = runnable(*d->gguf); !can.ok())
     c.report.notice(can.error().message + " (--test and 'ingot run'; converting it does not need that)");
   return {};
 }
