@@ -244,6 +244,14 @@ std::string nearest(std::string_view word, const std::vector<std::string>& words
   return least <= std::max<size_t>(1, std::min<size_t>(3, letters / 3 + 1)) ? best : "";
 }
 
+std::string shell_word(std::string_view text) {
+  const auto plain = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || std::string_view("_-./:@%+=,").find(c) != std::string_view::npos; };
+  if (!text.empty() && std::all_of(text.begin(), text.end(), plain)) return std::string(text);
+  std::string out = "'";
+  for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
 std::vector<std::string> split(std::string_view text, char separator) {
   std::vector<std::string> out;
   size_t begin = 0;

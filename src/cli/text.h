@@ -37,6 +37,9 @@ std::string wrap(std::string_view text, int width, int indent);
 // The word nearest to `word` by edits (a transposition is one), or empty if none is near enough to be meant.
 std::string nearest(std::string_view word, const std::vector<std::string>& words);
 
+// As a word of a shell: quoted where it must be, for commands that are to be pasted.
+std::string shell_word(std::string_view text);
+
 std::vector<std::string> split(std::string_view text, char separator);
 std::string join(const std::vector<std::string>& parts, std::string_view separator);
 std::string lower(std::string_view s);

@@ -63,9 +63,9 @@ Status command_verify(Context& c) {
       "too. Exit code 0: it is what was written; 3: it is not.");
   c.args.positional("PATH", &given, "a GGUF file, a safetensors file or a model directory");
   c.args.example("ingot verify model-Q4_K_M.gguf");
+  c.args.unused({"--dry-run", "--force", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance", "--strict", "--name"});
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  warn_unused(c, {"--dry-run", "--force", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance", "--strict"});
   c.args.common.dry_run = false;
   INGOT_ASSIGN(const Located at, input_path(given));
   Store& store = *at.store;

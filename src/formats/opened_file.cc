@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/threads.h"
 #include "formats/placeholder.h"
+#include "storage/hub.h"
 
 namespace ingot {
 
@@ -21,7 +22,7 @@ Result<OpenedFile> open_head(Store& store, const std::string& path) {
     const auto there = store.stat(path);
     if (there.ok() && *there && (*there)->kind == Stat::Kind::kDangling)
       return bad_input("opening {}: it is a link to a file that is not there (in the Hugging Face cache: a download that did not finish, or "
-                       "that was cleaned away); download it again", path);
+                       "that was cleaned away); download it again{}", path, hub_download(store, path));
     return file.take_error();
   }
   o.file = *std::move(file);

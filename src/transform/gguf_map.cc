@@ -9,7 +9,7 @@
 #include "formats/json.h"
 #include "model/architecture.h"
 #include "quant/codec.h"
-#include "storage/store.h"
+#include "storage/hub.h"
 #include "tokenizer/gguf_gaps.h"
 #include "transform/dequantize.h"
 #include "transform/gguf_rope.h"
@@ -225,10 +225,10 @@ Status Mapper::add_metadata() {
   put("general.architecture", arch_->name);
   put("general.type", std::string("model"));
   std::string id = json_string(config_, "_name_or_path").value_or("");
-  if (id.empty() || std::count(id.begin(), id.end(), '/') > 1) id = file_name(hf_.path);
+  if (id.empty() || std::count(id.begin(), id.end(), '/') > 1) id = model_name(hf_.path);
   if (const auto slash = id.rfind('/'); slash != std::string::npos) id = id.substr(slash + 1);
   if (id.empty() || id == "." || id == "..") id = "model";
-  put("general.name", title_of(id));
+  put("general.name", options_.name.empty() ? title_of(id) : options_.name);
   uint64_t parameters = 0;
   for (const auto& t : out_.tensors) parameters += static_cast<uint64_t>(t.spec().shape.elements());
   put("general.size_label", size_label(parameters));

@@ -6,7 +6,7 @@
 #include "base/memory.h"
 #include "model/architecture.h"
 #include "quant/codec.h"
-#include "storage/store.h"
+#include "storage/hub.h"
 #include "transform/adapter_files.h"
 #include "transform/lora_merge.h"
 #include "transform/lora_nodes.h"
@@ -203,7 +203,7 @@ Status Merge::add(const AdapterSpec& spec) {
   for (const auto& [module, t] : keys.token_rows) changed_by_[module + ".weight"] = file;
   const NodePtr* e = node(embedding_);
   INGOT_TRY(take_adapter_files(adapter, e ? (*e)->spec().shape[0] : 0, keys.replaced.count(embedding_) || keys.base_copies.count(embedding_), &out_.files, options_.on_notice));
-  names_.push_back(file_name(file));
+  names_.push_back(model_name(file));
   return {};
 }
 
