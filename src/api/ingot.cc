@@ -146,7 +146,7 @@ Result<LazyModel> lora_merge(const LazyModel& base, const std::vector<AdapterSou
   INGOT_TRY(transform::check_gathered(base.impl().artifact));
   std::vector<std::string> notices = base.notices();
   for (const auto& s : specs) notices.insert(notices.end(), s.adapter.notices.begin(), s.adapter.notices.end());
-  INGOT_ASSIGN(Artifact merged, transform::lora_merge(base.impl().artifact, specs, {into(&notices), ""}));
+  INGOT_ASSIGN(Artifact merged, transform::lora_merge(base.impl().artifact, specs, {into(&notices)}));
   merged.notices = std::move(notices);
   return wrap(std::move(merged));
 }

@@ -57,10 +57,10 @@ std::string overview() {
     if (!g.later.empty()) out += fmt::format("  (not there yet: {})\n", join(g.later, ", "));
   }
   out +=
-      "\nA model is a directory, a file, or a name like org/model, if 'hf download' has put\n"
-      "it into the local cache. Help with examples: ingot COMMAND --help\n"
-      "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 bad input, 4 interrupted (the same\n"
-      "command goes on), 5 nothing found\n";
+      "\nA model is a directory, a file, or a name like org/model, which 'hf download'\n"
+      "puts into the local cache. Help with examples: ingot COMMAND --help\n"
+      "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 bad input, 4 interrupted (the\n"
+      "same command goes on), 5 nothing found\n";
   return out;
 }
 
@@ -104,7 +104,7 @@ Status dispatch(std::vector<std::string> words, Reporter& report, bool silent) {
     if (name.find('/') == std::string::npos && !is_input(name)) return no_such_command(name);
     words.insert(words.begin(), name);
     name = "PATH";
-    report.set_command("");
+    report.set_command("path");
   }
   Args args(name, std::move(words));
   if (known) args.summary(row->summary);

@@ -97,7 +97,7 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
     if (!base.ok())
       return bad_input("{}. Or give the base first: BASE --adapter {}", base.error().message, shell_word(given));
     at = *std::move(base);
-    c.report.notice(fmt::format("assumed: the base of '{}' is '{}', which it names itself", given, at.path));
+    m.assumed = fmt::format("base {} (named by the adapter)", shell_word(at.path));
     adapters.insert(adapters.begin(), {given});
     INGOT_TRY(check_model_folder(at));
     INGOT_ASSIGN(m.base, open_told(c, at));

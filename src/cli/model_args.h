@@ -42,6 +42,7 @@ Result<Artifact> open_told(Context& context, const Located& at);
 struct OpenedModel {
   std::string path;
   std::vector<std::string> adapters;  // paths
+  std::string assumed;                // where the base was found, if it was not given
   Artifact base;      // as opened
   Artifact artifact;  // adapters folded in (lazily)
   transform::Operations operations;                   // that made it

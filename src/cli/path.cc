@@ -2,11 +2,11 @@
 #include <algorithm>
 
 #include "cli/findings.h"
-#include "cli/model_folders.h"
 #include "cli/paths.h"
 #include "cli/target_args.h"
 #include "cli/text.h"
-#include "formats/formats.h"
+#include "formats/json.h"
+#include "storage/hub.h"
 
 namespace ingot::cli {
 
@@ -26,7 +26,11 @@ std::vector<Fitting> fitting(const Context& c, const Findings& f) {
   }
   if (f.kind == "adapter" && !f.diagnosis.opened) add(fmt::format("ingot ship BASE --adapter {}", path), "with the model that it was trained on");
   if (f.can_ship() || f.kind == "gguf") add(fmt::format("ingot run {} --prompt 'Hello'", path), "text from it");
-  if (f.can_ship() && f.kind == "adapter") add(fmt::format("ingot lora merge {} {} OUT", shell_word(f.diagnosis.opened->path), path), "a Hugging Face directory with it folded in");
+  if (f.can_ship() && f.kind == "adapter") {
+    const std::string& base = f.diagnosis.opened->path;  // a snapshot's is long: the name that the adapter has for it does too
+    add(fmt::format("ingot lora merge {} {} OUT", shell_word(hub_snapshot(base) ? f.json["base"].get<std::string>() : base), path),
+        "a Hugging Face directory with it folded in");
+  }
   if (f.can_ship() && f.kind == "model") add(fmt::format("ingot convert {}", path), "a GGUF file of the type that it has");
   if (f.kind == "gguf") add("ingot verify " + path, "whether it is what was written");
   add("ingot inspect " + path, "all its tensors and metadata");
@@ -54,6 +58,17 @@ Result<std::vector<std::string>> models_in(const Located& at) {
   return out;
 }
 
+// A directory that is no model may hold some; `why` it is none.
+Status tell_folder(const Context& c, const std::string& given, const Error& why) {
+  INGOT_ASSIGN(const std::string path, expand_variables(given));
+  const auto at = locate(path);
+  const auto models = at.ok() ? models_in(*at) : Result<std::vector<std::string>>(at.error());
+  if (!models.ok() || models->empty()) return why;
+  std::string text = fmt::format("{}: no model itself, but in it\n", printable(given));
+  for (const std::string& m : *models) text += fmt::format("  ingot {}\n", printable(shell_word(m)));
+  return c.report.result({{"path", at->path}, {"kind", "directory"}, {"models", *models}}, text);
+}
+
 }  // namespace
 
 Status command_path(Context& c) {
@@ -65,25 +80,14 @@ Status command_path(Context& c) {
   c.args.unused(kForWriters);
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  auto input = input_path(given);
-  if (!input.ok()) {
-    // A directory that is no model may hold some.
-    const auto expanded = expand_variables(given);
-    const auto at = expanded.ok() ? locate(*expanded) : Result<Located>(expanded.error());
-    const auto models = at.ok() ? models_in(*at) : Result<std::vector<std::string>>(at.error());
-    if (!models.ok() || models->empty()) return input.take_error();
-    std::string text = fmt::format("{}: no model itself, but in it\n", printable(given));
-    for (const std::string& m : *models) text += fmt::format("  ingot {}\n", printable(shell_word(m)));
-    return c.report.result({{"path", at->path}, {"kind", "directory"}, {"models", *models}}, text);
-  }
+  const auto input = input_path(given);
+  if (!input.ok()) return tell_folder(c, given, input.error());
   INGOT_ASSIGN(Findings f, find_out(c, given, *input, ""));
-  if (f.kind == "unknown") return Error(f.diagnosis.verdict.error());
+  if (f.kind == "unknown") return tell_folder(c, given, f.diagnosis.verdict.error());
+  if (f.quantized) std::erase_if(f.rows, [](const auto& row) { return row.first == "ship"; });
   std::string text = fmt::format("{}: {}\n{}\n", printable(given), what_it_is(f), f.text());
-  const auto commands = fitting(c, f);
-  size_t width = 0;
-  for (const Fitting& fit : commands) width = std::max(width, fit.command.size());
-  for (const Fitting& fit : commands) {
-    text += fmt::format("  {:<{}}  # {}\n", printable(fit.command), std::min<size_t>(width, 60), fit.about);
+  for (const Fitting& fit : fitting(c, f)) {
+    text += fmt::format("  # {}\n  {}\n", fit.about, printable(fit.command));
     f.json["commands"].push_back(fit.command);
   }
   return c.report.result(f.json, text);

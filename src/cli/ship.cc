@@ -31,7 +31,7 @@ struct ShipOptions {
 
 void declare(Args& a, ShipOptions& o) {
   a.usage("ship ADAPTER [OUT] [TYPE] [--test PROMPT]");
-  a.usage("ship BASE [--adapter DIR [--weight W]]... [--type T[,T...]] [--out FILE]");
+  a.usage("ship BASE [--adapter DIR]... [--type T,...] [--out FILE] [--test PROMPT]");
   a.detail(
       "Reads the base and its adapters once and writes every file in the same pass, with no model in between on disk; what was written is "
       "read back and compared, and with --test a text is generated from it. An adapter's base is the one that it names itself: a path, or a "
@@ -53,7 +53,7 @@ void declare(Args& a, ShipOptions& o) {
   a.later("--ollama", true, "writing for Ollama");
   a.later("--bpw", true, "choosing types by bits per weight");
   a.later("--report", true, "a report page");
-  a.example("ingot ship lora/                                  # to lora's base and name, Q4_K_M");
+  a.example("ingot ship lora/     # on the base that it names, to Q4_K_M, here");
   a.example("ingot ship base/ --adapter lora/ --type Q8_0 --out model.gguf --test 'Hello'");
   a.example("ingot ship org/model --type F16,Q4_K_M --out 'model-{type}.gguf'");
 }

@@ -52,7 +52,9 @@ Result<std::vector<std::string>> TargetArgs::paths(Context& c, const OpenedModel
     out = fmt::format("{}-{}.gguf", output_name(c, model), types.size() > 1 ? "{type}" : types[0]);
     assumed_ += fmt::format("{}--out {}", assumed_.empty() ? "" : " ", shell_word(out));
   }
-  if (!assumed_.empty()) c.report.notice("assumed: " + assumed_);
+  std::string told = model.assumed;
+  if (!assumed_.empty()) told += fmt::format("{}{}", told.empty() ? "" : ", ", assumed_);
+  if (!told.empty()) c.report.notice("assumed: " + told);
   return output_paths(out, types);
 }
 
@@ -65,10 +67,10 @@ std::string output_name(const Context& c, const OpenedModel& model) {
     if (const size_t of = name.rfind("-of-"); model.is_gguf() && of != std::string::npos && of > 6 && name.size() == of + 9) name.resize(of - 6);
     for (size_t at = name.size(); model.is_gguf() && (at = name.find_last_of("-._", at - 1)) != std::string::npos && at > 0;)
       if (names_type(name.substr(at + 1))) name.resize(at);
-    for (const std::string& adapter : model.adapters) name += "-" + model_name(adapter);
+    for (const std::string& adapter : model.adapters) name += fmt::format("-{}", model_name(adapter));
   }
   std::replace(name.begin(), name.end(), '/', '-');
-  return name.empty() || name[0] == '.' ? "model" + name : name;
+  return fmt::format("{}{}", name.empty() || name[0] == '.' ? "model" : "", name);
 }
 
 }  // namespace ingot::cli

@@ -97,9 +97,9 @@ std::string listed(std::vector<std::string> names, const char* what) {
 }
 
 std::string download(const std::string& hub, const HubId& id) {
-  std::string line = "hf download " + id.repo;
-  if (!id.revision.empty() && id.revision != "main") line += " --revision " + id.revision;
-  if (hub != hub_cache()) line += " --cache-dir '" + hub + "'";
+  std::string line = fmt::format("hf download {}", id.repo);
+  if (!id.revision.empty() && id.revision != "main") line += fmt::format(" --revision {}", id.revision);
+  if (hub != hub_cache()) line += fmt::format(" --cache-dir '{}'", hub);
   const std::string offline = environment("HF_HUB_OFFLINE"), off = offline.empty() ? environment("TRANSFORMERS_OFFLINE") : offline;
   // As huggingface_hub reads a switch.
   for (const char* on : {"1", "ON", "YES", "TRUE", "on", "yes", "true", "On", "Yes", "True"})
@@ -122,7 +122,7 @@ Error not_cached(Store& store, const std::string& given, const std::string& hub,
   if (!near.empty()) return bad_input("{} is not in the Hugging Face Hub's local cache ({}); did you mean '{}'?", what, hub, near);
   const auto there = store.stat(hub);
   return bad_input("{} is not in the Hugging Face Hub's local cache ({}{}); if it is a model's name, download it: {}", what, hub,
-                   there.ok() && *there ? fmt::format(", {} models", names.size()) : ", which does not exist", download(hub, id));
+                   there.ok() && *there ? "" : ", which does not exist", download(hub, id));
 }
 
 std::string folder_of(const std::string& hub, const std::string& repo) {
@@ -223,8 +223,9 @@ std::string HubSnapshot::folder() const { return folder_of(hub, repo); }
 
 std::string hub_repository(const std::string& name) {
   if (!name.starts_with(kModels)) return "";
-  std::string repo = name.substr(kModels.size());
-  if (const size_t at = repo.find("--"); at != std::string::npos) repo.replace(at, 2, "/");
+  const std::string rest = name.substr(kModels.size());
+  const size_t at = rest.find("--");
+  const std::string repo = at == std::string::npos ? rest : fmt::format("{}/{}", rest.substr(0, at), rest.substr(at + 2));
   return parse_hub_id(repo) ? repo : "";
 }
 
@@ -249,7 +250,7 @@ std::string hub_download(Store& store, const std::string& path) {
   const auto s = hub_snapshot(path);
   if (!s) return "";
   const auto main = read_ref(store, s->folder(), "main");
-  return ": " + download(s->hub, {s->repo, main.ok() && *main == s->commit ? "" : s->commit});
+  return fmt::format(": {}", download(s->hub, {s->repo, main.ok() && *main == s->commit ? "" : s->commit}));
 }
 
 }  // namespace ingot

@@ -30,7 +30,7 @@ Result<Located> locate_model(const std::string& given);
 
 // What a path into a cache (any cache, not only hub_cache()) tells of itself: it is a snapshot's directory or leads through one.
 struct HubSnapshot {
-  std::string hub, repo, commit;  // "/home/me/.cache/huggingface/hub", "org/model", "3f2a.."
+  std::string hub, repo, commit;  // "/x/hub", "org/model", "3f2a.."
   std::string folder() const;     // of the repository
 };
 std::optional<HubSnapshot> hub_snapshot(const std::string& path);

@@ -167,7 +167,7 @@ TEST_F(Doctor, IsRefusedWhereShipIsAndForTheSameReason) {
 
 TEST_F(Doctor, TellsWhatAnAdapterIs) {
   const std::string adapter = copy("lora-code");
-  replace(adapter + "/adapter_config.json", "\"base_model_name_or_path\": null", "\"base_model_name_or_path\": \"org/base-1b\"");
+  replace(adapter + "/adapter_config.json", "\"base_model_name_or_path\": \"../tiny-llama-base\"", "\"base_model_name_or_path\": \"org/base-1b\"");
   const Finished alone = ingot({"doctor", adapter});
   EXPECT_EQ(alone.exit_code, 0) << alone.err;
   for (const char* part : {"an adapter", "org/base-1b", "LORA of rank 16, alpha 32, 42 modules: down_proj, gate_proj, k_proj", "with --base DIR"})
