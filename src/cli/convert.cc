@@ -83,7 +83,7 @@ Status command_convert(Context& c) {
   INGOT_TRY(target.read(c));
   std::string &out = target.out, &type = target.types;
   if (out.empty() && !dtype.empty()) return usage("'ingot convert' needs --out OUT for --dtype {}, as in: ingot convert {} OUT --dtype {}", dtype, path, dtype);
-  INGOT_ASSIGN(const std::string format, target_format(to, out.empty() ? ".gguf" : out));
+  INGOT_ASSIGN(const std::string format, target_format(to, out.empty() ? "x.gguf" : out));
   const bool to_gguf = format == "gguf";
   const bool automatic = lower(type) == "auto";
   if (automatic && !to_gguf)

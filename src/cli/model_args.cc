@@ -66,6 +66,10 @@ Result<DType> read_float_type(const std::string& name) {
 
 namespace {
 
+void tell_notices(Context& c, const Artifact& a) {
+  for (const std::string& text : a.notices) c.report.notice(text);
+}
+
 void tell_opened(Context& c, const Artifact& a) {
   const Totals t = totals_of(a);
   c.report.detail(fmt::format("opened '{}': {}, {} tensors, {} values, {}", a.path, a.format, t.tensors, format_count(t.elements),
@@ -82,8 +86,7 @@ std::string meta_or(const Artifact& a, const char* key, const char* other) {
 
 Result<Artifact> open_told(Context& c, const Located& at) {
   auto a = open_model(*at.store, at.path);
-  if (a.ok())
-    for (const std::string& text : a->notices) c.report.notice(text);
+  if (a.ok()) tell_notices(c, *a);
   return a;
 }
 
@@ -91,7 +94,7 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
   OpenedModel m;
   INGOT_ASSIGN(Located at, input_path(given));
   std::vector<AdapterArgument> adapters = given_adapters;
-  INGOT_ASSIGN(m.base, open_told(c, at));
+  INGOT_ASSIGN(m.base, open_model(*at.store, at.path));
   if (m.base.naming == "peft" && what == Given::kBaseOfAdapter) {
     auto base = transform::find_base(m.base);
     if (!base.ok())
@@ -100,8 +103,9 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
     m.assumed = fmt::format("base {} (named by the adapter)", shell_word(at.path));
     adapters.insert(adapters.begin(), {given});
     INGOT_TRY(check_model_folder(at));
-    INGOT_ASSIGN(m.base, open_told(c, at));
+    INGOT_ASSIGN(m.base, open_model(*at.store, at.path));
   }
+  tell_notices(c, m.base);
   m.path = at.path;
   const auto add_input = [&](Artifact* a) {
     const std::string manifest = take_manifest(a);
