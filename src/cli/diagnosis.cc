@@ -9,7 +9,7 @@ namespace {
 
 // The steps of ship, each leaving what it made.
 Status go_through(Context& c, const std::string& model, const std::vector<AdapterArgument>& adapters, Diagnosis* d) {
-  INGOT_ASSIGN(d->opened, open_with_adapters(c, model, adapters, Given::kBaseOfAdapter));
+  INGOT_ASSIGN(d->opened, open_with_adapters(c, model, adapters, adapters.empty() ? Given::kBaseOfAdapter : Given::kModel));
   transform::Operations done = d->opened->operations;
   INGOT_ASSIGN(d->gguf, as_gguf(c, d->opened->artifact, "", &done));
   INGOT_ASSIGN(const transform::QuantizeOptions options, QuantizeArgs().read(c));

@@ -138,7 +138,7 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
   for (const AdapterArgument& a : adapters) {
     INGOT_ASSIGN(const Located from, input_path(a.path));
     INGOT_ASSIGN(Artifact adapter, open_told(c, from));
-    m.adapters.push_back(from.path);
+    m.adapters.push_back(adapter.path);
     if (adapter.naming != "peft")
       return bad_input(
           "--adapter '{}' is no PEFT adapter (a directory with adapter_config.json) but a model in {}", from.path,

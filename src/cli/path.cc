@@ -65,7 +65,8 @@ Status tell_folder(const Context& c, const std::string& given, const Error& why)
   const auto models = at.ok() ? models_in(*at) : Result<std::vector<std::string>>(at.error());
   if (!models.ok() || models->empty()) return why;
   std::string text = fmt::format("{}: no model itself, but in it\n", printable(given));
-  for (const std::string& m : *models) text += fmt::format("  ingot {}\n", printable(shell_word(m)));
+  for (const std::string& m : *models)
+    text += fmt::format("  ingot {}\n", printable(shell_word(m.find('/') == std::string::npos ? "./" + m : m)));
   return c.report.result({{"path", at->path}, {"kind", "directory"}, {"models", *models}}, text);
 }
 

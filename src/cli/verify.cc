@@ -72,6 +72,7 @@ Status command_verify(Context& c) {
   const std::string& path = at.path;
   const std::string noted = noted_root(store, path);
   auto model = open_told(c, at);
+  if (!model.ok() && noted.empty()) return std::move(model.take_error()).during("verifying " + path);
   const std::string text = model.ok() ? take_manifest(&*model) : "";
   TreeHash now;
   if (noted.empty() && !text.empty()) {
