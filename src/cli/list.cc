@@ -93,8 +93,8 @@ Status list_methods(Context& c) {
 }
 
 Status list_stores(Context& c) {
-  return c.report.result({{"stores", {{{"name", "local"}, {"about", "files and directories"}}}}},
-                         "local  files and directories (paths)\n");
+  return c.report.result({{"stores", {{{"name", "local"}, {"about", "files and directories, and the models in the Hugging Face Hub's local cache"}}}}},
+                         "local  files and directories (paths), and the models in the Hugging Face Hub's local cache (org/model)\n");
 }
 
 struct Row {

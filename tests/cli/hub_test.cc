@@ -177,6 +177,12 @@ TEST_F(Hub, OfALinkThatNobodyReadsNothingIsSaid) {
   EXPECT_EQ(run({"inspect", "org/tiny-llama-base"}).exit_code, 0);
 }
 
+TEST_F(Hub, WeightsWithoutATokenizerAreToldOf) {
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) fs::remove(dir_ / ("hub/models--org--tiny-llama-base/snapshots/" + kCommit + "/" + name));
+  expect_said(run({"hash", "org/tiny-llama-base"}), 0, {"no tokenizer", "hf download org/tiny-llama-base"});
+  expect_said(run({"ship", "org/tiny-llama-base"}), 3, {"no tokenizer", "hf download org/tiny-llama-base"});
+}
+
 // The library goes the same way.
 TEST_F(Hub, TheLibraryTakesIdsToo) {
   add("org--lora-code", kLora);
