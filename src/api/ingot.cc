@@ -193,6 +193,7 @@ Result<LazyModel> quantize(const LazyModel& gguf, const std::string& file_type, 
 Result<LazyModel> cast(const LazyModel& model, const std::string& type) {
   const auto t = dtype_by_name(type);
   if (!t || !transform::is_float_type(*t)) return usage("cast: '{}' is no float type; use f32, f16 or bf16", type);
+  INGOT_TRY(transform::check_plain(model.impl().artifact, "casting " + model.path()));
   INGOT_ASSIGN(Artifact a, transform::cast_floats(model.impl().artifact, *t));
   return wrap(std::move(a));
 }

@@ -7,6 +7,7 @@
 #include "cli/text.h"
 #include "cli/type_names.h"
 #include "formats/outputs.h"
+#include "transform/dequantize.h"
 
 namespace ingot::cli {
 
@@ -137,6 +138,7 @@ Status command_convert(Context& c) {
     Artifact result = opened.artifact;
     if (!dtype.empty()) {
       INGOT_ASSIGN(const DType t, read_float_type(dtype));
+      INGOT_TRY(transform::check_plain(opened.artifact, "converting " + opened.path));
       INGOT_ASSIGN(result, transform::cast_floats(opened.artifact, t, counts));
       done.add("cast", {{"dtype", info(t).name}}, result);
     }

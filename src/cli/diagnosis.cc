@@ -8,8 +8,9 @@ namespace ingot::cli {
 namespace {
 
 // The steps of ship, each leaving what it made.
-Status go_through(Context& c, const std::string& model, const std::vector<AdapterArgument>& adapters, Diagnosis* d) {
-  INGOT_ASSIGN(d->opened, open_with_adapters(c, model, adapters, adapters.empty() ? Given::kBaseOfAdapter : Given::kModel));
+template <class Open>
+Status go_through(Context& c, const Open& open, Diagnosis* d) {
+  INGOT_ASSIGN(d->opened, open());
   transform::Operations done = d->opened->operations;
   INGOT_ASSIGN(d->gguf, as_gguf(c, d->opened->artifact, "", &done));
   INGOT_ASSIGN(const transform::QuantizeOptions options, QuantizeArgs().read(c));
@@ -19,15 +20,23 @@ Status go_through(Context& c, const std::string& model, const std::vector<Adapte
   return {};
 }
 
-}  // namespace
-
-Result<Diagnosis> diagnose(Context& c, const std::string& model, const std::vector<AdapterArgument>& adapters) {
+template <class Open>
+Result<Diagnosis> diagnose(Context& c, const Open& open) {
   Diagnosis d;
   c.report.collect(&d.odd);
-  d.verdict = go_through(c, model, adapters, &d);
+  d.verdict = go_through(c, open, &d);
   c.report.collect(nullptr);
   if (!d.verdict.ok() && d.verdict.error().kind == ErrorKind::kInterrupted) return d.verdict.take_error();
   return d;
+}
+
+}  // namespace
+
+Result<Diagnosis> diagnose(Context& c, const Artifact& opened) {
+  return diagnose(c, [&] { return with_adapters(c, opened, {}); });
+}
+Result<Diagnosis> diagnose(Context& c, const std::string& model, const std::vector<AdapterArgument>& adapters) {
+  return diagnose(c, [&] { return open_with_adapters(c, model, adapters, adapters.empty() ? Given::kBaseOfAdapter : Given::kModel); });
 }
 
 }  // namespace ingot::cli

@@ -19,6 +19,7 @@ struct Diagnosis {
   Status verdict;                      // why it would be refused
 };
 // Says nothing itself. Fails only where it is interrupted.
+Result<Diagnosis> diagnose(Context& context, const Artifact& opened);
 Result<Diagnosis> diagnose(Context& context, const std::string& model, const std::vector<AdapterArgument>& adapters);
 
 }  // namespace ingot::cli

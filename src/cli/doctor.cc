@@ -11,7 +11,8 @@ Status command_doctor(Context& c) {
   c.args.usage("doctor DIR [--base DIR]");
   c.args.detail(
       "DIR holds a model or an adapter. Says what is in it, what is odd, and what 'ingot ship' would make of it: by going the same way up to "
-      "the first byte of output. Headers are read, no weights. Exit code 0: ship would work; 3: it would be refused.");
+      "the first byte of output. Headers are read, no weights. Exit code 0: ship would work; 3: it would be refused; 1: "
+      "something could not be read.");
   c.args.positional("DIR|-m,--model", &given, "a model's directory or file, an adapter's directory, or a name like org/model");
   c.args.section("Options");
   c.args.text("--base", "DIR", &base, "the base model that an adapter is tried on (default: the one that it names, if that is here)");

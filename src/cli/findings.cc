@@ -27,14 +27,24 @@ std::string Findings::text() const {
     out += wrap(fmt::format("  {:<14}{}", label == before ? "" : label, text), width, 16) + "\n";
     before = label;
   }
-  return out;
+  int column = 0;
+  for (const std::string& word : command) {
+    const int w = display_width(word) + 1;
+    if (column > 0 && column + w + 2 > width) out += " \\\n", column = 0;  // a shell goes on in the next line
+    out += column > 0 ? " " + word : fmt::format("{:16}{}", "", word);
+    column = (column > 0 ? column : 15) + w;
+  }
+  return command.empty() ? out : out + "\n";
 }
 
-std::string Findings::ship_command() const {
-  return "ingot ship " + (base.empty() ? shell_word(given) : fmt::format("{} --adapter {}", shell_word(base), shell_word(given)));
+std::vector<std::string> Findings::ship_command() const {
+  if (base.empty()) return {"ingot", "ship", shell_word(given)};
+  return {"ingot", "ship", shell_word(base), "--adapter", shell_word(given)};
 }
 
 namespace {
+
+constexpr int kMostShown = 60, kMostSaid = 600;  // of a text that may be anything, of a message with one in it
 
 std::string many(uint64_t n, const char* what) { return fmt::format("{} {}{}", format_count(n), what, n == 1 ? "" : "s"); }
 
@@ -74,7 +84,7 @@ void tell_architecture(const Artifact& a, Findings* r) {
   if (classes && classes->is_array() && !classes->empty() && classes->front().is_string()) name = classes->front().get<std::string>();
   if (const MetaValue* m = a.meta("general.architecture"); name.empty() && m)
     if (const auto* s = std::get_if<std::string>(&m->v)) name = *s;
-  std::string text = name.empty() ? "unknown" : name;
+  std::string text = name.empty() ? "unknown" : shown(name, kMostShown);
   add_number(config, "num_hidden_layers", ", {} layers", &text);
   add_number(config, "hidden_size", " of width {}", &text);
   add_number(config, "num_attention_heads", ", {} heads", &text);
@@ -110,8 +120,8 @@ void tell_adapter(const Artifact& a, Findings* r) {
   }
   for (const auto& [name, text] : a.files)
     if (name != "adapter_config.json") files.push_back(name);
-  r->row("base", base ? *base : "not named");
-  std::string text = json_string(config, "peft_type").value_or("no peft_type");
+  r->row("base", base ? shown(*base, kMostShown) : "not named");
+  std::string text = shown(json_string(config, "peft_type").value_or("no peft_type"), kMostShown);
   add_number(config, "r", " of rank {}", &text);
   if (const auto alpha = json_number(config, "lora_alpha")) text += fmt::format(", alpha {}", *alpha);
   r->row("adapter", fmt::format("{}, {}: {}", text, many(modules, "module"), some_of({ends.begin(), ends.end()}, 12)));
@@ -125,10 +135,14 @@ void tell_adapter(const Artifact& a, Findings* r) {
 }
 
 // An adapter on its own: what can be told without the base.
-Status check_adapter(const Artifact& a) {
+Status check_adapter(const Artifact& a, std::vector<Reporter::Said>* odd) {
+  for (const std::string& text : a.notices) odd->push_back({"notice", text});
   INGOT_TRY(transform::check_gathered(a));
-  const auto config = a.files.find("adapter_config.json");
-  INGOT_ASSIGN([[maybe_unused]] const auto read, transform::parse_lora_config(config->second, join_path(a.path, "adapter_config.json")));
+  const std::string path = join_path(a.path, "adapter_config.json");
+  INGOT_ASSIGN(const auto config, transform::parse_lora_config(a.files.at("adapter_config.json"), path));
+  if (const auto& fields = config.passed_over; !fields.empty())
+    odd->push_back({"notice", fmt::format("'{}': PEFT 0.21 does not know {} and passes over {}; so does this", path, some_of(fields, 10),
+                                          fields.size() > 1 ? "them" : "it")});
   return {};
 }
 
@@ -138,7 +152,7 @@ void tell_verdict(const Diagnosis& d, Findings* r) {
     r->row("odd", fmt::format("{}: {}", s.kind, s.message));
     odd.push_back({{"kind", s.kind}, {"message", s.message}});
   }
-  if (odd.empty()) r->row("odd", "nothing");
+  if (odd.empty() && d.verdict.ok()) r->row("odd", "nothing");
   r->json["odd"] = odd;
   r->json["ship"] = {{"ok", d.verdict.ok()}};
   if (!d.verdict.ok()) {
@@ -147,20 +161,20 @@ void tell_verdict(const Diagnosis& d, Findings* r) {
     return;
   }
   if (!d.made) {
-    r->row("ship", fmt::format("nothing speaks against it so far; with --base DIR it is tried on its base: ingot doctor {} --base DIR",
-                               shell_word(r->given)));
+    r->row("ship", "nothing speaks against it so far; with --base DIR it is tried on its base:");
+    r->command = {"ingot", "doctor", shell_word(r->given), "--base", "DIR"};
     return;
   }
   const Totals totals = totals_of(*d.made);
   r->row("ship", fmt::format("would convert it: {}, {}, {}", kUsualType, format_bytes(totals.bytes), many(totals.tensors, "tensor")));
-  r->row("ship", r->ship_command());
+  r->command = r->ship_command();
   r->json["ship"].update({{"type", kUsualType}, {"bytes", totals.bytes}});
 }
 
 // What a GGUF file tells of itself; ship makes others of it only if it is not quantized yet.
 void tell_gguf(const Artifact& a, Findings* r) {
   const MetaValue* name = a.meta("general.name");
-  if (const auto* text = name ? std::get_if<std::string>(&name->v) : nullptr) r->row("name", *text);
+  if (const auto* text = name ? std::get_if<std::string>(&name->v) : nullptr) r->row("name", shown(*text, kMostShown));
   for (const LazyTensor& t : a.tensors) r->quantized = r->quantized || is_block_type(t.spec().type);
   const transform::GgufReport report = transform::examine_gguf(a);
   for (const auto* texts : {&report.faults, &report.warnings})
@@ -176,17 +190,20 @@ Result<Findings> find_out(Context& c, const std::string& given, const Located& a
   const bool adapter = opened.ok() && opened->naming == "peft", gguf = opened.ok() && opened->naming == "gguf";
   r.kind = !opened.ok() ? "unknown" : adapter ? "adapter" : gguf ? "gguf" : "model";
   const auto own = adapter && base.empty() ? transform::find_base(*opened) : Result<Located>(at);
-  if (adapter && !own.ok()) {
-    r.diagnosis.verdict = check_adapter(*opened);
-    for (const std::string& text : opened->notices) r.diagnosis.odd.push_back({"notice", text});
+  if (!opened.ok()) {
+    r.diagnosis.verdict = opened.error();
+  } else if (adapter && !own.ok()) {
+    r.diagnosis.verdict = check_adapter(*opened, &r.diagnosis.odd);
+  } else if (adapter) {
+    INGOT_ASSIGN(r.diagnosis, base.empty() ? diagnose(c, given, {}) : diagnose(c, base, {{given}}));
   } else {
-    INGOT_ASSIGN(r.diagnosis, adapter && !base.empty() ? diagnose(c, base, {{given}}) : diagnose(c, given, {}));
+    INGOT_ASSIGN(r.diagnosis, diagnose(c, *opened));
   }
 
   r.json = {{"path", at.path}, {"kind", gguf ? "model" : r.kind}};
   if (adapter) {
     tell_adapter(*opened, &r);
-    if (!own.ok() && !r.json["base"].is_null()) r.diagnosis.odd.push_back({"notice", own.error().message});
+    if (!own.ok() && !r.json["base"].is_null()) r.diagnosis.odd.push_back({"notice", shown(own.error().message, kMostSaid)});
   } else if (opened.ok()) {
     tell_architecture(*opened, &r);
   }

@@ -20,13 +20,14 @@ struct Findings {
   Diagnosis diagnosis;
   // A line, or several, under each label; and the same for --json.
   std::vector<std::pair<std::string, std::string>> rows;
+  std::vector<std::string> command;  // its words, to be copied to a shell
   OrderedJson json;
 
   void row(std::string label, std::string text);
   std::string text() const;
   // The model that ship would make of it can be made; of an adapter: its base is known.
   bool can_ship() const { return diagnosis.verdict.ok() && diagnosis.made; }
-  std::string ship_command() const;
+  std::vector<std::string> ship_command() const;  // its words, as a shell reads them
 };
 // Reads headers, no weights. Fails only where it is interrupted.
 Result<Findings> find_out(Context& context, const std::string& given, const Located& at, const std::string& base);

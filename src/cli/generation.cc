@@ -67,8 +67,8 @@ Result<Runnable> runnable(const Artifact& gguf, const Artifact& source) {
 }
 
 Result<std::vector<int32_t>> encode_prompt(const Tokenizer& tokenizer, const std::string& prompt, const Runnable& model,
-                                           const std::string& option) {
-  INGOT_ASSIGN(std::vector<int32_t> ids, tokenizer.encode(prompt, true));
+                                           const std::string& option, bool add_special) {
+  INGOT_ASSIGN(std::vector<int32_t> ids, tokenizer.encode(prompt, add_special));
   if (ids.empty()) {
     // A model without a BOS token has nothing to begin from.
     if (!tokenizer.bos()) return usage("{}: the prompt is empty, and this model has no token to begin a text with", option);
@@ -101,13 +101,22 @@ Result<std::unique_ptr<Model>> load_model(Context& c, const Artifact& artifact) 
   return model;
 }
 
+SessionOptions session_options(const Context& c, const TextRequest& request) {
+  SessionOptions options;
+  options.context = request.context;
+  options.cancel = &c.cancel;
+  return options;
+}
+
 Result<TextResult> generate_text(Context& c, const Model& model, const Tokenizer& tokenizer,
                                  const TextRequest& request,
                                  const std::function<Status(std::string_view)>& show) {
-  SessionOptions session_options;
-  session_options.context = request.context;
-  session_options.cancel = &c.cancel;
-  Session session(model, session_options);
+  Session session(model, session_options(c, request));
+  return generate_text(c, session, tokenizer, request, show);
+}
+
+Result<TextResult> generate_text(Context& c, Session& session, const Tokenizer& tokenizer, const TextRequest& request,
+                                 const std::function<Status(std::string_view)>& show) {
   // The stream has seen the prompt, so that a leading space of the first new token is kept.
   Tokenizer::Stream stream(tokenizer, true);
   for (const int32_t id : request.ids) (void)stream.next(id);

@@ -30,9 +30,10 @@ struct Runnable {
 // `gguf` is what is run, `source` what it was made from (the config.json of a Hugging Face directory says more).
 Result<Runnable> runnable(const Artifact& gguf, const Artifact& source);
 
-// The ids of a prompt that fits; kUsage, naming both numbers, for one that does not. `option` is where it came from.
+// The ids of a prompt that fits; kUsage, naming both numbers, for one that does not. `option` is where it came from. `add_special`: with
+// what the model adds to a text (BOS); a chat template writes that itself.
 Result<std::vector<int32_t>> encode_prompt(const Tokenizer& tokenizer, const std::string& prompt, const Runnable& model,
-                                           const std::string& option);
+                                           const std::string& option, bool add_special = true);
 
 // The weights of a GGUF-shaped artifact in memory, with progress shown.
 Result<std::unique_ptr<Model>> load_model(Context& context, const Artifact& artifact);
@@ -54,6 +55,10 @@ struct TextResult {
 Result<TextResult> generate_text(Context& context, const Model& model, const Tokenizer& tokenizer,
                                  const TextRequest& request,
                                  const std::function<Status(std::string_view)>& show = {});
+// The same in a session that goes on (infer/generate.h says what it may hold).
+Result<TextResult> generate_text(Context& context, Session& session, const Tokenizer& tokenizer, const TextRequest& request,
+                                 const std::function<Status(std::string_view)>& show = {});
+SessionOptions session_options(const Context& context, const TextRequest& request);
 
 nlohmann::ordered_json text_json(const TextRequest& request, const TextResult& result);
 // "24 tokens, 812 tokens/s (prompt: 5 tokens, 1,900 tokens/s)".

@@ -1,7 +1,6 @@
 // ingot inspect: what is in a model, from its headers; one tensor's values with --tensor.
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <map>
 #include <set>
 
@@ -23,22 +22,23 @@ namespace ingot::cli {
 namespace {
 
 // Of the file, or of those in the directory; of a set of splits, all that were found.
-Result<uint64_t> disk_bytes(const Artifact& a) {
-  namespace fs = std::filesystem;
-  std::error_code error;
+Result<uint64_t> disk_bytes(Store& store, const Artifact& a, bool directory, Faults* faults) {
   std::set<std::string> files = {a.path};
-  if (fs::is_directory(a.path, error)) {
+  if (directory) {
     files.clear();
-    for (fs::directory_iterator it(a.path, error), end; !error && it != end; it.increment(error))
-      if (it->is_regular_file(error)) files.insert(it->path().string());
+    INGOT_ASSIGN(const auto entries, store.list(a.path));
+    for (const Entry& e : entries)
+      if (!e.directory) files.insert(join_path(a.path, e.name));
   } else {
     for (const LazyTensor& t : a.tensors)
       if (Origin o = origin_of(*t.node, {}); !o.file.empty()) files.insert(std::move(o.file));
   }
   uint64_t sum = 0;
-  for (const std::string& file : files)
-    if (!error) sum += fs::file_size(file, error);
-  if (error) return failed("looking at {}: {}", a.path, error.message());
+  for (const std::string& file : files) {
+    const auto there = store.stat(file);
+    if (!there.ok()) faults->push_back("what it takes on disk is not all counted: " + there.error().message);
+    else if (*there) sum += (*there)->size;
+  }
   return sum;
 }
 
@@ -186,6 +186,8 @@ Status inspect_tensor(Context& c, const Artifact& a, const std::string& name) {
   return c.report.result(j, table.str());
 }
 
+constexpr size_t kMostKey = 60, kMostName = 200;
+
 std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, OrderedJson>>& config,
                     uint64_t on_disk, const std::vector<std::string>& odd, const OrderedJson& tokenizer) {
   const Totals totals = totals_of(a);
@@ -203,19 +205,19 @@ std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, 
   if (!a.metadata.empty()) {
     Table t({"metadata", ""});
     size_t longest = 0;
-    for (const auto& [k, v] : a.metadata) longest = std::max(longest, k.size());
+    for (const auto& [k, v] : a.metadata) longest = std::max(longest, std::min(k.size(), kMostKey));
     for (const auto& [k, v] : a.metadata)
-      t.row({printable(k), meta_text(v, std::max(20, width - static_cast<int>(longest) - 5))});
+      t.row({shown(k, kMostKey), meta_text(v, std::max(20, width - static_cast<int>(longest) - 5))});
     out += "\n";
     out += t.str(2);
   }
   for (const auto& [name, values] : config) {
     Table t({name, ""});
     size_t longest = name.size();
-    for (const auto& [k, v] : values.items()) longest = std::max(longest, k.size());
+    for (const auto& [k, v] : values.items()) longest = std::max(longest, std::min(k.size(), kMostKey));
     const int room = std::clamp(width - static_cast<int>(longest) - 5, 20, 70);
     for (const auto& [k, v] : values.items())
-      if (!v.is_null()) t.row({printable(k), shorten_middle(printable(v.is_string() ? v.get<std::string>() : dump_safe(v)), room)});
+      if (!v.is_null()) t.row({shown(k, kMostKey), v.is_string() ? shown(v.get_ref<const std::string&>(), room) : shown(dump_safe(v), room)});
     out += "\n";
     out += t.str(2);
   }
@@ -230,7 +232,7 @@ std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, 
   Table t({"tensor", "type", "shape", ">size"});
   for (const LazyTensor& x : a.tensors) {
     const TensorSpec s = x.spec();
-    t.row({printable(x.name), std::string(info(s.type).name), to_string(s.shape), format_bytes(bytes_of(s))});
+    t.row({shown(x.name, kMostName), std::string(info(s.type).name), to_string(s.shape), format_bytes(bytes_of(s))});
   }
   return out + "\n" + t.str();
 }
@@ -268,10 +270,12 @@ Status command_inspect(Context& c) {
                                      : parsed.error().message);
     }
   }
-  INGOT_ASSIGN(const uint64_t on_disk, disk_bytes(a));
+  INGOT_ASSIGN(const auto there, at.store->stat(path));
+  const bool directory = there && there->directory();
+  INGOT_ASSIGN(const uint64_t on_disk, disk_bytes(*at.store, a, directory, &faults));
   Diagnosis d;
-  if (a.naming == "hf" && a.files.count("config.json")) {
-    INGOT_ASSIGN(d, diagnose(c, path, {}));
+  if (a.naming == "hf" && directory) {
+    INGOT_ASSIGN(d, diagnose(c, a));
   } else {
     faults.insert(faults.end(), a.notices.begin(), a.notices.end());
   }

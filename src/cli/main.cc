@@ -147,7 +147,7 @@ int main(int argc, char** argv) {
   try {
     return ingot::cli::run(argc, argv);
   } catch (const std::bad_alloc&) {
-    ingot::cli::print_error("ingot: error: out of memory; --memory SIZE lowers what is used\n");
+    ingot::cli::print_error("ingot: error: out of memory (a limit of this process or container, or of the machine); free some, or raise the limit\n");
   } catch (const std::exception& e) {
     // None is expected; a report beats a core dump.
     ingot::cli::print_error(std::string("ingot: error: internal: ") + e.what() + "\n");

@@ -99,6 +99,11 @@ OrderedJson from_metadata(const Artifact& a) {
   return j;
 }
 
+std::string no_object(const std::string& text) {
+  const auto strict = strict_json(text, "tokenizer.json");
+  return strict.ok() ? "tokenizer.json holds no JSON object" : strict.error().message;
+}
+
 OrderedJson from_files(const Artifact& a) {
   OrderedJson j;
   const auto it = a.files.find("tokenizer.json");
@@ -111,7 +116,7 @@ OrderedJson from_files(const Artifact& a) {
   od::document document;
   od::object root, model;
   if (parser.iterate(text).get(document) || document.get_object().get(root))
-    return {{"error", "tokenizer.json is damaged"}};
+    return {{"error", no_object(it->second)}};
   od::array added;
   size_t count = 0;
   if (!root.find_field_unordered("added_tokens").get_array().get(added) && !added.count_elements().get(count))
@@ -138,7 +143,10 @@ OrderedJson tokenizer_json(const Artifact& a, const Artifact* gguf) {
   if (j.is_null()) return j;
   if (const auto tokenizer = read_tokenizer(a, {}); tokenizer.ok()) {
     OrderedJson end = OrderedJson::array();
-    for (const int32_t id : tokenizer->end_ids()) end.push_back(OrderedJson{{"id", id}, {"text", tokenizer->token_piece(id)}});
+    const MetaValue* tokens = told.meta("tokenizer.ggml.tokens");
+    const auto* rows = tokens ? std::get_if<std::vector<std::string>>(&tokens->v) : nullptr;
+    for (const int32_t id : tokenizer->end_ids())
+      if (!rows || static_cast<size_t>(id) < rows->size()) end.push_back(OrderedJson{{"id", id}, {"text", tokenizer->token_piece(id)}});
     j["end"] = end;
   }
   return j;

@@ -91,22 +91,31 @@ Result<Artifact> open_told(Context& c, const Located& at) {
 }
 
 Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, const std::vector<AdapterArgument>& given_adapters, Given what) {
-  OpenedModel m;
   INGOT_ASSIGN(Located at, input_path(given));
+  INGOT_ASSIGN(Artifact base, open_model(*at.store, at.path));
   std::vector<AdapterArgument> adapters = given_adapters;
-  INGOT_ASSIGN(m.base, open_model(*at.store, at.path));
-  if (m.base.naming == "peft" && what == Given::kBaseOfAdapter) {
-    auto base = transform::find_base(m.base);
-    if (!base.ok())
-      return bad_input("{}. Or give the base first: BASE --adapter {}", base.error().message, shell_word(given));
-    at = *std::move(base);
-    m.assumed = fmt::format("base {} (named by the adapter)", shell_word(at.path));
+  std::string assumed;
+  if (base.naming == "peft" && what == Given::kBaseOfAdapter) {
+    auto found = transform::find_base(base);
+    if (!found.ok())
+      return bad_input("{}. Or give the base first: BASE --adapter {}", found.error().message, shell_word(given));
+    at = *std::move(found);
+    assumed = fmt::format("base {} (named by the adapter)", shell_word(at.path));
     adapters.insert(adapters.begin(), {given});
     INGOT_TRY(check_model_folder(at));
-    INGOT_ASSIGN(m.base, open_model(*at.store, at.path));
+    INGOT_ASSIGN(base, open_model(*at.store, at.path));
   }
-  tell_notices(c, m.base);
+  INGOT_ASSIGN(OpenedModel m, with_adapters(c, std::move(base), adapters));
   m.path = at.path;
+  m.assumed = std::move(assumed);
+  return m;
+}
+
+Result<OpenedModel> with_adapters(Context& c, Artifact base, const std::vector<AdapterArgument>& adapters) {
+  OpenedModel m;
+  m.path = base.path;
+  m.base = std::move(base);
+  tell_notices(c, m.base);
   const auto add_input = [&](Artifact* a) {
     const std::string manifest = take_manifest(a);
     return m.provenance ? m.provenance->add_input(*a, manifest) : Status();

@@ -53,6 +53,8 @@ struct OpenedModel {
 enum class Given { kModel, kBaseOfAdapter };
 Result<OpenedModel> open_with_adapters(Context& context, const std::string& given, const std::vector<AdapterArgument>& adapters,
                                        Given what = Given::kModel);
+// The same of a model that is open already.
+Result<OpenedModel> with_adapters(Context& context, Artifact base, const std::vector<AdapterArgument>& adapters);
 
 // Every path read by a job, for the check that an output is none of them.
 std::vector<std::string> input_paths(const OpenedModel& model);

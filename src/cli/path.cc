@@ -17,7 +17,7 @@ struct Fitting {
 };
 
 std::vector<Fitting> fitting(const Context& c, const Findings& f) {
-  const std::string path = shell_word(f.given), ship = f.ship_command();
+  const std::string path = shell_word(f.given), ship = join(f.ship_command(), " ");
   std::vector<Fitting> out;
   const auto add = [&out](std::string command, std::string about) { out.push_back({std::move(command), std::move(about)}); };
   if (f.can_ship() && !f.quantized) {
@@ -85,7 +85,7 @@ Status command_path(Context& c) {
   if (!input.ok()) return tell_folder(c, given, input.error());
   INGOT_ASSIGN(Findings f, find_out(c, given, *input, ""));
   if (f.kind == "unknown") return tell_folder(c, given, f.diagnosis.verdict.error());
-  if (f.quantized) std::erase_if(f.rows, [](const auto& row) { return row.first == "ship"; });
+  if (f.quantized) std::erase_if(f.rows, [](const auto& row) { return row.first == "ship"; }), f.command.clear();
   std::string text = fmt::format("{}: {}\n{}\n", printable(given), what_it_is(f), f.text());
   for (const Fitting& fit : fitting(c, f)) {
     text += fmt::format("  # {}\n  {}\n", fit.about, printable(fit.command));

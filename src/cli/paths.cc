@@ -117,6 +117,7 @@ Result<Located> input_path(const std::string& given) {
     return at;
   }
   if (error && status.type() != fs::file_type::not_found) return bad_input("'{}': {}", path, error.message());
+  if (const fs::path to = fs::read_symlink(path, error); !error) return bad_input("'{}' is a link to '{}', which is not there", path, to.string());
   const std::string parent = parent_path(path);
   const auto above = fs::status(parent, error);
   if (error && above.type() != fs::file_type::not_found) return bad_input("'{}': '{}': {}", path, parent, error.message());

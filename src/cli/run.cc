@@ -1,4 +1,5 @@
 // ingot run: generates text, greedy by default, streamed.
+#include "cli/chat.h"
 #include "cli/command.h"
 #include "cli/generation.h"
 #include "cli/job.h"
@@ -12,10 +13,12 @@ namespace ingot::cli {
 Status command_run(Context& c) {
   std::string path, pre_tokenizer, file;
   AdapterArgs adapter_args;
+  ChatArgs chat_args;
   TextRequest request;
   int64_t top_k = 0;
   double temperature = 0, top_p = 1, min_p = 0, repeat_penalty = 1;
   c.args.usage("run MODEL [--adapter DIR [--weight W]]... --prompt TEXT [-n N]");
+  c.args.usage("run MODEL --chat [--system TEXT] [--prompt TEXT]");
   c.args.detail(
       "The text streams to standard output as it is made; on a terminal the prompt is shown before it. The "
       "most "
@@ -25,9 +28,10 @@ Status command_run(Context& c) {
   c.args.text("-p,--prompt", "TEXT", &request.prompt, "the text to go on from");
   c.args.text("-f,--file", "FILE", &file, "read the prompt from a file");
   c.args.integer("-n,--n-predict", "N", &request.max_tokens, 0, INT32_MAX,
-                 "at most so many tokens (default 128)");
+                 "at most so many tokens (default 128; with --chat until the answer ends)");
   adapter_args.declare(c.args);
   c.args.list("--stop|--reverse-prompt,-r", "TEXT", &request.stops, "end before this text; may be repeated");
+  chat_args.declare(c.args);
   c.args.section("Sampling");
   c.args.real("--temperature|--temp", "T", &temperature, 0, 100,
               "0 (default): always the most likely token; higher: more variety");
@@ -38,17 +42,19 @@ Status command_run(Context& c) {
               "of tokens at least P times as likely as the best (0, default: all)");
   c.args.real("--repeat-penalty", "X", &repeat_penalty, 1e-3, 1e3,
               "make the last 64 tokens less likely (1, default: not)");
-  c.args.later("--chat", false, "a conversation with the model's chat template");
   c.args.example("ingot run model.gguf --prompt 'def main(' -n 24");
   c.args.example("ingot run base/ --adapter lora/ -p 'Once upon' --temperature 0.8 --top-p 0.95 --seed 7");
+  c.args.example("ingot run model.gguf --chat --system 'You are terse.'");
   c.args.unused({"--dry-run", "--memory", "--force", "--no-resume",
                  "--max-shard-size", "--verify", "--rank-timeout", "--provenance", "--strict", "--name"});
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
+  INGOT_TRY(chat_args.check(c.args));
   INGOT_ASSIGN(const std::vector<AdapterArgument> adapters, adapter_args.read(c.args));
   if (c.args.has("--prompt") && c.args.has("--file")) return usage("'ingot run' takes --prompt or --file, not both");
-  if (!c.args.has("--prompt") && !c.args.has("--file"))
-    return usage("'ingot run' needs a text to go on from: --prompt TEXT or --file FILE (- is standard input)");
+  const bool prompted = c.args.has("--prompt") || c.args.has("--file");
+  if (!prompted && !chat_args.chat)
+    return usage("'ingot run' needs a text to go on from: --prompt TEXT or --file FILE (- is standard input), or --chat for a conversation");
   if (c.args.has("--file")) {
     INGOT_ASSIGN(request.prompt, read_text_input(file, c.cancel));
   }
@@ -73,13 +79,23 @@ Status command_run(Context& c) {
   INGOT_ASSIGN(const Artifact gguf, as_gguf_weights(opened.artifact));
   INGOT_TRY(go_on(c));
   INGOT_ASSIGN(const Runnable can, runnable(gguf, opened.base));
-  INGOT_ASSIGN(request.ids, encode_prompt(tokenizer, request.prompt, can, c.args.has("--file") ? "--file " + file : "--prompt"));
   request.context = can.context;
+  if (chat_args.chat) {
+    INGOT_ASSIGN(Chat chat, Chat::make(chat_args, tokenizer, opened.path));
+    if (!c.args.has("--n-predict")) request.max_tokens = can.context;
+    if (!prompted) {
+      INGOT_ASSIGN(const std::unique_ptr<Model> model, load_model(c, gguf));
+      return converse(c, *model, tokenizer, can, std::move(chat), request, opened.path);
+    }
+    chat.add("user", request.prompt);
+    INGOT_ASSIGN(request.prompt, chat.text());
+  }
+  INGOT_ASSIGN(request.ids, encode_prompt(tokenizer, request.prompt, can, c.args.has("--file") ? "--file " + file : "--prompt", !chat_args.chat));
   INGOT_ASSIGN(const std::unique_ptr<Model> model, load_model(c, gguf));
 
   const bool terminal = stdout_is_terminal();
   const auto safe = [&](std::string_view s) { return terminal ? printable(s, true) : std::string(s); };
-  if (terminal && !c.report.json() && !c.report.quiet()) {
+  if (terminal && !chat_args.chat && !c.report.json() && !c.report.quiet()) {
     const bool colour = want_colour();
     INGOT_TRY(print((colour ? "\x1b[1m" : "") + safe(request.prompt) + (colour ? "\x1b[0m" : "")));
   }

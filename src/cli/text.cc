@@ -97,6 +97,11 @@ size_t decode(std::string_view s, uint32_t* cp) {
   return n;
 }
 
+// Of no width; what comes after is shown in another order, or in another line.
+bool turns_text(uint32_t cp) {
+  return cp == 0x61c || cp == 0x200e || cp == 0x200f || (cp >= 0x2028 && cp <= 0x202e) || (cp >= 0x2066 && cp <= 0x2069);
+}
+
 int width_of(uint32_t cp) {
   if (cp == 0x200d || (cp >= 0x300 && cp < 0x370) || (cp >= 0xfe00 && cp <= 0xfe0f)) return 0;  // combining
   const bool wide = (cp >= 0x1100 && cp <= 0x115f) || (cp >= 0x2e80 && cp <= 0xa4cf) ||
@@ -169,12 +174,36 @@ std::string printable(std::string_view s, bool keep_newlines) {
       out += cp == '\n' ? "\\n" : "\\t";
     } else if ((cp < 0x20 && !newline) || (cp >= 0x7f && cp < 0xa0)) {
       out += cp == '\r' ? "\\r" : fmt::format("\\x{:02x}", cp);
+    } else if (turns_text(cp)) {
+      out += fmt::format("\\u{:04x}", cp);
     } else {
       out.append(s.substr(0, n));
     }
     s.remove_prefix(n ? n : 1);
   }
   return out;
+}
+
+std::string shown(std::string_view s, int width) {
+  const size_t most = 4 * static_cast<size_t>(width);
+  if (s.size() <= 2 * most) return shorten_middle(printable(s), width);
+  std::string_view tail = s.substr(s.size() - most);
+  while (!tail.empty() && (static_cast<unsigned char>(tail[0]) & 0xc0) == 0x80) tail.remove_prefix(1);
+  return shorten_middle(printable(s.substr(0, complete_utf8(s.substr(0, most)))) + printable(tail), width);
+}
+
+std::string shell_word(std::string_view s) {
+  const auto plain = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || std::string_view("_-./:@%+=,").find(c) != std::string_view::npos; };
+  if (!s.empty() && std::all_of(s.begin(), s.end(), plain)) return std::string(s);
+  const bool control = printable(s) != s;
+  std::string out = control ? "$'" : "'";
+  for (const char c : s) {
+    if (!control) out += c == '\'' ? "'\\''" : std::string(1, c);
+    else if (c == '\'' || c == '\\') out += {'\\', c};
+    else if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) >= 0x7f) out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    else out += c;
+  }
+  return out + "'";
 }
 
 std::string wrap(std::string_view text, int width, int indent) {
@@ -242,14 +271,6 @@ std::string nearest(std::string_view word, const std::vector<std::string>& words
   }
   const size_t letters = word.size() - std::min(word.size(), word.find_first_not_of('-'));
   return least <= std::max<size_t>(1, std::min<size_t>(3, letters / 3 + 1)) ? best : "";
-}
-
-std::string shell_word(std::string_view text) {
-  const auto plain = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || std::string_view("_-./:@%+=,").find(c) != std::string_view::npos; };
-  if (!text.empty() && std::all_of(text.begin(), text.end(), plain)) return std::string(text);
-  std::string out = "'";
-  for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return out + "'";
 }
 
 std::vector<std::string> split(std::string_view text, char separator) {

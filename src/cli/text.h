@@ -28,17 +28,18 @@ int display_width(std::string_view utf8);
 std::string shorten_middle(std::string_view utf8, int width);
 // The longest prefix of `text` that ends on a complete UTF-8 sequence.
 size_t complete_utf8(std::string_view text);
-// Text safe to show on a terminal: control characters and broken UTF-8 are written as \x1b and the like.
+// Text safe to show on a terminal: control characters, those that turn the direction of text, and broken UTF-8 are written as \x1b and the like.
 std::string printable(std::string_view text, bool keep_newlines = false);
+// Both, in the time that a short text takes.
+std::string shown(std::string_view text, int width);
+// A word as a shell reads it: as it is where it may be, else in quotes.
+std::string shell_word(std::string_view text);
 
 // Broken at spaces to lines of at most `width` columns, never inside a word or inside '...'.
 std::string wrap(std::string_view text, int width, int indent);
 
 // The word nearest to `word` by edits (a transposition is one), or empty if none is near enough to be meant.
 std::string nearest(std::string_view word, const std::vector<std::string>& words);
-
-// As a word of a shell: quoted where it must be, for commands that are to be pasted.
-std::string shell_word(std::string_view text);
 
 std::vector<std::string> split(std::string_view text, char separator);
 std::string join(const std::vector<std::string>& parts, std::string_view separator);

@@ -40,7 +40,7 @@ Status check_links(Store& store, const Probe& p) {
   if (!hub_snapshot(p.path)) return {};
   std::vector<std::string> absent;
   for (const Entry& e : p.entries) {
-    if (e.directory || !is_read(e.name)) continue;
+    if (e.directory || !is_read(e.name) || (e.name == kSingleName && p.find(kIndexName))) continue;  // find_weights() takes the index then
     INGOT_ASSIGN(const auto there, store.stat(join_path(p.path, e.name)));
     if (there && there->kind == Stat::Kind::kDangling) absent.push_back(e.name);
   }
@@ -119,6 +119,8 @@ Result<Artifact> open_model(Store& store, const std::string& path, Faults* fault
         "opening {}: the directory holds no model that ingot knows: expected model.safetensors, "
         "model.safetensors.index.json or adapter_config.json among its {} entries{}; readable formats: {}",
         probe.path, probe.entries.size(), without_weights(store, probe), known_formats());
+  if (probe.path.ends_with(".json"))
+    return bad_input("opening {}: it is JSON, not weights; give the directory that it lies in: {}", probe.path, parent_path(probe.path));
   return bad_input("opening {}: the content is of no format that ingot knows ({}); is the file whole?", probe.path,
                    known_formats());
 }

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <charconv>
-#include <optional>
 #include <tuple>
 
+#include "formats/json.h"
 #include "storage/hub.h"
 
 namespace ingot {
@@ -138,6 +138,10 @@ std::vector<std::string> folders_with_weights(Store& store, const Probe& p) {
   std::sort(folders.begin(), folders.end(), [](const std::string& a, const std::string& b) {
     return std::pair(step_of(a), std::string_view(a)) < std::pair(step_of(b), std::string_view(b));
   });
+  // A repository in the Hub's cache: its files are in snapshots/REVISION.
+  if (const auto revisions = p.find("snapshots") ? store.list(join_path(p.path, "snapshots")) : Result<std::vector<Entry>>(std::vector<Entry>()); revisions.ok())
+    for (const Entry& e : *revisions)
+      if (e.directory) folders.push_back(join_path("snapshots", e.name));
   constexpr size_t kLooked = 64;
   if (folders.size() > kLooked) folders.erase(folders.begin(), folders.end() - kLooked);
   for (const std::string& f : folders) {
@@ -148,11 +152,28 @@ std::vector<std::string> folders_with_weights(Store& store, const Probe& p) {
   return found;
 }
 
-// Beside a model, whose tensors it is not among.
-std::string beside(const Probe& p) {
-  return find_file(p, "adapter_model.safetensors") ? fmt::format("{}: it is opened as the model that it is; the adapter beside the weights "
-                                                                 "(adapter_model.safetensors) is not applied", p.path)
-                                                   : "";
+// Beside a model, whose tensors it is not among: adapters.
+std::string beside(Store& store, const Probe& p) {
+  const std::string opened = p.path + ": it is opened as the model that it is; ";
+  for (const char* name : {"adapter_model.safetensors", "adapter_model.bin"})
+    if (find_file(p, name)) return fmt::format("{}the adapter beside the weights ({}) is not applied", opened, name);
+  if (const Entry* e = p.find("lora_adapter"); e && e->directory)
+    return fmt::format("{}the adapter in {} is not applied: give that by --adapter", opened, join_path(p.path, "lora_adapter"));
+  if (!find_file(p, "adapter_config.json")) return "";
+  const auto folders = folders_with_weights(store, p);
+  return folders.empty() ? "" : fmt::format("{}adapter_config.json speaks of an adapter, which is not applied: give the last, {}, by --adapter", opened,
+                                            join_path(p.path, folders.back()));
+}
+
+// Where transformers finds none of its names for safetensors, it takes these: what else lies there may be of another model.
+Status check_no_torch(const Probe& p, const std::vector<std::string>& others) {
+  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"})
+    if (find_file(p, name) && !others.empty())
+      return bad_input("opening {0}: transformers would load {1}, not {2}; weights in torch files come with a later version of ingot, and the others may be "
+                       "of another model. Save the model anew with transformers (from_pretrained, then save_pretrained); or, if {3} {4} the model, give {5}",
+                       p.path, name, some_of(others), others.size() == 1 ? others[0] : "those", others.size() == 1 ? "is" : "are",
+                       others.size() == 1 ? fmt::format("it the name {}", kSingleName) : fmt::format("them their index, {}", kIndexName));
+  return {};
 }
 
 }  // namespace
@@ -181,26 +202,37 @@ Result<WeightFiles> find_weights(Store& store, const Probe& p) {
   const auto told = [&found](std::string text) {
     if (!text.empty()) found.notices.push_back(std::move(text));
   };
-  told(beside(p));
-  if (find_file(p, kSingleName)) {
+  told(beside(store, p));
+  const bool single = find_file(p, kSingleName), indexed = find_file(p, kIndexName);
+  const bool broken = single && indexed && is_dangling(store, join_path(p.path, kSingleName));
+  if (broken) told(fmt::format("{}: {} is a link to a file that is not there; {} is taken, as transformers does", p.path, kSingleName, kIndexName));
+  if (single && !broken) {
     found.files = {kSingleName};
     std::vector<std::string> passed;
-    if (find_file(p, kIndexName)) passed.push_back(kIndexName);
     for (const ShardSet& s : sort_out(p).sets)
       if (s.prefix == "model")
         for (auto& name : names_of(s)) passed.push_back(std::move(name));
+    if (indexed && !passed.empty()) passed.insert(passed.begin(), kIndexName);
     if (!passed.empty())
       told(fmt::format("{}: {} is taken, as transformers does; passed over, as if left from another save: {}. If those are the model, remove "
                        "{}", p.path, kSingleName, some_of(passed), kSingleName));
     return found;
   }
-  if (find_file(p, kIndexName)) {
-    found.indexed = true;
+  if (indexed) {
+    found.index = kIndexName;
     for (const Entry& e : p.entries)
       if (is_weights(e)) found.files.push_back(e.name);
     return found;
   }
   const Weights w = sort_out(p);
+  std::vector<std::string> all = w.others;
+  for (const ShardSet& s : w.sets)
+    for (auto& name : names_of(s)) all.push_back(std::move(name));
+  INGOT_TRY(check_no_torch(p, all));
+  if (find_file(p, "params.json") && std::all_of(all.begin(), all.end(), [](const std::string& name) { return name.starts_with("consolidated"); }) && !all.empty())
+    return bad_input("opening {}: its weights ({}, with params.json) are in Mistral's own format, with other names and rows; download the files that the "
+                     "same repository has for transformers ({} or {}, and config.json), or make them: transformers' convert_mistral_weights_to_hf.py",
+                     p.path, some_of(all), kSingleName, kIndexName);
   const auto sets = candidates(w);
   if (sets.size() > 1) {
     std::vector<std::string> each;
@@ -218,31 +250,69 @@ Result<WeightFiles> find_weights(Store& store, const Probe& p) {
     }
     found.files = names_of(s);
     std::sort(found.files.begin(), found.files.end());
-    told(fmt::format("{}: there is no {}; the names of the {} shards prove them whole, all their tensors are taken{}", p.path, kIndexName, s.of,
+    told(fmt::format("{}: there is no {}; {}, all their tensors are taken{}", p.path, kIndexName,
+                     s.of == 1 ? fmt::format("the name of {} proves it whole", found.files[0]) : fmt::format("the names of the {} shards prove them whole", s.of),
                      w.others.empty() ? "" : "; passed over: " + some_of(w.others)));
     return found;
   }
+  for (const Entry& e : p.entries)
+    if (w.others.size() > 1 && e.name.starts_with("model.safetensors.index.") && e.name.ends_with(".json"))
+      return bad_input("opening {}: it holds a variant of the model, which transformers takes where it is asked for (variant=..): {} is its index, and {} are "
+                       "its files; give the index the name {}", p.path, e.name, some_of(w.others), kIndexName);
   if (w.others.size() > 1)
     return bad_input("opening {}: {} *.safetensors files ({}), but no {} and no {} that tells which belong to the model; download the index, "
                      "or give the one that is wanted the name {}", p.path, w.others.size(), some_of(w.others), kSingleName, kIndexName, kSingleName);
   if (w.others.empty()) return bad_input("opening {}: the directory has no *.safetensors file{}", p.path, without_weights(store, p));
   found.files = w.others;
-  told(fmt::format("{}: there is no {}; {}, the only weights here, are taken", p.path, kSingleName, w.others[0]));
+  told(fmt::format("{}: there is no {}; {} is taken, the only safetensors file here", p.path, kSingleName, w.others[0]));
   return found;
 }
 
+bool is_inside(const std::string& path) {
+  if (path.empty() || path.find_first_of(std::string_view("\\\0", 2)) != std::string::npos) return false;
+  for (size_t from = 0; from <= path.size();) {
+    const size_t end = std::min(path.find('/', from), path.size());
+    const std::string_view part = std::string_view(path).substr(from, end - from);
+    if (part.empty() || part == "." || part == "..") return false;
+    from = end + 1;
+  }
+  return true;
+}
+
+bool is_listed(const Probe& p, const std::string& path) { return path.find('/') != std::string::npos || p.find(path); }
+
+Result<std::optional<WeightFiles>> named_weights(const Probe& p, const std::string& config) {
+  constexpr const char* kKey = "transformers_weights";
+  const auto json = config.find(kKey) == std::string::npos ? Result<Json>(Json()) : parse_json(config, "");
+  const Json* named = json.ok() ? json_member(*json, kKey) : nullptr;  // who needs a configuration says what is wrong with it
+  if (!named) return std::optional<WeightFiles>();
+  const auto* name = named->get_ptr<const std::string*>();
+  const bool index = name && name->ends_with(".safetensors.index.json");
+  if (!name || !is_inside(*name) || !(index || name->ends_with(kEnd)))
+    return bad_input("opening {}: '{}' of config.json is {}, expected a *.safetensors file of the directory, or a *.safetensors.index.json; transformers "
+                     "refuses it, too", p.path, kKey, json_brief(*named));
+  WeightFiles found;
+  if (index) found.index = *name;
+  else found.files = {*name};
+  found.notices = {fmt::format("{}: {} is taken, which config.json names ({})", p.path, *name, kKey)};
+  return std::optional(std::move(found));
+}
+
 std::string left_over(const Probe& p, const std::vector<std::string>& named) {
-  std::vector<std::string> names;
-  for (const ShardSet& s : sort_out(p).sets)
-    for (auto& name : names_of(s))
-      if (!std::binary_search(named.begin(), named.end(), name)) names.push_back(std::move(name));
+  const Weights w = sort_out(p, [&](const std::string& name) {
+    return !name.starts_with("consolidated") && name != kSingleName && !std::binary_search(named.begin(), named.end(), name);
+  });
+  std::vector<std::string> names = w.others;
+  for (const ShardSet& s : w.sets)
+    for (auto& name : names_of(s)) names.push_back(std::move(name));
+  std::sort(names.begin(), names.end());
   return names.empty() ? "" : fmt::format("{}: the index does not name {}; passed over, as if left from another save", p.path, some_of(names));
 }
 
-Error absent_shards(Store& store, const Probe& p, const std::vector<std::string>& named, const std::string& why) {
+Error absent_shards(Store& store, const Probe& p, const std::string& index, const std::vector<std::string>& named, const std::string& why) {
   std::vector<std::string> absent;
   for (const auto& name : named)
-    if (!p.find(name)) absent.push_back(name);
+    if (!is_listed(p, name)) absent.push_back(name);
   std::string text = fmt::format("{} of the {} files that the index names {} not there: {}", absent.size(), named.size(),
                                  absent.size() == 1 ? "is" : "are", some_of(absent));
   if (!why.empty()) text += fmt::format("; of the others one cannot be read ({})", why);
@@ -256,9 +326,9 @@ Error absent_shards(Store& store, const Probe& p, const std::vector<std::string>
   if (const auto halves = unfinished(store, p); !halves.empty()) text += fmt::format("; unfinished downloads: {}", some_of(halves));
   if (whole)
     return bad_input("opening {}: {}. But there is a whole set of {} shards of another save, like {}: if that is the model, remove the index, "
-                     "which is not its own", join_path(p.path, kIndexName), text, whole->of, whole->files.begin()->second);
+                     "which is not its own", join_path(p.path, index), text, whole->of, whole->files.begin()->second);
   if (!instead.empty()) text += fmt::format("; instead there {} {}", instead.size() == 1 ? "is" : "are", some_of(instead));
-  return bad_input("opening {}: {}. Download what is missing; hf download goes on where it stopped{}", join_path(p.path, kIndexName), text,
+  return bad_input("opening {}: {}. Download what is missing; hf download goes on where it stopped{}", join_path(p.path, index), text,
                    hub_download(store, p.path));
 }
 
@@ -272,11 +342,14 @@ std::string without_weights(Store& store, const Probe& p) {
                          : fmt::format("; its subdirectories have: give {} (or {})", given, some_of(folders));
   }
   bool torch = false, zero = p.find("zero_to_fp32.py"), dcp = false;
+  std::string gguf, other;
   for (const Entry& e : p.entries) {
     const std::string_view n = e.name;
+    if (!e.directory && n.ends_with(".gguf") && gguf.empty()) gguf = n;
+    if (n == "tf_model.h5" || n == "flax_model.msgpack" || n == "model.ckpt.index") other = n;
     const bool of_training = n.starts_with("optimizer") || n.starts_with("scheduler") || n.starts_with("rng_state") || n == "training_args.bin" ||
                              n == "scaler.pt";
-    torch = torch || (!of_training && (n.ends_with(".bin") || n.ends_with(".pt") || n.ends_with(".pth")));
+    torch = torch || (!of_training && (n.ends_with(".bin") || n == "pytorch_model.bin.index.json" || n.ends_with(".pt") || n.ends_with(".pth")));
     zero = zero || (e.directory && n.starts_with("global_step"));
     dcp = dcp || n.ends_with(".distcp") || (e.directory && n.starts_with("pytorch_model_fsdp"));
   }
@@ -285,6 +358,10 @@ std::string without_weights(Store& store, const Probe& p) {
   if (zero)
     return ": the weights are still in the shards of DeepSpeed ZeRO; gather them with its script: python zero_to_fp32.py . OUT --safe_serialization";
   if (dcp) return ": the weights are a distributed checkpoint of torch (FSDP), which is not supported yet; gather them: accelerate merge-weights";
+  if (!gguf.empty()) return fmt::format("; it has a GGUF file: give {}", join_path(p.path, gguf));
+  if (!other.empty())
+    return fmt::format(", only weights of TensorFlow or Flax ({}), which ingot does not read; load them with transformers 4 (from_tf=True, from_flax=True) and "
+                       "save_pretrained them", other);
   if (const auto halves = unfinished(store, p); !halves.empty())
     return fmt::format(", only unfinished downloads ({}); download them again{}", some_of(halves), hub_download(store, p.path));
   // What a client asked for in vain is noted there.

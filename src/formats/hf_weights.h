@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,19 +30,25 @@ std::string some_of(const std::vector<std::string>& names, size_t most = 3);
 
 struct WeightFiles {
   std::vector<std::string> files;  // by name; where an index says which belong to the model: all that lie there
-  bool indexed = false;
+  std::string index;               // its name; empty where there is none
   std::vector<std::string> notices;
 };
-// transformers' rule first: model.safetensors, then the index. Then what no loader needs an index for: shards whose names prove the set
-// whole, and the only file there is.
+// transformers' rule first: model.safetensors, then the index. Then, where it would not take torch files, what no loader needs an index for: shards
+// whose names prove the set whole, and the only file there is.
 Result<WeightFiles> find_weights(Store& store, const Probe& directory);
+// What config.json names itself (transformers_weights), which goes before all others; nothing where it names none.
+Result<std::optional<WeightFiles>> named_weights(const Probe& directory, const std::string& config);
+// A path that cannot lead out of the directory.
+bool is_inside(const std::string& path);
+// Whether a file that an index names is there; of one in a subdirectory whoever opens it says so.
+bool is_listed(const Probe& directory, const std::string& path);
 // How sure it is that the directory is a model's, 0 to 100.
 int weights_score(const Probe& directory);
 
 // What to say of a directory that an index describes: some of the files that it names are not there. `why` is the error of the first of
 // those that are there and cannot be read, if one is.
-Error absent_shards(Store& store, const Probe& directory, const std::vector<std::string>& named, const std::string& why);
-// Files of shards that the index does not name, for a notice; empty if there are none.
+Error absent_shards(Store& store, const Probe& directory, const std::string& index, const std::vector<std::string>& named, const std::string& why);
+// Files of weights that the index does not name, for a notice; empty if there are none.
 std::string left_over(const Probe& directory, const std::vector<std::string>& named);
 
 // Why there are no weights that can be opened, and where they are: "; give its subdirectory .." Of a directory without any.

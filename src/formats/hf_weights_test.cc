@@ -105,7 +105,7 @@ TEST_F(HfWeights, AClaimOfManyShardsCostsNothing) {
     store_ = make_memory_store();
     save("one", 1, false);
     copy("one/model.safetensors", fmt::format("m/{}.safetensors", name));
-    opens(1, 1, {fmt::format("{}.safetensors, the only weights here", name)});
+    opens(1, 1, {fmt::format("{}.safetensors is taken, the only safetensors file here", name)});
   }
 }
 
@@ -139,14 +139,18 @@ TEST_F(HfWeights, TheSingleFileGoesBeforeAnIndexAsInTransformers) {
   remove(kIndex);
   opens(2, 2, {"model-00001-of-00003.safetensors, model-00002-of-00003.safetensors, model-00003-of-00003.safetensors"});
   for (int i : {1, 2, 3}) remove(fmt::format("m/model-0000{}-of-00003.safetensors", i));
+  // MLX writes an index of the single file.
   put(kIndex, "broken, and of no interest");
-  opens(2, 2, {"passed over, as if left from another save: model.safetensors.index.json."});
+  opens(2, 2, {});
 }
 
 TEST_F(HfWeights, ShardsThatTheIndexDoesNotNameAreTold) {
   save("m", 3, true);
   put("m/model-00001-of-00005.safetensors", "of an earlier save");
-  opens(3, 3, {"the index does not name model-00001-of-00005.safetensors", "passed over"});
+  put("m/consolidated.safetensors", "the same model once more");
+  opens(3, 3, {"the index does not name model-00001-of-00005.safetensors; passed over"});
+  put("m/extra.safetensors", "of anything");
+  opens(3, 3, {"the index does not name extra.safetensors, model-00001-of-00005.safetensors", "passed over"});
 }
 
 TEST_F(HfWeights, AnIndexThatNamesAbsentFilesSaysWhatIsThere) {
@@ -224,9 +228,9 @@ TEST_F(HfWeights, TheOnlyFileIsTakenWhateverItsName) {
   save("n", 2, false);
   copy("n/model.safetensors", "m/model.fp16.safetensors");
   put("m/config.json", "{}");
-  opens(2, 2, {"model.fp16.safetensors, the only weights here"});
+  opens(2, 2, {"model.fp16.safetensors is taken, the only safetensors file here"});
   put("m/consolidated.safetensors", "not read");
-  opens(2, 2, {"model.fp16.safetensors, the only weights here"});
+  opens(2, 2, {"model.fp16.safetensors is taken, the only safetensors file here"});
   copy("n/model.safetensors", "m/model.bf16.safetensors");
   refused({"2 *.safetensors files", "model.bf16.safetensors, model.fp16.safetensors", "give the one that is wanted the name model.safetensors"});
 }
@@ -238,6 +242,39 @@ TEST_F(HfWeights, AnAdapterBesideTheModelsWeightsIsNotTheModel) {
   opens(3, 3, {"adapter_model.safetensors", "not applied"});
   remove(kIndex);
   opens(3, 3, {"not applied", "3 shards"});
+}
+
+// verl saves the adapter below the base; axolotl the configurations of both above checkpoints of the adapter.
+TEST_F(HfWeights, AnAdapterBelowTheModelsWeightsIsTold) {
+  save("m", 1, false);
+  put("m/lora_adapter/adapter_config.json", "{}");
+  opens(1, 1, {"the adapter in m/lora_adapter is not applied"});
+  for (const char* step : {"90", "1000"}) copy("m/model.safetensors", fmt::format("x/checkpoint-{}/adapter_model.safetensors", step));
+  save("x", 1, false);
+  EXPECT_TRUE(open_model(*store_, "x")->notices.empty());
+  put("x/adapter_config.json", "{}");
+  const auto a = open_model(*store_, "x");
+  ASSERT_TRUE(a.ok()) << a.error().message;
+  ASSERT_EQ(a->notices.size(), 1u);
+  EXPECT_NE(a->notices[0].find("give the last, x/checkpoint-1000, by --adapter"), std::string::npos) << a->notices[0];
+}
+
+TEST_F(HfWeights, AnAdapterOfMlxIsNoModel) {
+  save("n", 1, false);
+  put("m/adapter_config.json", "{}");
+  copy("n/model.safetensors", "m/adapters.safetensors");
+  refused({"opening the adapter m", "MLX", "mlx_lm.fuse"});
+}
+
+TEST_F(HfWeights, RowsOfAddedTokensBesideAnAdapterAreTold) {
+  save("n", 1, false);
+  put("m/adapter_config.json", "{}");
+  copy("n/model.safetensors", "m/adapter_model.safetensors");
+  copy("n/model.safetensors", "m/new_embeddings.safetensors");
+  const auto a = open_model(*store_, "m");
+  ASSERT_TRUE(a.ok()) << a.error().message;
+  ASSERT_EQ(a->notices.size(), 1u);
+  EXPECT_NE(a->notices[0].find("new_embeddings.safetensors"), std::string::npos) << a->notices[0];
 }
 
 // What the Trainer leaves of an adapter.
@@ -287,17 +324,169 @@ TEST_F(HfWeights, WithoutWeightsTheyAreSoughtNearby) {
   }
 }
 
+// transformers takes torch files before safetensors of other names.
+TEST_F(HfWeights, SafetensorsOfOtherNamesBesideTorchFilesAreRefused) {
+  for (const char* torch : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
+    store_ = make_memory_store();
+    save("n", 2, false);
+    put(fmt::format("m/{}", torch), "x");
+    copy("n/model.safetensors", "m/model.fp16.safetensors");
+    refused({"opening m:", fmt::format("would load {}, not model.fp16.safetensors", torch), "a later version", "give it the name model.safetensors"});
+    remove("m/model.fp16.safetensors");
+    copy("n/model.safetensors", "m/v_head.safetensors");
+    refused({torch, "v_head.safetensors"});
+    save("m", 3, true);
+    remove("m/v_head.safetensors");
+    opens(3, 3, {});
+    remove(kIndex);
+    refused({torch, "model-00001-of-00003.safetensors", "their index, model.safetensors.index.json"});
+    for (int i : {1, 2, 3}) remove(fmt::format("m/model-0000{}-of-00003.safetensors", i));
+    refused({"only torch files"});
+  }
+}
+
+TEST_F(HfWeights, WhatTheConfigurationNamesIsTaken) {
+  save("m", 2, false);
+  save("n", 3, true);
+  save("one", 1, false);
+  for (int i : {1, 2, 3}) copy(fmt::format("n/model-0000{}-of-00003.safetensors", i), fmt::format("m/sub/model-0000{}-of-00003.safetensors", i));
+  put("m/sub/a.safetensors.index.json", "{\"weight_map\": {\"t1\": \"sub/model-00001-of-00003.safetensors\", \"t2\": \"sub/model-00002-of-00003.safetensors\", "
+                                        "\"t3\": \"sub/model-00003-of-00003.safetensors\"}}");
+  copy("one/model.safetensors", "m/other.safetensors");
+  const auto config = [&](const std::string& name) { put("m/config.json", "{\"a\": 1, \"transformers_weights\": " + name + "}"); };
+  config("\"other.safetensors\"");
+  opens(1, 1, {"other.safetensors is taken, which config.json names (transformers_weights)"});
+  config("\"sub/a.safetensors.index.json\"");
+  opens(3, 3, {"sub/a.safetensors.index.json is taken"});
+  // What is written has the usual names.
+  EXPECT_EQ(open_model(*store_, "m")->files.at("config.json"), "{\n  \"a\": 1\n}\n");
+  // Whatever else lies there.
+  remove("m/model.safetensors");
+  put("m/pytorch_model.bin", "x");
+  opens(3, 3, {"sub/a.safetensors.index.json is taken"});
+  config("\"gone.safetensors\"");
+  refused({"m/gone.safetensors"});
+  for (const char* bad : {"\"../n/x.safetensors\"", "\"/x.safetensors\"", "\"adapter_model.bin\"", "3", "[]"}) {
+    config(bad);
+    refused({"'transformers_weights' of config.json is", "expected a *.safetensors file of the directory"});
+  }
+  config("null");
+  refused({"pytorch_model.bin"});
+}
+
+// As transformers has it: of an index only the files count.
+TEST_F(HfWeights, WhatAnIndexSaysOfTensorsIsTold) {
+  save("m", 2, true);
+  const auto index = [&](const std::string& map) { put(kIndex, "{\"weight_map\": {" + map + "}}"); };
+  const std::string one = "\"model-00001-of-00002.safetensors\"", two = "\"model-00002-of-00002.safetensors\"";
+  index("\"t1\":" + two + ",\"t2\":" + one);
+  opens(2, 2, {"another shard than the index says: 't1' (model-00001-of-00002.safetensors, not model-00002-of-00002.safetensors), 't2'"});
+  index("\"t1\":" + one + ",\"t2\":" + two + ",\"inv_freq\":" + one);
+  opens(2, 2, {"no shard has: 'inv_freq'"});
+  save("n", 1, false);
+  copy("n/model.safetensors", "m/copy.safetensors");  // t1 of other values, before the shards in order
+  index("\"t1\":\"copy.safetensors\",\"a\":" + one + ",\"t2\":" + two);
+  opens(2, 2, {"in two shards, of which the later counts: 't1' (copy.safetensors, model-00001-of-00002.safetensors)"});
+}
+
+TEST_F(HfWeights, OtherFormatsAreNamed) {
+  save("n", 1, false);
+  copy("n/model.safetensors", "m/consolidated.safetensors");
+  put("m/params.json", "{}");
+  refused({"consolidated.safetensors", "Mistral's own format", "convert_mistral_weights_to_hf.py"});
+  save("v", 2, true);
+  for (int i : {1, 2}) copy(fmt::format("v/model-0000{}-of-00002.safetensors", i), fmt::format("f/model-0000{}-of-00002.fp16.safetensors", i));
+  put("f/model.safetensors.index.fp16.json", "{}");
+  refused({"variant", "model.safetensors.index.fp16.json", "give the index the name model.safetensors.index.json"}, "f");
+  copy("n/model.safetensors", "single/model-00001-of-00001.safetensors");
+  const auto single = open_model(*store_, "single");
+  ASSERT_TRUE(single.ok()) << single.error().message;
+  EXPECT_NE(single->notices[0].find("the name of model-00001-of-00001.safetensors proves it whole"), std::string::npos) << single->notices[0];
+  save("hub/snapshots/4d7a", 1, false);
+  put("hub/refs/main", "4d7a");
+  refused({"give hub/snapshots/4d7a"}, "hub");
+  for (const auto& [file, said] : {std::pair{"m.gguf", "it has a GGUF file: give d/m.gguf"}, {"tf_model.h5", "weights of TensorFlow or Flax (tf_model.h5)"},
+                                   {"flax_model.msgpack", "weights of TensorFlow or Flax (flax_model.msgpack)"}}) {
+    store_ = make_memory_store();
+    put("d/config.json", "{}");
+    put(fmt::format("d/{}", file), "x");
+    refused({said}, "d");
+  }
+  put("x/model.safetensors", "# xet version 0\nfilesize = 13644312\n");
+  refused({"pointer of the Hub's Xet storage"}, "x");
+  for (const char* name : {"model.safetensors.index.json", "config.json"}) {
+    put(fmt::format("x/{}", name), "{\"weight_map\": {}}");
+    refused({"give the directory that it lies in: x"}, fmt::format("x/{}", name));
+  }
+}
+
+TEST_F(HfWeights, AnAdapterOfTorchBesideTheModelIsTold) {
+  save("m", 1, false);
+  put("m/adapter_model.bin", "x");
+  opens(1, 1, {"(adapter_model.bin) is not applied"});
+}
+
 // A snapshot of the Hub's cache is links to blobs.
 TEST(HfWeightsLocal, ALinkToABlobThatIsNotThere) {
   namespace fs = std::filesystem;
   const std::string dir = ::testing::TempDir() + "/ingot-dangling";
   fs::remove_all(dir);
   fs::create_directories(dir);
-  fs::create_symlink("../../blobs/4d7a", dir + "/model.safetensors");
+  const auto dangle = [&](const std::string& name) {
+    fs::remove(dir + "/" + name);
+    fs::create_symlink("../../blobs/4d7a", dir + "/" + name);
+  };
+  const auto expect_link = [&](const std::string& name) {
+    auto a = open_model(local_store(), dir);
+    ASSERT_FALSE(a.ok()) << name;
+    EXPECT_NE(a.error().message.find(name + ": it is a link to a file that is not there"), std::string::npos) << a.error().message;
+  };
   std::ofstream(dir + "/config.json") << "{}";
+  dangle("model.safetensors");
+  expect_link("model.safetensors");
+  // An index beside it is taken.
+  Artifact one;
+  one.format = "safetensors";
+  one.tensors.push_back({"t", f32_tensor({1}, {1})});
+  write_output(safetensors_output(one, local_store(), dir + "/shard.safetensors"));
+  std::ofstream(dir + "/model.safetensors.index.json") << R"({"weight_map": {"t": "shard.safetensors"}})";
+  dangle("generation_config.json");
   auto a = open_model(local_store(), dir);
-  ASSERT_FALSE(a.ok());
-  EXPECT_NE(a.error().message.find("a link to a file that is not there"), std::string::npos) << a.error().message;
+  ASSERT_TRUE(a.ok()) << a.error().message;
+  EXPECT_NE(a->find("t"), nullptr);
+  ASSERT_EQ(a->notices.size(), 2u);
+  EXPECT_NE(a->notices[0].find("model.safetensors is a link to a file that is not there; model.safetensors.index.json is taken"), std::string::npos) << a->notices[0];
+  EXPECT_NE(a->notices[1].find("generation_config.json: it is a link"), std::string::npos) << a->notices[1];
+  for (const char* name : {"tokenizer.json", "config.json", "model.safetensors.index.json"}) {
+    dangle(name);
+    expect_link(name);
+    fs::remove(dir + "/" + name);
+    if (std::string(name) == "config.json") std::ofstream(dir + "/config.json") << "{}";
+  }
+  fs::remove_all(dir);
+}
+
+TEST(HfWeightsLocal, AFolderOfTemplatesThatIsALinkToNothing) {
+  namespace fs = std::filesystem;
+  const std::string dir = ::testing::TempDir() + "/ingot-templates", folder = dir + "/additional_chat_templates";
+  fs::remove_all(dir);
+  Artifact a;
+  a.files["config.json"] = "{}";
+  a.tensors.push_back({"t", f32_tensor({1}, {1})});
+  write_output(hf_directory_output(a, local_store(), dir, kDefaultShardBytes));
+  fs::create_symlink("gone", folder);
+  const auto gone = open_model(local_store(), dir);
+  ASSERT_FALSE(gone.ok());
+  EXPECT_NE(gone.error().message.find(folder + ": it is a link to a directory that is not there"), std::string::npos) << gone.error().message;
+  fs::create_directory(dir + "/gone");
+  std::ofstream(dir + "/gone/rag.jinja") << "R";
+  auto there = open_model(local_store(), dir);
+  ASSERT_TRUE(there.ok()) << there.error().message;
+  EXPECT_EQ(there->files["additional_chat_templates/rag.jinja"], "R");
+  // As in transformers, a file of that name is none of the model's.
+  fs::remove(folder);
+  std::ofstream(folder) << "x";
+  EXPECT_TRUE(open_model(local_store(), dir).ok());
   fs::remove_all(dir);
 }
 

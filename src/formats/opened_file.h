@@ -18,6 +18,9 @@ struct OpenedFile {
   uint64_t chunk = 0;  // bytes worth reading at once where more is needed
 };
 Result<OpenedFile> open_head(Store& store, const std::string& path);
+// All of a small one, whose error says where it is a link to nothing.
+Result<std::string> read_side_file(Store& store, const std::string& path, uint64_t limit);
+bool is_dangling(Store& store, const std::string& path);
 
 // Makes the calls, as many at a time as the store serves well. Each keeps its own result, and who then takes these in order tells the same
 // error whichever came first. An error here is of the memory for them, while `doing`.

@@ -7,6 +7,7 @@ namespace {
 
 constexpr std::string_view kPointer =
     "is a git-lfs pointer, which only names the file: run 'git lfs pull' in the repository, or download the file itself (hf download)";
+constexpr std::string_view kXet = "is a pointer of the Hub's Xet storage, which only names the file: download the file itself (hf download)";
 constexpr std::string_view kPage =
     "is a web page, which a server sent in place of the file: download it again (a gated model needs a token; of a page of the Hub take "
     "'resolve' instead of 'blob')";
@@ -20,6 +21,7 @@ struct Beginning {
 constexpr Beginning kBeginnings[] = {
     {"version https://git-lfs.github.com/spec/", kPointer},
     {"version https://hawser.github.com/spec/", kPointer},  // its first name
+    {"# xet version ", kXet},
     {"<!doctype html", kPage},
     {"<html", kPage},
     {"<?xml", kPage},

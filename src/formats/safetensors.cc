@@ -122,9 +122,9 @@ struct Index {
   bool names(const std::string& file) const { return std::binary_search(shards.begin(), shards.end(), file); }
 };
 
-// {"weight_map": {tensor: file}}; the file must be a plain name, so that an index cannot point outside.
+// {"weight_map": {tensor: file}}; an index cannot point out of the directory.
 Result<Index> read_index(Store& store, const std::string& path) {
-  INGOT_ASSIGN(std::string text, read_text(store, path, kMaxIndex));
+  INGOT_ASSIGN(std::string text, read_side_file(store, path, kMaxIndex));
   INGOT_ASSIGN(Json j, parse_json(text, "reading " + path));
   const Json* map = json_member(j, "weight_map");
   if (!map || !map->is_object() || map->empty())
@@ -135,8 +135,7 @@ Result<Index> read_index(Store& store, const std::string& path) {
     if (!file)
       return bad_input("reading {}: the file of tensor '{}' is {}, expected a text", path, it.key(),
                        json_brief(it.value()));
-    if (file->empty() || *file == "." || *file == ".." || file->find('/') != std::string::npos ||
-        file->find('\\') != std::string::npos || file->find('\0') != std::string::npos)
+    if (!is_inside(*file))
       return bad_input("reading {}: the file '{}' of tensor '{}' lies outside the directory; refused", path,
                        file->substr(0, 200), it.key());
     out.shard_of[it.key()] = *file;
@@ -149,30 +148,66 @@ Result<Index> read_index(Store& store, const std::string& path) {
 
 using Shards = std::map<std::string, Result<SafetensorsFile>>;  // by the file's name
 
-// `where` is the index, or the directory where there is none.
-Status add_shards(Store& store, const Probe& p, const std::string& where, const Index& index, Shards* read, Artifact* a) {
-  const bool whole = std::all_of(index.shards.begin(), index.shards.end(), [&](const std::string& s) { return p.find(s); });
-  if (!whole) {
+// Of an index only the files count that it names, as in transformers: all their tensors are taken, and of one that is in two the later file's. What it says
+// of tensors besides is told where it is not so. `where` is the index, or the directory where there is none.
+Status add_shards(Store& store, const Probe& p, const WeightFiles& found, const Index& index, Shards* read, Artifact* a) {
+  const std::string where = join_path(p.path, found.index);
+  const bool whole = std::all_of(index.shards.begin(), index.shards.end(), [&](const std::string& s) { return is_listed(p, s); });
+  if (!whole && !found.index.empty()) {
     const auto bad = std::find_if(read->begin(), read->end(), [&](const auto& s) { return index.names(s.first) && !s.second.ok(); });
-    return absent_shards(store, p, index.shards, bad == read->end() ? "" : bad->second.error().message);
+    return absent_shards(store, p, found.index, index.shards, bad == read->end() ? "" : bad->second.error().message);
   }
   std::unordered_map<std::string, std::string> seen;
+  std::vector<std::string> twice, elsewhere, nowhere;
+  std::vector<LazyTensor> tensors;
   for (const auto& shard : index.shards) {
     auto it = read->find(shard);
     if (it == read->end()) it = read->emplace(shard, read_safetensors(store, join_path(p.path, shard))).first;
     if (!it->second.ok()) return it->second.take_error();
     for (auto& t : it->second->tensors) {
-      if (auto [it, fresh] = seen.emplace(t.name, shard); !fresh)
-        return bad_input("opening {}: tensor '{}' is in two shards, '{}' and '{}'", where, t.name, it->second, shard);
-      if (auto it = index.shard_of.find(t.name); it != index.shard_of.end() && it->second != shard)
-        return bad_input("opening {}: the index puts tensor '{}' into '{}', but it is in '{}'", where, t.name, it->second, shard);
-      a->tensors.push_back(std::move(t));
+      auto [before, fresh] = seen.emplace(t.name, shard);
+      if (!fresh && found.index.empty())
+        return bad_input("opening {}: tensor '{}' is in two shards, '{}' and '{}'", p.path, t.name, before->second, shard);
+      if (!fresh) {
+        twice.push_back(fmt::format("'{}' ({}, {})", t.name, before->second, shard));
+        before->second = shard;
+        std::erase_if(tensors, [&](const LazyTensor& other) { return other.name == t.name; });
+      }
+      tensors.push_back(std::move(t));
     }
   }
-  for (const auto& [name, shard] : index.shard_of)
-    if (!seen.count(name))
-      return bad_input("opening {}: the index puts tensor '{}' into '{}', where it is not", where, name, shard);
+  for (const auto& [name, shard] : index.shard_of) {
+    const auto it = seen.find(name);
+    if (it == seen.end()) nowhere.push_back(fmt::format("'{}'", name));
+    else if (it->second != shard) elsewhere.push_back(fmt::format("'{}' ({}, not {})", name, it->second, shard));
+  }
+  a->tensors = TensorList(std::move(tensors));
+  for (const auto& [what, names] : {std::pair{"tensors in two shards, of which the later counts", &twice}, {"tensors in another shard than the index says", &elsewhere},
+                                    {"tensors that the index names and no shard has", &nowhere}})
+    if (!names->empty()) a->notices.push_back(fmt::format("{}: {}: {}; all that is in its files is taken, as transformers does", where, what, some_of(*names)));
+  if (std::string text = found.index.empty() ? "" : left_over(p, index.shards); !text.empty()) a->notices.push_back(std::move(text));
   return {};
+}
+
+// The weights, read together with what `calls` asks for.
+Status read_weights(Store& store, const Probe& p, const WeightFiles& found, Calls calls, Artifact* a) {
+  Result<Index> index = Index{{}, found.files};
+  std::atomic<bool> index_read = false;
+  if (!found.index.empty())
+    calls.push_back([&] {
+      index = read_index(store, join_path(p.path, found.index));
+      index_read = true;
+    });
+  // The index need not have come for the shards to be asked for; what lies beside them is left alone once it has.
+  Shards shards;
+  for (const auto& name : found.files)
+    calls.push_back([&, &file = shards.emplace(name, SafetensorsFile()).first->second] {
+      if (!index_read || (index.ok() && index->names(name))) file = read_safetensors(store, join_path(p.path, name));
+    });
+  INGOT_TRY(call_together(store, "opening " + p.path, calls));
+  if (!index.ok()) return index.take_error();
+  a->notices = found.notices;
+  return add_shards(store, p, found, *index, &shards, a);
 }
 
 }  // namespace
@@ -235,14 +270,21 @@ const std::vector<std::string>& tokenizer_side_files() {
 Status ask_side_files(Store& store, const Probe& directory, const std::vector<std::string>& names, SideFiles* side, Calls* calls) {
   for (const auto& name : names)
     if (const Entry* e = directory.find(name); e && !e->directory) side->emplace_back(name, std::string());
-  if (const Entry* e = directory.find(kTemplates); e && e->directory) {
-    INGOT_ASSIGN(const auto entries, store.list(join_path(directory.path, kTemplates)));
+  const Entry* templates = directory.find(kTemplates);
+  const std::string folder = join_path(directory.path, kTemplates);
+  if (templates && !templates->directory) {
+    INGOT_ASSIGN(const auto there, store.stat(folder));
+    if (there && there->kind == Stat::Kind::kDangling)
+      return bad_input("opening {}: it is a link to a directory that is not there; download it again, or remove the link", folder);
+  }
+  if (templates && templates->directory) {
+    INGOT_ASSIGN(const auto entries, store.list(folder));
     for (const Entry& t : entries)
       if (!t.directory && t.name.ends_with(".jinja")) side->emplace_back(join_path(kTemplates, t.name), std::string());
   }
   for (auto& [name, text] : *side)
     calls->push_back([&store, &text, path = join_path(directory.path, name)] {
-      text = read_text(store, path, kMaxSideFile);
+      text = read_side_file(store, path, kMaxSideFile);
       // Any text is a template; who reads JSON says it there.
       const auto what = text.ok() && path.ends_with(".jinja") ? placeholder(*text) : "";
       if (!what.empty()) text = bad_input("reading {}: it {}", path, what);
@@ -250,9 +292,14 @@ Status ask_side_files(Store& store, const Probe& directory, const std::vector<st
   return {};
 }
 
-Status take_side_files(SideFiles side, std::map<std::string, std::string>* files) {
+Status take_side_files(Store& store, const Probe& directory, SideFiles side, Artifact* a) {
   for (auto& [name, text] : side) {
-    INGOT_ASSIGN((*files)[name], std::move(text));
+    // The one file without which transformers goes on.
+    if (const std::string path = join_path(directory.path, name); !text.ok() && name == "generation_config.json" && is_dangling(store, path)) {
+      a->notices.push_back(fmt::format("{}: it is a link to a file that is not there; the model is opened without it, as transformers does", path));
+      continue;
+    }
+    INGOT_ASSIGN(a->files[name], std::move(text));
   }
   return {};
 }
@@ -278,31 +325,29 @@ Result<Artifact> open_safetensors(Store& store, const Probe& p, Faults*) {
     for (auto& [k, v] : file.metadata) a.metadata.push_back({k, MetaValue{v}});
     return a;
   }
-  INGOT_ASSIGN(WeightFiles weights, find_weights(store, p));
-  a.notices = std::move(weights.notices);
   Calls calls;
-  Result<Index> index = Index{{}, weights.files};
-  std::atomic<bool> index_read = false;
-  const std::string index_path = join_path(p.path, kIndexName);
-  if (weights.indexed)
-    calls.push_back([&] {
-      index = read_index(store, index_path);
-      index_read = true;
-    });
-  // The index need not have come for the shards to be asked for; what lies beside them is left alone once it has.
-  Shards shards;
-  for (const auto& name : weights.files)
-    calls.push_back([&, &file = shards.emplace(name, SafetensorsFile()).first->second] {
-      if (!index_read || (index.ok() && index->names(name))) file = read_safetensors(store, join_path(p.path, name));
-    });
   SideFiles side;
   INGOT_TRY(ask_side_files(store, p, model_side_files(), &side, &calls));
-  INGOT_TRY(call_together(store, "opening " + p.path, calls));
-  if (!index.ok()) return index.take_error();
-  INGOT_TRY(add_shards(store, p, weights.indexed ? index_path : p.path, *index, &shards, &a));
-  if (weights.indexed)
-    if (std::string text = left_over(p, index->shards); !text.empty()) a.notices.push_back(std::move(text));
-  INGOT_TRY(take_side_files(std::move(side), &a.files));
+  auto found = find_weights(store, p);
+  Status read;
+  if (found.ok()) {
+    read = read_weights(store, p, *found, std::move(calls), &a);
+  } else {
+    INGOT_TRY(call_together(store, "opening " + p.path, calls));
+    read = found.take_error();
+  }
+  // Seldom is it the configuration that says where the weights are.
+  for (auto& [name, text] : side) {
+    if (name != "config.json" || !text.ok()) continue;
+    INGOT_ASSIGN(const auto named, named_weights(p, *text));
+    if (!named) continue;
+    read = read_weights(store, p, *named, {}, &a);
+    INGOT_ASSIGN(OrderedJson config, parse_json_ordered(*text, join_path(p.path, name)));
+    config.erase("transformers_weights");  // what is made of them has the usual names
+    text = json_text(config);
+  }
+  INGOT_TRY(std::move(read));
+  INGOT_TRY(take_side_files(store, p, std::move(side), &a));
   return a;
 }
 

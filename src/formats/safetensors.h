@@ -40,6 +40,6 @@ Result<Layout> layout_hf_directory(const std::vector<NamedSpec>& specs, const st
 const std::vector<std::string>& tokenizer_side_files();  // of models and adapters: the tokenizer, its templates, how it generates
 using SideFiles = std::vector<std::pair<std::string, Result<std::string>>>;
 Status ask_side_files(Store& store, const Probe& directory, const std::vector<std::string>& names, SideFiles* side, Calls* calls);
-Status take_side_files(SideFiles side, std::map<std::string, std::string>* files);
+Status take_side_files(Store& store, const Probe& directory, SideFiles side, Artifact* a);
 
 }  // namespace ingot

@@ -23,7 +23,8 @@ Result<Generation> generate(Session& session, std::span<const int32_t> prompt,
   Sampler sampler(options.sample);
 
   double start = now();
-  auto logits = session.forward(prompt);
+  g.known_tokens = session.position();
+  auto logits = session.forward(prompt.subspan(static_cast<size_t>(g.known_tokens)));
   g.prompt_seconds = now() - start;
   start = now();
   for (;;) {

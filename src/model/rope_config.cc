@@ -1,5 +1,6 @@
 #include "model/rope_config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -32,15 +33,30 @@ Status check_whole_head(const Json& config, const RopeConfig& r, const std::stri
   return {};
 }
 
+// Where Python finds it true: an empty object, false and 0 count as absent in transformers.
+const Json* stated(const Json& config, const char* key) {
+  const Json* m = json_member(config, key);
+  const bool nothing = m && (*m == false || *m == 0 || *m == "" || (m->is_structured() && m->empty()));
+  return nothing ? nullptr : m;
+}
+
 Status check_agreement(const Json& config, const Json* parameters, const Json* scaling, const std::string& what) {
-  if (parameters && scaling && parameters->is_object() && scaling->is_object() && !scaling->empty()) {
-    // transformers 5 believes rope_scaling, llama.cpp rope_parameters.
-    for (const auto& [key, value] : scaling->items()) {
-      const Json* other = json_member(*parameters, key == "type" ? "rope_type" : key.c_str());
-      if (!other || *other != value)
-        return bad_input("{}: 'rope_parameters' is {} and 'rope_scaling' is {}, which contradict each other; keep the one that the model "
-                         "was trained with", what, json_brief(*parameters), json_brief(*scaling));
-    }
+  if (parameters && scaling && parameters->is_object() && scaling->is_object()) {
+    // transformers 5 believes rope_scaling alone, but for the angle's base at the top of the file; llama.cpp rope_parameters.
+    const auto spelled = [](const Json& j, const std::string& key) { return json_member(j, key == "type" || key == "rope_type" ? (j.contains("rope_type") ? "rope_type" : "type") : key); };
+    const auto agree = [&](const Json& one, const Json& other, bool base) {
+      return std::all_of(one.items().begin(), one.items().end(), [&](const auto& item) {
+        if (item.value().is_null()) return true;
+        const Json* same = spelled(other, item.key());
+        if (!same && base && item.key() == "rope_theta") same = json_member(config, "rope_theta");
+        if (!same && base && item.key() == "rope_theta") return item.value() == 10000;
+        if (!same && (item.key() == "type" || item.key() == "rope_type")) return item.value() == "default";
+        return same && *same == item.value();
+      });
+    };
+    if (!agree(*scaling, *parameters, false) || !agree(*parameters, *scaling, true))
+      return bad_input("{}: 'rope_parameters' is {} and 'rope_scaling' is {}, which contradict each other; keep the one that the model was trained with", what,
+                       json_brief(*parameters), json_brief(*scaling));
   }
   for (const Json* place : {parameters, scaling}) {
     const Json *inner = place ? json_member(*place, "rope_theta") : nullptr, *outer = json_member(config, "rope_theta");
@@ -97,7 +113,7 @@ Status read_yarn(RopeConfig* r, const std::string& what) {
   if (v["extrapolation_factor"].value_or(1) != 1)
     return bad_input("{}: 'extrapolation_factor' of '{}' is {}, which transformers does not read: it takes 1; remove it if the model was trained "
                      "so", what, r->place, *v["extrapolation_factor"]);
-  if (const Json* m = json_member(r->values, "truncate"); m && *m != true)
+  if (const auto m = r->values.find("truncate"); m != r->values.end() && *m != true)  // null counts as false there
     return bad_input("{}: 'truncate' of '{}' is {}; only true is supported: GGUF has no other yarn", what, r->place, json_brief(*m));
   return {};
 }
@@ -134,7 +150,7 @@ double yarn_magnitude(double factor, double mscale) { return factor <= 1 ? 1 : 0
 
 Result<RopeConfig> read_rope_config(const Json& config, const std::string& model, const std::string& what) {
   RopeConfig r;
-  const Json *parameters = json_member(config, kParameters), *scaling = json_member(config, kScaling);
+  const Json *parameters = stated(config, kParameters), *scaling = stated(config, kScaling);
   INGOT_TRY(check_agreement(config, parameters, scaling, what));
   r.place = parameters ? kParameters : kScaling;
   if (const Json* m = parameters ? parameters : scaling) {
@@ -156,7 +172,8 @@ Result<RopeConfig> read_rope_config(const Json& config, const std::string& model
   const bool longrope = r.type == "longrope";
   if (r.type != "llama3" && r.type != "linear" && r.type != "dynamic" && r.type != "yarn" && !longrope)
     return bad_input("{}: the rope scaling {} is not supported (supported: default, {})", what, json_brief(r.values), kTypes);
-  if (!r.factor && !longrope) return bad_input("{}: '{}' is of type {}, but has no 'factor'", what, r.place, r.type);
+  const bool from_contexts = r.type == "yarn" && r.values.contains("factor");  // null there
+  if (!r.factor && !longrope && !from_contexts) return bad_input("{}: '{}' is of type {}, but has no 'factor'", what, r.place, r.type);
   if (r.factor && !(*r.factor > 0)) return bad_input("{}: 'factor' of '{}' is {}, expected a number above zero", what, r.place, *r.factor);
   if (r.type == "linear" || r.type == "dynamic") return r;
   INGOT_ASSIGN(r.original_context, original_context(config, r, what));
@@ -165,6 +182,7 @@ Result<RopeConfig> read_rope_config(const Json& config, const std::string& model
   if (!r.original_context || !(*r.original_context >= 1) || *r.original_context > 4e9)
     return bad_input("{}: {} rope scaling needs 'original_max_position_embeddings', the context before it was lengthened{}", what, r.type,
                      r.original_context ? fmt::format(", not {}", *r.original_context) : "");
+  if (!r.factor && from_contexts) r.factor = context.value_or(*r.original_context) / *r.original_context;
   if (r.type == "yarn") INGOT_TRY(read_yarn(&r, what));
   if (longrope) INGOT_TRY(read_longrope(&r, context, what));
   return r;

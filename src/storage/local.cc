@@ -98,7 +98,15 @@ class LocalStore final : public Store {
       const std::string n = e->d_name;
       if (n == "." || n == "..") continue;
       struct stat st;
-      out.push_back({n, ::fstatat(fd, n.c_str(), &st, 0) == 0 && S_ISDIR(st.st_mode)});
+      const bool told = e->d_type != DT_LNK && e->d_type != DT_UNKNOWN;
+      const bool there = told || ::fstatat(fd, n.c_str(), &st, 0) == 0;
+      // A link that leads nowhere, or where no one may look, is no directory; what else fails might have been one.
+      if (!there && errno != ENOENT && errno != ENOTDIR && errno != ELOOP && errno != EACCES) {
+        const int failure = errno;
+        ::closedir(d);
+        return io_error("looking at", join_path(directory, n), failure);
+      }
+      out.push_back({n, there && (told ? e->d_type == DT_DIR : S_ISDIR(st.st_mode))});
       errno = 0;
     }
     const int e = errno;

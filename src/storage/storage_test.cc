@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <mutex>
 #include <thread>
 
@@ -124,6 +125,24 @@ TEST_F(LocalStoreTest, WhatCannotBeLookedAtIsNotTakenForAbsent) {
   fs::permissions(at("closed"), fs::perms::none);
   EXPECT_FALSE(store_.stat(at("closed/x")).ok());
   fs::permissions(at("closed"), fs::perms::owner_all);
+}
+
+TEST_F(LocalStoreTest, OfWhatIsListedDirectoriesAreKnown) {
+  put("file", "x");
+  fs::create_directory(at("folder"));
+  for (const auto& [to, name] : {std::pair("folder", "a-link"), {"file", "b-link"}, {"gone", "dangling"}, {"loop", "loop"}, {"file/below", "through"}})
+    fs::create_symlink(to, at(name));
+  std::map<std::string, bool> directories;
+  const auto entries = store_.list(at(""));
+  ASSERT_TRUE(entries.ok()) << entries.error().message;
+  for (const Entry& e : *entries) directories[e.name] = e.directory;
+  EXPECT_EQ(directories, (std::map<std::string, bool>{
+                             {"a-link", true}, {"b-link", false}, {"dangling", false}, {"file", false}, {"folder", true}, {"loop", false}, {"through", false}}));
+  // It may be either: ENAMETOOLONG stands for whatever else keeps from looking.
+  fs::create_symlink(std::string(300, 'n'), at("unknown"));
+  const auto failed = store_.list(at(""));
+  ASSERT_FALSE(failed.ok());
+  EXPECT_NE(failed.error().message.find("looking at " + at("unknown")), std::string::npos) << failed.error().message;
 }
 
 TEST_F(LocalStoreTest, SpellingsOfOnePlaceResolveToOneText) {

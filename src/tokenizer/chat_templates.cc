@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "tokenizer/text.h"
+#include "tokenizer/unicode.h"
+
 namespace ingot {
 namespace {
 
@@ -22,6 +25,16 @@ std::string key_name(std::string name) {
   for (char& c : name)
     if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))) c = '_';
   return name;
+}
+
+// Python reads a file's line ends as \n, however they are written.
+std::string with_newlines(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\r' && i + 1 < text.size() && text[i + 1] == '\n') continue;
+    out += text[i] == '\r' ? '\n' : text[i];
+  }
+  return out;
 }
 
 // A text, a list of {name, template}, or an object of templates by name.
@@ -46,17 +59,34 @@ Status read_member(const json::Object& file, Templates* out) {
 
 }  // namespace
 
-Status read_chat_templates(const json::Object* tokenizer_config, const json::Object* chat_template_json, const HfTokenizerFiles& files,
-                           TokenizerParts& parts) {
+Status read_chat_templates(const json::Object* tokenizer_config, const json::Object* special_tokens_map, const json::Object* chat_template_json,
+                           const HfTokenizerFiles& files, TokenizerParts& parts) {
   // Files of templates alone count where there are any.
   Templates templates, in_config;
   if (files.additional_chat_templates.size() > kMaxTemplates)
     return bad_input("additional_chat_templates: {} files; at most {} are accepted", files.additional_chat_templates.size(), kMaxTemplates);
-  if (!files.chat_template_jinja.empty()) set(&templates, kDefault, files.chat_template_jinja);
-  for (const auto& [name, text] : files.additional_chat_templates) set(&templates, name, text);
+  if (files.chat_template_jinja) {
+    set(&templates, kDefault, *files.chat_template_jinja);
+    if (files.chat_template_jinja->empty())
+      parts.warnings.push_back("chat_template.jinja is empty: so is the chat template, as in transformers, whatever tokenizer_config.json has");
+  }
+  // transformers takes additional_chat_templates/file.jinja for chat_template.jinja.
+  for (const auto& [name, text] : files.additional_chat_templates)
+    if (name == "file") set(&templates, kDefault, text);
+  for (const auto& [name, text] : files.additional_chat_templates)
+    if (name != "file") set(&templates, name, text);
+  for (auto& [name, text] : templates) {
+    if (!unicode::is_valid_utf8(text))
+      return bad_input("the chat template '{}' (chat_template.jinja or additional_chat_templates/) is not UTF-8: save the file as UTF-8", name);
+    text = with_newlines(text);
+  }
   if (tokenizer_config) INGOT_TRY(read_member(*tokenizer_config, &in_config));
   // What processors read, and the reference converter.
   if (templates.empty() && in_config.empty() && chat_template_json) INGOT_TRY(read_member(*chat_template_json, &in_config));
+  if (special_tokens_map && special_tokens_map->get("chat_template")) {
+    templates.clear(), in_config.clear();
+    INGOT_TRY(read_member(*special_tokens_map, &in_config));
+  }
   for (auto& [name, text] : templates.empty() ? in_config : templates) {
     std::string key = key_name(name);
     const auto same = [&](const auto& t) { return t.first == key; };

@@ -6,8 +6,8 @@
 
 namespace ingot {
 
-// Files that are not there are null.
-Status read_chat_templates(const json::Object* tokenizer_config, const json::Object* chat_template_json, const HfTokenizerFiles& files,
-                           TokenizerParts& parts);
+// Files that are not there, or not read, are null.
+Status read_chat_templates(const json::Object* tokenizer_config, const json::Object* special_tokens_map, const json::Object* chat_template_json,
+                           const HfTokenizerFiles& files, TokenizerParts& parts);
 
 }  // namespace ingot

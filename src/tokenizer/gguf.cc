@@ -5,6 +5,7 @@
 #include <span>
 #include <unordered_map>
 
+#include "tokenizer/gguf_roles.h"
 #include "tokenizer/llama_texts.h"
 #include "tokenizer/parts.h"
 #include "tokenizer/text.h"
@@ -58,14 +59,15 @@ std::vector<TokenType> types_when_loaded(const GgufVocab& vocab) {
     if (const size_t i = at[text]; i != SIZE_MAX) types[i] = type;
   };
   const auto has = [&](std::string_view text) { return at[text] != SIZE_MAX; };
-  for (const auto& list : kControlTexts)
-    for (const std::string_view t : list) set(t, TokenType::kControl);
+  // A FIM token that the file names is sought by no text.
+  const bool named[] = {false, false, vocab.fim_pad.has_value(), vocab.fim_rep.has_value(), vocab.fim_sep.has_value()};
+  for (size_t i = 0; i < std::size(kControlTexts); ++i)
+    for (const std::string_view t : kControlTexts[i])
+      if (!named[i]) set(t, TokenType::kControl);
   for (const std::string_view t : kShownTexts) set(t, TokenType::kUserDefined);
-  const bool calls = has("<|call|>") || has("<|calls|>");
-  if (calls && (has("<|return|>") || has("<|flush|>"))) set("<|end|>", TokenType::kUserDefined);
-  const bool plamo = vocab.eos && static_cast<size_t>(*vocab.eos) < types.size() &&
-                     vocab.tokens[static_cast<size_t>(*vocab.eos)] == "<|plamo:eos|>";
-  if (plamo || has("<|tool_response>")) set("</s>", TokenType::kNormal);
+  const std::string_view eos = vocab.eos && static_cast<size_t>(*vocab.eos) < types.size() ? vocab.tokens[static_cast<size_t>(*vocab.eos)] : "";
+  for (const auto& [text, type] : {std::pair("<|end|>", TokenType::kUserDefined), std::pair("</s>", TokenType::kNormal)})
+    if (llama_texts::ends_nothing(text, has, eos)) set(text, type);
   return types;
 }
 
@@ -83,10 +85,18 @@ void add_strips(const GgufVocab& vocab, std::vector<AddedToken>& added) {
   }
 }
 
-// What stands before (after) a text is said wherever GGUF can say it: one token, as BOS (EOS), or none against a name's default.
-void say_around(const std::vector<int32_t>& around, bool by_default, std::optional<int32_t>& id, std::optional<bool>& add) {
-  if (around.empty() && by_default && !add) add = false;
-  if (around.size() == 1 && id.value_or(around[0]) == around[0]) id = around[0], add = true;
+// llama.cpp reads texts up to a zero byte, and stops with an assertion where two are the same.
+Status check_texts(const std::vector<std::string>& tokens) {
+  std::unordered_map<std::string_view, size_t> seen;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const std::string_view text = tokens[i];
+    if (text.find('\0') != text.npos)
+      return bad_input("the token {} ({}) holds a zero byte, which llama.cpp cannot load: take it out of tokenizer.json", i, quoted(text));
+    if (const auto [it, fresh] = seen.emplace(text, i); !fresh)
+      return bad_input("the tokens {} and {} would both be {} in the file, which llama.cpp cannot load: rename one in tokenizer.json",
+                       it->second, i, quoted(text));
+  }
+  return {};
 }
 
 }  // namespace
@@ -179,6 +189,7 @@ Result<std::unique_ptr<TokenizerParts>> read_gguf_vocab(const GgufVocab& vocab) 
   const bool has_default = vocab.tokens.size() > kGpt2End;
   const auto bos = vocab.bos || !has_default || is_glm(vocab.pre) ? vocab.bos : kGpt2End;
   const auto eos = vocab.eos || !has_default ? vocab.eos : kGpt2End;
+  if (eos) parts->ends.push_back(*eos);
   if (vocab.add_bos.value_or(names_with_bos(vocab.pre)) && bos) parts->prefix.push_back(*bos);
   if (vocab.add_eos.value_or(false) && eos) parts->suffix.push_back(*eos);
 
@@ -232,16 +243,8 @@ Result<GgufVocab> write_gguf_vocab(const TokenizerParts& parts, const std::strin
     if ((parts.bpe && !parts.bpe->ranks(m, i)) || left.find(' ') != left.npos || right.find(' ') != right.npos) continue;
     v.merges.push_back(fmt::format("{} {}", left, right));
   }
-  const SpecialIds& s = parts.special;
-  v.bos = s.bos, v.eos = s.eos, v.unk = s.unk, v.sep = s.sep, v.pad = s.pad, v.mask = s.mask, v.eot = s.eot,
-  v.eom = s.eom;
-  v.add_bos = s.add_bos, v.add_eos = s.add_eos, v.add_sep = s.add_sep;
-  say_around(parts.prefix, names_with_bos(pre), v.bos, v.add_bos);
-  say_around(parts.suffix, false, v.eos, v.add_eos);
-  for (auto* id : {&v.bos, &v.eos, &v.unk, &v.sep, &v.pad, &v.mask, &v.eot, &v.eom}) {
-    if (*id && static_cast<size_t>(**id) >= n_vocab)
-      id->reset();  // config.json may name rows that do not exist
-  }
+  INGOT_TRY(check_texts(v.tokens));
+  place_roles(parts, names_with_bos(pre), &v);
   v.add_space_prefix = parts.add_space_prefix;
   v.chat_template = parts.chat_template;
   v.chat_templates = parts.chat_templates;

@@ -77,6 +77,8 @@ Result<bool> same_model(TokenizerParts& now, const TokenizerParts& goal) {
   return true;
 }
 
+Result<bool> parse_special(TokenizerParts& now, const TokenizerParts&) { return change(now.split_special, false); }
+
 constexpr std::pair<GgufGap, Step> kSteps[] = {{GgufGap::kNormalizedTokens, search_unnormalized},
                                                {GgufGap::kNormalizer, drop_normalizer},
                                                {GgufGap::kSpaceAtTokens, strip_alike},
@@ -86,7 +88,8 @@ constexpr std::pair<GgufGap, Step> kSteps[] = {{GgufGap::kNormalizedTokens, sear
                                                {GgufGap::kSpacePrefix, drop_space_prefix},
                                                {GgufGap::kPreTokenizer, same_pre_tokenizer},
                                                {GgufGap::kIgnoreMerges, merge_alike},
-                                               {GgufGap::kUnknownBytes, same_model}};
+                                               {GgufGap::kUnknownBytes, same_model},
+                                               {GgufGap::kSplitSpecial, parse_special}};
 
 // Ids around the first one that differs.
 std::string shown(const Ids& ids, const Ids& others) {
@@ -103,14 +106,23 @@ std::string shown(const Ids& ids, const Ids& others) {
 
 class GgufGapFinder {
  public:
-  GgufGapFinder(const Tokenizer& directory, const GgufVocab& written) : directory_(directory), written_(written) {}
+  GgufGapFinder(const Tokenizer& directory, const GgufVocab& written) : directory_(&directory), written_(written) {}
 
   Result<std::vector<GgufFinding>> run(std::optional<std::vector<std::string>> texts) {
     INGOT_ASSIGN(const Tokenizer file, Tokenizer::from_gguf(written_));
-    const TokenizerParts &ours = directory_.parts(), &goal = file.parts();
-    if (!texts) texts = gguf_probes(ours, goal);
+    // Tokens that were left out for want of a row (Tokenizer::to_gguf_vocab) are nothing that GGUF could not say.
+    auto with_rows = std::make_unique<TokenizerParts>(directory_->parts());
+    std::optional<Tokenizer> cut;
+    if (std::erase_if(with_rows->added, [&](const AddedToken& t) { return static_cast<size_t>(t.id) >= written_.tokens.size(); }) > 0) {
+      INGOT_ASSIGN(cut, Tokenizer::build(std::move(with_rows)));
+      directory_ = &*cut;
+    }
+    const TokenizerParts &ours = directory_->parts(), &goal = file.parts();
+    if (!texts) {
+      INGOT_ASSIGN(texts, gguf_probes(ours, goal));
+    }
     for (const std::string& text : *texts) {
-      INGOT_ASSIGN(Ids a, directory_.encode(text, false));
+      INGOT_ASSIGN(Ids a, directory_->encode(text, false));
       INGOT_ASSIGN(Ids b, file.encode(text, false));
       if (a != b) differing_.push_back({text, a, std::move(b), std::move(a)});
     }
@@ -146,14 +158,14 @@ class GgufGapFinder {
   }
   Status add_around(GgufGap gap, const Tokenizer& file) {
     constexpr const char* kText = "Hello";
-    INGOT_ASSIGN(Ids a, directory_.encode(kText, true));
+    INGOT_ASSIGN(Ids a, directory_->encode(kText, true));
     INGOT_ASSIGN(Ids b, file.encode(kText, true));
     findings_.push_back({gap, what(gap), kText, std::move(a), std::move(b)});
     return {};
   }
 
   std::string what(GgufGap gap) const {
-    const TokenizerParts& ours = directory_.parts();
+    const TokenizerParts& ours = directory_->parts();
     switch (gap) {
       case GgufGap::kNormalizedTokens:
         return "that added tokens are sought in the normalized text (\"normalized\"): llama.cpp seeks all of them in the text as it is";
@@ -184,11 +196,13 @@ class GgufGapFinder {
         return fmt::format("that the tokens [{}] are put before a text: llama.cpp puts BOS or nothing", fmt::join(ours.prefix, ", "));
       case GgufGap::kTokensAfter:
         return fmt::format("that the tokens [{}] are put after a text: llama.cpp puts EOS or nothing", fmt::join(ours.suffix, ", "));
+      case GgufGap::kSplitSpecial:
+        return "that special tokens written in a text are text (split_special_tokens): llama.cpp takes them as the tokens, unless it is run without parse_special";
     }
     return {};
   }
 
-  const Tokenizer& directory_;
+  const Tokenizer* directory_;
   const GgufVocab& written_;
   std::vector<Text> differing_;
   std::vector<GgufFinding> findings_;

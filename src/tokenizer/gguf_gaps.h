@@ -22,7 +22,8 @@ enum class GgufGap {
   kIgnoreMerges,
   kUnknownBytes,
   kTokensBefore,
-  kTokensAfter
+  kTokensAfter,
+  kSplitSpecial  // split_special_tokens: the last step before what stands around a text
 };
 
 struct GgufFinding {

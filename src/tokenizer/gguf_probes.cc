@@ -7,7 +7,7 @@
 namespace ingot {
 namespace {
 
-constexpr size_t kMaxTokens = 200, kMaxOverlaps = 100, kMaxTokenBytes = 256;
+constexpr size_t kMaxTokens = 200, kMaxOverlaps = 100, kMaxTokenBytes = 256, kMaxCuts = 2000;
 
 // Scripts, signs, digits, case, white space, composed and decomposed letters, control characters.
 constexpr const char* kTexts[] = {
@@ -77,9 +77,41 @@ void add_unknown_bytes(const Vocabulary& vocabulary, std::vector<std::string>& o
   }
 }
 
+// The pieces of a text, one after the other.
+class Cuts : public PieceSink {
+ public:
+  static Result<std::string> of(const PreTokenizer& rules, const std::string& text, Regex::Workspace& workspace) {
+    Cuts cuts;
+    INGOT_TRY(rules.split(text, workspace, cuts));
+    return std::move(cuts.out_);
+  }
+  void piece(std::string_view text) override { out_.append(text) += '\0'; }
+
+ private:
+  std::string out_;
+};
+
+// Where --pre-tokenizer names other rules: pieces of the vocabulary, alone and beside others, that the two cut differently.
+Status add_cuts(const TokenizerParts& ours, const TokenizerParts& theirs, std::vector<std::string>& out) {
+  INGOT_ASSIGN(const PreTokenizer a, PreTokenizer::compile(ours.pre_tokenizer));
+  INGOT_ASSIGN(const PreTokenizer b, PreTokenizer::compile(theirs.pre_tokenizer));
+  const auto workspace = Regex::new_workspace();
+  const size_t end = out.size() + kMaxCuts;
+  std::string bytes;
+  for (int32_t id = 0; id < ours.vocabulary->end_id() && out.size() < end; ++id) {
+    if (!unicode::byte_chars_to_bytes(ours.vocabulary->text(id), bytes) || !unicode::is_valid_utf8(bytes)) continue;
+    for (const std::string& text : {bytes, bytes + "0", bytes + "a", "0" + bytes, "a" + bytes}) {
+      INGOT_ASSIGN(const std::string x, Cuts::of(a, text, *workspace));
+      INGOT_ASSIGN(const std::string y, Cuts::of(b, text, *workspace));
+      if (x != y) out.push_back(text);
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
-std::vector<std::string> gguf_probes(const TokenizerParts& ours, const TokenizerParts& theirs) {
+Result<std::vector<std::string>> gguf_probes(const TokenizerParts& ours, const TokenizerParts& theirs) {
   std::vector<std::string> out(std::begin(kTexts), std::end(kTexts));
   add_tokens(ours, theirs, out);
   for (const NormalizerRule& r : ours.normalizer)
@@ -94,6 +126,7 @@ std::vector<std::string> gguf_probes(const TokenizerParts& ours, const Tokenizer
     for (const int32_t id : bpe.beyond_merges(skip, kMaxTokens))
       if (unicode::byte_chars_to_bytes(ours.vocabulary->text(id), bytes)) out.push_back(bytes);
   }
+  if (!ours.pre_name.empty()) INGOT_TRY(add_cuts(ours, theirs, out));
   add_unknown_bytes(*ours.vocabulary, out);
   return out;
 }

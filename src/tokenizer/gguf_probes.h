@@ -9,6 +9,6 @@
 namespace ingot {
 
 // Made from the directory's tokenizer and what llama.cpp makes of the file; some thousands at most.
-std::vector<std::string> gguf_probes(const TokenizerParts& ours, const TokenizerParts& theirs);
+Result<std::vector<std::string>> gguf_probes(const TokenizerParts& ours, const TokenizerParts& theirs);
 
 }  // namespace ingot

@@ -122,6 +122,25 @@ TEST(GgufGaps, NameTheReasonAndTheShortestExample) {
   EXPECT_TRUE(gaps(byte_bpe()).empty());
 }
 
+TEST(GgufGaps, ATokenLeftOutForWantOfARowIsNone) {
+  const json j = byte_bpe();
+  const Tokenizer t = must(Tokenizer::from_hf(HfTokenizerFiles::among({{"tokenizer.json", j.dump()}, {"added_tokens.json", R"({"<more>": 256})"}})));
+  EXPECT_EQ(encode(t, "<more>"), (Ids{256}));
+  const auto v = t.to_gguf_vocab(256);
+  ASSERT_TRUE(v.ok());
+  const auto found = find_gguf_gaps(t, *v);
+  ASSERT_TRUE(found.ok());
+  EXPECT_TRUE(found->empty()) << found->at(0).describe();
+  // What is a gap besides stays one.
+  json marked = j;
+  marked["added_tokens"] = json::array({added(256, "<end>", {{"lstrip", true}})});
+  const Tokenizer two = must(Tokenizer::from_hf(HfTokenizerFiles::among({{"tokenizer.json", marked.dump()}, {"added_tokens.json", R"({"<more>": 257})"}})));
+  const auto gaps = find_gguf_gaps(two, *two.to_gguf_vocab(257));
+  ASSERT_TRUE(gaps.ok());
+  ASSERT_EQ(gaps->size(), 1u);
+  EXPECT_EQ((*gaps)[0].gap, GgufGap::kSpaceAtTokens);
+}
+
 // The directory takes whole words under a name without ignore_merges: only --pre-tokenizer writes that.
 TEST(GgufGaps, IgnoreMergesThatTheNameDoesNotSay) {
   json j = byte_bpe({{"a", "b"}});

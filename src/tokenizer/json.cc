@@ -7,6 +7,7 @@
 
 #include "formats/json.h"
 #include "tokenizer/chat_templates.h"
+#include "tokenizer/class_rules.h"
 #include "tokenizer/end_tokens.h"
 #include "tokenizer/json_rules.h"
 #include "tokenizer/json_special.h"
@@ -41,7 +42,7 @@ struct JsonFile {
     return {};
   }
   // A file that need not be there.
-  Status read_some(std::string_view text, const char* name) { return text.empty() ? Status() : read(text, name); }
+  Status read_some(HfTokenizerFiles::File text, const char* name) { return text ? read(*text, name) : Status(); }
   const json::Object* get() const { return object ? &*object : nullptr; }
 };
 
@@ -338,20 +339,28 @@ Result<std::unique_ptr<TokenizerParts>> read_hf_tokenizer(const HfTokenizerFiles
   INGOT_TRY(within(read_post_processor(processors, *parts)));
 
   INGOT_TRY(tokenizer_config.read_some(files.tokenizer_config_json, "tokenizer_config.json"));
-  INGOT_TRY(special_tokens_map.read_some(files.special_tokens_map_json, "special_tokens_map.json"));
-  INGOT_TRY(added_tokens.read_some(files.added_tokens_json, "added_tokens.json"));
-  INGOT_TRY(chat_template.read_some(files.chat_template_json, "chat_template.json"));
+  if (!has_token_list(tokenizer_config.get())) {
+    INGOT_TRY(special_tokens_map.read_some(files.special_tokens_map_json, "special_tokens_map.json"));
+    INGOT_TRY(added_tokens.read_some(files.added_tokens_json, "added_tokens.json"));
+  }
   INGOT_TRY(config.read_some(files.config_json, "config.json"));
   INGOT_ASSIGN(const NamedTokens named,
                add_side_tokens(root, *own, tokenizer_config.get(), special_tokens_map.get(), added_tokens.get(), *parts));
-  // transformers makes a model's directory without it, too, where it cannot be read.
+  INGOT_TRY(read_class_rules(root, tokenizer_config.get(), config.get(), *parts));
+  if (const json::Object* c = tokenizer_config.get()) {
+    INGOT_ASSIGN(parts->split_special, c->boolean("split_special_tokens", false));
+  }
+  // transformers loads model and tokenizer without these, too, where they cannot be read.
   if (auto s = generation_config.read_some(files.generation_config_json, "generation_config.json"); !s.ok())
     parts->warnings.push_back(s.error().message + "; the tokens that end a text are those of the other files");
+  if (auto s = chat_template.read_some(files.chat_template_json, "chat_template.json"); !s.ok())
+    parts->warnings.push_back(s.error().message + "; the chat template is that of the other files, if they have one");
   for (const JsonFile* file : {&generation_config, &config})
     if (file->get()) INGOT_TRY(read_ends(*file->get(), *parts));
   INGOT_TRY(read_special_tokens(processors, named, tokenizer_config.get(), config.get(), *parts));
   place_ends(*parts);
-  INGOT_TRY(read_chat_templates(tokenizer_config.get(), chat_template.get(), files, *parts));
+  if (config.get() && !generation_config.get()) take_class_defaults(*config.get(), *parts);
+  INGOT_TRY(read_chat_templates(tokenizer_config.get(), special_tokens_map.get(), chat_template.get(), files, *parts));
   return parts;
 }
 

@@ -2,6 +2,8 @@
 
 #include <map>
 
+#include "tokenizer/text.h"
+
 namespace ingot {
 namespace {
 
@@ -28,7 +30,7 @@ class SpecialTokens {
       if (Status s = read_processor(p); !s.ok()) return s.take_error().during("tokenizer.json");
     if (has_config_)
       for (const char* role : kRoles)
-        if (const auto it = text_.find(role); it != text_.end()) set(role, added_id(it->second));
+        if (const auto it = text_.find(role); it != text_.end()) set(role, added_id(it->second), parts_.special);
     if (config) INGOT_TRY(ids_of(*config));
     SpecialIds& s = parts_.special;
     if (!s.bos && !parts_.prefix.empty()) s.bos = parts_.prefix.front();
@@ -48,8 +50,7 @@ class SpecialTokens {
     }
     return -1;
   }
-  void set(std::string_view role, int32_t id) {
-    SpecialIds& s = parts_.special;
+  static void set(std::string_view role, int32_t id, SpecialIds& s) {
     std::optional<int32_t>* slot = role == "bos"    ? &s.bos
                                    : role == "eos"  ? &s.eos
                                    : role == "unk"  ? &s.unk
@@ -68,18 +69,39 @@ class SpecialTokens {
     return {};
   }
 
+  // Files for newer versions of transformers, by name: it reads the last of those that are not for a version after its own.
+  void tell_versions(const json::Object& config) {
+    constexpr std::string_view kHead = "tokenizer.", kTail = ".json";
+    simdjson::dom::array files;
+    std::string_view name, best, best_version;
+    const auto e = config.get("fast_tokenizer_files");
+    if (!e || e->get(files)) return;
+    for (const json::Element file : files) {
+      const size_t from = file.get(name) ? name.npos : name.find(kHead), to = name.rfind(kTail);
+      if (from == name.npos || to == name.npos || to < from + kHead.size()) continue;
+      const std::string_view version = name.substr(from + kHead.size(), to - from - kHead.size());
+      const bool read = !version.empty() && version[0] >= '0' && version[0] <= '5' && (version.size() == 1 || version[1] == '.');
+      if (read && version >= best_version) best = name, best_version = version;
+    }
+    if (!best.empty())
+      parts_.warnings.push_back(fmt::format("tokenizer_config.json names {} (fast_tokenizer_files), which transformers 5 reads in place of "
+                                            "tokenizer.json, as ingot does not: where the two differ, copy it over tokenizer.json", quoted(best)));
+  }
+
   // What tokenizer_config.json says of what encode adds: in transformers 5 tokenizer.json alone decides that.
   Status read_flags(const json::Object& config) {
+    tell_versions(config);
     INGOT_ASSIGN(const auto space, read_flag(config, "add_prefix_space"));
     parts_.add_space_prefix = space.value_or(false);
     INGOT_ASSIGN(const auto sep, read_flag(config, "add_sep_token"));
     if (sep && !parts_.special.add_sep) parts_.special.add_sep = sep;
     const SpecialIds& s = parts_.special;
     for (const auto& [key, added] : {std::pair("add_bos_token", s.add_bos), std::pair("add_eos_token", s.add_eos)}) {
-      INGOT_ASSIGN(const auto said, read_flag(config, key));
-      if (said && *said != *added)
+      const auto e = config.get(key);
+      bool said = false;  // transformers drops what is neither true nor false with the rest
+      if (e && !e->get(said) && said != *added)
         parts_.warnings.push_back(fmt::format("tokenizer_config.json says {} {}, but the post-processor of tokenizer.json {}: that "
-                                              "counts, as in transformers 5", key, *said, *added ? "adds the token" : "adds no such token"));
+                                              "counts, as in transformers 5", key, said, *added ? "adds the token" : "adds no such token"));
     }
     return {};
   }
@@ -144,7 +166,8 @@ class SpecialTokens {
       if (e && e->get(id) && json::is_any_number(*e)) return json::wrong_type(config.where(key), *e, "a token id");
       if (!e || e->get(id)) continue;          // a list of ids names no single token
       if (id < 0 || id > INT32_MAX) continue;  // -1 stands for none
-      set(role, static_cast<int32_t>(id));
+      set(role, static_cast<int32_t>(id), parts_.special);
+      set(role, static_cast<int32_t>(id), parts_.config_ids);
     }
     return {};
   }

@@ -63,7 +63,6 @@ TEST(Tokenizer, AnOddValueIsRefusedWhereItIsReadWithItsFieldAndItself) {
       {&TinyLlama::tokenizer_config, "\"<|end_of_text|>\"", "\"<\\udc00>\"", {"tokenizer_config.json", "eos_token", "<\\udc00>"}},
       {&TinyLlama::tokenizer_config, "\"<|end_of_text|>\"", "{\"content\": NaN}", {"eos_token.content", "NaN"}},
       {&TinyLlama::tokenizer_config, "\"is_local\"", "\"chat_template\": NaN, \"is_local\"", {"chat_template", "NaN"}},
-      {&TinyLlama::tokenizer_config, "\"is_local\"", "\"add_bos_token\": 1e999, \"is_local\"", {"add_bos_token", "1e999"}},
       {&TinyLlama::tokenizer_config, "\"is_local\"", "\"add_prefix_space\": NaN, \"is_local\"", {"add_prefix_space", "NaN"}},
       {&TinyLlama::tokenizer, "\"vocab\": {", "\"vocab\": {\"odd\": NaN, ", {"tokenizer.json", "model.vocab[\"odd\"]", "NaN"}},
       {&TinyLlama::tokenizer, "\"vocab\": {", "\"vocab\": {\"odd\": 1e30, ", {"model.vocab[\"odd\"]", "1e+30"}},

@@ -30,6 +30,7 @@ struct TokenizerParts {
   std::shared_ptr<Vocabulary> vocabulary = std::make_shared<Vocabulary>();
   std::vector<AddedToken> added;
   bool longest_first = false;  // added tokens are sought as llama.cpp does
+  bool split_special = false;  // special tokens that stand in a text are text (split_special_tokens)
   size_t own_end = SIZE_MAX;  // from here on are tokens that only other files than tokenizer.json name
   std::vector<NormalizerRule> normalizer;
   PreTokenizerRules pre_tokenizer;
@@ -41,6 +42,7 @@ struct TokenizerParts {
   std::vector<BpeMerge> merges;
 
   SpecialIds special;
+  SpecialIds config_ids;  // those of config.json, for roles whose token has no row
   std::optional<bool> add_space_prefix;
   std::optional<std::string> chat_template;
   std::vector<std::pair<std::string, std::string>> chat_templates;  // others, by name

@@ -7,13 +7,14 @@
 namespace ingot {
 namespace {
 
-constexpr char kConfig[] = "tokenizer_config.json", kAdded[] = "added_tokens.json";
+constexpr char kConfig[] = "tokenizer_config.json", kAdded[] = "added_tokens.json", kList[] = "added_tokens_decoder";
 constexpr std::string_view kStandard[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
-constexpr std::string_view kExtra = "extra_special_tokens", kAdditional = "additional_special_tokens";
+constexpr std::string_view kExtra = "extra_special_tokens", kAdditional = "additional_special_tokens", kModelSpecific = "model_specific_special_tokens";
 
-// The name of a token of the model's own: "image_token".
+// The name of a token of the model's own: "image_token". Not the flags, which transformers takes away beside tokenizer.json.
 bool own_name(std::string_view key) {
-  return key.ends_with("_token") && std::find(std::begin(kStandard), std::end(kStandard), key) == std::end(kStandard);
+  return key.ends_with("_token") && key != "add_bos_token" && key != "add_eos_token" &&
+         std::find(std::begin(kStandard), std::end(kStandard), key) == std::end(kStandard);
 }
 
 struct Value {
@@ -49,6 +50,7 @@ class Dict {
     at_.erase(it);
     return value;
   }
+  bool empty() const { return at_.empty(); }
   template <class F>
   Status for_each(F&& f) const {
     for (const auto& [key, value] : items_)
@@ -61,13 +63,32 @@ class Dict {
   std::unordered_map<std::string, size_t> at_;
 };
 
+// As Python's int(text): white space around it, a sign, underscores between digits.
+std::optional<int64_t> python_int(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\n\v\f\r";
+  const size_t from = text.find_first_not_of(kSpace);
+  if (from == text.npos) return std::nullopt;
+  text = text.substr(from, text.find_last_not_of(kSpace) + 1 - from);
+  if (text.starts_with('+') && text.size() > 1 && text[1] != '-') text.remove_prefix(1);
+  std::string digits;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool between = i > 0 && i + 1 < text.size() && text[i - 1] != '_' && text[i - 1] != '-' && text[i + 1] != '_';
+    if (text[i] != '_') digits += text[i];
+    else if (!between) return std::nullopt;
+  }
+  int64_t value = 0;
+  const char* end = digits.data() + digits.size();
+  const auto r = std::from_chars(digits.data(), end, value);
+  return r.ec == std::errc() && r.ptr == end ? std::optional(value) : std::nullopt;
+}
+
 // As Python's AddedToken(**object).
 Result<ClaimedToken> read_object(json::Element e, const std::string& where, bool special) {
   INGOT_ASSIGN(const json::Object o, json::Object::read(e, where));
   ClaimedToken claimed;
   AddedToken& t = claimed.token;
-  INGOT_ASSIGN(const std::string_view content, o.needed_string("content"));
-  t.content = std::string(content);
+  INGOT_ASSIGN(const auto content, o.string("content"));
+  t.content = content.value_or("");
   INGOT_ASSIGN(t.special, o.boolean("special", false));
   t.special |= special;
   INGOT_ASSIGN(t.single_word, o.boolean("single_word", false));
@@ -114,9 +135,8 @@ class SideTokens {
   Status read(const json::Object& tokenizer, const std::vector<ClaimedToken>& own, const json::Object* config, const json::Object* map,
               const json::Object* added) {
     if (config) take_config(*config);
-    // The files of older versions count only where tokenizer_config.json has no list of its own.
-    if (const Value* list = given_.find("added_tokens_decoder"); list && !list->e.is_null()) {
-      INGOT_TRY(read_decoder(*list));
+    if (has_token_list(config)) {
+      INGOT_TRY(read_decoder(*given_.find(kList)));
     } else {
       if (map) take_map(*map);
       if (added) INGOT_TRY(read_added(*added));
@@ -149,7 +169,10 @@ class SideTokens {
     }
     return out;
   }
-  void tell(TokenizerParts& parts) const { left_out_.tell(parts); }
+  void tell(TokenizerParts& parts) const {
+    left_out_.tell(parts);
+    no_tokens_.tell(parts);
+  }
   NamedTokens named() const {
     NamedTokens out;
     for (const auto& [name, t] : named_) out[name] = t.token.content;
@@ -167,6 +190,11 @@ class SideTokens {
     for (const auto field : config.members())
       if (const Value* v = given_.find(field.key); v && own_name(field.key) && v->e.is_string()) own_.set(field.key, *given_.take(field.key));
     take_named_extra();
+    // Used where nothing else names tokens of the model's own.
+    simdjson::dom::object saved;
+    const Value* v = given_.find(kModelSpecific);
+    if (!own_.empty() || !v || v->e.get(saved) || json::odd_text(v->e)) return;
+    for (const auto field : saved) own_.set(field.key, {field.value, v->where + "." + std::string(field.key), v->from_map});
   }
   // extra_special_tokens as an object: tokens with names of their own.
   void take_named_extra() {
@@ -189,12 +217,10 @@ class SideTokens {
   Status read_decoder(const Value& v) {
     INGOT_ASSIGN(const json::Object list, json::Object::read(v.e, v.where));
     for (const auto field : list.members()) {
-      int64_t id = 0;
-      const char* end = field.key.data() + field.key.size();
-      if (const auto r = std::from_chars(field.key.data(), end, id); r.ec != std::errc() || r.ptr != end)
-        return bad_input("{}: the key {} is no token id", list.where(), quoted(field.key));
+      const auto id = python_int(field.key);
+      if (!id) return bad_input("{}: the key {} is no token id", list.where(), quoted(field.key));
       INGOT_ASSIGN(ClaimedToken t, read_object(list.get(field.key).value_or(field.value), list.where(field.key), false));
-      claim(id, std::move(t), kConfig);
+      claim(*id, std::move(t), kConfig);
     }
     return {};
   }
@@ -231,13 +257,19 @@ class SideTokens {
     place = std::move(t);
   }
 
+  Result<std::optional<ClaimedToken>> read_or_tell(const Value& v) {
+    if (v.e.is_bool() || v.e.is_array())
+      no_tokens_.add("{}; it is passed over, where transformers fails to load", json::wrong_type(v.where, v.e, "a token").message);
+    return read_token(v);
+  }
+
   Status read_special(const json::Object& tokenizer) {
     // The padding of tokenizer.json names a token, too.
     json::Element pad;
     if (const auto padding = tokenizer.get("padding"); padding && !given_.find("pad_token") && !(*padding)["pad_token"].get(pad))
       given_.set("pad_token", {pad, tokenizer.where("padding.pad_token")});
     const auto add = [&](const std::string& name, const Value& v, bool listed) -> Status {
-      INGOT_ASSIGN(auto t, read_token(v));
+      INGOT_ASSIGN(auto t, read_or_tell(v));
       if (!t) return {};
       if (const auto it = by_text_.find(t->token.content); listed && it != by_text_.end()) t = it->second;
       named_.emplace_back(name, std::move(*t));
@@ -260,13 +292,13 @@ class SideTokens {
     std::vector<Value> list = items(extra ? extra : given_.find(kAdditional));
     list.insert(list.end(), more_extra_.begin(), more_extra_.end());
     for (const Value& v : list) {
-      INGOT_ASSIGN(auto t, read_token(v));
+      INGOT_ASSIGN(auto t, read_or_tell(v));
       if (t) extra_.push_back(std::move(*t));
     }
     return {};
   }
 
-  Told left_out_;
+  Told left_out_, no_tokens_;
   Dict given_, own_;  // transformers' init_kwargs, and its model_specific_special_tokens
   std::vector<Value> more_extra_;
   std::map<int64_t, ClaimedToken> list_;  // its added_tokens_decoder
@@ -276,6 +308,8 @@ class SideTokens {
 };
 
 }  // namespace
+
+bool has_token_list(const json::Object* tokenizer_config) { return tokenizer_config && tokenizer_config->get(kList); }
 
 Status add_tokens(const std::vector<ClaimedToken>& tokens, TokenizerParts& parts) {
   Told other;

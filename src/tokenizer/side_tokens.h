@@ -22,6 +22,10 @@ struct ClaimedToken {
 // gives it, parts.warnings says so.
 Status add_tokens(const std::vector<ClaimedToken>& tokens, TokenizerParts& parts);
 
+// tokenizer_config.json has a list of the added tokens: the files of older versions, special_tokens_map.json and added_tokens.json, are
+// not opened then.
+bool has_token_list(const json::Object* tokenizer_config);
+
 // The special tokens by the names that the files give them ("eos_token"), as texts.
 using NamedTokens = std::map<std::string, std::string, std::less<>>;
 // To be called when parts has the tokens of tokenizer.json, which are `own` in that file. Absent files are null.

@@ -91,11 +91,11 @@ const TokenizerParts& Tokenizer::parts() const { return *impl_->parts; }
 HfTokenizerFiles HfTokenizerFiles::among(const std::map<std::string, std::string>& files) {
   const auto text = [&](const char* name) {
     const auto it = files.find(name);
-    return it == files.end() ? std::string_view() : std::string_view(it->second);
+    return it == files.end() ? HfTokenizerFiles::File() : HfTokenizerFiles::File(it->second);
   };
-  HfTokenizerFiles out = {text("tokenizer.json"),          text("tokenizer_config.json"), text("config.json"),
-                          text("chat_template.jinja"),     text("special_tokens_map.json"), text("added_tokens.json"),
-                          text("generation_config.json"), text("chat_template.json"), {}};
+  HfTokenizerFiles out = {text("tokenizer.json").value_or(""), text("tokenizer_config.json"),   text("config.json"),
+                          text("chat_template.jinja"),         text("special_tokens_map.json"), text("added_tokens.json"),
+                          text("generation_config.json"),      text("chat_template.json"),      {}};
   constexpr std::string_view kFolder = "additional_chat_templates/", kEnd = ".jinja";
   for (const auto& [path, content] : files)
     if (const std::string_view p = path; p.starts_with(kFolder) && p.ends_with(kEnd))
@@ -142,6 +142,7 @@ Result<Tokenizer> Tokenizer::build(std::unique_ptr<TokenizerParts> parts) {
 
 Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, bool add_special,
                                                bool parse_special) const {
+  if (impl_->parts->split_special) parse_special = false;
   std::string repaired;
   if (!unicode::is_valid_utf8(text)) {
     repaired = unicode::replace_invalid_utf8(text);
@@ -237,6 +238,17 @@ size_t Tokenizer::own_size() const { return std::min(size(), impl_->parts->own_e
 
 std::optional<int32_t> Tokenizer::bos() const { return impl_->parts->special.bos; }
 
+std::map<std::string, std::string> Tokenizer::special_tokens() const {
+  const SpecialIds& s = impl_->parts->special;
+  std::map<std::string, std::string> out;
+  for (const auto& [name, id] : {std::pair{"bos_token", s.bos}, {"eos_token", s.eos}, {"unk_token", s.unk}, {"sep_token", s.sep}, {"pad_token", s.pad}, {"mask_token", s.mask}}) {
+    if (!id) continue;
+    const AddedToken* added = impl_->added(*id);
+    if (added || impl_->parts->vocabulary->has(*id)) out[name] = added ? added->content : std::string(impl_->parts->vocabulary->text(*id));
+  }
+  return out;
+}
+
 std::vector<int32_t> Tokenizer::end_ids() const {
   const SpecialIds& s = impl_->parts->special;
   std::vector<int32_t> ids;
@@ -303,13 +315,19 @@ Result<GgufVocab> Tokenizer::to_gguf_vocab(size_t n_vocab) const {
     return bad_input(
         "the tokenizer is a BPE over characters, not bytes: writing it to GGUF is not supported yet");
   }
-  if (n_vocab != 0 && n_vocab < own_size()) {
-    return bad_input(
-        "the model has {} embedding rows but its tokenizer has ids up to {}: fewer rows than tokens", n_vocab,
-        size() - 1);
-  }
+  if (n_vocab == 0) n_vocab = size();
+  const TokenizerParts& parts = *impl_->parts;
+  if (n_vocab < static_cast<size_t>(parts.vocabulary->end_id()))
+    return bad_input("the embedding has {} rows but the vocabulary of tokenizer.json ids up to {}: it is another model's tokenizer, or rows "
+                     "are missing; take the tokenizer's files from where the weights come from", n_vocab, parts.vocabulary->end_id() - 1);
+  for (const auto* around : {&parts.prefix, &parts.suffix})
+    for (const int32_t id : *around)
+      if (static_cast<size_t>(id) >= n_vocab)
+        return bad_input("the post-processor of tokenizer.json puts the token {} ({}) around every text, but the embedding has {} rows: "
+                         "resize it (resize_token_embeddings) or take the tokenizer's files from where the weights come from",
+                         quoted(std::string_view(token_piece(id))), id, n_vocab);
   INGOT_ASSIGN(const std::string pre, pre_tokenizer_name());
-  return write_gguf_vocab(*impl_->parts, pre, n_vocab != 0 ? n_vocab : size());
+  return write_gguf_vocab(parts, pre, n_vocab);
 }
 
 }  // namespace ingot

@@ -18,16 +18,17 @@ namespace ingot {
 
 struct TokenizerParts;
 
-// The texts of a Hugging Face directory that describe its tokenizer; empty where a file is missing.
+// The texts of a Hugging Face directory that describe its tokenizer. A file that is there and empty is damaged, not missing.
 struct HfTokenizerFiles {
+  using File = std::optional<std::string_view>;
   std::string_view tokenizer_json;
-  std::string_view tokenizer_config_json;
-  std::string_view config_json;  // for special ids that no file of the tokenizer names
-  std::string_view chat_template_jinja;
-  std::string_view special_tokens_map_json = {};
-  std::string_view added_tokens_json = {};
-  std::string_view generation_config_json = {};  // for the tokens that end a text
-  std::string_view chat_template_json = {};      // used where there is no other template
+  File tokenizer_config_json;
+  File config_json;  // for special ids that no file of the tokenizer names
+  File chat_template_jinja;
+  File special_tokens_map_json = {};
+  File added_tokens_json = {};
+  File generation_config_json = {};  // for the tokens that end a text
+  File chat_template_json = {};      // used where there is no other template
   std::vector<std::pair<std::string_view, std::string_view>> additional_chat_templates = {};  // name and text
 
   // Views into the files of a directory by their names ("additional_chat_templates/rag.jinja").
@@ -60,6 +61,7 @@ struct GgufVocab {
   std::optional<bool> add_space_prefix;      // add_prefix_space of tokenizer_config.json
   std::optional<std::string> chat_template;  // tokenizer.chat_template
   std::vector<std::pair<std::string, std::string>> chat_templates;  // tokenizer.chat_template.NAME
+  std::vector<std::string> warnings;  // no metadata: what of the tokenizer the file could not be given
 };
 
 // Immutable but for override_pre_tokenizer; any number of threads may encode and decode with one.
@@ -74,8 +76,8 @@ class Tokenizer {
   ~Tokenizer();
 
   // What a GGUF file of this tokenizer holds. `n_vocab` is the number of embedding rows: rows without a token
-  // are named [PADi], type unused; a token of tokenizer.json without a row is an error, one that only the other files name is left
-  // out. 0: as many as there are tokens. Fails when llama.cpp has no pre-tokenizer or model for this tokenizer; what else it cannot say, gguf_gaps.h finds.
+  // are named [PADi], type unused; an added token without a row is left out with a warning, a piece of the vocabulary without one is
+  // an error. 0: as many as there are tokens. Fails when llama.cpp has no pre-tokenizer or model for this tokenizer; what else it cannot say, gguf_gaps.h finds.
   Result<GgufVocab> to_gguf_vocab(size_t n_vocab = 0) const;
   // The name (tokenizer.ggml.pre) of this tokenizer's rules: the one overridden, that of the GGUF file, or
   // the one that the rules match. Rules that match none are named in the error, which proposes
@@ -87,7 +89,7 @@ class Tokenizer {
 
   // The ids of `text`; ill-formed UTF-8 is replaced by U+FFFD first. `add_special` adds what the
   // post-processor adds (BOS). `parse_special`: control tokens written in the text become those tokens, as in
-  // the tokenizers library; else they are plain text. Fails only where a pattern of the file does.
+  // the tokenizers library; else, and where the files say split_special_tokens, they are plain text. Fails only where a pattern of the file does.
   Result<std::vector<int32_t>> encode(std::string_view text, bool add_special,
                                       bool parse_special = true) const;
 
@@ -114,10 +116,12 @@ class Tokenizer {
   std::string token_piece(int32_t id) const;
   // One past the largest id.
   size_t size() const;
-  // The same of tokenizer.json alone: these need rows of the embedding, tokens that only the other files name do not.
+  // The same of tokenizer.json alone.
   size_t own_size() const;
 
   std::optional<int32_t> bos() const;
+  // Texts of the special tokens by the names that chat templates know: "bos_token", "eos_token" ...
+  std::map<std::string, std::string> special_tokens() const;
   // Ids after which generation stops: every eos, eot and eom that the files name, and what llama.cpp knows by its text.
   std::vector<int32_t> end_ids() const;
   // By name: the one without a name of its own is "default".

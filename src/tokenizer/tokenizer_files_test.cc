@@ -1,4 +1,4 @@
-// A tokenizer is several files: what transformers makes of 59 directories (tests/data/tokenizer_files.json; made by
+// A tokenizer is several files: what transformers makes of 66 directories (tests/data/tokenizer_files.json; made by
 // tests/data/make/tokenizer_files.py) is what is made of them here. Then the tokens that end a text.
 #include <algorithm>
 
@@ -25,7 +25,7 @@ class TokenizerFiles : public ::testing::Test {
  protected:
   void for_each(const std::function<void(const json& situation, json tokenizer)>& f) {
     const json all = json::parse(slurp("tests/data/tokenizer_files.json"));
-    ASSERT_GE(all["situations"].size(), 59u);
+    ASSERT_GE(all["situations"].size(), 66u);
     for (const json& s : all["situations"]) {
       SCOPED_TRACE(s["name"].get<std::string>());
       json tokenizer = all["tokenizer"];
@@ -70,7 +70,9 @@ TEST_F(TokenizerFiles, MakeTheGgufThatSaysWhatTransformersSays) {
     };
     const Ids with = encode(t, "a", true), without = encode(t, "a", false);
     EXPECT_EQ(v->bos, id("bos") || with == without ? id("bos") : with.front());
-    EXPECT_EQ(v->eos, id("eos"));
+    // Where no file names one, llama.cpp is told one that it knows by text: it would take the token 11.
+    const Ids ends = t.end_ids();
+    EXPECT_EQ(v->eos, id("eos") || ends.empty() ? id("eos") : ends.front());
     EXPECT_EQ(v->unk, id("unk"));
     EXPECT_EQ(v->pad, id("pad"));
     EXPECT_EQ(v->add_bos, with.front() == v->bos);
@@ -106,6 +108,72 @@ TEST(Tokenizer, ATemplateThatFilesTakeThePlaceOfIsTold) {
   const Tokenizer t = from_files(byte_bpe(), {{"tokenizer_config.json", R"({"chat_template": "C"})"}, {"additional_chat_templates/rag.jinja", "R"}});
   EXPECT_FALSE(t.to_gguf_vocab()->chat_template);
   EXPECT_EQ(warnings_of(t, "no default chat template"), 1u);
+}
+
+TEST(Tokenizer, FilesOfTemplatesAreReadAsPythonReadsText) {
+  const Tokenizer t = from_files(byte_bpe(), {{"chat_template.jinja", "a\r\nb\rc\n\r"}, {"additional_chat_templates/x.jinja", "\r\n"},
+                                              {"tokenizer_config.json", R"({"chat_template": "1\r\n2"})"}});
+  EXPECT_EQ(t.chat_templates(), (Files{{"default", "a\nb\nc\n\n"}, {"x", "\n"}}));
+  EXPECT_EQ(from_files(byte_bpe(), {{"tokenizer_config.json", R"({"chat_template": "1\r\n2"})"}}).chat_templates(), (Files{{"default", "1\r\n2"}}));
+  for (const char* name : {"chat_template.jinja", "additional_chat_templates/x.jinja"}) {
+    const std::string tokenizer = byte_bpe().dump();
+    auto bad = Tokenizer::from_hf(HfTokenizerFiles::among({{"tokenizer.json", tokenizer}, {name, "a\xFF"}}));
+    ASSERT_FALSE(bad.ok()) << name;
+    EXPECT_NE(bad.error().message.find("is not UTF-8"), std::string::npos) << bad.error().message;
+  }
+}
+
+TEST(Tokenizer, ATemplateFileCalledFileIsTheDefault) {
+  const Files jinja = {{"chat_template.jinja", "J"}, {"additional_chat_templates/file.jinja", "F"}};
+  EXPECT_EQ(from_files(byte_bpe(), jinja).chat_templates(), (Files{{"default", "F"}}));
+  Files both = jinja;
+  both["additional_chat_templates/default.jinja"] = "D";
+  EXPECT_EQ(from_files(byte_bpe(), both).chat_templates(), (Files{{"default", "D"}}));
+}
+
+TEST(Tokenizer, ATemplateOfTheSpecialTokensMapTakesThePlaceOfAllWhereItIsRead) {
+  Files files = {{"chat_template.jinja", "J"}, {"additional_chat_templates/x.jinja", "X"}, {"special_tokens_map.json", R"({"chat_template": "M"})"}};
+  EXPECT_EQ(from_files(byte_bpe(), files).chat_templates(), (Files{{"default", "M"}}));
+  files["tokenizer_config.json"] = R"({"added_tokens_decoder": {}})";
+  EXPECT_EQ(from_files(byte_bpe(), files).chat_templates(), (Files{{"default", "J"}, {"x", "X"}}));
+}
+
+// With a list of its own in tokenizer_config.json transformers opens neither.
+TEST(Tokenizer, FilesThatNobodyOpensMayBeDamaged) {
+  for (const char* damaged : {"{", "[]", "null", "\xFF"}) {
+    const Files files = {{"special_tokens_map.json", damaged}, {"added_tokens.json", damaged},
+                         {"tokenizer_config.json", R"({"added_tokens_decoder": {"256": {"content": "<x>"}}, "add_eos_token": 1, "add_bos_token": 1e999})"}};
+    const Tokenizer t = from_files(byte_bpe(), files);
+    EXPECT_EQ(encode(t, "<x>"), (Ids{256})) << damaged;
+    EXPECT_TRUE(t.warnings().empty()) << damaged;
+  }
+}
+
+TEST(Tokenizer, AFlagIsNoTokenWhateverItIs) {
+  const Tokenizer t = from_files(byte_bpe(), {{"tokenizer_config.json", R"({"add_bos_token": "true", "add_eos_token": "no"})"}});
+  EXPECT_EQ(t.size(), 256u);
+}
+
+TEST(Tokenizer, IdsOfTheListAreReadAsPythonReadsThem) {
+  const Tokenizer t = from_files(byte_bpe(), {{"tokenizer_config.json", R"({"added_tokens_decoder": {"2_57": {"content": "<b>"}, " 256 ": {"content": "<a>"},
+                                               "+0258": {"content": "<c>"}, "-1": {"content": ""}, "259": {"special": true}}})"}});
+  EXPECT_EQ(encode(t, "<a><b><c>"), (Ids{256, 257, 258}));
+  EXPECT_TRUE(t.warnings().empty());
+  for (const char* key : {"", " ", "x", "1_", "_1", "1__2", "1 2", "+-1", "0x1", "1.0"}) {
+    const std::string tokenizer = byte_bpe().dump(), config = json({{"added_tokens_decoder", {{key, {{"content", "<a>"}}}}}}).dump();
+    EXPECT_FALSE(Tokenizer::from_hf(HfTokenizerFiles::among({{"tokenizer.json", tokenizer}, {"tokenizer_config.json", config}})).ok()) << key;
+  }
+}
+
+TEST(Tokenizer, AnotherTokenizerFileThatTransformersWouldReadIsTold) {
+  const auto told = [](const char* list) {
+    return warnings_of(from_files(byte_bpe(), {{"tokenizer_config.json", std::string("{\"fast_tokenizer_files\": ") + list + "}"}}),
+                       "names \"tokenizer.4.10.0.json\"");
+  };
+  EXPECT_EQ(told(R"(["tokenizer.4.0.0.json", "tokenizer.4.10.0.json", "tokenizer.json", "tokenizer.6.0.0.json", 3])"), 1u);
+  EXPECT_EQ(told(R"(["tokenizer.json"])"), 0u);
+  EXPECT_EQ(told(R"(["tokenizer.6.0.json", "other.json"])"), 0u);
+  EXPECT_EQ(told("3"), 0u);
 }
 
 TEST(Tokenizer, FlagsThatThePostProcessorContradictsAreTold) {
@@ -178,6 +246,8 @@ TEST(Tokenizer, TheTokensThatLlamaCppKnowsByTextEndAText) {
   EXPECT_EQ(ends({"<|end|>", "<|call|>", "<|return|>"}), (Texts{"<|call|>", "<|return|>"}));
   EXPECT_EQ(ends({"<|end|>", "<|calls|>", "<|flush|>"}), (Texts{"<|calls|>", "<|flush|>"}));
   EXPECT_EQ(ends({"</s>", "<|tool_response>"}), (Texts{"<|tool_response>"}));
+  EXPECT_EQ(ends({"</s>", "<|plamo:eos|>"}), (Texts{"</s>"}));  // which is plain text only where that is the eos
+  EXPECT_EQ(from_files(with_tokens({"</s>", "<|plamo:eos|>"}), {{"tokenizer_config.json", R"({"eos_token": "<|plamo:eos|>"})"}}).end_ids(), (Ids{257}));
   json plain = byte_bpe({{"<", "/"}, {"</", "s"}, {"</s", ">"}});  // a token like any other
   EXPECT_EQ(from_files(plain).end_ids(), (Ids{258}));
 }
@@ -208,6 +278,41 @@ TEST(Tokenizer, DamagedSideFilesAreNamed) {
   has(error({{"config.json", "{\"eos_token_id\": [" + ids + "]}"}}), "2001 ids");
   has(error({{"chat_template.json", R"({"chat_template": 5})"}}), "chat_template.json.chat_template");
   has(error({{"tokenizer_config.json", R"({"eos_token": ")" + std::string(5000, 'x') + "\"}"}}), "too long");
+}
+
+TEST(Tokenizer, AnEmptyFileIsNotAMissingOne) {
+  const json j = with_tokens({"<e0>", "<e1>"});
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json"}) {
+    const auto t = Tokenizer::from_hf(HfTokenizerFiles::among({{"tokenizer.json", j.dump()}, {name, ""}}));
+    ASSERT_FALSE(t.ok()) << name;
+    for (const std::string part : {name, "the file is empty"}) EXPECT_NE(t.error().message.find(part), std::string::npos) << t.error().message;
+  }
+  // transformers loads without these.
+  const auto warned = [&](const char* name, const Files& more, const char* part) {
+    Files files = more;
+    files[name] = "";
+    Tokenizer t = from_files(j, files);
+    EXPECT_EQ(t.warnings().size(), 1u) << name;
+    for (const std::string& p : {std::string(name), std::string(part)}) EXPECT_NE(t.warnings().at(0).find(p), std::string::npos) << t.warnings()[0];
+    return t;
+  };
+  EXPECT_EQ(warned("generation_config.json", {{"config.json", R"({"eos_token_id": 257})"}}, "the file is empty").end_ids(), (Ids{257}));
+  const Files with_template = {{"tokenizer_config.json", R"({"chat_template": "of the config"})"}};
+  EXPECT_EQ(warned("chat_template.json", with_template, "the file is empty").chat_templates(), (Files{{"default", "of the config"}}));
+  EXPECT_TRUE(warned("chat_template.json", {}, "the file is empty").chat_templates().empty());
+  // As a template it is one.
+  EXPECT_EQ(warned("chat_template.jinja", with_template, "so is the chat template").chat_templates(), (Files{{"default", ""}}));
+}
+
+TEST(Tokenizer, WhatIsNoTokenIsTold) {
+  const json j = with_tokens({"<e0>"});
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
+    const Tokenizer t = from_files(j, {{name, R"({"bos_token": null, "eos_token": true, "pad_token": [], "unk_token": "<e0>"})"}});
+    ASSERT_EQ(t.warnings().size(), 1u) << name;
+    EXPECT_EQ(t.warnings()[0], std::string(name) + ".eos_token: a boolean found, expected a token; it is passed over, where transformers fails to load (and 1 more like it)");
+    EXPECT_EQ(t.to_gguf_vocab()->unk, 256);
+  }
+  EXPECT_EQ(from_files(j, {{"tokenizer_config.json", R"({"additional_special_tokens": ["<e0>", false]})"}}).warnings().size(), 1u);
 }
 
 }  // namespace

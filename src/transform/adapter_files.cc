@@ -98,15 +98,25 @@ std::vector<std::string> differences(const Tokenizer& before, const Tokenizer& a
   return words;
 }
 
+// No tokenizer is loaded beside one that is damaged: it is not carried on, whether this tokenizer can be read here or not.
+Status check_damage(const Artifact& adapter, const Files& files) {
+  for (const char* name : {kConfig, kMap, kAdded})
+    if (const auto it = files.find(name); it != files.end())
+      if (const auto j = parse_json(it->second, name); !j.ok())
+        return bad_input("merging {}: {}{}", adapter.path, adapter.files.count(name) ? "" : "the base's ", j.error().message);
+  return {};
+}
+
 }  // namespace
 
 Status take_adapter_files(const Artifact& adapter, int64_t rows, bool resized, Files* files, const std::function<void(const std::string&)>& on_notice) {
   const Files before = std::exchange(*files, with_adapter(*files, adapter.files));
-  if (*files == before) return {};
+  if (*files == before) return check_damage(adapter, *files);
   const auto was = hf_tokenizer(before, "the base", {}), is = hf_tokenizer(*files, adapter.path, {});
   if (was.ok() && !is.ok())
     return bad_input("merging {}: with its tokenizer files in place of the base's there is no tokenizer: {}. Save the tokenizer there once more with "
                      "transformers, or take these files away from there: then the base's stay", adapter.path, is.error().message);
+  INGOT_TRY(check_damage(adapter, *files));
   const bool more = is.ok() && (!was.ok() || is->size() > was->size());
   if (more && rows > 0 && static_cast<int64_t>(is->own_size()) > rows)
     return bad_input("merging {}: its tokenizer has {} tokens and the embedding {} rows: the embedding was resized in training and not saved. Save the adapter "

@@ -13,7 +13,7 @@ namespace ingot::transform {
 // with the base's; tokenizer_config.json, which names special tokens by their texts, stays if the adapter has none. The adapter's templates take the
 // place of all of the base's; if it has none, those stay, wherever they were. Told where that changes what is read or written: tokens, special tokens,
 // templates. `rows`: of the embedding. `resized`: it is the adapter's own, so that other tokens are no surprise. Errors: kBadInput where the base's
-// tokenizer can be read and the result cannot, and for a tokenizer with more tokens than rows, as Tokenizer::to_gguf_vocab counts them.
+// tokenizer can be read and the result cannot, for a damaged file of it, and for a tokenizer with more tokens than rows, as Tokenizer::to_gguf_vocab counts them.
 Status take_adapter_files(const Artifact& adapter, int64_t rows, bool resized, std::map<std::string, std::string>* files,
                           const std::function<void(const std::string&)>& on_notice);
 

@@ -8,8 +8,8 @@
 
 namespace ingot::transform {
 
-// Plain floats (dequantize.h), then plain names (key_names.h): the scales of a weight are found by the name that both have in the file. What is no
-// Hugging Face model stays as it is. `on_notice` may be empty.
+// What its class takes for granted (class_rules.h), plain floats (dequantize.h), plain names (key_names.h; the scales of a weight are found by the name that
+// both have in the file), then the tensors as the class ties them. What is no Hugging Face model stays as it is. `on_notice` may be empty.
 Result<Artifact> as_loaded(const Artifact& model, const std::function<void(const std::string&)>& on_notice);
 
 }  // namespace ingot::transform

@@ -22,7 +22,7 @@ const std::set<std::string_view> kParts = {
     "bitsandbytes__nf4", "bitsandbytes__fp4", "codes", "codebooks", "W_q"};
 // Of activations and the cache: they change no weight.
 const std::set<std::string_view> kActivationParts = {"input_scale", "input_scale_ub", "activation_scale", "output_scale",
-                                                     "q_scale", "k_scale", "v_scale", "prob_output_scale"};
+                                                     "q_scale", "k_scale", "v_scale", "kv_scale", "prob_output_scale"};
 
 std::string_view last_part(std::string_view name) { return name.substr(name.rfind('.') + 1); }  // npos + 1 is 0
 
@@ -50,6 +50,7 @@ std::vector<const LazyTensor*> quantized_tensors(const Artifact& a) {
   std::vector<const LazyTensor*> out;
   for (const LazyTensor& t : a.tensors) {
     const DType type = t.spec().type;
+    if (last_part(t.name) == "_extra_state") continue;
     if (kParts.count(last_part(t.name)) || (!is_float_type(type) && type != DType::kI64 && type != DType::kBool)) out.push_back(&t);
   }
   return out;
@@ -61,15 +62,21 @@ bool means_other_weights(const Json& q) {
   return json_string(q, "quant_method") == "bitnet" || (transform && transform->is_object() && !transform->empty());
 }
 
+// FP8 by itself; of other schemes scales may be.
+bool is_fp8_weight(const LazyTensor& t) { return is_fp8(t.spec().type) && !kParts.count(last_part(t.name)); }
+
 struct Block {
   int64_t rows = 128, cols = 128;
 };
-// "weight_block_size" of FP8 models, "block_structure" of compressed-tensors' groups.
+// "weight_block_size" of FP8 models, "block_structure" or "group_size" of compressed-tensors' groups.
 Result<Block> block_of(const Json* q, const std::string& what) {
   const Json* size = q ? json_member(*q, "weight_block_size") : nullptr;
   if (const Json* groups = q && !size ? json_member(*q, "config_groups") : nullptr; groups && groups->is_object())
     for (const auto& [name, group] : groups->items())
-      if (const Json* weights = json_member(group, "weights"); weights && !size) size = json_member(*weights, "block_structure");
+      if (const Json* weights = json_member(group, "weights"); weights && !size) {
+        if (const auto n = json_int(*weights, "group_size"); json_string(*weights, "strategy") == "group" && n && *n > 0 && *n <= INT32_MAX) return Block{1, *n};
+        size = json_member(*weights, "block_structure");
+      }
   if (!size) return Block();
   const auto side = [&](size_t i) {
     return size->is_array() && size->size() == 2 && (*size)[i].is_number_integer() ? (*size)[i].get<int64_t>() : 0;
@@ -112,7 +119,7 @@ Result<TensorList> multiplied(const Artifact& a, const Json* q, DType kept, cons
   std::map<const Node*, NodePtr> made;  // one node stays one
   std::vector<LazyTensor> out;
   for (const LazyTensor& t : a.tensors) {
-    if (!is_fp8(t.spec().type)) continue;
+    if (!is_fp8_weight(t)) continue;
     const LazyTensor* scale = nullptr;
     for (const char* end : {"_scale_inv", "_scale"})
       if (!scale) scale = a.find(t.name + end);
@@ -145,7 +152,7 @@ Result<TensorList> multiplied(const Artifact& a, const Json* q, DType kept, cons
 Result<Artifact> dequantized(const Artifact& model, const std::function<void(const std::string&)>& on_notice) {
   const auto text = model.files.find("config.json");
   if (model.naming != "hf" || text == model.files.end()) return model;
-  const auto n = std::count_if(model.tensors.begin(), model.tensors.end(), [](const auto& t) { return is_fp8(t.spec().type); });
+  const auto n = std::count_if(model.tensors.begin(), model.tensors.end(), [](const auto& t) { return is_fp8_weight(t); });
   // Who needs a configuration says what is wrong with it.
   const auto config = parse_json(text->second, "config.json");
   if (!config.ok()) return model;
@@ -154,15 +161,14 @@ Result<Artifact> dequantized(const Artifact& model, const std::function<void(con
   if ((!n && !q) || (q && means_other_weights(*q))) return model;
   const std::string what = "reading " + join_path(model.path, "config.json");
   Artifact out = model;
+  const DType kept = float_type_of(*config);
   if (n) {
-    const DType kept = float_type_of(*config);
     INGOT_ASSIGN(out.tensors, multiplied(model, q, kept, "reading " + model.path));
-    if (on_notice)
-      on_notice(fmt::format("{}: {} weights are FP8{}; they are {}{} where no other type is asked for", model.path, n,
-                            q ? " (" + method_of(*q) + ")" : "", out.tensors.size() < model.tensors.size() ? "multiplied by their scales, and " : "",
-                            info(kept).name));
   }
-  if (!quantized_tensors(out).empty()) return out;
+  if (!quantized_tensors(out).empty()) return model;  // other schemes, beside FP8 or alone: all stays as it is
+  if (n && on_notice)
+    on_notice(fmt::format("{}: {} weights are FP8{}; they are {}{} where no other type is asked for", model.path, n, q ? " (" + method_of(*q) + ")" : "",
+                          out.tensors.size() < model.tensors.size() ? "multiplied by their scales, and " : "", info(kept).name));
   out.tensors.edit([](auto& all) { std::erase_if(all, [](const LazyTensor& t) { return kActivationParts.count(last_part(t.name)) > 0; }); });
   INGOT_ASSIGN(OrderedJson j, parse_json_ordered(text->second, what));
   for (const char* k : kConfigKeys) j.erase(k);
@@ -180,13 +186,15 @@ Status check_plain(const Artifact& model, const std::string& doing) {
   INGOT_ASSIGN(const Json config, parse_json(text->second, "reading " + join_path(model.path, "config.json")));
   const char* key = nullptr;
   const Json* q = quantization(config, &key);
-  if (!q) return {};
   const auto tensors = quantized_tensors(model);
-  if (tensors.empty() && !means_other_weights(*q)) return {};
+  // Without a configuration for it a part alone may be left over; packed weights are none.
+  const auto packed = [](const LazyTensor* t) { return !is_float_type(t->spec().type) && kParts.count(last_part(t->name)); };
+  if (q ? tensors.empty() && !means_other_weights(*q) : std::none_of(tensors.begin(), tensors.end(), packed)) return {};
   std::string found;
   for (size_t i = 0; i < std::min<size_t>(tensors.size(), 2); ++i) found += (i ? ", " : "") + shown(*tensors[i]);
-  return bad_input("{}: the weights are quantized: '{}' of config.json is {} ({}){}; ingot reads plain floats and FP8 with scales: give the model "
-                   "that it was made from, or load it with transformers, call dequantize() and save it", doing, key, method_of(*q), json_brief(*q),
+  const std::string why = q ? fmt::format("'{}' of config.json is {} ({})", key, method_of(*q), json_brief(*q)) : "though config.json does not say so";
+  return bad_input("{}: the weights are quantized: {}{}; ingot reads plain floats and FP8 with scales: give the model "
+                   "that it was made from, or load it with transformers, call dequantize() and save it", doing, why,
                    found.empty() ? "" : fmt::format(", and there are {} tensors like {}", tensors.size(), found));
 }
 

@@ -42,6 +42,7 @@ std::vector<Producer> producers() {
   const auto one_of_one = [](int64_t, int64_t) { return Shape{1}; };
   const auto per_row = [](int64_t rows, int64_t) { return Shape{rows, 1}; };
   const Json group = {{"group_0", {{"weights", {{"num_bits", 8}, {"type", "float"}, {"strategy", "block"}, {"block_structure", {100, 64}}}}}}};
+  const Json by_group = {{"group_0", {{"weights", {{"num_bits", 8}, {"type", "float"}, {"strategy", "group"}, {"group_size", 64}}}}}};
   return {
       {"DeepSeek", "_scale_inv", {{"quant_method", "fp8"}, {"weight_block_size", {128, 128}}}, blocks_of(128, 128)},
       {"other blocks", "_scale_inv", {{"quant_method", "fp8"}, {"weight_block_size", {96, 200}}}, blocks_of(96, 200)},
@@ -52,6 +53,8 @@ std::vector<Producer> producers() {
       {"compressed-tensors, blocks", "_scale", {{"quant_method", "compressed-tensors"}, {"config_groups", group}}, blocks_of(100, 64), DType::kBF16},
       {"FBGEMM", "_scale", {{"quant_method", "fbgemm_fp8"}}, per_row, DType::kF32, {"input_scale_ub"}},
       {"ModelOpt", "_scale", {{"quant_method", "modelopt"}, {"quant_algo", "FP8"}}, one, DType::kF32, {"input_scale", "k_scale", "v_scale"}},
+      {"compressed-tensors, groups", "_scale", {{"quant_method", "compressed-tensors"}, {"config_groups", by_group}}, blocks_of(1, 64)},
+      {"scales of the cache, as they were called", "_scale", {{"quant_method", "fp8"}, {"activation_scheme", "static"}}, one, DType::kF32, {"kv_scale"}},
       {"a row of scales", "_scale", {{"quant_method", "fp8"}}, [](int64_t rows, int64_t) { return Shape{rows}; }},
   };
 }
@@ -78,7 +81,7 @@ Artifact fp8_model(const Producer& p, std::map<std::string, std::vector<float>>*
     // The size of a block by the shape: what the producer meant.
     const Json& q = p.quantization;
     const Json size = q.contains("weight_block_size") ? q["weight_block_size"]
-                      : q.contains("config_groups")   ? q["config_groups"]["group_0"]["weights"]["block_structure"]
+                      : q.contains("config_groups")   ? q["config_groups"]["group_0"]["weights"].value("block_structure", Json{1, 64})
                                                       : Json{128, 128};
     const int64_t rows = s.elements() == w[0] ? 1 : size[0].get<int64_t>(), cols = s.elements() == w[0] ? w[1] : size[1].get<int64_t>();
     for (int64_t i = 0; i < w[0]; ++i)
@@ -263,6 +266,28 @@ TEST(Dequantized, QuantizedWeightsStayAndAreRefusedBySchemeAndTensor) {
     EXPECT_EQ(a->tensors.size(), model.tensors.size());
     expect_error(to_gguf(*a), {"quantization_config", c.quantization["quant_method"], c.name, std::string(info(c.type).name)}, c.name);
   }
+  // Scales that are FP8 themselves, and FP8 weights beside another scheme: nothing is multiplied, and all is told by the scheme.
+  for (const char* beside : {"", ".qweight"}) {
+    Artifact model = example_base();
+    set_config(&model, {{"quantization_config", {{"quant_method", "modelopt"}, {"quant_algo", "NVFP4"}}}});
+    const auto add = [&](const std::string& name, DType type, int64_t n = 4) {
+      model.tensors.push_back({name, make_memory_tensor({type, {n}}, std::vector<std::byte>(bytes_of(type, n)))});
+    };
+    if (*beside) add("a.weight", DType::kF8E4M3), add("a.weight_scale", DType::kF32, 1), add(std::string("b") + beside, DType::kI32);
+    else add(module + "weight_scale", DType::kF8E4M3), add(module + "weight_scale_2", DType::kF32);
+    std::string told;
+    auto a = dequantized(model, [&](const std::string& text) { told += text; });
+    ASSERT_TRUE(a.ok()) << a.error().message;
+    EXPECT_EQ(told, "");
+    EXPECT_EQ(a->tensors.size(), model.tensors.size());
+    for (const LazyTensor& t : model.tensors) EXPECT_EQ(a->find(t.name)->node, t.node) << t.name;
+    EXPECT_EQ(a->files, model.files);
+    expect_error(to_gguf(*a), {"quantization_config", "NVFP4"});
+  }
+  // Packed weights that no configuration speaks of.
+  Artifact silent = example_base();
+  silent.tensors.push_back({module + "qweight", make_memory_tensor({DType::kI32, {4}}, std::vector<std::byte>(16))});
+  expect_error(to_gguf(silent), {"quantized", "config.json does not say so", module + "qweight"});
   // Floats that their code rounds as it runs.
   Artifact bitnet = example_base();
   set_config(&bitnet, {{"quantization_config", {{"quant_method", "bitnet"}, {"linear_class", "autobitlinear"}}}});

@@ -6,14 +6,17 @@
 #include <unordered_set>
 
 #include "base/memory.h"
+#include "formats/hf_weights.h"
 #include "formats/json.h"
 #include "model/architecture.h"
 #include "quant/codec.h"
 #include "storage/hub.h"
 #include "tokenizer/gguf_gaps.h"
+#include "transform/class_rules.h"
 #include "transform/dequantize.h"
 #include "transform/gguf_rope.h"
 #include "transform/gguf_vocab.h"
+#include "transform/key_names.h"
 #include "transform/lora_nodes.h"
 #include "transform/permute.h"
 #include "transform/quantize.h"
@@ -108,9 +111,6 @@ Result<NodePtr> Mapper::map_tensor(const LazyTensor& t, const MappedName& m) {
   if (!(spec.shape == want))
     return bad_input("converting {}: tensor {} is {}, but config.json makes it {}; the two do not belong together",
                      hf_.path, tensor_text(*t.node, t.name), to_string(spec.shape), to_string(want));
-  if (m.layer >= params_.at("layers"))
-    return bad_input("converting {}: tensor {} is in layer {}, but config.json says {} layers", hf_.path,
-                     tensor_text(*t.node, t.name), m.layer, params_.at("layers"));
   const bool widened = spec.shape.rank < 2 || m.name.ends_with("_norm.weight");
   NodePtr& node = mapped_[{t.node, m.rule->permute, widened}];
   if (node) return node;
@@ -134,12 +134,20 @@ Status Mapper::map_tensors() {
   std::sort(in.begin(), in.end(), [](auto* a, auto* b) { return natural_less(a->name, b->name); });
   const LazyTensor* head = nullptr;
   size_t embedding = SIZE_MAX;
+  std::vector<std::string> passed_over;
   for (const LazyTensor* t : in) {
     if (is_dropped(*arch_, t->name)) continue;
     const auto m = map_to_gguf(*arch_, t->name);
-    if (!m)
-      return bad_input("converting {}: the tensor {} {} is none that {} has; data/architectures/{}.json lists them",
-                       hf_.path, tensor_text(*t->node, t->name), to_string(t->spec().shape), config_["architectures"][0].dump(), arch_->name);
+    if (is_passed_over(t->name, m, params_.at("layers"))) {
+      passed_over.push_back(t->name);
+      continue;
+    }
+    if (!m) {
+      const std::string origin = likely_origin(t->name, [this](const std::string& name) { return map_to_gguf(*arch_, name).has_value(); });
+      return bad_input("converting {}: the tensor {} {} is none that {} has{}; data/architectures/{}.json lists them{}", hf_.path,
+                       tensor_text(*t->node, t->name), to_string(t->spec().shape), config_["architectures"][0].dump(), origin, arch_->name,
+                       origin.empty() ? ". If transformers runs the model without it, load it there and save it anew" : "");
+    }
     if (m->rule->role == "output" && tied_) {
       head = t;
       continue;
@@ -151,6 +159,8 @@ Status Mapper::map_tensors() {
     }
     out_.tensors.push_back({m->name, std::move(node)});
   }
+  if (!passed_over.empty() && options_.on_notice)
+    options_.on_notice(fmt::format("{}: tensors that the class does not read, and transformers passes over, are left out: {}", hf_.path, some_of(passed_over)));
   // A head that is left out because it is tied must be the embedding: compared as the embedding is written.
   if (head && embedding < out_.tensors.size() && head->node != out_.tensors[embedding].node) {
     const LazyTensor& e = out_.tensors[embedding];
@@ -272,19 +282,18 @@ Status Mapper::add_vocab() {
   if (!options_.pre_tokenizer.empty()) {
     const auto own = t.pre_tokenizer_name();
     INGOT_TRY(t.override_pre_tokenizer(options_.pre_tokenizer));
-    if (own.ok() && *own != options_.pre_tokenizer && options_.on_warning)
+    if ((!own.ok() || *own != options_.pre_tokenizer) && options_.on_warning)
       options_.on_warning(fmt::format("--pre-tokenizer {} overrides {}, which the rules of {} match: who loads the file will cut some texts "
-                                      "into other tokens than the model was trained with", options_.pre_tokenizer, *own,
-                                      join_path(hf_.path, "tokenizer.json")));
+                                      "into other tokens than the model was trained with", options_.pre_tokenizer,
+                                      own.ok() ? *own : "no known name", join_path(hf_.path, "tokenizer.json")));
   }
   auto vocab = t.to_gguf_vocab(static_cast<size_t>(vocab_rows_));
   if (!vocab.ok()) return std::move(vocab.take_error()).during("converting the tokenizer of " + hf_.path);
   if (static_cast<int64_t>(t.size()) < vocab_rows_ && options_.on_notice)
     options_.on_notice(fmt::format("the embedding has {} rows for {} tokens: {} unused tokens pad the vocabulary",
                                    vocab_rows_, t.size(), vocab_rows_ - static_cast<int64_t>(t.size())));
-  if (static_cast<int64_t>(t.size()) > vocab_rows_ && options_.on_warning)
-    options_.on_warning(fmt::format("the embedding has {} rows for {} tokens: those that only other files than tokenizer.json name have none "
-                                    "and are left out", vocab_rows_, t.size()));
+  for (const std::string& w : vocab->warnings)
+    if (options_.on_warning) options_.on_warning(fmt::format("the tokenizer of {}: {}", hf_.path, w));
   INGOT_TRY(check_vocab(t, *vocab));
   append_vocab(*vocab, &out_.metadata);
   return {};
@@ -362,7 +371,10 @@ std::string size_label(uint64_t n) {
 }
 
 Result<Artifact> to_gguf(const Artifact& hf, const ToGgufOptions& options) {
-  return within_memory("converting " + hf.path, [&] { return Mapper(hf, options).run(); });
+  return within_memory("converting " + hf.path, [&]() -> Result<Artifact> {
+    INGOT_ASSIGN(const Artifact settled, with_settled_head(hf, options.on_notice));
+    return Mapper(settled, options).run();
+  });
 }
 
 }  // namespace ingot::transform

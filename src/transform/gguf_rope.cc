@@ -27,7 +27,7 @@ Result<std::vector<float>> llama3_factors(const Json& config, const RopeConfig& 
   const auto factor = static_cast<float>(*rope.factor);
   const double low = *config_number(rope.values, "low_freq_factor"), high = *config_number(rope.values, "high_freq_factor");
   const double old_length = *rope.original_context;
-  if (!(base > 0) || !(low > 0) || !(high > low))
+  if (!(base > 0) || !(low > 0) || !(high >= low))
     return bad_input("{}: the numbers of the llama3 rope scaling make no sense: {}", what, json_brief(rope.values));
   std::vector<float> f(static_cast<size_t>(dim / 2));
   for (int64_t i = 0; i < dim / 2; ++i) {
@@ -40,6 +40,7 @@ Result<std::vector<float>> llama3_factors(const Json& config, const RopeConfig& 
       const float smooth = (static_cast<float>(old_length) / wave - static_cast<float>(low)) / static_cast<float>(high - low);
       x = 1.0f / ((1.0f - smooth) / factor + smooth);
     }
+    if (!std::isfinite(x)) return bad_input("{}: the numbers of the llama3 rope scaling give no factor for pair {}: {}", what, i, json_brief(rope.values));
   }
   return f;
 }

@@ -2,6 +2,7 @@
 #include "transform/gguf_rope.h"
 
 #include <cmath>
+#include <numbers>
 
 #include "transform/transform_testing.h"
 
@@ -105,12 +106,48 @@ TEST(GgufRope, YarnsDefaultsNeedNoKeyWrittenOutOrNot) {
   Json bare = yarn;
   bare.erase("original_max_position_embeddings");
   expect_keys("rope_parameters", bare, {{"type", "yarn"}, {"factor", 4.0f}, {"original_context_length", 4096}});
+  // A factor of null is the quotient of the lengths; one that is absent is none.
+  expect_keys("rope_parameters", with({{"factor", nullptr}}), plain, 4096);
   auto betas = rope_of(config_with("rope_parameters", with({{"beta_fast", 16}, {"beta_slow", 2}})));
   ASSERT_TRUE(betas.ok()) << betas.error().message;
   Json said = plain;
   said["yarn_beta_fast"] = 16.0f, said["yarn_beta_slow"] = 2.0f;
   EXPECT_EQ(keys_of(*betas), said);
   EXPECT_NE(betas->notice.find("16 and 2"), std::string::npos) << betas->notice;
+}
+
+// transformers 5 takes rope_scaling alone where it is not empty, but for the base, which is the outer one, or 10000.
+TEST(GgufRope, OfTwoPlacesBothMustSayTheSame) {
+  const auto both = [](Json parameters, Json scaling, const Json& more = Json::object()) {
+    Json c = {{"max_position_embeddings", 4096}, {"rope_parameters", std::move(parameters)}, {"rope_scaling", std::move(scaling)}};
+    c.update(more);
+    return rope_of(c);
+  };
+  const Json linear = {{"type", "linear"}, {"factor", 2.0}}, keys = {{"type", "linear"}, {"factor", 2.0f}};
+  const Json same = {{"rope_type", "linear"}, {"factor", 2.0}}, based = {{"rope_type", "linear"}, {"factor", 2.0}, {"rope_theta", 5e5}};
+  for (const auto& [parameters, scaling, more] : {std::tuple{same, linear, Json::object()}, {Json::object(), linear, Json::object()}, {Json(), linear, Json::object()},
+                                                  {same, Json(false), Json::object()}, {same, Json::object(), Json::object()}, {based, linear, Json{{"rope_theta", 5e5}}}}) {
+    const auto r = both(parameters, scaling, more);
+    ASSERT_TRUE(r.ok()) << parameters << scaling << r.error().message;
+    EXPECT_EQ(keys_of(*r), keys);
+  }
+  Json more = same;
+  more["attention_factor"] = 1.5;
+  for (const auto& r : {both(based, linear), both(more, linear), both({{"rope_type", "default"}, {"rope_theta", 5e5}}, {{"rope_type", "default"}})}) {
+    ASSERT_FALSE(r.ok());
+    EXPECT_NE(r.error().message.find("contradict each other"), std::string::npos) << r.error().message;
+  }
+  EXPECT_TRUE(both({{"rope_type", "default"}, {"rope_theta", 10000}}, {{"rope_type", "default"}}).ok());
+}
+
+// Without a range between the two only the plain and the stretched are left.
+TEST(GgufRope, Llama3WithoutARampIsAStep) {
+  const Json llama3 = {{"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 4.0}, {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 256}};
+  const auto r = rope_of(config_with("rope_parameters", llama3));
+  ASSERT_TRUE(r.ok()) << r.error().message;
+  const auto f = values(r->tensors[0].node);
+  for (size_t i = 0; i < f.size(); ++i)
+    EXPECT_EQ(f[i], 2 * std::numbers::pi * std::pow(10000.0, 2.0 * static_cast<double>(i) / kHead) < 64 ? 1 : 8) << i;
 }
 
 TEST(GgufRope, WhatNoKeySaysOfYarnIsRefusedByName) {
@@ -120,6 +157,7 @@ TEST(GgufRope, WhatNoKeySaysOfYarnIsRefusedByName) {
     expect_refused(j, parts);
   };
   refused({{"truncate", false}}, {"'truncate'", "false"});
+  refused({{"truncate", nullptr}}, {"'truncate'", "null"});  // which transformers counts as false
   refused({{"extrapolation_factor", 0.5}}, {"'extrapolation_factor'", "0.5"});
   refused({{"attn_factor", 2.0}}, {"'attn_factor'", "2", "'attention_factor'"});
   refused({{"attention_factor", 0}}, {"multiply the attention by 0"});

@@ -52,7 +52,7 @@ void append_vocab(const GgufVocab& v, std::vector<std::pair<std::string, MetaVal
   if (!v.pre.empty()) put("tokenizer.ggml.pre", v.pre);
   put("tokenizer.ggml.tokens", v.tokens);
   if (!v.token_types.empty()) put("tokenizer.ggml.token_type", v.token_types);
-  if (!v.merges.empty()) put("tokenizer.ggml.merges", v.merges);
+  if (!v.merges.empty() || v.model == "gpt2") put("tokenizer.ggml.merges", v.merges);
   for (const auto& k : kIds)
     if (v.*k.slot) put(k.key, static_cast<uint32_t>(*(v.*k.slot)));
   for (const auto& k : kFlags)

@@ -28,8 +28,8 @@ constexpr std::string_view kPeft = "base_model.model.";
 constexpr const char kPeftOrigin[] = "a PEFT model saved whole";
 constexpr const char kTextOrigin[] = "the text part of a vision model";
 constexpr size_t kMaxName = 1000;  // longer ones are no wrapper's work, and stay as they are
-// A prefix with one of these in it is that of another model beside the text's: an adapter for that one would fit by its names.
-constexpr std::string_view kOtherModels[] = {"vis", "image", "audio", "speech", "coder", "talker", "draft", "teacher", "critic", "reward", "value", "ref"};
+// A prefix with one of these words in it is that of another model beside the text's: an adapter for that one would fit by its names.
+constexpr std::string_view kOtherModels[] = {"vision", "visual", "vis", "image", "audio", "speech", "encoder", "talker", "draft", "teacher", "critic", "reward", "value", "ref", "reference"};
 
 struct Candidate {
   std::string name;
@@ -102,13 +102,21 @@ std::vector<Candidate> candidates(Candidate c, const KnownName& known) {
   return out;
 }
 
+// Between dots and underscores.
+bool has_word(std::string_view text, std::string_view word) {
+  const auto ends = [&](size_t at) { return at >= text.size() || text[at] == '.' || text[at] == '_'; };
+  for (size_t at = 0; (at = text.find(word, at)) != std::string_view::npos; ++at)
+    if ((at == 0 || ends(at - 1)) && ends(at + word.size())) return true;
+  return false;
+}
+
 // The first part of a name and the first two, with their dots.
 std::vector<std::string> prefixes(const std::string& name) {
   std::vector<std::string> out;
   size_t dot = 0;
   for (int i = 0; i < 2 && (dot = name.find('.', dot)) != std::string::npos; ++i) {
     const std::string prefix = name.substr(0, ++dot);
-    const auto in_it = [&](std::string_view part) { return prefix.find(part) != std::string::npos; };
+    const auto in_it = [&](std::string_view word) { return has_word(prefix, word); };
     if (std::none_of(std::begin(kOtherModels), std::end(kOtherModels), in_it)) out.push_back(prefix);
   }
   return out;
@@ -156,9 +164,11 @@ bool has_no_wrapper(const std::string& name) {
   return std::none_of(std::begin(kWrappers), std::end(kWrappers), [&](const Wrapper& w) { return w.certain && take_out(&rest, w.part); });
 }
 
-bool is_factor(const std::string& name) {
-  return name.find(".lora_A.") != std::string::npos || name.find(".lora_B.") != std::string::npos ||
-         name.find(".lora_embedding_") != std::string::npos;
+// What PEFT's methods put beside a model's weights, by what stands in the name.
+constexpr std::string_view kMethods[] = {".lora_A.",        ".lora_B.", ".lora_embedding_", ".lora_magnitude_vector", ".modules_to_save.",
+                                         ".token_adapter.", ".ia3_l",   ".hada_",           ".lokr_",                 ".oft_", ".vera_lambda_"};
+bool is_method(const std::string& name) {
+  return std::any_of(std::begin(kMethods), std::end(kMethods), [&](std::string_view part) { return name.find(part) != std::string::npos; });
 }
 
 }  // namespace
@@ -184,11 +194,19 @@ std::string likely_origin(const std::string& name, const KnownName& known) {
   std::string rest = name;
   for (const Wrapper& w : kWrappers)
     if (take_out(&rest, w.part)) return fmt::format(" ('{}.' in it is {}'s)", w.part, w.origin);
-  if (rest.starts_with(kPeft) || is_factor(rest)) return fmt::format(" ({})", kPeftOrigin);
+  for (std::string_view part : {".modules_to_save.", ".original_module.", ".default."})
+    if (rest.find(part) != std::string::npos) return fmt::format(" ('{}' in it is that of {}, not merged: merge it, merge_and_unload, and save it anew)", part, kPeftOrigin);
+  if (rest.starts_with(kPeft) || is_method(rest)) return fmt::format(" ({})", kPeftOrigin);
+  if (rest.find("unembed_tokens") != std::string::npos)
+    return " ('unembed_tokens' is Tinker's name for 'lm_head': have its cookbook export the adapter for PEFT)";
   if (rest.find("language_model.") != std::string::npos) return fmt::format(" ('language_model.' is {})", kTextOrigin);
   for (const auto& prefix : prefixes(name))
     if (const auto all = candidates_within(prefix, name, known); const Candidate* c = first_known(all, known))
       return fmt::format(" (without the prefix '{}' it would be '{}', but not every name has that prefix and is known without it)", prefix, brief_name(c->name));
+  for (size_t dot = name.find('.'), i = 0; dot != std::string::npos && i < 8; dot = name.find('.', dot + 1), ++i)
+    if (known(name.substr(dot + 1)))
+      return fmt::format(" (without the prefix '{}', of another model or a wrapper, it would be '{}': take it off if it is this model's)",
+                         brief_name(name.substr(0, dot + 1)), brief_name(name.substr(dot + 1)));
   return "";
 }
 
@@ -198,14 +216,18 @@ Result<Artifact> with_plain_names(Artifact model, const std::function<void(const
   if (model.naming != "hf") return model;
   std::vector<std::string> names;
   for (const auto& t : model.tensors) names.push_back(t.name);
-  if (const auto factor = std::find_if(names.begin(), names.end(), is_factor); factor != names.end())
-    return bad_input("opening {}: it has the factor '{}' among its weights: a PEFT model that was saved whole, not merged. Save the adapter alone "
-                     "(model.save_pretrained) and give it with --adapter, or merge it first (merge_and_unload)", model.path, brief_name(*factor));
+  if (model.path.ends_with(".safetensors") && (file_name(model.path).starts_with("adapter_model") || (!names.empty() && std::all_of(names.begin(), names.end(), is_method))))
+    return bad_input("opening {}: it holds the weights of an adapter, not of a model; give the directory that it lies in beside "
+                     "adapter_config.json, '{}', as the adapter", model.path, parent_path(model.path));
+  if (const auto method = std::find_if(names.begin(), names.end(), is_method); method != names.end())
+    return bad_input("opening {}: it has '{}', which is PEFT's, among its weights: a PEFT model that was saved whole, not merged. Save the adapter alone "
+                     "(model.save_pretrained) and give it with --adapter, or merge it first (merge_and_unload)", model.path, brief_name(*method));
   KnownName known = has_no_wrapper;
+  bool known_class = false;
   if (const auto config = model.files.find("config.json"); config != model.files.end()) {
     if (const auto json = parse_json(config->second, "reading " + join_path(model.path, "config.json")); json.ok())
       if (const auto arch = find_architecture(*json, ""); arch.ok())
-        known = [a = *arch](const std::string& name) { return map_to_gguf(*a, name) || is_dropped(*a, name); };
+        known_class = true, known = [a = *arch](const std::string& name) { return map_to_gguf(*a, name) || is_dropped(*a, name); };
   }
   const PlainNames plain = plain_names(names, known);
   std::string why, told = plain.changes;
@@ -215,6 +237,9 @@ Result<Artifact> with_plain_names(Artifact model, const std::function<void(const
     const std::string& left = plain.names[std::find(names.begin(), names.end(), plain.unknown) - names.begin()];
     if (const std::string origin = likely_origin(left, known); !origin.empty()) why = fmt::format("'{}' is no tensor of the model{}", brief_name(left), origin);
   }
+  for (std::string_view prefix : {std::string_view("module."), kPeft})
+    if (!known_class && !names.empty() && std::all_of(names.begin(), names.end(), [&](const std::string& n) { return n.starts_with(prefix); }))
+      why = fmt::format("every name begins with '{}', which DataParallel, DeepSpeed or PEFT puts there; it stays, since the model's class is not known", prefix);
   if (!why.empty()) told += (told.empty() ? "" : "; ") + why;
   if (!plain.changes.empty())
     model.tensors.edit([&](std::vector<LazyTensor>& all) {

@@ -67,7 +67,7 @@ TEST(KeyNames, APrefixThatNobodyListed) {
   EXPECT_FALSE(plain_names({"net.model.a.w", "net.c.w"}, base).ok());
   EXPECT_FALSE(plain_names({"my.own.net.model.a.w"}, base).ok());
   EXPECT_FALSE(plain_names({"vision_tower.a.w"}, base).ok());
-  EXPECT_FALSE(plain_names({"model.decoder.a.w"}, base).ok());
+  EXPECT_FALSE(plain_names({"model.encoder.a.w"}, base).ok());
   EXPECT_FALSE(plain_names({"x.y.a"}, among({"y.a", "a"})).ok());
   const std::string origin = likely_origin("net.model.a.w", base);
   EXPECT_NE(origin.find("without the prefix 'net.' it would be 'model.a.w'"), std::string::npos) << origin;
@@ -106,7 +106,8 @@ TEST(KeyNames, TheOriginOfANameThatIsNotKnown) {
   EXPECT_NE(likely_origin("_orig_mod.visual.x", among({"x"})).find("torch.compile"), std::string::npos);
   EXPECT_NE(likely_origin("x.lora_A.default.weight", among({"x"})).find("PEFT"), std::string::npos);
   EXPECT_NE(likely_origin("language_model.x", among({"x"})).find("vision"), std::string::npos);
-  EXPECT_EQ(likely_origin("visual.x", among({"x"})), "");
+  EXPECT_NE(likely_origin("visual.x", among({"x"})).find("without the prefix 'visual.', of another model or a wrapper, it would be 'x'"), std::string::npos);
+  EXPECT_EQ(likely_origin("visual.x", among({"y"})), "");
 }
 
 // A base of the class, through with_plain_names(): its names, and what was told.
@@ -150,6 +151,24 @@ TEST(KeyNames, ABaseOfAnArchitectureThatIsNotKnown) {
   // A long name is as it is, and keeps none of the others from theirs.
   const std::string longer = "_orig_mod." + std::string(1000, 'x');
   EXPECT_EQ(opened("OddForCausalLM", {"_orig_mod.a", longer}).first, (Names{"a", longer}));
+}
+
+TEST(KeyNames, TheWeightsOfAnAdapterAreNoModel) {
+  const auto refusal = [](const std::string& path, const std::vector<std::string>& names) {
+    Artifact a;
+    a.path = path, a.naming = "hf";
+    for (const auto& n : names) a.tensors.push_back({n, f32_tensor({2, 2}, {1, 2, 3, 4})});
+    auto out = with_plain_names(a, {});
+    return out.ok() ? "" : out.error().message;
+  };
+  const std::string factor = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
+  for (const std::string& said : {refusal("lora/adapter_model.safetensors", {factor, "base_model.model.lm_head.weight"}),
+                                  refusal("lora/adapter_model.safetensors", {"base_model.model.score.weight"}), refusal("lora/renamed.safetensors", {factor})}) {
+    EXPECT_NE(said.find("the weights of an adapter, not of a model"), std::string::npos) << said;
+    EXPECT_NE(said.find("'lora'"), std::string::npos) << said;
+  }
+  EXPECT_NE(refusal("whole.safetensors", {factor, "base_model.model.lm_head.weight"}).find("saved whole"), std::string::npos);
+  EXPECT_NE(refusal("directory", {factor}).find("saved whole"), std::string::npos);
 }
 
 Artifact keys(const std::vector<std::string>& names) {

@@ -4,10 +4,12 @@
 #include <cmath>
 
 #include "base/memory.h"
+#include "formats/hf_weights.h"
 #include "model/architecture.h"
 #include "quant/codec.h"
 #include "storage/hub.h"
 #include "transform/adapter_files.h"
+#include "transform/class_rules.h"
 #include "transform/lora_merge.h"
 #include "transform/lora_nodes.h"
 
@@ -36,6 +38,7 @@ Status Merge::init() {
     if (const Json* t = json_member(config_, "tie_word_embeddings"); t && !t->is_boolean())
       return bad_input("reading {}: 'tie_word_embeddings' is {}, expected true or false", join_path(base_.path, "config.json"), json_brief(*t));
     if (auto arch = find_architecture(config_, base_.path); arch.ok()) {
+      known_ = true;
       if (const auto* r = (*arch)->by_role("embedding")) embedding_ = r->hf;
       if (const auto* r = (*arch)->by_role("output")) output_ = r->hf;
       tied_ = (*arch)->tied_by_default;
@@ -53,28 +56,45 @@ Status Merge::init() {
   return tied_ && index_.count(output_) && index_.count(embedding_) ? settle_head() : Status();
 }
 
-// The file must hold the modules that the configuration names, and no others.
-Status Merge::check_targets(const Adding& a) {
-  const auto& [file, c, keys] = a;
-  for (const auto& [path, m] : keys.modules) {
+// PEFT makes factors for the modules that the configuration names, loads those that the file has too, and passes over the rest of the file: fresh factors
+// change nothing.
+Status Merge::settle_targets(Adding* a) {
+  auto& [file, c, keys] = *a;
+  const bool had = !keys.modules.empty();
+  std::vector<std::string> others, fresh;
+  for (const auto& [path, m] : std::map(keys.modules)) {
     if (!m.a || !m.b)
       return bad_input("merging {}: the module '{}' has {} but no {}; the file is not whole", file, path, m.a ? "lora_A" : "lora_B", m.a ? "lora_B" : "lora_A");
+    const bool head = path + ".weight" == output_, embedding = path + ".weight" == embedding_;
+    if ((known_ || head || embedding) && m.embedding != embedding)
+      return bad_input("merging {}: '{}' is {}, whose factors PEFT calls {}; in the file they are '{}' and '{}', which PEFT would pass over; rename them", file,
+                       path, embedding ? "an embedding" : "a linear module", embedding ? "lora_embedding_A and lora_embedding_B" : "lora_A and lora_B",
+                       m.a->name, m.b->name);
     INGOT_ASSIGN(bool target, c.is_target(keys.name(path)));
-    if (!target)
-      return bad_input("merging {}: it has factors for '{}', which target_modules in adapter_config.json does not name; "
-                       "the two files do not belong together",
-                       file, path);
+    if (c.targets.all_linear) target = target && !head && !embedding;
+    // PEFT takes a head that shares the embedding's factors out of the list.
+    if (target || (head && tied_ && c.ties_factors)) continue;
+    others.push_back("'" + path + "'");
+    keys.modules.erase(path);
   }
+  if (had && keys.modules.empty())
+    return bad_input("merging {}: it has factors for {}, of which target_modules in adapter_config.json names none; the two files do not belong together", file,
+                     some_of(others));
+  if (!others.empty())
+    notice(fmt::format("'{}' has factors for {}, which target_modules in adapter_config.json does not name: they are passed over, as in PEFT", file, some_of(others)));
   if (c.targets.all_linear) return {};
   for (const auto& t : base_.tensors) {
     std::string module = t.name;
     if (!strip_weight(&module) || t.spec().shape.rank < 2 || keys.modules.count(module)) continue;
     INGOT_ASSIGN(bool target, c.is_target(keys.name(module)));
-    if (target)
-      return bad_input("merging {}: adapter_config.json names the module '{}', but the file has no factors for it; the "
-                       "file is not whole",
-                       file, module);
+    if (target) fresh.push_back("'" + module + "'");
   }
+  if (fresh.empty()) return {};
+  if (c.random_factors)
+    return bad_input("merging {}: adapter_config.json names {}, but the file has no factors for {}, and with init_lora_weights false PEFT takes random ones; the file is "
+                     "not whole", file, some_of(fresh), fresh.size() > 1 ? "them" : "it");
+  notice(fmt::format("'{}': adapter_config.json names {}, but the file has no factors for {}: {} as in the base, as in PEFT", file, some_of(fresh),
+                     fresh.size() > 1 ? "them" : "it", fresh.size() > 1 ? "they stay" : "it stays"));
   return {};
 }
 
@@ -108,16 +128,27 @@ Status Merge::merge_module(const std::string& path, const LoraModule& m, const A
   if (as.shape[0] == 0 || bs.shape[1] == 0)
     return bad_input("merging {}: the factors of '{}' have rank 0 ({} and {}); the adapter is damaged", file, path,
                      to_string(as.shape), to_string(bs.shape));
-  if (as.shape[0] != s.rank || bs.shape[1] != s.rank)
+  if (!m.shared && (as.shape[0] != s.rank || bs.shape[1] != s.rank))
     return bad_input("merging {}: the factors of '{}' are {} and {}, but adapter_config.json gives it the rank {}", file,
                      path, to_string(as.shape), to_string(bs.shape), s.rank);
   const bool straight = !m.embedding && fits(ws, as, bs, false), turned = fits(ws, as, bs, true);
+  const Shape vocabulary = m.embedding ? Shape{as.shape[1], bs.shape[0]} : Shape{bs.shape[0], as.shape[1]};
+  if (!straight && !turned && is_embedding(tensor) && vocabulary[1] == ws.shape[1])
+    return bad_input("merging {}: the factors of '{}' are for {} tokens, but {} has {} rows: the embedding was resized in training and not saved. Save the adapter "
+                     "with save_embedding_layers=True, or give the resized model as the base", file, path, vocabulary[0], tensor_text(*w, tensor), ws.shape[0]);
   if (!straight && !turned)
     return bad_input("merging {}: the factors of '{}' are {} and {}, which do not fit {}, {}; the adapter is for another model",
                      file, path, to_string(as.shape), to_string(bs.shape), tensor_text(*w, tensor), to_string(ws.shape));
   const double scale = s.scale * weight;
-  w = lora_delta(tensor, w,
-                 {m.a->node, m.b->node, m.a->name, m.b->name, scale, !straight || (turned && conv1d)});
+  NodePtr fa = m.a->node, fb = m.b->node;
+  for (const auto& [mine, head] : {std::pair{&fa, m.head_b}, {&fb, m.head_a}}) {
+    if (!head) continue;
+    const std::string why = "ensure_weight_tying makes the head's factors the embedding's, turned, and the adapter holds others";
+    const NodePtr t = head->spec().shape.rank == 2 ? ingot::transform::turned(head->node) : nullptr;
+    if (!t || !(t->spec().shape == (*mine)->spec().shape)) return bad_input("merging {}: '{}' is {}: {}", file, head->name, to_string(head->spec().shape), why);
+    *mine = same_as(*mine, t, {"merging " + file, head->name, why});
+  }
+  w = lora_delta(tensor, w, {fa, fb, m.a->name, m.b->name, scale, !straight || (turned && conv1d)});
   if (m.b_bias) {
     if (!c.lora_bias)
       return bad_input("merging {}: '{}' is there, but lora_bias is not set; the two files do not belong together", file,
@@ -136,25 +167,31 @@ Status Merge::merge_module(const std::string& path, const LoraModule& m, const A
   return {};
 }
 
-void Merge::tell_whole(const Adding& a) const {
+Status Merge::tell_whole(const Adding& a) {
   const auto& [file, c, keys] = a;
   std::string unasked, copies;
   const auto list = [](std::string* text, const std::string& name) { *text += (text->empty() ? "'" : ", '") + name + "'"; };
   for (const auto& [name, t] : keys.replaced)
     if (!is_saved(a, name) && !name.ends_with(".bias") && !is_task_head(name)) list(&unasked, name);
-  for (const auto& [name, t] : keys.base_copies)
-    if (!keys.replaced.count(name)) list(&copies, name);
+  for (const auto& [name, t] : keys.base_copies) {
+    const NodePtr* w = node(name);
+    INGOT_ASSIGN(const bool other, w ? differ_at_once(*w, t->node) : Result<bool>(true));
+    if (!keys.replaced.count(name) && other) list(&copies, name);
+  }
   if (!unasked.empty()) notice(fmt::format("'{}' brings {} as a whole, in place of the base's", file, unasked));
   if (!copies.empty()) notice(fmt::format("'{}' keeps the {} that it was trained on, in place of the base's", file, copies));
-  for (const auto& f : c.passed_over) notice(fmt::format("'{}': PEFT 0.21 does not know the field '{}' and passes over it; so does this", join_path(file, "adapter_config.json"), f));
+  if (!c.passed_over.empty())
+    notice(fmt::format("'{}': PEFT 0.21 does not know {} and passes over {}; so does this", join_path(file, "adapter_config.json"), some_of(c.passed_over, 10),
+                       c.passed_over.size() > 1 ? "them" : "it"));
   if (!keys.passed_over.empty())
     notice(fmt::format("'{}': {} of its tensors are none that PEFT would load, and are passed over ('{}'{})", file, keys.passed_over.size(), keys.passed_over[0],
                        keys.passed_over.size() > 1 ? " .." : ""));
   if (!keys.changes.empty()) notice(fmt::format("'{}': {}", file, keys.changes));
+  return {};
 }
 
 Status Merge::add(const AdapterSpec& spec) {
-  const Artifact& adapter = spec.adapter;
+  Artifact adapter = spec.adapter;
   const std::string file = adapter.path;
   const auto text = adapter.files.find("adapter_config.json");
   if (adapter.naming != "peft" || text == adapter.files.end())
@@ -162,18 +199,24 @@ Status Merge::add(const AdapterSpec& spec) {
   if (!std::isfinite(spec.weight)) return usage("merging {}: the weight must be a finite number", file);
   INGOT_ASSIGN(LoraConfig c, parse_lora_config(text->second, join_path(file, "adapter_config.json")));
   if (adapter.tensors.empty()) return bad_input("merging {}: the adapter has no tensors", file);
+  if (c.targets.absent) INGOT_TRY(set_default_targets(json_string(config_, "model_type").value_or(""), join_path(file, "adapter_config.json"), &c));
+  for (size_t i = 0; i < adapter.tensors.size(); ++i)
+    if (NodePtr& n = adapter.tensors.node(i); n->spec().type == DType::kF64) n = narrowed(n);
   const KnownName known = [&](const std::string& name) { return index_.count(name) || (tied_ && name == output_) || is_task_head(name); };
-  INGOT_ASSIGN(LoraKeys found, read_lora_keys(adapter, known));
-  Adding a{file, std::move(c), std::move(found)};
+  auto found = read_lora_keys(adapter, known);
+  if (!found.ok() && c.task_type == "QUESTION_ANS")
+    return bad_input("merging {}: it was trained for the task QUESTION_ANS, whose head and class of model ingot cannot write yet ({})", file, found.error().message);
+  if (!found.ok()) return found.take_error();
+  Adding a{file, std::move(c), std::move(*found)};
+  INGOT_TRY(settle_targets(&a));
   pass_over(&a);
-  const LazyTensor* head = join_tied(&a);
-  INGOT_TRY(check_targets(a));
+  INGOT_ASSIGN(const LazyTensor* head, join_tied(&a));
   INGOT_TRY(check_saved(a));
   const auto& [_, config, keys] = a;
   if ((!keys.replaced.empty() || !keys.token_rows.empty()) && spec.weight != 1)
     return usage("merging {}: it replaces whole tensors ('{}'), which a weight of {} cannot scale; leave --weight out", file,
                  keys.replaced.empty() ? keys.token_rows.begin()->first : keys.replaced.begin()->first, spec.weight);
-  tell_whole(a);
+  INGOT_TRY(tell_whole(a));
   for (const auto& [name, t] : keys.base_copies) INGOT_TRY(replace(name, *t, file));
   INGOT_TRY(untie(a));
   for (const auto& [name, t] : keys.replaced) INGOT_TRY(replace(name, *t, file));

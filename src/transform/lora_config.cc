@@ -101,6 +101,7 @@ struct Reader {
   }
   Status selector(const char* key, ModuleSelector* out) const {
     const Json* m = json_member(j, key);
+    out->absent = !m;
     if (!m || !m->is_string()) return strings(key, &out->names);
     const std::string s = *m->get_ptr<const std::string*>();
     if (s == "all-linear") {
@@ -122,7 +123,7 @@ Status check_fields(const Json& j, const std::string& path, std::vector<std::str
     if (rule)
       return bad_input("reading {}: '{}' is set ({}), which is not supported: {}", path, rule->name,
                        json_brief(it.value()), rule->why);
-    passed_over->push_back(it.key().substr(0, 100));
+    passed_over->push_back(fmt::format("'{}'", it.key().substr(0, 100)));
   }
   return {};
 }
@@ -149,7 +150,7 @@ Status read_patterns(const std::string& text, const std::string& path, LoraConfi
   INGOT_ASSIGN(OrderedJson j, parse_json_ordered(text, "reading " + path));
   for (const char* key : {"rank_pattern", "alpha_pattern"}) {
     auto m = j.find(key);
-    if (m == j.end() || m->is_null()) continue;
+    if (m == j.end()) continue;
     if (!m->is_object()) return bad_input("reading {}: '{}' is no object of module names and numbers", path, key);
     for (auto it = m->begin(); it != m->end(); ++it) {
       const bool rank = key == std::string_view("rank_pattern");
@@ -214,6 +215,18 @@ Status read_token_indices(const Json& j, const std::string& path, LoraConfig* c)
   return {};
 }
 
+Status read_tying(LoraConfig* c) {
+  for (const std::string name : {"embed_tokens", "lm_head"}) {
+    const auto names_it = [&](const std::string& n) { return n.substr(n.rfind('.') + 1) == name; };
+    c->ties_saved |= std::any_of(c->modules_to_save.begin(), c->modules_to_save.end(), names_it);
+    c->ties_factors |= std::any_of(c->targets.names.begin(), c->targets.names.end(), names_it);
+    if (!c->targets.pattern) continue;
+    INGOT_ASSIGN(const bool matches, c->targets.pattern->full_match(name));
+    c->ties_factors |= matches;
+  }
+  return {};
+}
+
 bool is_or_ends_with(const std::string& module, const std::string& name) {
   if (module == name) return true;
   return module.size() > name.size() && module.ends_with(name) && module[module.size() - name.size() - 1] == '.';
@@ -226,11 +239,40 @@ Result<bool> either(const ModuleName& module, F matches) {
   return matches(module.base);
 }
 
+// TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING of PEFT, as far as it is of models for the next token.
+struct DefaultTargets {
+  const char* model_types;  // with a space around each
+  std::vector<std::string> names;
+};
+const DefaultTargets kDefaultTargets[] = {
+    {" llama llama4 mistral mixtral stablelm gemma gemma2 gemma3_text qwen2 qwen3 opt gptj gpt_neo ", {"q_proj", "v_proj"}},
+    {" bloom gpt_neox chatglm RefinedWebModel RefinedWeb falcon ", {"query_key_value"}},
+    {" gpt2 gpt_bigcode ", {"c_attn"}},
+    {" phi ", {"q_proj", "v_proj", "fc1", "fc2"}},
+    {" mpt ", {"Wqkv"}},
+    {" codegen ", {"qkv_proj"}},
+    {" nemotron_h ", {"q_proj", "k_proj", "v_proj", "o_proj"}},
+};
+
 }  // namespace
+
+Status set_default_targets(const std::string& model_type, const std::string& path, LoraConfig* config) {
+  for (const auto& [types, names] : kDefaultTargets)
+    if (std::string_view(types).find(" " + model_type + " ") != std::string_view::npos) {
+      config->targets.names = names;
+      return {};
+    }
+  return bad_input("reading {}: 'target_modules' is missing or null, and for the model_type '{}' PEFT has no default; name the modules there", path,
+                   model_type.substr(0, 60));
+}
 
 Result<bool> ModuleSelector::matches(const ModuleName& module) const {
   if (pattern) return either(module, [&](const std::string& m) { return pattern->full_match(m); });
   return std::any_of(names.begin(), names.end(), [&](const auto& n) { return is_or_ends_with(module.base, n) || is_or_ends_with(module.trained, n); });
+}
+
+bool ModuleSelector::names_whole(const ModuleName& module) const {
+  return std::any_of(names.begin(), names.end(), [&](const auto& n) { return n == module.base || n == module.trained; });
 }
 
 Result<LoraConfig::Scaling> LoraConfig::scaling(const ModuleName& module) const {
@@ -276,7 +318,7 @@ Result<bool> LoraConfig::is_target(const ModuleName& module) const {
   if (out || is_saved(module)) return false;
   if (targets.all_linear) return true;
   INGOT_ASSIGN(bool in, targets.matches(module));
-  if (!in || targets.pattern || !layers) return in;
+  if (!in || targets.pattern || !layers || targets.names_whole(module)) return in;
   for (const auto& p : layer_patterns) {
     INGOT_ASSIGN(bool hit, either(module, [&](const std::string& m) { return p.match(m); }));
     if (hit) return true;
@@ -289,11 +331,15 @@ Result<LoraConfig> parse_lora_config(const std::string& text, const std::string&
   if (!j.is_object()) return bad_input("reading {}: it is no JSON object", path);
   const Reader in{j, path};
   const std::string type = json_string(j, "peft_type").value_or("");
+  if (type.empty() && (j.contains("fine_tune_type") || j.contains("lora_parameters")))
+    return bad_input("reading {}: it is the configuration of an adapter of MLX (fine_tune_type, lora_parameters), which is not supported; fuse it into its base "
+                     "with mlx_lm.fuse, or save it with PEFT's names", path);
   if (type != "LORA")
     return bad_input("reading {}: 'peft_type' is '{}'; only LORA adapters can be merged yet", path, type.substr(0, 60));
   LoraConfig c;
   INGOT_TRY(check_fields(j, path, &c.passed_over));
   INGOT_TRY(check_init(j, path));
+  c.random_factors = !json_bool(j, "init_lora_weights").value_or(true);
   // PEFT has a default for a key that is missing, none for a null.
   for (const auto& [key, expected] : {std::pair{"r", "a rank from 1"}, {"lora_alpha", "a number"}, {"bias", "none, all or lora_only"}})
     if (auto it = j.find(key); it != j.end() && it->is_null())
@@ -312,7 +358,8 @@ Result<LoraConfig> parse_lora_config(const std::string& text, const std::string&
   INGOT_TRY(in.boolean("use_rslora", &c.rslora));
   INGOT_TRY(in.boolean("fan_in_fan_out", &c.fan_in_fan_out));
   INGOT_TRY(in.boolean("lora_bias", &c.lora_bias));
-  INGOT_TRY(in.boolean("ensure_weight_tying", &c.ensure_weight_tying));
+  bool ensure_weight_tying = false;
+  INGOT_TRY(in.boolean("ensure_weight_tying", &ensure_weight_tying));
   if (const Json* m = json_member(j, "bias")) {
     c.bias = json_string(j, "bias").value_or("");
     if (c.bias != "none" && c.bias != "all" && c.bias != "lora_only")
@@ -322,9 +369,10 @@ Result<LoraConfig> parse_lora_config(const std::string& text, const std::string&
   INGOT_TRY(in.selector("exclude_modules", &c.excluded));
   INGOT_TRY(in.strings("modules_to_save", &c.modules_to_save));
   INGOT_TRY(read_token_indices(j, path, &c));
+  if (ensure_weight_tying) INGOT_TRY(read_tying(&c));
   c.task_type = json_string(j, "task_type").value_or("");
-  if (c.targets.empty() && c.modules_to_save.empty() && c.token_indices.empty())
-    return bad_input("reading {}: 'target_modules' is missing; the configuration is not whole", path);
+  if (c.targets.empty() && !c.targets.absent && c.modules_to_save.empty() && c.token_indices.empty())
+    return bad_input("reading {}: 'target_modules' is empty, and nothing else is named that would be trained", path);
   INGOT_TRY(read_patterns(text, path, &c));
   INGOT_TRY(read_layers(j, path, &c));
   return c;

@@ -10,7 +10,7 @@
 namespace ingot::transform {
 namespace {
 
-enum class Part { kA, kB, kBBias, kEmbeddingA, kEmbeddingB, kMagnitude, kBaseCopy, kSavedCopy, kTokenRows, kNothing, kBuffer, kWhole };
+enum class Part { kA, kB, kBBias, kEmbeddingA, kEmbeddingB, kMagnitude, kBaseCopy, kSavedCopy, kTokenRows, kNothing, kBuffer, kPassedOver, kWhole };
 
 // What follows the module's path. A name in angle brackets is the adapter's, which PEFT leaves out when it saves and a raw state dict has.
 struct Ending {
@@ -31,6 +31,7 @@ constexpr Ending kEndings[] = {
     {".token_adapter.token_indices.<>", Part::kNothing, "weight"},
     {".token_adapter.base_layer.weight", Part::kBaseCopy, "weight"},
     {".base_layer.weight", Part::kBaseCopy, "weight"},
+    {".base_layer", Part::kNothing, "weight"},  // of an adapter called "weight"
     // A bias that was trained belongs to the layer below the factors.
     {".base_layer.bias", Part::kWhole, "bias"},
 };
@@ -85,6 +86,7 @@ Key parse_ending(const std::string& name) {
   }
   key.tensor = name;
   if (name.ends_with("rotary_emb.inv_freq")) key.part = Part::kBuffer;
+  if (name.starts_with("v_head.")) key.part = Part::kPassedOver;  // TRL's value head
   return key;
 }
 
@@ -118,7 +120,7 @@ Result<LoraKeys> read_lora_keys(const Artifact& adapter, const KnownName& known)
     if (k.part == Part::kMagnitude)
       return bad_input("merging {}: '{}' is a magnitude of DoRA (use_dora), which is not supported yet", file, t.name);
     if (!k.adapter.empty()) adapters.insert(k.adapter);
-    if (k.part != Part::kBuffer && place.emplace(k.tensor, tensors.size()).second) tensors.push_back(k.tensor);
+    if (k.part != Part::kBuffer && k.part != Part::kPassedOver && place.emplace(k.tensor, tensors.size()).second) tensors.push_back(k.tensor);
   }
   if (adapters.size() > 1)
     return bad_input("merging {}: its keys hold {} adapters, '{}', '{}' ..; save the one that is meant by itself", file, adapters.size(),
@@ -141,7 +143,8 @@ Result<LoraKeys> read_lora_keys(const Artifact& adapter, const KnownName& known)
   for (size_t i = 0; i < keys.size(); ++i) {
     const LazyTensor& t = adapter.tensors[i];
     Key k = keys[i];
-    if (k.part == Part::kBuffer) continue;
+    if (k.part == Part::kPassedOver) out.passed_over.push_back(t.name);
+    if (k.part == Part::kBuffer || k.part == Part::kPassedOver) continue;
     k.tensor = plain.names[place[k.tensor]];
     if (k.part == Part::kNothing) continue;
     out.trained.emplace(module_of(k.tensor), k.trained);
@@ -156,9 +159,11 @@ Result<LoraKeys> read_lora_keys(const Artifact& adapter, const KnownName& known)
       default: break;
     }
     LoraModule& m = out.modules[module];
-    const bool a = k.part == Part::kA || k.part == Part::kEmbeddingA;
+    const bool a = k.part == Part::kA || k.part == Part::kEmbeddingA, embedding = k.part == Part::kEmbeddingA || k.part == Part::kEmbeddingB;
+    if (const LazyTensor* other = m.a ? m.a : m.b; other && embedding != m.embedding)
+      return bad_input("merging {}: '{}' and '{}' spell the factors of one module in two ways, of which PEFT reads one", file, other->name, t.name);
     INGOT_TRY(put(k.part == Part::kBBias ? &m.b_bias : a ? &m.a : &m.b, t, file));
-    m.embedding |= k.part == Part::kEmbeddingA || k.part == Part::kEmbeddingB;
+    m.embedding |= embedding;
   }
   // Where PEFT stores both, the plain one is what it loads.
   for (const auto& [tensor, t] : saved_copies)

@@ -23,6 +23,9 @@ struct LoraModule {
   const LazyTensor* b = nullptr;
   const LazyTensor* b_bias = nullptr;
   bool embedding = false;
+  // Where the model ties head and embedding, and the adapter their factors: the head's own, which are to be these, turned; and whether this is the head.
+  const LazyTensor *head_a = nullptr, *head_b = nullptr;
+  bool shared = false;
 };
 
 struct LoraKeys {

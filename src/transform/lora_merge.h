@@ -41,11 +41,11 @@ class Merge {
   }
   bool is_embedding(const std::string& tensor) const { return tensor == embedding_ || tensor == output_; }
   Status settle_head();
-  Status check_targets(const Adding& a);
+  Status settle_targets(Adding* a);
   bool is_saved(const Adding& a, const std::string& tensor) const;
   Status check_saved(const Adding& a);
   void pass_over(Adding* a);
-  const LazyTensor* join_tied(Adding* a);
+  Result<const LazyTensor*> join_tied(Adding* a);
   Status untie(const Adding& a);
   Status replace(const std::string& name, const LazyTensor& t, const std::string& file);
   Status replace_rows(const Adding& a);
@@ -53,13 +53,14 @@ class Merge {
   Result<bool> linear_is_transposed(const LoraKeys& keys);
   Status check_vocabulary(const Adding& a);
   Status check_modules(const Adding& a);
-  void tell_whole(const Adding& a) const;
+  Status tell_whole(const Adding& a);
   Status make_classifier(OrderedJson* config);
 
   const Artifact& base_;
   Artifact out_;
   const LoraMergeOptions& options_;
   Json config_;
+  bool known_ = false;                  // the architecture
   bool config_tied_ = false;            // what config.json says
   bool tied_ = false, untied_ = false;  // what is
   std::string embedding_, output_;

@@ -255,6 +255,89 @@ class SameAs final : public Node {
   SameAsText text_;
 };
 
+class Turned final : public Node {
+ public:
+  explicit Turned(NodePtr in) : in_(std::move(in)) {
+    const Shape s = in_->spec().shape;
+    spec_ = {DType::kF32, {s[1], s[0]}};
+  }
+  TensorSpec spec() const override { return spec_; }
+  std::string describe() const override { return "turned v1 " + codec_tag(in_->spec().type); }
+  std::vector<NodePtr> inputs() const override { return {in_}; }
+  void trace(Origin* o) const override {
+    std::swap(o->index[0], o->index[1]);
+    in_->trace(o);
+  }
+  void needs(const Region& r, std::vector<Need>* out) const override {
+    Region t = r;
+    std::swap(t.begin[0], t.begin[1]), std::swap(t.extent[0], t.extent[1]);
+    out->push_back({in_, t, false});
+  }
+  uint64_t workspace(const Region& r) const override { return static_cast<uint64_t>(r.elements()) * sizeof(float); }
+  Status compute(const Compute& c) const override {
+    float* x = floats(c.workspace.data());
+    decode(c.inputs[0], 0, c.region.elements(), x);
+    transpose(x, c.region.extent[1], c.region.extent[0], floats(c.out.data()));
+    return {};
+  }
+
+ private:
+  NodePtr in_;
+  TensorSpec spec_;
+};
+
+class Narrowed final : public Node {
+ public:
+  explicit Narrowed(NodePtr in) : in_(std::move(in)), spec_{DType::kF32, in_->spec().shape} {}
+  TensorSpec spec() const override { return spec_; }
+  std::string describe() const override { return "narrowed v1"; }
+  std::vector<NodePtr> inputs() const override { return {in_}; }
+  void trace(Origin* o) const override { in_->trace(o); }
+  void needs(const Region& r, std::vector<Need>* out) const override { out->push_back({in_, r, false}); }
+  Status compute(const Compute& c) const override {
+    for (int64_t i = 0, n = c.region.elements(); i < n; ++i) {
+      double x;
+      std::memcpy(&x, c.inputs[0].data + i * sizeof(double), sizeof(double));
+      floats(c.out.data())[i] = static_cast<float>(x);
+    }
+    return {};
+  }
+
+ private:
+  NodePtr in_;
+  TensorSpec spec_;
+};
+
+class Finite final : public Node {
+ public:
+  Finite(NodePtr in, std::string name) : in_(std::move(in)), name_(std::move(name)) {}
+  TensorSpec spec() const override { return in_->spec(); }
+  std::string describe() const override { return "finite v1"; }
+  std::vector<NodePtr> inputs() const override { return {in_}; }
+  void trace(Origin* o) const override { in_->trace(o); }
+  Shape granularity() const override { return in_->granularity(); }
+  void needs(const Region& r, std::vector<Need>* out) const override { out->push_back({in_, r, false}); }
+  uint64_t workspace(const Region& r) const override { return static_cast<uint64_t>(piece(r)) * sizeof(float); }
+  Status compute(const Compute& c) const override {
+    std::memcpy(c.out.data(), c.inputs[0].data, c.out.size());
+    float* x = floats(c.workspace.data());
+    const int64_t n = c.region.elements(), step = piece(c.region);
+    for (int64_t at = 0; at < n; at += step) {
+      const int64_t m = std::min(step, n - at);
+      decode(c.inputs[0], at, m, x);
+      if (const int64_t bad = first_nonfinite(x, m); bad >= 0)
+        return bad_input("merging: {} is {}; the adapter is damaged, or its training diverged", element_text(*in_, index_in(c.region, at + bad), name_),
+                         std::isnan(x[bad]) ? "NaN" : "infinity");
+    }
+    return {};
+  }
+
+ private:
+  static int64_t piece(const Region& r) { return std::clamp<int64_t>(r.elements(), 1, kPiece); }
+  NodePtr in_;
+  std::string name_;
+};
+
 }  // namespace
 
 NodePtr lora_delta(std::string tensor, NodePtr base, LoraFactors factors) {
@@ -269,5 +352,8 @@ NodePtr with_rows(NodePtr base, NodePtr trained, std::vector<int64_t> indices) {
 NodePtr same_as(NodePtr base, NodePtr copy, SameAsText text) {
   return std::make_shared<SameAs>(std::move(base), std::move(copy), std::move(text));
 }
+NodePtr turned(NodePtr matrix) { return std::make_shared<Turned>(std::move(matrix)); }
+NodePtr narrowed(NodePtr f64) { return std::make_shared<Narrowed>(std::move(f64)); }
+NodePtr finite(NodePtr tensor, std::string name) { return std::make_shared<Finite>(std::move(tensor), std::move(name)); }
 
 }  // namespace ingot::transform

@@ -35,4 +35,11 @@ struct SameAsText {
 // a head that is tied to the embedding and stored all the same.
 NodePtr same_as(NodePtr base, NodePtr copy, SameAsText text);
 
+// A matrix of any float type turned, in F32.
+NodePtr turned(NodePtr matrix);
+// F64, which no codec reads, as F32: each value rounded once.
+NodePtr narrowed(NodePtr f64);
+// `tensor` as it is; computing fails where it holds NaN or infinity. What an adapter brings as a whole, under the name that its file has for it.
+NodePtr finite(NodePtr tensor, std::string name);
+
 }  // namespace ingot::transform

@@ -70,5 +70,18 @@ TEST(LoraNodes, AddScaledAndSameAs) {
   EXPECT_NE(r.error().message.find("merging: element [2] of 'copy' is -3 and element [2] of 'the base' is -2; no"), std::string::npos) << r.error().message;
 }
 
+TEST(LoraNodes, TurnedNarrowedAndFiniteByRegions) {
+  const Matrix m = random_matrix(37, 53, 1);
+  const NodePtr t = turned(typed_tensor(DType::kBF16, {m.rows, m.cols}, m.v));
+  const auto low = values(typed_tensor(DType::kBF16, {m.rows, m.cols}, m.v)), got = values(t);
+  ASSERT_TRUE(t->spec().shape == (Shape{m.cols, m.rows}));
+  for (int64_t i = 0; i < m.rows; ++i)
+    for (int64_t j = 0; j < m.cols; ++j) ASSERT_EQ(got[static_cast<size_t>(j * m.rows + i)], low[static_cast<size_t>(i * m.cols + j)]);
+  expect_regions_match(t, 20, 1);
+  const NodePtr f = finite(node(m), "m");
+  EXPECT_EQ(values(f), m.v);
+  expect_regions_match(f, 20, 2);
+}
+
 }  // namespace
 }  // namespace ingot::transform

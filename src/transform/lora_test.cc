@@ -1,6 +1,7 @@
 #include "transform/lora.h"
 
 #include <cmath>
+#include <cstring>
 
 #include "formats/json.h"
 #include "transform/lora_nodes.h"
@@ -221,24 +222,51 @@ TEST(LoraMerge, TargetsAndFileMustAgree) {
   EXPECT_TRUE(s.merge().ok());
   s.config["target_modules"] = "all-linear";
   EXPECT_TRUE(s.merge().ok());
+  // What the configuration does not name PEFT passes over.
+  const auto without_c = [&] {
+    const auto r = s.merge();
+    ASSERT_TRUE(r.ok()) << r.error().message;
+    EXPECT_EQ(values(r->find("m.layers.0.c.weight")->node), s.c.v);
+    EXPECT_NE(values(r->find("m.layers.0.a.weight")->node), s.a.v);
+  };
   s.config["target_modules"] = {"a"};
-  expect_error(s.merge(), {"'m.layers.0.c'", "target_modules"});
+  without_c();
   s.config["target_modules"] = {"a", "c"}, s.config["exclude_modules"] = {"c"};
-  expect_error(s.merge(), {"'m.layers.0.c'", "target_modules"});
+  without_c();
   s.config.erase("exclude_modules"), s.config["layers_to_transform"] = {0};
   EXPECT_TRUE(s.merge().ok());
   s.config["layers_pattern"] = "layers";
   EXPECT_TRUE(s.merge().ok());
   s.config["layers_to_transform"] = 1;
-  expect_error(s.merge(), {"'m.layers.0.a'"});
+  expect_error(s.merge(), {"'m.layers.0.a'", "do not belong together"});
   s = Small();
   s.drop(".c.");
-  expect_error(s.merge(), {"names the module 'm.layers.0.c'", "not whole"});
+  without_c();
   s = Small();
   s.drop("c.lora_B");
   expect_error(s.merge(), {"'m.layers.0.c' has lora_A but no lora_B"});
   s.config["target_modules"] = "(((";
   expect_error(s.merge(), {"no regular expression"});
+}
+
+// PEFT loads them into parameters of F32.
+TEST(LoraMerge, FactorsInF64AreRoundedToF32) {
+  Small s;
+  const auto expected = s.merge();
+  ASSERT_TRUE(expected.ok());
+  const Artifact plain = s.adapter;
+  for (const auto& t : plain.tensors) {
+    const auto v = values(t.node);
+    std::vector<std::byte> bytes(v.size() * sizeof(double));
+    for (size_t i = 0; i < v.size(); ++i) {
+      const double exact = v[i] * (1 + 1e-9);
+      std::memcpy(bytes.data() + i * sizeof(double), &exact, sizeof(double));
+    }
+    set_node(&s.adapter, t.name, make_memory_tensor({DType::kF64, t.spec().shape}, std::move(bytes)));
+  }
+  const auto r = s.merge();
+  ASSERT_TRUE(r.ok()) << r.error().message;
+  for (const char* name : {"m.layers.0.a.weight", "m.layers.0.c.weight"}) EXPECT_EQ(values(r->find(name)->node), values(expected->find(name)->node));
 }
 
 TEST(LoraMerge, AnAdapterForAnotherBaseIsNamed) {

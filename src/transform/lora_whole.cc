@@ -1,10 +1,10 @@
 // Whole tensors of an adapter: what is replaced, which of two tied ones, rows of an embedding, heads, and what the configuration says then.
 #include <algorithm>
 
-#include "exec/evaluate.h"
 #include "model/architecture.h"
 #include "quant/codec.h"
 #include "storage/hub.h"
+#include "transform/class_rules.h"
 #include "transform/lora_merge.h"
 #include "transform/lora_nodes.h"
 
@@ -20,20 +20,8 @@ bool is_task_head(const std::string& tensor) {
 // as it streams.
 Status Merge::settle_head() {
   NodePtr &e = *node(embedding_), h = *node(output_);
-  const Shape shape = e->spec().shape;
-  bool equal = shape == h->spec().shape && shape.rank == 2 && find_codec(e->spec().type) && find_codec(h->spec().type);
-  if (equal && shape.elements() > 0) {
-    Region first = Region::all(shape);
-    first.extent[0] = std::clamp<int64_t>((1 << 14) / shape[1], 1, shape[0]);
-    std::vector<float> values[2];
-    for (const auto& [n, out] : {std::pair{e, &values[0]}, {h, &values[1]}}) {
-      INGOT_ASSIGN(const auto bytes, evaluate(n, first));
-      out->resize(static_cast<size_t>(first.elements()));
-      find_codec(n->spec().type)->decode(bytes.data(), first.elements(), out->data());
-    }
-    equal = values[0] == values[1];
-  }
-  if (!equal) {
+  INGOT_ASSIGN(const bool two, differ_at_once(e, h));
+  if (two) {
     tied_ = false, untied_ = true;
     notice(fmt::format("'{}': config.json ties '{}' to '{}', but the two differ, and transformers does not tie them then: they stay two", base_.path, output_, embedding_));
     return {};
@@ -50,7 +38,7 @@ bool Merge::is_saved(const Adding& a, const std::string& tensor) const { return 
 // Whole tensors: what the configuration names must be there.
 Status Merge::check_saved(const Adding& a) {
   const auto& [file, c, keys] = a;
-  const bool shared = tied_ && c.ensure_weight_tying;
+  const bool shared = tied_ && c.ties_saved;
   const auto need = [&](const std::string& name) -> Status {
     if (!is_saved(a, name) || keys.replaced.count(name) || (shared && is_embedding(name))) return {};
     return bad_input("merging {}: modules_to_save in adapter_config.json names '{}', but the file has no weights for it; the file is not whole", file, module_of(name));
@@ -79,8 +67,9 @@ void Merge::pass_over(Adding* a) {
 
 // A tied head and its embedding are one tensor where PEFT keeps them one: what the file holds of the head is the embedding's once more. The head's
 // weights where both are there as a whole: they are to be the same.
-const LazyTensor* Merge::join_tied(Adding* a) {
-  if (!tied_ || embedding_.empty()) return nullptr;
+Result<const LazyTensor*> Merge::join_tied(Adding* a) {
+  const LazyTensor* none = nullptr;
+  if (!tied_ || embedding_.empty()) return none;
   auto& [file, c, keys] = *a;
   const std::string head = module_of(output_), embedding = module_of(embedding_);
   const auto move = [&](std::map<std::string, const LazyTensor*>* from, std::map<std::string, const LazyTensor*>* to) {
@@ -91,13 +80,22 @@ const LazyTensor* Merge::join_tied(Adding* a) {
   };
   move(&keys.base_copies, &keys.base_copies);
   // Two in training where one of them was saved by itself.
-  const bool apart = !c.ensure_weight_tying && (is_saved(*a, output_) || is_saved(*a, embedding_));
+  const bool apart = !c.ties_saved && (is_saved(*a, output_) || is_saved(*a, embedding_));
   const auto whole = keys.replaced.find(output_);
   const LazyTensor* copy = !apart && whole != keys.replaced.end() && keys.replaced.count(embedding_) ? whole->second : nullptr;
   // Under factors or trained rows, what is stored of the two is what they were before.
   if (!apart) move(&keys.replaced, keys.modules.count(embedding) || keys.token_rows.count(embedding) ? &keys.base_copies : &keys.replaced);
-  // Its factors are the embedding's, turned; its rows are the embedding's unless the configuration has others for it.
-  if (c.ensure_weight_tying && keys.modules.count(embedding)) keys.modules.erase(head);
+  // Its factors are the embedding's, turned; the scale goes by its own name, and where that makes it another the two are no longer one.
+  if (const auto e = keys.modules.find(embedding); c.ties_factors && (e != keys.modules.end() || keys.modules.count(head))) {
+    if (e == keys.modules.end())
+      return bad_input("merging {}: it has factors for '{}' and none for '{}', whose they are with ensure_weight_tying; the file is not whole", file, head, embedding);
+    if (const auto h = keys.modules.find(head); h != keys.modules.end()) e->second.head_a = h->second.a, e->second.head_b = h->second.b;
+    INGOT_ASSIGN(const auto of_head, c.scaling(keys.name(head)));
+    INGOT_ASSIGN(const auto of_embedding, c.scaling(keys.name(embedding)));
+    keys.modules.erase(head);
+    if (of_head.scale != of_embedding.scale) (keys.modules[head] = e->second).shared = true;
+  }
+  // Its rows are the embedding's unless the configuration has others for it.
   const auto *rows = c.rows_of(keys.name(head), false), *of_embedding = c.rows_of(keys.name(embedding), true);
   if (keys.token_rows.count(embedding) && (!rows || (of_embedding && *rows == *of_embedding))) keys.token_rows.erase(head);
   return copy;
@@ -108,10 +106,10 @@ const LazyTensor* Merge::join_tied(Adding* a) {
 Status Merge::untie(const Adding& a) {
   const auto& [file, c, keys] = a;
   if (!tied_ || embedding_.empty() || output_.empty()) return {};
-  const auto changed = [&](const std::string& name) {
-    return keys.modules.count(module_of(name)) || (keys.replaced.count(name) && is_saved(a, name));
-  };
-  if (!changed(output_) && !keys.token_rows.count(module_of(output_)) && (!changed(embedding_) || c.ensure_weight_tying)) return {};
+  const auto factors = [&](const std::string& name) { return keys.modules.count(module_of(name)) > 0; };
+  const auto saved = [&](const std::string& name) { return keys.replaced.count(name) && is_saved(a, name); };
+  const bool embedding = (factors(embedding_) && !c.ties_factors) || (saved(embedding_) && !c.ties_saved);
+  if (!embedding && !factors(output_) && !saved(output_) && !keys.token_rows.count(module_of(output_))) return {};
   // A base may keep both though they are tied. In training the head was what the embedding was before.
   const NodePtr* e = node(embedding_);
   if (!e) return {};
@@ -121,7 +119,11 @@ Status Merge::untie(const Adding& a) {
   }
   untied_ = true;
   tied_ = false;
-  notice(fmt::format("'{}' trains '{}' or '{}' by itself: they are two tensors from now on (tie_word_embeddings: false)", file, embedding_, output_));
+  const auto head = keys.modules.find(module_of(output_));
+  const bool scales = head != keys.modules.end() && head->second.shared;
+  notice(fmt::format("'{}' {}: they are two tensors from now on (tie_word_embeddings: false)", file,
+                     scales ? fmt::format("gives '{}' and '{}' the same factors in other scales (rank_pattern, alpha_pattern)", embedding_, output_)
+                            : fmt::format("trains '{}' or '{}' by itself", embedding_, output_)));
   return {};
 }
 
@@ -131,7 +133,7 @@ Status Merge::replace(const std::string& name, const LazyTensor& t, const std::s
   const Shape have = t.spec().shape;
   if (!w) {
     index_[name] = out_.tensors.size();
-    out_.tensors.push_back({name, t.node});
+    out_.tensors.push_back({name, finite(t.node, t.name)});
     return {};
   }
   const Shape want = (*w)->spec().shape;
@@ -139,7 +141,7 @@ Status Merge::replace(const std::string& name, const LazyTensor& t, const std::s
   if (!(have == want) && !resized)
     return bad_input("merging {}: '{}' is {}, but the base's '{}' is {}; the adapter is for another model", file, t.name, to_string(have), name,
                      to_string(want));
-  *w = t.node;
+  *w = finite(t.node, t.name);
   if (const auto by = changed_by_.find(name); by != changed_by_.end() && by->second != file)
     notice(fmt::format("what '{}' changed in '{}' is lost: '{}', which comes later, brings the whole tensor", by->second, name, file));
   return {};
@@ -165,10 +167,11 @@ Status Merge::replace_rows(const Adding& a) {
       if (row >= want[0])
         return bad_input("merging {}: trainable_token_indices names row {}, but '{}' has {}: the embedding was resized and not saved; save the adapter with "
                          "save_embedding_layers=True", file, row, name, want[0]);
-    *w = with_rows(*w, t->node, *rows);
+    const NodePtr trained = finite(t->node, t->name);
+    *w = with_rows(*w, trained, *rows);
     // Where the configuration ties the two, PEFT puts the rows into both, whatever else happens to the head.
     if (name != embedding_ || !config_tied_ || keys.token_rows.count(module_of(output_)) || keys.replaced.count(output_)) continue;
-    if (NodePtr* h = node(output_); h && (*h)->spec().shape == want) *h = with_rows(*h, t->node, *rows);
+    if (NodePtr* h = node(output_); h && (*h)->spec().shape == want) *h = with_rows(*h, trained, *rows);
   }
   // Each list of the configuration finds its rows; those of a tied head may be the embedding's.
   for (const auto& [end, list] : c.token_indices) {

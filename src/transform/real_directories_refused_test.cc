@@ -198,6 +198,130 @@ TEST(RealDirectories, TrainedRowsGoIntoAHeadThatIsTiedByNameOnly) {
   }
 }
 
+std::string evaluation_error(const Result<Artifact>& r, const char* tensor) {
+  EXPECT_TRUE(r.ok()) << r.error().message;
+  const auto e = r.ok() ? evaluate(r->find(tensor)->node) : Result<std::vector<std::byte>>(r.error());
+  return e.ok() ? "" : e.error().message;
+}
+
+TEST(RealDirectoriesRefused, TiedFactorsThatAreNotTurnedOnes) {
+  World w(true);
+  w.adapter_config["target_modules"] = {"q_proj", "down_proj", "embed_tokens"};
+  w.adapter_config["ensure_weight_tying"] = true;
+  w.add_factors("model.embed_tokens", true);
+  const std::string at = "base_model.model.model.embed_tokens.lora_embedding_";
+  w.save("lm_head.lora_A.weight", transposed(w.adapter.at(at + "B"))), w.save("lm_head.lora_B.weight", transposed(w.adapter.at(at + "A")));
+  EXPECT_EQ(evaluation_error(merged(w), kEmbedding), "");
+  w.adapter["base_model.model.lm_head.lora_B.weight"].v.back() += 1;
+  const std::string other = evaluation_error(merged(w), kEmbedding);
+  EXPECT_NE(other.find("element [4095, 3] of 'base_model.model.lm_head.lora_B.weight'"), std::string::npos) << other;
+  EXPECT_NE(other.find("ensure_weight_tying"), std::string::npos) << other;
+  w.save("lm_head.lora_A.weight", random_matrix(kRank + 1, kHidden, 1));
+  expect_error(merged(w), {"lm_head.lora_A.weight", "[5, 16]", "ensure_weight_tying"});
+  w.adapter.erase(at + "A"), w.adapter.erase(at + "B");
+  expect_error(merged(w), {"factors for 'lm_head' and none for 'model.embed_tokens'", "ensure_weight_tying"});
+}
+
+TEST(RealDirectoriesRefused, FactorsUnderNamesThatPeftDoesNotRead) {
+  World w(false);
+  w.adapter_config["target_modules"] = {"q_proj", "down_proj", "embed_tokens", "lm_head"};
+  w.save("model.embed_tokens.lora_A.weight", random_matrix(kRank, kHidden, 1)), w.save("model.embed_tokens.lora_B.weight", random_matrix(kVocab, kRank, 2));
+  expect_error(merged(w), {"'model.embed_tokens' is an embedding", "lora_embedding_A"});
+  w.rename(&w.adapter, [](const std::string& n) { return replaced(n, "model.embed_tokens.lora_A.weight", "model.embed_tokens.lora_embedding_A"); });
+  expect_error(merged(w), {"'base_model.model.model.embed_tokens.lora_B.weight'", "in two ways"});
+  World head(false);
+  head.adapter_config["target_modules"] = {"q_proj", "down_proj", "lm_head"};
+  head.add_factors("lm_head", true);
+  expect_error(merged(head), {"'lm_head' is a linear module", "lora_A and lora_B"});
+}
+
+TEST(RealDirectoriesRefused, WholeTensorsAndRowsThatAreNotFinite) {
+  for (const float bad : {NAN, INFINITY}) {
+    World w(false);
+    w.adapter_config["modules_to_save"] = {"lm_head"};
+    w.save_whole(kHead, plus(w.base.at(kHead), 1));
+    w.adapter.at(std::string("base_model.model.") + kHead).v[kHidden + 2] = bad;
+    w.adapter_config["trainable_token_indices"] = {7};
+    w.save("model.embed_tokens.token_adapter.trainable_tokens_delta", random_matrix(1, kHidden, 1));
+    w.adapter.at("base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta").v[3] = bad;
+    const auto r = merged(w);
+    for (const auto& [tensor, part] : {std::pair{kHead, "element [1, 2] of 'base_model.model.lm_head.weight'"},
+                                       {kEmbedding, "element [0, 3] of 'base_model.model.model.embed_tokens.token"}}) {
+      const std::string text = evaluation_error(r, tensor);
+      EXPECT_NE(text.find(part), std::string::npos) << text;
+      EXPECT_NE(text.find(std::isnan(bad) ? "is NaN; the adapter is damaged" : "is infinity; the adapter is damaged"), std::string::npos) << text;
+    }
+  }
+}
+
+TEST(RealDirectoriesRefused, FactorsForAVocabularyThatWasNotSaved) {
+  for (const auto& [tied, module] : {std::pair{false, "model.embed_tokens"}, {true, "model.embed_tokens"}, {false, "lm_head"}, {true, "lm_head"}}) {
+    World w(tied);
+    w.adapter_config["target_modules"] = {"q_proj", "down_proj", "lm_head", "embed_tokens"};
+    const bool embedding = module != std::string("lm_head");
+    w.save(std::string(module) + (embedding ? ".lora_embedding_A" : ".lora_A.weight"), random_matrix(kRank, embedding ? kVocab + 2 : kHidden, 1));
+    w.save(std::string(module) + (embedding ? ".lora_embedding_B" : ".lora_B.weight"), random_matrix(embedding ? kHidden : kVocab + 2, kRank, 2));
+    expect_error(merged(w), {"4098 tokens", "4096 rows", "resized in training and not saved", "save_embedding_layers"});
+  }
+}
+
+TEST(RealDirectoriesRefused, AConfigurationThatNamesNothingOfTheFile) {
+  World w(false);
+  w.adapter_config["target_modules"] = {"o_proj"};
+  expect_error(merged(w), {"'model.layers.0.mlp.down_proj'", "and 1 more", "names none", "do not belong together"});
+  World random(false);
+  random.adapter_config["target_modules"] = {"q_proj", "down_proj", "o_proj"};
+  random.adapter_config["init_lora_weights"] = false;
+  expect_error(merged(random), {"'model.layers.0.self_attn.o_proj'", "init_lora_weights false", "random"});
+  World unknown(false);
+  unknown.adapter_config["target_modules"] = nullptr;
+  unknown.config["model_type"] = "of_my_own";
+  expect_error(merged(unknown), {"target_modules", "'of_my_own'", "no default"});
+  World null(false);
+  null.adapter_config["rank_pattern"] = nullptr;  // PEFT: 'NoneType' object has no attribute 'keys'
+  expect_error(merged(null), {"rank_pattern", "no object"});
+}
+
+TEST(RealDirectoriesRefused, AdaptersOfOtherPrograms) {
+  World tinker(false);
+  tinker.adapter_config["target_modules"] = "all-linear";
+  tinker.save("model.unembed_tokens.lora_A.weight", random_matrix(kRank, kHidden, 1)), tinker.save("model.unembed_tokens.lora_B.weight", random_matrix(kVocab, kRank, 2));
+  expect_error(merged(tinker), {"model.unembed_tokens", "Tinker's name for 'lm_head'"});
+  World mlx(false);
+  mlx.adapter_config = {{"fine_tune_type", "lora"}, {"num_layers", 2}, {"lora_parameters", {{"rank", 4}}}};
+  expect_error(merged(mlx), {"MLX", "mlx_lm.fuse"});
+  World answers(false);
+  answers.adapter_config["task_type"] = "QUESTION_ANS";
+  answers.save("qa_outputs.weight", random_matrix(2, kHidden, 1));
+  expect_error(merged(answers), {"QUESTION_ANS", "qa_outputs.weight"});
+}
+
+TEST(RealDirectoriesRefused, AModelOfPeftSavedWholeByOtherMethods) {
+  for (const char* name : {"lm_head.modules_to_save.default.weight", "model.embed_tokens.token_adapter.trainable_tokens_delta.default",
+                           "model.layers.0.self_attn.q_proj.ia3_l.default", "model.layers.0.self_attn.q_proj.hada_w1_a.default",
+                           "model.layers.0.self_attn.q_proj.lora_magnitude_vector.default.weight"}) {
+    World w(false);
+    w.base[name] = random_matrix(1, kHidden, 1);
+    expect_error(merged(w), {name, "a PEFT model that was saved whole"});
+  }
+}
+
+// A copy of the base that says nothing new is not told.
+TEST(RealDirectories, ACopyOfTheBaseIsToldWhereItDiffers) {
+  for (const float by : {0.f, 1.f}) {
+    World w(false);
+    w.adapter_config["target_modules"] = {"q_proj", "down_proj", "embed_tokens"};
+    w.add_factors("model.embed_tokens", true);
+    w.save("model.embed_tokens.base_layer.weight", plus(w.base.at(kEmbedding), by));
+    Artifact adapter = as_artifact(w.adapter, {{"adapter_config.json", w.adapter_config.dump()}});
+    adapter.naming = "peft";
+    w.base_files["config.json"] = w.config.dump();
+    std::string told;
+    ASSERT_TRUE(lora_merge(as_artifact(w.base, w.base_files), {{adapter, 1}}, {[&](const std::string& text) { told += text; }}).ok());
+    EXPECT_EQ(told.find("keeps the 'model.embed_tokens.weight'") != std::string::npos, by != 0) << told;
+  }
+}
+
 // A head for a task makes another model of it.
 TEST(RealDirectoriesRefused, AClassifierIsADirectoryAndNoGguf) {
   for (const bool tied : {false, true}) {

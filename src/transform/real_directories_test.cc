@@ -201,6 +201,55 @@ const Situation kSituations[] = {
        w.expect_tied = false;
        w.add_two_tokens();
      }},
+    {"factors that head and embedding share, in scales of their own", [](World& w) {
+       w.adapter_config["target_modules"] = {"q_proj", "down_proj", "embed_tokens"};
+       w.adapter_config["ensure_weight_tying"] = true;
+       w.adapter_config["rank_pattern"] = {{"lm_head", 8}};
+       w.adapter_config["alpha_pattern"] = {{"embed_tokens", 12}};
+       const std::string at = "base_model.model.model.embed_tokens.lora_embedding_";
+       w.add_factors_scaled("model.embed_tokens", true, 3);
+       if (!w.tied) return;
+       // The head's factors are the embedding's, turned.
+       const Matrix &a = w.adapter.at(at + "A"), &b = w.adapter.at(at + "B");
+       w.save("lm_head.lora_A.weight", transposed(b)), w.save("lm_head.lora_B.weight", transposed(a));
+       const Matrix &e = w.expected.at(kEmbedding), &before = w.base.at(kEmbedding);
+       w.expected[kHead] = before;
+       for (size_t i = 0; i < e.v.size(); ++i) w.expected[kHead].v[i] += (e.v[i] - before.v[i]) / 3;
+       w.expect_tied = false;
+       w.told.push_back("the same factors in other scales");
+     }},
+    {"ensure_weight_tying with an expression that PEFT does not take for one of embeddings", [](World& w) {
+       w.adapter_config["target_modules"] = "model\\.embed_tokens|.*(q_proj|down_proj)";
+       w.adapter_config["ensure_weight_tying"] = true;
+       if (w.tied) w.expected[kHead] = w.base.at(kEmbedding);
+       w.add_factors("model.embed_tokens", true);
+       w.expect_tied = false;
+     }},
+    // --- the configuration and the file ---
+    {"a module that is named in full, whatever layers_to_transform says", [](World& w) {
+       w.adapter_config["target_modules"] = {"q_proj", "down_proj", "lm_head"};
+       w.adapter_config["layers_to_transform"] = {0, 1};
+       if (w.tied) w.expected[kHead] = w.base.at(kEmbedding);
+       w.add_factors("lm_head");
+       w.expect_tied = false;
+     }},
+    {"no target_modules: PEFT's choice for the model", [](World& w) {
+       w.adapter_config["target_modules"] = nullptr;
+       for (int64_t i = 0; i < kLayers; ++i) w.change_nothing(fmt::format("model.layers.{}.mlp.down_proj", i));
+       w.told.insert(w.told.end(), {"'model.layers.0.mlp.down_proj', 'model.layers.1.mlp.down_proj', which target_modules in adapter_config.json does not name: they are passed over",
+                                    "names 'model.layers.0.self_attn.v_proj', 'model.layers.1.self_attn.v_proj', but the file has no factors for them: they stay as in the base"});
+     }},
+    {"a value head among the factors", [](World& w) {
+       w.adapter["v_head.summary.weight"] = random_matrix(1, kHidden, 1), w.adapter["v_head.summary.bias"] = random_matrix(0, 1, 1);
+       w.told.push_back("2 of its tensors are none that PEFT would load");
+     }},
+    {"an adapter called weight, whose base copy PEFT does not find", [](World& w) {
+       w.adapter_config["target_modules"] = {"q_proj", "down_proj", "embed_tokens"};
+       if (w.tied) w.expected[kHead] = w.base.at(kEmbedding);
+       w.add_factors("model.embed_tokens", true);
+       w.adapter["base_model.model.model.embed_tokens.base_layer"] = plus(w.base.at(kEmbedding), 9);
+       w.expect_tied = false;
+     }},
     // --- names ---
     {"the adapter's name in the keys", [](World& w) {
        w.rename(&w.adapter, [](const std::string& n) { return replaced(replaced(n, "lora_A.", "lora_A.default."), "lora_B.", "lora_B.default."); });
@@ -235,7 +284,7 @@ const Situation kSituations[] = {
      }},
     {"fields that nobody knows", [](World& w) {
        w.adapter_config["unsloth_version"] = "2026.1", w.adapter_config["my_notes"] = {1, 2};
-       w.told.push_back("'my_notes'");
+       w.told.push_back("does not know 'my_notes', 'unsloth_version' and passes over them");
      }},
     // --- the base ---
     {"a compiled base", [](World& w) {

@@ -31,6 +31,13 @@ inline Matrix plus(Matrix m, float x) {
   return m;
 }
 
+inline Matrix transposed(const Matrix& m) {
+  Matrix t{m.cols, m.rows, std::vector<float>(m.v.size())};
+  for (int64_t i = 0; i < m.rows; ++i)
+    for (int64_t j = 0; j < m.cols; ++j) t.v[j * m.rows + i] = m.v[i * m.cols + j];
+  return t;
+}
+
 inline Artifact as_artifact(const Weights& weights, std::map<std::string, std::string> files) {
   Artifact a;
   a.format = "safetensors", a.naming = "hf";
@@ -91,6 +98,15 @@ struct World {
         w.v[i * w.cols + j] = static_cast<float>(w.v[i * w.cols + j] + kScale * sum);
       }
   }
+  // As add_factors, where the configuration makes the scale another.
+  void add_factors_scaled(const std::string& module, bool embedding, double scale) {
+    Matrix& w = expected.at(module + ".weight");
+    const Matrix before = w;
+    add_factors(module, embedding);
+    for (size_t i = 0; i < w.v.size(); ++i) w.v[i] = static_cast<float>(before.v[i] + scale / kScale * (w.v[i] - before.v[i]));
+  }
+  // The factors that the file has for a module are none that count.
+  void change_nothing(const std::string& module) { expected[module + ".weight"] = base.at(module + ".weight"); }
   void save(const std::string& tensor, const Matrix& m) { adapter["base_model.model." + tensor] = m; }
   // A whole tensor that takes the place of the base's.
   void save_whole(const std::string& tensor, const Matrix& m) { save(tensor, m), expected[tensor] = m; }

@@ -1,4 +1,6 @@
 // ingot doctor: it says what ship says, and is refused where ship is. And what inspect tells of a directory.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <set>
@@ -153,6 +155,7 @@ TEST_F(Doctor, IsRefusedWhereShipIsAndForTheSameReason) {
   refused("missing", base);
   base = copy("tiny-llama-base");
   replace(base + "/config.json", "LlamaForCausalLM", "NoSuchForCausalLM");
+  replace(base + "/config.json", "\"model_type\": \"llama\"", "\"model_type\": \"nosuch\"");
   refused("NoSuchForCausalLM", base);
   // Saved without gathering what ZeRO-3 had spread.
   base = copy("tiny-llama-base");
@@ -195,6 +198,99 @@ TEST_F(Doctor, WhatCannotBeOpenedIsSaidToo) {
   EXPECT_EQ(ingot({"doctor", dir_ / "nowhere"}).exit_code, 3);
   EXPECT_EQ(ingot({"doctor", example("tiny-llama-base"), "--base", dir_ / "run"}).exit_code, 2);
   EXPECT_EQ(ingot({"doctor", example("lora-code"), "--base", example("lora-code")}).exit_code, 3);
+}
+
+TEST_F(Doctor, AnEmptyFileOfTheTokenizerIsRefusedByName) {
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}) {
+    const std::string base = copy("tiny-llama-base");
+    write_file(base + "/" + name, "");
+    const auto j = agrees(base);
+    EXPECT_NE(j["ship"]["reason"].get<std::string>().find(std::string(name) + ": "), std::string::npos) << j["ship"];
+    const Finished merge = ingot({"lora", "merge", base, "--adapter", example("lora-code"), "--out", dir_ / "merged"});
+    EXPECT_EQ(merge.exit_code, 3) << merge.err;
+    EXPECT_NE(merge.err.find("the file is empty"), std::string::npos) << merge.err;
+    const std::string adapter = copy("lora-code");
+    write_file(adapter + "/" + name, "");
+    EXPECT_NE(agrees(example("tiny-llama-base"), adapter)["ship"]["reason"].get<std::string>().find(name), std::string::npos);
+  }
+  const std::string base = copy("tiny-llama-base");
+  write_file(base + "/generation_config.json", "");
+  EXPECT_EQ(agrees(base)["odd"].size(), 1u);
+}
+
+TEST_F(Doctor, CommandsAreWrittenAsAShellReadsThem) {
+  const std::string name = " $HOME and a name that is much longer than a line of what the doctor says is wide";
+  const std::string base = dir_ / ("it's" + name), adapter = dir_ / "a\nb";
+  fs::copy(example("tiny-llama-base"), base);
+  fs::copy(example("lora-code"), adapter);
+  const std::string word = fmt::format("'{}/it'\\''s{}'", dir_.path(), name), other = fmt::format("$'{}/a\\x0ab'", dir_.path());
+  const auto says = [](const Finished& f, const std::string& command) {
+    std::string out = f.out;
+    for (size_t at; (at = out.find(" \\\n")) != std::string::npos;) out.erase(at, out.find_first_not_of(' ', at + 3) - at - 1);
+    EXPECT_NE(out.find(command + "\n"), std::string::npos) << command << " in " << f.out;
+  };
+  says(ingot({"doctor", base}), "ingot ship " + word);
+  says(ingot({"doctor", adapter}), fmt::format("ingot doctor {} --base DIR", other));
+  says(ingot({"doctor", adapter, "--base", base}), fmt::format("ingot ship {} --adapter {}", word, other));
+}
+
+TEST_F(Doctor, ALinkThatLeadsNowhereIsCalledOne) {
+  fs::create_symlink("gone", dir_ / "link");
+  for (const char* command : {"doctor", "inspect"}) {
+    const Finished f = ingot({command, dir_ / "link"});
+    EXPECT_EQ(f.exit_code, 3);
+    EXPECT_NE(f.err.find(fmt::format("'{}/link' is a link to 'gone', which is not there", dir_.path())), std::string::npos) << f.err;
+  }
+}
+
+TEST_F(Doctor, AnAdapterTellsWhatItsConfigurationHasThatNobodyReads) {
+  const std::string adapter = copy("lora-code");
+  replace(adapter + "/adapter_config.json", "\"base_model_name_or_path\": \"../tiny-llama-base\"", R"("of_the_future": 1, "base_model_name_or_path": ")" + std::string(5000, 'b') + "\"");
+  const Finished f = ingot({"doctor", adapter});
+  EXPECT_EQ(f.exit_code, 0) << f.err;
+  EXPECT_NE(f.out.find("of_the_future"), std::string::npos) << f.out;
+  EXPECT_LT(f.out.size(), 2000u) << f.out;
+  // Its file by itself.
+  const Finished file = ingot({"doctor", adapter + "/adapter_model.safetensors"});
+  EXPECT_EQ(file.exit_code, 3);
+  EXPECT_NE(file.out.find("adapter, not of a model"), std::string::npos) << file.out;
+}
+
+TEST_F(Doctor, WhatIsRefusedHasNothingOddOnlyWhereNothingIs) {
+  const std::string base = copy("tiny-llama-base");
+  write_file(base + "/tokenizer.json", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 4976698672\n");
+  const Finished f = ingot({"doctor", base});
+  EXPECT_EQ(f.exit_code, 3);
+  EXPECT_EQ(f.out.find("nothing"), std::string::npos) << f.out;
+  EXPECT_EQ(f.out.find("damaged"), std::string::npos) << f.out;
+  EXPECT_NE(f.out.find("error tokenizer.json: it is a git-lfs pointer"), std::string::npos) << f.out;
+}
+
+TEST_F(Doctor, ATokenWithoutARowIsToldOnce) {
+  const std::string base = copy("tiny-llama-base");
+  write_file(base + "/added_tokens.json", R"({"<|more|>": 4096})");
+  const auto j = agrees(base);
+  EXPECT_EQ(j["odd"].size(), 1u) << j["odd"];
+  const Finished strict = ingot({"ship", base, "--type", "Q8_0", "--out", dir_ / "a.gguf", "--strict", "--dry-run"});
+  EXPECT_EQ(strict.exit_code, 0) << strict.err;
+}
+
+TEST_F(Doctor, InspectOfADirectoryThatShipRefuses) {
+  const std::string base = copy("tiny-llama-base");
+  fs::remove(base + "/config.json");
+  const Finished f = ingot({"inspect", base});
+  EXPECT_EQ(f.exit_code, 0) << f.err;
+  EXPECT_NE(f.out.find("'ingot ship' would refuse it: "), std::string::npos) << f.out;
+  EXPECT_EQ(ingot({"inspect", base + "/model.safetensors"}).out.find("odd"), std::string::npos);
+}
+
+TEST_F(Doctor, InspectShortensWhatIsLong) {
+  const std::string base = copy("tiny-llama-base");
+  const std::string key(1 << 20, 'k'), before = ingot({"inspect", base}).out;
+  replace(base + "/config.json", "{", "{\"" + key + "\": \"" + key + "\",");
+  const Finished f = ingot({"inspect", base});
+  EXPECT_EQ(f.exit_code, 0) << f.err;
+  EXPECT_LT(f.out.size(), before.size() + 20000) << f.out.substr(0, 20000);
 }
 
 TEST_F(Doctor, InspectTellsTheSameOfADirectory) {

@@ -151,7 +151,7 @@ TEST_F(Manners, WrongUsageIsNamedAndTheNearestSuggested) {
       {{"lora", "merge", base, "--adapter", lora, "--out", "x", "--dtype", "f8"}, 2, {"'f8'"}},
       {{"convert", base, "--out", "x.gguf", "--type", "Q4_K_M"}, 2, {"ingot quantize"}},
       {{"run", base}, 2, {"--prompt"}},
-      {{"run", base, "--prompt", "x", "--chat"}, 2, {"--chat", "not there yet"}},
+      {{"run", base, "--prompt", "x", "--system", "y"}, 2, {"--system", "--chat"}},
       {{"run", base, "--prompt", "x", "--top-p", "1.5"}, 2, {"--top-p"}},
       {{"tokenize", base, "--text", "x", "--ids", "--pieces"}, 2, {"exclude"}},
       {{"list", "typs"}, 2, {"types"}},

@@ -15,6 +15,8 @@ class RealDirectories : public CliTest {
     fs::copy(example(name), to);
     return to;
   }
+  // The hash of the values, and so of the tensors alone.
+  std::string text_of_tensors(const std::string& model) { return result_of(ingot({"hash", model, "--json"}))["exact"].get<std::string>(); }
   // `more` becomes the first members of a JSON file, behind a byte order mark.
   static void put_first(const std::string& path, const std::string& more) {
     const std::string text = read_file(path);
@@ -60,6 +62,48 @@ TEST_F(RealDirectories, OddJsonThatNobodyReadsChangesNothing) {
   EXPECT_NE(text.out.find("1e999"), std::string::npos) << text.out;
   const auto j = result_of(ingot({"inspect", base, "--json"}));
   EXPECT_NE(j.dump().find("\"1e999\""), std::string::npos);
+}
+
+// What transformers makes of a pair that is tied by name only, every command makes of it; what doctor promises they do.
+TEST_F(RealDirectories, AHeadThatDiffersFromItsTiedEmbeddingIsKeptByAll) {
+  const std::string base = copy("tiny-llama-base");
+  std::string config = read_file(base + "/config.json");
+  config.replace(config.find("\"tie_word_embeddings\": false"), 28, "\"tie_word_embeddings\": true");
+  write_file(base + "/config.json", config);
+  const auto text = [&](const std::string& model) {
+    const Finished f = ingot({"run", model, "--prompt", "def main(", "-n", "8"});
+    EXPECT_EQ(f.exit_code, 0) << f.err;
+    return f.out;
+  };
+  EXPECT_EQ(text(base), text(example("tiny-llama-base")));
+  for (const std::string& model : {base, example("tiny-llama-base")}) {
+    const std::string out = dir_ / (model == base ? "tied" : "plain");
+    const Finished f = ingot({"convert", model, "--type", "F16", "--out", out + ".gguf"});
+    EXPECT_EQ(f.exit_code, 0) << f.err;
+    EXPECT_EQ(f.err.find("transformers does not tie them then") != std::string::npos, model == base) << f.err;
+    EXPECT_EQ(ingot({"ship", model, "--type", "Q8_0", "--out", out + "-Q8_0.gguf"}).exit_code, 0);
+    EXPECT_EQ(ingot({"lora", "merge", model, "--adapter", example("lora-code"), "--out", out + "-merged"}).exit_code, 0);
+  }
+  for (const char* file : {".gguf", "-Q8_0.gguf", "-merged/model.safetensors"})
+    EXPECT_EQ(text_of_tensors(dir_ / (std::string("tied") + file)), text_of_tensors(dir_ / (std::string("plain") + file))) << file;
+  const Finished doctor = ingot({"doctor", base});
+  EXPECT_EQ(doctor.exit_code, 0);
+  EXPECT_NE(doctor.out.find("57 tensors"), std::string::npos) << doctor.out;
+}
+
+TEST_F(RealDirectories, AConfigurationThatIsNoObjectIsSaidByAll) {
+  const std::string base = copy("tiny-llama-base");
+  for (const char* text : {"[]", "1", "\"x\""}) {
+    write_file(base + "/config.json", text);
+    for (const std::vector<std::string>& words :
+         {std::vector<std::string>{"lora", "merge", base, "--adapter", example("lora-code"), "--out", dir_ / "m"}, {"convert", base, "--out", dir_ / "c"},
+          {"ship", base, "--adapter", example("lora-code"), "--type", "F16", "--out", dir_ / "s.gguf"}, {"run", base, "--prompt", "x"}}) {
+      const Finished f = ingot(words);
+      EXPECT_EQ(f.exit_code, 3) << words[0];
+      EXPECT_NE(f.err.find("config.json: it is"), std::string::npos) << f.err;
+      EXPECT_NE(f.err.find("expected an object"), std::string::npos) << f.err;
+    }
+  }
 }
 
 TEST_F(RealDirectories, AnOddNumberThatIsReadIsRefusedBeforeTheFirstByte) {

@@ -153,6 +153,7 @@ TEST_F(StoredWeights, QuantizedWeightsAreRefusedByTheirScheme) {
   for (const auto& [file, bytes] : testing::render(hf_directory_output(a, local_store(), model, kDefaultShardBytes))) write_file(model + "/" + file, bytes);
   for (const std::vector<std::string>& words :
        {std::vector<std::string>{"convert", model, "--out", dir_ / "a.gguf"}, {"run", model, "--prompt", "x"},
+        {"convert", model, "--dtype", "bf16", "--out", dir_ / "a"},
         {"lora", "merge", model, "--adapter", example("lora-code"), "--out", dir_ / "a"}})
     expect_said(ingot(words), 3, {"quantization_config", "gptq", "q_proj.qweight", "I32 [32, 256]", "dequantize()"});
   // A copy is a copy.

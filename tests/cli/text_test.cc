@@ -76,6 +76,26 @@ TEST(Text, ControlCharactersDoNotReachTheTerminal) {
   EXPECT_EQ(printable("\xff\xc3\xa9"), "\\xff\xc3\xa9");
   EXPECT_EQ(printable("\xc2\x9b"), "\\x9b");  // C1: CSI in one character
   EXPECT_EQ(printable("a\nb", true), "a\nb");
+  EXPECT_EQ(printable("a\u202eb\u2066\u200f\u2028", true), "a\\u202eb\\u2066\\u200f\\u2028");  // what turns text
+}
+
+TEST(Text, WhatIsShownIsShortAndPrintable) {
+  EXPECT_EQ(shown("a\tb", 10), "a\\tb");
+  EXPECT_EQ(shown(std::string(100, 'x') + "\n", 10), "xxxx..xx\\n");
+  const std::string wide = shown(std::string(1000, 'a') + "\u00e9\u00e9" + std::string(1000, 'b'), 20);
+  EXPECT_EQ(wide, "aaaaaaaaa..bbbbbbbbb");
+  std::string accents;
+  for (int i = 0; i < 1000; ++i) accents += "\u00e9";
+  EXPECT_EQ(shown(accents, 9), "\u00e9\u00e9\u00e9..\u00e9\u00e9\u00e9\u00e9");  // cut between characters
+}
+
+TEST(Text, AShellReadsAWordAsItIs) {
+  EXPECT_EQ(shell_word("/a/b-c_1.2+x"), "/a/b-c_1.2+x");
+  EXPECT_EQ(shell_word(""), "''");
+  EXPECT_EQ(shell_word("a b"), "'a b'");
+  EXPECT_EQ(shell_word("~/$x`y`\u00e9"), "'~/$x`y`\u00e9'");
+  EXPECT_EQ(shell_word("it's"), "'it'\\''s'");
+  EXPECT_EQ(shell_word("a\nb'\\\x1b"), "$'a\\x0ab\\'\\\\\\x1b'");
 }
 
 TEST(Text, WrapBreaksBetweenWordsNeverInPaths) {

@@ -67,5 +67,49 @@ TEST_F(TokenizerFilesCli, RunStopsAtEveryEosOfTheFiles) {
   stops(dir_ / "a.gguf");
 }
 
+// The embedding was not resized for the new tokens: what is left out is named, and what ends a text is what has a row.
+TEST_F(TokenizerFilesCli, ATokenWithoutARowIsLeftOutByNameAndAnotherTakesItsRole) {
+  const std::string from = base();
+  std::string tokenizer = read_file(from + "/tokenizer.json");
+  const std::string list = "\"added_tokens\": [";
+  ASSERT_NE(tokenizer.find(list), std::string::npos);
+  tokenizer.insert(tokenizer.find(list) + list.size(),
+                   R"({"id": 4096, "content": "<|im_end|>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true},)");
+  write_file(from + "/tokenizer.json", tokenizer);
+  write_file(from + "/tokenizer_config.json", R"({"eos_token": "<|im_end|>"})");
+  const Finished convert = ingot({"convert", from, "--type", "F16", "--out", dir_ / "a.gguf"});
+  ASSERT_EQ(convert.exit_code, 0) << convert.err;
+  EXPECT_NE(convert.err.find("has none for \"<|im_end|>\" (4096): left out"), std::string::npos) << convert.err;
+  EXPECT_NE(convert.err.find("(1) takes its place"), std::string::npos) << convert.err;
+  EXPECT_EQ(result_of(ingot({"inspect", dir_ / "a.gguf", "--json"}))["metadata"]["tokenizer.ggml.eos_token_id"], 1);
+  for (const char* command : {"inspect", "doctor"}) {
+    const auto j = result_of(ingot({command, from, "--json"}));
+    EXPECT_NE(j["odd"].dump().find("4096), which has no row"), std::string::npos) << j["odd"];
+    EXPECT_EQ(j["tokenizer"]["end"].dump().find("4096"), std::string::npos) << j["tokenizer"];
+  }
+}
+
+TEST_F(TokenizerFilesCli, WithoutMergesTheFileHasAnEmptyList) {
+  const std::string from = base();
+  std::string tokenizer = read_file(from + "/tokenizer.json");
+  const std::string key = "\"merges\": ";
+  ASSERT_NE(tokenizer.find(key), std::string::npos);
+  tokenizer.insert(tokenizer.find(key) + key.size(), "[], \"unread\": ");
+  write_file(from + "/tokenizer.json", tokenizer);
+  const Finished convert = ingot({"convert", from, "--type", "F16", "--out", dir_ / "a.gguf"});
+  ASSERT_EQ(convert.exit_code, 0) << convert.err;
+  EXPECT_TRUE(result_of(ingot({"inspect", dir_ / "a.gguf", "--json"}))["metadata"].contains("tokenizer.ggml.merges"));
+}
+
+TEST_F(TokenizerFilesCli, StrictRefusesAnOverridingNameUnderWhichTheVocabularyIsCutOtherwise) {
+  const Finished told = ingot({"convert", base(), "--type", "F16", "--out", dir_ / "a.gguf", "--pre-tokenizer", "gpt-4o"});
+  ASSERT_EQ(told.exit_code, 0) << told.err;
+  EXPECT_NE(told.err.find("GGUF cannot say by which rules text is cut"), std::string::npos) << told.err;
+  const Finished strict = ingot({"convert", dir_ / "base", "--type", "F16", "--out", dir_ / "b.gguf", "--pre-tokenizer", "gpt-4o", "--strict"});
+  EXPECT_EQ(strict.exit_code, 3) << strict.err;
+  const Finished same = ingot({"convert", dir_ / "base", "--type", "F16", "--out", dir_ / "c.gguf", "--pre-tokenizer", "llama-bpe", "--strict"});
+  EXPECT_EQ(same.exit_code, 0) << same.err;
+}
+
 }  // namespace
 }  // namespace ingot::testing

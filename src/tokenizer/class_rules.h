@@ -1,0 +1,13 @@
+// Rules for cutting text that transformers 5 takes from elsewhere than tokenizer.json: from a flag of tokenizer_config.json, and from the class that it names.
+#pragma once
+
+#include "tokenizer/json_reader.h"
+#include "tokenizer/parts.h"
+
+namespace ingot {
+
+// fix_mistral_regex: the rules of a Mistral model of before transformers 5 are mended, in `parts`. Another class's rules are told (parts.warnings) and not
+// taken: the model was trained with those of tokenizer.json. To be called when parts has all tokens. Absent files are null.
+Status read_class_rules(const json::Object& tokenizer, const json::Object* tokenizer_config, const json::Object* config, TokenizerParts& parts);
+
+}  // namespace ingot

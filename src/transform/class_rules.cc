@@ -1,0 +1,183 @@
+#include "transform/class_rules.h"
+
+#include <algorithm>
+
+#include "exec/evaluate.h"
+#include "formats/hf_weights.h"
+#include "formats/json.h"
+#include "quant/codec.h"
+#include "storage/store.h"
+
+namespace ingot::transform {
+namespace {
+
+using Told = const std::function<void(const std::string&)>&;
+
+// Classes and what they take where config.json has nothing (transformers 5, configuration_llama.py and configuration_mistral.py).
+struct ClassRow {
+  std::string_view model_type, name;  // "Llama" of LlamaForCausalLM and LlamaModel
+  std::vector<std::pair<const char*, OrderedJson>> missing;
+  bool biases;  // whether it reads attention_bias and mlp_bias
+};
+const std::vector<ClassRow>& classes() {
+  static const std::vector<ClassRow> rows = {
+      {"llama", "Llama",
+       {{"vocab_size", 32000}, {"hidden_size", 4096}, {"intermediate_size", 11008}, {"num_hidden_layers", 32}, {"num_attention_heads", 32},
+        {"max_position_embeddings", 2048}, {"rms_norm_eps", 1e-6}},
+       true},
+      {"mistral", "Mistral",
+       {{"vocab_size", 32000}, {"hidden_size", 4096}, {"intermediate_size", 14336}, {"num_hidden_layers", 32}, {"num_attention_heads", 32},
+        {"num_key_value_heads", 8}, {"max_position_embeddings", 131072}, {"rms_norm_eps", 1e-6}},
+       false}};
+  return rows;
+}
+
+std::string class_of(const Json& config) {
+  const Json* list = json_member(config, "architectures");
+  return list && list->is_array() && !list->empty() && list->front().is_string() ? list->front().get<std::string>() : "";
+}
+
+const ClassRow* row_of_class(std::string_view name) {
+  for (const ClassRow& row : classes())
+    if (name.starts_with(row.name) && (name.substr(row.name.size()) == "ForCausalLM" || name.substr(row.name.size()) == "Model")) return &row;
+  return nullptr;
+}
+
+// Sets the class by model_type where the configuration names none that is known. Of a class for another task, or with code of its own, nothing is guessed.
+Result<const ClassRow*> settle_class(const Json& config, const std::string& path, OrderedJson* out, Told on_notice) {
+  const std::string name = class_of(config), type = json_string(config, "model_type").value_or("");
+  const ClassRow *by_name = row_of_class(name), *by_type = nullptr;
+  for (const ClassRow& row : classes())
+    if (row.model_type == type) by_type = &row;
+  const bool known = find_architecture(config, path).ok();
+  if (by_name && !type.empty() && by_name != by_type)
+    return bad_input("reading {}: 'architectures' says {} and 'model_type' {}, which contradict each other: transformers goes by model_type, others by the "
+                     "class; make them those of the model that was trained", path, name, type);
+  if (known || !by_type || json_member(config, "auto_map") || !(name.empty() || name.ends_with("ForCausalLM"))) return by_name;
+  const std::string taken = std::string(by_type->name) + "ForCausalLM";
+  (*out)["architectures"] = OrderedJson::array({taken});
+  if (on_notice)
+    on_notice(fmt::format("{}: {}; by its model_type, {}, it is {}, as in transformers", path,
+                          name.empty() ? "'architectures' names no class" : fmt::format("the class {} is unknown", name), type, taken));
+  return by_type;
+}
+
+// "q_proj.bias" and the like in a layer.
+bool is_layer_bias(std::string_view name) { return name.starts_with("model.layers.") && name.ends_with("_proj.bias"); }
+
+// A pair that the configuration ties, as far as it is stored; nothing where it ties none.
+struct Tied {
+  std::string embedding_name, head_name;
+  const LazyTensor *embedding = nullptr, *head = nullptr;
+};
+Tied tied_of(const Architecture& arch, const Json& config, const Artifact& model) {
+  const TensorRule *e = arch.by_role("embedding"), *h = arch.by_role("output");
+  if (!e || !h || !json_bool(config, "tie_word_embeddings").value_or(arch.tied_by_default)) return {};
+  return {e->hf, h->hf, model.find(e->hf), model.find(h->hf)};
+}
+
+}  // namespace
+
+Result<Artifact> with_class_defaults(Artifact model, Told on_notice) {
+  const auto text = model.files.find("config.json");
+  if (model.naming != "hf" || text == model.files.end()) return model;
+  const std::string path = join_path(model.path, "config.json");
+  const auto parsed = parse_json(text->second, path);
+  if (!parsed.ok()) return model;  // who needs a configuration says what is wrong with it
+  const Json& config = *parsed;
+  if (!config.is_object()) return bad_input("reading {}: it is {}, expected an object; copy it from the model's repository", path, json_brief(config));
+  INGOT_ASSIGN(OrderedJson out, parse_json_ordered(text->second, path));
+  const OrderedJson before = out;
+  INGOT_ASSIGN(const ClassRow* row, settle_class(config, path, &out, on_notice));
+  if (!row) return model;
+  const auto tell = [&](const char* what, const std::vector<std::string>& list) {
+    if (!list.empty() && on_notice) on_notice(fmt::format("{}: {} {}", path, what, some_of(list, list.size())));
+  };
+  std::vector<std::string> added, removed;
+  for (const auto& [key, value] : row->missing)
+    if (!config.contains(key)) {
+      out[key] = value;
+      added.push_back(fmt::format("'{}' ({})", key, value.dump()));
+    }
+  for (const char* key : {"attention_bias", "mlp_bias"})
+    if (const auto it = config.find(key); !row->biases && it != config.end() && *it != false) {
+      out.erase(key);
+      removed.push_back(fmt::format("'{}'", key));
+    }
+  tell("missing, and taken as the class has it:", added);
+  tell("passed over, since the class has no biases:", removed);
+  if (out != before) model.files["config.json"] = json_text(out);
+  return model;
+}
+
+Result<Artifact> with_class_tensors(Artifact model, Told on_notice) {
+  const auto text = model.files.find("config.json");
+  if (model.naming != "hf" || text == model.files.end()) return model;
+  const auto config = parse_json(text->second, "config.json");
+  const auto arch = config.ok() ? find_architecture(*config, "") : Result<const Architecture*>(config.error());
+  if (!arch.ok()) return model;
+  const auto tell = [&](const std::string& what) {
+    if (on_notice) on_notice(fmt::format("'{}': {}", model.path, what));
+  };
+  if (const ClassRow* row = row_of_class(class_of(*config)); row && !row->biases) {
+    std::vector<std::string> left_out;
+    for (const LazyTensor& t : model.tensors)
+      if (is_layer_bias(t.name)) left_out.push_back(t.name);
+    if (!left_out.empty()) {
+      tell(fmt::format("biases left out, which {} has not: {}", class_of(*config), some_of(left_out)));
+      model.tensors.edit([](auto& all) { std::erase_if(all, [](const LazyTensor& t) { return is_layer_bias(t.name); }); });
+    }
+  }
+  const Tied tied = tied_of(**arch, *config, model);
+  if (tied.head && !tied.embedding) {
+    tell(fmt::format("of the tied pair only '{}' is stored: it is '{}', too, as in transformers", tied.head->name, tied.embedding_name));
+    model.tensors.edit([&](auto& all) { std::find_if(all.begin(), all.end(), [&](const LazyTensor& t) { return t.name == tied.head_name; })->name = tied.embedding_name; });
+  }
+  return model;
+}
+
+Result<bool> differ_at_once(const NodePtr& a, const NodePtr& b) {
+  const Shape shape = a->spec().shape;
+  if (!(shape == b->spec().shape)) return true;
+  const Codec *of_a = find_codec(a->spec().type), *of_b = find_codec(b->spec().type);
+  if (a == b || shape.rank != 2 || shape.elements() == 0 || !of_a || !of_b) return a != b && shape.elements() != 0;
+  Region first = Region::all(shape);
+  first.extent[0] = std::clamp<int64_t>((1 << 14) / shape[1], 1, shape[0]);
+  std::vector<float> values[2];
+  for (const auto& [node, codec, out] : {std::tuple{a, of_a, &values[0]}, {b, of_b, &values[1]}}) {
+    INGOT_ASSIGN(const auto bytes, evaluate(node, first));
+    out->resize(static_cast<size_t>(first.elements()));
+    codec->decode(bytes.data(), first.elements(), out->data());
+  }
+  return values[0] != values[1];
+}
+
+Result<Artifact> with_settled_head(Artifact model, Told on_notice) {
+  const auto text = model.files.find("config.json");
+  const auto config = text == model.files.end() ? Result<Json>(Json()) : parse_json(text->second, "config.json");
+  const auto arch = config.ok() ? find_architecture(*config, "") : Result<const Architecture*>(config.error());
+  if (model.naming != "hf" || !arch.ok()) return model;
+  const Tied tied = tied_of(**arch, *config, model);
+  if (!tied.head || !tied.embedding) return model;
+  INGOT_ASSIGN(const bool two, differ_at_once(tied.embedding->node, tied.head->node));
+  if (!two) return model;
+  if (on_notice)
+    on_notice(fmt::format("'{}': config.json ties '{}' to '{}', but the two differ, and transformers does not tie them then: they stay two", model.path,
+                          tied.head_name, tied.embedding_name));
+  INGOT_ASSIGN(OrderedJson out, parse_json_ordered(text->second, "config.json"));
+  out["tie_word_embeddings"] = false;
+  text->second = json_text(out);
+  return model;
+}
+
+bool is_passed_over(const std::string& name, const std::optional<MappedName>& mapped, int64_t layers) {
+  if (mapped) return mapped->layer >= layers;
+  constexpr std::string_view kLayers = "model.layers.";
+  if (name.starts_with(kLayers) && std::atoll(name.c_str() + kLayers.size()) >= layers) return true;
+  constexpr std::string_view kEnds[] = {".masked_bias", "._extra_state", ".weight_scale", ".weight_scale_inv", ".input_scale", ".activation_scale", ".output_scale",
+                                        ".k_scale", ".v_scale", ".kv_scale", ".q_scale"};
+  return name.starts_with("v_head.") || name == "lm_head.bias" || name.find(".rotary_emb.") != std::string::npos ||
+         std::any_of(std::begin(kEnds), std::end(kEnds), [&](std::string_view end) { return name.ends_with(end); });
+}
+
+}  // namespace ingot::transform
