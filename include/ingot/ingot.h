@@ -69,6 +69,9 @@ class LazyModel {
   std::shared_ptr<const Impl> impl_;
 };
 
+// A path here may be a model's name on the Hugging Face Hub too ("org/model", "org/model@revision", "hf://org/model"), which leads into the Hub's local
+// cache if its first component is no existing path. Nothing is fetched; kBadInput names what to download.
+//
 // Opens a Hugging Face directory (config.json, one or several safetensors), a safetensors file, a GGUF file
 // (or the first of its splits) or a PEFT adapter directory. Reads headers only. FP8 weights of a directory are
 // opened as the floats that they and their scales stand for, of the type that config.json names (rounded once, to
@@ -77,7 +80,7 @@ Result<LazyModel> open(const std::string& path);
 
 // A PEFT LoRA adapter and how strongly it is applied (1: as trained).
 struct AdapterSource {
-  std::string path;
+  std::string path;  // as of open()
   double weight = 1.0;
 };
 

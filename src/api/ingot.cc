@@ -14,6 +14,7 @@
 #include "formats/manifest.h"
 #include "formats/outputs.h"
 #include "quant/codec.h"
+#include "storage/hub.h"
 #include "transform/as_loaded.h"
 #include "transform/cast.h"
 #include "transform/dequantize.h"
@@ -122,7 +123,7 @@ class CancelPoll {
 }  // namespace
 
 Result<LazyModel> open(const std::string& path) {
-  INGOT_ASSIGN(const Located at, locate(path));
+  INGOT_ASSIGN(const Located at, locate_model(path));
   INGOT_ASSIGN(Artifact a, open_model(*at.store, at.path));
   (void)take_manifest(&a);
   std::vector<std::string> notices = a.notices;
@@ -135,7 +136,7 @@ Result<LazyModel> lora_merge(const LazyModel& base, const std::vector<AdapterSou
   INGOT_TRY(transform::check_plain(base.impl().artifact, "merging into " + base.path()));
   std::vector<transform::AdapterSpec> specs;
   for (const AdapterSource& a : adapters) {
-    INGOT_ASSIGN(const Located at, locate(a.path));
+    INGOT_ASSIGN(const Located at, locate_model(a.path));
     INGOT_ASSIGN(Artifact adapter, open_model(*at.store, at.path));
     if (adapter.naming != "peft")
       return bad_input("'{}' is no PEFT adapter directory but {}", a.path, adapter.format);

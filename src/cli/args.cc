@@ -35,13 +35,14 @@ Args::Spec& Args::add(std::string names, std::string value_name, std::string hel
   return specs_.back();
 }
 
-void Args::positional(std::string name, std::string* value, std::string help, bool required) {
-  Spec& s = add(name, name, std::move(help));
-  s.is_positional = true, s.required = required;
-  s.set = [value](const std::string&, const std::string& v) {
-    *value = v;
-    return Status();
-  };
+void Args::positional(std::string names, std::string* value, std::string help, bool required) {
+  text(names, names.substr(0, names.find('|')), value, std::move(help));
+  specs_.back().is_positional = true, specs_.back().required = required;
+}
+
+void Args::rest(std::string names, std::vector<std::string>* words, std::string help) {
+  list(names, names, words, std::move(help));
+  specs_.back().is_positional = specs_.back().rest = true;
 }
 
 void Args::text(std::string names, std::string value_name, std::string* value, std::string help) {
@@ -139,8 +140,7 @@ void Args::add_common() {
   const size_t from = specs_.size();
   integer("--threads|-t", "N", &common.threads, 1, 4096,
           "compute threads (default: as many as the machine has)");
-  size("--memory|--max-buffer-size", "SIZE", &common.memory,
-       "bytes for buffers, like 512M, 5GB or 4.5GiB (default: a quarter of what is free)");
+  size("--memory", "SIZE", &common.memory, "bytes for buffers, like 512M, 5GB or 4.5GiB (default: a quarter of what is free)");
   flag("--json", &common.json, "events on stderr, one result object on stdout (docs/json.md)");
   flag("--quiet|-q", &common.quiet, "nothing but errors (and the text or ids that were asked for)");
   flag("-v,--verbose", &common.verbose, "say more: what was opened, assumed and planned, and the time of each phase");
@@ -151,8 +151,9 @@ void Args::add_common() {
        "write a manifest into each output: hashes of what it was made from, operations, versions, options, and hashes of its tensors, "
        "which 'ingot verify' compares");
   flag("--strict", &common.strict, "what GGUF cannot say of a model is an error, not a notice");
-  integer("--seed|--random-seed", "N", &common.seed, 0, INT64_MAX, "seed of everything random (default 0)");
-  size("--max-shard-size|--out-shard-size", "SIZE", &common.max_shard_size,
+  text("--name|--model-name", "NAME", &common.name, "general.name of a GGUF file (default: the model's own, or that of its directory)");
+  integer("--seed|--random-seed,-s", "N", &common.seed, 0, INT64_MAX, "seed of everything random (default 0)");
+  size("--max-shard-size|--out-shard-size,--split-max-size", "SIZE", &common.max_shard_size,
        "largest file of a Hugging Face directory (default: 5GB), or of a GGUF model, which is then split (default: one file)");
   add("--verify", "HOW", "what was written is read again and compared: medium (default: from the disk itself), cache, none")
       .set = [this](const std::string& name, const std::string& v) -> Status {
@@ -179,20 +180,22 @@ bool Args::has(std::string_view main_name) const {
 
 std::string Args::hint() const { return fmt::format("see: ingot {} --help", command_); }
 
-Status Args::check_unknown(const std::vector<std::string>& words) const {
-  for (const std::string& word : words) {
-    if (word == "--") continue;
-    if (word.size() > 1 && word[0] == '-') {
-      const std::string name = word.substr(0, word.find('='));
-      std::vector<std::string> names = {"--help"};
-      for (const Spec& s : specs_)
-        if (!s.is_positional && !s.later) names.insert(names.end(), s.names.begin(), s.names.end());
-      const std::string near = name[1] == '-' ? nearest(name, names) : "";
-      return ingot::usage("no option {} in 'ingot {}'; {}", name, command_,
-                          near.empty() ? hint() : fmt::format("did you mean {}?", near));
-    }
-    return ingot::usage("'{}' is one argument too many for 'ingot {}'; {}", word, command_, hint());
-  }
+Status Args::check_unknown(const std::string& word) const {
+  const std::string name = word.substr(0, word.find('='));
+  if (name.size() < 2 || name[0] != '-') return {};
+  std::vector<std::string> names = {"--help"};
+  for (const Spec& s : specs_)
+    if (!s.is_positional && !s.later) names.insert(names.end(), s.names.begin(), s.names.end());
+  const std::string near = name[1] == '-' ? nearest(name, names) : "";
+  return ingot::usage("no option {} in 'ingot {}'; {}", name, command_, near.empty() ? hint() : fmt::format("did you mean {}?", near));
+}
+
+Status Args::set(const Spec& s, const std::string& value) {
+  if (!s.repeat && !s.value_name.empty())
+    for (const auto& [name, before] : given_)
+      if (name == s.names[0]) return ingot::usage("{} is given twice: '{}' and '{}'", name, before, value);
+  INGOT_TRY(s.set(s.names[0], value));
+  given_.emplace_back(s.names[0], s.value_name.empty() ? "" : value);
   return {};
 }
 
@@ -214,22 +217,24 @@ Result<bool> Args::parse() {
   app.add_flag("-h,--help", help_wanted);
   for (size_t i = 0; i < specs_.size(); ++i) {
     const Spec& s = specs_[i];
-    if (s.names.empty()) continue;
-    const std::string names = s.is_positional ? "p" + std::to_string(i) : join(s.names, ",");
+    std::vector<std::string> names = s.names;
+    if (s.is_positional) names.erase(names.begin());
+    if (names.empty()) continue;
     CLI::Option* o;
-    if (!s.is_positional && s.value_name.empty()) {
-      o = app.add_flag(names)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    if (s.value_name.empty()) {
+      o = app.add_flag(join(names, ","))->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     } else {
-      o = app.add_option(names, [](const CLI::results_t&) { return true; })
+      o = app.add_option(join(names, ","), [](const CLI::results_t&) { return true; })
               ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
               ->expected(1)
               ->allow_extra_args(false);
     }
     options.emplace_back(o, i);
   }
-  // CLI11 takes the next word for the value of "--prompt=": give it the empty one.
-  std::vector<std::string> words;
-  for (const std::string& w : words_) {
+  // CLI11 takes the next word for the value of "--prompt=": give it the empty one. What follows "--" is no option.
+  std::vector<std::string> words, plain;
+  const auto end = std::find(words_.begin(), words_.end(), "--");
+  for (const std::string& w : std::vector<std::string>(words_.begin(), end)) {
     if (w.size() > 3 && w[0] == '-' && w[1] == '-' && w.back() == '=' && w.find('=') == w.size() - 1) {
       words.push_back(w.substr(0, w.size() - 1));
       words.emplace_back();
@@ -238,19 +243,18 @@ Result<bool> Args::parse() {
     }
   }
   for (const std::string& w : words) {
-    if (w == "--") break;
     const size_t equals = w.find('=');
     if (!w.starts_with("--") || equals == std::string::npos) continue;
     for (const Spec& s : specs_)
       if (!s.is_positional && s.value_name.empty() && std::find(s.names.begin(), s.names.end(), w.substr(0, equals)) != s.names.end())
         return ingot::usage("{} takes no value, but '{}' is given", s.names[0], w);
   }
+  const std::string last = words.empty() ? "" : words.back();
   std::reverse(words.begin(), words.end());
   try {
     app.parse(words);
   } catch (const CLI::ArgumentMismatch& e) {
     // The one thing CLI11 can find wrong here: an option at the end without its value.
-    const std::string last = words_.empty() ? "" : words_.back();
     return ingot::usage("{} needs a value; {}", last, hint());
   } catch (const CLI::Error& e) {
     return ingot::usage("{}; {}", e.what(), hint());
@@ -259,27 +263,28 @@ Result<bool> Args::parse() {
     INGOT_TRY(print(help()));
     return false;
   }
-  INGOT_TRY(check_unknown(app.remaining()));
+  for (const std::string& word : app.remaining()) {
+    INGOT_TRY(check_unknown(word));
+    plain.push_back(word);
+  }
+  if (end != words_.end()) plain.insert(plain.end(), end + 1, words_.end());
 
   // Values in the order given, so that --weight can belong to the --adapter before it.
   std::vector<size_t> used(options.size(), 0);
-  for (const CLI::Option* o : app.parse_order()) {
-    for (size_t k = 0; k < options.size(); ++k) {
-      if (options[k].first != o) continue;
-      const Spec& s = specs_[options[k].second];
-      const size_t n = used[k]++;
-      if (n >= o->results().size()) break;
-      const std::string& value = o->results()[n];
-      if (n > 0 && !s.repeat && !s.value_name.empty())
-        return ingot::usage("{} is given twice: '{}' and '{}'", s.names[0], o->results()[0], value);
-      INGOT_TRY(s.set(s.names[0], value));
-      given_.emplace_back(s.names[0], s.value_name.empty() ? "" : value);
-    }
-  }
+  for (const CLI::Option* o : app.parse_order())
+    for (size_t k = 0; k < options.size(); ++k)
+      if (options[k].first == o && used[k] < o->results().size()) INGOT_TRY(set(specs_[options[k].second], o->results()[used[k]++]));
+  size_t next = 0;
+  for (const Spec& s : specs_)
+    while (s.is_positional && next < plain.size() && (s.rest || !has(s.names[0]))) INGOT_TRY(set(s, plain[next++]));
+  if (next < plain.size()) return ingot::usage("'{}' is one argument too many for 'ingot {}'; {}", plain[next], command_, hint());
   for (const Spec& s : specs_)
     if (s.required && !has(s.names[0]))
       return ingot::usage("'ingot {}' needs {} ({}); {}", command_, s.names[0], s.help, hint());
-  if (on_parsed_) INGOT_TRY(on_parsed_(common));
+  std::vector<std::string> unused;
+  for (const std::string_view name : unused_)
+    if (has(name)) unused.emplace_back(name);
+  if (on_parsed_) INGOT_TRY(on_parsed_(common, unused));
   return true;
 }
 
@@ -300,7 +305,7 @@ std::string Args::help_line(const Spec& s) {
 std::string common_help() {
   Args args("COMMAND", {});
   args.add_common();
-  std::string out = "Options that every command takes:\n\n";
+  std::string out = "Options that commands share; each command's help names those that it heeds:\n\n";
   for (const Args::Spec& s : args.specs_) out += Args::help_line(s);
   return out + "\n" +
          wrap("Started by mpirun, srun or torchrun, the processes share the work on one output: each writes its part, the first one "
@@ -311,6 +316,8 @@ std::string common_help() {
 
 std::string Args::help() const {
   std::string out = wrap(fmt::format("ingot {}: {}", command_, summary_), kHelpWidth, 2) + "\n\n";
+  for (const std::string& e : examples_) out += "  " + e + "\n";
+  if (!examples_.empty()) out += "\n";
   for (size_t i = 0; i < usages_.size(); ++i)
     out += wrap((i ? "       ingot " : "Usage: ingot ") + usages_[i], kHelpWidth, 9) + "\n";
   for (const std::string& d : details_) out += "\n" + wrap(d, kHelpWidth, 0) + "\n";
@@ -324,7 +331,8 @@ std::string Args::help() const {
     }
     if (s.later) continue;
     if (s.everywhere) {
-      everywhere.push_back(s.names[0] + (s.value_name.empty() ? "" : " " + s.value_name));
+      if (std::find(unused_.begin(), unused_.end(), s.names[0]) == unused_.end())
+        everywhere.push_back(s.names[0] + (s.value_name.empty() ? "" : " " + s.value_name));
       continue;
     }
     if (!titled) {
@@ -334,14 +342,7 @@ std::string Args::help() const {
     out += help_line(s);
   }
   if (!everywhere.empty())
-    out += "\n" +
-           wrap("Everywhere: " + join(everywhere, ", ") + " ('ingot help options' explains them)", kHelpWidth,
-                2) +
-           "\n";
-  if (!examples_.empty()) {
-    out += examples_.size() > 1 ? "\nExamples:\n" : "\nExample:\n";
-    for (const std::string& e : examples_) out += "  " + e + "\n";
-  }
+    out += "\n" + wrap("Also: " + join(everywhere, ", ") + " ('ingot help options' explains them)", kHelpWidth, 2) + "\n";
   return out;
 }
 

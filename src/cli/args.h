@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -20,6 +22,7 @@ struct CommonOptions {
   uint64_t max_shard_size = 0;
   int64_t seed = 0;
   Verify verify = Verify::kMedium;
+  std::string name;  // general.name of what is written; empty: the model's own
   double rank_timeout = 600;  // seconds without progress of the other processes before rank 0 gives up
   bool json = false, quiet = false, verbose = false, dry_run = false, force = false, no_resume = false, provenance = false, strict = false;
 };
@@ -36,8 +39,10 @@ class Args {
   void section(std::string title) { specs_.push_back(Spec{.title = std::move(title)}); }
 
   // `names` is "--type" or "-n,--n-predict": all of them work, those after a '|' are not shown in the help
-  // ("--type|--outtype").
-  void positional(std::string name, std::string* value, std::string help, bool required = true);
+  // ("--type|--outtype"). Of a positional the first is its name in texts, and those after the '|' are options that give it too.
+  void positional(std::string names, std::string* value, std::string help, bool required = true);
+  // Any number of words after the positionals.
+  void rest(std::string names, std::vector<std::string>* words, std::string help);
   void text(std::string names, std::string value_name, std::string* value, std::string help);
   void list(std::string names, std::string value_name, std::vector<std::string>* values, std::string help);
   void integer(std::string names, std::string value_name, int64_t* value, int64_t least, int64_t most,
@@ -49,6 +54,8 @@ class Args {
   void flag(std::string names, bool* value, std::string help);
   // A name of the contract whose behaviour comes later: refused by name, with `what` it will do.
   void later(std::string names, bool takes_value, std::string what);
+  // Common options that mean nothing to this command: not in its help, and warned of where they are given.
+  void unused(std::initializer_list<const char*> names) { unused_.insert(unused_.end(), names.begin(), names.end()); }
 
   // Takes the first word (a subcommand: "merge" of `ingot lora merge`) unless it is an option; empty when
   // there is none.
@@ -57,8 +64,9 @@ class Args {
   // False: the help was asked for and printed. Else every value is set, or the error (kUsage) names the
   // option.
   Result<bool> parse();
-  // Called by parse() once all options are known to be right; its error is parse()'s.
-  void on_parsed(std::function<Status(const CommonOptions&)> f) { on_parsed_ = std::move(f); }
+  // Called by parse() once all options are known to be right; its error is parse()'s. `unused`: of those given.
+  using OnParsed = std::function<Status(const CommonOptions&, const std::vector<std::string>& unused)>;
+  void on_parsed(OnParsed f) { on_parsed_ = std::move(f); }
 
   CommonOptions common;
   const std::string& command() const { return command_; }
@@ -76,21 +84,23 @@ class Args {
     std::string value_name = {};  // empty for a flag
     std::string help = {};
     std::function<Status(const std::string& name, const std::string& value)> set = {};
-    bool repeat = false, is_positional = false, required = false, later = false, everywhere = false;
+    bool repeat = false, is_positional = false, required = false, later = false, everywhere = false, rest = false;
   };
   Spec& add(std::string names, std::string value_name, std::string help);
   void add_common();
   static std::string help_line(const Spec& s);
-  Status check_unknown(const std::vector<std::string>& words) const;
+  Status check_unknown(const std::string& word) const;
+  Status set(const Spec& spec, const std::string& value);
   std::string hint() const;
 
   std::string command_;
   std::vector<std::string> words_;
   std::string summary_;
   std::vector<std::string> usages_, details_, examples_;
+  std::vector<std::string_view> unused_;
   std::vector<Spec> specs_;
   std::vector<std::pair<std::string, std::string>> given_;
-  std::function<Status(const CommonOptions&)> on_parsed_;
+  OnParsed on_parsed_;
 };
 
 // The options that every command takes, explained.

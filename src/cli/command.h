@@ -22,16 +22,17 @@ inline Status go_on(const Context& c) {
   return {};
 }
 
-// Warns of each of these common options that was given and means nothing to the command.
-inline void warn_unused(const Context& c, std::initializer_list<const char*> options) {
-  for (const char* name : options)
-    if (c.args.has(name)) c.report.warning(fmt::format("{} changes nothing in 'ingot {}'", name, c.args.command()));
-}
+// The common options that mean nothing to a command which only looks, for Args::unused().
+inline constexpr std::initializer_list<const char*> kForWriters = {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed",
+                                                                    "--max-shard-size", "--verify", "--rank-timeout", "--provenance",
+                                                                    "--strict", "--name"};
 
 // One command: declares its options on context.args, calls parse(), does its work, prints. A function named
 // command_NAME in NAME.cc, and a row in commands.def.
-#define COMMAND(name, summary) Status command_##name(Context& context);
+#define COMMAND(name, group, summary) Status command_##name(Context& context);
 #include "cli/commands.def"
 #undef COMMAND
+// `ingot PATH`, without a command.
+Status command_path(Context& context);
 
 }  // namespace ingot::cli

@@ -3,6 +3,7 @@
 #include "cli/job.h"
 #include "cli/model_args.h"
 #include "cli/paths.h"
+#include "cli/target_args.h"
 #include "cli/text.h"
 #include "cli/type_names.h"
 #include "formats/outputs.h"
@@ -59,28 +60,31 @@ Result<Artifact> to_gguf_type(Context& c, const Artifact& in, const std::string&
 }  // namespace
 
 Status command_convert(Context& c) {
-  std::string path, out, type, dtype, to, pre_tokenizer;
-  c.args.usage("convert IN --out OUT [--type T | --dtype T]");
+  std::string path, dtype, to, pre_tokenizer;
+  TargetArgs target;
+  c.args.usage("convert IN [OUT] [TYPE]");
+  c.args.usage("convert IN [--out OUT] [--type T | --dtype T]");
   c.args.detail(
-      "The format of OUT follows its name: .gguf, .safetensors, else a Hugging Face directory. Without a "
-      "type the "
-      "weights keep the one they have.");
-  c.args.positional("IN", &path, "a Hugging Face directory, a safetensors or a GGUF file");
-  c.args.section("Options");
-  c.args.text("--out|--outfile,-o", "OUT", &out, "what is written");
-  c.args.text("--type|--outtype", "T", &type,
-              "of a GGUF file: F32, F16, BF16 or Q8_0 ('ingot quantize' makes smaller ones), or auto: BF16 where the weights are, else F16");
+      "The format of OUT follows its name: .gguf, .safetensors, else a Hugging Face directory. Without a type the weights keep the one they "
+      "have.");
+  c.args.positional("IN|-m,--model", &path, "a Hugging Face directory, a safetensors or a GGUF file, or a name like org/model");
+  target.declare(c.args, "T",
+                 "of a GGUF file: F32, F16, BF16 or Q8_0 ('ingot quantize' makes smaller ones), or auto: BF16 where the weights are, else F16",
+                 "what is written (default MODEL-TYPE.gguf, here)");
   c.args.text("--dtype", "T", &dtype, "of safetensors: f32, f16 or bf16");
   c.args.text("--to", "FORMAT", &to, "gguf or safetensors, where the name does not say it");
   c.args.text("--pre-tokenizer", "NAME", &pre_tokenizer,
               "name of the tokenizer's rules where they match none that is known");
   c.args.later("--config-from", true, "giving a configuration to a bare state dict");
-  c.args.example("ingot convert base/ --out model-F16.gguf --type F16");
+  c.args.example("ingot convert base/ model-F16.gguf F16");
+  c.args.example("ingot convert org/model --outtype f16 --outfile model-{ftype}.gguf");
   c.args.example("ingot convert base/ --out base-f16/ --dtype f16 --max-shard-size 2GB");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  if (out.empty()) return usage("'ingot convert' needs --out OUT");
-  INGOT_ASSIGN(const std::string format, target_format(to, out));
+  INGOT_TRY(target.read(c));
+  std::string &out = target.out, &type = target.types;
+  if (out.empty() && !dtype.empty()) return usage("'ingot convert' needs --out OUT for --dtype {}, as in: ingot convert {} OUT --dtype {}", dtype, path, dtype);
+  INGOT_ASSIGN(const std::string format, target_format(to, out.empty() ? "x.gguf" : out));
   const bool to_gguf = format == "gguf";
   const bool automatic = lower(type) == "auto";
   if (automatic && !to_gguf)
@@ -101,6 +105,7 @@ Status command_convert(Context& c) {
   if (!dtype.empty() && to_gguf)
     return usage("--dtype {} is for safetensors; the type of a GGUF file is chosen by --type", dtype);
 
+  if (out.empty() && !to_gguf) return usage("'ingot convert' needs --out OUT for --to {}", format);
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, {}));
   if (automatic) {
     type = auto_type(opened.base);
@@ -109,25 +114,27 @@ Status command_convert(Context& c) {
   if (to_gguf) {
     const std::string stays(info(transform::main_float_type(opened.base)).name);
     if (type.empty()) c.report.detail(fmt::format("no --type: the weights stay {}", stays));
-    INGOT_ASSIGN(const auto names, output_paths(out, {type.empty() ? stays : type}));
+    if (out.empty() && opened.is_gguf())
+      return usage("'ingot convert' needs --out OUT: '{}' is GGUF already", opened.path);
+    INGOT_ASSIGN(const auto names, target.paths(c, opened, {type.empty() ? stays : type}));
     out = names[0];
   }
   const bool one_file = extension(out) == "safetensors";
   const OutputKind kind = to_gguf ? OutputKind::kGguf : one_file ? OutputKind::kSafetensorsFile : OutputKind::kDirectory;
-  const std::vector<std::string> inputs = input_paths(opened, {});
-  INGOT_ASSIGN(const Located target, output_path(out, kind, inputs));
+  INGOT_ASSIGN(const Located to_path, output_path(out, kind, input_paths(opened)));
   const uint64_t shard = c.args.common.max_shard_size;
   const auto counts = std::make_shared<transform::CastCounts>();
   transform::Operations done = opened.operations;
   std::vector<Output> outputs;
   if (to_gguf) {
     INGOT_ASSIGN(Artifact gguf, to_gguf_type(c, opened.artifact, type, pre_tokenizer, counts, &done));
-    INGOT_ASSIGN(outputs, gguf_files(c, opened, std::move(gguf), done, out, inputs));
+    INGOT_ASSIGN(outputs, gguf_files(c, opened, std::move(gguf), done, out));
   } else {
     if (opened.is_gguf())
       return usage("from GGUF to safetensors ('{}' to '{}') is not there yet in this version of ingot",
-                   opened.path, target.path);
-    if (c.args.common.strict) c.report.warning(fmt::format("--strict changes nothing for '{}', which is no GGUF file", target.path));
+                   opened.path, to_path.path);
+    for (const char* name : {"--strict", "--name"})
+      if (c.args.has(name)) c.report.warning(fmt::format("{} changes nothing for '{}', which is no GGUF file", name, to_path.path));
     Artifact result = opened.artifact;
     if (!dtype.empty()) {
       INGOT_ASSIGN(const DType t, read_float_type(dtype));
@@ -136,7 +143,7 @@ Status command_convert(Context& c) {
       done.add("cast", {{"dtype", info(t).name}}, result);
     }
     INGOT_ASSIGN(result, with_manifest(c, opened, std::move(result), done, kind));
-    INGOT_ASSIGN(Output output, make_output(std::move(result), *target.store, target.path, format, shard ? shard : kDefaultShardBytes));
+    INGOT_ASSIGN(Output output, make_output(std::move(result), *to_path.store, to_path.path, format, shard ? shard : kDefaultShardBytes));
     if (shard && !output.directory) c.report.warning("--max-shard-size changes nothing for one .safetensors file; a directory has shards");
     outputs.push_back(std::move(output));
   }

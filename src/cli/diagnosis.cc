@@ -36,7 +36,7 @@ Result<Diagnosis> diagnose(Context& c, const Artifact& opened) {
   return diagnose(c, [&] { return with_adapters(c, opened, {}); });
 }
 Result<Diagnosis> diagnose(Context& c, const std::string& model, const std::vector<AdapterArgument>& adapters) {
-  return diagnose(c, [&] { return open_with_adapters(c, model, adapters); });
+  return diagnose(c, [&] { return open_with_adapters(c, model, adapters, adapters.empty() ? Given::kBaseOfAdapter : Given::kModel); });
 }
 
 }  // namespace ingot::cli

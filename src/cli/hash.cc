@@ -30,14 +30,14 @@ Status command_hash(Context& c) {
       "the names and in the row order of the Hugging Face directory, float types widened to F32; a BF16 model, its BF16 GGUF and its F32 GGUF "
       "have the same. Metadata, tokenizer and other files are in neither. The definition is in docs/formats/hashes.md. A run that was stopped "
       "goes on with the same command.");
-  c.args.positional("PATH", &given, "a model file or directory, or an adapter");
+  c.args.positional("PATH|-m,--model", &given, "a model file or directory, an adapter, or a name like org/model");
   c.args.section("Options");
   c.args.flag("--tensors", &each, "one line for each tensor too, first as they lie, then as values");
   c.args.example("ingot hash base/");
   c.args.example("ingot hash model.gguf --json | jq -r .value");
+  c.args.unused({"--force", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance", "--strict", "--name"});
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  warn_unused(c, {"--force", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance", "--strict"});
   INGOT_ASSIGN(const Located at, input_path(given));
   INGOT_ASSIGN(const Artifact a, open_told(c, at));
   INGOT_ASSIGN(const transform::ContentHash what, transform::content_hash(a));

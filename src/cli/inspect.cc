@@ -243,16 +243,15 @@ Status command_inspect(Context& c) {
   std::string path, tensor;
   c.args.usage("inspect PATH [--tensor NAME] [--json]");
   c.args.detail("Reads headers only, whatever the model's size; --tensor reads that tensor.");
-  c.args.positional("PATH", &path, "a model file or directory, or an adapter");
+  c.args.positional("PATH|-m,--model", &path, "a model file or directory, an adapter, or a name like org/model");
   c.args.section("Options");
   c.args.text("--tensor", "NAME", &tensor, "one tensor: range, mean, NaN and infinity counts, first values");
   c.args.example("ingot inspect model.gguf");
   c.args.example("ingot inspect base/ --tensor model.norm.weight");
   c.args.example("ingot inspect model.gguf --json | jq .types");
+  c.args.unused(kForWriters);
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  warn_unused(c, {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify",
-                  "--rank-timeout", "--provenance", "--strict"});
 
   INGOT_ASSIGN(const Located at, input_path(path));
   path = at.path;

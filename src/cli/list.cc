@@ -93,8 +93,8 @@ Status list_methods(Context& c) {
 }
 
 Status list_stores(Context& c) {
-  return c.report.result({{"stores", {{{"name", "local"}, {"about", "files and directories"}}}}},
-                         "local  files and directories (paths)\n");
+  return c.report.result({{"stores", {{{"name", "local"}, {"about", "files and directories, and the models in the Hugging Face Hub's local cache"}}}}},
+                         "local  files and directories (paths), and the models in the Hugging Face Hub's local cache (org/model)\n");
 }
 
 struct Row {
@@ -115,10 +115,9 @@ Status command_list(Context& c) {
   c.args.positional("WHAT", &what, "types, methods, formats, architectures or stores");
   c.args.later("--for", true, "sizes for one model");
   c.args.example("ingot list types");
+  c.args.unused(kForWriters);
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  warn_unused(c, {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify",
-                  "--rank-timeout", "--provenance", "--strict"});
   std::vector<std::string> names;
   for (const Row& row : kLists) {
     if (what == row.name) return row.list(c);

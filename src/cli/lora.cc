@@ -13,25 +13,33 @@ namespace {
 
 Status lora_merge_command(Context& c) {
   std::string path, out, dtype;
+  std::vector<std::string> words;
   AdapterArgs adapter_args;
   c.args.summary("folds PEFT LoRA adapters into their base model");
+  c.args.usage("lora merge BASE ADAPTER... OUT");
   c.args.usage("lora merge BASE --adapter DIR [--weight W] [--adapter DIR ...] --out DIR [--dtype T]");
   c.args.detail(
       "Writes a Hugging Face directory that transformers loads: weights, config, tokenizer. Computed in f32, "
       "rounded once.");
-  c.args.positional("BASE", &path, "the Hugging Face directory that the adapters were trained on");
+  c.args.positional("BASE|-m,--model", &path, "the model that the adapters were trained on: a Hugging Face directory, or a name like org/model");
+  c.args.rest("ADAPTER... OUT", &words, "the same as --adapter and --out: the last word is OUT, if there is no --out");
   c.args.section("Options");
   adapter_args.declare(c.args);
-  c.args.text("--out", "DIR", &out, "the merged model");
+  c.args.text("--out|--outfile,-o", "DIR", &out, "the merged model");
   c.args.text("--dtype", "T", &dtype, "f32, f16 or bf16 (default: as the base)");
-  c.args.example("ingot lora merge base/ --adapter lora/ --out merged/");
+  c.args.example("ingot lora merge base/ lora/ merged/");
   c.args.example("ingot lora merge base/ --adapter a/ --weight 0.7 --adapter b/ --out merged/ --dtype f16");
+  c.args.unused({"--strict"});
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  warn_unused(c, {"--strict"});
-  INGOT_ASSIGN(const std::vector<AdapterArgument> adapters, adapter_args.read(c.args));
-  if (adapters.empty()) return usage("'ingot lora merge' needs at least one --adapter DIR");
-  if (out.empty()) return usage("'ingot lora merge' needs --out DIR");
+  INGOT_ASSIGN(std::vector<AdapterArgument> adapters, adapter_args.read(c.args));
+  if (out.empty() && words.size() + adapters.size() > 1) {
+    out = words.back();
+    words.pop_back();
+  }
+  for (const std::string& word : words) adapters.push_back({word});
+  if (adapters.empty()) return usage("'ingot lora merge' needs at least one --adapter DIR, as in: ingot lora merge BASE ADAPTER OUT");
+  if (out.empty()) return usage("'ingot lora merge' needs --out DIR, as in: ingot lora merge BASE ADAPTER OUT");
   if (extension(out) == "gguf")
     return usage(
         "'ingot lora merge' writes a Hugging Face directory; for a GGUF file in one pass use: ingot ship {} "
@@ -43,7 +51,7 @@ Status lora_merge_command(Context& c) {
   }
 
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, adapters));
-  INGOT_ASSIGN(const Located target, output_path(out, OutputKind::kDirectory, input_paths(opened, adapters)));
+  INGOT_ASSIGN(const Located target, output_path(out, OutputKind::kDirectory, input_paths(opened)));
   const auto counts = std::make_shared<transform::CastCounts>();
   transform::Operations done = opened.operations;
   Artifact merged;
@@ -72,10 +80,10 @@ Status command_lora(Context& c) {
   const std::string what = c.args.take_word();
   c.report.set_command(c.args.command());
   if (what == "merge") return lora_merge_command(c);
-  c.args.usage("lora merge BASE --adapter DIR ... --out DIR");
+  c.args.usage("lora merge BASE ADAPTER... OUT");
   c.args.detail(
       "'ingot lora merge --help' tells its options. Later: stack, combine, extract, inspect, convert.");
-  c.args.example("ingot lora merge base/ --adapter lora/ --out merged/");
+  c.args.example("ingot lora merge base/ lora/ merged/");
   if (what.empty()) {
     INGOT_ASSIGN(const bool go, c.args.parse());
     return go ? Status(usage("'ingot lora' needs a subcommand: merge")) : Status();

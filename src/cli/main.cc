@@ -7,6 +7,7 @@
 
 #include "cli/command.h"
 #include "cli/output.h"
+#include "cli/paths.h"
 #include "cli/signals.h"
 #include "cli/text.h"
 #include "exec/ranks.h"
@@ -15,43 +16,62 @@
 namespace ingot::cli {
 namespace {
 
+// The groups of the help, in their order, and what each will have: the rest of the contract (commands.md), refused by name.
+enum Group { Start, Make, Try, Look, Train, Move };
+struct GroupRow {
+  const char* title;
+  std::vector<std::string> later;
+};
+const GroupRow kGroups[] = {{"Start", {}},
+                            {"Make", {"merge", "imatrix"}},
+                            {"Try", {"eval"}},
+                            {"Look", {"diff", "gguf"}},
+                            {"Train", {"checkpoint"}},
+                            {"Move", {"push", "pull", "sync", "gc"}}};
+
 struct Row {
   const char* name;
+  Group group;
   const char* summary;
   Status (*run)(Context&);
 };
 constexpr Row kCommands[] = {
-#define COMMAND(name, summary) {#name, summary, &command_##name},
+#define COMMAND(name, group, summary) {#name, group, summary, &command_##name},
 #include "cli/commands.def"
 #undef COMMAND
 };
 
-// The rest of the contract (commands.md), refused by name.
-constexpr const char* kLaterCommands[] = {"merge", "imatrix", "eval",       "diff",
-                                          "gguf",  "push",    "pull",       "checkpoint", "sync", "gc"};
-
 std::string overview() {
   std::string out =
-      "ingot: one tool for a model's files: adapters folded in, formats converted,\n"
-      "weights quantized, the result verified and tried, in one pass and little memory.\n\n"
-      "Usage: ingot COMMAND INPUT... [--out PATH] [options]\n\n";
-  for (const Row& c : kCommands) out += fmt::format("  {:<10} {}\n", c.name, wrap(c.summary, 67, 13));
+      "ingot takes a model from its training files to a file that answers: adapters\n"
+      "folded in, converted, quantized, verified and tried, in one pass.\n\n"
+      "  ingot ship lora/ --test 'Hello'      # an adapter, on the base that it names\n"
+      "  ingot ship org/model Q8_0            # a model of the Hugging Face cache\n"
+      "  ingot lora/                          # what lies there, and what fits\n\n"
+      "Usage: ingot COMMAND INPUT... [options]\n";
+  for (const GroupRow& g : kGroups) {
+    out += fmt::format("\n{}\n", g.title);
+    for (const Row& c : kCommands)
+      if (c.group == &g - kGroups) out += fmt::format("  {:<10} {}\n", c.name, wrap(c.summary, 67, 13));
+    if (&g == kGroups) out += "  PATH       (no command) what lies there, and which commands fit\n";
+    if (!g.later.empty()) out += fmt::format("  (not there yet: {})\n", join(g.later, ", "));
+  }
   out +=
-      "\nExample: a base model and a LoRA adapter become a quantized model that is tried:\n"
-      "  ingot ship base/ --adapter lora/ --type Q4_K_M --out model.gguf --test 'Hello'\n\n"
-      "Help on one command, with examples: ingot COMMAND --help\n"
+      "\nA model is a directory, a file, or a name like org/model, which 'hf download'\n"
+      "puts into the local cache. Help with examples: ingot COMMAND --help\n"
       "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 bad input, 4 interrupted (the\n"
       "same command goes on), 5 nothing found\n";
   return out;
 }
 
 Status no_such_command(const std::string& name) {
-  for (const char* later : kLaterCommands)
-    if (name == later) return usage("'ingot {}' is not there yet in this version of ingot", name);
+  for (const GroupRow& g : kGroups)
+    if (std::find(g.later.begin(), g.later.end(), name) != g.later.end())
+      return usage("'ingot {}' is not there yet in this version of ingot", name);
   std::vector<std::string> names;
   for (const Row& c : kCommands) names.emplace_back(c.name);
   const std::string near = nearest(name, names);
-  return usage("no command '{}'; {}", name,
+  return usage("no command '{}', and nothing of that name lies here; {}", name,
                near.empty() ? "'ingot --help' lists them" : fmt::format("did you mean 'ingot {}'?", near));
 }
 
@@ -77,19 +97,25 @@ Status dispatch(std::vector<std::string> words, Reporter& report, bool silent) {
   if (name[0] == '-')
     return usage("options come after the command: ingot COMMAND {} ...; 'ingot --help' lists the commands",
                  name);
-  for (const Row& c : kCommands) {
-    if (name != c.name) continue;
-    Args args(name, std::move(words));
-    args.summary(c.summary);
-    args.on_parsed([&](const CommonOptions& o) -> Status {
-      report.configure(mode_of(o.json, o.quiet, o.verbose, silent), &stop_token());
-      // A signal may have come before there was anything to stop.
-      return stop_token().cancelled() ? Status(Error{ErrorKind::kInterrupted, "interrupted before anything was done"}) : Status();
-    });
-    Context context{args, report, stop_token()};
-    return c.run(context);
+  const auto row = std::find_if(std::begin(kCommands), std::end(kCommands), [&](const Row& c) { return name == c.name; });
+  const bool known = row != std::end(kCommands);
+  if (!known) {
+    // A path or a name with a slash is told what is wrong with it; a word that is none is a command with a slip.
+    if (name.find('/') == std::string::npos && !is_input(name)) return no_such_command(name);
+    words.insert(words.begin(), name);
+    name = "PATH";
+    report.set_command("path");
   }
-  return no_such_command(name);
+  Args args(name, std::move(words));
+  if (known) args.summary(row->summary);
+  args.on_parsed([&](const CommonOptions& o, const std::vector<std::string>& unused) -> Status {
+    report.configure(mode_of(o.json, o.quiet, o.verbose, silent), &stop_token());
+    for (const std::string& option : unused) report.warning(fmt::format("{} changes nothing in 'ingot {}'", option, args.command()));
+    // A signal may have come before there was anything to stop.
+    return stop_token().cancelled() ? Status(Error{ErrorKind::kInterrupted, "interrupted before anything was done"}) : Status();
+  });
+  Context context{args, report, stop_token()};
+  return known ? row->run(context) : command_path(context);
 }
 
 int run(int argc, char** argv) {

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "cli/job.h"
+#include "cli/model_folders.h"
 #include "cli/text.h"
 #include "formats/formats.h"
 #include "formats/manifest.h"
@@ -19,6 +20,7 @@
 #include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
 #include "transform/lora.h"
+#include "transform/lora_base.h"
 
 namespace ingot::cli {
 
@@ -64,6 +66,10 @@ Result<DType> read_float_type(const std::string& name) {
 
 namespace {
 
+void tell_notices(Context& c, const Artifact& a) {
+  for (const std::string& text : a.notices) c.report.notice(text);
+}
+
 void tell_opened(Context& c, const Artifact& a) {
   const Totals t = totals_of(a);
   c.report.detail(fmt::format("opened '{}': {}, {} tensors, {} values, {}", a.path, a.format, t.tensors, format_count(t.elements),
@@ -80,16 +86,28 @@ std::string meta_or(const Artifact& a, const char* key, const char* other) {
 
 Result<Artifact> open_told(Context& c, const Located& at) {
   auto a = open_model(*at.store, at.path);
-  if (a.ok())
-    for (const std::string& text : a->notices) c.report.notice(text);
+  if (a.ok()) tell_notices(c, *a);
   return a;
 }
 
-Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, const std::vector<AdapterArgument>& adapters) {
-  INGOT_ASSIGN(const Located at, input_path(given));
+Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, const std::vector<AdapterArgument>& given_adapters, Given what) {
+  INGOT_ASSIGN(Located at, input_path(given));
   INGOT_ASSIGN(Artifact base, open_model(*at.store, at.path));
+  std::vector<AdapterArgument> adapters = given_adapters;
+  std::string assumed;
+  if (base.naming == "peft" && what == Given::kBaseOfAdapter) {
+    auto found = transform::find_base(base);
+    if (!found.ok())
+      return bad_input("{}. Or give the base first: BASE --adapter {}", found.error().message, shell_word(given));
+    at = *std::move(found);
+    assumed = fmt::format("base {} (named by the adapter)", shell_word(at.path));
+    adapters.insert(adapters.begin(), {given});
+    INGOT_TRY(check_model_folder(at));
+    INGOT_ASSIGN(base, open_model(*at.store, at.path));
+  }
   INGOT_ASSIGN(OpenedModel m, with_adapters(c, std::move(base), adapters));
   m.path = at.path;
+  m.assumed = std::move(assumed);
   return m;
 }
 
@@ -97,7 +115,7 @@ Result<OpenedModel> with_adapters(Context& c, Artifact base, const std::vector<A
   OpenedModel m;
   m.path = base.path;
   m.base = std::move(base);
-  for (const std::string& text : m.base.notices) c.report.notice(text);
+  tell_notices(c, m.base);
   const auto add_input = [&](Artifact* a) {
     const std::string manifest = take_manifest(a);
     return m.provenance ? m.provenance->add_input(*a, manifest) : Status();
@@ -129,6 +147,7 @@ Result<OpenedModel> with_adapters(Context& c, Artifact base, const std::vector<A
   for (const AdapterArgument& a : adapters) {
     INGOT_ASSIGN(const Located from, input_path(a.path));
     INGOT_ASSIGN(Artifact adapter, open_told(c, from));
+    m.adapters.push_back(adapter.path);
     if (adapter.naming != "peft")
       return bad_input(
           "--adapter '{}' is no PEFT adapter (a directory with adapter_config.json) but a model in {}", from.path,
@@ -140,20 +159,19 @@ Result<OpenedModel> with_adapters(Context& c, Artifact base, const std::vector<A
     specs.push_back({std::move(adapter), a.weight});
     INGOT_TRY(go_on(c));
   }
-  INGOT_ASSIGN(m.artifact, transform::lora_merge(m.base, specs, {notice}));
+  INGOT_ASSIGN(m.artifact, transform::lora_merge(m.base, specs, {notice, common.name}));
   m.operations.add("lora merge", {{"weights", weights}}, m.artifact);
   INGOT_TRY(go_on(c));
   return m;
 }
 
-std::vector<std::string> input_paths(const OpenedModel& model, const std::vector<AdapterArgument>& adapters) {
+std::vector<std::string> input_paths(const OpenedModel& model) {
   // Shards and splits too: each is read.
   std::set<std::string> files = {model.path};
   for (const LazyTensor& t : model.base.tensors)
     if (Origin o = origin_of(*t.node, {}); !o.file.empty()) files.insert(std::move(o.file));
   std::vector<std::string> paths(files.begin(), files.end());
-  for (const AdapterArgument& a : adapters)
-    if (auto at = input_path(a.path); at.ok()) paths.push_back(at->path);
+  paths.insert(paths.end(), model.adapters.begin(), model.adapters.end());
   return paths;
 }
 
@@ -164,10 +182,17 @@ Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string
     if (c.args.common.strict) c.report.warning(fmt::format("--strict changes nothing for '{}', which is GGUF already", artifact.path));
     for (const std::string& text : transform::examine_gguf(artifact).warnings)
       c.report.warning(fmt::format("'{}': {}", artifact.path, text));
-    return artifact;
+    if (c.args.common.name.empty()) return artifact;
+    Artifact renamed = artifact;
+    const auto named = std::find_if(renamed.metadata.begin(), renamed.metadata.end(), [](const auto& kv) { return kv.first == "general.name"; });
+    if (named != renamed.metadata.end()) named->second.v = c.args.common.name;
+    else renamed.metadata.emplace_back("general.name", MetaValue{c.args.common.name});
+    done->add("rename", {{"name", c.args.common.name}}, renamed);
+    return renamed;
   }
   transform::ToGgufOptions options;
   options.pre_tokenizer = pre_tokenizer;
+  options.name = c.args.common.name;
   options.strict = c.args.common.strict;
   options.on_notice = [&c](const std::string& text) { c.report.notice(text); };
   options.on_warning = [&c](const std::string& text) { c.report.warning(text); };
@@ -176,7 +201,10 @@ Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string
                               meta_or(gguf, "general.architecture", "?"), meta_or(gguf, "general.name", ""),
                               meta_or(gguf, "tokenizer.ggml.model", "?"), meta_or(gguf, "tokenizer.ggml.pre", "?"),
                               pre_tokenizer.empty() ? " (found by its rules)" : " (--pre-tokenizer)"));
-  done->add("to gguf", pre_tokenizer.empty() ? OrderedJson::object() : OrderedJson({{"pre_tokenizer", pre_tokenizer}}), gguf);
+  OrderedJson how = OrderedJson::object();
+  if (!pre_tokenizer.empty()) how["pre_tokenizer"] = pre_tokenizer;
+  if (!options.name.empty()) how["name"] = options.name;
+  done->add("to gguf", std::move(how), gguf);
   INGOT_TRY(go_on(c));
   return gguf;
 }
@@ -226,7 +254,8 @@ Result<Artifact> with_manifest(const Context& c, const OpenedModel& from, Artifa
 }
 
 Result<std::vector<Output>> gguf_files(const Context& c, const OpenedModel& from, Artifact made, const transform::Operations& done,
-                                       const std::string& given, const std::vector<std::string>& inputs) {
+                                       const std::string& given) {
+  const std::vector<std::string> inputs = input_paths(from);
   INGOT_ASSIGN(const Located to, output_path(given, OutputKind::kGguf, inputs));
   INGOT_ASSIGN(made, with_manifest(c, from, std::move(made), done, OutputKind::kGguf));
   INGOT_ASSIGN(std::vector<Output> outputs, gguf_outputs(std::move(made), *to.store, to.path, c.args.common.max_shard_size));

@@ -41,18 +41,23 @@ Result<Artifact> open_told(Context& context, const Located& at);
 // A model as given on the command line.
 struct OpenedModel {
   std::string path;
+  std::vector<std::string> adapters;  // paths
+  std::string assumed;                // where the base was found, if it was not given
   Artifact base;      // as opened
   Artifact artifact;  // adapters folded in (lazily)
   transform::Operations operations;                   // that made it
   std::shared_ptr<transform::Provenance> provenance;  // with --provenance
   bool is_gguf() const { return base.naming == "gguf"; }
 };
-Result<OpenedModel> open_with_adapters(Context& context, const std::string& given, const std::vector<AdapterArgument>& adapters);
+// With kBaseOfAdapter `given` may be an adapter: its base is found by its own word, and it is the first of the adapters.
+enum class Given { kModel, kBaseOfAdapter };
+Result<OpenedModel> open_with_adapters(Context& context, const std::string& given, const std::vector<AdapterArgument>& adapters,
+                                       Given what = Given::kModel);
 // The same of a model that is open already.
 Result<OpenedModel> with_adapters(Context& context, Artifact base, const std::vector<AdapterArgument>& adapters);
 
 // Every path read by a job, for the check that an output is none of them.
-std::vector<std::string> input_paths(const OpenedModel& model, const std::vector<AdapterArgument>& adapters);
+std::vector<std::string> input_paths(const OpenedModel& model);
 
 // The artifact as GGUF names it (itself when it is GGUF already). What was done is added to `done`; so it is by quantized().
 Result<Artifact> as_gguf(Context& context, const Artifact& artifact, const std::string& pre_tokenizer, transform::Operations* done);
@@ -66,7 +71,7 @@ Result<Artifact> quantized(Context& context, const Artifact& gguf, const std::st
 Result<Artifact> with_manifest(const Context& context, const OpenedModel& from, Artifact made, transform::Operations done, OutputKind kind);
 // The same of a GGUF model as outputs named `given`: one file, or the splits that --max-shard-size asks for. None may be an input.
 Result<std::vector<Output>> gguf_files(const Context& context, const OpenedModel& from, Artifact made, const transform::Operations& done,
-                                       const std::string& given, const std::vector<std::string>& inputs);
+                                       const std::string& given);
 
 // After a job that cast floats.
 void warn_nonfinite(Context& context, const transform::CastCounts& counts);

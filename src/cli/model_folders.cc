@@ -1,11 +1,11 @@
-// Directories that look like models and are none. The Hugging Face cache on disk is
-// hub/models--ORG--NAME/{refs/main, blobs/, snapshots/HASH/}.
+// Directories that look like models and are none.
 #include "cli/model_folders.h"
 
 #include <algorithm>
 #include <vector>
 
 #include "cli/text.h"
+#include "storage/hub.h"
 
 namespace ingot::cli {
 
@@ -27,38 +27,23 @@ std::vector<std::string> directories_in(Store& store, const std::string& path, s
   return out;
 }
 
-Result<bool> is_repository(Store& store, const std::string& path) {
-  const std::string name = file_name(path);
-  if (!name.starts_with("models--") && !name.starts_with("datasets--") && !name.starts_with("spaces--")) return false;
-  return is_directory(store, join_path(path, "snapshots"));
+// Its name, "org/model"; empty where it is none.
+Result<std::string> repository_at(Store& store, const std::string& path) {
+  const std::string name = hub_repository(file_name(path));
+  INGOT_ASSIGN(const bool there, is_directory(store, join_path(path, "snapshots")));
+  return there ? name : "";
 }
 
-// "org/name" of "models--org--name".
-std::string repository_name(const std::string& folder) {
-  const std::string s = folder.substr(folder.find("--") + 2);
-  const size_t at = s.find("--");
-  return at == std::string::npos ? s : fmt::format("{}/{}", s.substr(0, at), s.substr(at + 2));
-}
-
-// The snapshot that refs/main names, or the only one; empty where neither says which.
-Result<std::string> snapshot_of(Store& store, const std::string& repository) {
-  const std::string all = join_path(repository, "snapshots"), ref = join_path(repository, "refs/main");
-  INGOT_ASSIGN(const auto named, store.stat(ref));
-  if (named) {
-    INGOT_ASSIGN(std::string hash, read_text(store, ref, 1024));
-    hash.erase(hash.find_last_not_of(" \r\n\t") + 1);
-    if (!hash.empty() && hash.find('/') == std::string::npos && hash[0] != '.') {
-      INGOT_ASSIGN(const bool there, is_directory(store, join_path(all, hash)));
-      if (there) return join_path(all, hash);
-    }
-  }
+// The snapshot that is meant without a revision, or the only one; empty where neither says which.
+std::string snapshot_of(Store& store, const std::string& folder) {
+  if (const auto main = find_snapshot(store, folder, {hub_repository(file_name(folder)), ""}); main.ok()) return *main;
+  const std::string all = join_path(folder, "snapshots");
   const auto names = directories_in(store, all);
   return names.size() == 1 ? join_path(all, names[0]) : "";
 }
 
-Status repository(Store& store, const std::string& path, const std::string& root) {
-  const std::string name = repository_name(file_name(root));
-  INGOT_ASSIGN(const std::string snapshot, snapshot_of(store, root));
+Status repository(Store& store, const std::string& path, const std::string& root, const std::string& name) {
+  const std::string snapshot = snapshot_of(store, root);
   if (!snapshot.empty())
     return bad_input("'{}' is {} in the Hugging Face cache, whose files are in a snapshot: give '{}'", path, name, snapshot);
   auto names = directories_in(store, join_path(root, "snapshots"));
@@ -97,19 +82,16 @@ Status check_model_folder(const Located& given) {
   if (!directory) return {};
   INGOT_ASSIGN(const auto config, store.stat(join_path(path, "config.json")));
   if (config) return {};
-  INGOT_ASSIGN(const bool itself, is_repository(store, path));
-  if (itself) return repository(store, given.path, path);
-  if (file_name(path) == "snapshots") {
-    INGOT_ASSIGN(const bool above, is_repository(store, parent_path(path)));
-    if (above) return repository(store, given.path, parent_path(path));
-  }
+  const std::string folder = file_name(path) == "snapshots" ? parent_path(path) : path;
+  INGOT_ASSIGN(const std::string name, repository_at(store, folder));
+  if (!name.empty()) return repository(store, given.path, folder, name);
   const std::string hub = directories_in(store, path, "models--").empty() ? join_path(path, "hub") : path;
   const auto models = directories_in(store, hub, "models--");
   if (models.empty()) return check_gguf_files(store, path);
   std::string text;
   for (size_t i = 0; i < models.size() && i < 3; ++i) {
     const std::string root = join_path(hub, models[i]);
-    INGOT_ASSIGN(const std::string snapshot, snapshot_of(store, root));
+    const std::string snapshot = snapshot_of(store, root);
     text += fmt::format("{}'{}'", i ? ", " : "", snapshot.empty() ? join_path(root, "snapshots/..") : snapshot);
   }
   return bad_input("'{}' is the Hugging Face cache itself, with {} models; give the snapshot of one: {}{}", given.path, models.size(), text,

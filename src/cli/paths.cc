@@ -14,6 +14,7 @@
 
 #include "cli/model_folders.h"
 #include "cli/text.h"
+#include "storage/hub.h"
 
 namespace ingot::cli {
 
@@ -69,28 +70,29 @@ Result<std::string> expand_variables(const std::string& path) {
 
 namespace {
 
-bool like_hub_name(const std::string& path) {
-  const auto parts = split(path, '/');
-  if (parts.size() != 2 || parts[0].empty() || parts[1].empty() || parts[0][0] == '.' || parts[0][0] == '~')
-    return false;
-  std::error_code error;
-  if (fs::exists(parts[0], error)) return false;
-  const std::string e = extension(path);
-  return e != "gguf" && e != "safetensors" && e != "json";
-}
-
 // The shell replaces it only where it begins a word: not in '~/x', nor in --out=~/x.
 bool is_tilde(std::string_view path) {
   std::error_code error;
   return (path == "~" || path.starts_with("~/")) && !fs::exists("~", error);
 }
 
-Result<Located> expand_and_locate(const std::string& given, const char* instead) {
+Result<std::string> expand(const std::string& given) {
   INGOT_ASSIGN(std::string path, expand_variables(given));
   if (path.empty())
     return usage("an empty path was given{}", given.empty() ? "" : fmt::format(" ('{}')", given));
   if (is_tilde(path)) return usage("'{}': the shell has not replaced ~ here; write ${{HOME}}{}", path, path.substr(1));
-  return locate(path, instead);
+  return path;
+}
+
+// "; did you mean 'dir/model.gguf'?" of the name nearest beside it.
+std::string meant(const std::string& path) {
+  const auto above = locate(parent_path(path));
+  const auto entries = above.ok() ? above->store->list(above->path) : Result<std::vector<Entry>>(std::vector<Entry>());
+  std::vector<std::string> names;
+  if (entries.ok())
+    for (const Entry& e : *entries) names.push_back(e.name);
+  const std::string near = nearest(file_name(path), names);
+  return near.empty() ? "" : fmt::format("; did you mean '{}'?", join_path(parent_path(path), near));
 }
 
 }  // namespace
@@ -100,7 +102,12 @@ std::string extension(const std::string& path) {
 }
 
 Result<Located> input_path(const std::string& given) {
-  INGOT_ASSIGN(Located at, expand_and_locate(given, "copy it here first and give the path"));
+  INGOT_ASSIGN(const std::string name, expand(given));
+  auto located = locate_model(name);
+  // Of one word a slip is likelier than a model of the Hub.
+  if (!located.ok() && name.find('/') == std::string::npos)
+    if (const std::string near = meant(name); !near.empty()) return bad_input("'{}': no such file or directory{}", name, near);
+  INGOT_ASSIGN(Located at, std::move(located));
   const std::string& path = at.path;
   std::error_code error;
   const auto status = fs::status(path, error);
@@ -111,25 +118,22 @@ Result<Located> input_path(const std::string& given) {
   }
   if (error && status.type() != fs::file_type::not_found) return bad_input("'{}': {}", path, error.message());
   if (const fs::path to = fs::read_symlink(path, error); !error) return bad_input("'{}' is a link to '{}', which is not there", path, to.string());
-  if (like_hub_name(path)) {
-    return bad_input(
-        "'{0}' is no file or directory here. If it names a model on the Hugging Face Hub: reading from there "
-        "is not "
-        "there yet; fetch it first (hf download {0} --local-dir DIR) and give the directory",
-        path);
-  }
-  // The nearest name beside it, for a typo.
   const std::string parent = parent_path(path);
-  std::vector<std::string> names;
   const auto above = fs::status(parent, error);
   if (error && above.type() != fs::file_type::not_found) return bad_input("'{}': '{}': {}", path, parent, error.message());
   if (!fs::exists(above)) return bad_input("'{}': there is no directory '{}'", path, parent);
   if (!fs::is_directory(above)) return bad_input("'{}': '{}' is not a directory", path, parent);
-  if (const auto entries = at.store->list(parent); entries.ok())
-    for (const Entry& e : *entries) names.push_back(e.name);
-  const std::string near = nearest(file_name(path), names);
+  const std::string near = meant(path);
+  const bool shadowed = near.empty() && path == name && parse_hub_id(path) && path.find('/') != std::string::npos;
   return bad_input("'{}': no such file or directory{}", path,
-                   near.empty() ? "" : fmt::format("; did you mean '{}'?", join_path(parent, near)));
+                   shadowed ? fmt::format("; the directory '{}' here makes it a path: for the model of that name on the Hub write hf://{}", parent, path)
+                            : near);
+}
+
+bool is_input(const std::string& given) {
+  const auto path = expand_variables(given);
+  const auto at = path.ok() ? locate_model(*path) : Result<Located>(path.error());
+  return at.ok() && is_there(*at->store, at->path);
 }
 
 Result<std::string> read_text_input(const std::string& given, const CancelToken& cancel) {
@@ -200,7 +204,8 @@ Status check_parents(const std::string& path) {
 }  // namespace
 
 Result<Located> output_path(const std::string& given, OutputKind kind, const std::vector<std::string>& inputs) {
-  INGOT_ASSIGN(Located at, expand_and_locate(given, "write to a path here and copy it there"));
+  INGOT_ASSIGN(const std::string name, expand(given));
+  INGOT_ASSIGN(Located at, locate(name, "write to a path here and copy it there"));
   std::string& path = at.path;
   INGOT_TRY(check_kind(path, kind));
   while (path.size() > 1 && path.back() == '/') path.pop_back();
@@ -224,7 +229,7 @@ Result<Located> output_path(const std::string& given, OutputKind kind, const std
 
 Result<std::vector<std::string>> output_paths(const std::string& pattern,
                                               const std::vector<std::string>& types) {
-  const bool has_type = pattern.find("{type}") != std::string::npos;
+  const bool has_type = lower(pattern).find("type}") != std::string::npos;
   if (types.size() > 1 && !has_type)
     return usage(
         "--out '{}' names one file for {} types; write {{type}} where each name differs, like "
@@ -234,8 +239,9 @@ Result<std::vector<std::string>> output_paths(const std::string& pattern,
   std::set<std::string> seen;
   for (const std::string& type : types) {
     std::string path = pattern;
-    for (size_t at = 0; (at = path.find("{type}", at)) != std::string::npos; at += type.size())
-      path.replace(at, 6, type);
+    // convert_hf_to_gguf.py has four names for it.
+    for (const auto& [name, text] : {std::pair("{type}", type), {"{ftype}", lower(type)}, {"{outtype}", lower(type)}, {"{FTYPE}", type}, {"{OUTTYPE}", type}})
+      for (size_t at = 0; (at = path.find(name, at)) != std::string::npos; at += text.size()) path.replace(at, std::strlen(name), text);
     if (!seen.insert(path).second) return usage("two outputs would have the name '{}'", path);
     out.push_back(path);
   }

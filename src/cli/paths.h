@@ -14,9 +14,12 @@ namespace ingot::cli {
 // variables are replaced too) where VAR is unset or empty. "$VAR" and "$" stay.
 Result<std::string> expand_variables(const std::string& path);
 
-// An input: expanded, located and there. kBadInput for what is not: a URL of no store, org/model, a missing file, each with its
+// An input: expanded, located (storage/hub.h: a path, a URL or a model's name on the Hub) and there. kBadInput for what is not, each with its
 // own text.
 Result<Located> input_path(const std::string& given);
+
+// Whether something lies where input_path() would look; whatever is wrong with it.
+bool is_input(const std::string& given);
 
 // The text of a file, or of standard input for "-"; at most 1 GiB. A raised token ends the wait for input.
 Result<std::string> read_text_input(const std::string& given, const CancelToken& cancel);

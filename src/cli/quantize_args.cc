@@ -1,6 +1,7 @@
 // The options of llama-quantize.
 #include "cli/quantize_args.h"
 
+#include "cli/text.h"
 #include "cli/type_names.h"
 
 namespace ingot::cli {
@@ -16,6 +17,7 @@ void QuantizeArgs::declare(Args& a) {
   a.list("--tensor-type", "PATTERN=T", &tensor_types_,
          "type of the tensors whose name matches the regular expression; may be repeated, the first that "
          "matches holds");
+  a.text("--max-buffer-size", "MiB", &buffer_, "as --memory; a number alone counts MiB");
   const char* imatrix = "an importance matrix";
   a.later("--imatrix", true, imatrix);
   a.later("--calibrate", true, "computing an importance matrix from a text");
@@ -38,6 +40,13 @@ Result<transform::QuantizeOptions> QuantizeArgs::read(Context& c) const {
   o.leave_output = leave_output_;
   if (leave_output_ && !output_type_.empty())
     return usage("--leave-output-tensor and --output-tensor-type exclude each other");
+  if (!buffer_.empty()) {
+    if (c.args.has("--memory")) return usage("--memory and --max-buffer-size are the same; give one");
+    const bool plain = buffer_.find_first_not_of("0123456789") == std::string::npos;
+    auto bytes = parse_size(buffer_ + (plain ? "MiB" : ""));
+    if (!bytes.ok()) return usage("--max-buffer-size: {}", bytes.error().message);
+    c.args.common.memory = *bytes;
+  }
   if (!output_type_.empty()) {
     INGOT_ASSIGN(o.output_type, read_element_type("--output-tensor-type", output_type_));
   }

@@ -17,7 +17,7 @@ class QuantizeArgs {
 
  private:
   bool pure_ = false, allow_requantize_ = false, leave_output_ = false;
-  std::string output_type_, embedding_type_;
+  std::string output_type_, embedding_type_, buffer_;
   std::vector<std::string> tensor_types_;
 };
 

@@ -23,7 +23,7 @@ Status command_run(Context& c) {
       "The text streams to standard output as it is made; on a terminal the prompt is shown before it. The "
       "most "
       "likely token is always taken unless --temperature is given.");
-  c.args.positional("MODEL", &path, "a GGUF file or a Hugging Face directory");
+  c.args.positional("MODEL|-m,--model", &path, "a GGUF file, a Hugging Face directory, an adapter's (its base is the one that it names), or a name like org/model");
   c.args.section("Options");
   c.args.text("-p,--prompt", "TEXT", &request.prompt, "the text to go on from");
   c.args.text("-f,--file", "FILE", &file, "read the prompt from a file");
@@ -45,6 +45,8 @@ Status command_run(Context& c) {
   c.args.example("ingot run model.gguf --prompt 'def main(' -n 24");
   c.args.example("ingot run base/ --adapter lora/ -p 'Once upon' --temperature 0.8 --top-p 0.95 --seed 7");
   c.args.example("ingot run model.gguf --chat --system 'You are terse.'");
+  c.args.unused({"--dry-run", "--memory", "--force", "--no-resume",
+                 "--max-shard-size", "--verify", "--rank-timeout", "--provenance", "--strict", "--name"});
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
   INGOT_TRY(chat_args.check(c.args));
@@ -56,8 +58,6 @@ Status command_run(Context& c) {
   if (c.args.has("--file")) {
     INGOT_ASSIGN(request.prompt, read_text_input(file, c.cancel));
   }
-  // Nothing is written, and the weights are held in memory as they are.
-  warn_unused(c, {"--dry-run", "--memory", "--force", "--no-resume", "--max-shard-size", "--verify", "--rank-timeout", "--provenance", "--strict"});
   for (const std::string& stop : request.stops)
     if (stop.empty()) return usage("--stop: an empty text would stop at once");
   request.sample = {static_cast<float>(temperature),
@@ -73,7 +73,8 @@ Status command_run(Context& c) {
       if (c.args.has(name)) c.report.warning(fmt::format("{} changes nothing without --temperature", name));
   }
 
-  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, adapters));
+  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, adapters, Given::kBaseOfAdapter));
+  if (!opened.assumed.empty()) c.report.notice("assumed: " + opened.assumed);
   INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(c, opened.base));
   INGOT_ASSIGN(const Artifact gguf, as_gguf_weights(opened.artifact));
   INGOT_TRY(go_on(c));

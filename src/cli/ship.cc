@@ -3,12 +3,14 @@
 #include <algorithm>
 
 #include "cli/command.h"
+#include "cli/diagnosis.h"
 #include "cli/generation.h"
 #include "cli/job.h"
 #include "cli/model_args.h"
 #include "cli/output.h"
 #include "cli/paths.h"
 #include "cli/quantize_args.h"
+#include "cli/target_args.h"
 #include "cli/text.h"
 #include "cli/type_names.h"
 #include "formats/formats.h"
@@ -19,7 +21,8 @@ namespace ingot::cli {
 namespace {
 
 struct ShipOptions {
-  std::string base, types_text, out, pre_tokenizer, dtype;
+  std::string given, pre_tokenizer, dtype;
+  TargetArgs target;
   AdapterArgs adapter_args;
   QuantizeArgs quantize_args;
   std::vector<std::string> tests, keep;
@@ -27,16 +30,16 @@ struct ShipOptions {
 };
 
 void declare(Args& a, ShipOptions& o) {
-  a.usage("ship BASE [--adapter DIR [--weight W]]... --type T[,T...] --out FILE [--test PROMPT]");
+  a.usage("ship ADAPTER [OUT] [TYPE] [--test PROMPT]");
+  a.usage("ship BASE [--adapter DIR]... [--type T,...] [--out FILE] [--test PROMPT]");
   a.detail(
-      "Reads the base and its adapters once and writes every file in the same pass, with no model in between "
-      "on disk; "
-      "what was written is read back and compared, and with --test a text is generated from it.");
-  a.positional("BASE", &o.base, "the base model's Hugging Face directory");
-  a.section("Options");
+      "Reads the base and its adapters once and writes every file in the same pass, with no model in between on disk; what was written is "
+      "read back and compared, and with --test a text is generated from it. An adapter's base is the one that it names itself: a path, or a "
+      "model in the Hugging Face Hub's local cache.");
+  a.positional("BASE|-m,--model", &o.given, "a model's Hugging Face directory, an adapter's, or a name like org/model");
+  o.target.declare(a, "T[,T...]", "GGUF file types ('ingot list types'; default Q4_K_M)",
+                   "the GGUF file; {type} in it stands for each type (default MODEL-TYPE.gguf, here)");
   o.adapter_args.declare(a);
-  a.text("--type|--outtype", "T[,T...]", &o.types_text, "GGUF file types, like Q4_K_M ('ingot list types')");
-  a.text("--out|--outfile,-o", "FILE", &o.out, "the GGUF file; {type} in it stands for each type");
   a.list("--test", "PROMPT", &o.tests, "go on from this text with each written file; may be repeated");
   a.integer("-n,--n-predict", "N", &o.test_tokens, 1, INT32_MAX,
             "tokens to generate for --test (default 128)");
@@ -50,9 +53,9 @@ void declare(Args& a, ShipOptions& o) {
   a.later("--ollama", true, "writing for Ollama");
   a.later("--bpw", true, "choosing types by bits per weight");
   a.later("--report", true, "a report page");
-  a.example("ingot ship base/ --adapter lora/ --type Q4_K_M --out model.gguf --test 'Hello'");
-  a.example("ingot ship base/ --type F16,Q4_K_M --out 'model-{type}.gguf'");
-  a.example("ingot ship base/ --adapter lora/ --type Q8_0 --out m.gguf --keep merged=merged/");
+  a.example("ingot ship lora/     # on the base that it names, to Q4_K_M, here");
+  a.example("ingot ship base/ --adapter lora/ --type Q8_0 --out model.gguf --test 'Hello'");
+  a.example("ingot ship org/model --type F16,Q4_K_M --out 'model-{type}.gguf'");
 }
 
 // --keep WHAT=PATH.
@@ -146,15 +149,13 @@ Status command_ship(Context& c) {
   declare(c.args, o);
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  if (const std::string e = extension(o.base); e == "yaml" || e == "yml")
-    return usage("'ingot ship {}': recipes are not there yet in this version of ingot", o.base);
+  if (const std::string e = extension(o.given); e == "yaml" || e == "yml")
+    return usage("'ingot ship {}': recipes are not there yet in this version of ingot", o.given);
   INGOT_ASSIGN(const std::vector<AdapterArgument> adapters, o.adapter_args.read(c.args));
-  if (o.types_text.empty())
-    return usage("'ingot ship' needs --type T, like Q4_K_M; 'ingot list types' shows them");
-  if (o.out.empty()) return usage("'ingot ship' needs --out FILE");
+  INGOT_TRY(o.target.read(c));
+  o.target.assume_type(kUsualType);
   if (c.args.has("--n-predict") && o.tests.empty()) c.report.warning("-n changes nothing without --test");
-  INGOT_ASSIGN(const std::vector<std::string> types, read_types(c.report, o.types_text));
-  INGOT_ASSIGN(const std::vector<std::string> names, output_paths(o.out, types));
+  INGOT_ASSIGN(const std::vector<std::string> types, read_types(c.report, o.target.types));
   INGOT_ASSIGN(const std::vector<Kept> keep, read_keep(o.keep));
   INGOT_ASSIGN(const transform::QuantizeOptions quantize, o.quantize_args.read(c));
   if (!o.dtype.empty() && std::none_of(keep.begin(), keep.end(), [](const Kept& k) { return k.what == "merged"; }))
@@ -162,8 +163,8 @@ Status command_ship(Context& c) {
   if (!o.dtype.empty())
     INGOT_TRY(read_float_type(o.dtype).ok() ? Status() : Status(read_float_type(o.dtype).take_error()));
 
-  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, o.base, adapters));
-  const std::vector<std::string> inputs = input_paths(opened, adapters);
+  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, o.given, adapters, Given::kBaseOfAdapter));
+  INGOT_ASSIGN(const std::vector<std::string> names, o.target.paths(c, opened, types));
   transform::Operations done = opened.operations;
   INGOT_ASSIGN(const Artifact gguf, as_gguf(c, opened.artifact, o.pre_tokenizer, &done));
   INGOT_ASSIGN(const std::vector<TextRequest> tests, prepare_tests(c, o, gguf));
@@ -176,7 +177,7 @@ Status command_ship(Context& c) {
   for (size_t i = 0; i < types.size(); ++i) {
     transform::Operations all = done;
     INGOT_ASSIGN(const Artifact made, quantized(c, gguf, types[i], quantize, &all));
-    INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, opened, made, all, names[i], inputs));
+    INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, opened, made, all, names[i]));
     add("type", types[i], made, std::move(files));
   }
   for (const Kept& k : keep) {
@@ -185,11 +186,11 @@ Status command_ship(Context& c) {
       plain.counts = quantize.counts;
       transform::Operations all = done;
       INGOT_ASSIGN(const Artifact f16, quantized(c, gguf, "F16", plain, &all));
-      INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, opened, f16, all, k.path, inputs));
+      INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, opened, f16, all, k.path));
       add("kept", k.what, f16, std::move(files));
       continue;
     }
-    INGOT_ASSIGN(const Located to, output_path(k.path, OutputKind::kDirectory, inputs));
+    INGOT_ASSIGN(const Located to, output_path(k.path, OutputKind::kDirectory, input_paths(opened)));
     if (opened.is_gguf())
       return usage("--keep merged=DIR needs a Hugging Face directory as the base; '{}' is GGUF", opened.path);
     Artifact merged;

@@ -193,7 +193,7 @@ std::string shown(std::string_view s, int width) {
 }
 
 std::string shell_word(std::string_view s) {
-  const auto plain = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || std::string_view("_./+-").find(c) != std::string_view::npos; };
+  const auto plain = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || std::string_view("_-./:@%+=,").find(c) != std::string_view::npos; };
   if (!s.empty() && std::all_of(s.begin(), s.end(), plain)) return std::string(s);
   const bool control = printable(s) != s;
   std::string out = control ? "$'" : "'";

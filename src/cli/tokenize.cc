@@ -43,7 +43,7 @@ Status command_tokenize(Context& c) {
   std::string path, text, file;
   bool as_ids = false, as_pieces = false, decode = false, no_special = false;
   c.args.usage("tokenize MODEL --text TEXT | --file FILE [--ids | --pieces | --decode] [--no-special]");
-  c.args.positional("MODEL", &path, "a GGUF file or a Hugging Face directory");
+  c.args.positional("MODEL|-m,--model", &path, "a GGUF file, a Hugging Face directory, or a name like org/model");
   c.args.section("Options");
   c.args.text("--text|--prompt,-p", "TEXT", &text, "the text (or, with --decode, the ids)");
   c.args.text("-f,--file", "FILE", &file, "read it from a file; - is standard input");
@@ -54,10 +54,9 @@ Status command_tokenize(Context& c) {
               "without the tokens that the model adds (BOS); with --decode, leave special tokens out");
   c.args.example("ingot tokenize model.gguf --text 'Hello world' --pieces");
   c.args.example("ingot tokenize base/ --text '0 614 1840' --decode");
+  c.args.unused(kForWriters);
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  warn_unused(c, {"--threads", "--memory", "--dry-run", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify",
-                  "--rank-timeout", "--provenance", "--strict"});
   if (c.args.has("--text") && c.args.has("--file")) return usage("'ingot tokenize' takes --text or --file, not both");
   if (!c.args.has("--text") && !c.args.has("--file"))
     return usage("'ingot tokenize' needs a text: --text TEXT or --file FILE (- is standard input)");

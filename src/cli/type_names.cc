@@ -95,6 +95,30 @@ Result<std::string> read_type(Reporter& report, const std::string& given) {
   return usage("there is no file type '{}'{}; there are {}", given, suggestion(given, known, is_written), written_types());
 }
 
+bool names_type(const std::string& word) {
+  const std::string name = upper(word);
+  const bool number = name.find_first_not_of("0123456789") == std::string::npos;
+  return !number && (is_file_type(name) || !alias_of(name).empty() || name == "COPY" || name == "AUTO");
+}
+
+bool names_types(const std::string& text) {
+  const auto words = split(text, ',');
+  return std::all_of(words.begin(), words.end(), [](const std::string& w) { return names_type(w) || !alias_of(upper(w)).empty(); });
+}
+
+std::string nearest_type(const std::string& word) {
+  std::string_view name = word;
+  for (const char* before : {"i", "I", "t", "T", "b", "B"})
+    if (name.starts_with(before)) name.remove_prefix(1);
+  const auto begins = [&](const char* letters) { return !name.empty() && std::string_view(letters).find(name[0]) != std::string_view::npos; };
+  if (!begins("qQfF") || name.find_first_of("0123456789") > 2) return "";
+  for (const FormatType& t : kFormat)
+    if (letters(t.name) == letters(word)) return std::string(t.name);
+  std::vector<std::string> known;
+  for (const FormatType& t : kFormat) known.emplace_back(t.name);
+  return nearest(word, known);
+}
+
 Result<std::vector<std::string>> read_types(Reporter& report, const std::string& text) {
   std::vector<std::string> out;
   for (const std::string& name : split(text, ',')) {

@@ -61,17 +61,18 @@ Status command_verify(Context& c) {
       "was published (in the extended attribute user.ingot.key). A copy has no such note: then the hashes of its tensors are compared with "
       "those in its manifest, if it was made with --provenance; metadata and other files have none there. The model's structure is checked "
       "too. Exit code 0: it is what was written; 3: it is not.");
-  c.args.positional("PATH", &given, "a GGUF file, a safetensors file or a model directory");
+  c.args.positional("PATH|-m,--model", &given, "a GGUF file, a safetensors file or a model directory");
   c.args.example("ingot verify model-Q4_K_M.gguf");
+  c.args.unused({"--dry-run", "--force", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance", "--strict", "--name"});
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  warn_unused(c, {"--dry-run", "--force", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance", "--strict"});
   c.args.common.dry_run = false;
   INGOT_ASSIGN(const Located at, input_path(given));
   Store& store = *at.store;
   const std::string& path = at.path;
   const std::string noted = noted_root(store, path);
   auto model = open_told(c, at);
+  if (!model.ok() && noted.empty()) return std::move(model.take_error()).during("verifying " + path);
   const std::string text = model.ok() ? take_manifest(&*model) : "";
   TreeHash now;
   if (noted.empty() && !text.empty()) {

@@ -4,6 +4,8 @@
 
 #include "base/memory.h"
 #include "formats/hf_weights.h"
+#include "formats/safetensors.h"
+#include "storage/hub.h"
 
 namespace ingot {
 namespace {
@@ -26,19 +28,32 @@ std::string known_formats() {
   return s;
 }
 
-bool looks_like_repository(const std::string& path) {
-  const auto slash = path.find('/');
-  if (slash == std::string::npos || slash == 0 || slash + 1 == path.size()) return false;
-  return path.find('/', slash + 1) == std::string::npos && path[0] != '.' && path.find("..") == std::string::npos;
+bool is_read(const std::string& name) {
+  const auto& side = tokenizer_side_files();
+  return name.ends_with(".safetensors") || name.ends_with(".gguf") || name == kIndexName || name == "config.json" || name == "adapter_config.json" ||
+         std::find(side.begin(), side.end(), name) != side.end();
 }
 
-Error nothing_there(const std::string& path) {
-  if (looks_like_repository(path))
-    return bad_input(
-        "opening {}: no such file or directory, and names of the form org/model cannot be fetched yet; download the "
-        "model and give the local path",
-        path);
-  return bad_input("opening {}: no such file or directory; check the path", path);
+// A snapshot of the Hub's cache is links to blobs, which go when a cache is cleaned by hand or copied without them: all that are absent are
+// named at once, of those that an opener reads.
+Status check_links(Store& store, const Probe& p) {
+  if (!hub_snapshot(p.path)) return {};
+  std::vector<std::string> absent;
+  for (const Entry& e : p.entries) {
+    if (e.directory || !is_read(e.name) || (e.name == kSingleName && p.find(kIndexName))) continue;  // find_weights() takes the index then
+    INGOT_ASSIGN(const auto there, store.stat(join_path(p.path, e.name)));
+    if (there && there->kind == Stat::Kind::kDangling) absent.push_back(e.name);
+  }
+  if (absent.empty()) return {};
+  return bad_input("opening {}: the snapshot is incomplete, of these files the cache has only the names: {}. Download it again{}", p.path,
+                   some_of(absent, 8), hub_download(store, p.path));
+}
+
+// A program that loads weights alone leaves a snapshot of them alone.
+bool lacks_tokenizer(const Probe& p) {
+  return hub_snapshot(p.path) && p.find("config.json") && std::none_of(p.entries.begin(), p.entries.end(), [](const Entry& e) {
+    return e.name.starts_with("tokenizer") || e.name.starts_with("vocab") || e.name == "tekken.json" || e.name == "spiece.model";
+  });
 }
 
 }  // namespace
@@ -65,14 +80,18 @@ Result<Probe> look_at(Store& store, const std::string& given) {
     p.directory = true;
     p.entries = *std::move(entries);
     std::sort(p.entries.begin(), p.entries.end(), [](const Entry& a, const Entry& b) { return a.name < b.name; });
-    if (const std::string last = file_name(p.path); last == "." || last == "..")
+    // A commit within its cache is known by the folders above it.
+    const std::string last = file_name(p.path);
+    const bool commit = last.size() == 40 && last.find_first_not_of("0123456789abcdef") == std::string::npos && !hub_snapshot(p.path);
+    if (last == "." || last == ".." || commit)
       if (auto real = store.resolve(p.path); real.ok()) p.path = *std::move(real);
+    INGOT_TRY(check_links(store, p));
     return p;
   }
   auto file = open_head(store, p.path);
   if (!file.ok()) {
     INGOT_ASSIGN(const auto there, store.stat(p.path));
-    if (!there) return nothing_there(p.path);
+    if (!there) return bad_input("opening {}: no such file or directory; check the path", p.path);
     return there->directory() ? entries.take_error() : file.take_error();
   }
   p.file = *std::move(file);
@@ -88,7 +107,13 @@ Result<Artifact> open_model(Store& store, const std::string& path, Faults* fault
     const int score = f.probe(probe);
     if (score > best_score) best = &f, best_score = score;
   }
-  if (best) return within_memory("opening " + probe.path, [&] { return best->open(store, probe, faults); });
+  if (best) {
+    auto opened = within_memory("opening " + probe.path, [&] { return best->open(store, probe, faults); });
+    if (opened.ok() && opened->naming == "hf" && lacks_tokenizer(probe))
+      opened->notices.push_back(fmt::format("{}: the snapshot has no tokenizer; if the model has one, download it{}", probe.path,
+                                            hub_download(store, probe.path)));
+    return opened;
+  }
   if (probe.directory)
     return bad_input(
         "opening {}: the directory holds no model that ingot knows: expected model.safetensors, "

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "formats/json.h"
+#include "storage/hub.h"
 
 namespace ingot {
 namespace {
@@ -113,6 +114,8 @@ std::vector<std::string> unfinished(Store& store, const Probe& p) {
         if (!e.directory && e.name.ends_with(end)) names.push_back(before + e.name);
   };
   add(p.entries, "");
+  if (const auto snapshot = hub_snapshot(p.path))
+    if (const auto entries = store.list(join_path(snapshot->folder(), "blobs")); entries.ok()) add(*entries, "blobs/");
   const std::string cache = ".cache/huggingface/download";
   if (p.find(".cache"))
     if (const auto entries = store.list(join_path(p.path, cache)); entries.ok()) add(*entries, cache + "/");
@@ -241,8 +244,9 @@ Result<WeightFiles> find_weights(Store& store, const Probe& p) {
     const ShardSet& s = *sets[0];
     if (!s.whole()) {
       const auto halves = unfinished(store, p);
-      return bad_input("opening {}: of {} shards {} {} there; missing: {}{}. Download them", p.path, s.of, s.files.size(),
-                       s.files.size() == 1 ? "is" : "are", absent_names(s), halves.empty() ? "" : "; unfinished: " + some_of(halves));
+      return bad_input("opening {}: of {} shards {} {} there; missing: {}{}. Download them{}", p.path, s.of, s.files.size(),
+                       s.files.size() == 1 ? "is" : "are", absent_names(s), halves.empty() ? "" : "; unfinished: " + some_of(halves),
+                       hub_download(store, p.path));
     }
     found.files = names_of(s);
     std::sort(found.files.begin(), found.files.end());
@@ -324,7 +328,8 @@ Error absent_shards(Store& store, const Probe& p, const std::string& index, cons
     return bad_input("opening {}: {}. But there is a whole set of {} shards of another save, like {}: if that is the model, remove the index, "
                      "which is not its own", join_path(p.path, index), text, whole->of, whole->files.begin()->second);
   if (!instead.empty()) text += fmt::format("; instead there {} {}", instead.size() == 1 ? "is" : "are", some_of(instead));
-  return bad_input("opening {}: {}. Download what is missing; hf download goes on where it stopped", join_path(p.path, index), text);
+  return bad_input("opening {}: {}. Download what is missing; hf download goes on where it stopped{}", join_path(p.path, index), text,
+                   hub_download(store, p.path));
 }
 
 std::string without_weights(Store& store, const Probe& p) {
@@ -358,8 +363,11 @@ std::string without_weights(Store& store, const Probe& p) {
     return fmt::format(", only weights of TensorFlow or Flax ({}), which ingot does not read; load them with transformers 4 (from_tf=True, from_flax=True) and "
                        "save_pretrained them", other);
   if (const auto halves = unfinished(store, p); !halves.empty())
-    return fmt::format(", only unfinished downloads ({}); download them again", some_of(halves));
-  return "; download the weights";
+    return fmt::format(", only unfinished downloads ({}); download them again{}", some_of(halves), hub_download(store, p.path));
+  // What a client asked for in vain is noted there.
+  if (const auto s = hub_snapshot(p.path); s && is_there(store, join_path(s->folder(), fmt::format(".no_exist/{}/{}", s->commit, kSingleName))))
+    return fmt::format(": the cache knows that {} has no {} on the Hub; weights of other forms are not supported yet", s->repo, kSingleName);
+  return "; download the weights" + hub_download(store, p.path);
 }
 
 }  // namespace ingot

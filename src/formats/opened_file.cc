@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/threads.h"
 #include "formats/placeholder.h"
+#include "storage/hub.h"
 
 namespace ingot {
 
@@ -23,7 +24,7 @@ namespace {
 Error unopened(Store& store, const std::string& path, Error e) {
   if (e.kind != ErrorKind::kBadInput || !is_dangling(store, path)) return e;
   return bad_input("opening {}: it is a link to a file that is not there (in the Hugging Face cache: a download that did not finish, or that was cleaned "
-                   "away); download it again", path);
+                   "away); download it again{}", path, hub_download(store, path));
 }
 
 }  // namespace

@@ -314,7 +314,7 @@ TEST(Open, SaysWhatIsWrongWithThePath) {
   put_file(*store, "torch/config.json", "{}");
   put_file(*store, "lora/adapter_model.safetensors", one("F32", "[1]", "[0,4]", 4));
   const std::pair<const char*, const char*> cases[] = {
-      {"nowhere", "no such file"},        {"meta-llama/Llama-3", "org/model cannot be fetched yet"},
+      {"nowhere", "no such file"},        {"meta-llama/Llama-3", "no such file"},
       {"empty", "no model that ingot knows"}, {"zero.gguf", "empty"},
       {"text.txt", "no format that ingot knows"}, {"torch", "safe_serialization"},
       {"lora", "no adapter_config.json"}};

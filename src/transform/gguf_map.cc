@@ -9,7 +9,7 @@
 #include "formats/hf_weights.h"
 #include "formats/json.h"
 #include "quant/codec.h"
-#include "storage/store.h"
+#include "storage/hub.h"
 #include "tokenizer/gguf_gaps.h"
 #include "transform/class_rules.h"
 #include "transform/dequantize.h"
@@ -333,7 +333,7 @@ Result<Artifact> Mapper::run() {
   INGOT_TRY(read_config());
   INGOT_TRY(map_tensors());
   INGOT_TRY(check_complete());
-  INGOT_TRY(add_gguf_metadata({*arch_, config_, params_, config_path_, options_.on_notice, [this](const std::string& text) { return cannot_say(text); }}, &out_));
+  INGOT_TRY(add_gguf_metadata({*arch_, config_, params_, config_path_, options_.name, options_.on_notice, [this](const std::string& text) { return cannot_say(text); }}, &out_));
   INGOT_TRY(add_vocab());
   return std::move(out_);
 }

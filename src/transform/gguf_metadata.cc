@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "storage/store.h"
+#include "storage/hub.h"
 #include "transform/gguf_rope.h"
 #include "transform/quantize.h"
 
@@ -18,10 +18,10 @@ class Writer {
     put("general.architecture", m_.arch.name);
     put("general.type", std::string("model"));
     std::string id = json_string(m_.config, "_name_or_path").value_or("");
-    if (id.empty() || std::count(id.begin(), id.end(), '/') > 1) id = file_name(out_.path);
+    if (id.empty() || std::count(id.begin(), id.end(), '/') > 1) id = model_name(out_.path);
     if (const auto slash = id.rfind('/'); slash != std::string::npos) id = id.substr(slash + 1);
     if (id.empty() || id == "." || id == "..") id = "model";
-    put("general.name", title_of(id));
+    put("general.name", m_.name.empty() ? title_of(id) : m_.name);
     put("general.size_label", whole_size_label());
     for (const auto& r : m_.arch.metadata) INGOT_TRY(add(r));
     INGOT_TRY(attention_scale());

@@ -14,6 +14,7 @@ struct GgufMetadata {
   const Json& config;  // of the language model
   const Params& params;
   std::string config_path;
+  std::string name;  // general.name; empty: the model's
   std::function<void(const std::string&)> on_notice;                // or none
   std::function<Status(const std::string&)> cannot_say;  // what whoever loads the file will not know of the model
 };

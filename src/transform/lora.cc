@@ -7,7 +7,7 @@
 #include "formats/hf_weights.h"
 #include "model/architecture.h"
 #include "quant/codec.h"
-#include "storage/store.h"
+#include "storage/hub.h"
 #include "transform/adapter_files.h"
 #include "transform/class_rules.h"
 #include "transform/lora_merge.h"
@@ -246,7 +246,7 @@ Status Merge::add(const AdapterSpec& spec) {
   for (const auto& [module, t] : keys.token_rows) changed_by_[module + ".weight"] = file;
   const NodePtr* e = node(embedding_);
   INGOT_TRY(take_adapter_files(adapter, e ? (*e)->spec().shape[0] : 0, keys.replaced.count(embedding_) || keys.base_copies.count(embedding_), &out_.files, options_.on_notice));
-  names_.push_back(file_name(file));
+  names_.push_back(model_name(file));
   return {};
 }
 

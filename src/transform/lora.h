@@ -16,6 +16,7 @@ struct AdapterSpec {
 
 struct LoraMergeOptions {
   std::function<void(const std::string&)> on_notice;
+  std::string name = {};  // of the merged model in its config.json; empty: "base-adapter"
 };
 
 // base + sum of weight * s * B A, adapters in order, and what else an adapter's directory brings: whole tensors, embeddings of another vocabulary, trained

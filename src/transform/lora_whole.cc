@@ -3,7 +3,7 @@
 
 #include "model/architecture.h"
 #include "quant/codec.h"
-#include "storage/store.h"
+#include "storage/hub.h"
 #include "transform/class_rules.h"
 #include "transform/lora_merge.h"
 #include "transform/lora_nodes.h"
@@ -246,11 +246,12 @@ Result<Artifact> Merge::finish() {
   if (it == out_.files.end() || names_.empty()) return std::move(out_);
   INGOT_ASSIGN(OrderedJson j, parse_json_ordered(it->second, "reading " + join_path(base_.path, "config.json")));
   // The merged model's name travels in the configuration, so that it does not depend on where it is stored.
-  std::string name = file_name(base_.path);
+  std::string name = model_name(base_.path);
   if (name.empty() || name == "." || name == "..") name = "model";
   if (auto n = json_string(config_, "_name_or_path"); n && !n->empty() && std::count(n->begin(), n->end(), '/') <= 1)
     name = *n;
   for (const auto& adapter : names_) name += "-" + adapter;
+  if (!options_.name.empty()) name = options_.name;
   j["_name_or_path"] = name;
   // A model of several parts keeps what is said of its text in text_config.
   const auto set = [&](const char* key, const OrderedJson& value) {

@@ -109,7 +109,7 @@ TEST(Origin, WhatIsKeptIsCountedByTheInputsNames) {
                                        {"model.layers.0.self_attn.k_proj.weight", 3, 99, 256, nan},
                                        {"model.norm.weight", 0, 7, 256, INFINITY}});
   auto counts = std::make_shared<CastCounts>();
-  auto gguf = to_gguf(hf, {.pre_tokenizer = "", .counts = counts, .on_notice = {}, .on_warning = {}});
+  auto gguf = to_gguf(hf, {.pre_tokenizer = "", .name = "", .counts = counts, .on_notice = {}, .on_warning = {}});
   ASSERT_TRUE(gguf.ok()) << gguf.error().message;
   QuantizeOptions o;
   o.counts = counts;

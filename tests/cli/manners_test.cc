@@ -14,7 +14,7 @@ namespace {
 using Manners = CliTest;
 
 const std::vector<std::string> kCommands = {"ship", "convert",  "quantize", "lora",
-                                            "run",  "tokenize", "inspect",  "list"};
+                                            "run",  "tokenize", "inspect",  "list", "doctor", "hash", "verify"};
 
 TEST_F(Manners, HelpIsThereForEachCommandIn80ColumnsWithAnExample) {
   const Finished all = ingot({"--help"});
@@ -25,12 +25,15 @@ TEST_F(Manners, HelpIsThereForEachCommandIn80ColumnsWithAnExample) {
     EXPECT_NE(all.out.find("  " + c), std::string::npos) << c;
     const Finished f = ingot({c, "--help"});
     EXPECT_EQ(f.exit_code, 0) << c;
-    EXPECT_NE(f.out.find("ingot " + c), std::string::npos);
-    EXPECT_NE(f.out.find("Example"), std::string::npos) << c;
+    // Examples first, then what they stand for.
+    const size_t example = f.out.find("\n  ingot " + c), usage = f.out.find("\nUsage: ingot " + c);
+    EXPECT_LT(example, usage) << f.out;
+    EXPECT_NE(usage, std::string::npos) << f.out;
     EXPECT_EQ(ingot({"help", c}).out, f.out);
     texts.push_back(f.out);
   }
   texts.push_back(ingot({"help", "options"}).out);
+  texts.push_back(ingot({"lora", "merge", "--help"}).out);
   for (const std::string& text : texts) {
     for (const std::string& line : cli::split(text, '\n')) {
       // An example is to be copied: it may be longer.
@@ -38,6 +41,26 @@ TEST_F(Manners, HelpIsThereForEachCommandIn80ColumnsWithAnExample) {
       EXPECT_LE(cli::display_width(line), example ? 120 : 80) << line;
     }
   }
+}
+
+TEST_F(Manners, HelpIsInGroupsAndNamesOnlyOptionsThatTheCommandHeeds) {
+  const std::string all = ingot({"--help"}).out;
+  size_t at = 0;
+  for (const char* group : {"Start", "Make", "Try", "Look", "Train", "Move"}) {
+    const size_t found = all.find(std::string("\n\n") + group + "\n", at);
+    ASSERT_NE(found, std::string::npos) << group << " in " << all;
+    at = found;
+  }
+  for (const auto& [command, has, has_not] : {std::tuple{"ship", "--memory", "--chat"}, {"inspect", "--json", "--memory"}, {"run", "--seed", "--force"},
+                                              {"verify", "--memory", "--strict"}, {"list", "--quiet", "--threads"}}) {
+    const std::string text = ingot({command, "--help"}).out;
+    EXPECT_NE(text.find(has), std::string::npos) << command;
+    EXPECT_EQ(text.find(has_not), std::string::npos) << command;
+  }
+  // They are taken all the same, and told.
+  const Finished f = ingot({"list", "types", "--force"});
+  EXPECT_EQ(f.exit_code, 0);
+  EXPECT_NE(f.err.find("--force changes nothing in 'ingot list'"), std::string::npos) << f.err;
 }
 
 TEST_F(Manners, AFlagTakesNoValue) {
@@ -92,8 +115,6 @@ TEST_F(Manners, WrongUsageIsNamedAndTheNearestSuggested) {
       {{"--json"}, 2, {}},
       {{"ship", base, "--adaptr", lora}, 2, {"--adaptr", "did you mean --adapter?"}},
       {{"ship"}, 2, {"BASE"}},
-      {{"ship", base, "--out", "x.gguf"}, 2, {"--type"}},
-      {{"ship", base, "--type", "F16"}, 2, {"--out"}},
       {{"ship", base, "extra", "--type", "F16", "--out", "x.gguf"}, 2, {"'extra'"}},
       {{"ship", base, "--type", "Q4_KM", "--out", "x.gguf"}, 2, {"'Q4_KM'", "Q4_K_M"}},
       {{"ship", base, "--type", "F16,Q8_0", "--out", "x.gguf"}, 2, {"{type}"}},
@@ -158,7 +179,7 @@ TEST_F(Manners, BadInputExitsWith3AndSaysWhat) {
       {{"inspect", "empty.gguf"}, 3, {"empty"}},
       {{"inspect", "s3://bucket/model"}, 3, {"s3://", "not there yet"}},
       {{"inspect", lora, "--tensor", "nothing.like.it"}, 3, {"nothing.like.it"}},
-      {{"ship", lora, "--type", "F16", "--out", "x.gguf"}, 3, {"adapter"}},
+      {{"quantize", lora, "--type", "F16", "--out", "x.gguf"}, 3, {"adapter"}},
       {{"ship", example("tiny-llama-base"), "--adapter", "no-adapter", "--type", "F16", "--out", "x.gguf"},
        3,
        {"no-adapter"}},

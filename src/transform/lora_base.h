@@ -1,0 +1,13 @@
+// Where the base of an adapter lies, by what the adapter says of it.
+#pragma once
+
+#include "storage/store.h"
+#include "tensor/artifact.h"
+
+namespace ingot::transform {
+
+// Follows base_model_name_or_path of adapter_config.json: a path as it stands or from the adapter's own directory, else a name in the Hub's
+// local cache (with the adapter's revision, where it has one). kBadInput where it names none, or none that is here.
+Result<Located> find_base(const Artifact& adapter);
+
+}  // namespace ingot::transform
