@@ -69,11 +69,11 @@ Outcome outcome_of(const Status& s) {
 }
 
 // Runs `f` with more and more memory; it is refused at first and done at last, and always comes back. The least is what an
-// error needs for its own words.
+// error needs for its own words: where the heap cannot grow in place, malloc asks for a MiB at a time.
 void with_little_memory(const std::function<Outcome(uint64_t free)>& f) {
   if (!kLimits) GTEST_SKIP() << "the limit does not go with this sanitizer";
   int refused = 0, done = 0;
-  for (uint64_t free = 256u << 10; free <= (64u << 20); free += std::max<uint64_t>(32u << 10, free / 4)) {
+  for (uint64_t free = 1280u << 10; free <= (64u << 20); free += std::max<uint64_t>(128u << 10, free / 8)) {
     const int outcome = in_child([&] { return f(free); });
     ASSERT_TRUE(outcome == kDone || outcome == kRefused) << outcome << " with " << free << " bytes";
     refused += outcome == kRefused, done += outcome == kDone;
