@@ -11,12 +11,10 @@ namespace ingot {
 // The Status or Result of f(), or an error that says during what memory ran out.
 template <class F>
 auto within_memory(std::string_view doing, F f) -> decltype(f()) {
-  Error error{ErrorKind::kFailed, "no memory"};  // short enough to need none
   try {
-    error = failed("{}: there is not enough memory for it", doing);  // made while there is some for its words
     return f();
   } catch (const std::bad_alloc&) {
-    return error;
+    return failed("{}: there is not enough memory for it", doing);
   }
 }
 
