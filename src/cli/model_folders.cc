@@ -16,17 +16,6 @@ Result<bool> is_directory(Store& store, const std::string& path) {
   return there && there->directory();
 }
 
-// None where it cannot be listed: opening it tells why.
-std::vector<std::string> directories_in(Store& store, const std::string& path, std::string_view prefix = "") {
-  std::vector<std::string> out;
-  const auto entries = store.list(path);
-  if (!entries.ok()) return out;
-  for (const Entry& e : *entries)
-    if (e.directory && e.name.starts_with(prefix)) out.push_back(e.name);
-  std::sort(out.begin(), out.end());
-  return out;
-}
-
 // Its name, "org/model"; empty where it is none.
 Result<std::string> repository_at(Store& store, const std::string& path) {
   const std::string name = hub_repository(file_name(path));

@@ -117,9 +117,8 @@ Status read_rope(const Reader& r, ModelConfig* c) {
 Status read_layers(const Reader& r, ModelConfig* c) {
   const LayerKinds& kinds = c->kinds();
   INGOT_ASSIGN(const int64_t window, r.integer("attention.sliding_window", 0, INT64_C(1) << 40, 0));
-  const WindowRule* rule = c->rules->windows.empty() ? nullptr : &c->rules->windows.begin()->second;
   std::vector<bool> list;
-  int64_t period = rule ? rule->period : 0;
+  int64_t period = c->rules->window ? c->rules->window->period : 0;
   if (const MetaValue* m = r.find("attention.sliding_window_pattern")) {
     if (const auto* array = std::get_if<MetaArray>(&m->v)) {
       for (const MetaValue& e : *array)
@@ -132,7 +131,7 @@ Status read_layers(const Reader& r, ModelConfig* c) {
   }
   for (int64_t i = 0; i < c->layers; ++i) {
     LayerPlan plan;
-    const bool sliding = window > 0 && (!list.empty() ? static_cast<bool>(list[static_cast<size_t>(i)]) : period == 0 || (i + 1) % period != 0);
+    const bool sliding = window > 0 && (!list.empty() ? static_cast<bool>(list[static_cast<size_t>(i)]) : but_every(period, i));
     plan.window = sliding && window < c->context ? window : 0;
     plan.rope = has_rope(kinds, i, sliding);
     plan.sliding_angles = sliding && kinds.sliding_rope == "own";

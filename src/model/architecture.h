@@ -97,7 +97,7 @@ struct Architecture {
   std::map<std::string, Requirement> require;
   std::map<std::string, std::vector<std::string>> params;
   std::map<std::string, std::string> multiples;  // a param -> the one that must divide it
-  std::map<std::string, WindowRule> windows;     // by class; "" for all others
+  std::optional<WindowRule> window;
   std::vector<TensorRule> tensors;
   std::vector<std::string> drop;  // templates; a last "*" is any end
   std::vector<MetadataRule> metadata;

@@ -153,7 +153,7 @@ std::string entry_name(const Json& e) {
 
 // `own` over what it is like.
 Result<Json> merged(Json base, const Json& own, const std::string& what) {
-  for (const char* key : {"classes", "wrappers", "model_types", "windows", "like", "without"}) base.erase(key);
+  for (const char* key : {"classes", "wrappers", "model_types", "window", "like", "without"}) base.erase(key);
   for (const auto& [key, value] : own.items()) {
     Json& to = base[key];
     if (to.is_object() && value.is_object()) {
@@ -201,7 +201,7 @@ void put_name(std::string* text, const std::string& name) {
 }
 
 Result<Architecture> read_architecture(const Json& j, const std::string& what) {
-  INGOT_TRY(known_keys(j, {"name", "like", "without", "classes", "wrappers", "model_types", "layer", "require", "params", "multiples", "windows", "tensors", "drop",
+  INGOT_TRY(known_keys(j, {"name", "like", "without", "classes", "wrappers", "model_types", "layer", "require", "params", "multiples", "window", "tensors", "drop",
                            "metadata", "tied_by_default"}, what));
   Architecture a;
   a.name = text_of(j, "name");
@@ -229,10 +229,9 @@ Result<Architecture> read_architecture(const Json& j, const std::string& what) {
     }
   if (const Json* m = json_member(j, "multiples"); m && m->is_object())
     for (const auto& [key, value] : m->items()) a.multiples[key] = json_string(*m, key).value_or("");
-  if (const Json* m = json_member(j, "windows"); m && m->is_object())
-    for (const auto& [key, value] : m->items()) {
-      INGOT_ASSIGN(a.windows[key], window_rule(value, what + ": windows"));
-    }
+  if (const Json* m = json_member(j, "window")) {
+    INGOT_ASSIGN(a.window, window_rule(*m, what + ": window"));
+  }
   if (const Json* m = json_member(j, "tensors"))
     for (const auto& e : *m) {
       INGOT_ASSIGN(auto r, tensor_rule(e, what + ": tensors"));

@@ -138,7 +138,7 @@ TEST(Architecture, AMistakeInAFileIsNamed) {
       {R"({"name":"x","params":{"layers":["n"]},"tensors":[{"hf":"a","gguf":"b"}],"metadata":[{"key":"k","type":"u9","from":["a"]}]})", "metadata rule"},
       {R"({"name":"x","params":{"layers":[1]}})", "expected a text"},
       {R"({"name":"x","params":{"layers":["n"]},"multiples":{"layers":"heads"}})", "both must be params"},
-      {R"({"name":"x","params":{"layers":["n"]},"windows":{"A":{"keys":"w"}}})", "unknown key 'keys'"},
+      {R"({"name":"x","params":{"layers":["n"]},"window":{"keys":"w"}})", "unknown key 'keys'"},
       {R"({"name":"x"})", "no 'tensors'"},
       {R"({})", "no 'name'"}};
   for (const auto& [json, message] : cases) {
@@ -159,7 +159,7 @@ TEST(Architecture, AFileLikeAnotherAddsAndTakesAway) {
   EXPECT_EQ(b->layer.rope, "halves");
   EXPECT_EQ(b->tensors.size(), llama().tensors.size() - 1);
   EXPECT_EQ(map_from_gguf(*b, "blk.3.attn_q.weight")->name, "l.3.q");
-  EXPECT_TRUE(b->windows.empty());
+  EXPECT_FALSE(b->window.has_value());
   for (const auto& m : b->metadata) EXPECT_TRUE(m.key.empty() || m.key.starts_with("x.")) << m.key;
   const auto p = config_params(*b, *parse_json(kConfig, "c"), "c");
   ASSERT_TRUE(p.ok());

@@ -183,27 +183,19 @@ Result<Shape> shape_of(const std::vector<std::string>& extents, const Params& pa
   return s;
 }
 
-const WindowRule* window_rule(const Architecture& a, const Json& config) {
-  if (const Json* classes = json_member(config, "architectures"); classes && classes->is_array())
-    for (const auto& c : *classes)
-      if (auto it = c.is_string() ? a.windows.find(c.get<std::string>()) : a.windows.end(); it != a.windows.end()) return &it->second;
-  const auto it = a.windows.find("");
-  return it == a.windows.end() ? nullptr : &it->second;
-}
-
-bool has_window(const WindowRule& rule, int64_t layer) { return rule.period == 0 || (layer + 1) % rule.period != 0; }
+bool but_every(int64_t period, int64_t layer) { return period == 0 || (layer + 1) % period != 0; }
 
 Result<Windows> attention_windows(const Architecture& a, const Json& config, int64_t layers, const std::string& what) {
   Windows out;
-  out.rule = window_rule(a, config);
-  if (!out.rule) return out;
-  const WindowRule& rule = *out.rule;
+  if (!a.window) return out;
+  const WindowRule& rule = *a.window;
+  out.rule = &rule;
   INGOT_ASSIGN(auto window, read_config_number(config, rule.key, what));
   if (!window && !config.contains(rule.key) && rule.missing > 0) window = static_cast<double>(rule.missing);
   if (!window || (!rule.enabled_by.empty() && !json_bool(config, rule.enabled_by).value_or(false))) return out;
   if (!(*window >= 1) || *window > static_cast<double>(kMaxParam) || *window != std::floor(*window))
     return bad_input("{}: '{}' is {}, expected a whole number from 1, or null for no window", what, rule.key, *window);
-  for (int64_t i = 0; i < layers; ++i) out.layers.push_back(has_window(rule, i));
+  for (int64_t i = 0; i < layers; ++i) out.layers.push_back(but_every(rule.period, i));
   if (!rule.below.empty()) {
     INGOT_ASSIGN(const auto below, read_config_number(config, rule.below, what));
     for (int64_t i = 0; i < layers && static_cast<double>(i) < below.value_or(static_cast<double>(rule.below_missing)); ++i)
@@ -219,7 +211,7 @@ Result<Windows> attention_windows(const Architecture& a, const Json& config, int
     out.usual = said == out.layers && out.usual;
     out.layers = said;
   } else if (const auto period = config_number(config, "sliding_window_pattern"); period && rule.period && *period >= 1 && *period != static_cast<double>(rule.period)) {
-    for (int64_t i = 0; i < layers; ++i) out.layers[static_cast<size_t>(i)] = (i + 1) % static_cast<int64_t>(*period) != 0;
+    for (int64_t i = 0; i < layers; ++i) out.layers[static_cast<size_t>(i)] = but_every(static_cast<int64_t>(*period), i);
     out.usual = false;
   }
   INGOT_ASSIGN(const auto context, read_config_number(config, "max_position_embeddings", what));
@@ -236,8 +228,7 @@ bool has_rope(const LayerKinds& k, int64_t layer, bool window) {
   if (k.rope == "none") return false;
   if (k.rope_layers == "sliding") return window;
   if (k.rope_layers == "all") return true;
-  const int64_t period = std::atoll(k.rope_layers.c_str() + std::string_view("period ").size());
-  return period < 1 || (layer + 1) % period != 0;
+  return but_every(std::max<int64_t>(0, std::atoll(k.rope_layers.c_str() + std::string_view("period ").size())), layer);
 }
 
 double usual_attention_divisor(const LayerKinds& k, const Params& params) {

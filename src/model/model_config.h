@@ -41,9 +41,8 @@ struct Windows {
   const WindowRule* rule = nullptr;
 };
 Result<Windows> attention_windows(const Architecture& a, const Json& config, int64_t layers, const std::string& what);
-// The same where only the metadata of a GGUF file is known: whether layer `i` has the window.
-bool has_window(const WindowRule& rule, int64_t layer);
-const WindowRule* window_rule(const Architecture& a, const Json& config);
+// Whether a layer is of those that are all but every period-th; 0: all are.
+bool but_every(int64_t period, int64_t layer);
 // Whether the elements of a layer's heads are rotated, which some layers do without.
 bool has_rope(const LayerKinds& k, int64_t layer, bool window);
 // The query is divided by the root of this where nothing else is said. Params: layers, head_dim, and those that LayerKinds::attention_scale names.

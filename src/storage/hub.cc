@@ -66,17 +66,6 @@ Result<std::string> read_ref(Store& store, const std::string& folder, const std:
   return commit;
 }
 
-// Names of directories in a directory that begin so, sorted. None where it cannot be listed.
-std::vector<std::string> directories(Store& store, const std::string& path, std::string_view prefix = "") {
-  std::vector<std::string> out;
-  const auto entries = store.list(path);
-  if (!entries.ok()) return out;
-  for (const Entry& e : *entries)
-    if (e.directory && e.name.starts_with(prefix)) out.push_back(e.name);
-  std::sort(out.begin(), out.end());
-  return out;
-}
-
 // All refs, "main" or "refs/pr/1"; a cache has few.
 void list_refs(Store& store, const std::string& folder, const std::string& below, int depth, std::vector<std::string>* out) {
   const auto entries = store.list(join_path(join_path(folder, "refs"), below));
@@ -116,7 +105,7 @@ Error not_cached(Store& store, const std::string& given, const std::string& hub,
     return s;
   };
   std::string near;
-  const auto names = directories(store, hub, kModels);
+  const auto names = directories_in(store, hub, kModels);
   for (const std::string& name : names)
     if (lower(hub_repository(name)) == lower(id.repo)) near = hub_repository(name);
   if (!near.empty()) return bad_input("{} is not in the Hugging Face Hub's local cache ({}); did you mean '{}'?", what, hub, near);
@@ -163,7 +152,7 @@ std::string hub_cache() {
 
 Result<std::string> find_snapshot(Store& store, const std::string& folder, const HubId& id) {
   const std::string hub = parent_path(folder), all = join_path(folder, "snapshots");
-  const std::vector<std::string> snapshots = directories(store, all);
+  const std::vector<std::string> snapshots = directories_in(store, all);
   const auto has = [&](const std::string& commit) { return std::binary_search(snapshots.begin(), snapshots.end(), commit); };
   const std::string revision = id.revision.empty() ? "main" : id.revision;
   INGOT_ASSIGN(const std::string commit, read_ref(store, folder, revision));

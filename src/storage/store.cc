@@ -57,4 +57,14 @@ Result<std::string> read_text(Store& store, const std::string& path, uint64_t li
   return text;
 }
 
+std::vector<std::string> directories_in(Store& store, const std::string& path, std::string_view prefix) {
+  std::vector<std::string> out;
+  const auto entries = store.list(path);
+  if (!entries.ok()) return out;
+  for (const Entry& e : *entries)
+    if (e.directory && e.name.starts_with(prefix)) out.push_back(e.name);
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
 }  // namespace ingot

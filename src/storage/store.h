@@ -139,6 +139,8 @@ class Store {
   virtual std::string note(const std::string& /*path*/) { return ""; }
 };
 
+// Names of the directories in a directory that begin so, sorted. None where it cannot be listed: opening it tells why.
+std::vector<std::string> directories_in(Store& store, const std::string& path, std::string_view prefix = "");
 // For tests and other callers to whom a failed look is "no".
 inline bool is_there(Store& store, const std::string& path) {
   const auto s = store.stat(path);

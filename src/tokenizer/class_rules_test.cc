@@ -6,12 +6,6 @@ namespace ingot {
 namespace {
 
 using namespace ingot::testing;
-using Files = std::map<std::string, std::string>;
-
-Tokenizer from_files(const json& tokenizer, Files files) {
-  files["tokenizer.json"] = tokenizer.dump();
-  return must(Tokenizer::from_hf(HfTokenizerFiles::among(files)));
-}
 Files side(const json& tokenizer_config, const json& config) {
   return {{"tokenizer_config.json", tokenizer_config.dump()}, {"config.json", config.dump()}};
 }

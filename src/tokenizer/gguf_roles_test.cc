@@ -8,12 +8,6 @@ namespace ingot {
 namespace {
 
 using namespace ingot::testing;
-using Files = std::map<std::string, std::string>;
-
-Tokenizer from_files(const json& tokenizer, Files files = {}) {
-  files["tokenizer.json"] = tokenizer.dump();
-  return must(Tokenizer::from_hf(HfTokenizerFiles::among(files)));
-}
 json with_tokens(const std::vector<std::string>& tokens) {
   json j = byte_bpe();
   for (size_t i = 0; i < tokens.size(); ++i) j["added_tokens"].push_back(added(static_cast<int>(256 + i), tokens[i]));

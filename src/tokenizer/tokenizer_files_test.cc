@@ -8,12 +8,6 @@ namespace ingot {
 namespace {
 
 using namespace ingot::testing;
-using Files = std::map<std::string, std::string>;
-
-Tokenizer from_files(const json& tokenizer, Files files = {}) {
-  files["tokenizer.json"] = tokenizer.dump();
-  return must(Tokenizer::from_hf(HfTokenizerFiles::among(files)));
-}
 
 size_t warnings_of(const Tokenizer& t, const std::string& part) {
   size_t n = 0;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
@@ -38,6 +39,13 @@ inline Tokenizer must(Result<Tokenizer> r) {
   EXPECT_TRUE(r.ok()) << (r.ok() ? "" : r.error().message);
   if (!r.ok()) std::exit(1);
   return std::move(r).value();
+}
+
+using Files = std::map<std::string, std::string>;
+// Of a directory with these files beside tokenizer.json.
+inline Tokenizer from_files(const json& tokenizer, Files files = {}) {
+  files["tokenizer.json"] = tokenizer.dump();
+  return must(Tokenizer::from_hf(HfTokenizerFiles::among(files)));
 }
 
 inline Tokenizer from_json(const json& j) { return must(Tokenizer::from_hf({j.dump(), {}, {}, {}})); }

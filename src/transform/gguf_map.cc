@@ -62,7 +62,10 @@ class Mapper {
 
  private:
   Status read_config();
-  std::string class_text() const { return config_["architectures"].is_array() && !config_["architectures"].empty() ? config_["architectures"][0].dump() : arch_->name; }
+  std::string class_text() const {
+    const Json* classes = json_member(config_, "architectures");
+    return classes && classes->is_array() && !classes->empty() ? json_brief(classes->front()) : arch_->name;
+  }
   Status take_text_part();
   Status map_tensors();
   Status gather(const LazyTensor& t, const MappedName& m);

@@ -152,7 +152,7 @@ class Writer {
     for (int64_t i = 0; agrees && i < layers; ++i) {
       const bool rotated = has_rope(k, i, false);
       if (list) agrees = finite_number((*list)[static_cast<size_t>(i)]) == std::optional<double>(rotated ? 1 : 0);
-      else if (period) agrees = period->is_number_integer() && *period > 0 && ((i + 1) % period->get<int64_t>() != 0) == rotated;
+      else if (period) agrees = period->is_number_integer() && *period > 0 && but_every(period->get<int64_t>(), i) == rotated;
     }
     if (agrees) return {};
     return bad_input("{}: '{}' is {}, but of {} models llama.cpp rotates the heads of all layers ('{}') but those of its own; GGUF cannot say otherwise", what_,
