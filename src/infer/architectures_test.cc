@@ -11,6 +11,7 @@
 #include "infer/session.h"
 #include "transform/content_hash.h"
 #include "transform/gguf_map.h"
+#include "transform/key_names.h"
 #include "transform/source_form.h"
 
 namespace ingot {
@@ -291,6 +292,53 @@ TEST_P(Architectures, LeadsBackToTheSameTensors) {
     const auto a = evaluate(mine->node, Region::all(t.spec().shape)), b = evaluate(t.node, Region::all(t.spec().shape));
     ASSERT_TRUE(a.ok() && b.ok()) << t.name;
     EXPECT_TRUE(*a == *b) << t.name;
+  }
+}
+
+// Whoever reads the file would take every second layer, or five of six, to have one.
+TEST(ArchitectureKinds, NoLayerHasAWindowWhereTheConfigurationSaysSo) {
+  for (const char* name : {"gemma2", "gemma3", "cohere2", "olmo3"})
+    for (const bool by_layers : {true, false}) {
+      Case c = load_case(name);
+      Json& config = c.data["config"];
+      if (by_layers) config["layer_types"] = std::vector<std::string>(config["num_hidden_layers"].get<size_t>(), "full_attention");
+      else config["sliding_window"] = nullptr;
+      c.hf.files["config.json"] = config.dump();
+      std::vector<std::string> notices;
+      const Artifact g = gguf_of(c, &notices);
+      for (const auto& n : notices) EXPECT_EQ(n.find("window"), std::string::npos) << n;
+      const std::string prefix = std::get<std::string>(g.meta("general.architecture")->v) + ".attention.";
+      ASSERT_NE(g.meta(prefix + "sliding_window"), nullptr) << name;
+      const MetaValue* pattern = g.meta(prefix + "sliding_window_pattern");
+      ASSERT_NE(pattern, nullptr) << name;
+      for (const auto& b : std::get<MetaArray>(pattern->v)) EXPECT_FALSE(std::get<bool>(b.v)) << name;
+      const auto read = read_model_config(g);
+      ASSERT_TRUE(read.ok()) << read.error().message;
+      for (const LayerPlan& plan : read->plan) EXPECT_EQ(plan.window, 0) << name;
+    }
+}
+
+// As OpenAI's GPT-2 lies on the Hub.
+TEST(ArchitectureKinds, ABareModelIsFoundByItsNames) {
+  for (const auto& [name, prefix] : {std::pair{"gpt2", "transformer."}, {"gptneox", "gpt_neox."}, {"qwen3", "model."}}) {
+    Case c = load_case(name);
+    const Artifact whole = gguf_of(c);
+    c.hf.tensors.edit([&, p = std::string(prefix)](auto& all) {
+      for (auto& t : all)
+        if (t.name.starts_with(p)) t.name.erase(0, p.size());
+    });
+    std::string told;
+    auto plain = transform::with_plain_names(c.hf, [&](const std::string& text) { told += text; });
+    ASSERT_TRUE(plain.ok()) << plain.error().message;
+    EXPECT_NE(told.find(fmt::format("'{}' put before", prefix)), std::string::npos) << told;
+    c.hf = *plain;
+    const Artifact bare = gguf_of(c);
+    ASSERT_EQ(bare.tensors.size(), whole.tensors.size());
+    for (const auto& t : whole.tensors) {
+      const LazyTensor* mine = bare.find(t.name);
+      ASSERT_NE(mine, nullptr) << t.name;
+      EXPECT_TRUE(*evaluate(mine->node, Region::all(t.spec().shape)) == *evaluate(t.node, Region::all(t.spec().shape))) << t.name;
+    }
   }
 }
 

@@ -108,19 +108,21 @@ class Writer {
     INGOT_ASSIGN(const Windows w, attention_windows(m_.arch, m_.config, m_.params.at("layers"), what_));
     if (!w.rule) return {};
     const auto key = own("attention.sliding_window");
+    const auto put_pattern = [&](const std::vector<bool>& layers) {
+      MetaArray list;
+      for (const bool b : layers) list.push_back({b});
+      put(own("attention.sliding_window_pattern"), std::move(list));
+    };
     if (!w.window) {
       if (w.rule->always) put(key, uint32_t{0});
-      if (w.rule->missing > 0 && w.rule->read && w.rule->enabled_by.empty() && w.rule->period > 0 && m_.config.contains(w.rule->key))
-        return m_.cannot_say(fmt::format("{}: '{}' is null, so that no layer has a window; of {} models llama.cpp takes one of {} tokens where the file says none", m_.config_path,
-                                         w.rule->key, m_.arch.name, w.rule->missing));
+      // Whoever reads it takes some layers to have a window, or asks for the key: here none has.
+      if (!w.rule->read || w.rule->period == 0) return {};
+      put(key, static_cast<uint32_t>(w.rule->missing));
+      put_pattern(std::vector<bool>(static_cast<size_t>(m_.params.at("layers")), false));
       return {};
     }
     put(key, static_cast<uint32_t>(*w.window));
-    if (!w.usual || w.rule->told) {
-      MetaArray list;
-      for (const bool b : w.layers) list.push_back({b});
-      put(own("attention.sliding_window_pattern"), std::move(list));
-    }
+    if (!w.usual || w.rule->told) put_pattern(w.layers);
     if (w.rule->read) return {};
     const bool all = std::all_of(w.layers.begin(), w.layers.end(), [](bool b) { return b; });
     return m_.cannot_say(fmt::format("{}: attention sees the last {} tokens only (sliding_window){}, which llama.cpp does not read of {} models: in "
@@ -155,8 +157,8 @@ class Writer {
       else if (period) agrees = period->is_number_integer() && *period > 0 && but_every(period->get<int64_t>(), i) == rotated;
     }
     if (agrees) return {};
-    return bad_input("{}: '{}' is {}, but of {} models llama.cpp rotates the heads of all layers ('{}') but those of its own; GGUF cannot say otherwise", what_,
-                     list ? k.rope_key : k.rope_period_key, json_brief(list ? *list : *period), m_.arch.name, k.rope_layers);
+    return bad_input("{}: '{}' is {}, but which layers of {} models rotate their heads llama.cpp knows by their number alone (all but one in {}); GGUF cannot say "
+                     "otherwise", what_, list ? k.rope_key : k.rope_period_key, json_brief(list ? *list : *period), m_.arch.name, k.rope_layers.substr(k.rope_layers.find(' ') + 1));
   }
 
   const GgufMetadata& m_;

@@ -98,7 +98,8 @@ std::vector<Candidate> candidates(Candidate c, const KnownName& known) {
     }
   std::string rest = c.name;
   for (int i = 0; i < 2 && strip_prefix(&rest, "model."); ++i) add(rest, "'model.' taken off (a model within a model)");
-  add("model." + c.name, "'model.' put before (saved from the bare model, without its head)");
+  for (std::string_view base : {"model.", "transformer.", "gpt_neox."})
+    add(std::string(base) + c.name, fmt::format("'{}' put before (saved from the bare model, without its head)", base));
   return out;
 }
 
