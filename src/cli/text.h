@@ -1,4 +1,4 @@
-// Text for people: sizes, times, columns, the nearest word. No I/O here.
+// Text for people: sizes, times, columns. No I/O here.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/nearest.h"
 #include "base/status.h"
 
 namespace ingot::cli {
@@ -37,9 +38,6 @@ std::string shell_word(std::string_view text);
 
 // Broken at spaces to lines of at most `width` columns, never inside a word or inside '...'.
 std::string wrap(std::string_view text, int width, int indent);
-
-// The word nearest to `word` by edits (a transposition is one), or empty if none is near enough to be meant.
-std::string nearest(std::string_view word, const std::vector<std::string>& words);
 
 std::vector<std::string> split(std::string_view text, char separator);
 std::string join(const std::vector<std::string>& parts, std::string_view separator);

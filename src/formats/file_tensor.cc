@@ -12,6 +12,9 @@ namespace {
 // Short strided runs (a few columns of a wide matrix) are read as one span where that costs less than a call for each: where the gap is less than what a
 // request costs. On a local file system 16 KiB take about as long to copy as a system call takes to make.
 constexpr uint64_t kSpan = 256 << 10;
+// A request of so little is a system call: there no more than half of a span is read in vain. The tiles of a transposed matrix are such columns, and each
+// would read the whole of it.
+constexpr uint64_t kCheapRequest = 64 << 10;
 
 struct Run {
   uint64_t from, to, size;  // bytes: within the tensor, within the output
@@ -46,15 +49,17 @@ class FileTensor final : public Source {
       return read;
     }
     std::vector<Run> batch;
+    uint64_t wanted = 0;  // of the batch
     Status status;
     for_each_run(whole, region, [&](int64_t at, int64_t to, int64_t n) {
       if (!status.ok()) return;
       const Run r{bytes_of(spec_.type, at), bytes_of(spec_.type, to), bytes_of(spec_.type, n)};
       if (!batch.empty()) {
-        const uint64_t end = batch.back().from + batch.back().size;
-        if (r.from - end > gap_ || r.from + r.size - batch.front().from > span_) status = flush(&batch, out, &read);
+        const uint64_t end = batch.back().from + batch.back().size, span = r.from + r.size - batch.front().from;
+        if (r.from - end > gap_ || span > span_ || (gap_ <= kCheapRequest && span > 2 * (wanted + r.size))) status = flush(&batch, out, &read), wanted = 0;
       }
       batch.push_back(r);
+      wanted += r.size;
     });
     INGOT_TRY(std::move(status));
     INGOT_TRY(flush(&batch, out, &read));

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <numeric>
 #include <thread>
 
 #include "formats/formats_testing.h"
@@ -242,6 +243,37 @@ TEST(Safetensors, ALongHeaderTakesASecondRead) {
   EXPECT_EQ(counts.calls, 4u);  // it is no directory; open, read, read
   ASSERT_EQ(b->tensors.size(), 2000u);
   for (int i : {0, 1, 777, 1999}) EXPECT_EQ(to_floats(*evaluate(b->find(a.tensors[i].name)->node)), std::vector<float>{static_cast<float>(i)});
+}
+
+// A few columns of a wide matrix lie far apart: on a local disk what lies between is not read, or each tile of a transposed matrix would read all of it. Where a
+// request is dear it is.
+TEST(Safetensors, ColumnsAreReadAlone) {
+  auto store = make_memory_store();
+  Artifact a;
+  const int64_t rows = 64, columns = 4096;  // 16 KiB a row
+  std::vector<float> values(static_cast<size_t>(rows * columns));
+  std::iota(values.begin(), values.end(), 0.f);
+  a.tensors.push_back({"w", f32_tensor({rows, columns}, values)});
+  write_output(safetensors_output(a, *store, "m.safetensors"));
+  SlowCounts counts;
+  auto far = make_slow_store(*store, {std::chrono::milliseconds(0), 1, 1 << 20}, &counts);
+  for (Store* from : {store.get(), far.get()}) {
+    const auto b = open_model(*from, "m.safetensors");
+    ASSERT_TRUE(b.ok()) << b.error().message;
+    const auto source = std::dynamic_pointer_cast<const Source>(b->find("w")->node);
+    ASSERT_TRUE(source);
+    for (const auto& [first, n] : {std::pair<int64_t, int64_t>{0, 1}, {100, 32}, {0, 2040}, {4000, 96}}) {
+      const Region region{{0, first}, {rows, n}};
+      std::vector<float> out(static_cast<size_t>(rows * n));
+      const auto read = source->read(region, std::as_writable_bytes(std::span(out)));
+      ASSERT_TRUE(read.ok());
+      const auto wanted = static_cast<uint64_t>(rows * n * 4);
+      if (from == store.get()) EXPECT_LE(*read, 2 * wanted) << first << " " << n;
+      else EXPECT_GT(*read, static_cast<uint64_t>((rows - 1) * columns * 4));
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t c = 0; c < n; ++c) ASSERT_EQ(out[static_cast<size_t>(r * n + c)], static_cast<float>(r * columns + first + c));
+    }
+  }
 }
 
 // Whichever thread is first: the error is of the first shard that has one, and of weights before side files.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/nearest.h"
 #include "model/embedded.h"
 
 namespace ingot {
@@ -67,6 +68,27 @@ bool names(std::string_view known, std::string_view found) {
   return false;
 }
 
+// "Qwen3" of Qwen3ForCausalLM.
+std::string_view stem(std::string_view name) {
+  for (const std::string_view end : {"LMHeadModel", "Model"})
+    if (name.ends_with(end)) return name.substr(0, name.size() - end.size());
+  return name.substr(0, name.find("For"));
+}
+
+// The known class that may be meant, or whose family it is of; or empty.
+std::string nearest_class(const std::string& name, const std::vector<std::string>& known) {
+  std::string family;
+  std::vector<std::string> stems;
+  for (const std::string& k : known) {
+    stems.emplace_back(stem(k));
+    if (stem(name).starts_with(stem(k)) && stem(k).size() > stem(family).size()) family = k;
+  }
+  if (!family.empty()) return family;
+  const std::string near = nearest(stem(name), stems);
+  const auto it = std::find(stems.begin(), stems.end(), near);
+  return it == stems.end() ? "" : known[static_cast<size_t>(it - stems.begin())];
+}
+
 // A model of several parts: its text part says what it is by its class or its type.
 const Architecture* text_part(const std::vector<Architecture>& all, const Json& config, const std::vector<std::string>& classes) {
   const Json* text = json_member(config, "text_config");
@@ -120,14 +142,14 @@ Result<const Architecture*> find_architecture(const Json& config, const std::str
   for (const auto& c : classes)
     if (const Architecture* a = architecture_of_class(c)) return a;
   if (const Architecture* a = text_part(*all, config, classes)) return a;
-  std::string list;
-  for (const auto& a : *all)
-    for (const auto& c : a.classes) list += (list.empty() ? "" : ", ") + c;
+  std::vector<std::string> known;
+  for (const auto& a : *all) known.insert(known.end(), a.classes.begin(), a.classes.end());
   if (classes.empty())
-    return bad_input("{}: there is no 'architectures' with the model's class; ingot knows {}", what, list);
-  return bad_input("{}: the architecture {} is unknown; ingot knows {} (ingot list architectures). A new one whose "
+    return bad_input("{}: there is no 'architectures' with the model's class; ingot knows {}", what, fmt::join(known, ", "));
+  const std::string name = classes[0].substr(0, 100), near = nearest_class(name, known);
+  return bad_input("{}: the architecture {} is unknown{}; ingot knows {} (ingot list architectures). A new one whose "
                    "layer kinds are known is one JSON file in data/architectures/ (docs/howto/architecture.md)",
-                   what, classes[0].substr(0, 100), list);
+                   what, name, near.empty() ? "" : fmt::format(", the nearest that is known is {}", near), fmt::join(known, ", "));
 }
 
 const Architecture* architecture_of_class(std::string_view name) {

@@ -45,7 +45,7 @@ struct TensorRule {
 struct MetadataRule {
   std::string key, type;          // "u32", "f32", "bool", "string"
   std::vector<std::string> from;  // the first number that config.json has (see config_number)
-  Json value;                     // instead of `from`, or where config.json has none; null for none
+  Json value;                     // instead of `from`; null for none
   bool optional = false;
   std::string special;            // "rope_scaling", "sliding_window", "file_type", "quantization_version": made by code
 };
@@ -101,7 +101,9 @@ struct Architecture {
   std::vector<TensorRule> tensors;
   std::vector<std::string> drop;  // templates; a last "*" is any end
   std::vector<MetadataRule> metadata;
+  Json defaults = Json::object();  // what the class takes where config.json does not have a key
   bool tied_by_default = false;  // what the class takes where config.json has no tie_word_embeddings
+  bool by_tensors = false;       // a class that is not known is tried as this one by its tensors
 
   const TensorRule* by_role(std::string_view role) const;
 };

@@ -153,7 +153,7 @@ std::string entry_name(const Json& e) {
 
 // `own` over what it is like.
 Result<Json> merged(Json base, const Json& own, const std::string& what) {
-  for (const char* key : {"classes", "wrappers", "model_types", "window", "like", "without"}) base.erase(key);
+  for (const char* key : {"classes", "wrappers", "model_types", "window", "by_tensors", "defaults", "like", "without"}) base.erase(key);
   for (const auto& [key, value] : own.items()) {
     Json& to = base[key];
     if (to.is_object() && value.is_object()) {
@@ -202,11 +202,12 @@ void put_name(std::string* text, const std::string& name) {
 
 Result<Architecture> read_architecture(const Json& j, const std::string& what) {
   INGOT_TRY(known_keys(j, {"name", "like", "without", "classes", "wrappers", "model_types", "layer", "require", "params", "multiples", "window", "tensors", "drop",
-                           "metadata", "tied_by_default"}, what));
+                           "metadata", "defaults", "tied_by_default", "by_tensors"}, what));
   Architecture a;
   a.name = text_of(j, "name");
   if (a.name.empty()) return bad_input("{}: there is no 'name'", what);
-  a.tied_by_default = flag_of(j, "tied_by_default");
+  a.tied_by_default = flag_of(j, "tied_by_default"), a.by_tensors = flag_of(j, "by_tensors");
+  if (const Json* m = json_member(j, "defaults"); m && m->is_object()) a.defaults = *m;
   for (auto [key, list] : {std::pair{"classes", &a.classes}, {"wrappers", &a.wrappers}, {"model_types", &a.model_types}, {"drop", &a.drop}})
     if (const Json* m = json_member(j, key)) {
       INGOT_ASSIGN(*list, string_list(*m, what + ": " + key));

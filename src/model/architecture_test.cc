@@ -80,6 +80,12 @@ TEST(Architecture, IsFoundByClass) {
   ASSERT_FALSE(unknown.ok());
   for (const char* part : {"reading c", "MambaForCausalLM", "LlamaForCausalLM", "MistralForCausalLM"})
     EXPECT_NE(unknown.error().message.find(part), std::string::npos) << unknown.error().message;
+  for (const auto& [name, near] : {std::pair{"LlamaForCasualLM", "LlamaForCausalLM"}, {"Qwen3NextForCausalLM", "Qwen3ForCausalLM"}, {"Qwen3MoeModelX", "Qwen3MoeForCausalLM"},
+                                   {"Olmo4ForCausalLM", "Olmo2ForCausalLM"}, {"LLaMAForCausalLM", "LlamaForCausalLM"}, {"MambaForCausalLM", ""}}) {
+    const auto e = find_architecture(Json{{"architectures", {name}}}, "c").error().message;
+    EXPECT_EQ(e.find("nearest") != std::string::npos, *near != '\0') << e;
+    EXPECT_NE(e.find(*near ? fmt::format("{} is unknown, the nearest that is known is {};", name, near) : fmt::format("{} is unknown;", name)), std::string::npos) << e;
+  }
   EXPECT_FALSE(find_architecture(*parse_json("{}", "c"), "c").ok());
   EXPECT_FALSE(find_architecture(*parse_json(R"({"architectures":"LlamaForCausalLM"})", "c"), "c").ok());
   EXPECT_FALSE(find_architecture(*parse_json(R"([1])", "c"), "c").ok());

@@ -70,9 +70,11 @@ Status undivided(const Json& config, const std::vector<std::string>& from, const
   return {};
 }
 
+std::string value_text(const Json& v) { return v.is_string() ? fmt::format("'{:.60}'", v.get_ref<const std::string&>()) : json_brief(v); }
+
 std::string values_text(const std::vector<Json>& values) {
   std::string out;
-  for (const auto& v : values) out += (out.empty() ? "" : " or ") + (v.is_string() ? "'" + v.get<std::string>() + "'" : v.dump());
+  for (const auto& v : values) out += (out.empty() ? "" : " or ") + value_text(v);
   return out;
 }
 
@@ -84,8 +86,7 @@ Status check_required(const Architecture& a, const Json& config, const std::stri
     if (std::find(r.values.begin(), r.values.end(), found) != r.values.end()) continue;
     const std::string expected = values_text(r.values);
     if (found.type() != r.values[0].type()) return bad_input("{}: '{}' is {}, expected {}", what, key, json_brief(found), r.values[0].is_string() ? "a text like " + r.values[0].dump() : expected);
-    const std::string shown = found.is_string() ? "'" + found.get<std::string>().substr(0, 60) + "'" : json_brief(found);
-    return bad_input("{}: '{}' is {}{}; of {} models ingot supports only {}", what, key, shown, m ? "" : " where it is not said", a.name, expected);
+    return bad_input("{}: '{}' is {}{}; of {} models ingot supports only {}", what, key, value_text(found), m ? "" : " where it is not said", a.name, expected);
   }
   return {};
 }
@@ -100,6 +101,12 @@ Json language_config(const Json& config) {
   for (const auto& [key, value] : text->items())
     if (key != "architectures") out[key] = value;
   return out;
+}
+
+Json with_defaults(const Architecture& a, Json config) {
+  for (const auto& [key, value] : a.defaults.items())
+    if (config.is_object() && !config.contains(key)) config[key] = value;
+  return config;
 }
 
 std::optional<double> config_number(const Json& config, std::string_view path) {

@@ -16,6 +16,9 @@ namespace ingot {
 // The configuration of the language model: what text_config of a model of several parts says, over what stands beside it.
 Json language_config(const Json& config);
 
+// With what the class takes where the configuration does not have a key (null is had).
+Json with_defaults(const Architecture& a, Json config);
+
 // A number of config.json by a path: keys "a.b", or numbers, between "*", "/" (an exact quotient, else nothing) and "//" (rounded down), from the left.
 std::optional<double> config_number(const Json& config, std::string_view path);
 // The same, but a value that is there and is no number is kBadInput that shows it (null counts as absent).

@@ -13,51 +13,36 @@ namespace {
 
 using Told = const std::function<void(const std::string&)>&;
 
-// What classes take where config.json has nothing, by model_type (transformers 5, configuration_llama.py and configuration_mistral.py).
-struct ClassRow {
-  std::string_view model_type;
-  std::vector<std::pair<const char*, OrderedJson>> missing;
-  bool biases;  // whether it reads attention_bias and mlp_bias
-};
-const ClassRow* row_of(const Architecture* arch) {
-  static const std::vector<ClassRow> rows = {
-      {"llama",
-       {{"vocab_size", 32000}, {"hidden_size", 4096}, {"intermediate_size", 11008}, {"num_hidden_layers", 32}, {"num_attention_heads", 32},
-        {"max_position_embeddings", 2048}, {"rms_norm_eps", 1e-6}},
-       true},
-      {"mistral",
-       {{"vocab_size", 32000}, {"hidden_size", 4096}, {"intermediate_size", 14336}, {"num_hidden_layers", 32}, {"num_attention_heads", 32},
-        {"num_key_value_heads", 8}, {"max_position_embeddings", 131072}, {"rms_norm_eps", 1e-6}},
-       false}};
-  for (const ClassRow& row : rows)
-    if (arch && architecture_of_type(row.model_type) == arch) return &row;
-  return nullptr;
-}
-
 std::string class_of(const Json& config) {
   const Json* list = json_member(config, "architectures");
   return list && list->is_array() && !list->empty() && list->front().is_string() ? list->front().get<std::string>() : "";
 }
 
 // Sets the class by model_type where the configuration names none that is known. Of a class for another task, or with code of its own, nothing is guessed.
-Result<const ClassRow*> settle_class(const Json& config, const std::string& path, OrderedJson* out, Told on_notice) {
+Result<const Architecture*> settle_class(const Json& config, const std::string& path, OrderedJson* out, Told on_notice) {
   if (json_member(config, "text_config")) return nullptr;
   const std::string name = class_of(config), type = json_string(config, "model_type").value_or("");
   const Architecture *by_name = architecture_of_class(name), *by_type = architecture_of_type(type);
   if (by_name && !type.empty() && by_name != by_type)
     return bad_input("reading {}: 'architectures' says {} and 'model_type' {}, which contradict each other: transformers goes by model_type, others by the "
                      "class; make them those of the model that was trained", path, name, type);
-  if (by_name || !by_type || json_member(config, "auto_map") || !(name.empty() || name.ends_with("ForCausalLM"))) return row_of(by_name);
+  if (by_name || !by_type || json_member(config, "auto_map") || !(name.empty() || name.ends_with("ForCausalLM"))) return by_name;
   const std::string& taken = by_type->classes[0];
   (*out)["architectures"] = OrderedJson::array({taken});
   if (on_notice)
     on_notice(fmt::format("{}: {}; by its model_type, {}, it is {}, as in transformers", path,
                           name.empty() ? "'architectures' names no class" : fmt::format("the class {} is unknown", name), type, taken));
-  return row_of(by_type);
+  return by_type;
 }
 
-// "q_proj.bias" and the like in a layer.
-bool is_layer_bias(std::string_view name) { return name.starts_with("model.layers.") && name.ends_with("_proj.bias"); }
+// "q_proj.bias" and the like in a layer of a class that has none there.
+bool is_foreign_bias(const Architecture& arch, std::string_view name) {
+  return name.starts_with("model.layers.") && name.ends_with("_proj.bias") && !map_to_gguf(arch, name) && !is_dropped(arch, name);
+}
+// Whether the class reads the flag.
+bool is_read(const Architecture& arch, std::string_view flag) {
+  return arch.require.count(std::string(flag)) || std::any_of(arch.tensors.begin(), arch.tensors.end(), [&](const TensorRule& r) { return r.announced == flag; });
+}
 
 // A pair that the configuration ties, as far as it is stored; nothing where it ties none.
 struct Tied {
@@ -82,24 +67,24 @@ Result<Artifact> with_class_defaults(Artifact model, Told on_notice) {
   if (!config.is_object()) return bad_input("reading {}: it is {}, expected an object; copy it from the model's repository", path, json_brief(config));
   INGOT_ASSIGN(OrderedJson out, parse_json_ordered(text->second, path));
   const OrderedJson before = out;
-  INGOT_ASSIGN(const ClassRow* row, settle_class(config, path, &out, on_notice));
-  if (!row) return model;
+  INGOT_ASSIGN(const Architecture* arch, settle_class(config, path, &out, on_notice));
+  if (!arch) return model;
   const auto tell = [&](const char* what, const std::vector<std::string>& list) {
     if (!list.empty() && on_notice) on_notice(fmt::format("{}: {} {}", path, what, some_of(list, list.size())));
   };
   std::vector<std::string> added, removed;
-  for (const auto& [key, value] : row->missing)
+  for (const auto& [key, value] : arch->defaults.items())
     if (!config.contains(key)) {
       out[key] = value;
       added.push_back(fmt::format("'{}' ({})", key, value.dump()));
     }
   for (const char* key : {"attention_bias", "mlp_bias"})
-    if (const auto it = config.find(key); !row->biases && it != config.end() && *it != false) {
+    if (const auto it = config.find(key); !is_read(*arch, key) && it != config.end() && !it->is_null() && *it != false) {
       out.erase(key);
       removed.push_back(fmt::format("'{}'", key));
     }
   tell("missing, and taken as the class has it:", added);
-  tell("passed over, since the class has no biases:", removed);
+  tell("passed over, since the class does not read it:", removed);
   if (out != before) model.files["config.json"] = json_text(out);
   return model;
 }
@@ -113,14 +98,12 @@ Result<Artifact> with_class_tensors(Artifact model, Told on_notice) {
   const auto tell = [&](const std::string& what) {
     if (on_notice) on_notice(fmt::format("'{}': {}", model.path, what));
   };
-  if (const ClassRow* row = row_of(architecture_of_class(class_of(*config))); row && !row->biases) {
-    std::vector<std::string> left_out;
-    for (const LazyTensor& t : model.tensors)
-      if (is_layer_bias(t.name)) left_out.push_back(t.name);
-    if (!left_out.empty()) {
-      tell(fmt::format("biases left out, which {} has not: {}", class_of(*config), some_of(left_out)));
-      model.tensors.edit([](auto& all) { std::erase_if(all, [](const LazyTensor& t) { return is_layer_bias(t.name); }); });
-    }
+  std::vector<std::string> left_out;
+  for (const LazyTensor& t : model.tensors)
+    if (is_foreign_bias(**arch, t.name)) left_out.push_back(t.name);
+  if (!left_out.empty()) {
+    tell(fmt::format("biases left out, which {} has not: {}", (*arch)->classes[0], some_of(left_out)));
+    model.tensors.edit([&](auto& all) { std::erase_if(all, [&](const LazyTensor& t) { return is_foreign_bias(**arch, t.name); }); });
   }
   const Tied tied = tied_of(**arch, *config, model);
   if (tied.head && !tied.embedding) {

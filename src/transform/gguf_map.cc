@@ -11,6 +11,7 @@
 #include "quant/codec.h"
 #include "storage/hub.h"
 #include "tokenizer/gguf_gaps.h"
+#include "transform/class_by_tensors.h"
 #include "transform/class_rules.h"
 #include "transform/dequantize.h"
 #include "transform/gguf_metadata.h"
@@ -110,9 +111,9 @@ Status Mapper::read_config() {
   }
   INGOT_ASSIGN(config_, parse_json(text, "reading " + config_path_));
   const std::string what = "reading " + config_path_;
-  INGOT_ASSIGN(arch_, find_architecture(config_, what));
+  INGOT_ASSIGN(arch_, architecture_or_like(hf_, config_, config_path_, options_.on_notice));
   several_parts_ = json_member(config_, "text_config") != nullptr;
-  config_ = language_config(config_);
+  config_ = with_defaults(*arch_, language_config(config_));
   INGOT_ASSIGN(params_, config_params(*arch_, config_, what));
   INGOT_TRY(check_plain(hf_, "converting " + hf_.path));
   if (const Json* t = json_member(config_, "tie_word_embeddings"); t && !t->is_null() && !t->is_boolean())
@@ -196,7 +197,7 @@ Status Mapper::take_text_part() {
   if (text_.size() <= 1) text_ = hf_.tensors, others = 0;
   if (options_.on_notice)
     options_.on_notice(fmt::format("'{}' is a model of several parts ({}): its text part alone is converted{}", hf_.path, class_text(),
-                                   others ? fmt::format(", {} tensors of the others are left out", others) : ""));
+                                   others ? fmt::format(", {} tensor{} left out", others, others == 1 ? " of the others is" : "s of the others are") : ""));
   return {};
 }
 

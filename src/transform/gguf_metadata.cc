@@ -76,12 +76,9 @@ class Writer {
       if (!v) {
         INGOT_ASSIGN(v, read_config_number(m_.config, path, what_));
       }
-    if (!v && !r.value.is_null()) {
-      if (!r.from.empty() && m_.config.contains(r.from[0]) && !r.optional) return bad_input("{}: '{}' is null, expected a number", what_, r.from[0]);
-      v = r.value.get<double>();
-    }
+    if (r.from.empty()) v = r.value.get<double>();
     if (!v && r.optional) return {};
-    if (!v) return bad_input("{}: there is no number '{}'", what_, r.from[0]);
+    if (!v) return bad_input("{}: '{}' is {}, expected a number", what_, r.from[0], m_.config.contains(r.from[0]) ? "null" : "missing");
     // Whoever loads the file refuses what is not above zero.
     if (!(*v > 0)) return bad_input("{}: '{}' is {}, expected a number above zero", what_, r.from[0], *v);
     if (r.type == "f32") {

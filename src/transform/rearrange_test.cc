@@ -5,10 +5,15 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <random>
 
 #include "exec/evaluate.h"
+#include "exec/exec_testing.h"
+#include "formats/file_tensor.h"
 #include "tensor/artifact.h"
+#include "transform/content_hash.h"
 
 namespace ingot::transform {
 namespace {
@@ -113,6 +118,31 @@ TEST(Rearrange, AnElementIsTracedToItsSource) {
   const NodePtr node = *slice(*concatenate({*transpose(numbered({4, 6})), *select(*stack({numbered({2, 4}), numbered({2, 4})}), 1)}, 0), 0, 2, 6);
   EXPECT_EQ(origin_of(*node, {5, 3}).index, (Shape{1, 3}));  // row 7 of 8: of the second
   EXPECT_EQ(origin_of(*node, {1, 3}).index, (Shape{3, 3}));  // row 3, column 3 of the transposed
+}
+
+// 134 MB in 16 MB of memory: a tile of the transposed is some columns of the file, and what lies between them is not read for each.
+using RearrangedFiles = testing::LocalTest;
+TEST_F(RearrangedFiles, ATransposeInLittleMemoryReadsAtMostTwiceItsBytes) {
+  for (const TensorSpec& spec : {TensorSpec{DType::kF32, {4096, 8192}}, TensorSpec{DType::kBF16, {2048, 32768}}, TensorSpec{DType::kF16, {32768, 2048}}}) {
+    const uint64_t bytes = bytes_of(spec);
+    const std::string path = at("w");
+    std::ofstream(path, std::ios::binary).close();
+    std::filesystem::resize_file(path, bytes);  // sparse
+    auto file = local_store().open(path);
+    ASSERT_TRUE(file.ok());
+    const auto source = std::make_shared<SourceFile>(SourceFile{std::shared_ptr<const ReadFile>(std::move(*file)), path, ""});
+    Artifact a;
+    a.tensors.push_back({"w", *transpose(make_file_tensor(source, "w", 0, spec))});
+    const auto journal = make_memory_store();
+    ExecOptions o;
+    o.threads = 2, o.memory = 16 << 20;
+    o.journal_store = journal.get(), o.journal_path = "journal";
+    const auto hashed = content_hash(a);
+    ASSERT_TRUE(hashed.ok());
+    const auto report = run_job({hashed->output}, o);
+    ASSERT_TRUE(report.ok()) << report.error().message;
+    EXPECT_LE(report->source_bytes, 2 * bytes);
+  }
 }
 
 TEST(Rearrange, WhatDoesNotFitIsRefused) {

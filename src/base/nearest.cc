@@ -1,0 +1,37 @@
+#include "base/nearest.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cstdint>
+
+namespace ingot {
+
+std::string nearest(std::string_view word, const std::vector<std::string>& words) {
+  // Optimal string alignment distance.
+  std::string best;
+  size_t least = SIZE_MAX;
+  for (const std::string& other : words) {
+    const size_t n = word.size(), m = other.size();
+    std::vector<std::vector<size_t>> d(n + 1, std::vector<size_t>(m + 1));
+    for (size_t i = 0; i <= n; ++i) d[i][0] = i;
+    for (size_t j = 0; j <= m; ++j) d[0][j] = j;
+    for (size_t i = 1; i <= n; ++i) {
+      for (size_t j = 1; j <= m; ++j) {
+        const char a = static_cast<char>(std::tolower(static_cast<unsigned char>(word[i - 1])));
+        const char b = static_cast<char>(std::tolower(static_cast<unsigned char>(other[j - 1])));
+        d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a != b)});
+        if (i > 1 && j > 1 && word[i - 1] == other[j - 2] && word[i - 2] == other[j - 1])
+          d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
+      }
+    }
+    size_t distance = d[n][m];
+    // An abbreviation is meant too: --temp for --temperature.
+    if (n >= 3 && other.size() > n && other.compare(0, n, word) == 0)
+      distance = std::min<size_t>(distance, 2);
+    if (distance < least) least = distance, best = other;
+  }
+  const size_t letters = word.size() - std::min(word.size(), word.find_first_not_of('-'));
+  return least <= std::max<size_t>(1, std::min<size_t>(3, letters / 3 + 1)) ? best : "";
+}
+
+}  // namespace ingot

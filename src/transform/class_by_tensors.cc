@@ -1,0 +1,119 @@
+#include "transform/class_by_tensors.h"
+
+#include <algorithm>
+#include <set>
+
+#include "formats/hf_weights.h"
+#include "model/model_config.h"
+
+namespace ingot::transform {
+namespace {
+
+// Of any configuration: what training, generation, the tokenizer and the library do, not the layers. The rope_ keys are judged where they are read.
+constexpr std::string_view kHarmless[] = {
+    "architectures", "model_type", "auto_map", "transformers_version", "torch_dtype", "dtype", "name_or_path", "quantization_config", "initializer_range", "initializer_std", "use_cache",
+    "tie_word_embeddings", "rope_theta", "rope_scaling", "rope_parameters", "max_position_embeddings", "original_max_position_embeddings", "model_max_length", "max_length",
+    "seq_length", "gradient_checkpointing", "output_attentions", "output_hidden_states", "output_router_logits", "return_dict", "return_dict_in_generate", "use_return_dict", "torchscript",
+    "use_bfloat16", "tf_legacy_loss", "is_decoder", "tokenizer_class", "id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params", "do_sample",
+    "temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "length_penalty", "num_beams", "num_beam_groups", "num_return_sequences", "early_stopping", "cache_implementation",
+    "unsloth_version", "unsloth_fixed", "use_flash_attn", "use_flash_attention_2", "attn_implementation", "fused_lm_head_loss", "pretraining_tp", "router_aux_loss_coef", "is_llama_config"};
+
+bool is_harmless(const std::string& key, const Json& value) {
+  if (key.starts_with('_') || key.ends_with("_token_id") || key.find("dropout") != std::string::npos || key.ends_with("_pdrop")) return true;
+  // What it is where it does nothing: absent, off, a factor of one.
+  if (value.is_null() || value == false || value == 0 || value == 1 || value == "" || ((value.is_object() || value.is_array()) && value.empty())) return true;
+  if (key == "layer_types" && value.is_array())
+    return std::all_of(value.begin(), value.end(), [](const Json& v) { return v == "full_attention"; });
+  return std::find(std::begin(kHarmless), std::end(kHarmless), key) != std::end(kHarmless);
+}
+
+std::set<std::string> keys_read_by(const Architecture& a) {
+  std::set<std::string> keys;
+  const auto add = [&](const std::vector<std::string>& paths) {
+    for (const auto& path : paths)
+      for (const auto& key : path_keys(path)) keys.insert(key.substr(0, key.find('.')));
+  };
+  for (const auto& [param, paths] : a.params) add(paths);
+  for (const auto& rule : a.metadata) add(rule.from);
+  for (const auto& [key, rule] : a.require) keys.insert(key);
+  for (const auto& [key, value] : a.defaults.items()) keys.insert(key);
+  for (const auto& rule : a.tensors) keys.insert(rule.announced);
+  if (a.window) keys.insert({a.window->key, a.window->enabled_by, a.window->below, "layer_types"});
+  return keys;
+}
+
+// Why it is not of that architecture; the later the check, the nearer it is.
+struct Misfit {
+  enum Stage { kTensors, kNumbers, kKeys, kNone } stage = kNone;
+  std::string text;
+};
+
+// A flag that says of tensors whether they are there, and what is there, agree.
+bool agrees(const TensorRule& rule, const Json& config, const std::set<const TensorRule*>& seen) {
+  const Json* flag = json_member(config, rule.announced);
+  return (flag ? *flag == true : rule.assumed) == (seen.count(&rule) > 0);
+}
+
+Misfit misfit(const Architecture& a, const Artifact& hf, const Json& config, const std::string& what) {
+  std::set<const TensorRule*> seen;
+  for (const auto& t : hf.tensors) {
+    const auto m = map_to_gguf(a, t.name);
+    if (!m && !is_dropped(a, t.name)) return {Misfit::kTensors, fmt::format("'{}' is no tensor of it", t.name.substr(0, 100))};
+    if (m) seen.insert(m->rule);
+  }
+  for (const auto& rule : a.tensors) {
+    const bool missing = !rule.optional && rule.role != "output" && !seen.count(&rule) &&
+                         std::none_of(a.tensors.begin(), a.tensors.end(), [&](const TensorRule& r) { return r.alternative && seen.count(&r); });
+    if (missing || (!rule.announced.empty() && !agrees(rule, config, seen)))
+      return {Misfit::kTensors, seen.count(&rule) ? fmt::format("'{}' is there, which config.json does not say", expand(rule.hf[0], 0, 0))
+                                                  : fmt::format("'{}' is missing", expand(rule.hf[0], 0, 0))};
+  }
+  const auto params = config_params(a, with_defaults(a, config), what);
+  if (!params.ok()) return {Misfit::kNumbers, params.error().message};
+  for (const auto& t : hf.tensors) {
+    const auto m = map_to_gguf(a, t.name);
+    if (!m) continue;
+    const auto shape = shape_of(m->rule->hf_shape(m->part), *params, t.name);
+    if (!shape.ok()) return {Misfit::kNumbers, shape.error().message};
+    if (!(*shape == t.spec().shape)) return {Misfit::kNumbers, fmt::format("'{}' is {}, and would be {}", t.name, to_string(t.spec().shape), to_string(*shape))};
+  }
+  const auto read = keys_read_by(a);
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : config.items())
+    if (!read.count(key) && !is_harmless(key, value)) keys.push_back(fmt::format("'{}' ({})", key.substr(0, 60), json_brief(value)));
+  if (!keys.empty())
+    return {Misfit::kKeys, fmt::format("config.json has {}, which that class does not read. If the model computes as {} does in spite of {}, set 'architectures' to [\"{}\"] and "
+                                       "'model_type' to \"{}\"", some_of(keys), a.classes[0], keys.size() == 1 ? "it" : "them", a.classes[0], a.model_types[0])};
+  return {};
+}
+
+}  // namespace
+
+Result<const Architecture*> architecture_or_like(const Artifact& hf, const Json& config, const std::string& path, const std::function<void(const std::string&)>& on_notice) {
+  const std::string what = "reading " + path;
+  auto known = find_architecture(config, what);
+  const Json* classes = json_member(config, "architectures");
+  if (known.ok() || json_member(config, "text_config") || !classes || !classes->is_array() || classes->empty()) return known;
+  // Another task's head, or none, is another model.
+  const std::string name = classes->front().is_string() ? classes->front().get<std::string>() : "";
+  if (!name.ends_with("ForCausalLM")) return known;
+  INGOT_ASSIGN(const auto* all, architectures());
+  const Architecture* nearest = nullptr;
+  Misfit least{Misfit::kTensors, ""};
+  for (const Architecture& a : *all) {
+    if (!a.by_tensors) continue;
+    Misfit m = misfit(a, hf, config, what);
+    if (m.stage == Misfit::kNone) {
+      if (on_notice)
+        on_notice(fmt::format("{}: the class {} is unknown; names and shapes of its tensors are those of {}, and it is taken as that. If it computes in another way "
+                              "(another activation, norm, scale or mask), the result is wrong: compare what it generates with the original's (ingot run)", path, name, a.classes[0]));
+      return &a;
+    }
+    if (!nearest || m.stage > least.stage) nearest = &a, least = std::move(m);
+  }
+  Error e = known.error();
+  if (nearest) e.message += fmt::format(". Tried by its tensors as {}: {}", nearest->classes[0], least.text);
+  return e;
+}
+
+}  // namespace ingot::transform
