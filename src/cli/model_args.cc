@@ -209,11 +209,13 @@ Result<Artifact> as_gguf(Context& c, const Artifact& artifact, const std::string
   return gguf;
 }
 
-Result<Artifact> as_gguf_weights(const Artifact& artifact) {
+Result<Artifact> as_gguf_weights(Context& c, const Artifact& artifact) {
   if (artifact.naming == "gguf") return artifact;
   // The tokenizer of the directory itself is used to run it; any name will do for the metadata.
   transform::ToGgufOptions options;
   options.pre_tokenizer = "gpt-2";
+  options.to_run = true;
+  options.on_notice = [&c](const std::string& text) { c.report.notice(text); };
   return transform::to_gguf(artifact, options);
 }
 

@@ -62,7 +62,7 @@ std::vector<std::string> input_paths(const OpenedModel& model);
 // The artifact as GGUF names it (itself when it is GGUF already). What was done is added to `done`; so it is by quantized().
 Result<Artifact> as_gguf(Context& context, const Artifact& artifact, const std::string& pre_tokenizer, transform::Operations* done);
 // The same for running it: its tokenizer may have no name in GGUF's world.
-Result<Artifact> as_gguf_weights(const Artifact& artifact);
+Result<Artifact> as_gguf_weights(Context& c, const Artifact& artifact);
 
 // quantize_gguf; -v tells the types that came out.
 Result<Artifact> quantized(Context& context, const Artifact& gguf, const std::string& type, const transform::QuantizeOptions& options,

@@ -76,7 +76,7 @@ Status command_run(Context& c) {
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, adapters, Given::kBaseOfAdapter));
   if (!opened.assumed.empty()) c.report.notice("assumed: " + opened.assumed);
   INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(c, opened.base));
-  INGOT_ASSIGN(const Artifact gguf, as_gguf_weights(opened.artifact));
+  INGOT_ASSIGN(const Artifact gguf, as_gguf_weights(c, opened.artifact));
   INGOT_TRY(go_on(c));
   INGOT_ASSIGN(const Runnable can, runnable(gguf));
   request.context = can.context;

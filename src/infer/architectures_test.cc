@@ -428,7 +428,7 @@ TEST(ArchitectureKinds, AnUnknownClassThatIsLikeNoneIsRefused) {
   const Odd cases[] = {
       {"llama", {{"scale_emb", 12}, {"norm_type", "layer"}}, "config.json has 'norm_type' (\"layer\"), 'scale_emb' (12), which that class does not read"},
       {"llama", {{"sliding_window", 24}, {"attention_bias", true}}, "'sliding_window' (24)"},
-      {"llama", {{"intermediate_size", 97}}, "Tried by its tensors as LlamaForCausalLM: 'model.layers.0.mlp"},
+      {"llama", {{"intermediate_size", 97}}, "tried by its tensors as LlamaForCausalLM, 'model.layers.0.mlp"},
       {"llama", {{"attention_bias", false}}, "is there, which config.json does not say"},
       {"llama", {{"hidden_act", "relu2"}}, "hidden_act"},
       {"llama", {{"hidden_size", "wide"}}, "'hidden_size'"},

@@ -142,14 +142,21 @@ Result<const Architecture*> find_architecture(const Json& config, const std::str
   for (const auto& c : classes)
     if (const Architecture* a = architecture_of_class(c)) return a;
   if (const Architecture* a = text_part(*all, config, classes)) return a;
+  return unknown_architecture(config, what, "");
+}
+
+Error unknown_architecture(const Json& config, const std::string& what, const std::string& tried) {
+  const auto all = architectures();
+  if (!all.ok()) return all.error();
   std::vector<std::string> known;
-  for (const auto& a : *all) known.insert(known.end(), a.classes.begin(), a.classes.end());
+  for (const auto& a : **all) known.insert(known.end(), a.classes.begin(), a.classes.end());
+  const auto classes = classes_of(config);
   if (classes.empty())
     return bad_input("{}: there is no 'architectures' with the model's class; ingot knows {}", what, fmt::join(known, ", "));
   const std::string name = classes[0].substr(0, 100), near = nearest_class(name, known);
-  return bad_input("{}: the architecture {} is unknown{}; ingot knows {} (ingot list architectures). A new one whose "
+  return bad_input("{}: the architecture {} is unknown{}{}; ingot knows {} (ingot list architectures). A new one whose "
                    "layer kinds are known is one JSON file in data/architectures/ (docs/howto/architecture.md)",
-                   what, name, near.empty() ? "" : fmt::format(", the nearest that is known is {}", near), fmt::join(known, ", "));
+                   what, name, near.empty() ? "" : fmt::format(", the nearest that is known is {}", near), tried, fmt::join(known, ", "));
 }
 
 const Architecture* architecture_of_class(std::string_view name) {

@@ -122,6 +122,8 @@ Result<Architecture> parse_architecture(std::string_view json, const std::string
 Result<const std::vector<Architecture>*> architectures();
 // By config.json's "architectures"; the error lists what is known. `what` names the file.
 Result<const Architecture*> find_architecture(const Json& config, const std::string& what);
+// That error, with what was tried besides.
+Error unknown_architecture(const Json& config, const std::string& what, const std::string& tried);
 // By the class alone, or by config.json's model_type; null if it is not known.
 const Architecture* architecture_of_class(std::string_view name);
 const Architecture* architecture_of_type(std::string_view model_type);

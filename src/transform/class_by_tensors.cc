@@ -111,9 +111,7 @@ Result<const Architecture*> architecture_or_like(const Artifact& hf, const Json&
     }
     if (!nearest || m.stage > least.stage) nearest = &a, least = std::move(m);
   }
-  Error e = known.error();
-  if (nearest) e.message += fmt::format(". Tried by its tensors as {}: {}", nearest->classes[0], least.text);
-  return e;
+  return nearest ? unknown_architecture(config, what, fmt::format("; tried by its tensors as {}, {}", nearest->classes[0], least.text)) : known.error();
 }
 
 }  // namespace ingot::transform

@@ -298,7 +298,7 @@ Status Mapper::add_vocab() {
   }
   auto vocab = t.to_gguf_vocab(static_cast<size_t>(vocab_rows_));
   if (!vocab.ok()) return std::move(vocab.take_error()).during("converting the tokenizer of " + hf_.path);
-  if (static_cast<int64_t>(t.size()) < vocab_rows_ && options_.on_notice)
+  if (static_cast<int64_t>(t.size()) < vocab_rows_ && options_.on_notice && !options_.to_run)
     options_.on_notice(fmt::format("the embedding has {} rows for {} tokens: {} unused tokens pad the vocabulary",
                                    vocab_rows_, t.size(), vocab_rows_ - static_cast<int64_t>(t.size())));
   for (const std::string& w : vocab->warnings)
@@ -314,7 +314,7 @@ std::string Mapper::tokenizer_path() const {
 
 // Tells what whoever loads the file will do otherwise than the directory's tokenizer.
 Status Mapper::check_vocab(const Tokenizer& tokenizer, GgufVocab vocab) {
-  if (!options_.strict && !options_.on_notice) return {};
+  if (options_.to_run || (!options_.strict && !options_.on_notice)) return {};
   for (const auto& [key, value] : out_.metadata)
     if (key == "general.name") vocab.name = std::get<std::string>(value.v);
   auto findings = find_gguf_gaps(tokenizer, vocab);
@@ -325,7 +325,7 @@ Status Mapper::check_vocab(const Tokenizer& tokenizer, GgufVocab vocab) {
 
 Status Mapper::cannot_say(const std::string& text) {
   if (options_.strict) return bad_input("converting {}: {}. Without --strict this is a notice, and the file is written", hf_.path, text);
-  if (options_.on_notice) options_.on_notice(text);
+  if (options_.on_notice && !options_.to_run) options_.on_notice(text);
   return {};
 }
 
@@ -337,7 +337,7 @@ Result<Artifact> Mapper::run() {
   INGOT_TRY(read_config());
   INGOT_TRY(map_tensors());
   INGOT_TRY(check_complete());
-  INGOT_TRY(add_gguf_metadata({*arch_, config_, params_, config_path_, options_.name, options_.on_notice, [this](const std::string& text) { return cannot_say(text); }}, &out_));
+  INGOT_TRY(add_gguf_metadata({*arch_, config_, params_, config_path_, options_.name, options_.to_run ? nullptr : options_.on_notice, [this](const std::string& text) { return cannot_say(text); }}, &out_));
   INGOT_TRY(add_vocab());
   return std::move(out_);
 }

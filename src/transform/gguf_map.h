@@ -14,6 +14,7 @@ namespace ingot::transform {
 struct ToGgufOptions {
   std::string pre_tokenizer;  // --pre-tokenizer: instead of the one that the tokenizer's rules match
   std::string name;           // general.name; empty: by config.json, else by the directory
+  bool to_run = false;  // no file is made of it: what GGUF cannot say of the model is not told
   bool strict = false;  // what GGUF cannot say of the model is an error, not a notice
   std::shared_ptr<CastCounts> counts;
   std::function<void(const std::string&)> on_notice;

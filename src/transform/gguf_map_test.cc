@@ -193,7 +193,7 @@ Artifact with_config(const std::string& from, const std::string& to) {
 
 TEST(ToGguf, ContradictionsAreNamed) {
   const std::tuple<const char*, const char*, std::vector<std::string>> cases[] = {
-      {"LlamaForCausalLM", "Rwkv9ForCausalLM", {"Rwkv9ForCausalLM", "LlamaForCausalLM", "config.json"}},
+      {"LlamaForCausalLM", "Rwkv9ForMaskedLM", {"Rwkv9ForMaskedLM", "LlamaForCausalLM", "config.json"}},
       {"\"num_hidden_layers\": 6", "\"num_hidden_layers\": 7", {"model.layers.6.", "missing"}},
       {"\"hidden_size\": 256", "\"hidden_size\": 512", {"lm_head.weight", "[4096, 256]", "[4096, 512]"}},
       {"\"vocab_size\": 4096", "\"vocab_size\": 4095", {"[4096, 256]", "[4095, 256]"}},
