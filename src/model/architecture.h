@@ -46,6 +46,7 @@ struct MetadataRule {
   std::string key, type;          // "u32", "f32", "bool", "string"
   std::vector<std::string> from;  // the first number that config.json has (see config_number)
   Json value;                     // instead of `from`; null for none
+  std::optional<double> off;      // what does nothing: where config.json says null
   bool optional = false;
   std::string special;            // "rope_scaling", "sliding_window", "file_type", "quantization_version": made by code
 };
@@ -57,10 +58,20 @@ struct WindowRule {
   std::string enabled_by;  // a key that must be true besides, or empty
   std::string below;       // a key that counts the first layers, which see everything, or empty ..
   int64_t below_missing = 0;  // .. and what the class takes where it is absent
+  std::string before;      // a key that counts the layers of which alone some have a window, or empty ..
+  int64_t before_missing = 0;  // .. and what the class takes where it is absent
+  bool unrotated = false;  // the layers that do not rotate their heads have the window, no others
   int64_t period = 0;      // every period-th layer sees everything; 0: none does
   bool read = true;        // by llama.cpp, of this architecture
   bool always = false;     // the key is written with 0 where there is no window
   bool told = false;       // so is the list of layers, whatever it is
+  bool absent = false;     // where the key is absent, llama.cpp takes no layer to have a window
+};
+
+// What of the tensors llama.cpp's model of that name is strict about: it does not load a file that is otherwise.
+struct LlamaCpp {
+  std::vector<std::string> unread, needed;  // templates of GGUF names: it has none of these; it cannot be without these
+  bool square = false;                      // heads * head_dim is the width
 };
 
 // Kinds of a layer's parts (infer/ computes them). What a layer has beside (norms behind a part, of q and k, biases, experts) the tensors tell.
@@ -98,6 +109,7 @@ struct Architecture {
   std::map<std::string, std::vector<std::string>> params;
   std::map<std::string, std::string> multiples;  // a param -> the one that must divide it
   std::optional<WindowRule> window;
+  LlamaCpp llama_cpp;
   std::vector<TensorRule> tensors;
   std::vector<std::string> drop;  // templates; a last "*" is any end
   std::vector<MetadataRule> metadata;

@@ -61,11 +61,12 @@ Result<TensorRule> tensor_rule(const Json& j, const std::string& what) {
 }
 
 Result<MetadataRule> metadata_rule(const Json& j, const std::string& what) {
-  INGOT_TRY(known_keys(j, {"key", "type", "from", "value", "optional", "special"}, what));
+  INGOT_TRY(known_keys(j, {"key", "type", "from", "value", "off", "optional", "special"}, what));
   MetadataRule r;
   r.key = text_of(j, "key"), r.type = text_of(j, "type"), r.special = text_of(j, "special");
   r.optional = flag_of(j, "optional");
   if (const Json* v = json_member(j, "value")) r.value = *v;
+  r.off = json_number(j, "off");
   if (const Json* f = json_member(j, "from")) {
     INGOT_ASSIGN(r.from, string_list(*f, what));
   }
@@ -108,14 +109,27 @@ Result<LayerKinds> layer_kinds(const Json& j, const std::string& what) {
 }
 
 Result<WindowRule> window_rule(const Json& j, const std::string& what) {
-  INGOT_TRY(known_keys(j, {"key", "missing", "enabled_by", "below", "below_missing", "period", "read", "always", "told"}, what));
+  INGOT_TRY(known_keys(j, {"key", "missing", "enabled_by", "below", "below_missing", "before", "before_missing", "unrotated", "period", "read", "always", "told", "absent"}, what));
   WindowRule w;
   w.key = text_of(j, "key"), w.enabled_by = text_of(j, "enabled_by"), w.below = text_of(j, "below");
   w.missing = json_int(j, "missing").value_or(0), w.period = json_int(j, "period").value_or(0);
   w.below_missing = json_int(j, "below_missing").value_or(0);
+  w.before = text_of(j, "before"), w.before_missing = json_int(j, "before_missing").value_or(0);
+  w.unrotated = flag_of(j, "unrotated"), w.absent = flag_of(j, "absent");
   w.read = json_bool(j, "read").value_or(true), w.always = flag_of(j, "always"), w.told = flag_of(j, "told");
   if (w.key.empty()) return bad_input("{}: a window needs the 'key' of config.json", what);
   return w;
+}
+
+Result<LlamaCpp> llama_cpp_rule(const Json& j, const std::string& what) {
+  INGOT_TRY(known_keys(j, {"unread", "needed", "square"}, what));
+  LlamaCpp l;
+  for (auto [key, list] : {std::pair{"unread", &l.unread}, {"needed", &l.needed}})
+    if (const Json* m = json_member(j, key)) {
+      INGOT_ASSIGN(*list, string_list(*m, what));
+    }
+  l.square = flag_of(j, "square");
+  return l;
 }
 
 Status check_extent(const Architecture& a, const std::string& extent, const std::string& what) {
@@ -153,7 +167,7 @@ std::string entry_name(const Json& e) {
 
 // `own` over what it is like.
 Result<Json> merged(Json base, const Json& own, const std::string& what) {
-  for (const char* key : {"classes", "wrappers", "model_types", "window", "by_tensors", "defaults", "like", "without"}) base.erase(key);
+  for (const char* key : {"classes", "wrappers", "model_types", "window", "by_tensors", "defaults", "llama_cpp", "like", "without"}) base.erase(key);
   for (const auto& [key, value] : own.items()) {
     Json& to = base[key];
     if (to.is_object() && value.is_object()) {
@@ -202,7 +216,7 @@ void put_name(std::string* text, const std::string& name) {
 
 Result<Architecture> read_architecture(const Json& j, const std::string& what) {
   INGOT_TRY(known_keys(j, {"name", "like", "without", "classes", "wrappers", "model_types", "layer", "require", "params", "multiples", "window", "tensors", "drop",
-                           "metadata", "defaults", "tied_by_default", "by_tensors"}, what));
+                           "metadata", "defaults", "llama_cpp", "tied_by_default", "by_tensors"}, what));
   Architecture a;
   a.name = text_of(j, "name");
   if (a.name.empty()) return bad_input("{}: there is no 'name'", what);
@@ -232,6 +246,9 @@ Result<Architecture> read_architecture(const Json& j, const std::string& what) {
     for (const auto& [key, value] : m->items()) a.multiples[key] = json_string(*m, key).value_or("");
   if (const Json* m = json_member(j, "window")) {
     INGOT_ASSIGN(a.window, window_rule(*m, what + ": window"));
+  }
+  if (const Json* m = json_member(j, "llama_cpp")) {
+    INGOT_ASSIGN(a.llama_cpp, llama_cpp_rule(*m, what + ": llama_cpp"));
   }
   if (const Json* m = json_member(j, "tensors"))
     for (const auto& e : *m) {

@@ -86,7 +86,7 @@ Status check_required(const Architecture& a, const Json& config, const std::stri
     if (std::find(r.values.begin(), r.values.end(), found) != r.values.end()) continue;
     const std::string expected = values_text(r.values);
     if (found.type() != r.values[0].type()) return bad_input("{}: '{}' is {}, expected {}", what, key, json_brief(found), r.values[0].is_string() ? "a text like " + r.values[0].dump() : expected);
-    return bad_input("{}: '{}' is {}{}; of {} models ingot supports only {}", what, key, value_text(found), m ? "" : " where it is not said", a.name, expected);
+    return bad_input("{}: '{}' is {}{}; of {} ingot supports only {}", what, key, value_text(found), m ? "" : " where it is not said", a.classes[0], expected);
   }
   return {};
 }
@@ -207,6 +207,15 @@ Result<Windows> attention_windows(const Architecture& a, const Json& config, int
     INGOT_ASSIGN(const auto below, read_config_number(config, rule.below, what));
     for (int64_t i = 0; i < layers && static_cast<double>(i) < below.value_or(static_cast<double>(rule.below_missing)); ++i)
       out.layers[static_cast<size_t>(i)] = false, out.usual = false;
+  }
+  if (!rule.before.empty()) {
+    INGOT_ASSIGN(const auto before, read_config_number(config, rule.before, what));
+    for (int64_t i = 0; i < layers; ++i)
+      if (static_cast<double>(i) >= before.value_or(static_cast<double>(rule.before_missing))) out.layers[static_cast<size_t>(i)] = false, out.usual = false;
+  }
+  if (rule.unrotated) {
+    for (int64_t i = 0; i < layers; ++i) out.layers[static_cast<size_t>(i)] = !has_rope(a.layer, i, false);
+    out.usual = false;
   }
   // transformers 5 writes of each layer what it is, older files have how often one is other than the rest.
   if (const Json* types = json_member(config, "layer_types")) {

@@ -25,6 +25,9 @@ Status choose_set(RopeConfig* chosen, const Architecture& arch, const std::strin
     chosen->values = Json(*full);
     return {};
   }
+  if (arch.layer.sliding_rope == "own" && arch.window && r.place == kParameters && !r.values.empty())
+    return bad_input("{}: '{}' is {}, and of {} models transformers reads nothing there but 'full_attention' and 'sliding_attention', each with its own: put what the model was "
+                     "trained with under these", what, r.place, json_brief(r.values), arch.classes[0]);
   for (const auto& [key, value] : r.values.items())
     if (value.is_object())
       return bad_input("{}: '{}' has separate parameters for '{}' layers ({}); {} models have one set for all layers", what, r.place, key,
@@ -33,13 +36,13 @@ Status choose_set(RopeConfig* chosen, const Architecture& arch, const std::strin
 }
 
 // The rest of a head that is not rotated: a layout that the architecture does not have.
-Status check_whole_head(const Json& config, const RopeConfig& r, const std::string& model, const std::string& what) {
+Status check_whole_head(const Json& config, const RopeConfig& r, const Architecture& arch, const std::string& what) {
   for (const Json* where : {&config, &r.values})
     for (const char* key : {"partial_rotary_factor", "rotary_pct", "rotary_percent"}) {
       INGOT_ASSIGN(const auto part, read_config_number(*where, key, what));
       if (part && *part != 1)
-        return bad_input("{}: '{}' is {}: only a part of each head is rotated, which {} models do not do", what,
-                         where == &config ? key : r.place + "." + key, *part, model);
+        return bad_input("{}: '{}' is {}: by it only a part of each head would be rotated, which of {} transformers 4 did, transformers 5 does not where nothing is scaled, and "
+                         "GGUF's {} cannot say; remove it if the model was trained without", what, where == &config ? key : r.place + "." + key, *part, arch.classes[0], arch.name);
     }
   return {};
 }
@@ -79,15 +82,19 @@ Status check_agreement(const Json& config, const Json* parameters, const Json* s
   return {};
 }
 
-Result<std::string> read_type(const RopeConfig& r, const std::string& what) {
+// As types are called now: "su" at first, and of Phi-3 "yarn", too.
+std::string type_now(const std::string& type, const Architecture& arch) { return type == "su" || (type == "yarn" && arch.name == "phi3") ? "longrope" : type; }
+
+Result<std::string> read_type(const RopeConfig& r, const Architecture& arch, const std::string& what) {
   const Json *now = json_member(r.values, "rope_type"), *older = json_member(r.values, "type");
   for (const Json* m : {now, older})
     if (m && !m->is_string()) return bad_input("{}: the type in '{}' is {}, expected a text like \"linear\"", what, r.place, json_brief(*m));
-  if (now && older && *now != *older)
+  const auto named = [&](const Json& m) { return type_now(m.get_ref<const std::string&>(), arch); };
+  if (now && older && named(*now) != named(*older))
     return bad_input("{}: in '{}' the 'rope_type' is {} and the 'type' {}, which contradict each other", what, r.place, json_brief(*now),
                      json_brief(*older));
   if (!now) now = older;
-  return now ? now->get<std::string>() : std::string("default");
+  return now ? named(*now) : std::string("default");
 }
 
 // Where transformers 5 and llama.cpp look first: at the top of the file.
@@ -169,9 +176,8 @@ Result<RopeConfig> read_rope_config(const Json& config, const Architecture& arch
     r.values = *m;
   }
   INGOT_TRY(choose_set(&r, arch, what));
-  if (!arch.params.count("rope_dim")) INGOT_TRY(check_whole_head(config, r, arch.name, what));
-  INGOT_ASSIGN(r.type, read_type(r, what));
-  if (r.type == "su") r.type = "longrope";  // as it was called at first
+  if (!arch.params.count("rope_dim")) INGOT_TRY(check_whole_head(config, r, arch, what));
+  INGOT_ASSIGN(r.type, read_type(r, arch, what));
   INGOT_ASSIGN(r.factor, read_config_number(r.values, "factor", what));
   if (r.type == "default") {
     // Whoever wrote "default" meant it; without any type it may have been forgotten.

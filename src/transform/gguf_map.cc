@@ -75,6 +75,7 @@ class Mapper {
   Status check_head(const LazyTensor& head);
   Status check_announced(const TensorRule& rule, const std::unordered_set<std::string>& have);
   Status check_complete();
+  Status check_llama_cpp();
   Status add_vocab();
   std::string tokenizer_path() const;
   Status check_vocab(const Tokenizer& tokenizer, GgufVocab vocab);
@@ -286,6 +287,21 @@ Status Mapper::check_complete() {
   return {};
 }
 
+// What runs here, but whose file llama.cpp refuses.
+Status Mapper::check_llama_cpp() {
+  const auto tell = [&](const std::string& why) {
+    return cannot_say(fmt::format("'{}' {}, so that llama.cpp does not load the file; ingot does", hf_.path, why));
+  };
+  for (const auto& [list, there] : {std::pair{&arch_->llama_cpp.unread, true}, {&arch_->llama_cpp.needed, false}})
+    for (const std::string& name : *list)
+      if ((out_.find(expand(name, 0)) != nullptr) == there)
+        INGOT_TRY(tell(fmt::format("has {}'{}', which its {} models {}", there ? "" : "no ", expand(name, 0), arch_->name, there ? "have not" : "need")));
+  const int64_t heads = params_.at("heads"), head_dim = params_.at("head_dim"), hidden = params_.at("hidden");
+  if (arch_->llama_cpp.square && heads * head_dim != hidden)
+    INGOT_TRY(tell(fmt::format("has {} heads of {} at a width of {}, where its {} models have no other heads than of width / heads", heads, head_dim, hidden, arch_->name)));
+  return {};
+}
+
 Status Mapper::add_vocab() {
   INGOT_ASSIGN(Tokenizer t, hf_tokenizer(hf_.files, hf_.path, options_.on_warning));
   if (!options_.pre_tokenizer.empty()) {
@@ -337,6 +353,7 @@ Result<Artifact> Mapper::run() {
   INGOT_TRY(read_config());
   INGOT_TRY(map_tensors());
   INGOT_TRY(check_complete());
+  INGOT_TRY(check_llama_cpp());
   INGOT_TRY(add_gguf_metadata({*arch_, config_, params_, config_path_, options_.name, options_.to_run ? nullptr : options_.on_notice, [this](const std::string& text) { return cannot_say(text); }}, &out_));
   INGOT_TRY(add_vocab());
   return std::move(out_);

@@ -77,6 +77,7 @@ class Writer {
         INGOT_ASSIGN(v, read_config_number(m_.config, path, what_));
       }
     if (r.from.empty()) v = r.value.get<double>();
+    if (!v && r.off && m_.config.contains(r.from[0])) v = r.off;
     if (!v && r.optional) return {};
     if (!v) return bad_input("{}: '{}' is {}, expected a number", what_, r.from[0], m_.config.contains(r.from[0]) ? "null" : "missing");
     // Whoever loads the file refuses what is not above zero.
@@ -94,6 +95,9 @@ class Writer {
 
   Status rope_scaling() {
     const auto part = m_.params.find("rope_dim");
+    if (part != m_.params.end() && part->second % 2)
+      return bad_input("{}: of each head {} elements would be rotated, an odd number, which are not rotated in pairs (by 'partial_rotary_factor' or 'rotary_pct')", what_,
+                       part->second);
     INGOT_ASSIGN(GgufRope rope, gguf_rope(m_.config, m_.arch, part == m_.params.end() ? m_.params.at("head_dim") : part->second, what_));
     for (auto& [key, value] : rope.metadata) out_.metadata.emplace_back(key, std::move(value));
     out_.tensors.edit([&](auto& all) { all.insert(all.begin(), rope.tensors.begin(), rope.tensors.end()); });
@@ -112,11 +116,17 @@ class Writer {
     };
     if (!w.window) {
       if (w.rule->always) put(key, uint32_t{0});
-      // Whoever reads it takes some layers to have a window, or asks for the key: here none has.
-      if (!w.rule->read || w.rule->period == 0) return {};
+      if (!w.rule->read || w.rule->period == 0 || w.rule->absent) return {};
+      // llama.cpp takes some layers to have a window, and stops where the file says that none has. One as long as the context is none, where such layers are
+      // like the others but for it.
+      const LayerKinds& k = m_.arch.layer;
+      if (k.rope_layers == "all" && k.sliding_rope == "same") {
+        put(key, static_cast<uint32_t>(config_number(m_.config, "max_position_embeddings").value_or(static_cast<double>(w.rule->missing))));
+        return {};
+      }
       put(key, static_cast<uint32_t>(w.rule->missing));
       put_pattern(std::vector<bool>(static_cast<size_t>(m_.params.at("layers")), false));
-      return {};
+      return m_.cannot_say(fmt::format("{}: no layer has a window, which the file says, but llama.cpp runs no {} model without one", m_.config_path, m_.arch.name));
     }
     put(key, static_cast<uint32_t>(*w.window));
     if (!w.usual || w.rule->told) put_pattern(w.layers);
