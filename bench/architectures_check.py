@@ -123,7 +123,7 @@ def compare_files(case, ours, peers, row):
         if a is None or b is None:
             faults.append(f"{case}: tensor {name} is only in {'convert_hf_to_gguf' if a is None else 'ingot'}'s file")
         elif list(a.shape) != list(b.shape) or a.tensor_type != b.tensor_type or a.data.tobytes() != b.data.tobytes():
-            faults.append(f"{case}: tensor {name} differs: {a.tensor_type.name} {list(a.shape)}, {b.tensor_type.name} {list(b.shape)}")
+            faults.append(f"{case}: tensor {name} differs: {a.tensor_type.name} {a.shape.tolist()}, {b.tensor_type.name} {b.shape.tolist()}")
 
 
 def convert(name, cls, config, shifted, work, row):
