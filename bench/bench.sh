@@ -38,4 +38,4 @@ if [[ ! -x $peers/build/bin/llama-quantize ]]; then
   step llama-build cmake --build "$peers/build" -j "$(nproc)" --target llama-quantize llama-simple llama-perplexity
 fi
 export LLAMA_CPP_DIR=$llama_cpp PEER_PYTHON=$python LLAMA_QUANTIZE=$peers/build/bin/llama-quantize
-exec "$python" "bench/${INGOT_BENCH:-bench.py}" "$@"
+exec "$python" -B "bench/${INGOT_BENCH:-bench.py}" "$@"

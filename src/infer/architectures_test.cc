@@ -136,20 +136,12 @@ Json as_json(const MetaValue& m) {
 
 class Architectures : public ::testing::TestWithParam<std::string> {};
 
-// Keys that differ, and why.
+// Keys that differ; why stands in the list, which bench/architectures_check.py compares whole files by.
 bool may_differ(const std::string& name, const std::string& key) {
+  static const Json list = Json::parse(read_file(INGOT_SOURCE_DIR "/tests/data/architectures_differences.json"));
   if (key == "general.name") return true;  // of a temporary directory
-  // The converter leaves it out of GPT-NeoX, and the base of its angles.
-  if (name.starts_with("gptneox") && (key == "general.file_type" || key == "gptneox.rope.freq_base")) return true;
-  // llama.cpp takes the type from the tensors; ours says it.
-  if (name == "phi3" && key == "phi3.rope.scaling.type") return true;
-  // It reads these windows of no file; ours does.
-  if ((name == "mistral" || name == "qwen2" || name == "starcoder2") && key.find("attention.sliding_window") != std::string::npos) return true;
-  if (name == "phi4" && key == "phi3.attention.sliding_window_pattern") return true;
-  // What llama.cpp takes where the key is absent.
-  if (name == "gemma2" && key == "gemma2.rope.freq_base") return true;
-  if (name == "llama3" && (key.ends_with("key_length") || key.ends_with("value_length"))) return true;
-  return false;
+  const auto holds = [](const Json& words, const std::string& word) { return std::find(words.begin(), words.end(), word) != words.end(); };
+  return std::any_of(list.begin(), list.end(), [&](const Json& d) { return holds(d["keys"], key) && (!d.contains("cases") || holds(d["cases"], name)); });
 }
 
 TEST_P(Architectures, IsWrittenAsTheReferenceDoes) {
@@ -216,12 +208,14 @@ TEST_P(Architectures, HasTransformersLogits) {
   const Case c = load_case(GetParam());
   EXPECT_GE(c.data["deviation"].get<double>(), 1.0);
   const Artifact g = gguf_of(c);
+  double worst = 0;
   for (const int64_t batch : {512, 7}) {
     const Logits l = compare(c, g, batch);
     EXPECT_LE(l.worst, kTolerance) << c.name;
     EXPECT_EQ(l.wrong_top, 0) << c.name;
-    RecordProperty("worst", fmt::format("{:.2e}", l.worst));
+    worst = std::max(worst, l.worst);
   }
+  RecordProperty("worst", fmt::format("{:.2e}", worst));  // for docs/architectures.md
 }
 
 void set(Artifact* a, const std::string& end, MetaValue v) {

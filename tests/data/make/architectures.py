@@ -4,15 +4,19 @@
 Needs torch, transformers 5 and llama.cpp's source: LLAMA_CPP=dir python3 tests/data/make/architectures.py [NAME...]
 Weights are a pure function of the tensor's name and the element's index (value() here, architecture_models.h in the tests), so that none is stored.
 A case holds config.json, the tensors' names and shapes ({i} layer, {e} expert), tokens, logits of some positions (every STEP-th), and of the GGUF file
-the metadata and of each tensor the name, shape, type and a hash of its bytes.
+the metadata and of each tensor the name, shape, type and a hash of its bytes. bench/architectures_check.py imports it.
 """
-import json, os, re, sys, tempfile
+import json, os, re, runpy, shutil, sys, tempfile
+from contextlib import ExitStack
 from pathlib import Path
+from unittest.mock import patch
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parent / "architectures"
+TOKENIZER = HERE.parents[2] / "examples" / "tiny-llama-base"
 VOCAB, STEP, LENGTH = 4096, 32, 72
+POSITIONS = [0, 20, 40, LENGTH - 1]
 U = np.uint64
 
 
@@ -107,41 +111,63 @@ def template(name):
     return re.sub(r"(?<=experts\.)\d+(?=\.)", "{e}", name)
 
 
-def transformers_of(case):
+def make_model(cls, config, shifted, directory):
+    """A directory as people have it, with the bundled model's tokenizer; (config.json, {tensor: shape})."""
     import torch, transformers
     from safetensors.numpy import load_file, save_file
-    cls, config = CASES[case]
-    directory = Path(tempfile.mkdtemp())
     torch.manual_seed(0)
     model = getattr(transformers, cls)(getattr(transformers, cls).config_class(**{k: v for k, v in config.items() if k != "dtype"}))
     model.save_pretrained(directory, max_shard_size="10GB")
     shapes = {k: v.shape for k, v in load_file(directory / "model.safetensors").items()}
-    weights = {k: value(k, s, case in SHIFTED) for k, s in shapes.items()}
-    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+    save_file({k: value(k, s, shifted) for k, s in shapes.items()}, directory / "model.safetensors", metadata={"format": "pt"})
     written = dict(config, architectures=[cls], model_type=json.load(open(directory / "config.json"))["model_type"])
     json.dump(written, open(directory / "config.json", "w"))
-    model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
-    tokens = [int(t) for t in (mix(np.arange(LENGTH, dtype=U) + hash_text(case)) % U(VOCAB))]
+    (directory / "generation_config.json").unlink(missing_ok=True)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(TOKENIZER / name, directory)
+    return written, shapes
+
+
+def transformers_model(directory):
+    import torch, transformers
+    return transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
+
+
+def logits_of(model, tokens):
+    import torch
     with torch.no_grad():
-        logits = model(torch.tensor([tokens]), use_cache=False).logits[0].float().numpy()
-    return directory, written, shapes, tokens, logits
+        return model(torch.tensor([tokens]), use_cache=False).logits[0].float().numpy()
+
+
+def tokens_of(case):
+    return [int(t) for t in (mix(np.arange(LENGTH, dtype=U) + hash_text(case)) % U(VOCAB))]
+
+
+def convert(directory, out, vocab):
+    """llama.cpp's converter, as its command runs it; it knows the bundled tokenizer's rules by no hash, so they are told. Without vocab the file gets no tokenizer."""
+    root = os.environ["LLAMA_CPP"]
+    sys.path[:0] = [p for p in (root, root + "/gguf-py") if p not in sys.path]
+    import conversion
+    from conversion.base import ModelBase, TextModel
+    config = json.load(open(directory / "config.json"))
+
+    def load_hparams(*args, read=ModelBase.load_hparams, **named):
+        return {**config, **read(*args, **named)}  # what transformers 5 renames when it reads (rotary_pct)
+
+    script = root + "/convert_hf_to_gguf.py"
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(TextModel, "get_vocab_base_pre", lambda self, tokenizer: "llama-bpe"))
+        stack.enter_context(patch.object(ModelBase, "load_hparams", staticmethod(load_hparams)))
+        stack.enter_context(patch.object(sys, "argv", [script, str(directory), "--outfile", str(out), "--outtype", "f32"]))
+        if not vocab:
+            stack.enter_context(patch.object(conversion.get_model_class(config["architectures"][0]), "set_vocab", lambda self: None))
+        runpy.run_path(script, run_name="__main__")
 
 
 def converted(directory):
-    root = os.environ["LLAMA_CPP"]
-    sys.path[:0] = [root, root + "/gguf-py"]
-    import conversion, gguf
-    from conversion.base import ModelBase, TextModel
-    config = json.load(open(directory / "config.json"))
-    cls = conversion.get_model_class(config["architectures"][0]) if hasattr(conversion, "get_model_class") else ModelBase.from_model_architecture(config["architectures"][0])
-    cls.set_vocab = lambda self: None  # the tokenizer has tests of its own
-    out = directory / "out.gguf"
-    # Of Gemma 3 it counts the tokens.
-    json.dump({"model": {"vocab": {str(i): i for i in range(VOCAB)}}, "added_tokens": []}, open(directory / "tokenizer.json", "w"))
-    model = cls(directory, gguf.LlamaFileType.ALL_F32, out, eager=True)
-    model.hparams = {**config, **model.hparams}  # what transformers 5 renames when it reads (rotary_pct)
-    model.write()
-    r = gguf.GGUFReader(out)
+    convert(directory, directory / "out.gguf", vocab=False)  # the tokenizer has tests of its own
+    import gguf
+    r = gguf.GGUFReader(directory / "out.gguf")
     metadata = {}
     for k, f in r.fields.items():
         if not k.startswith(("tokenizer.", "GGUF.")):
@@ -153,22 +179,23 @@ def converted(directory):
 def main():
     OUT.mkdir(exist_ok=True)
     for case in sys.argv[1:] or CASES:
-        directory, config, shapes, tokens, logits = transformers_of(case)
-        try:
+        cls, config = CASES[case]
+        with tempfile.TemporaryDirectory() as folder:
+            directory = Path(folder)
+            config, shapes = make_model(cls, config, case in SHIFTED, directory)
+            tokens = tokens_of(case)
+            logits = logits_of(transformers_model(directory), tokens)
             metadata, tensors = converted(directory)
-        except Exception as e:  # told: the case is then one without a file to compare with
-            print(case, "converter:", type(e).__name__, e)
-            metadata, tensors = None, None
-        positions = [0, 20, 40, LENGTH - 1]
         templates = {}
         for k, s in sorted(shapes.items()):
             templates[template(k)] = list(s)
         j = {"config": config, "shifted": case in SHIFTED, "tensors": templates, "tokens": tokens, "deviation": float(logits.std()),
-             "logits": {str(p): [float(np.float32(x)) for x in logits[p][::STEP]] for p in positions},
+             "logits": {str(p): [float(np.float32(x)) for x in logits[p][::STEP]] for p in POSITIONS},
              "top": [int(x) for x in logits.argmax(-1)], "gguf": {"metadata": metadata, "tensors": tensors}}
         text = json.dumps(j, separators=(",", ":"))
         (OUT / f"{case}.json").write_text(text + "\n")
         print(case, "std", round(j["deviation"], 3), "bytes", len(text), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()
