@@ -158,6 +158,9 @@ Status read_scales(const Reader& r, ModelConfig* c) {
   INGOT_ASSIGN(c->attention_scale, r.real("attention.scale", 1e-9, 1e9, static_cast<double>(1.0f / std::sqrt(static_cast<float>(usual_attention_divisor(k, params))))));
   INGOT_ASSIGN(c->attention_cap, r.real("attn_logit_softcapping", 0, 1e9, 0.0));
   INGOT_ASSIGN(c->logit_cap, r.real("final_logit_softcapping", 0, 1e9, 0.0));
+  // Nothing is cut off by it (so a file says that there is none), and tanh of so little would have more of an error than a difference.
+  for (float* cap : {&c->attention_cap, &c->logit_cap})
+    if (*cap >= 1e6f) *cap = 0;
   INGOT_ASSIGN(c->embedding_scale, r.real("embedding_scale", 1e-9, 1e9, k.embedding_scale == "sqrt_hidden" ? std::sqrt(static_cast<double>(c->hidden)) : 1.0));
   INGOT_ASSIGN(c->residual_scale, r.real("residual_scale", 1e-9, 1e9, 1.0));
   INGOT_ASSIGN(const float logits, r.real("logit_scale", 1e-9, 1e9, 1.0));

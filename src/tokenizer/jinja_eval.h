@@ -46,7 +46,7 @@ class Evaluator {
   friend struct Macro;
   friend struct Loop;
   enum class Flow { kNext, kBreak, kContinue };
-  static constexpr int kMaxDepth = 900;  // statements, expressions and calls in each other
+  static constexpr int kMaxDepth = 600;  // statements, expressions and calls in each other
 
   Scope* open(Scope* parent);
   void close(Scope* scope);

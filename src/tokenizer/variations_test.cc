@@ -65,7 +65,8 @@ std::set<GgufGap> expected_gaps(const json& file, const Ids& before, const Ids& 
   const std::set<std::string> ignoring = {"llama-bpe", "tekken", "youtu", "minicpm5"};
   may(GgufGap::kIgnoreMerges, model.value("ignore_merges", false) != (ignoring.count(written.pre) > 0));
   bool unknown = model.value("byte_fallback", false) || model["unk_token"].is_string();
-  for (const auto& [text, id] : byte_bpe()["model"]["vocab"].items()) unknown = unknown || !model["vocab"].contains(text);
+  const json bytes = byte_bpe()["model"]["vocab"];
+  for (const auto& [text, id] : bytes.items()) unknown = unknown || !model["vocab"].contains(text);
   may(GgufGap::kUnknownBytes, unknown);
   may(GgufGap::kTokensBefore, before.size() > 1 || (before.empty() ? written.add_bos.value_or(false) : before[0] != written.bos));
   may(GgufGap::kTokensAfter, after.size() > 1 || (after.empty() ? written.add_eos.value_or(false) : after[0] != written.eos));

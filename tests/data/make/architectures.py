@@ -6,7 +6,7 @@ Weights are a pure function of the tensor's name and the element's index (value(
 A case holds config.json, the tensors' names and shapes ({i} layer, {e} expert), tokens, logits of some positions (every STEP-th), and of the GGUF file
 the metadata and of each tensor the name, shape, type and a hash of its bytes. bench/architectures_check.py imports it.
 """
-import json, os, re, runpy, shutil, sys, tempfile
+import copy, json, os, re, runpy, shutil, sys, tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
@@ -106,6 +106,36 @@ CASES = {
 SHIFTED = {"gemma2", "gemma3"}
 
 
+def but(case, without=(), **other):
+    cls, config = CASES[case]
+    return cls, {k: v for k, v in dict(config, **other).items() if k not in without}
+
+
+# What fine-tunes have otherwise; with logits alone (variants/).
+VARIANTS = {
+    "qwen2moe-window": but("qwen2moe", use_sliding_window=True, sliding_window=24, max_window_layers=3),
+    "smollm3-window": but("smollm3", use_sliding_window=True, sliding_window=24),
+    "gemma2-defaults": but("gemma2", without=("query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping", "head_dim", "rope_theta"), num_hidden_layers=2),
+    "gemma2-full": but("gemma2", layer_types=["full_attention"] * 4),
+    "gemma2-caps-off": but("gemma2", attn_logit_softcapping=None, final_logit_softcapping=None),
+    "gemma3-defaults": but("gemma3", without=("query_pre_attn_scalar", "rope_local_base_freq", "rope_theta")),
+    "gptneox-theta": but("gptneox", rope_theta=500.0, partial_rotary_factor=0.5),
+    "gptneox-parameters": but("gptneox", without=("rotary_emb_base",), rotary_pct=0.5, rope_parameters={"rope_type": "default", "rope_theta": 700.0, "partial_rotary_factor": 0.25}),
+    "granite-head": but("granite", head_dim=32),
+    "olmo2-head": but("olmo2", head_dim=32),
+    "starcoder2-head": but("starcoder2", head_dim=32),
+    "cohere2-head": but("cohere2", head_dim=32),
+    "cohere2-full": but("cohere2", layer_types=["full_attention"] * 4),
+    "phi3-head": but("phi4", head_dim=32),
+    "phi3-su": but("phi3", rope_scaling=dict(CASES["phi3"][1]["rope_scaling"], rope_type="longrope", type="su")),
+    "phi3-original": but("phi3", without=("original_max_position_embeddings",), max_position_embeddings=8192),
+    "phi3-as-saved": but("phi3", without=("original_max_position_embeddings", "rope_theta"), rope_scaling=dict(CASES["phi3"][1]["rope_scaling"], rope_type="longrope", rope_theta=10000.0,
+                         partial_rotary_factor=1.0, original_max_position_embeddings=4096), max_position_embeddings=8192),
+    "qwen3-bias": but("qwen3", attention_bias=True),
+    "gpt2-context": but("gpt2", n_ctx=64),
+}
+
+
 def template(name):
     name = re.sub(r"(?<=\.(?:h)\.)\d+(?=\.)|(?<=layers\.)\d+(?=\.)", "{i}", name)
     return re.sub(r"(?<=experts\.)\d+(?=\.)", "{e}", name)
@@ -116,7 +146,7 @@ def make_model(cls, config, shifted, directory):
     import torch, transformers
     from safetensors.numpy import load_file, save_file
     torch.manual_seed(0)
-    model = getattr(transformers, cls)(getattr(transformers, cls).config_class(**{k: v for k, v in config.items() if k != "dtype"}))
+    model = getattr(transformers, cls)(getattr(transformers, cls).config_class(**copy.deepcopy({k: v for k, v in config.items() if k != "dtype"})))
     model.save_pretrained(directory, max_shard_size="10GB")
     shapes = {k: v.shape for k, v in load_file(directory / "model.safetensors").items()}
     save_file({k: value(k, s, shifted) for k, s in shapes.items()}, directory / "model.safetensors", metadata={"format": "pt"})
@@ -178,22 +208,24 @@ def converted(directory):
 
 def main():
     OUT.mkdir(exist_ok=True)
-    for case in sys.argv[1:] or CASES:
-        cls, config = CASES[case]
+    (OUT / "variants").mkdir(exist_ok=True)
+    for case in sys.argv[1:] or [*CASES, *VARIANTS]:
+        cls, config = {**CASES, **VARIANTS}[case]
+        shifted = case.split("-")[0] in SHIFTED
         with tempfile.TemporaryDirectory() as folder:
             directory = Path(folder)
-            config, shapes = make_model(cls, config, case in SHIFTED, directory)
+            config, shapes = make_model(cls, config, shifted, directory)
             tokens = tokens_of(case)
             logits = logits_of(transformers_model(directory), tokens)
-            metadata, tensors = converted(directory)
+            metadata, tensors = converted(directory) if case in CASES else (None, None)
         templates = {}
         for k, s in sorted(shapes.items()):
             templates[template(k)] = list(s)
-        j = {"config": config, "shifted": case in SHIFTED, "tensors": templates, "tokens": tokens, "deviation": float(logits.std()),
+        j = {"config": config, "shifted": shifted, "tensors": templates, "tokens": tokens, "deviation": float(logits.std()),
              "logits": {str(p): [float(np.float32(x)) for x in logits[p][::STEP]] for p in POSITIONS},
              "top": [int(x) for x in logits.argmax(-1)], "gguf": {"metadata": metadata, "tensors": tensors}}
         text = json.dumps(j, separators=(",", ":"))
-        (OUT / f"{case}.json").write_text(text + "\n")
+        (OUT / ("" if case in CASES else "variants") / f"{case}.json").write_text(text + "\n")
         print(case, "std", round(j["deviation"], 3), "bytes", len(text), flush=True)
 
 
