@@ -136,7 +136,7 @@ def convert(name, cls, config, shifted, work, row):
     try:
         architectures.convert(directory, peers, vocab=True)
     except Exception as e:
-        row["refused"] = f"{type(e).__name__}: {str(e).replace(f'{directory}/', '') or traceback.extract_tb(e.__traceback__)[-1].line}"
+        row["refused"] = f"{type(e).__name__}: {str(e).replace(f'{directory}/', '') or traceback.extract_tb(e.__traceback__)[-1].line.split('  #')[0]}"
         architectures.convert(directory, peers, vocab=False)
     return directory, ours, peers
 
@@ -147,6 +147,8 @@ def greedy(model):
     mine = json.loads(run(args.ingot, "run", model, "--prompt", PROMPT, "-n", N, "--threads", 1, "--json", "--quiet"))
     if mine["prompt_tokens"] != len(prompt):
         raise RuntimeError(f"run takes {mine['prompt_tokens']} tokens where tokenize has {len(prompt)}")
+    if len(mine["ids"]) != N:
+        raise RuntimeError(f"ingot ends the text after {len(mine['ids'])} of {N} tokens: the prompt is to be another")
     lines = run(llama_greedy(), model, N, PROMPT).splitlines()
     theirs = [[int(t) for t in line.split()] for line in lines[:2]]
     return (prompt, mine["ids"]), theirs, min(map(float, lines[2].split()), default=0.0)
@@ -248,8 +250,8 @@ def page(rows, head):
              "  of 512 and of 7); `Architectures.EachFeatureMatters` shows for each feature that without it the error is over 2e-3.",
              f"- **window, rope**: the sliding window, and the scaling of the angles with the original context, that the texts go beyond: the {N} greedy tokens follow a",
              f"  prompt of {min(r['prompt'] for r in rows)}, the logits are of 72.",
-             f"- **tokens**: of {N} greedy ones (fewer where the text ends), so many are those of transformers, and those of llama.cpp on ingot's F32 file, by ids; the prompt's ids",
-             "  were the same in both. Keys and values in F32.", "",
+             f"- **as transformers**, **as llama.cpp**: so many of {N} greedy tokens of `ingot run`, by ids, are those of transformers, and those of llama.cpp on ingot's F32 file (keys",
+             "  and values in F32); both made the same ids of the prompt.", "",
              "| class | case | architecture | file: tensors, keys, of them differing | logits | window, rope | as transformers | as llama.cpp |", "|---|---|---|---|---|---|---|---|"]
     for r in rows:
         file = f"{r['tensors']}, {r['keys']}, {r['allowed'] or 'none'}{' (no tokenizer)' if r['refused'] else ''}"
@@ -302,8 +304,8 @@ with open(ROOT / "docs" / "logs" / "llama-cpp.txt", "a") as f:
     f.write(f"\n{now:%Y-%m-%dT%H:%M:%SZ} {told('bench/architectures_check.py', sys.argv[1:])} (commit {commit}; {versions}; "
             f"llama.cpp of the llama-cpp-python 0.3.36 sdist): {'FAILED' if faults else 'passed'}\n")
     if rows:
-        f.write(f"  {len(rows)} models: {sum(r['tensors'] for r in rows)} tensors byte for byte and {sum(r['keys'] for r in rows)} keys as convert_hf_to_gguf writes them, "
-                f"{sum(r['allowed'] for r in rows)} keys not, with a reason\n"
+        f.write(f"  {len(rows)} models: {sum(r['tensors'] for r in rows)} tensors byte for byte and {sum(r['keys'] for r in rows)} keys compared with convert_hf_to_gguf's, "
+                f"{sum(r['allowed'] for r in rows)} keys differ for a reason that is listed\n"
                 f"  logits: worst error {max(r['logits'] for r in rows):.1e} standard deviations; transformers' own within {max(r['again'] for r in rows):.1e} of the recorded\n"
                 f"  {N} greedy tokens of each compared with transformers' and llama.cpp's; the least lead of one of them {min(r['lead'] for r in rows):.2g}\n")
     f.writelines(f"  FAULT {text}\n" for text in faults)
