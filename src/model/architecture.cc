@@ -1,8 +1,8 @@
 #include "model/architecture.h"
 
 #include <algorithm>
+#include <cctype>
 
-#include "base/nearest.h"
 #include "model/embedded.h"
 
 namespace ingot {
@@ -77,16 +77,15 @@ std::string_view stem(std::string_view name) {
 
 // The known class that may be meant, or whose family it is of; or empty.
 std::string nearest_class(const std::string& name, const std::vector<std::string>& known) {
-  std::string family;
-  std::vector<std::string> stems;
+  const auto alike = [](char x, char y) { return std::tolower(static_cast<unsigned char>(x)) == std::tolower(static_cast<unsigned char>(y)); };
+  std::string best;
+  size_t most = 3;  // letters that they begin with at least, and more
   for (const std::string& k : known) {
-    stems.emplace_back(stem(k));
-    if (stem(name).starts_with(stem(k)) && stem(k).size() > stem(family).size()) family = k;
+    const std::string_view a = stem(name), b = stem(k);
+    const auto n = static_cast<size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end(), alike).first - a.begin());
+    if (n > most) most = n, best = k;
   }
-  if (!family.empty()) return family;
-  const std::string near = nearest(stem(name), stems);
-  const auto it = std::find(stems.begin(), stems.end(), near);
-  return it == stems.end() ? "" : known[static_cast<size_t>(it - stems.begin())];
+  return best;
 }
 
 // A model of several parts: its text part says what it is by its class or its type.

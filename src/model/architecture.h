@@ -72,6 +72,7 @@ struct WindowRule {
 struct LlamaCpp {
   std::vector<std::string> unread, needed;  // templates of GGUF names: it has none of these; it cannot be without these
   bool square = false;                      // heads * head_dim is the width
+  bool one_base = false;                    // it loads, but rotates layers with a window by the base of the others
 };
 
 // Kinds of a layer's parts (infer/ computes them). What a layer has beside (norms behind a part, of q and k, biases, experts) the tensors tell.

@@ -68,6 +68,9 @@ Misfit misfit(const Architecture& a, const Artifact& hf, const Json& config, con
       return {Misfit::kTensors, seen.count(&rule) ? fmt::format("'{}' is there, which config.json does not say", expand(rule.hf[0], 0, 0))
                                                   : fmt::format("'{}' is missing", expand(rule.hf[0], 0, 0))};
   }
+  const TensorRule* head = a.by_role("output");
+  if (head && !seen.count(head) && !json_bool(config, "tie_word_embeddings").value_or(false))
+    return {Misfit::kTensors, fmt::format("'{}' is missing, and config.json does not say 'tie_word_embeddings': true", head->hf[0])};
   const auto params = config_params(a, with_defaults(a, config), what);
   if (!params.ok()) return {Misfit::kNumbers, params.error().message};
   for (const auto& t : hf.tensors) {

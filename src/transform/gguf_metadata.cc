@@ -25,6 +25,7 @@ class Writer {
     put("general.size_label", whole_size_label());
     for (const auto& r : m_.arch.metadata) INGOT_TRY(add(r));
     INGOT_TRY(attention_scale());
+    INGOT_TRY(bases());
     INGOT_TRY(rope_layers());
     for (auto& [key, value] : out_.metadata)
       if (key == "general.file_type") value.v = float_file_type(out_);
@@ -134,6 +135,13 @@ class Writer {
     const bool all = std::all_of(w.layers.begin(), w.layers.end(), [](bool b) { return b; });
     return m_.cannot_say(fmt::format("{}: attention sees the last {} tokens only (sliding_window){}, which llama.cpp does not read of {} models: in "
                                      "texts longer than that it runs another model", m_.config_path, *w.window, all ? "" : " in some of the layers", m_.arch.name));
+  }
+
+  Status bases() const {
+    const MetaValue *all = out_.meta(own("rope.freq_base")), *sliding = out_.meta(own("rope.freq_base_swa"));
+    if (!m_.arch.llama_cpp.one_base || !all || !sliding || std::get<float>(all->v) == std::get<float>(sliding->v)) return {};
+    return m_.cannot_say(fmt::format("{}: layers with a window rotate by a base of {} and the others of {}, which the file says, but of {} models llama.cpp takes the latter for all",
+                                     m_.config_path, std::get<float>(sliding->v), std::get<float>(all->v), m_.arch.name));
   }
 
   // What the query is divided by the root of, where it is not what whoever reads the file takes.

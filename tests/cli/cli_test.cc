@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "base/sanitized.h"
 #include "cli/text.h"
 #include "program.h"
 
