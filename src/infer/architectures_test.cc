@@ -488,6 +488,15 @@ TEST(ArchitectureKinds, AnUnknownClassThatIsLikeNoneIsRefused) {
   }
 }
 
+// What no tensor shows.
+TEST(ArchitectureKinds, AClassThatComputesOtherwiseIsNotTriedByItsTensors) {
+  for (const char* name : {"GemmaForCausalLM", "Ernie4_5ForCausalLM"}) {
+    const OfUnknownClass u = of_unknown_class("llama", {{"architectures", {name}}});
+    ASSERT_FALSE(u.gguf.ok()) << name;
+    EXPECT_NE(u.gguf.error().message.find("computes otherwise"), std::string::npos) << u.gguf.error().message;
+  }
+}
+
 // As OpenAI's GPT-2 lies on the Hub.
 TEST(ArchitectureKinds, ABareModelIsFoundByItsNames) {
   for (const auto& [name, prefix] : {std::pair{"gpt2", "transformer."}, {"gptneox", "gpt_neox."}, {"qwen3", "model."}}) {

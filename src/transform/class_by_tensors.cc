@@ -18,6 +18,10 @@ constexpr std::string_view kHarmless[] = {
     "temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "length_penalty", "num_beams", "num_beam_groups", "num_return_sequences", "early_stopping", "cache_implementation",
     "unsloth_version", "unsloth_fixed", "use_flash_attn", "use_flash_attention_2", "attn_implementation", "fused_lm_head_loss", "pretraining_tp", "router_aux_loss_coef", "is_llama_config"};
 
+// Of transformers 5, those whose tensors and keys are a known class's, but not what they compute: norms of one more, neighbours rotated instead of halves,
+// queries scaled by their position.
+constexpr std::string_view kOtherwise[] = {"GemmaForCausalLM", "Ernie4_5ForCausalLM", "HeliumForCausalLM", "Ministral3ForCausalLM"};
+
 bool is_harmless(const std::string& key, const Json& value) {
   if (key.starts_with('_') || key.ends_with("_token_id") || key.find("dropout") != std::string::npos || key.ends_with("_pdrop")) return true;
   // What it is where it does nothing: absent, off, a factor of one.
@@ -100,6 +104,8 @@ Result<const Architecture*> architecture_or_like(const Artifact& hf, const Json&
   // Another task's head, or none, is another model.
   const std::string name = classes->front().is_string() ? classes->front().get<std::string>() : "";
   if (!name.ends_with("ForCausalLM")) return known;
+  if (std::find(std::begin(kOtherwise), std::end(kOtherwise), name) != std::end(kOtherwise))
+    return unknown_architecture(config, what, "; its tensors have the names of a known class's, but it computes otherwise");
   INGOT_ASSIGN(const auto* all, architectures());
   const Architecture* nearest = nullptr;
   Misfit least{Misfit::kTensors, ""};
