@@ -64,12 +64,26 @@ void TargetArgs::assume_type(const char* type) {
   assumed_ = fmt::format("--type {}", type);
 }
 
+namespace {
+
+// The type that a file is named after: "Q8_0" of "dir/m-Q8_0.gguf". Empty where it is none.
+std::string type_in_name(const std::string& path) {
+  const std::string name = "-" + file_name(path), stem = name.substr(0, name.rfind('.'));
+  for (size_t at = stem.size(); at > 0 && (at = stem.find_last_of("-._", at - 1)) != std::string::npos;)
+    if (const std::string word = stem.substr(at + 1); names_type(word) && word.find_first_of("0123456789") != std::string::npos) return word;
+  return "";
+}
+
+}  // namespace
+
 bool TargetArgs::out_is_directory() const {
   const auto stat = there(out);
   return stat && stat->directory();
 }
 
 Result<std::vector<std::string>> TargetArgs::paths(Context& c, const OpenedModel& model, const std::vector<std::string>& types) {
+  if (const std::string named = type_in_name(out); !assumed_.empty() && !named.empty() && upper(named) != types[0])
+    return usage("no type is given, so that '{}' would be {}; if {} is meant, give it: --type {}", out, types[0], named, named);
   // As convert_hf_to_gguf.py has it, a directory takes the file.
   if (out.empty() || out_is_directory()) {
     out = join_path(out, fmt::format("{}-{}.gguf", output_name(c, model), types.size() > 1 ? "{type}" : types[0]));

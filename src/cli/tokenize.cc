@@ -71,8 +71,8 @@ Status command_tokenize(Context& c) {
   auto tokenizer_of = open_tokenizer(c, artifact);
   if (!tokenizer_of.ok() && artifact.naming == "peft") {
     const auto base = transform::find_base(artifact);
-    return std::move(tokenizer_of.take_error())
-        .during(fmt::format("'{}' is an adapter, its base has the tokenizer: ingot tokenize {}", at.path, base.ok() ? shell_word(base->path) : "BASE"));
+    return bad_input("{}; or, as '{}' is an adapter, take its base's: ingot tokenize {}", tokenizer_of.error().message, at.path,
+                     base.ok() ? shell_word(base->path) : "BASE");
   }
   INGOT_ASSIGN(const Tokenizer tokenizer, std::move(tokenizer_of));
   INGOT_TRY(go_on(c));

@@ -43,9 +43,11 @@ std::string written_types() {
   return join(names, ", ");
 }
 
-// Of two that are as near, one that is written.
+constexpr const char* kUsual[] = {"F16", "BF16", "F32", "Q8_0", "Q4_K_M", "Q5_K_M", "Q6_K"};
+
+// Of two that are as near to a word the usual one comes first, then one that is written.
 std::vector<std::string> known_types() {
-  std::vector<std::string> known;
+  std::vector<std::string> known(std::begin(kUsual), std::end(kUsual));
   for (const transform::FileType& t : transform::file_types()) known.emplace_back(t.name);
   for (const FormatType& t : kFormat) known.emplace_back(t.name);
   return known;
@@ -78,7 +80,7 @@ std::string suggestion(const std::string& name, const std::vector<std::string>& 
   std::string near = same != known.end() ? *same : nearest(name, known);
   // Else the usual one of as many bits.
   const auto meant = [&, bits = bits_in(name)](const std::string& k) { return bits_in(k) == bits && (k[0] == 'B') == (lower(name)[0] == 'b'); };
-  for (const char* usual : {"F16", "BF16", "F32", "Q8_0", "Q4_K_M", "Q5_K_M", "Q6_K"})
+  for (const char* usual : kUsual)
     if (near.empty() && meant(usual) && std::find(known.begin(), known.end(), usual) != known.end()) near = usual;
   if (near.empty()) return "";
   return fmt::format(" (did you mean {}?{})", near, written(near) ? "" : " That one is not written yet");

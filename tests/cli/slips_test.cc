@@ -55,13 +55,15 @@ using Bases = Slips;
 TEST_F(Slips, AWordThatIsNoTypeMakesNoFileOfThatName) {
   for (const char* word : {"Q8", "8bit", "int8", "Q4_K_XL", "UD-Q4_K_XL", "nonsense", "bfloat16"})
     refused({"quantize", "base", word}, {fmt::format("'{}' is no type", word), "there are F32", fmt::format("./{}", word)});
-  for (const auto& [word, type] : {std::pair{"q8", "Q8_0"}, {"float16", "F16"}, {"half", "F16"}, {"bfloat16", "BF16"}, {"4bit", "Q4_K_M"}, {"q4_k_l", "Q4_K_"}})
+  for (const auto& [word, type] : {std::pair{"q8", "Q8_0"}, {"float16", "F16"}, {"half", "F16"}, {"bfloat16", "BF16"}, {"4bit", "Q4_K_M"}, {"q4_k_l", "Q4_K_M"}})
     for (const char* command : {"ship", "convert"})
       refused({command, "base", word}, {fmt::format("'{}' is no type (did you mean {}", word, type)});
   refused({"quantize", "base", "MXFP4"}, {"does not write yet"});
   refused({"quantize", "base", "o.gguf", "nonsense"}, {"'nonsense' is no type"});
   refused({"convert", "base", "o.gguf", "nonsense"}, {"'nonsense' is no type"});
   refused({"ship", "base", "-"}, {"standard output"});
+  refused({"quantize", "base", "m-Q8_0.gguf"}, {"'m-Q8_0.gguf' would be Q4_K_M", "--type Q8_0"});
+  refused({"ship", "base", "F16.gguf"}, {"--type F16"});
   // With a type it is the name; so it is where a directory is made.
   EXPECT_EQ(run({"quantize", "base", "nonsense", "Q8_0"}).exit_code, 0);
   EXPECT_EQ(run({"convert", "base", "float"}).exit_code, 0);
