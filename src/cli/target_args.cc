@@ -68,7 +68,7 @@ namespace {
 
 // The type that a file is named after: "Q8_0" of "dir/m-Q8_0.gguf". Empty where it is none.
 std::string type_in_name(const std::string& path) {
-  const std::string name = "-" + file_name(path), stem = name.substr(0, name.rfind('.'));
+  const std::string name = fmt::format("-{}", file_name(path)), stem = name.substr(0, name.rfind('.'));
   for (size_t at = stem.size(); at > 0 && (at = stem.find_last_of("-._", at - 1)) != std::string::npos;)
     if (const std::string word = stem.substr(at + 1); names_type(word) && word.find_first_of("0123456789") != std::string::npos) return word;
   return "";
