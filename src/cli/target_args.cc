@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <optional>
 
 #include "cli/text.h"
@@ -84,15 +85,18 @@ bool TargetArgs::out_is_directory() const {
 Result<std::vector<std::string>> TargetArgs::paths(Context& c, const OpenedModel& model, const std::vector<std::string>& types) {
   if (const std::string named = type_in_name(out); !assumed_.empty() && !named.empty() && upper(named) != types[0])
     return usage("no type is given, so that '{}' would be {}; if {} is meant, give it: --type {}", out, types[0], named, named);
-  // As convert_hf_to_gguf.py has it, a directory takes the file.
-  if (out.empty() || out_is_directory()) {
+  // As convert_hf_to_gguf.py has it, a directory takes the file; what is read is not meant by its own name.
+  const std::vector<std::string> inputs = input_paths(model);
+  std::error_code error;
+  const bool input = std::any_of(inputs.begin(), inputs.end(), [&](const std::string& i) { return std::filesystem::equivalent(i, out, error); });
+  if (out.empty() || (out_is_directory() && !input)) {
     out = join_path(out, fmt::format("{}-{}.gguf", output_name(c, model), types.size() > 1 ? "{type}" : types[0]));
     assumed_ += fmt::format("{}--out {}", assumed_.empty() ? "" : " ", shell_word(out));
   }
   std::string told = model.assumed;
   if (!assumed_.empty()) told += fmt::format("{}{}", told.empty() ? "" : ", ", assumed_);
   INGOT_ASSIGN(std::vector<std::string> paths, output_paths(out, types));
-  for (const std::string& path : paths) INGOT_TRY(output_path(path, OutputKind::kGguf, input_paths(model)));
+  for (const std::string& path : paths) INGOT_TRY(output_path(path, OutputKind::kGguf, inputs));
   if (!told.empty()) c.report.notice("assumed: " + told);
   return paths;
 }
