@@ -25,13 +25,14 @@ std::string nearest(std::string_view word, const std::vector<std::string>& words
       }
     }
     size_t distance = d[n][m];
-    // An abbreviation is meant too: --temp for --temperature.
-    if (n >= 3 && other.size() > n && other.compare(0, n, word) == 0)
-      distance = std::min<size_t>(distance, 2);
+    // An abbreviation is meant too, --temp for --temperature, and --output for --out.
+    const size_t dashes = std::min(n, word.find_first_not_of('-'));
+    if (n >= 3 && m > n && other.compare(0, n, word) == 0) distance = 1;
+    if (m >= dashes + 3 && n > m && n - m <= 3 && word.compare(0, m, other) == 0) distance = 1;
     if (distance < least) least = distance, best = other;
   }
   const size_t letters = word.size() - std::min(word.size(), word.find_first_not_of('-'));
-  return least <= std::max<size_t>(1, std::min<size_t>(3, letters / 3 + 1)) ? best : "";
+  return least <= std::clamp<size_t>(letters / 3, 1, 3) ? best : "";
 }
 
 }  // namespace ingot

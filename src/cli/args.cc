@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "cli/output.h"
+#include "cli/peers.h"
 #include "cli/text.h"
 
 namespace ingot::cli {
@@ -36,7 +37,7 @@ Args::Spec& Args::add(std::string names, std::string value_name, std::string hel
 }
 
 void Args::positional(std::string names, std::string* value, std::string help, bool required) {
-  text(names, names.substr(0, names.find('|')), value, std::move(help));
+  text(names, names.substr(0, names.find('|')), value, std::move(help), true);
   specs_.back().is_positional = true, specs_.back().required = required;
 }
 
@@ -45,11 +46,11 @@ void Args::rest(std::string names, std::vector<std::string>* words, std::string 
   specs_.back().is_positional = specs_.back().rest = true;
 }
 
-void Args::text(std::string names, std::string value_name, std::string* value, std::string help) {
-  add(std::move(names), std::move(value_name), std::move(help)).set = [value](const std::string&,
-                                                                              const std::string& v) {
+void Args::text(std::string names, std::string value_name, std::string* value, std::string help, bool may_be_empty) {
+  add(std::move(names), std::move(value_name), std::move(help)).set = [=](const std::string& name, const std::string& v) -> Status {
+    if (v.empty() && !may_be_empty) return ingot::usage("{} needs a value, but an empty text is given", name);
     *value = v;
-    return Status();
+    return {};
   };
 }
 
@@ -136,6 +137,12 @@ void Args::later(std::string names, bool takes_value, std::string what) {
   };
 }
 
+void Args::ignored(const char* name) {
+  add(name, "", "").later = true;
+  specs_.back().set = [](const std::string&, const std::string&) { return Status(); };
+  unused_.push_back(name);
+}
+
 void Args::add_common() {
   const size_t from = specs_.size();
   integer("--threads|-t", "N", &common.threads, 1, 4096,
@@ -178,16 +185,34 @@ bool Args::has(std::string_view main_name) const {
   return false;
 }
 
-std::string Args::hint() const { return fmt::format("see: ingot {} --help", command_); }
+std::string Args::hint() const { return fmt::format("see: ingot {}--help", command_ == "PATH" ? "" : command_ + " "); }
+
+const Args::Spec* Args::option(std::string_view name) const {
+  for (const Spec& s : specs_)
+    if (std::find(s.names.begin() + s.is_positional, s.names.end(), name) != s.names.end()) return &s;
+  return nullptr;
+}
 
 Status Args::check_unknown(const std::string& word) const {
   const std::string name = word.substr(0, word.find('='));
   if (name.size() < 2 || name[0] != '-') return {};
+  const std::string what = fmt::format("no option {} in 'ingot {}'", name, command_);
+  if (const std::string instead = instead_of_option(name); !instead.empty()) return ingot::usage("{}: {}", what, instead);
   std::vector<std::string> names = {"--help"};
   for (const Spec& s : specs_)
-    if (!s.is_positional && !s.later) names.insert(names.end(), s.names.begin(), s.names.end());
-  const std::string near = name[1] == '-' ? nearest(name, names) : "";
-  return ingot::usage("no option {} in 'ingot {}'; {}", name, command_, near.empty() ? hint() : fmt::format("did you mean {}?", near));
+    if (!s.later) names.insert(names.end(), s.names.begin() + s.is_positional, s.names.end());
+  const std::string near = name[1] == '-' ? nearest(name, names) : name.size() > 2 ? nearest("-" + name, names) : "";
+  return ingot::usage("{}; {}", what, near.empty() ? hint() : fmt::format("did you mean {}?", near));
+}
+
+// "-ngl" is not -n with the value "gl", as CLI11 has it: a value is attached where it is a number, and flags may stand together.
+Status Args::check_short(const std::string& word) const {
+  if (word.size() < 3 || word[0] != '-' || word[1] == '-') return {};
+  const auto flag = [&](char c) { return c == 'h' || (option(std::string{'-', c}) && option(std::string{'-', c})->value_name.empty()); };
+  const Spec* s = option(word.substr(0, 2));
+  const char digit = word[2] == '-' && word.size() > 3 ? word[3] : word[2];
+  if (s && !s->value_name.empty() && digit >= '0' && digit <= '9') return {};
+  return std::all_of(word.begin() + 1, word.end(), flag) ? Status() : check_unknown(word);
 }
 
 Status Args::set(const Spec& s, const std::string& value) {
@@ -231,31 +256,26 @@ Result<bool> Args::parse() {
     }
     options.emplace_back(o, i);
   }
-  // CLI11 takes the next word for the value of "--prompt=": give it the empty one. What follows "--" is no option.
+  // What follows "--" is no option.
   std::vector<std::string> words, plain;
   const auto end = std::find(words_.begin(), words_.end(), "--");
-  for (const std::string& w : std::vector<std::string>(words_.begin(), end)) {
-    if (w.size() > 3 && w[0] == '-' && w[1] == '-' && w.back() == '=' && w.find('=') == w.size() - 1) {
-      words.push_back(w.substr(0, w.size() - 1));
-      words.emplace_back();
-    } else {
-      words.push_back(w);
+  for (auto w = words_.begin(); w != end; ++w) {
+    const size_t equals = w->find('=');
+    const Spec* s = option(std::string_view(*w).substr(0, equals));
+    if (!s || s->value_name.empty()) {
+      if (s && equals != std::string::npos) return ingot::usage("{} takes no value, but '{}' is given", s->names[s->is_positional], *w);
+      if (!s) INGOT_TRY(check_short(*w));
+      words.push_back(*w);
+      continue;
     }
+    // Name and value apart: CLI11 takes the next word for the value of "--prompt=", and "=8" for that of "-n=8".
+    words.push_back(w->substr(0, equals));
+    if (equals == std::string::npos && w + 1 == end) return ingot::usage("{} needs a value; {}", *w, hint());
+    words.push_back(equals == std::string::npos ? *++w : w->substr(equals + 1));
   }
-  for (const std::string& w : words) {
-    const size_t equals = w.find('=');
-    if (!w.starts_with("--") || equals == std::string::npos) continue;
-    for (const Spec& s : specs_)
-      if (!s.is_positional && s.value_name.empty() && std::find(s.names.begin(), s.names.end(), w.substr(0, equals)) != s.names.end())
-        return ingot::usage("{} takes no value, but '{}' is given", s.names[0], w);
-  }
-  const std::string last = words.empty() ? "" : words.back();
   std::reverse(words.begin(), words.end());
   try {
     app.parse(words);
-  } catch (const CLI::ArgumentMismatch& e) {
-    // The one thing CLI11 can find wrong here: an option at the end without its value.
-    return ingot::usage("{} needs a value; {}", last, hint());
   } catch (const CLI::Error& e) {
     return ingot::usage("{}; {}", e.what(), hint());
   }
@@ -277,7 +297,8 @@ Result<bool> Args::parse() {
   size_t next = 0;
   for (const Spec& s : specs_)
     while (s.is_positional && next < plain.size() && (s.rest || !has(s.names[0]))) INGOT_TRY(set(s, plain[next++]));
-  if (next < plain.size()) return ingot::usage("'{}' is one argument too many for 'ingot {}'; {}", plain[next], command_, hint());
+  if (next < plain.size())
+    return ingot::usage("'{}' is one argument too many for 'ingot {}'; {}", plain[next], command_, too_many_.empty() ? hint() : too_many_);
   for (const Spec& s : specs_)
     if (s.required && !has(s.names[0]))
       return ingot::usage("'ingot {}' needs {} ({}); {}", command_, s.names[0], s.help, hint());
@@ -292,6 +313,7 @@ std::string Args::help_line(const Spec& s) {
   std::vector<std::string> names(s.names.begin(), s.names.begin() + static_cast<long>(s.shown));
   if (names.size() > 1) std::swap(names[0], names[1]);  // the short one first
   std::string left = "  " + join(names, ", ");
+  if (s.is_positional && s.names.size() > 1) left += fmt::format(" (or {})", s.names[1]);
   if (!s.is_positional && !s.value_name.empty()) left += " " + s.value_name;
   left += left.size() + 2 > kHelpColumn ? "\n" + std::string(kHelpColumn, ' ')
                                         : std::string(kHelpColumn - left.size(), ' ');

@@ -43,7 +43,7 @@ class Args {
   void positional(std::string names, std::string* value, std::string help, bool required = true);
   // Any number of words after the positionals.
   void rest(std::string names, std::vector<std::string>* words, std::string help);
-  void text(std::string names, std::string value_name, std::string* value, std::string help);
+  void text(std::string names, std::string value_name, std::string* value, std::string help, bool may_be_empty = false);
   void list(std::string names, std::string value_name, std::vector<std::string>* values, std::string help);
   void integer(std::string names, std::string value_name, int64_t* value, int64_t least, int64_t most,
                std::string help);
@@ -54,6 +54,10 @@ class Args {
   void flag(std::string names, bool* value, std::string help);
   // A name of the contract whose behaviour comes later: refused by name, with `what` it will do.
   void later(std::string names, bool takes_value, std::string what);
+  // A flag of a peer's tool that changes nothing here: taken, and warned of.
+  void ignored(const char* name);
+  // What may be meant by a word after all positionals: the end of a sentence.
+  void too_many(std::string text) { too_many_ = std::move(text); }
   // Common options that mean nothing to this command: not in its help, and warned of where they are given.
   void unused(std::initializer_list<const char*> names) { unused_.insert(unused_.end(), names.begin(), names.end()); }
 
@@ -89,13 +93,15 @@ class Args {
   Spec& add(std::string names, std::string value_name, std::string help);
   void add_common();
   static std::string help_line(const Spec& s);
+  const Spec* option(std::string_view name) const;  // by any of its names; null where there is none
   Status check_unknown(const std::string& word) const;
+  Status check_short(const std::string& word) const;
   Status set(const Spec& spec, const std::string& value);
   std::string hint() const;
 
   std::string command_;
   std::vector<std::string> words_;
-  std::string summary_;
+  std::string summary_, too_many_;
   std::vector<std::string> usages_, details_, examples_;
   std::vector<std::string_view> unused_;
   std::vector<Spec> specs_;

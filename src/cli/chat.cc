@@ -65,9 +65,9 @@ Result<std::string> find_template(const std::string& given, const std::map<std::
   if (given.empty() && templates.empty())
     return bad_input("'{}' has no chat template: give one with --chat-template FILE, or leave --chat out to have the model go on from a text", path);
   if (given.empty()) return bad_input("'{}' has no chat template named 'default': choose one with --chat-template, there are {}", path, names(templates));
-  auto at = input_path(given);
+  auto at = text_path(given);
   if (at.ok()) return read_text(*at->store, at->path, size_t{4} << 20);
-  return std::move(at.take_error()).during(fmt::format("--chat-template '{}' is neither a template of the model, which has {}, nor a file", printable(given),
+  return std::move(at.take_error()).during(fmt::format("--chat-template '{}' is neither a template of the model, which has {}, nor a file of one (llama.cpp's built-in names are not there)", printable(given),
                                                        templates.empty() ? "none" : names(templates)));
 }
 
@@ -77,7 +77,7 @@ void ChatArgs::declare(Args& args) {
   args.section("Chat");
   args.flag("--chat", &chat, "the prompt is a message, in the form that the model's chat template gives it; without --prompt each line of "
                              "standard input is one, and the conversation goes on");
-  args.text("--system|--system-prompt", "TEXT", &system, "a system message before the first");
+  args.text("--system|--system-prompt", "TEXT", &system, "a system message before the first", true);
   args.text("--chat-template", "NAME|FILE", &chat_template, "another template of the model (tool_use), or a file of Jinja");
   args.text("--chat-template-kwargs", "JSON", &variables, "variables for the template, such as {\"enable_thinking\": false}");
 }
@@ -93,8 +93,10 @@ Result<Chat> Chat::make(const ChatArgs& args, const Tokenizer& tokenizer, const 
   INGOT_ASSIGN(chat.template_, find_template(args.chat_template, tokenizer.chat_templates(), path));
   chat.request_.special_tokens = tokenizer.special_tokens();
   if (!args.variables.empty()) {
-    INGOT_ASSIGN(chat.request_.variables, parse_json_ordered(args.variables, "--chat-template-kwargs"));
-    if (!chat.request_.variables.is_object()) return usage("--chat-template-kwargs needs an object of JSON, such as {{\"enable_thinking\": false}}");
+    auto variables = parse_json_ordered(args.variables, "");
+    if (!variables.ok() || !variables->is_object())
+      return usage("--chat-template-kwargs needs an object of JSON, such as {{\"enable_thinking\": false}}, not '{}'", shown(args.variables, 60));
+    chat.request_.variables = *std::move(variables);
   }
   if (!args.system.empty()) chat.add("system", args.system);
   return chat;

@@ -76,15 +76,20 @@ Status command_convert(Context& c) {
   c.args.text("--pre-tokenizer", "NAME", &pre_tokenizer,
               "name of the tokenizer's rules where they match none that is known");
   c.args.later("--config-from", true, "giving a configuration to a bare state dict");
+  c.args.later("--bits", true, "formats for GPU serving");
+  c.args.later("--keep-blocks", false, "keeping blocks as they are");
+  c.args.later("--force-copy", false, "copying instead of sharing blocks");
+  c.args.later("--no-hash", false, "leaving out hashes");
+  for (const char* name : {"--no-lazy", "--use-temp-file"}) c.args.ignored(name);
   c.args.example("ingot convert base/ model-F16.gguf F16");
   c.args.example("ingot convert org/model --outtype f16 --outfile model-{ftype}.gguf");
   c.args.example("ingot convert base/ --out base-f16/ --dtype f16 --max-shard-size 2GB");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  INGOT_TRY(target.read(c));
+  INGOT_TRY(target.read(c, false));
   std::string &out = target.out, &type = target.types;
   if (out.empty() && !dtype.empty()) return usage("'ingot convert' needs --out OUT for --dtype {}, as in: ingot convert {} OUT --dtype {}", dtype, path, dtype);
-  INGOT_ASSIGN(const std::string format, target_format(to, out.empty() ? "x.gguf" : out));
+  INGOT_ASSIGN(const std::string format, target_format(to, out.empty() || (!type.empty() && target.out_is_directory()) ? "x.gguf" : out));
   const bool to_gguf = format == "gguf";
   const bool automatic = lower(type) == "auto";
   if (automatic && !to_gguf)

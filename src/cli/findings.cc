@@ -10,6 +10,7 @@
 #include "cli/text.h"
 #include "formats/formats.h"
 #include "formats/hf_weights.h"
+#include "formats/outputs.h"
 #include "transform/empty_tensors.h"
 #include "transform/gguf_check.h"
 #include "transform/lora_base.h"
@@ -146,7 +147,15 @@ Status check_adapter(const Artifact& a, std::vector<Reporter::Said>* odd) {
   return {};
 }
 
-void tell_verdict(const Diagnosis& d, Findings* r) {
+// Of the file that it is written as.
+uint64_t file_bytes(const Artifact& gguf, Store& store) {
+  std::vector<NamedSpec> specs;
+  for (const LazyTensor& t : gguf.tensors) specs.emplace_back(t.name, t.spec());
+  const auto layout = gguf_output(gguf, store, "model.gguf").layout(specs);
+  return layout.ok() ? layout->files[0].size : totals_of(gguf).bytes;
+}
+
+void tell_verdict(const Diagnosis& d, Store& store, Findings* r) {
   OrderedJson odd = OrderedJson::array();
   for (const Reporter::Said& s : d.odd) {
     r->row("odd", fmt::format("{}: {}", s.kind, s.message));
@@ -161,14 +170,14 @@ void tell_verdict(const Diagnosis& d, Findings* r) {
     return;
   }
   if (!d.made) {
-    r->row("ship", "nothing speaks against it so far; with --base DIR it is tried on its base:");
+    r->row("ship", "needs its base, which is not here; with --base DIR it is tried on one:");
     r->command = {"ingot", "doctor", shell_word(r->given), "--base", "DIR"};
     return;
   }
-  const Totals totals = totals_of(*d.made);
-  r->row("ship", fmt::format("would convert it: {}, {}, {}", kUsualType, format_bytes(totals.bytes), many(totals.tensors, "tensor")));
+  const uint64_t bytes = file_bytes(*d.made, store);
+  r->row("ship", fmt::format("would convert it: {}, {}, {}", kUsualType, format_bytes(bytes), many(d.made->tensors.size(), "tensor")));
   r->command = r->ship_command();
-  r->json["ship"].update({{"type", kUsualType}, {"bytes", totals.bytes}});
+  r->json["ship"].update({{"type", kUsualType}, {"bytes", bytes}});
 }
 
 // What a GGUF file tells of itself; ship makes others of it only if it is not quantized yet.
@@ -203,6 +212,7 @@ Result<Findings> find_out(Context& c, const std::string& given, const Located& a
   r.json = {{"path", at.path}, {"kind", gguf ? "model" : r.kind}};
   if (adapter) {
     tell_adapter(*opened, &r);
+    if (!own.ok()) r.download = transform::base_download(*opened);
     if (!own.ok() && !r.json["base"].is_null()) r.diagnosis.odd.push_back({"notice", shown(own.error().message, kMostSaid)});
   } else if (opened.ok()) {
     tell_architecture(*opened, &r);
@@ -211,7 +221,7 @@ Result<Findings> find_out(Context& c, const std::string& given, const Located& a
   if (opened.ok()) tell_weights(*opened, &r);
   const Diagnosis& d = r.diagnosis;
   if (d.opened) tell_tokenizer(d.opened->artifact, d.gguf ? &*d.gguf : nullptr, &r);
-  tell_verdict(d, &r);
+  tell_verdict(d, *at.store, &r);
   return r;
 }
 

@@ -18,6 +18,7 @@ struct Findings {
   std::string kind;         // "model", "gguf", "adapter", or "unknown": it cannot be opened
   bool quantized = false;   // a GGUF file with block types
   Diagnosis diagnosis;
+  std::string download;     // the command that fetches an adapter's base, which is not here
   // A line, or several, under each label; and the same for --json.
   std::vector<std::pair<std::string, std::string>> rows;
   std::vector<std::string> command;  // its words, to be copied to a shell

@@ -210,6 +210,9 @@ Totals totals_of(const Artifact& artifact) {
 
 std::string report_text(const std::vector<Output>& outputs, const ExecReport& r) {
   const bool up_to_date = std::all_of(r.outputs.begin(), r.outputs.end(), [](const OutputReport& o) { return o.up_to_date; });
+  uint64_t files = 0;  // as large as the table says, with their headers
+  for (const OutputReport& o : r.outputs) files += o.up_to_date ? 0 : o.bytes;
+  const uint64_t wrote = files - std::min(files, r.resumed_bytes);
   Table table({"file", ">size", ">bits/weight", r.verified == Verify::kNone && !up_to_date ? "hash (not verified)" : "hash"});
   for (size_t i = 0; i < r.outputs.size(); ++i) {
     const OutputReport& o = r.outputs[i];
@@ -220,9 +223,8 @@ std::string report_text(const std::vector<Output>& outputs, const ExecReport& r)
   }
   if (up_to_date) return table.str() + "up to date: this same job made it, and nothing was touched since (--force makes it anew)\n";
   std::string line = fmt::format("read {}, wrote {} in {}", format_bytes(r.source_bytes),
-                                 format_bytes(r.written_bytes), format_duration(r.seconds_write));
-  if (r.seconds_write > 0 && r.written_bytes)
-    line += fmt::format(" ({})", format_rate(static_cast<double>(r.written_bytes) / r.seconds_write));
+                                 format_bytes(wrote), format_duration(r.seconds_write));
+  if (r.seconds_write > 0 && wrote) line += fmt::format(" ({})", format_rate(static_cast<double>(wrote) / r.seconds_write));
   if (r.seconds_verify > 0)
     line += fmt::format("; read back from {} and compared in {}", r.verified == Verify::kMedium ? "the medium" : "the system's cache",
                         format_duration(r.seconds_verify));

@@ -21,14 +21,15 @@ Status lora_merge_command(Context& c) {
   c.args.detail(
       "Writes a Hugging Face directory that transformers loads: weights, config, tokenizer. Computed in f32, "
       "rounded once.");
-  c.args.positional("BASE|-m,--model", &path, "the model that the adapters were trained on: a Hugging Face directory, or a name like org/model");
+  c.args.positional("BASE|-m,--model,--base", &path, "the model that the adapters were trained on: a Hugging Face directory, or a name like org/model");
   c.args.rest("ADAPTER... OUT", &words, "the same as --adapter and --out: the last word is OUT, if there is no --out");
   c.args.section("Options");
   adapter_args.declare(c.args);
-  c.args.text("--out|--outfile,-o", "DIR", &out, "the merged model");
+  c.args.text("-o,--out|--outfile", "DIR", &out, "the merged model");
   c.args.text("--dtype", "T", &dtype, "f32, f16 or bf16 (default: as the base)");
   c.args.example("ingot lora merge base/ lora/ merged/");
   c.args.example("ingot lora merge base/ --adapter a/ --weight 0.7 --adapter b/ --out merged/ --dtype f16");
+  c.args.later("--base-as", true, "merging into a quantized base as it is");
   c.args.unused({"--strict"});
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};

@@ -8,9 +8,11 @@
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/paths.h"
+#include "cli/peers.h"
 #include "cli/signals.h"
 #include "cli/text.h"
 #include "exec/ranks.h"
+#include "formats/json.h"
 #include "ingot/ingot.h"
 
 namespace ingot::cli {
@@ -68,6 +70,7 @@ Status no_such_command(const std::string& name) {
   for (const GroupRow& g : kGroups)
     if (std::find(g.later.begin(), g.later.end(), name) != g.later.end())
       return usage("'ingot {}' is not there yet in this version of ingot", name);
+  if (const std::string instead = instead_of_program(name); !instead.empty()) return usage("no command '{}'; here it is {}", name, instead);
   std::vector<std::string> names;
   for (const Row& c : kCommands) names.emplace_back(c.name);
   const std::string near = nearest(name, names);
@@ -86,7 +89,7 @@ Status dispatch(std::vector<std::string> words, Reporter& report, bool silent) {
   }
   std::string name = words[0];
   words.erase(words.begin());
-  if (name == "--version" || name == "-V") return print(fmt::format("ingot {}\n", version()));
+  if (name == "--version" || name == "-V") return report.result({{"version", version()}}, fmt::format("ingot {}\n", version()));
   if (name == "--help" || name == "-h" || name == "help") {
     if (words.empty()) return print(overview());
     if (words[0] == "options") return print(common_help());
@@ -106,6 +109,7 @@ Status dispatch(std::vector<std::string> words, Reporter& report, bool silent) {
     name = "PATH";
     report.set_command("path");
   }
+  const bool alone = words.empty();
   Args args(name, std::move(words));
   if (known) args.summary(row->summary);
   args.on_parsed([&](const CommonOptions& o, const std::vector<std::string>& unused) -> Status {
@@ -115,7 +119,16 @@ Status dispatch(std::vector<std::string> words, Reporter& report, bool silent) {
     return stop_token().cancelled() ? Status(Error{ErrorKind::kInterrupted, "interrupted before anything was done"}) : Status();
   });
   Context context{args, report, stop_token()};
-  return known ? row->run(context) : command_path(context);
+  if (!known) return command_path(context);
+  Status status = row->run(context);
+  // A command's name alone, in a directory that has something of this name.
+  const auto here = locate(name);
+  if (!status.ok() && alone && here.ok() && is_there(*here->store, here->path)) {
+    Error e = status.take_error();
+    e.message += fmt::format("; what lies here under that name: ingot ./{}", name);
+    return e;
+  }
+  return status;
 }
 
 int run(int argc, char** argv) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <filesystem>
 #include <map>
 #include <set>
 
@@ -14,6 +15,7 @@
 #include "formats/manifest.h"
 #include "formats/outputs.h"
 #include "ingot/ingot.h"
+#include "storage/hub.h"
 #include "transform/as_loaded.h"
 #include "transform/dequantize.h"
 #include "transform/empty_tensors.h"
@@ -95,15 +97,22 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
   INGOT_ASSIGN(Artifact base, open_model(*at.store, at.path));
   std::vector<AdapterArgument> adapters = given_adapters;
   std::string assumed;
+  if (base.naming == "gguf" && file_name(at.path) != file_name(given)) assumed = fmt::format("model {}", shell_word(at.path));
   if (base.naming == "peft" && what == Given::kBaseOfAdapter) {
     auto found = transform::find_base(base);
     if (!found.ok())
-      return bad_input("{}. Or give the base first: BASE --adapter {}", found.error().message, shell_word(given));
+      return bad_input("{}. Or give the base first: ingot {} BASE --adapter {}", found.error().message, c.report.command() == "run" ? "run" : "ship",
+                       shell_word(given));
     at = *std::move(found);
-    assumed = fmt::format("base {} (named by the adapter)", shell_word(at.path));
+    const auto snapshot = hub_snapshot(at.path);
+    assumed = fmt::format("base {} (named by the adapter)",
+                          snapshot ? fmt::format("{}, commit {}", snapshot->repo, snapshot->commit.substr(0, 7)) : shell_word(at.path));
     adapters.insert(adapters.begin(), {given});
-    INGOT_TRY(check_model_folder(at));
+    INGOT_ASSIGN(at, model_in_folder(at));
     INGOT_ASSIGN(base, open_model(*at.store, at.path));
+    if (base.naming == "peft")
+      return bad_input("'{0}' names as its base '{1}', which is an adapter itself; give the model that both stand on, and the adapters in the order "
+                       "of their training: BASE --adapter {1} --adapter {0}", shell_word(given), shell_word(at.path));
   }
   INGOT_ASSIGN(OpenedModel m, with_adapters(c, std::move(base), adapters));
   m.path = at.path;
@@ -129,8 +138,8 @@ Result<OpenedModel> with_adapters(Context& c, Artifact base, const std::vector<A
   const auto notice = [&c](const std::string& text) { c.report.notice(text); };
   INGOT_ASSIGN(m.base, transform::as_loaded(m.base, notice));
   if (m.base.naming == "peft")
-    return bad_input(
-        "'{0}' is an adapter, not a model; give the base model, and the adapter as --adapter '{0}'", m.path);
+    return bad_input("'{0}' is an adapter, not a model; fold it into its base: ingot ship {1} F16 (to GGUF), or ingot lora merge BASE {1} OUT (to a "
+                     "Hugging Face directory)", m.path, shell_word(m.path));
   INGOT_TRY(transform::check_gathered(m.base));
   if (adapters.empty()) {
     m.artifact = m.base;
@@ -146,8 +155,15 @@ Result<OpenedModel> with_adapters(Context& c, Artifact base, const std::vector<A
   OrderedJson weights = OrderedJson::array();
   for (const AdapterArgument& a : adapters) {
     INGOT_ASSIGN(const Located from, input_path(a.path));
+    std::error_code error;
+    for (const std::string& before : m.adapters)
+      if (std::filesystem::equivalent(before, from.path, error))
+        return usage("the adapter '{}' is given twice ('{}' too) and would be folded in twice; to have it stronger, give --weight 2 after it", from.path,
+                     before);
     INGOT_ASSIGN(Artifact adapter, open_told(c, from));
     m.adapters.push_back(adapter.path);
+    if (const std::string folder = parent_path(from.path); adapter.naming != "peft" && is_there(*from.store, join_path(folder, "adapter_config.json")))
+      return bad_input("--adapter '{}' is a file of an adapter; give its directory: --adapter {}", from.path, shell_word(folder));
     if (adapter.naming != "peft")
       return bad_input(
           "--adapter '{}' is no PEFT adapter (a directory with adapter_config.json) but a model in {}", from.path,

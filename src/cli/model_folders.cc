@@ -45,38 +45,51 @@ Status repository(Store& store, const std::string& path, const std::string& root
                    count, join_path(root, "snapshots/" + join(names, ", ")), count > names.size() ? ", .." : "");
 }
 
-// A folder that somebody collects GGUF files in.
-Status check_gguf_files(Store& store, const std::string& path) {
+// "m.gguf" is the first file of its model, "m-00002-of-00003.gguf" is not.
+bool begins_model(const std::string& name) {
+  const size_t of = name.rfind("-of-");
+  return of == std::string::npos || of < 6 || name.size() != of + 14 || name.compare(of - 6, 6, "-00001") == 0;
+}
+
+// A folder that somebody collects GGUF files in, or a repository of them.
+Result<Located> gguf_in(const Located& given) {
   std::vector<std::string> names;
-  const auto entries = store.list(path);
-  if (!entries.ok()) return {};  // opening it tells why
+  const auto entries = given.store->list(given.path);
+  if (!entries.ok()) return given;  // opening it tells why
   for (const Entry& e : *entries) {
     const std::string& name = e.name;
-    if (name == "adapter_config.json" || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")) return {};
-    if (name.ends_with(".gguf") && name[0] != '.') names.push_back(name);
+    if (name == "adapter_config.json") return given;
+    for (const char* end : {".safetensors", ".bin", ".index.json"})
+      if (name.ends_with(end)) return given;
+    // Beside a model the part of it that sees lies on its own.
+    if (name.ends_with(".gguf") && name[0] != '.' && !name.starts_with("mmproj") && begins_model(name)) names.push_back(name);
   }
-  if (names.empty()) return {};
-  const std::string first = join_path(path, *std::min_element(names.begin(), names.end()));
-  if (names.size() == 1) return bad_input("'{}' is a directory with one GGUF file; give the file: '{}'", path, first);
-  return bad_input("'{}' is a directory with {} GGUF files; give one of them, like '{}'", path, names.size(), first);
+  std::sort(names.begin(), names.end());
+  if (names.empty()) return given;
+  const std::string first = join_path(given.path, names[0]);
+  if (names.size() == 1) return Located{given.store, first};
+  const size_t count = names.size();
+  names.resize(std::min<size_t>(count, 20));
+  return bad_input("'{}' is a directory with {} models in GGUF: {}{}; give one, like '{}'", given.path, count, join(names, ", "),
+                   count > names.size() ? ", .." : "", first);
 }
 
 }  // namespace
 
-Status check_model_folder(const Located& given) {
+Result<Located> model_in_folder(const Located& given) {
   Store& store = *given.store;
   std::string path = given.path;
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   INGOT_ASSIGN(const bool directory, is_directory(store, path));
-  if (!directory) return {};
+  if (!directory) return given;
   INGOT_ASSIGN(const auto config, store.stat(join_path(path, "config.json")));
-  if (config) return {};
+  if (config) return gguf_in(given);
   const std::string folder = file_name(path) == "snapshots" ? parent_path(path) : path;
   INGOT_ASSIGN(const std::string name, repository_at(store, folder));
-  if (!name.empty()) return repository(store, given.path, folder, name);
+  if (!name.empty()) return repository(store, given.path, folder, name).take_error();
   const std::string hub = directories_in(store, path, "models--").empty() ? join_path(path, "hub") : path;
   const auto models = directories_in(store, hub, "models--");
-  if (models.empty()) return check_gguf_files(store, path);
+  if (models.empty()) return gguf_in(given);
   std::string text;
   for (size_t i = 0; i < models.size() && i < 3; ++i) {
     const std::string root = join_path(hub, models[i]);

@@ -5,8 +5,8 @@
 
 namespace ingot::cli {
 
-// An error that names what to give instead where `given` is a repository of the Hugging Face cache (models--ORG--NAME), its
-// snapshots/, the cache itself, or a directory of GGUF files without a model of its own; else nothing.
-Status check_model_folder(const Located& given);
+// `given` itself; in a directory of GGUF files without other weights the model, if it is one only. An error that names what to give instead
+// for several, and where it is a repository of the Hugging Face cache (models--ORG--NAME), its snapshots/, or the cache itself.
+Result<Located> model_in_folder(const Located& given);
 
 }  // namespace ingot::cli

@@ -24,7 +24,10 @@ std::vector<Fitting> fitting(const Context& c, const Findings& f) {
     const std::string made = fmt::format("{}-{}.gguf", output_name(c, *f.diagnosis.opened), kUsualType);
     add(f.kind == "gguf" ? "ingot quantize " + path : ship + " --test 'Hello'", "makes " + made);
   }
-  if (f.kind == "adapter" && !f.diagnosis.opened) add(fmt::format("ingot ship BASE --adapter {}", path), "with the model that it was trained on");
+  if (f.kind == "adapter" && !f.diagnosis.opened) {
+    if (!f.download.empty()) add(f.download, "fetches its base; then");
+    add(f.download.empty() ? fmt::format("ingot ship BASE --adapter {}", path) : ship + " --test 'Hello'", "with the model that it was trained on");
+  }
   if (f.can_ship() || f.kind == "gguf") add(fmt::format("ingot run {} --prompt 'Hello'", path), "text from it");
   if (f.can_ship() && f.kind == "adapter") {
     const std::string& base = f.diagnosis.opened->path;  // a snapshot's is long: the name that the adapter has for it does too
@@ -58,12 +61,22 @@ Result<std::vector<std::string>> models_in(const Located& at) {
   return out;
 }
 
+// Whether a model's or an adapter's own files lie in it, be they whole or not.
+bool is_of_a_model(const Located& at) {
+  const auto entries = at.store->list(at.path);
+  return entries.ok() && std::any_of(entries->begin(), entries->end(), [](const Entry& e) {
+           return !e.directory && (e.name == "config.json" || e.name == "adapter_config.json" || e.name.ends_with(".safetensors") ||
+                                   e.name.ends_with(".safetensors.index.json"));
+         });
+}
+
 // A directory that is no model may hold some; `why` it is none.
 Status tell_folder(const Context& c, const std::string& given, const Error& why) {
   INGOT_ASSIGN(const std::string path, expand_variables(given));
   const auto at = locate(path);
   const auto models = at.ok() ? models_in(*at) : Result<std::vector<std::string>>(at.error());
   if (!models.ok() || models->empty()) return why;
+  if (is_of_a_model(*at)) return Error{why.kind, fmt::format("{}. In it there are also: {}", why.message, join(*models, ", "))};
   std::string text = fmt::format("{}: no model itself, but in it\n", printable(given));
   for (const std::string& m : *models)
     text += fmt::format("  ingot {}\n", printable(shell_word(m.find('/') == std::string::npos ? "./" + m : m)));

@@ -101,20 +101,15 @@ std::string extension(const std::string& path) {
   return lower(fs::path(path).extension().string().substr(fs::path(path).has_extension() ? 1 : 0));
 }
 
-Result<Located> input_path(const std::string& given) {
-  INGOT_ASSIGN(const std::string name, expand(given));
-  auto located = locate_model(name);
-  // Of one word a slip is likelier than a model of the Hub.
-  if (!located.ok() && name.find('/') == std::string::npos)
-    if (const std::string near = meant(name); !near.empty()) return bad_input("'{}': no such file or directory{}", name, near);
-  INGOT_ASSIGN(Located at, std::move(located));
-  const std::string& path = at.path;
+namespace {
+
+// That what is named lies there and may be read.
+Status check_there(const std::string& path, const std::string& name) {
   std::error_code error;
   const auto status = fs::status(path, error);
   if (fs::exists(status)) {
     if (::access(path.c_str(), R_OK) != 0) return bad_input("'{}' may not be read: permission denied", path);
-    INGOT_TRY(check_model_folder(at));
-    return at;
+    return {};
   }
   if (error && status.type() != fs::file_type::not_found) return bad_input("'{}': {}", path, error.message());
   if (const fs::path to = fs::read_symlink(path, error); !error) return bad_input("'{}' is a link to '{}', which is not there", path, to.string());
@@ -130,6 +125,26 @@ Result<Located> input_path(const std::string& given) {
                             : near);
 }
 
+}  // namespace
+
+Result<Located> input_path(const std::string& given) {
+  INGOT_ASSIGN(const std::string name, expand(given));
+  auto located = locate_model(name);
+  // Of one word a slip is likelier than a model of the Hub.
+  if (!located.ok() && name.find('/') == std::string::npos)
+    if (const std::string near = meant(name); !near.empty()) return bad_input("'{}': no such file or directory{}", name, near);
+  INGOT_ASSIGN(Located at, std::move(located));
+  INGOT_TRY(check_there(at.path, name));
+  return model_in_folder(at);
+}
+
+Result<Located> text_path(const std::string& given) {
+  INGOT_ASSIGN(const std::string name, expand(given));
+  INGOT_ASSIGN(Located at, locate(name));
+  INGOT_TRY(check_there(at.path, ""));
+  return at;
+}
+
 bool is_input(const std::string& given) {
   const auto path = expand_variables(given);
   const auto at = path.ok() ? locate_model(*path) : Result<Located>(path.error());
@@ -139,7 +154,7 @@ bool is_input(const std::string& given) {
 Result<std::string> read_text_input(const std::string& given, const CancelToken& cancel) {
   constexpr size_t kMaxText = 1u << 30;
   if (given != "-") {
-    INGOT_ASSIGN(const Located at, input_path(given));
+    INGOT_ASSIGN(const Located at, text_path(given));
     return read_text(*at.store, at.path, kMaxText);
   }
   std::string text;
@@ -205,6 +220,7 @@ Status check_parents(const std::string& path) {
 
 Result<Located> output_path(const std::string& given, OutputKind kind, const std::vector<std::string>& inputs) {
   INGOT_ASSIGN(const std::string name, expand(given));
+  if (name == "-") return usage("a model cannot be written to standard output; give the name of a file (one called - is ./-)");
   INGOT_ASSIGN(Located at, locate(name, "write to a path here and copy it there"));
   std::string& path = at.path;
   INGOT_TRY(check_kind(path, kind));

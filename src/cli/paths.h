@@ -14,9 +14,11 @@ namespace ingot::cli {
 // variables are replaced too) where VAR is unset or empty. "$VAR" and "$" stay.
 Result<std::string> expand_variables(const std::string& path);
 
-// An input: expanded, located (storage/hub.h: a path, a URL or a model's name on the Hub) and there. kBadInput for what is not, each with its
-// own text.
+// A model: expanded, located (storage/hub.h: a path, a URL or a model's name on the Hub; model_folders.h: the only one in a directory of GGUF
+// files) and there. kBadInput for what is not, each with its own text.
 Result<Located> input_path(const std::string& given);
+// A file of text: no model's name.
+Result<Located> text_path(const std::string& given);
 
 // Whether something lies where input_path() would look; whatever is wrong with it.
 bool is_input(const std::string& given);

@@ -23,12 +23,12 @@ Status command_run(Context& c) {
       "The text streams to standard output as it is made; on a terminal the prompt is shown before it. The "
       "most "
       "likely token is always taken unless --temperature is given.");
-  c.args.positional("MODEL|-m,--model", &path, "a GGUF file, a Hugging Face directory, an adapter's (its base is the one that it names), or a name like org/model");
+  c.args.positional("MODEL|-m,--model,--base", &path, "a GGUF file, a Hugging Face directory, an adapter's (its base is the one that it names), or a name like org/model");
   c.args.section("Options");
-  c.args.text("-p,--prompt", "TEXT", &request.prompt, "the text to go on from");
-  c.args.text("-f,--file", "FILE", &file, "read the prompt from a file");
-  c.args.integer("-n,--n-predict", "N", &request.max_tokens, 0, INT32_MAX,
-                 "at most so many tokens (default 128; with --chat until the answer ends)");
+  c.args.text("-p,--prompt", "TEXT", &request.prompt, "the text to go on from, as it stands (no escapes)", true);
+  c.args.text("-f,--file", "FILE", &file, "read the prompt from a file; - is standard input");
+  c.args.integer("-n,--n-predict|--predict", "N", &request.max_tokens, -2, INT32_MAX,
+                 "at most so many tokens (default 128; -1, and the default with --chat: until the text ends or the context is full)");
   adapter_args.declare(c.args);
   c.args.list("--stop|--reverse-prompt,-r", "TEXT", &request.stops, "end before this text; may be repeated");
   chat_args.declare(c.args);
@@ -47,6 +47,9 @@ Status command_run(Context& c) {
   c.args.example("ingot run model.gguf --chat --system 'You are terse.'");
   c.args.unused({"--dry-run", "--memory", "--force", "--no-resume",
                  "--max-shard-size", "--verify", "--rank-timeout", "--provenance", "--strict", "--name"});
+  c.args.too_many("a text is --prompt TEXT, an adapter --adapter DIR");
+  for (const char* name : {"--jinja", "--mlock", "--no-mmap", "--no-warmup", "--no-display-prompt", "--log-disable", "--no-perf", "--simple-io", "--color"})
+    c.args.ignored(name);
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
   INGOT_TRY(chat_args.check(c.args));
@@ -80,9 +83,9 @@ Status command_run(Context& c) {
   INGOT_TRY(go_on(c));
   INGOT_ASSIGN(const Runnable can, runnable(gguf));
   request.context = can.context;
+  if (request.max_tokens < 0 || (chat_args.chat && !c.args.has("--n-predict"))) request.max_tokens = can.context;
   if (chat_args.chat) {
     INGOT_ASSIGN(Chat chat, Chat::make(chat_args, tokenizer, opened.path));
-    if (!c.args.has("--n-predict")) request.max_tokens = can.context;
     if (!prompted) {
       INGOT_ASSIGN(const std::unique_ptr<Model> model, load_model(c, gguf));
       return converse(c, *model, tokenizer, can, std::move(chat), request, opened.path);

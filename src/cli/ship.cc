@@ -36,9 +36,9 @@ void declare(Args& a, ShipOptions& o) {
       "Reads the base and its adapters once and writes every file in the same pass, with no model in between on disk; what was written is "
       "read back and compared, and with --test a text is generated from it. An adapter's base is the one that it names itself: a path, or a "
       "model in the Hugging Face Hub's local cache.");
-  a.positional("BASE|-m,--model", &o.given, "a model's Hugging Face directory, an adapter's, or a name like org/model");
+  a.positional("BASE|-m,--model,--base", &o.given, "a model's Hugging Face directory, an adapter's, or a name like org/model");
   o.target.declare(a, "T[,T...]", "GGUF file types ('ingot list types'; default Q4_K_M)",
-                   "the GGUF file; {type} in it stands for each type (default MODEL-TYPE.gguf, here)");
+                   "the GGUF file; {type} in it stands for each type (default BASE-ADAPTER-TYPE.gguf, here)");
   o.adapter_args.declare(a);
   a.list("--test", "PROMPT", &o.tests, "go on from this text with each written file; may be repeated");
   a.integer("-n,--n-predict", "N", &o.test_tokens, 1, INT32_MAX,
@@ -52,6 +52,8 @@ void declare(Args& a, ShipOptions& o) {
   a.later("--eval", true, "measuring the result on a text");
   a.later("--ollama", true, "writing for Ollama");
   a.later("--bpw", true, "choosing types by bits per weight");
+  a.later("--size", true, "choosing types by size");
+  a.later("--to", true, "writing formats for GPU serving");
   a.later("--report", true, "a report page");
   a.example("ingot ship lora/     # on the base that it names, to Q4_K_M, here");
   a.example("ingot ship base/ --adapter lora/ --type Q8_0 --out model.gguf --test 'Hello'");
@@ -67,8 +69,7 @@ Result<std::vector<Kept>> read_keep(const std::vector<std::string>& given) {
   for (const std::string& text : given) {
     const size_t at = text.find('=');
     Kept k{text.substr(0, at), at == std::string::npos ? "" : text.substr(at + 1)};
-    if (k.what == "adapter-gguf")
-      return usage("--keep adapter-gguf=FILE is not there yet in this version of ingot");
+    if (k.what == "adapter-gguf" || k.what == "imatrix") return usage("--keep {}=FILE is not there yet in this version of ingot", k.what);
     if ((k.what != "merged" && k.what != "f16") || k.path.empty())
       return usage("--keep '{}': write it as merged=DIR or f16=FILE", text);
     for (const Kept& other : out)
@@ -126,8 +127,8 @@ Result<OrderedJson> try_file(Context& c, const std::vector<TextRequest>& tests, 
   for (const TextRequest& request : tests) {
     const bool terminal = stdout_is_terminal();
     const auto safe = [&](std::string_view s) { return terminal ? printable(s, true) : std::string(s); };
-    const bool human = !c.report.json() && !c.report.quiet();
-    if (human)
+    const bool human = !c.report.json();
+    if (human && !c.report.quiet())
       INGOT_TRY(print(fmt::format("\n{}, the most likely {} tokens after the prompt:\n{}", printable(written.path), request.max_tokens,
                                   safe(request.prompt))));
     INGOT_ASSIGN(const TextResult text,

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
+#include <optional>
 
 #include "cli/text.h"
 #include "cli/type_names.h"
@@ -13,31 +15,47 @@ void TargetArgs::declare(Args& a, const char* type_names, const char* type_help,
   a.rest("[OUT] [TYPE]", &words_, "the same as --out and --type; a word that names a type is the type (a file of that name is ./NAME)");
   a.section("Options");
   a.text("--type|--outtype", type_names, &types, type_help);
-  a.text("--out|--outfile,-o", "OUT", &out, out_help);
+  a.text("-o,--out|--outfile", "OUT", &out, out_help);
 }
 
-Status TargetArgs::read(Context& c) {
+namespace {
+
+std::optional<Stat> there(const std::string& path) {
+  const auto at = locate(path);
+  const auto stat = at.ok() ? at->store->stat(at->path) : Result<std::optional<Stat>>(at.error());
+  return stat.ok() ? *stat : std::nullopt;
+}
+
+}  // namespace
+
+Status TargetArgs::read(Context& c, bool files) {
+  // A name of a file says so, or it is there.
+  const auto bare = [](const std::string& word) { return word != "-" && word.find_first_of("./{") == std::string::npos && !there(word); };
+  const auto two = [](const char* what, const std::string& a, const std::string& b) {
+    return usage("two {}: '{}' and '{}'{}", what, a, b, names_types(b) ? fmt::format("; a file of that name is ./{}", b) : "");
+  };
+  std::vector<std::string> outputs;
   for (const std::string& word : words_) {
-    const auto twice = [&](const char* what, const std::string& before) {
-      return usage("two {}: '{}' and '{}'{}", what, before, word, names_types(word) ? fmt::format("; a file of that name is ./{}", word) : "");
-    };
     int64_t threads = 0;
     const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), threads);
     if (!types.empty() && error == std::errc() && end == word.data() + word.size() && threads > 0 && threads <= 4096 && !c.args.has("--threads")) {
       c.args.common.threads = threads;  // the last word of llama-quantize
     } else if (names_types(word)) {
-      if (!types.empty()) return twice("types", types);
+      if (!types.empty()) return two("types", types, word);
       types = word;
-      if (const auto at = locate(word); at.ok())
-        if (const auto there = at->store->stat(at->path); there.ok() && *there)
-          c.report.notice(fmt::format("'{0}' is taken for the type; the file of that name here would be ./{0}", word));
+      if (there(word)) c.report.notice(fmt::format("'{0}' is taken for the type; the file of that name here would be ./{0}", word));
+    } else if (there(join_path(word, "adapter_config.json"))) {
+      return usage("'{}' is an adapter; to fold it in: ingot ship BASE --adapter {}", word, shell_word(word));
     } else {
-      if (const std::string near = word.find_first_of("./{") == std::string::npos ? nearest_type(word) : ""; !near.empty())
-        return usage("'{0}' is no type; did you mean {1}? (A file of that name is ./{0})", word, near);
-      if (!out.empty()) return twice("outputs", out);
-      out = word;
+      if (bare(word) && like_a_type(word)) return no_type(word);
+      outputs.push_back(word);
     }
   }
+  // Without a type the last word stands where one is expected.
+  if (types.empty() && !outputs.empty() && (files || outputs.size() + !out.empty() > 1) && bare(outputs.back())) return no_type(outputs.back());
+  if (!out.empty()) outputs.push_back(out);
+  if (outputs.size() > 1) return two("outputs", outputs[0], outputs[1]);
+  if (!outputs.empty()) out = outputs[0];
   return {};
 }
 
@@ -47,15 +65,40 @@ void TargetArgs::assume_type(const char* type) {
   assumed_ = fmt::format("--type {}", type);
 }
 
+namespace {
+
+// The type that a file is named after: "Q8_0" of "dir/m-Q8_0.gguf". Empty where it is none.
+std::string type_in_name(const std::string& path) {
+  const std::string name = fmt::format("-{}", file_name(path)), stem = name.substr(0, name.rfind('.'));
+  for (size_t at = stem.size(); at > 0 && (at = stem.find_last_of("-._", at - 1)) != std::string::npos;)
+    if (const std::string word = stem.substr(at + 1); names_type(word) && word.find_first_of("0123456789") != std::string::npos) return word;
+  return "";
+}
+
+}  // namespace
+
+bool TargetArgs::out_is_directory() const {
+  const auto stat = there(out);
+  return stat && stat->directory();
+}
+
 Result<std::vector<std::string>> TargetArgs::paths(Context& c, const OpenedModel& model, const std::vector<std::string>& types) {
-  if (out.empty()) {
-    out = fmt::format("{}-{}.gguf", output_name(c, model), types.size() > 1 ? "{type}" : types[0]);
+  if (const std::string named = type_in_name(out); !assumed_.empty() && !named.empty() && upper(named) != types[0])
+    return usage("no type is given, so that '{}' would be {}; if {} is meant, give it: --type {}", out, types[0], named, named);
+  // As convert_hf_to_gguf.py has it, a directory takes the file; what is read is not meant by its own name.
+  const std::vector<std::string> inputs = input_paths(model);
+  std::error_code error;
+  const bool input = std::any_of(inputs.begin(), inputs.end(), [&](const std::string& i) { return std::filesystem::equivalent(i, out, error); });
+  if (out.empty() || (out_is_directory() && !input)) {
+    out = join_path(out, fmt::format("{}-{}.gguf", output_name(c, model), types.size() > 1 ? "{type}" : types[0]));
     assumed_ += fmt::format("{}--out {}", assumed_.empty() ? "" : " ", shell_word(out));
   }
   std::string told = model.assumed;
   if (!assumed_.empty()) told += fmt::format("{}{}", told.empty() ? "" : ", ", assumed_);
+  INGOT_ASSIGN(std::vector<std::string> paths, output_paths(out, types));
+  for (const std::string& path : paths) INGOT_TRY(output_path(path, OutputKind::kGguf, inputs));
   if (!told.empty()) c.report.notice("assumed: " + told);
-  return output_paths(out, types);
+  return paths;
 }
 
 std::string output_name(const Context& c, const OpenedModel& model) {

@@ -14,11 +14,14 @@ class TargetArgs {
  public:
   // `type_help` stands behind --type, `out_help` behind --out.
   void declare(Args& args, const char* type_names, const char* type_help, const char* out_help);
-  // Sorts the words: one that names a type is the type, another one the output, a number after a type the threads.
-  Status read(Context& context);
+  // Sorts the words: one that names a type is the type, another one the output, a number after a type the threads. `files`: the output is a
+  // file, so that a lone word without an extension is a type that there is not.
+  Status read(Context& context, bool files = true);
   // Where no type was given: this one. Told with the name, by paths().
   void assume_type(const char* type);
-  // A file for each type: --out, or where none was given "MODEL-TYPE.gguf" here, of the model's and its adapters' names.
+  bool out_is_directory() const;  // that is there
+  // A file for each type: --out, or "MODEL-TYPE.gguf" in the directory that it is, or here where none was given, of the model's and its
+  // adapters' names. Told, if they can be written.
   Result<std::vector<std::string>> paths(Context& context, const OpenedModel& model, const std::vector<std::string>& types);
 
   std::string types, out;

@@ -11,6 +11,7 @@
 #include "cli/paths.h"
 #include "cli/text.h"
 #include "transform/gguf_check.h"
+#include "transform/lora_base.h"
 
 namespace ingot::cli {
 
@@ -45,7 +46,7 @@ Status command_tokenize(Context& c) {
   c.args.usage("tokenize MODEL --text TEXT | --file FILE [--ids | --pieces | --decode] [--no-special]");
   c.args.positional("MODEL|-m,--model", &path, "a GGUF file, a Hugging Face directory, or a name like org/model");
   c.args.section("Options");
-  c.args.text("--text|--prompt,-p", "TEXT", &text, "the text (or, with --decode, the ids)");
+  c.args.text("-p,--text|--prompt", "TEXT", &text, "the text (or, with --decode, the ids)", true);
   c.args.text("-f,--file", "FILE", &file, "read it from a file; - is standard input");
   c.args.flag("--ids", &as_ids, "print ids on one line (this is the default)");
   c.args.flag("--pieces", &as_pieces, "print one token a line: id, TAB, its text");
@@ -55,6 +56,7 @@ Status command_tokenize(Context& c) {
   c.args.example("ingot tokenize model.gguf --text 'Hello world' --pieces");
   c.args.example("ingot tokenize base/ --text '0 614 1840' --decode");
   c.args.unused(kForWriters);
+  c.args.too_many("a text is --text TEXT");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
   if (c.args.has("--text") && c.args.has("--file")) return usage("'ingot tokenize' takes --text or --file, not both");
@@ -66,7 +68,13 @@ Status command_tokenize(Context& c) {
   INGOT_ASSIGN(const Artifact artifact, open_told(c, at));
   if (artifact.naming == "gguf") INGOT_TRY(transform::check_gguf(artifact, transform::GgufUse::kTokenizer));
   INGOT_TRY(go_on(c));
-  INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(c, artifact));
+  auto tokenizer_of = open_tokenizer(c, artifact);
+  if (!tokenizer_of.ok() && artifact.naming == "peft") {
+    const auto base = transform::find_base(artifact);
+    return bad_input("{}; or, as '{}' is an adapter, take its base's: ingot tokenize {}", tokenizer_of.error().message, at.path,
+                     base.ok() ? shell_word(base->path) : "BASE");
+  }
+  INGOT_ASSIGN(const Tokenizer tokenizer, std::move(tokenizer_of));
   INGOT_TRY(go_on(c));
   if (c.args.has("--file")) {
     INGOT_ASSIGN(text, read_text_input(file, c.cancel));

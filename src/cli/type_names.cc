@@ -43,6 +43,16 @@ std::string written_types() {
   return join(names, ", ");
 }
 
+constexpr const char* kUsual[] = {"F16", "BF16", "F32", "Q8_0", "Q4_K_M", "Q5_K_M", "Q6_K"};
+
+// Of two that are as near to a word the usual one comes first, then one that is written.
+std::vector<std::string> known_types() {
+  std::vector<std::string> known(std::begin(kUsual), std::end(kUsual));
+  for (const transform::FileType& t : transform::file_types()) known.emplace_back(t.name);
+  for (const FormatType& t : kFormat) known.emplace_back(t.name);
+  return known;
+}
+
 // "q4km" for Q4_K_M.
 std::string letters(std::string_view name) {
   std::string out = upper(name);
@@ -50,9 +60,28 @@ std::string letters(std::string_view name) {
   return out;
 }
 
+// "q8", "int8", "8bit", "float16", "UD-Q4_K_XL": letters that types begin with, then digits and letters that they end with. The digits; empty
+// where it is none.
+std::string bits_in(const std::string& word) {
+  std::string name = lower(word);
+  std::erase(name, '-');
+  if (name == "half") return "16";
+  const size_t begin = name.find_first_of("0123456789"), end = std::min(name.find_first_not_of("0123456789", begin), name.size());
+  if (begin == std::string::npos) return "";
+  const std::string before = name.substr(0, begin), after = name.substr(end);
+  static const char* const kBefore[] = {"q", "iq", "tq", "udq", "udiq", "f", "fp", "bf", "float", "bfloat", "int", "mxfp", "nvfp", "nf"};
+  const bool begins = std::find(std::begin(kBefore), std::end(kBefore), before) != std::end(kBefore);
+  const bool ends = after.find_first_not_of("0123456789_kmslxnoe") == std::string::npos, bit = before.empty() && (after == "bit" || after == "bits");
+  return (begins && ends) || bit ? name.substr(begin, end - begin) : "";
+}
+
 std::string suggestion(const std::string& name, const std::vector<std::string>& known, bool (*written)(std::string_view)) {
   const auto same = std::find_if(known.begin(), known.end(), [&](const std::string& k) { return letters(k) == letters(name); });
-  const std::string near = same != known.end() ? *same : nearest(name, known);
+  std::string near = same != known.end() ? *same : nearest(name, known);
+  // Else the usual one of as many bits.
+  const auto meant = [&, bits = bits_in(name)](const std::string& k) { return bits_in(k) == bits && (k[0] == 'B') == (lower(name)[0] == 'b'); };
+  for (const char* usual : kUsual)
+    if (near.empty() && meant(usual) && std::find(known.begin(), known.end(), usual) != known.end()) near = usual;
   if (near.empty()) return "";
   return fmt::format(" (did you mean {}?{})", near, written(near) ? "" : " That one is not written yet");
 }
@@ -89,16 +118,14 @@ Result<std::string> read_type(Reporter& report, const std::string& given) {
   if (is_file_type(type) || (is_element_type(type) && is_block_type(*dtype_by_name(type))))
     return usage("--type {}{}: a GGUF type that this version of ingot does not write yet; there are {}", given,
                  alias.empty() ? "" : fmt::format(" ({})", alias), written_types());
-  std::vector<std::string> known;
-  for (const transform::FileType& t : transform::file_types()) known.emplace_back(t.name);  // of two that are as near, one that is written
-  for (const FormatType& t : kFormat) known.emplace_back(t.name);
-  return usage("there is no file type '{}'{}; there are {}", given, suggestion(given, known, is_written), written_types());
+  return usage("there is no file type '{}'{}; there are {}", given, suggestion(given, known_types(), is_written), written_types());
 }
 
 bool names_type(const std::string& word) {
   const std::string name = upper(word);
   const bool number = name.find_first_not_of("0123456789") == std::string::npos;
-  return !number && (is_file_type(name) || !alias_of(name).empty() || name == "COPY" || name == "AUTO");
+  const bool block = is_element_type(name) && is_block_type(*dtype_by_name(name));
+  return !number && (is_file_type(name) || block || !alias_of(name).empty() || name == "COPY" || name == "AUTO");
 }
 
 bool names_types(const std::string& text) {
@@ -106,17 +133,12 @@ bool names_types(const std::string& text) {
   return std::all_of(words.begin(), words.end(), [](const std::string& w) { return names_type(w) || !alias_of(upper(w)).empty(); });
 }
 
-std::string nearest_type(const std::string& word) {
-  std::string_view name = word;
-  for (const char* before : {"i", "I", "t", "T", "b", "B"})
-    if (name.starts_with(before)) name.remove_prefix(1);
-  const auto begins = [&](const char* letters) { return !name.empty() && std::string_view(letters).find(name[0]) != std::string_view::npos; };
-  if (!begins("qQfF") || name.find_first_of("0123456789") > 2) return "";
-  for (const FormatType& t : kFormat)
-    if (letters(t.name) == letters(word)) return std::string(t.name);
-  std::vector<std::string> known;
-  for (const FormatType& t : kFormat) known.emplace_back(t.name);
-  return nearest(word, known);
+bool like_a_type(const std::string& word) {
+  return !bits_in(word).empty() || std::any_of(std::begin(kFormat), std::end(kFormat), [&](const FormatType& t) { return letters(t.name) == letters(word); });
+}
+
+Status no_type(const std::string& word) {
+  return usage("'{0}' is no type{1}; there are {2}. (A file of that name is ./{0})", word, suggestion(word, known_types(), is_written), written_types());
 }
 
 Result<std::vector<std::string>> read_types(Reporter& report, const std::string& text) {

@@ -18,8 +18,9 @@ Result<std::vector<std::string>> read_types(Reporter& report, const std::string&
 // Whether a word is meant for a type, or several: of files, written or not, by name or alias; of several words with commas, by number too.
 bool names_type(const std::string& word);
 bool names_types(const std::string& text);
-// The type that a word which is none must have been meant for ("Q4KM"); empty where it does not look like one.
-std::string nearest_type(const std::string& word);
+// Whether it looks like one, but is none ("Q4KM", "q8", "8bit", "float16"); the error for it, with the type that must have been meant.
+bool like_a_type(const std::string& word);
+Status no_type(const std::string& word);
 
 // The type of one tensor, for --tensor-type and its like.
 Result<DType> read_element_type(const std::string& option, const std::string& name);

@@ -354,7 +354,8 @@ std::string without_weights(Store& store, const Probe& p) {
     dcp = dcp || n.ends_with(".distcp") || (e.directory && n.starts_with("pytorch_model_fsdp"));
   }
   if (torch)
-    return ", only torch files (.bin, .pt), which are not supported yet; save the model with safe_serialization=True";
+    return ", only torch files (.bin, .pt), which are not supported yet; save the model again as safetensors: save_pretrained of transformers 5 does, an "
+           "older one with safe_serialization=True";
   if (zero)
     return ": the weights are still in the shards of DeepSpeed ZeRO; gather them with its script: python zero_to_fp32.py . OUT --safe_serialization";
   if (dcp) return ": the weights are a distributed checkpoint of torch (FSDP), which is not supported yet; gather them: accelerate merge-weights";

@@ -23,7 +23,7 @@ Result<Artifact> open_peft(Store& store, const Probe& p, Faults*) {
   if (!p.find("adapter_model.safetensors")) {
     if (p.find("adapter_model.bin"))
       return bad_input("opening the adapter {}: its weights are a torch file (adapter_model.bin), which is not "
-                       "supported yet; save the adapter with safe_serialization=True",
+                       "supported yet; save the adapter again as safetensors, as PEFT's save_pretrained does by itself",
                        p.path);
     if (p.find("adapters.safetensors"))
       return bad_input("opening the adapter {}: it is one of MLX (adapters.safetensors), whose names and factors are others than PEFT's; fuse it into its "

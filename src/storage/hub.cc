@@ -1,6 +1,9 @@
 // Ids to snapshots. What is read here (names of folders, the text of refs) may be anything: it becomes part of a path only as one plain component.
 #include "storage/hub.h"
 
+#include <pwd.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
 
@@ -38,9 +41,17 @@ std::string environment(const char* name) {
   return value ? value : "";
 }
 
+// HOME, or without it (cron, systemd) what the system knows of the user, as Python's expanduser has it.
+std::string home() {
+  if (std::string path = environment("HOME"); !path.empty()) return path;
+  passwd entry{}, *found = nullptr;
+  std::string buffer(1 << 14, '\0');
+  return ::getpwuid_r(::getuid(), &entry, buffer.data(), buffer.size(), &found) == 0 && found && found->pw_dir ? found->pw_dir : "";
+}
+
 // "~/x", "$VAR/x" and "${VAR}/x" as Python's expanduser and expandvars have them: what is not set stays.
 std::string expand(std::string path) {
-  if ((path == "~" || path.starts_with("~/")) && !environment("HOME").empty()) path.replace(0, 1, environment("HOME"));
+  if ((path == "~" || path.starts_with("~/")) && !home().empty()) path.replace(0, 1, home());
   std::string out;
   for (size_t i = 0; i < path.size();) {
     const bool brace = path.compare(i, 2, "${") == 0;
@@ -78,11 +89,11 @@ void list_refs(Store& store, const std::string& folder, const std::string& below
   }
 }
 
-std::string listed(std::vector<std::string> names, const char* what) {
+std::string listed(const std::vector<std::string>& names) {
   std::string text;
   const size_t shown = std::min<size_t>(names.size(), 4);
   for (size_t i = 0; i < shown; ++i) text += fmt::format("{}{}", i ? ", " : "", names[i]);
-  return names.empty() ? fmt::format("no {}", what) : fmt::format("{}{}", text, names.size() > shown ? ", .." : "");
+  return names.empty() ? "none" : fmt::format("{}{}", text, names.size() > shown ? ", .." : "");
 }
 
 std::string download(const std::string& hub, const HubId& id) {
@@ -146,8 +157,7 @@ std::string hub_cache() {
     }
   if (const std::string home = environment("HF_HOME"); !home.empty()) return join_path(expand(home), "hub");
   if (const std::string cache = environment("XDG_CACHE_HOME"); !cache.empty()) return join_path(expand(cache), "huggingface/hub");
-  const std::string home = environment("HOME");
-  return home.empty() ? "" : join_path(home, ".cache/huggingface/hub");
+  return home().empty() ? "" : join_path(home(), ".cache/huggingface/hub");
 }
 
 Result<std::string> find_snapshot(Store& store, const std::string& folder, const HubId& id) {
@@ -158,8 +168,8 @@ Result<std::string> find_snapshot(Store& store, const std::string& folder, const
   INGOT_ASSIGN(const std::string commit, read_ref(store, folder, revision));
   if (has(commit)) return join_path(all, commit);
   if (!commit.empty())
-    return bad_input("'{}': the Hugging Face Hub's cache ({}) says that {} is commit {}, but has not its files (snapshots there: {}); download "
-                     "it: {}", id.text(), folder, revision, commit, listed(snapshots, "snapshot"), download(hub, id));
+    return bad_input("'{}': the Hugging Face Hub's cache ({}) says that {} is commit {}, but has not its files (those of other commits: {}); download "
+                     "it: {}", id.text(), folder, revision, commit, listed(snapshots), download(hub, id));
   if (has(revision)) return join_path(all, revision);
   std::vector<std::string> begin;
   if (is_hex(revision) && revision.size() >= 4)
@@ -168,7 +178,7 @@ Result<std::string> find_snapshot(Store& store, const std::string& folder, const
   if (begin.size() == 1) return join_path(all, begin[0]);
   if (begin.size() > 1)
     return bad_input("'{}': {} commits in the Hugging Face Hub's cache ({}) begin with {}: {}; give more of it", id.text(), begin.size(), folder,
-                     revision, listed(begin, "snapshot"));
+                     revision, listed(begin));
   std::vector<std::string> refs;
   list_refs(store, folder, "", 0, &refs);
   std::sort(refs.begin(), refs.end());
@@ -177,15 +187,22 @@ Result<std::string> find_snapshot(Store& store, const std::string& folder, const
   if (snapshots.empty())
     return bad_input("'{}': the Hugging Face Hub's cache ({}) holds no snapshot of it, the download did not get so far; repeat it: {}", id.text(),
                      folder, download(hub, id));
-  std::string named = listed(refs, "branch or tag");
   const std::string& like = refs.empty() ? snapshots[0] : refs[0];
-  return bad_input("'{}': the Hugging Face Hub's cache ({}) has no revision '{}' of it, but {} (commits: {}); give one, like {}@{}, or download "
-                   "it: {}", id.text(), folder, revision, named, listed(snapshots, "snapshot"), id.repo, like, download(hub, id));
+  return bad_input("'{}': the Hugging Face Hub's cache ({}) has no revision '{}' of it (branches and tags there: {}; commits: {}); give one, "
+                   "like {}@{}, or download it: {}", id.text(), folder, revision, listed(refs), listed(snapshots), id.repo, like, download(hub, id));
 }
 
 Result<Located> locate_model(const std::string& given) {
+  for (const std::string_view page : {"https://huggingface.co/", "https://hf.co/"})
+    if (given.starts_with(page)) {
+      const size_t model = given.find('/', page.size()), end = model == std::string::npos ? model : given.find('/', model + 1);
+      if (const auto id = parse_hub_id(std::string_view(given).substr(page.size(), end - page.size())))
+        return bad_input("'{}': nothing is fetched from there; download it: {}, then give {}", given, download(hub_cache(), *id), id->repo);
+    }
   const bool url = given.starts_with(kScheme);
-  const auto id = parse_hub_id(std::string_view(given).substr(url ? kScheme.size() : 0));
+  std::string_view name = std::string_view(given).substr(url ? kScheme.size() : 0);
+  if (name.ends_with('/')) name.remove_suffix(1);
+  const auto id = parse_hub_id(name);
   if (url && !id)
     return usage("'{}': expected hf://ORG/MODEL or hf://ORG/MODEL@REVISION; a file of it is given by its path in the cache ({})", given, hub_cache());
   if (!id) return locate(given);
@@ -234,6 +251,8 @@ std::string model_name(const std::string& path) {
   const auto snapshot = hub_snapshot(path);
   return snapshot && last == snapshot->commit ? file_name(snapshot->repo) : last;
 }
+
+std::string hub_download(const HubId& id) { return download(hub_cache(), id); }
 
 std::string hub_download(Store& store, const std::string& path) {
   const auto s = hub_snapshot(path);

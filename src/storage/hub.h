@@ -20,7 +20,7 @@ struct HubId {
 std::optional<HubId> parse_hub_id(std::string_view text);
 
 // The cache's directory, by the first of these that is set: HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME (/hub), XDG_CACHE_HOME
-// (/huggingface/hub), HOME (/.cache/huggingface/hub). Empty where none is.
+// (/huggingface/hub), HOME or else the user's directory by the system (/.cache/huggingface/hub). Empty where none is.
 std::string hub_cache();
 
 // An input as a user names it: a path or URL as locate() has them, hf://ID, or an ID, if neither its first component nor the whole is
@@ -41,6 +41,8 @@ Result<std::string> find_snapshot(Store& store, const std::string& folder, const
 
 // What a model at this path is called: the last component; of a snapshot not the commit, but the model.
 std::string model_name(const std::string& path);
+// "hf download org/model".
+std::string hub_download(const HubId& id);
 // ": hf download org/model", for whoever misses a file of a snapshot; empty where the path leads through none.
 std::string hub_download(Store& store, const std::string& path);
 

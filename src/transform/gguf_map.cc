@@ -105,10 +105,12 @@ Status Mapper::read_config() {
   const std::string text = file_text(hf_, "config.json");
   if (text.empty()) {
     if (hf_.files.count("config.json")) return bad_input("reading {}: the file is empty; copy it from the model's repository", config_path_);
+    const auto at = locate(hf_.path);
     return hf_.path.ends_with(".safetensors")
                ? bad_input("converting {}: a single file of weights has no configuration and no tokenizer; give the model's directory, {}",
                            hf_.path, parent_path(hf_.path))
-               : bad_input("converting {}: there is no config.json beside the weights; give the model's directory", hf_.path);
+               : bad_input("converting {}: there is no config.json beside the weights; give the model's directory{}", hf_.path,
+                           at.ok() ? hub_download(*at->store, hf_.path) : "");
   }
   INGOT_ASSIGN(config_, parse_json(text, "reading " + config_path_));
   const std::string what = "reading " + config_path_;

@@ -6,8 +6,11 @@
 
 namespace ingot::transform {
 
-// Follows base_model_name_or_path of adapter_config.json: a path as it stands or from the adapter's own directory, else a name in the Hub's
+// Follows base_model_name_or_path of adapter_config.json: a path as it stands, from the adapter's own directory or the one above, else a name in the Hub's
 // local cache (with the adapter's revision, where it has one). kBadInput where it names none, or none that is here.
 Result<Located> find_base(const Artifact& adapter);
+
+// "hf download org/model" for one that is not here; empty where its name is none of the Hub's.
+std::string base_download(const Artifact& adapter);
 
 }  // namespace ingot::transform

@@ -91,7 +91,7 @@ TEST_F(Types, AutoIsTheFloatTypeOfTheWeights) {
 TEST_F(Quiet, NothingIsPrintedButErrorsAndWhatWasAskedFor) {
   // Each would say something: a result, a notice, a warning, a text.
   const std::vector<std::vector<std::string>> jobs = {
-      {"ship", kBase, "--adapter", kLora, "--type", "q4_k", "--out", dir_ / "a.gguf", "--test", "def main(", "-n", "8"},
+      {"ship", kBase, "--adapter", kLora, "--type", "q4_k", "--out", dir_ / "a.gguf"},
       {"ship", kBase, "--type", "Q8_0", "--out", dir_ / "b.gguf", "-n", "8"},
       {"convert", kBase, "--type", "auto", "--out", dir_ / "c.gguf"},
       {"convert", kBase, "--out", dir_ / "d.gguf", "--pre-tokenizer", "qwen2"},

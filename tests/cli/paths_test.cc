@@ -170,13 +170,9 @@ TEST_F(Names, AFileUrlIsThePathInIt) {
   expect_said(ingot({"inspect", "file://host/m.gguf"}), 2, {"'file://host/m.gguf'", "file:///PATH"});
 }
 
-TEST_F(Names, ADirectoryOfGgufFilesIsNoModelButNamesThem) {
+TEST_F(Names, GgufFilesBesideAModelAreItsNeighbours) {
   fs::create_directory(dir_ / "models");
-  ASSERT_EQ(ingot(quantize(dir_ / "models/b.gguf")).exit_code, 0);
-  expect_said(ingot({"run", dir_ / "models", "-p", "x"}), 3, {"one GGUF file", quoted(dir_ / "models/b.gguf")});
   ASSERT_EQ(ingot(quantize(dir_ / "models/a.gguf")).exit_code, 0);
-  expect_said(ingot({"quantize", dir_ / "models/", "--type", "Q8_0", "--out", dir_ / "x.gguf"}), 3, {"2 GGUF files", "models/a.gguf'"});
-  // Beside a model they are its neighbours.
   const std::string model = dir_ / "model";
   fs::copy(kBase, model);
   fs::copy(dir_ / "models/a.gguf", model + "/a.gguf");
