@@ -10,6 +10,7 @@
 #include "cli/output.h"
 #include "cli/paths.h"
 #include "cli/text.h"
+#include "formats/tokenizer_files.h"
 #include "transform/gguf_check.h"
 
 namespace ingot::cli {
@@ -43,7 +44,7 @@ Status command_tokenize(Context& c) {
   std::string path, text, file;
   bool as_ids = false, as_pieces = false, decode = false, no_special = false;
   c.args.usage("tokenize MODEL --text TEXT | --file FILE [--ids | --pieces | --decode] [--no-special]");
-  c.args.positional("MODEL|-m,--model", &path, "a GGUF file, a Hugging Face directory, or a name like org/model");
+  c.args.positional("MODEL|-m,--model", &path, "a GGUF file, a Hugging Face directory, the tokenizer's file, or a name like org/model");
   c.args.section("Options");
   c.args.text("--text|--prompt,-p", "TEXT", &text, "the text (or, with --decode, the ids)");
   c.args.text("-f,--file", "FILE", &file, "read it from a file; - is standard input");
@@ -63,7 +64,8 @@ Status command_tokenize(Context& c) {
   if (as_ids + as_pieces + decode > 1) return usage("--ids, --pieces and --decode exclude each other");
 
   INGOT_ASSIGN(const Located at, input_path(path));
-  INGOT_ASSIGN(const Artifact artifact, open_told(c, at));
+  INGOT_ASSIGN(auto files, open_tokenizer_files(*at.store, at.path));
+  INGOT_ASSIGN(const Artifact artifact, files ? Result<Artifact>(std::move(*files)) : open_told(c, at));
   if (artifact.naming == "gguf") INGOT_TRY(transform::check_gguf(artifact, transform::GgufUse::kTokenizer));
   INGOT_TRY(go_on(c));
   INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(c, artifact));
