@@ -10,6 +10,7 @@
 #include "cli/output.h"
 #include "cli/paths.h"
 #include "cli/text.h"
+#include "formats/tokenizer_files.h"
 #include "transform/gguf_check.h"
 #include "transform/lora_base.h"
 
@@ -44,7 +45,7 @@ Status command_tokenize(Context& c) {
   std::string path, text, file;
   bool as_ids = false, as_pieces = false, decode = false, no_special = false;
   c.args.usage("tokenize MODEL --text TEXT | --file FILE [--ids | --pieces | --decode] [--no-special]");
-  c.args.positional("MODEL|-m,--model", &path, "a GGUF file, a Hugging Face directory, or a name like org/model");
+  c.args.positional("MODEL|-m,--model", &path, "a GGUF file, a Hugging Face directory, the tokenizer's file, or a name like org/model");
   c.args.section("Options");
   c.args.text("-p,--text|--prompt", "TEXT", &text, "the text (or, with --decode, the ids)", true);
   c.args.text("-f,--file", "FILE", &file, "read it from a file; - is standard input");
@@ -65,7 +66,8 @@ Status command_tokenize(Context& c) {
   if (as_ids + as_pieces + decode > 1) return usage("--ids, --pieces and --decode exclude each other");
 
   INGOT_ASSIGN(const Located at, input_path(path));
-  INGOT_ASSIGN(const Artifact artifact, open_told(c, at));
+  INGOT_ASSIGN(auto files, open_tokenizer_files(*at.store, at.path));
+  INGOT_ASSIGN(const Artifact artifact, files ? Result<Artifact>(std::move(*files)) : open_told(c, at));
   if (artifact.naming == "gguf") INGOT_TRY(transform::check_gguf(artifact, transform::GgufUse::kTokenizer));
   INGOT_TRY(go_on(c));
   auto tokenizer_of = open_tokenizer(c, artifact);

@@ -52,7 +52,9 @@ Result<std::string> read_text(Store& store, const std::string& path, uint64_t li
   INGOT_ASSIGN(auto file, store.open(path));
   if (file->size() > limit)
     return bad_input("reading {}: it is {} bytes, more than the {} such a file may have", path, file->size(), limit);
-  std::string text(file->size(), '\0');
+  std::string text;
+  text.reserve(file->size() + 64);  // a parser may read a little further
+  text.resize(file->size());
   INGOT_TRY(file->read(0, {reinterpret_cast<std::byte*>(text.data()), text.size()}));
   return text;
 }

@@ -23,18 +23,31 @@ Result<std::unique_ptr<Bpe>> Bpe::make(const Vocabulary& vocabulary, const std::
                                        const BpeOptions& options) {
   std::unique_ptr<Bpe> bpe(new Bpe(vocabulary, merges.size()));
   bpe->options_ = options;
+  constexpr size_t kTogether = 128;
   std::string joined;
-  uint32_t rank = 0;
-  for (const BpeMerge& m : merges) {
-    joined.assign(vocabulary.text(m.left));
-    joined.append(vocabulary.text(m.right));
-    const int32_t id = vocabulary.find(joined);
-    if (id < 0) {
-      return bad_input("model.merges[{}]: {} + {} makes {}, which is not in the vocabulary", rank,
-                       quoted(vocabulary.text(m.left)), quoted(vocabulary.text(m.right)), quoted(joined));
+  std::vector<std::string_view> made(kTogether);
+  int32_t ids[kTogether];
+  size_t ends[kTogether];
+  for (size_t from = 0; from < merges.size(); from += kTogether) {
+    const size_t count = std::min(kTogether, merges.size() - from);
+    joined.clear();
+    for (size_t k = 0; k < count; ++k) {
+      const std::string_view left = vocabulary.text(merges[from + k].left), right = vocabulary.text(merges[from + k].right);
+      if (right.size() < options.going_on.size())
+        return bad_input("model.merges[{}]: {} is shorter than continuing_subword_prefix, {}", from + k, quoted(right),
+                         quoted(std::string_view(options.going_on)));
+      joined.append(left).append(right.substr(options.going_on.size()));
+      ends[k] = joined.size();
     }
-    bpe->table_.add(m.left, m.right, rank, id, options.first_counts);
-    ++rank;
+    for (size_t k = 0, begin = 0; k < count; begin = ends[k++]) made[k] = std::string_view(joined).substr(begin, ends[k] - begin);
+    vocabulary.find_all({made.data(), count}, ids);
+    for (size_t k = 0; k < count; ++k) {
+      const BpeMerge& m = merges[from + k];
+      if (ids[k] < 0)
+        return bad_input("model.merges[{}]: {} + {} makes {}, which is not in the vocabulary", from + k, quoted(vocabulary.text(m.left)),
+                         quoted(vocabulary.text(m.right)), quoted(made[k]));
+      bpe->table_.add(m.left, m.right, static_cast<uint32_t>(from + k), ids[k], options.first_counts);
+    }
   }
   if (options.byte_level) bpe->open_bytes();
   else bpe->find_joints(merges);
@@ -42,7 +55,7 @@ Result<std::unique_ptr<Bpe>> Bpe::make(const Vocabulary& vocabulary, const std::
 }
 
 void Bpe::open_bytes() {
-  plain_bytes_ = true;
+  plain_bytes_ = !options_.affixes();
   for (int b = 0; b < 256; ++b) {
     std::string spelled;
     unicode::append_utf8(spelled, unicode::byte_to_char(static_cast<uint8_t>(b)));
@@ -61,6 +74,7 @@ void Bpe::open_bytes() {
 }
 
 void Bpe::find_joints(const std::vector<BpeMerge>& merges) {
+  if (options_.affixes()) return;  // what a character is depends on its place in the piece
   std::vector<bool> is_byte(static_cast<size_t>(vocabulary_.end_id()), false);  // or the unknown token
   if (options_.unk_id >= 0) is_byte[static_cast<size_t>(options_.unk_id)] = true;
   no_unknown_ = options_.byte_fallback;
@@ -97,10 +111,15 @@ std::unique_ptr<TokenModel::Scratch> Bpe::new_scratch() const { return std::make
 // library's order.
 void Bpe::add_symbols(std::string_view piece, std::vector<int32_t>& symbols) const {
   bool unknown = false;  // an unknown token waits, to be fused with the next
+  std::string affixed;
   for (const char *p = piece.data(), *end = p + piece.size(); p < end;) {
     const char* from = p;
     unicode::next_char(p);
-    const std::string_view c(from, static_cast<size_t>(p - from));
+    std::string_view c(from, static_cast<size_t>(p - from));
+    if (options_.affixes()) {
+      affixed.assign(from == piece.data() ? "" : options_.going_on).append(c).append(p == end ? options_.word_end : "");
+      c = affixed;
+    }
     if (const int32_t id = vocabulary_.find(c); id >= 0) {
       if (unknown) symbols.push_back(options_.unk_id);
       unknown = false;
@@ -108,19 +127,16 @@ void Bpe::add_symbols(std::string_view piece, std::vector<int32_t>& symbols) con
       continue;
     }
     if (options_.byte_fallback) {
-      int32_t ids[4];
-      size_t n = 0;
+      const size_t before = symbols.size();
       for (const char b : c) {
-        ids[n] = vocabulary_.find(byte_token(static_cast<uint8_t>(b)));
-        if (ids[n] < 0) break;
-        ++n;
+        const int32_t id = vocabulary_.find(byte_token(static_cast<uint8_t>(b)));
+        if (id < 0) break;
+        symbols.push_back(id);
       }
-      if (n == c.size()) {
-        symbols.insert(symbols.end(), ids, ids + n);
-        continue;
-      }
+      if (symbols.size() - before == c.size()) continue;
+      symbols.resize(before);
     }
-    if (options_.unk_id < 0) continue;
+    if (options_.unk_id == -1) continue;
     if (unknown && !options_.fuse_unk) symbols.push_back(options_.unk_id);
     unknown = true;
   }

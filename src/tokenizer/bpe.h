@@ -21,7 +21,10 @@ struct BpeOptions {
   bool byte_fallback = false;  // characters that are no token become <0xXX> tokens
   bool fuse_unk = false;
   bool first_counts = false;  // of merges listed twice: the first, as in llama.cpp; else the last, as in the library
-  int32_t unk_id = -1;  // -1: what has no token is dropped, as the library does
+  int32_t unk_id = -1;  // -1: what has no token is dropped, as the library does; or kNoUnknown
+  // What the tokens of all but a piece's first character begin with, and that of its last one ends with (CLIP: "</w>").
+  std::string going_on = {}, word_end = {};
+  bool affixes() const { return !going_on.empty() || !word_end.empty(); }
 };
 
 // One merge: the tokens joined, in the order of rank.

@@ -16,13 +16,6 @@ constexpr std::string_view kMistral[] = {"mistral", "mistral3", "voxtral", "mini
 // Model types for which transformers takes tokenizer.json whatever class is named.
 constexpr std::string_view kFileRules[] = {"mistral", "mistral3", "ministral", "ministral3", "mistral_large4", "mixtral", "pixtral", "voxtral", "voxtral_realtime"};
 
-// Of a file that may be absent, where another type than a text stands for none.
-std::string_view text_of(const json::Object* file, const char* key) {
-  std::string_view text;
-  if (const auto e = file ? file->get(key) : std::nullopt; e && e->get(text)) return {};
-  return text;
-}
-
 // As version.parse(text) < version.parse("5.0.0"): what was released towards it comes before it.
 bool before_version_5(std::string_view text) {
   int major = 0;
@@ -60,13 +53,8 @@ Status tell_class_rules(const json::Object& tokenizer_config, const json::Object
   const std::string_view type = text_of(config, "model_type");
   if (name.ends_with("Fast")) name.remove_suffix(4);
   if (std::find(std::begin(kFileRules), std::end(kFileRules), type) != std::end(kFileRules)) return {};
-  PreTokenizerRule split, bytes;
-  split.pattern = kQwenPattern;
-  bytes.kind = PreTokenizerRule::Kind::kByteLevel;
-  INGOT_ASSIGN(bytes.add_prefix_space, tokenizer_config.boolean("add_prefix_space", false));
-  PreTokenizerRules own;
-  if (name == "Qwen2Tokenizer") own = {split, bytes};
-  else if (name == "GPT2Tokenizer") bytes.use_regex = true, own = {bytes};
+  INGOT_ASSIGN(const bool space, tokenizer_config.boolean("add_prefix_space", false));
+  const PreTokenizerRules own = rules_of_class(name, space);
   if (own.empty() || own == parts.pre_tokenizer) return {};
   std::string cuts;
   for (const PreTokenizerRule& r : own) cuts += (cuts.empty() ? "" : ", ") + r.describe();
@@ -76,6 +64,22 @@ Status tell_class_rules(const json::Object& tokenizer_config, const json::Object
 }
 
 }  // namespace
+
+std::string_view text_of(const json::Object* file, const char* key) {
+  std::string_view text;
+  if (const auto e = file ? file->get(key) : std::nullopt; e && e->get(text)) return {};
+  return text;
+}
+
+PreTokenizerRules rules_of_class(std::string_view name, bool add_prefix_space) {
+  PreTokenizerRule split, bytes;
+  split.pattern = kQwenPattern;
+  bytes.kind = PreTokenizerRule::Kind::kByteLevel;
+  bytes.add_prefix_space = add_prefix_space;
+  if (name == "Qwen2Tokenizer") return {split, bytes};
+  bytes.use_regex = true;
+  return name == "GPT2Tokenizer" ? PreTokenizerRules{bytes} : PreTokenizerRules();
+}
 
 Status read_class_rules(const json::Object& tokenizer, const json::Object* tokenizer_config, const json::Object* config, TokenizerParts& parts) {
   if (!tokenizer_config) return {};

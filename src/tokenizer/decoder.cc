@@ -111,8 +111,6 @@ Result<Decoder> Decoder::make(std::vector<DecoderRule> rules) {
   Decoder d;
   for (const auto& r : rules) {
     if (r.kind == Kind::kByteLevel) d.byte_level_ = true;
-    if (r.kind == Kind::kReplace && r.pattern.empty())
-      return bad_input("decoder: a Replace with an empty pattern is not supported");
     if (r.kind == Kind::kStrip && r.content.empty())
       return bad_input("decoder: a Strip of nothing is not supported");
     if ((r.kind == Kind::kBpe && r.content.empty()) || (r.kind == Kind::kCtc && (r.pattern.empty() || r.content.empty())))

@@ -28,7 +28,7 @@ std::string in_case(std::string text, bool upper) {
   return text;
 }
 
-void add_tokens(const TokenizerParts& ours, const TokenizerParts& theirs, std::vector<std::string>& out) {
+Status add_tokens(const TokenizerParts& ours, const TokenizerParts& theirs, std::vector<std::string>& out) {
   std::vector<const AddedToken*> tokens;
   for (const auto* list : {&ours.added, &theirs.added})
     for (const AddedToken& t : *list)
@@ -49,6 +49,15 @@ void add_tokens(const TokenizerParts& ours, const TokenizerParts& theirs, std::v
       out.push_back("x " + tokens[i + 1]->content + between + tokens[i]->content + " y");
     }
 
+  // A token that is sought in normalized text is found by what it is normalized to, too.
+  INGOT_ASSIGN(const Normalizer normalizer, Normalizer::compile(ours.normalizer));
+  const auto workspace = Regex::new_workspace();
+  for (const AddedToken* t : tokens)
+    if (t->normalized && !normalizer.empty()) {
+      INGOT_ASSIGN(const std::string text, normalizer.apply(t->content, *workspace));
+      if (text != t->content) out.push_back(text), out.push_back("a " + text + " b");
+    }
+
   // One that begins where another has not ended.
   std::vector<std::string_view> sorted;
   for (const AddedToken* t : tokens) sorted.push_back(t->content);
@@ -60,6 +69,7 @@ void add_tokens(const TokenizerParts& ours, const TokenizerParts& theirs, std::v
       for (auto it = std::lower_bound(sorted.begin(), sorted.end(), tail); it != sorted.end() && it->starts_with(tail); ++it)
         if (it->size() > tail.size() && overlaps++ < kMaxOverlaps) out.push_back(std::string(left.substr(0, at)) + std::string(*it));
     }
+  return {};
 }
 
 // A character with each byte that has no token.
@@ -116,7 +126,7 @@ Status add_cuts(const TokenizerParts& ours, const TokenizerParts& theirs, std::v
 Result<std::vector<std::string>> gguf_probes(const TokenizerParts& ours, const TokenizerParts& theirs) {
   std::vector<std::string> out(std::begin(kTexts), std::end(kTexts));
   out.push_back(std::string(120, 'a') + " b");
-  add_tokens(ours, theirs, out);
+  INGOT_TRY(add_tokens(ours, theirs, out));
   for (const NormalizerRule& r : ours.normalizer)
     for (const std::string& part : {r.pattern, r.content})
       if (!part.empty()) out.push_back(part), out.push_back("a" + part + part + "b " + part);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "tokenizer/byte_tokens.h"
 #include "tokenizer/gguf_models.h"
@@ -22,9 +23,11 @@ void set_token(GgufVocab& v, size_t id, std::string text, TokenType type) {
   if (!v.scores.empty()) v.scores[id] = kAddedScore;
 }
 
+std::string added_text(const AddedToken& t) { return t.special || looks_special(t.content) ? t.content : with_spaces(t.content); }
+
 void set_added(GgufVocab& v, const AddedToken& t) {
   const bool control = t.special || looks_special(t.content);
-  set_token(v, static_cast<size_t>(t.id), control ? t.content : with_spaces(t.content), control ? TokenType::kControl : TokenType::kUserDefined);
+  set_token(v, static_cast<size_t>(t.id), added_text(t), control ? TokenType::kControl : TokenType::kUserDefined);
 }
 
 void write_merges(const TokenizerParts& parts, GgufVocab& v) {
@@ -45,11 +48,13 @@ void write_pieces(const TokenizerParts& parts, GgufVocab& v) {
     const TokenType type = parts.types[i];
     v.token_types[i] = static_cast<int32_t>(type == TokenType::kUserDefined ? TokenType::kNormal : type);
   }
+  std::unordered_set<std::string_view> laid;
   for (const OverlaidToken& t : parts.overlay)
-    if (t.id >= 0 && static_cast<size_t>(t.id) < v.tokens.size()) set_token(v, static_cast<size_t>(t.id), t.text, t.type);
+    if (t.id >= 0 && static_cast<size_t>(t.id) < v.tokens.size()) set_token(v, static_cast<size_t>(t.id), t.text, t.type), laid.insert(t.text);
+  // A token that these files give an id beyond the next free one stays there, as in transformers 4 and with which the model was trained.
   for (const AddedToken& t : parts.added)
     if (const auto id = static_cast<size_t>(t.id); id >= parts.types.size() && id < v.tokens.size() &&
-                                                   v.token_types[id] == static_cast<int32_t>(TokenType::kUnused))
+                                                   v.token_types[id] == static_cast<int32_t>(TokenType::kUnused) && !laid.count(added_text(t)))
       set_added(v, t);
 }
 
@@ -89,9 +94,9 @@ Status check_texts(const std::vector<std::string>& tokens) {
   for (size_t i = 0; i < tokens.size(); ++i) {
     const std::string_view text = tokens[i];
     if (text.find('\0') != text.npos)
-      return bad_input("the token {} ({}) holds a zero byte, which llama.cpp cannot load: take it out of tokenizer.json", i, quoted(text));
+      return bad_input("the token {} ({}) holds a zero byte, which llama.cpp cannot load: take it out of the tokenizer's files", i, quoted(text));
     if (const auto [it, fresh] = seen.emplace(text, i); !fresh)
-      return bad_input("the tokens {} and {} would both be {} in the file, which llama.cpp cannot load: rename one in tokenizer.json",
+      return bad_input("the tokens {} and {} would both be {} in the file, which llama.cpp cannot load: rename one in the tokenizer's files",
                        it->second, i, quoted(text));
   }
   return {};
@@ -139,7 +144,7 @@ Result<GgufVocab> write_gguf_vocab(const TokenizerParts& parts, const std::strin
   place_roles(parts, v.model == "gpt2" ? names_with_bos(pre) : v.model == "llama", &v);
   if (v.model == "t5" && !v.unk) v.unk = parts.unigram->options().unk_id;
   if (v.model == "bert") {
-    if (!v.unk) v.unk = parts.word_piece->options().unk_id;
+    if (!v.unk && parts.word_piece->options().unk_id >= 0) v.unk = parts.word_piece->options().unk_id;
     if (parts.prefix.size() == 1) v.bos = parts.prefix[0];
     if (parts.suffix.size() == 1) v.sep = parts.suffix[0];
   }

@@ -196,14 +196,23 @@ Result<Value> strftime_now(Evaluator& e, Call& call) {
   INGOT_ASSIGN(const std::string format, a.text(0));
   if (format.size() > 1000) return bad_input("strftime_now(): a format of {} bytes", format.size());
   std::tm now{};
+  std::timespec present{};
   if (e.now()) {
     now = *e.now();
   } else {
-    const std::time_t t = std::time(nullptr);
-    ::localtime_r(&t, &now);
+    std::timespec_get(&present, TIME_UTC);
+    ::localtime_r(&present.tv_sec, &now);
   }
-  std::string out(64 * format.size() + 64, '\0');
-  out.resize(std::strftime(out.data(), out.size(), format.c_str(), &now));
+  // What Python does before the C library: its time knows no zone, and microseconds.
+  std::string known;
+  for (size_t i = 0; i < format.size(); ++i) {
+    const char next = format[i] == '%' && i + 1 < format.size() ? format[i + 1] : '\0';
+    if (next == 'f') known += fmt::format("{:06}", present.tv_nsec / 1000);
+    else if (next != 'z' && next != 'Z') known.append(format, i, next ? 2 : 1);
+    i += next ? 1 : 0;
+  }
+  std::string out(64 * known.size() + 64, '\0');
+  out.resize(std::strftime(out.data(), out.size(), known.c_str(), &now));
   return e.text(std::move(out));
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "tokenizer/jinja_functions.h"
+#include "tokenizer/jinja_text.h"
 
 namespace ingot::jinja {
 
@@ -29,7 +30,7 @@ Result<std::string> Evaluator::run(const Block& block) {
   INGOT_TRY(add_globals(*this, globals_.get()));
   std::string out;
   out_ = &out;
-  scope_ = open(nullptr);
+  scope_ = root_ = open(nullptr);
   for (const auto& [name, value] : variables_.dict().items) assign(name.text(), value);
   INGOT_TRY(execute(block));
   INGOT_TRY(budget_.spend());  // what only counted before
@@ -112,7 +113,12 @@ Result<Value> Evaluator::captured(const Run& run) {
   out_ = before;
   budget_.bytes -= static_cast<int64_t>(text.size());
   if (!status.ok()) return status.error();
-  return this->text(std::move(text));
+  return this->text(std::move(text), autoescape_);
+}
+
+Status Evaluator::print(const Value& v) {
+  if (autoescape_ && !v.is_safe()) return write(escaped(to_text(budget_, v)));
+  return v.is(Kind::kText) ? write(v.text()) : write(to_text(budget_, v));
 }
 
 Result<Evaluator::Flow> Evaluator::execute(const Block& block) {
@@ -138,7 +144,7 @@ Result<Evaluator::Flow> Evaluator::execute(const Statement& s) {
     case Tag::kPrint:
       for (const auto& e : s.values) {
         INGOT_ASSIGN(const Value v, evaluate(*e));
-        INGOT_TRY(v.is(Kind::kText) ? write(v.text()) : write(to_text(budget_, v)));
+        INGOT_TRY(print(v));
       }
       return Flow::kNext;
     case Tag::kIf:
@@ -162,6 +168,10 @@ Result<Evaluator::Flow> Evaluator::execute(const Statement& s) {
       return with_statement(s);
     case Tag::kGeneration:
       return scoped(s.bodies[0]);
+    case Tag::kBlock:
+      return named_block(s);
+    case Tag::kAutoescape:
+      return escaping(s);
     case Tag::kBreak:
       return Flow::kBreak;
     case Tag::kContinue:
@@ -187,6 +197,25 @@ Result<Evaluator::Flow> Evaluator::scoped(const Block& block) {
   auto flow = execute(block);
   close(scope_);
   scope_ = outer;
+  return flow;
+}
+
+// Without a template that extends this one a block is rendered where it stands. It sees the names of the whole template, and with `scoped` those around it.
+Result<Evaluator::Flow> Evaluator::named_block(const Statement& s) {
+  if (s.required) return bad_input("the block '{}' is required: a template that extends this one is to fill it", s.text);
+  Scope* const outer = std::exchange(scope_, s.scoped ? scope_ : root_);
+  const bool before = std::exchange(autoescape_, false);
+  auto flow = scoped(s.bodies[0]);
+  scope_ = outer;
+  autoescape_ = before;
+  return flow;
+}
+
+Result<Evaluator::Flow> Evaluator::escaping(const Statement& s) {
+  INGOT_ASSIGN(const Value v, evaluate(*s.values[0]));
+  const bool before = std::exchange(autoescape_, truth(v));
+  auto flow = scoped(s.bodies[0]);
+  autoescape_ = before;
   return flow;
 }
 
@@ -249,7 +278,7 @@ Value Evaluator::macro(const Statement& s, const char* name) {
 Status Evaluator::call_block(const Statement& s) {
   const Value caller = macro(s, "caller");
   INGOT_ASSIGN(const Value v, call_expression(*s.values[0], &caller));
-  return write(to_text(budget_, v));
+  return print(v);
 }
 
 Result<Value> Evaluator::run_macro(const Macro& macro, Call& call) {

@@ -36,11 +36,14 @@ class Evaluator {
   // "a.b.0", as filters name attributes; `otherwise` stands for each that is undefined.
   Result<Value> path(const Value& of, const Value& attributes, const Value& otherwise = {});
   const std::optional<std::tm>& now() const { return now_; }
+  bool autoescape() const { return autoescape_; }
   Value text(std::string text, bool safe = false) { return make_text(budget_, std::move(text), safe); }
   Value undefined(std::string message) { return make_undefined(budget_, std::move(message)); }
   // `holds`: what `run` keeps.
   Result<Value> function(std::string name, Function::Run run, const std::vector<Value>& holds = {});
   Value name_space();  // a new one
+  // `safe`: what is not safe is escaped, and the whole is safe.
+  Result<Value> joined(const std::vector<Value>& values, const Value& between, bool safe);
 
  private:
   friend struct Macro;
@@ -61,11 +64,14 @@ class Evaluator {
   Result<Flow> set_statement(const Statement& s);
   Status call_block(const Statement& s);
   Result<Flow> filter_block(const Statement& s);
+  Result<Flow> named_block(const Statement& s);
+  Result<Flow> escaping(const Statement& s);
   Result<Flow> with_statement(const Statement& s);
   Result<Flow> loop(const Statement& s, Value over, Scope* outer, int depth);
   Value macro(const Statement& s, const char* name);
   Result<Value> run_macro(const Macro& macro, Call& call);
   Status write(std::string_view text);
+  Status print(const Value& v);
   // What `run` writes, as a text.
   template <class Run>
   Result<Value> captured(const Run& run);
@@ -87,7 +93,8 @@ class Evaluator {
   std::deque<Scope> scopes_;
   std::vector<Scope*> free_scopes_;
   std::vector<std::shared_ptr<Namespace>> namespaces_;  // they may hold each other: emptied at the end
-  Scope* scope_ = nullptr;
+  Scope *scope_ = nullptr, *root_ = nullptr;
+  bool autoescape_ = false;
   Value filtered_;  // what the filters of a block are applied to
   std::string* out_ = nullptr;
   int line_ = 1;

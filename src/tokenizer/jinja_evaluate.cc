@@ -77,15 +77,28 @@ Result<Value> Evaluator::evaluate_inner(const Expression& e) {
   }
 }
 
+Result<Value> Evaluator::joined(const std::vector<Value>& values, const Value& between, bool safe) {
+  const auto shown = [&](const Value& v) { return safe && !v.is_safe() ? escaped(to_text(budget_, v)) : to_text(budget_, v); };
+  const std::string separator = shown(between);
+  std::string out;
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (i > 0) out += separator;
+    if (safe) out += shown(values[i]);
+    else append_text(budget_, values[i], &out);
+    INGOT_TRY(budget_.room(out.size()));
+  }
+  return text(std::move(out), safe);
+}
+
 Result<Value> Evaluator::collection(const Expression& e) {
   if (e.op == Op::kConcat) {
-    std::string out;
+    std::vector<Value> values;
     for (const auto& operand : e.operands) {
-      INGOT_ASSIGN(const Value v, evaluate(*operand));
-      append_text(budget_, v, &out);
-      INGOT_TRY(budget_.room(out.size()));
+      INGOT_ASSIGN(Value v, evaluate(*operand));
+      values.push_back(std::move(v));
     }
-    return text(std::move(out));
+    const bool safe = autoescape_ && std::any_of(values.begin(), values.end(), [](const Value& v) { return v.is_safe(); });
+    return joined(values, text(""), safe);
   }
   if (e.op == Op::kDict) {
     auto dict = std::make_shared<Dict>(budget_);

@@ -64,6 +64,11 @@ Result<Value> filter_replace(Evaluator& e, Call& call) {
   const bool all = !a.given(3) || a[3].is(Kind::kNone);
   const auto count = a.integer(all ? 0 : 3, -1);
   if (!all && !count.ok()) return count.error();
+  if (e.autoescape()) {
+    const bool escape = a[1].is_safe() || (a[2].is_safe() && !a[0].is_safe());
+    Call replacing{.args = {soft_text(e, a[1]), soft_text(e, a[2]), Value(all ? int64_t{-1} : *count)}, .kwargs = {}};
+    return call_text_method(e.budget(), escape && !a[0].is_safe() ? e.text(escaped(to_text(e.budget(), a[0])), true) : soft_text(e, a[0]), "replace", replacing);
+  }
   INGOT_ASSIGN(std::string out, replaced(e.budget(), a.as_text(e.budget(), 0), a.as_text(e.budget(), 1), a.as_text(e.budget(), 2), all ? -1 : *count));
   return e.text(std::move(out));
 }

@@ -119,6 +119,13 @@ class Parser : ExpressionParser {
       INGOT_TRY(add_body(s, {"endgeneration"}, false, false));
       return s;
     }
+    if (word == "block") return block_statement(std::move(s));
+    if (word == "autoescape") {
+      s->tag = Tag::kAutoescape;
+      INGOT_TRY(add_value(s, expression()));
+      INGOT_TRY(add_body(s, {"endautoescape"}, loop_, false));
+      return s;
+    }
     if (word == "print") {
       while (now().type != Token::kBlockEnd) {
         if (!s->values.empty()) INGOT_TRY(expect_op(","));
@@ -131,9 +138,21 @@ class Parser : ExpressionParser {
       s->tag = word == "break" ? Tag::kBreak : Tag::kContinue;
       return s;
     }
-    for (const std::string_view other : {"extends", "include", "import", "from", "block", "autoescape"})
+    for (const std::string_view other : {"extends", "include", "import", "from"})
       if (word == other) return template_error(s->line, fmt::format("'{{% {} %}}' is not supported: a chat template is one text", word));
     return template_error(s->line, fmt::format("unknown statement {}{}", quoted(std::string_view(word)), ends.size() > 0 ? "; looking for " + tags(ends) : ""));
+  }
+
+  Result<StatementPtr> block_statement(StatementPtr s) {
+    s->tag = Tag::kBlock;
+    INGOT_ASSIGN(s->text, expect_name("the name of the block"));
+    if (std::find(blocks_.begin(), blocks_.end(), s->text) != blocks_.end()) return template_error(s->line, fmt::format("the block '{}' is there twice", s->text));
+    blocks_.push_back(s->text);
+    s->scoped = take_name("scoped");
+    s->required = take_name("required");
+    INGOT_TRY(add_body(s, {"endblock"}, false, false));
+    (void)take_name(s->text);
+    return s;
   }
 
   Result<StatementPtr> if_statement(StatementPtr s) {
@@ -274,6 +293,7 @@ class Parser : ExpressionParser {
   }
 
   bool loop_ = false;  // in the body of a loop
+  std::vector<std::string> blocks_;
 };
 
 }  // namespace

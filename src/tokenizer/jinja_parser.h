@@ -43,7 +43,7 @@ struct Target {
   bool tuple = false;
 };
 
-enum class Tag : uint8_t { kText, kPrint, kIf, kFor, kSet, kSetBlock, kMacro, kCallBlock, kFilterBlock, kWith, kGeneration, kBreak, kContinue };
+enum class Tag : uint8_t { kText, kPrint, kIf, kFor, kSet, kSetBlock, kMacro, kCallBlock, kFilterBlock, kWith, kGeneration, kBlock, kAutoescape, kBreak, kContinue };
 
 struct Statement;
 using Block = std::vector<std::unique_ptr<Statement>>;
@@ -51,11 +51,12 @@ using Block = std::vector<std::unique_ptr<Statement>>;
 struct Statement {
   Tag tag = Tag::kText;
   int line = 1;
-  std::string text;                     // or the name of a macro
+  std::string text;                     // or the name of a macro or block
   std::vector<ExpressionPtr> values;    // printed; the conditions of if and elif; what is looped over and the loop's condition; assigned
   std::vector<Target> targets;
   std::vector<Block> bodies;            // of if, each elif, and else; of a loop and its else
   bool has_else = false, recursive = false;
+  bool scoped = false, required = false;  // of a block
   // Of a macro or the caller of a call block.
   std::vector<std::string> parameters;
   std::vector<ExpressionPtr> defaults;  // of the last parameters

@@ -160,15 +160,14 @@ Result<Value> filter_sum(Evaluator& e, Call& call) {
 Result<Value> filter_join(Evaluator& e, Call& call) {
   INGOT_ASSIGN(Args a, Args::bind("join", call, {"", "d", "attribute"}, 1));
   INGOT_ASSIGN(const Values items, iterate(e.budget(), a[0]));
-  const std::string between = a.as_text(e.budget(), 1);
-  std::string out;
-  for (size_t i = 0; i < items.size(); ++i) {
-    if (i > 0) out += between;
-    INGOT_ASSIGN(const Value v, e.path(items[i], a.value(2, Value::none())));
-    append_text(e.budget(), v, &out);
-    INGOT_TRY(e.budget().room(out.size()));
+  Values values;
+  bool safe = a.given(1) && a[1].is_safe();
+  for (const Value& item : items) {
+    INGOT_ASSIGN(Value v, e.path(item, a.value(2, Value::none())));
+    safe = safe || v.is_safe();
+    values.push_back(std::move(v));
   }
-  return e.text(std::move(out));
+  return e.joined(values, a.given(1) ? a[1] : e.text(""), safe && e.autoescape());
 }
 
 Result<Value> filter_list(Evaluator& e, Call& call) {

@@ -8,17 +8,6 @@
 #include "tokenizer/unicode.h"
 
 namespace ingot::jinja {
-namespace {
-
-std::string map_chars(std::string_view text, utf8proc_int32_t (*map)(utf8proc_int32_t)) {
-  std::string out;
-  out.reserve(text.size());
-  for (size_t i = 0; i < text.size(); i = next_char_at(text, i)) unicode::append_utf8(out, static_cast<char32_t>(map(static_cast<int32_t>(char_at(text, i)))));
-  return out;
-}
-
-}  // namespace
-
 char32_t char_at(std::string_view text, size_t at) {
   const char* p = text.data() + at;
   return unicode::next_char(p);
@@ -58,19 +47,6 @@ bool is_printable(char32_t c) {
     default:
       return true;
   }
-}
-
-std::string upper(std::string_view text) {
-  std::string out;
-  // The one character in common use whose capital is two.
-  for (const std::string_view part : split_text(text, "\u00DF")) out.append(out.empty() && part.data() == text.data() ? "" : "SS").append(map_chars(part, utf8proc_toupper));
-  return out;
-}
-std::string lower(std::string_view text) { return map_chars(text, utf8proc_tolower); }
-std::string capitalized(std::string_view text) {
-  if (text.empty()) return {};
-  const size_t n = next_char_at(text, 0);
-  return map_chars(text.substr(0, n), utf8proc_totitle) + lower(text.substr(n));
 }
 
 namespace {

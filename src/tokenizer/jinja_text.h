@@ -22,9 +22,13 @@ size_t find_text(std::string_view text, std::string_view part, size_t from);  //
 
 bool is_space(char32_t c);      // str.isspace
 bool is_printable(char32_t c);  // str.isprintable
+// jinja_case.cc
 std::string upper(std::string_view text);
 std::string lower(std::string_view text);
 std::string capitalized(std::string_view text);
+std::string titled(std::string_view text);
+std::string case_swapped(std::string_view text);
+std::string case_folded(std::string_view text);
 enum class Side { kLeft, kRight, kBoth };
 std::string_view strip(std::string_view text, Side side);
 std::string_view strip(std::string_view text, Side side, std::string_view chars);

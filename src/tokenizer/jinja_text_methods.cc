@@ -172,19 +172,6 @@ Result<Value> join(const Self& s, Call& call) {
   return s.made(out);
 }
 
-std::string titled(std::string_view text, bool swap) {
-  std::string out;
-  bool cased = false;  // the character before is a letter with case
-  for (size_t i = 0; i < text.size(); i = next_char_at(text, i)) {
-    const auto c = static_cast<utf8proc_int32_t>(char_at(text, i));
-    const bool is_upper = utf8proc_tolower(c) != c, is_lower = utf8proc_toupper(c) != c;
-    const auto to = swap ? (is_upper ? utf8proc_tolower(c) : utf8proc_toupper(c)) : cased ? utf8proc_tolower(c) : utf8proc_totitle(c);
-    unicode::append_utf8(out, static_cast<char32_t>(to));
-    cased = is_upper || is_lower;
-  }
-  return out;
-}
-
 // isalpha and its like: every character is one of them, and there is one.
 bool all_are(std::string_view text, std::string_view name) {
   bool any = false, cased = false, previous_cased = false;
@@ -273,8 +260,9 @@ Result<Value> recased(const Self& s, Call& call) {
   if (s.name.starts_with("is")) return Value(all_are(s.text, s.name));
   if (s.name == "upper") return s.made(upper(s.text));
   if (s.name == "capitalize") return s.made(capitalized(s.text));
-  if (s.name == "title" || s.name == "swapcase") return s.made(titled(s.text, s.name == "swapcase"));
-  return s.made(s.name == "casefold" ? unicode::lowercase(s.text) : lower(s.text));
+  if (s.name == "title") return s.made(titled(s.text));
+  if (s.name == "swapcase") return s.made(case_swapped(s.text));
+  return s.made(s.name == "casefold" ? case_folded(s.text) : lower(s.text));
 }
 
 struct Method {

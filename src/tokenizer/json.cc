@@ -14,32 +14,19 @@
 #include "tokenizer/sentencepiece_parts.h"
 #include "tokenizer/tekken.h"
 #include "tokenizer/unicode.h"
+#include "tokenizer/vocab_files.h"
 
 namespace ingot {
 namespace {
-
-constexpr size_t kMaxJson = size_t{2} << 30;
-
-Result<json::Object> parse_object(simdjson::dom::parser& parser, std::string_view text, const char* name) {
-  if (text.size() > kMaxJson)
-    return bad_input("{}: {} bytes found; at most {} are accepted", name, text.size(), kMaxJson);
-  json::Element root;
-  if (parser.parse(text.data(), text.size()).get(root)) {
-    // Not strict JSON: what Python reads all the same (model_max_length of 10^30, NaN) is read, else this says where and why.
-    INGOT_ASSIGN(const std::string strict, strict_json(text, name));
-    if (const auto error = parser.parse(strict).get(root))
-      return bad_input("{}: not valid JSON: {}", name, simdjson::error_message(error));
-  }
-  return json::Object::read(root, name);
-}
 
 // A file and what its values point into.
 struct JsonFile {
   simdjson::dom::parser parser;
   std::optional<json::Object> object;
 
-  Status read(std::string_view text, const char* name) {
-    INGOT_ASSIGN(object, parse_object(parser, text, name));
+  Status read(std::string_view text, const char* name, size_t behind = 0) {
+    INGOT_ASSIGN(const json::Element root, json::parse(parser, text, name, behind));
+    INGOT_ASSIGN(object, json::Object::read(root, name));
     return {};
   }
   // A file that need not be there.
@@ -78,8 +65,16 @@ Status check_id(const TokenizerParts& parts, int32_t id, const std::string& wher
   return bad_input("{}: the id {} is no token", where, id);
 }
 
-Status read_template(const json::Object& o, TokenizerParts& parts) {
-  INGOT_ASSIGN(const auto single, o.array("single"));
+// What a text has become: parts, each of token ids, with kText where the text itself stands.
+using Around = std::vector<std::vector<int32_t>>;
+constexpr int32_t kText = -1;
+
+// A template has a place for each part there is.
+Status read_template(const json::Object& o, const TokenizerParts& parts, Around* around) {
+  if (around->size() > 2)
+    return bad_input("{}: a TemplateProcessing behind others that leave {} parts is not supported; it has templates for one and two", o.where(), around->size());
+  const char* key = around->size() == 1 ? "single" : "pair";
+  INGOT_ASSIGN(const auto pieces, o.array(key));
   std::map<std::string, std::vector<int32_t>> specials;
   if (const auto e = o.get("special_tokens")) {
     simdjson::dom::object table;
@@ -98,30 +93,29 @@ Status read_template(const json::Object& o, TokenizerParts& parts) {
     }
   }
   bool seen = false;
-  std::vector<int32_t> before, after;
-  for (size_t i = 0; i < single.size(); ++i) {
-    const std::string where = o.where("single") + "[" + std::to_string(i) + "]";
-    INGOT_ASSIGN(const json::Object part, json::Object::read(single[i], where));
+  Around out;
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    const std::string where = o.where(key) + "[" + std::to_string(i) + "]";
+    INGOT_ASSIGN(const json::Object part, json::Object::read(pieces[i], where));
     if (const auto sequence = part.get("Sequence")) {
       INGOT_ASSIGN(const json::Object s, json::Object::read(*sequence, where + ".Sequence"));
       INGOT_ASSIGN(const std::string_view id, s.needed_string("id"));
-      if (id != "A" || seen) return bad_input("{}: expected the sequence A once", where);
-      seen = true;
+      const size_t of = id == "A" ? 0 : 1;
+      if ((id != "A" && id != "B") || of >= around->size() || (of == 0 && seen)) return bad_input("{}: expected the sequence A once", where);
+      seen = seen || of == 0;
+      out.push_back((*around)[of]);
     } else if (const auto special = part.get("SpecialToken")) {
       INGOT_ASSIGN(const json::Object s, json::Object::read(*special, where + ".SpecialToken"));
       INGOT_ASSIGN(const std::string_view id, s.needed_string("id"));
       const auto it = specials.find(std::string(id));
       if (it == specials.end()) return bad_input("{}: {} is not in special_tokens", where, quoted(id));
-      auto& side = seen ? after : before;
-      side.insert(side.end(), it->second.begin(), it->second.end());
+      out.push_back(it->second);
     } else {
       return bad_input("{}: expected Sequence or SpecialToken", where);
     }
   }
-  if (!seen) return bad_input("{}: the sequence A is missing", o.where("single"));
-  // A later processor wraps what the earlier ones made.
-  parts.prefix.insert(parts.prefix.begin(), before.begin(), before.end());
-  parts.suffix.insert(parts.suffix.end(), after.begin(), after.end());
+  if (!seen) return bad_input("{}: the sequence A is missing", o.where(key));
+  *around = std::move(out);
   return {};
 }
 
@@ -150,16 +144,20 @@ Status for_each_processor(json::Element e, int depth, std::vector<json::Object>&
 }
 
 Status read_post_processor(const std::vector<json::Object>& processors, TokenizerParts& parts) {
+  Around around = {{kText}};
   for (const json::Object& o : processors) {
     INGOT_ASSIGN(const std::string_view type, o.needed_string("type"));
     if (type == "ByteLevel") continue;  // changes offsets only
     if (type == "TemplateProcessing") {
-      INGOT_TRY(read_template(o, parts));
+      INGOT_TRY(read_template(o, parts, &around));
     } else if (type == "BertProcessing" || type == "RobertaProcessing") {
       INGOT_ASSIGN(const int32_t cls, read_token_and_id(o, "cls", parts));
       INGOT_ASSIGN(const int32_t sep, read_token_and_id(o, "sep", parts));
-      parts.prefix.insert(parts.prefix.begin(), cls);
-      parts.suffix.push_back(sep);
+      // Of several parts (a template left them) each is closed, as for pairs of texts.
+      for (size_t i = 0; i < around.size(); ++i) {
+        if (i == 0 || type == "RobertaProcessing") around[i].insert(around[i].begin(), i == 0 ? cls : sep);
+        around[i].push_back(sep);
+      }
     } else {
       return bad_input(
           "{}: the type {} is not supported; supported are TemplateProcessing, ByteLevel, BertProcessing, "
@@ -167,6 +165,12 @@ Status read_post_processor(const std::vector<json::Object>& processors, Tokenize
           o.where(), quoted(type));
     }
   }
+  size_t texts = 0;
+  for (const auto& part : around)
+    for (const int32_t id : part)
+      if (id == kText) ++texts;
+      else (texts ? parts.suffix : parts.prefix).push_back(id);
+  if (texts != 1) return bad_input("post_processor: its steps put the text in {} places, expected one", texts);
   return {};
 }
 
@@ -202,14 +206,15 @@ void take_scores(const SentencePieceModel& model, TokenizerParts& parts) {
 
 Result<std::unique_ptr<TokenizerParts>> read_hf_tokenizer(const HfTokenizerFiles& files) {
   auto parts = std::make_unique<TokenizerParts>();
-  JsonFile tokenizer, tokenizer_config, special_tokens_map, added_tokens, config, generation_config, chat_template;
+  JsonFile tokenizer, tokenizer_config, special_tokens_map, added_tokens, config, generation_config, chat_template, processor;
   std::vector<ClaimedToken> own;
   std::vector<json::Object> processors;
-  const bool from_json = !files.tokenizer_json.empty() || files.tokenizer_model.empty();
+  const bool from_vocab = files.tokenizer_json.empty() && files.tokenizer_model.empty() && files.vocab_json && files.merges_txt;
+  const bool from_json = !from_vocab && (!files.tokenizer_json.empty() || files.tokenizer_model.empty());
   std::optional<json::Object> root;
   bool tekken = false;
   if (from_json) {
-    INGOT_TRY(tokenizer.read(files.tokenizer_json, "tokenizer.json"));
+    INGOT_TRY(tokenizer.read(files.tokenizer_json, "tokenizer.json", files.behind_json));
     root = std::move(*tokenizer.object).as_root();
     tekken = is_tekken(*root);
     Status s = tekken ? read_tekken(*root, *parts, &own) : read_tokenizer_json(*root, &own, &processors, *parts);
@@ -223,16 +228,21 @@ Result<std::unique_ptr<TokenizerParts>> read_hf_tokenizer(const HfTokenizerFiles
   }
   INGOT_TRY(config.read_some(files.config_json, "config.json"));
   std::optional<SentencePieceModel> pieces;
-  if (!from_json || (parts->bpe && !parts->bpe->options().byte_level && !files.tokenizer_model.empty())) {
+  if (!files.tokenizer_model.empty() && (!from_json || (parts->bpe && !parts->bpe->options().byte_level))) {
     auto read = SentencePieceModel::read(files.tokenizer_model);
     if (read.ok()) pieces = std::move(*read);
     else if (!from_json) return read.take_error();
     else parts->warnings.push_back(read.error().message + "; tokenizer.json is enough, but what a GGUF needs beside it is made up");
   }
   std::optional<SentencePieceDirectory> directory;
-  if (!from_json) {
+  if (pieces && !from_json) {
     INGOT_TRY(directory.emplace(*pieces, tokenizer_config.get(), config.get()).read(*parts, &own));
     INGOT_TRY(add_tokens(own, *parts));
+  }
+  std::optional<VocabFiles> vocab_files;
+  if (from_vocab) {
+    INGOT_ASSIGN(vocab_files, VocabFiles::open(tokenizer_config.get(), config.get()));
+    INGOT_TRY(vocab_files->read(*files.vocab_json, *files.merges_txt, *parts));
   }
   parts->own_end = static_cast<size_t>(parts->vocabulary->end_id());
   for (const AddedToken& t : parts->added) parts->own_end = std::max(parts->own_end, static_cast<size_t>(t.id) + 1);
@@ -241,6 +251,13 @@ Result<std::unique_ptr<TokenizerParts>> read_hf_tokenizer(const HfTokenizerFiles
   if (directory) {
     INGOT_TRY(directory->name_defaults(&named, *parts));
     INGOT_TRY(directory->add_around(named, *parts));
+  }
+  if (vocab_files) {
+    INGOT_TRY(vocab_files->name_defaults(&named, *parts));
+    INGOT_ASSIGN(const std::string text, vocab_files->post_processor(named, *parts));
+    INGOT_TRY(processor.read(text, "add_bos_token, add_eos_token"));
+    processors.push_back(*processor.get());
+    INGOT_TRY(read_post_processor(processors, *parts));
   }
   if (tekken) INGOT_TRY(name_tekken(tokenizer_config.get(), &named, *parts));
   if (pieces) take_scores(*pieces, *parts);

@@ -14,6 +14,7 @@
 
 #include "base/status.h"
 #include "formats/json.h"
+#include "formats/placeholder.h"
 #include "tokenizer/text.h"
 
 namespace ingot::json {
@@ -61,6 +62,19 @@ inline Error wrong_type(const std::string& where, Element found, const char* exp
   return bad_input("{}: {} found, expected {}", where, text, expected);
 }
 
+// A file's JSON, whose values point into the parser; `behind` bytes of memory after it may be read.
+inline Result<Element> parse(simdjson::dom::parser& parser, std::string_view text, const char* name, size_t behind = 0) {
+  constexpr size_t kMost = size_t{2} << 30;
+  if (text.size() > kMost) return bad_input("{}: {} bytes found; at most {} are accepted", name, text.size(), kMost);
+  Element root;
+  if (!parser.parse(text.data(), text.size(), behind < simdjson::SIMDJSON_PADDING).get(root)) return root;
+  if (const auto what = placeholder(text); !what.empty()) return bad_input("{}: it {}", name, what);
+  // Not strict JSON: what Python reads all the same (model_max_length of 10^30, NaN) is read, else this says where and why.
+  INGOT_ASSIGN(const std::string strict, strict_json(text, name));
+  if (const auto error = parser.parse(strict).get(root)) return bad_input("{}: not valid JSON: {}", name, simdjson::error_message(error));
+  return root;
+}
+
 // A small object. Getters for keys that are absent or null give nothing.
 class Object {
  public:
@@ -92,6 +106,9 @@ class Object {
                                [](std::string_view k, const auto& f) { return k < f.first; });
     if (it == fields_.begin() || (--it)->first != key || it->second.is_null()) return std::nullopt;
     return it->second;  // the last of a repeated key
+  }
+  bool is_null(std::string_view key) const {
+    return std::any_of(fields_.begin(), fields_.end(), [&](const auto& f) { return f.first == key && f.second.is_null(); });
   }
   Result<std::optional<bool>> boolean(std::string_view key) const {
     const auto e = get(key);

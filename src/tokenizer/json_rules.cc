@@ -17,14 +17,15 @@ struct PatternText {
 Result<PatternText> read_pattern(const json::Object& o) {
   const auto e = o.get("pattern");
   if (!e) return bad_input("{}: missing", o.where("pattern"));
+  // Nothing is sought as the library seeks it, as a pattern: between all characters.
   std::string_view bare;
-  if (!e->get(bare)) return PatternText{std::string(bare), false};
+  if (!e->get(bare)) return PatternText{std::string(bare), bare.empty()};
   INGOT_ASSIGN(const json::Object p, json::Object::read(*e, o.where("pattern")));
   INGOT_ASSIGN(const auto string, p.string("String"));
   INGOT_ASSIGN(const auto regex, p.string("Regex"));
   if (string.has_value() == regex.has_value())
     return bad_input("{}: expected one of String and Regex", p.where());
-  return PatternText{std::string(string ? *string : *regex), regex.has_value()};
+  return PatternText{std::string(string ? *string : *regex), regex.has_value() || string->empty()};
 }
 
 Result<SplitBehavior> read_behavior(const json::Object& o, bool needed) {
@@ -205,7 +206,12 @@ Status read_decoder(json::Element e, TokenizerParts& parts, int depth) {
   using Kind = DecoderRule::Kind;
   INGOT_ASSIGN(const json::Object o, json::Object::read(e, "decoder"));
   INGOT_ASSIGN(const std::string_view type, o.needed_string("type"));
-  if (type == "Sequence") return read_sequence(o, "decoders", parts, depth, read_decoder);
+  if (type == "Sequence") {
+    INGOT_TRY(read_sequence(o, "decoders", parts, depth, read_decoder));
+    // Without steps, too, it is a decoder: no spaces come between tokens.
+    if (depth == 0 && parts.decoder.empty()) parts.decoder.emplace_back().kind = Kind::kFuse;
+    return {};
+  }
   DecoderRule rule;
   if (type == "ByteLevel") {
     rule.kind = Kind::kByteLevel;

@@ -1,6 +1,5 @@
-// What every kind of token model (BPE; later Unigram, WordPiece, SPM) offers to the tokenizer: a piece of
-// text in, ids out. A new kind is one file that implements TokenModel, and one row in read_model
-// (json.cc).
+// What every kind of token model offers to the tokenizer: a piece of text in, ids out. A new kind is one file that implements
+// TokenModel, and one row in read_model (json_models.cc).
 #pragma once
 
 #include <cstdint>
@@ -9,6 +8,9 @@
 #include <vector>
 
 namespace ingot {
+
+// In place of the unknown token's id where the vocabulary has no such token: a text that needs it is an error, as in the library.
+constexpr int32_t kNoUnknown = -2;
 
 class TokenModel {
  public:

@@ -128,8 +128,6 @@ Result<Normalizer> Normalizer::compile(std::vector<NormalizerRule> rules) {
     Regex regex;
     if (rule.kind == Kind::kReplaceRegex) {
       INGOT_ASSIGN(regex, Regex::compile(rule.pattern, false));
-    } else if (rule.kind == Kind::kReplaceString && rule.pattern.empty()) {
-      return bad_input("normalizer: a Replace with an empty pattern is not supported");
     }
     n.regexes_.push_back(std::move(regex));
   }

@@ -109,8 +109,6 @@ Result<PreTokenizer> PreTokenizer::compile(PreTokenizerRules rules) {
         break;
       }
       case Kind::kSplitString:
-        if (rule.pattern.empty())
-          return bad_input("pre_tokenizer: a Split with an empty pattern cuts nothing");
         pre.steps_.push_back(steps::string(rule.pattern, rule.behavior, rule.invert));
         break;
       case Kind::kByteLevel: {

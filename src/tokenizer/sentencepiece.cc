@@ -4,6 +4,7 @@
 #include <cstring>
 #include <unordered_set>
 
+#include "formats/placeholder.h"
 #include "tokenizer/spm.h"
 #include "tokenizer/text.h"
 #include "tokenizer/unicode.h"
@@ -97,6 +98,7 @@ bool looks_like_tiktoken(std::string_view bytes) {
 
 Result<SentencePieceModel> SentencePieceModel::read(std::string_view bytes) {
   if (bytes.size() > kMaxBytes) return bad_input("tokenizer.model: {} bytes found; at most {} are accepted", bytes.size(), kMaxBytes);
+  if (const auto what = placeholder(bytes); !what.empty()) return bad_input("tokenizer.model: it {}", what);
   if (looks_like_tiktoken(bytes))
     return bad_input("tokenizer.model: it is a file of tiktoken, not of SentencePiece; copy tokenizer.json from the model's repository");
   SentencePieceModel m;

@@ -1,11 +1,14 @@
 #include "tokenizer/sentencepiece_parts.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 #include <map>
 #include <tuple>
 
 #include "tokenizer/spm.h"
+#include "tokenizer/text.h"
 
 namespace ingot {
 namespace {
@@ -18,6 +21,13 @@ constexpr std::string_view kNoClass[] = {
     "minicpm3", "minicpmv", "nemotron", "arctic", "jamba", "stablelm", "persimmon", "fuyu", "llava", "llava_next", "vipllava", "molmo",
     "olmo2", "olmo3", "flex_olmo", "granite", "granitemoe", "granitemoehybrid", "granitemoeshared", "glm", "glm4", "glm4_moe", "ernie4_5",
     "ernie4_5_moe", "hyperclovax", "h2ovl_chat", "openvla", "umt5"};
+// Classes whose ids are those of fairseq: none of a piece is its place in the file.
+constexpr std::string_view kFairseq[] = {"XLMRobertaTokenizer", "CamembertTokenizer", "MBartTokenizer", "MBart50Tokenizer", "NllbTokenizer",
+                                         "BarthezTokenizer", "XGLMTokenizer", "SeamlessM4TTokenizer"};
+// And such that put tokens of their own around a text, or behind the file's.
+constexpr std::string_view kMore[] = {"T5Tokenizer", "AlbertTokenizer", "BigBirdTokenizer", "PegasusTokenizer", "RemBertTokenizer", "XLNetTokenizer",
+                                      "ReformerTokenizer", "CodeLlamaTokenizer", "DebertaV2Tokenizer"};
+constexpr char kMakeJson[] = "with D for this directory, AutoTokenizer.from_pretrained(D).save_pretrained(D) makes a tokenizer.json";
 constexpr std::string_view kGemma[] = {"gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text", "recurrent_gemma", "shieldgemma2",
                                        "t5gemma"};
 
@@ -59,7 +69,7 @@ std::string any_of(std::vector<std::string> texts) {
 
 }  // namespace
 
-Result<SentencePieceDirectory::Class> SentencePieceDirectory::find_class() const {
+Result<SentencePieceDirectory::Class> SentencePieceDirectory::find_class(std::vector<std::string>* warnings) const {
   std::optional<std::string_view> name, type;
   if (config_) {
     INGOT_ASSIGN(name, config_->string("tokenizer_class"));
@@ -72,9 +82,18 @@ Result<SentencePieceDirectory::Class> SentencePieceDirectory::find_class() const
   if (type && among(*type, kNoClass)) return Class::kFile;
   if (!name) return type && among(*type, kGemma) ? Class::kGemma : Class::kFile;
   if (name->ends_with("Fast")) name->remove_suffix(4);
+  if (among(*name, kFairseq))
+    return bad_input("tokenizer.model: the class {} gives its pieces other ids than the file, which is not supported from it alone; {} that says them",
+                     quoted(*name), kMakeJson);
+  if (among(*name, kMore))
+    warnings->push_back(fmt::format("tokenizer.model is read without what the class {} adds to it, tokens and rules of its own; {} with them", quoted(*name),
+                                    kMakeJson));
+  const bool llama = *name == "LlamaTokenizer", gemma = *name == "GemmaTokenizer";
+  if (!llama && !gemma) return Class::kFile;
+  if (!model_.unigram) return llama ? Class::kLlama : Class::kGemma;
   // Both make a BPE of any file; of a unigram one that is none that the model was trained with.
-  if (*name == "LlamaTokenizer" && !model_.unigram) return Class::kLlama;
-  if (*name == "GemmaTokenizer" && !model_.unigram) return Class::kGemma;
+  warnings->push_back(fmt::format("tokenizer.model is a Unigram model, of which transformers 5 makes a BPE, with other tokens, because tokenizer_config.json names "
+                                  "the class {}: here the file counts, as in transformers 4", quoted(*name)));
   return Class::kFile;
 }
 
@@ -220,7 +239,7 @@ Status SentencePieceDirectory::make_rules(TokenizerParts& parts) const {
 }
 
 Status SentencePieceDirectory::read(TokenizerParts& parts, std::vector<ClaimedToken>* own) {
-  INGOT_ASSIGN(class_, find_class());
+  INGOT_ASSIGN(class_, find_class(&parts.warnings));
   INGOT_TRY(read_vocabulary(parts));
   INGOT_TRY(make_rules(parts));
   INGOT_TRY(make_model(parts));

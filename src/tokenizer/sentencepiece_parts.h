@@ -24,7 +24,7 @@ class SentencePieceDirectory {
 
  private:
   enum class Class { kFile, kLlama, kGemma };
-  Result<Class> find_class() const;
+  Result<Class> find_class(std::vector<std::string>* warnings) const;
   Status read_vocabulary(TokenizerParts& parts);
   std::vector<BpeMerge> merges_by_id(const Vocabulary& vocabulary) const;
   std::vector<BpeMerge> merges_by_score(const Vocabulary& vocabulary) const;

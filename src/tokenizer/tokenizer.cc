@@ -19,6 +19,7 @@ struct Tokenizer::Impl {
   Decoder decoder;
   AddedTokenFinder raw_added, normalized_added;  // sought before and after normalization
   std::vector<const AddedToken*> added_by_id;
+  std::vector<std::string> added_texts;  // beside added_by_id: what the decoder takes them for
 
   // What a call needs for itself (the model's cache of pieces) outlives it; each call takes one.
   struct Scratch {
@@ -47,15 +48,8 @@ struct Tokenizer::Impl {
     std::lock_guard lock(mutex);
     idle.push_back(std::move(s));
   }
-  // The token as the decoder takes it: the alphabet of bytes is undone there, so added tokens are put into it
-  // here.
   std::string decoder_text(int32_t id) const {
-    const AddedToken* a = added(id);
-    if (!a) return std::string(parts->vocabulary->text(id));
-    if (!decoder.byte_level()) return a->content;
-    std::string spelled;
-    unicode::append_byte_chars(spelled, a->content);
-    return spelled;
+    return added(id) ? added_texts[static_cast<size_t>(id)] : std::string(parts->vocabulary->text(id));
   }
 };
 
@@ -98,7 +92,8 @@ HfTokenizerFiles HfTokenizerFiles::among(const std::map<std::string, std::string
   HfTokenizerFiles out = {json ? *json : text("tekken.json").value_or(""), text("tokenizer_config.json"),   text("config.json"),
                           text("chat_template.jinja"),         text("special_tokens_map.json"), text("added_tokens.json"),
                           text("generation_config.json"),      text("chat_template.json"),      {},
-                          text("tokenizer.model").value_or("")};
+                          text("tokenizer.model").value_or(""), text("vocab.json"),               text("merges.txt")};
+  if (const auto it = files.find("tokenizer.json"); it != files.end()) out.behind_json = it->second.capacity() - it->second.size();
   constexpr std::string_view kFolder = "additional_chat_templates/", kEnd = ".jinja";
   for (const auto& [path, content] : files)
     if (const std::string_view p = path; p.starts_with(kFolder) && p.ends_with(kEnd))
@@ -123,9 +118,14 @@ Result<Tokenizer> Tokenizer::build(std::unique_ptr<TokenizerParts> parts) {
   INGOT_ASSIGN(impl->decoder, Decoder::make(parts->decoder));
   const auto workspace = Regex::new_workspace();
   for (const AddedToken& t : parts->added) {
-    if (static_cast<size_t>(t.id) >= impl->added_by_id.size())
-      impl->added_by_id.resize(static_cast<size_t>(t.id) + 1);
-    impl->added_by_id[static_cast<size_t>(t.id)] = &t;
+    const auto id = static_cast<size_t>(t.id);
+    if (id >= impl->added_by_id.size()) impl->added_by_id.resize(id + 1), impl->added_texts.resize(id + 1);
+    impl->added_by_id[id] = &t;
+    // The library decodes an added token like any other, what it is normalized to; in llama.cpp it is its text, which the alphabet of
+    // bytes has to leave as it is.
+    std::string& decoded = impl->added_texts[id];
+    if (parts->longest_first && impl->decoder.byte_level()) unicode::append_byte_chars(decoded, t.content);
+    else decoded = t.content;
     if (!t.normalized) {
       impl->raw_added.add(t.content, &t);
     } else if (impl->normalizer.empty()) {
@@ -137,6 +137,7 @@ Result<Tokenizer> Tokenizer::build(std::unique_ptr<TokenizerParts> parts) {
         return bad_input("tokenizer.json: the normalizer leaves nothing of the added token {}, which is sought in normalized text: that is "
                          "not supported; set its \"normalized\" to false", quoted(std::string_view(t.content)));
       impl->normalized_added.add(text, &t);
+      decoded = text;
     }
   }
   impl->parts = std::move(parts);
@@ -192,6 +193,9 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, bool add_s
   }
   impl_->give_scratch(std::move(scratch));
   if (!status.ok()) return status.take_error();
+  if (std::find(ids.begin(), ids.end(), kNoUnknown) != ids.end())
+    return bad_input("the text has characters that no token is for, and the unknown token that tokenizer.json names (unk_token) is not in the "
+                     "vocabulary: add it there");
   if (add_special) ids.insert(ids.end(), impl_->parts->suffix.begin(), impl_->parts->suffix.end());
   return ids;
 }
@@ -319,6 +323,13 @@ Result<std::string> Tokenizer::pre_tokenizer_name() const {
 }
 
 Result<GgufVocab> Tokenizer::to_gguf_vocab(size_t n_vocab) const {
+  const Bpe* bpe = impl_->parts->bpe;
+  if (bpe && bpe->options().affixes())
+    return bad_input("tokenizer.json: GGUF has no place for what tokens within a word begin with ({}) or at its end end with ({}): "
+                     "continuing_subword_prefix and end_of_word_suffix of the model", quoted(std::string_view(bpe->options().going_on)),
+                     quoted(std::string_view(bpe->options().word_end)));
+  if (!bpe && !impl_->parts->unigram && !impl_->parts->word_piece)
+    return bad_input("tokenizer.json: GGUF has no kind of model for WordLevel, which knows whole words alone");
   if (gguf_model_of(*impl_->parts).empty()) {
     return bad_input(
         "tokenizer.json: GGUF has no place for the rules by which this {} cuts text: {}. To have it cut at spaces alone, as a model of "

@@ -31,6 +31,8 @@ struct HfTokenizerFiles {
   File chat_template_json = {};      // used where there is no other template
   std::vector<std::pair<std::string_view, std::string_view>> additional_chat_templates = {};  // name and text
   std::string_view tokenizer_model = {};  // SentencePiece: where there is no tokenizer.json, and for a GGUF's scores
+  File vocab_json = {}, merges_txt = {};  // where there is none of both (vocab_files.h)
+  size_t behind_json = 0;  // bytes of memory behind tokenizer_json that may be read, which saves a copy of it
 
   // Views into the files of a directory by their names ("additional_chat_templates/rag.jinja").
   static HfTokenizerFiles among(const std::map<std::string, std::string>& files);

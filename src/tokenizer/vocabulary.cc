@@ -30,9 +30,10 @@ void TextIndex::grow(size_t capacity) {
     if (s.id >= 0) slots_[place({s.text, s.length})] = s;
 }
 
+size_t TextIndex::home(std::string_view text) const { return XXH3_64bits(text.data(), text.size()) & (slots_.size() - 1); }
+
 // Where the text is, or would go.
-size_t TextIndex::place(std::string_view text) const {
-  size_t i = XXH3_64bits(text.data(), text.size()) & (slots_.size() - 1);
+size_t TextIndex::place(std::string_view text, size_t i) const {
   for (; slots_[i].id >= 0; i = (i + 1) & (slots_.size() - 1))
     if (slots_[i].length == text.size() && std::memcmp(slots_[i].text, text.data(), text.size()) == 0) break;
   return i;
@@ -48,6 +49,19 @@ bool TextIndex::insert(std::string_view text, int32_t id) {
 }
 
 int32_t TextIndex::find(std::string_view text) const { return slots_.empty() ? -1 : slots_[place(text)].id; }
+
+void TextIndex::find_all(std::span<const std::string_view> texts, int32_t* ids) const {
+  constexpr size_t kTogether = 64;
+  if (slots_.empty()) return void(std::fill_n(ids, texts.size(), -1));
+  for (; !texts.empty(); ids += kTogether) {
+    const auto some = texts.first(std::min(kTogether, texts.size()));
+    texts = texts.subspan(some.size());
+    size_t at[kTogether];
+    for (size_t k = 0; k < some.size(); ++k) __builtin_prefetch(&slots_[at[k] = home(some[k])]);
+    for (size_t k = 0; k < some.size(); ++k) __builtin_prefetch(slots_[at[k]].text);
+    for (size_t k = 0; k < some.size(); ++k) ids[k] = slots_[place(some[k], at[k])].id;
+  }
+}
 
 void Vocabulary::reserve(size_t tokens, size_t bytes) {
   texts_.reserve(tokens);

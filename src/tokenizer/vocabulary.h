@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +16,8 @@ class TextIndex {
   // False when the text is there already (the first id stays).
   bool insert(std::string_view text, int32_t id);
   int32_t find(std::string_view text) const;  // -1 when absent
+  // The same of many, whose memory is waited for together: `ids` has a place for each.
+  void find_all(std::span<const std::string_view> texts, int32_t* ids) const;
   size_t size() const { return size_; }
 
  private:
@@ -23,7 +26,9 @@ class TextIndex {
     uint32_t length = 0;
     int32_t id = -1;
   };
-  size_t place(std::string_view text) const;
+  size_t home(std::string_view text) const;
+  size_t place(std::string_view text, size_t from) const;
+  size_t place(std::string_view text) const { return place(text, home(text)); }
   void grow(size_t capacity);
   std::vector<Slot> slots_;
   size_t size_ = 0;
@@ -40,6 +45,7 @@ class Vocabulary {
   // `id` must be >= 0 and within reason: the table of ids grows to it.
   Added add(std::string_view text, int32_t id);
   int32_t find(std::string_view text) const { return index_.find(text); }
+  void find_all(std::span<const std::string_view> texts, int32_t* ids) const { index_.find_all(texts, ids); }
   bool has(int32_t id) const {
     return id >= 0 && static_cast<size_t>(id) < texts_.size() && texts_[id].data() != nullptr;
   }

@@ -128,12 +128,13 @@ Result<Tokenizer> hf_tokenizer(const std::map<std::string, std::string>& files, 
     const auto it = files.find(name);
     return it == files.end() || it->second.empty();
   };
-  if (empty("tokenizer.json") && (files.count("tokenizer.json") || (empty("tokenizer.model") && empty("tekken.json")))) {
+  const bool vocab = files.count("vocab.json") && files.count("merges.txt");
+  if (empty("tokenizer.json") && (files.count("tokenizer.json") || (empty("tokenizer.model") && empty("tekken.json") && !vocab))) {
     if (path.ends_with(".safetensors"))
       return bad_input("reading {}: it is a single file of weights without a tokenizer; give the model's directory, '{}'", path, parent_path(path));
-    return bad_input("reading the tokenizer of {}: there is no tokenizer.json{}", path,
-                     files.count("tokenizer.json") ? " but an empty one; copy it from the model's repository"
-                                                   : " and no tokenizer.model; copy them from the model's repository");
+    for (const char* name : {"tokenizer.json", "tekken.json", "tokenizer.model"})
+      if (files.count(name)) return bad_input("reading the tokenizer of {}: there is no {} but an empty one; copy it from the model's repository", path, name);
+    return bad_input("reading the tokenizer of {}: there is no tokenizer.json and no tokenizer.model; copy them from the model's repository", path);
   }
   auto t = Tokenizer::from_hf(HfTokenizerFiles::among(files));
   if (!t.ok()) return t.take_error().during("reading the tokenizer of " + path);

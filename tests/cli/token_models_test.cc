@@ -76,5 +76,58 @@ TEST_F(TokenModelsCli, ATruncatedSentencePieceFileIsRefusedByEveryCommand) {
   EXPECT_FALSE(exists(dir_ / "a.gguf"));
 }
 
+// What GPT-2's and Qwen's tokenizers were before tokenizer.json.
+TEST_F(TokenModelsCli, VocabJsonAndMergesAreEnough) {
+  const std::string model = dir_ / "model";
+  fs::copy(example("tiny-llama-base"), model);
+  const auto tokenizer = nlohmann::json::parse(read_file(model + "/tokenizer.json"))["model"];
+  fs::remove(model + "/tokenizer.json");
+  std::string merges = "#version: 0.2\n";
+  for (const auto& m : tokenizer["merges"]) merges += m.is_string() ? m.get<std::string>() + "\n" : m[0].get<std::string>() + " " + m[1].get<std::string>() + "\n";
+  write_file(model + "/vocab.json", tokenizer["vocab"].dump());
+  write_file(model + "/merges.txt", merges);
+  write_file(model + "/tokenizer_config.json", R"({"tokenizer_class": "BartTokenizer"})");
+  const Finished unknown = ingot({"tokenize", model, "--text", "x"});
+  EXPECT_EQ(unknown.exit_code, 3);
+  EXPECT_NE(unknown.err.find("found vocab.json and merges.txt"), std::string::npos) << unknown.err;
+  write_file(model + "/tokenizer_config.json", R"({"tokenizer_class": "GPT2Tokenizer"})");
+  const Finished ship = ingot({"ship", model, "--adapter", example("lora-code"), "--type", "Q8_0", "--out", dir_ / "a.gguf", "--test", "def", "-n", "4"});
+  ASSERT_EQ(ship.exit_code, 0) << ship.err;
+  EXPECT_EQ(result_of(ingot({"inspect", dir_ / "a.gguf", "--json"}))["metadata"]["tokenizer.ggml.pre"], "gpt-2");
+  const std::string text = "def main(x): return 10 ** 30";
+  EXPECT_EQ(ids(model, text), ids(dir_ / "a.gguf", text));
+  EXPECT_EQ(ids(example("tiny-llama-base"), "def main"), ids(model, "def main"));
+  EXPECT_EQ(ingot({"doctor", model}).exit_code, 0);
+}
+
+TEST_F(TokenModelsCli, TokenizeNeedsNoWeights) {
+  nlohmann::json expected;
+  const std::string whole = model_with("model: Llama", &expected), base = example("tiny-llama-base");
+  const std::string bare = dir_ / "bare";
+  fs::create_directory(bare);
+  write_file(bare + "/tokenizer.model", read_file(whole + "/tokenizer.model"));
+  write_file(bare + "/tokenizer_config.json", fs::exists(whole + "/tokenizer_config.json") ? read_file(whole + "/tokenizer_config.json") : "{}");
+  EXPECT_EQ(ids(bare, texts_[6]), expected["ids"][6]);
+  EXPECT_EQ(ids(bare + "/tokenizer.model", texts_[6]), expected["ids"][6]);
+  // The file that is named counts before another beside it, and those that go with any of them count, too.
+  fs::copy(base + "/tokenizer.json", bare);
+  EXPECT_EQ(ids(bare + "/tokenizer.model", texts_[6]), expected["ids"][6]);
+  EXPECT_EQ(ids(bare + "/tokenizer.json", "def main"), ids(base, "def main"));
+  EXPECT_EQ(ids(bare, "def main"), ids(base, "def main"));
+  write_file(bare + "/added_tokens.json", R"({"<new>": 4096})");
+  fs::remove(bare + "/tokenizer_config.json");
+  EXPECT_EQ(ids(bare + "/tokenizer.json", "<new>"), nlohmann::json::array({4096}));
+  // Without any of them the error is that of a directory without a model.
+  const std::string empty = dir_ / "empty";
+  fs::create_directory(empty);
+  EXPECT_EQ(ingot({"tokenize", empty, "--text", "x"}).exit_code, 3);
+  write_file(empty + "/tokenizer.model", "");
+  for (const std::string& path : {empty, empty + "/tokenizer.model"}) {
+    const Finished f = ingot({"tokenize", path, "--text", "x"});
+    EXPECT_EQ(f.exit_code, 3);
+    EXPECT_NE(f.err.find("empty"), std::string::npos) << f.err;
+  }
+}
+
 }  // namespace
 }  // namespace ingot::testing

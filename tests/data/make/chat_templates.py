@@ -213,6 +213,44 @@ STATEMENTS = [
     "{% set a = 1 %}{% if true %}{% set a = 2 %}{% endif %}{{ a }}", "{% for i in [1, 2] %}{{ q }}{% set q = i %}{% endfor %}", "{% macro f(n=n) %}{{ n }}{% endmacro %}{{ f() }}", "{{ messages }}", "{% set s = s ~ '!' %}{{ s }}", "{% for m in m %}{{ m.n }}{% endfor %}", "{{ none | default('a') }}{{ '' | default('b') }}", "{% for i in l %}{{ loop.index is divisibleby 2 }}{% endfor %}", "{{ ('a', 'b') | join(':') }}", "{{ s if s is string and s | length > 3 else 'short' }}",
 ]
 
+# Letters that become several, times without a zone, and statements of templates that others extend, in one that stands alone.
+STATEMENTS += [
+    "{% set t = 'Straße ﬁn ΑΣ ΌΔΟΣ. Σ ΑΣΒ İ ŉ ᾳ ΐ ǆ Ǆ' %}{{ t.upper() }}",
+    "{% set t = 'Straße ﬁn ΑΣ ΌΔΟΣ. Σ ΑΣΒ İ ŉ ᾳ ΐ ǆ Ǆ' %}{{ t.lower() }}",
+    "{% set t = 'Straße ﬁn ΑΣ ΌΔΟΣ. Σ ΑΣΒ İ ŉ ᾳ ΐ ǆ Ǆ' %}{{ t.title() }}",
+    "{% set t = 'Straße ﬁn ΑΣ ΌΔΟΣ. Σ ΑΣΒ İ ŉ ᾳ ΐ ǆ Ǆ' %}{{ t.capitalize() }}",
+    "{% set t = 'Straße ﬁn ΑΣ ΌΔΟΣ. Σ ΑΣΒ İ ŉ ᾳ ΐ ǆ Ǆ' %}{{ t.swapcase() }}",
+    "{% set t = 'Straße ﬁn ΑΣ ΌΔΟΣ. Σ ΑΣΒ İ ŉ ᾳ ΐ ǆ Ǆ' %}{{ t.casefold() }}",
+    "{{ 'ΣΑΣ Α.Σ ΑΣ́ x'.lower() }}",
+    "{{ 'ßa ﬃ'.capitalize() }}",
+    "{{ 'ßa ᾳb' | title }}",
+    "{{ 'ẞ ΐΰ'.casefold() }}",
+    "{{ strftime_now('%Y|%Z|%z|%f|%%z|%d') }}",
+    "{{ strftime_now('%z') }}",
+    "{% set x = 1 %}a{% block b %}[{{ x }}]{% endblock %}c",
+    "{% set x = 1 %}{% block b %}{% set x = 2 %}{{ x }}{% endblock b %}{{ x }}",
+    "{% set y = 3 %}{% block b %}{{ y }}{% endblock %}",
+    "{% for i in [1,2] %}{% block b %}<{{ i }}>{% endblock %}{% endfor %}",
+    "{% for i in [1,2] %}{% block b scoped %}<{{ i }}>{% endblock %}{% endfor %}",
+    "{% block b %}{% block c %}in{% endblock %}{% endblock %}",
+    "{% block b %}{% endblock %}{% block b %}{% endblock %}",
+    "{% block b required %}{% endblock %}",
+    "{% block b %}x{% endblock c %}",
+    "{% for i in [1] %}{% block b %}{% break %}{% endblock %}{% endfor %}",
+    "{% set h = '<b>' %}{% autoescape true %}{{ h }}{% endautoescape %}{{ h }}",
+    "{% set h = '<b>' %}{% autoescape false %}{{ h }}{% endautoescape %}",
+    "{% set h = '<b>' %}{% autoescape true %}{{ h|safe }}{{ h ~ '&' }}{{ (h|safe) ~ h }}{% endautoescape %}",
+    "{% set w = ['<a>', 'b'] %}{% autoescape true %}{{ w|join('<') }}|{{ w|join('<'|safe) }}{% endautoescape %}",
+    "{% set h = '<b>' %}{% autoescape true %}{% set y %}<i>{{ h }}</i>{% endset %}{{ y }}{% endautoescape %}",
+    "{% set h = '<b>' %}{% autoescape true %}{% macro m(a) %}<i>{{ a }}</i>{% endmacro %}{{ m(h) }}{% endautoescape %}",
+    "{% set h = '<b>' %}{% set x = 1 %}{% autoescape x == 1 %}{{ h }}{% set z = 5 %}{% endautoescape %}{{ z }}",
+    "{% set h = '<b>' %}{% autoescape true %}{{ h|replace('<','>') }}|{{ h|replace('<'|safe,'>') }}|{{ (h|safe)|replace('<','>') }}{% endautoescape %}",
+    "{% set h = '<b>' %}{% autoescape true %}{% block b %}{{ h }}{% endblock %}{% endautoescape %}",
+    "{% set w = ['<a>', 'b'] %}{% autoescape true %}{{ '<' }}{{ 1 < 2 }}{{ w }}{% endautoescape %}",
+    "{% set h = '<b>' %}{% autoescape true %}{% filter upper %}<i>{{ h }}</i>{% endfilter %}{% endautoescape %}",
+    "{% set h = '<b>' %}{% set w = ['<a>', 'b'] %}{% autoescape true %}{{ h|upper }}{{ h|e }}{{ w|tojson }}{% endautoescape %}",
+]
+
 
 def random_expressions(count, seed):
     """Nested at random: what has no value in Python must have none here."""
