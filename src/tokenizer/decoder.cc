@@ -165,6 +165,7 @@ std::string Decoder::decode(std::vector<std::string> tokens) const {
       case Kind::kCtc:
         tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
         for (auto& t : tokens) ctc(t, rule);
+        std::erase(tokens, "");
         break;
     }
   }

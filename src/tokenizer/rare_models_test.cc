@@ -104,6 +104,15 @@ TEST(RareModels, ADecoderWithoutStepsPutsNoSpaces) {
   EXPECT_EQ(from_json(j).decode({0, 1}, false), "ab");
 }
 
+TEST(RareModels, PaddingThatCtcTakesAwayStandsBetweenNoTokens) {
+  json j = char_bpe({"<pad>", "a", "b"});
+  const auto ctc = [](const char* pad) { return json{{"type", "CTC"}, {"pad_token", pad}, {"word_delimiter_token", "|"}, {"cleanup", false}}; };
+  j["decoder"] = ctc("<pad>");
+  EXPECT_EQ(from_json(j).decode({1, 1, 0, 1, 2}, false), "aab");
+  j["decoder"] = {{"type", "Sequence"}, {"decoders", {ctc("<pad>"), ctc("?")}}};
+  EXPECT_EQ(from_json(j).decode({1, 1, 0, 1, 2}, false), "ab");
+}
+
 TEST(RareModels, ProcessorsInARowCloseThePartsOfATemplate) {
   json j = char_bpe({"<unk>", "a", "b", "c", "d", "abc", "e", "<s>", "</s>"});
   j["model"]["merges"] = json::array();
