@@ -4,6 +4,7 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <string_view>
@@ -25,7 +26,7 @@ class PieceCache {
       bytes = static_cast<uint8_t>(piece.size());
       ids = static_cast<uint8_t>(count);
       std::memcpy(text, piece.data(), piece.size());
-      std::memcpy(id, found, count * sizeof *found);
+      std::copy_n(found, count, id);  // of none there may be no address
     }
   };
   // Where a piece that is not empty is kept; null where it is too long for that.
