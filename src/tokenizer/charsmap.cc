@@ -104,7 +104,7 @@ Result<Charsmap> Charsmap::parse(std::string_view bytes) {
   if (!reader.read(&size) || size % 4 != 0 || !reader.view(size, &array))
     return bad_input("precompiled_charsmap: {} bytes found, whose first four say that an array of {} follows: it is damaged", bytes.size(), size);
   map.units_.resize(size / 4);
-  std::memcpy(map.units_.data(), array.data(), size);
+  if (size > 0) std::memcpy(map.units_.data(), array.data(), size);
   map.texts_ = bytes.substr(4 + size);
   if (!unicode::is_valid_utf8(map.texts_)) return bad_input("precompiled_charsmap: its texts are not UTF-8: it is damaged");
   if (!map.texts_.ends_with('\0')) map.texts_ += '\0';
