@@ -10,6 +10,7 @@ std::string nearest(std::string_view word, const std::vector<std::string>& words
   // Optimal string alignment distance.
   std::string best;
   size_t least = SIZE_MAX;
+  const size_t dashes = std::min(word.size(), word.find_first_not_of('-'));
   for (const std::string& other : words) {
     const size_t n = word.size(), m = other.size();
     std::vector<std::vector<size_t>> d(n + 1, std::vector<size_t>(m + 1));
@@ -26,13 +27,11 @@ std::string nearest(std::string_view word, const std::vector<std::string>& words
     }
     size_t distance = d[n][m];
     // An abbreviation is meant too, --temp for --temperature, and --output for --out.
-    const size_t dashes = std::min(n, word.find_first_not_of('-'));
     if (n >= 3 && m > n && other.compare(0, n, word) == 0) distance = 1;
     if (m >= dashes + 3 && n > m && n - m <= 3 && word.compare(0, m, other) == 0) distance = 1;
     if (distance < least) least = distance, best = other;
   }
-  const size_t letters = word.size() - std::min(word.size(), word.find_first_not_of('-'));
-  return least <= std::clamp<size_t>(letters / 3, 1, 3) ? best : "";
+  return least <= std::clamp<size_t>((word.size() - dashes) / 3, 1, 3) ? best : "";
 }
 
 }  // namespace ingot

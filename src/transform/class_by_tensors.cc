@@ -5,6 +5,7 @@
 
 #include "formats/hf_weights.h"
 #include "model/model_config.h"
+#include "transform/class_rules.h"
 
 namespace ingot::transform {
 namespace {
@@ -99,11 +100,9 @@ Misfit misfit(const Architecture& a, const Artifact& hf, const Json& config, con
 Result<const Architecture*> architecture_or_like(const Artifact& hf, const Json& config, const std::string& path, const std::function<void(const std::string&)>& on_notice) {
   const std::string what = "reading " + path;
   auto known = find_architecture(config, what);
-  const Json* classes = json_member(config, "architectures");
-  if (known.ok() || json_member(config, "text_config") || !classes || !classes->is_array() || classes->empty()) return known;
+  const std::string name = class_of(config);
   // Another task's head, or none, is another model.
-  const std::string name = classes->front().is_string() ? classes->front().get<std::string>() : "";
-  if (!name.ends_with("ForCausalLM")) return known;
+  if (known.ok() || json_member(config, "text_config") || !name.ends_with("ForCausalLM")) return known;
   if (std::find(std::begin(kOtherwise), std::end(kOtherwise), name) != std::end(kOtherwise))
     return unknown_architecture(config, what, "; its tensors have the names of a known class's, but it computes otherwise");
   INGOT_ASSIGN(const auto* all, architectures());

@@ -13,11 +13,6 @@ namespace {
 
 using Told = const std::function<void(const std::string&)>&;
 
-std::string class_of(const Json& config) {
-  const Json* list = json_member(config, "architectures");
-  return list && list->is_array() && !list->empty() && list->front().is_string() ? list->front().get<std::string>() : "";
-}
-
 // Sets the class by model_type where the configuration names none that is known. Of a class for another task, or with code of its own, nothing is guessed.
 Result<const Architecture*> settle_class(const Json& config, const std::string& path, OrderedJson* out, Told on_notice) {
   if (json_member(config, "text_config")) return nullptr;
@@ -56,6 +51,11 @@ Tied tied_of(const Architecture& arch, const Json& config, const Artifact& model
 }
 
 }  // namespace
+
+std::string class_of(const Json& config) {
+  const Json* list = json_member(config, "architectures");
+  return list && list->is_array() && !list->empty() && list->front().is_string() ? list->front().get<std::string>() : "";
+}
 
 Result<Artifact> with_class_defaults(Artifact model, Told on_notice) {
   const auto text = model.files.find("config.json");

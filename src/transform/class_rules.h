@@ -9,6 +9,9 @@
 
 namespace ingot::transform {
 
+// The first class that config.json names; empty where it names none.
+std::string class_of(const Json& config);
+
 // The model with a config.json that names its class and all that the class would add: the class by model_type where it is missing or unknown, numbers that
 // are missing as the class has them, no flags that the class does not read. kBadInput where class and model_type are two models, or the configuration is no
 // object. `on_notice` may be empty.
