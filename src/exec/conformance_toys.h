@@ -9,6 +9,7 @@
 
 #include "exec/evaluate.h"
 #include "exec/executor.h"
+#include "kernels/crc32.h"
 
 namespace ingot::testing {
 
@@ -235,16 +236,21 @@ class SumDiff final : public Fold {
   NodePtr a_, b_;
 };
 
-// Layout: a header, tensors aligned to 64, a trailer.
+// Layout: a header, tensors aligned to 64, each with its checksum behind it, a trailer with all checksums. The first is of the header too.
 inline Result<Layout> toy_layout(const std::vector<NamedSpec>& specs) {
   Layout l;
   l.files.emplace_back();
   l.files[0].extents.push_back({0, "TOY1 header"});
   uint64_t at = 64;
+  std::vector<Checksum>& sums = l.files[0].checksums;
   for (const auto& [name, spec] : specs) {
     l.tensors.push_back({0, at});
-    at = align_up(at + bytes_of(spec), 64);
+    const uint64_t begin = l.tensors.size() == 1 ? 0 : at;
+    at += bytes_of(spec);
+    if (at > begin) sums.push_back({at, begin, at});
+    at = align_up(at + 4, 64);
   }
+  for (size_t n = sums.size(), i = 0; i < n; ++i, at += 4) sums.push_back({at, sums[i].begin, sums[i].end});
   l.files[0].extents.push_back({at, "end"});
   l.files[0].size = at + 3;
   return l;
@@ -347,6 +353,11 @@ inline std::string reference(const Toys& toys) {
       for (const auto& b : l.files[f].extents) put(files[f], b.offset, b.bytes);
     }
     for (size_t i = 0; i < values.size(); ++i) put(files[l.tensors[i].file], l.tensors[i].offset, values[i]);
+    for (size_t f = 0; f < files.size(); ++f)
+      for (const auto& c : l.files[f].checksums) {
+        const uint32_t sum = crc32(as_bytes(files[f]).subspan(c.begin, c.end - c.begin));
+        for (int i = 0; i < 4; ++i) files[f][c.at + static_cast<size_t>(i)] = static_cast<char>(sum >> (8 * i));
+      }
     for (const auto& f : files) all += f;
   }
   return all;
@@ -407,6 +418,7 @@ inline std::vector<Output> with_digests(const Toys& toys, Store& store, Store& d
       for (auto& e : f.extents)
         if (e.offset) e.offset += place.size();
       for (auto& t : l.tensors) t.offset += place.size();
+      for (auto& c : f.checksums) c.at += place.size(), c.end += place.size(), c.begin = std::max<uint64_t>(c.begin, 64) + place.size();
       f.extents.push_back({64, place, late});
       f.size += place.size();
     }

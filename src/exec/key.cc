@@ -46,6 +46,7 @@ Result<std::string> job_key(const std::vector<Output>& outputs, const ExecOption
     for (const auto& f : layout.files) {
       text += fmt::format("|{}:{}", f.name, f.size);
       for (const auto& b : f.extents) text += fmt::format(":{}:{}", b.offset, to_hex(hash128(as_bytes(b.bytes))));
+      for (const auto& c : f.checksums) text += fmt::format(":{}={}-{}", c.at, c.begin, c.end);
     }
     for (const auto& p : layout.tensors) text += fmt::format("|{}@{}", p.file, p.offset);
     for (const auto& [k, v] : out.artifact.metadata) {

@@ -25,10 +25,17 @@ struct Extent {
   std::function<Result<std::string>(const Digests&)> late = nullptr;
 };
 
+// Four bytes at `at`, little-endian: the CRC-32 of bytes [begin, end) of the same file, among them at least one of a tensor and none that are late or a checksum.
+// Several may be of one range; two ranges do not overlap. Written as soon as the range is.
+struct Checksum {
+  uint64_t at = 0, begin = 0, end = 0;
+};
+
 struct FileLayout {
   std::string name;  // within the output directory; ignored for an output that is one file
   uint64_t size = 0;
-  std::vector<Extent> extents;
+  std::vector<Extent> extents = {};
+  std::vector<Checksum> checksums = {};
 };
 
 struct Placement {

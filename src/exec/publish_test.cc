@@ -262,7 +262,7 @@ TEST(Load, ADecisionBetweenTwoJobs) {
   decided.tensors = {{"x", eager({rows, 24}, 1)}};
   auto store = make_memory_store();
   ASSERT_TRUE(run_job({{{store.get(), "out", false}, decided, toy_layout}}, small_options(2, 100)).ok());
-  EXPECT_EQ(read_text(*store, "out")->size(), 64 + align_up(rows * 96, 64) + 3);
+  EXPECT_EQ(read_text(*store, "out")->size(), 64 + align_up(rows * 96 + 4, 64) + 4 + 3);
 }
 
 TEST(Load, TheSameAsTheOracleAtAnyBudget) {

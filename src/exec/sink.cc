@@ -15,10 +15,11 @@ uint64_t part_bytes(uint64_t file_size, const Capabilities& caps, uint64_t leaf_
 
 SinkFile::SinkFile(const FileLayout& layout, Capabilities caps, uint64_t leaf_bytes, OnLeaf on_leaf, Uploads* uploads)
     : layout_(layout), caps_(caps), leaf_bytes_(leaf_bytes), on_leaf_(std::move(on_leaf)),
-      count_((layout.size + leaf_bytes - 1) / leaf_bytes), own_last_(count_), hashes_(count_), uploads_(uploads),
-      part_bytes_(part_bytes(layout.size, caps, leaf_bytes)) {
+      count_((layout.size + leaf_bytes - 1) / leaf_bytes), own_last_(count_), checksums_(layout.checksums),
+      hashes_(count_), uploads_(uploads), part_bytes_(part_bytes(layout.size, caps, leaf_bytes)) {
   for (const auto& e : layout.extents)
     for (uint64_t l = e.offset / leaf_bytes; e.late && l * leaf_bytes < e.offset + e.bytes.size(); ++l) late_.insert(l);
+  for (const auto& c : layout.checksums) late_.insert(c.at / leaf_bytes), late_.insert((c.at + 3) / leaf_bytes);
 }
 
 uint64_t SinkFile::leaf_size(uint64_t leaf) const {
@@ -31,14 +32,17 @@ Status SinkFile::open(Store& store, const std::string& path, bool resume,
   INGOT_ASSIGN(file_, store.create(path, layout_.size, resume));
   if (caps_.mode == WriteMode::kParts && !part_bytes_)
     return failed("writing {}: {} bytes do not fit into {} parts of at most {} bytes", path, layout_.size, caps_.part_count_max, caps_.part_max);
-  // A recorded leaf counts only if the bytes are really there.
+  // A recorded leaf counts only if the bytes are really there, and can be summed.
   std::vector<std::byte> buffer(leaf_bytes_);
   const uint64_t there = caps_.mode == WriteMode::kRandom || !caps_.keeps ? layout_.size : file_->resumed();
+  std::map<uint64_t, std::vector<Checksums::Piece>> summed;
   for (const auto& [leaf, hash] : recorded) {
     if (leaf >= count_ || !resume || leaf * leaf_bytes_ + leaf_size(leaf) > there) continue;
     const MutByteView v(buffer.data(), leaf_size(leaf));
+    if (!caps_.keeps && !layout_.checksums.empty()) continue;
     if (caps_.keeps && (!file_->read_back(leaf * leaf_bytes_, v).ok() || !(hash128(v) == hash))) continue;
     hashes_[leaf] = hash;
+    if (!layout_.checksums.empty()) summed[leaf] = checksums_.pieces(leaf * leaf_bytes_, v);
   }
   // A part counts as a whole, a sequential file up to the first gap.
   const uint64_t unit = part_bytes_ ? part_bytes_ / leaf_bytes_ : 1;
@@ -53,6 +57,8 @@ Status SinkFile::open(Store& store, const std::string& path, bool resume,
   if (caps_.mode == WriteMode::kSequential && file_->resumed() > next_) INGOT_TRY(file_->truncate(next_));
   for (uint64_t l = 0; l < count_; ++l)
     if (hashes_[l] && owns(l)) resumed_bytes_ += leaf_size(l);
+  for (const auto& [leaf, pieces] : summed)
+    if (hashes_[leaf]) checksums_.add(pieces);
   return {};
 }
 
@@ -71,6 +77,7 @@ Status SinkFile::start(const std::vector<std::pair<uint64_t, uint64_t>>& tensor_
     taken.emplace_back(f.offset, f.bytes.size());
     if (!f.late) fillers_.push_back({f.offset, f.bytes});
   }
+  for (const auto& c : layout_.checksums) taken.emplace_back(c.at, 4);
   std::sort(taken.begin(), taken.end());
   uint64_t at = 0;
   for (const auto& [offset, bytes] : taken) {
@@ -88,17 +95,19 @@ Status SinkFile::start(const std::vector<std::pair<uint64_t, uint64_t>>& tensor_
       if (e.late && e.offset + e.bytes.size() < layout_.size)
         return failed("writing {}: bytes {} to {} are known last, and this store takes a file's bytes in order; write it to another store, or without them", path_,
                       e.offset, e.offset + e.bytes.size());
-    return write_sequential(UINT64_MAX, {});
+    INGOT_TRY(write_sequential(UINT64_MAX, {}));
+    return write_checksums();
   }
   if (caps_.mode == WriteMode::kRandom) {
     for (const auto& f : fillers_) INGOT_TRY(write_random(f.offset, as_bytes(f.bytes)));
     fillers_.clear();
-    return {};
+    return write_checksums();
   }
   // Parts that no tensor reaches; the others take their fillers when the first tensor comes.
   taken = tensor_extents;
   for (const auto& e : layout_.extents)
     if (e.late) taken.emplace_back(e.offset, e.bytes.size());
+  for (const auto& c : layout_.checksums) taken.emplace_back(c.at, 4);
   std::erase_if(taken, [](const auto& t) { return t.second == 0; });
   std::sort(taken.begin(), taken.end());
   auto t = taken.begin();
@@ -107,10 +116,26 @@ Status SinkFile::start(const std::vector<std::pair<uint64_t, uint64_t>>& tensor_
     while (t != taken.end() && t->first + t->second <= at) ++t;
     if ((t == taken.end() || t->first >= end) && leaf_pending(at / leaf_bytes_)) INGOT_TRY(write_parts(at, {}));
   }
-  return {};
+  return write_checksums();
 }
 
 Status SinkFile::write(uint64_t offset, ByteView bytes) {
+  INGOT_TRY(write_extent(offset, bytes));
+  return write_checksums();
+}
+
+void SinkFile::sum(uint64_t offset, ByteView bytes) {
+  if (!layout_.checksums.empty()) checksums_.add(checksums_.pieces(offset, bytes));
+}
+
+// Those that are known by now.
+Status SinkFile::write_checksums() {
+  if (layout_.checksums.empty()) return {};
+  for (const auto& [at, bytes] : checksums_.take()) INGOT_TRY(write_extent(at, as_bytes(bytes)));
+  return {};
+}
+
+Status SinkFile::write_extent(uint64_t offset, ByteView bytes) {
   if (bytes.empty()) return {};
   switch (caps_.mode) {
     case WriteMode::kRandom: return write_random(offset, bytes);
@@ -136,6 +161,7 @@ Status SinkFile::write_random(uint64_t offset, ByteView bytes) {
     }
     const ByteView run = bytes.subspan(at - offset, stop - at);
     INGOT_TRY(file_->write(at, run));
+    sum(at, run);
     file_->start_flush(at, run.size());
     INGOT_TRY(feed(at, run));
     at = stop;
@@ -213,6 +239,7 @@ Status SinkFile::write_parts(uint64_t offset, ByteView bytes) {
         pending = leaf_pending(at / leaf_bytes_);
       }
       const ByteView part = bytes.subspan(from - offset, size);
+      if (pending) sum(at, part);
       if (pending) INGOT_TRY(uploads_ && uploads_->most() ? upload(at, std::string(as_text(part))) : put_part(at, part));
       continue;
     }
@@ -229,9 +256,11 @@ Status SinkFile::write_parts(uint64_t offset, ByteView bytes) {
           const uint64_t first = std::max(f->offset, at), last = std::min(f->offset + f->bytes.size(), at + size);
           b.bytes.replace(first - at, last - first, f->bytes, first - f->offset, last - first);
           b.left -= last - first;
+          sum(first, as_bytes(f->bytes).subspan(first - f->offset, last - first));
         }
       }
       if (to > from) {
+        sum(from, bytes.subspan(from - offset, to - from));
         b.bytes.replace(from - at, to - from, as_text(bytes.subspan(from - offset, to - from)));
         b.left -= to - from;
       }
@@ -258,6 +287,8 @@ Status SinkFile::write_sequential(uint64_t offset, ByteView bytes) {
   std::lock_guard lock(mutex_);
   if (!bytes.empty()) {
     if (offset + bytes.size() <= next_) return {};  // an earlier run has it
+    const uint64_t done = offset < next_ ? next_ - offset : 0;
+    sum(offset + done, bytes.subspan(done));
     if (offset > next_) {
       waiting_[offset] = as_text(bytes);
       return {};
@@ -266,7 +297,9 @@ Status SinkFile::write_sequential(uint64_t offset, ByteView bytes) {
   }
   for (;;) {
     if (const auto f = filler_at(next_); f != fillers_.end() && f->offset <= next_) {
-      INGOT_TRY(emit(as_bytes(f->bytes).subspan(next_ - f->offset)));
+      const ByteView left = as_bytes(f->bytes).subspan(next_ - f->offset);
+      sum(next_, left);
+      INGOT_TRY(emit(left));
       continue;
     }
     const auto w = waiting_.begin();
@@ -296,6 +329,14 @@ Status SinkFile::emit(ByteView bytes) {
 
 Status SinkFile::write_late(const Digests& digests) {
   late_written_ = true;
+  std::vector<std::byte> buffer(leaf_bytes_);
+  for (auto [at, end] : checksums_.missing())
+    for (; at < end; at += std::min(end - at, leaf_bytes_)) {
+      const MutByteView v(buffer.data(), std::min(end - at, leaf_bytes_));
+      INGOT_TRY(file_->read_back(at, v));
+      sum(at, v);
+    }
+  INGOT_TRY(write_checksums());
   for (const auto& e : layout_.extents) {
     if (!e.late || !pending(e.offset, e.bytes.size())) continue;
     INGOT_ASSIGN(const std::string bytes, e.late(digests));
@@ -317,7 +358,23 @@ Status SinkFile::finish(bool* synced) {
   return s;
 }
 
+Holdback::Holdback(const FileLayout& layout, const Capabilities& caps, uint64_t leaf_bytes) : mode_(caps.mode), size_(layout.size), part_(part_bytes(layout.size, caps, leaf_bytes)) {
+  if (mode_ == WriteMode::kRandom) return;
+  std::map<std::pair<uint64_t, uint64_t>, std::vector<uint64_t>> places;
+  for (const auto& c : layout.checksums) places[{c.begin, c.end}].push_back(c.at);
+  for (auto& [range, at] : places) ranges_.push_back({range.first, range.second, 0, std::move(at)});
+}
+
 void Holdback::begin() {
+  std::sort(extents_.begin(), extents_.end());
+  const size_t tensors = extents_.size();
+  for (size_t i = 0, r = 0; i < tensors; ++i) {
+    while (r < ranges_.size() && ranges_[r].end <= extents_[i].first) ++r;
+    for (size_t k = r; k < ranges_.size() && ranges_[k].begin < extents_[i].first + extents_[i].second; ++k)
+      ranges_[k].left += std::min(ranges_[k].end, extents_[i].first + extents_[i].second) - std::max(ranges_[k].begin, extents_[i].first);
+  }
+  for (const auto& r : ranges_)
+    for (const uint64_t at : r.places) extents_.emplace_back(at, 4);
   std::sort(extents_.begin(), extents_.end());
   if (!part_) return;
   tensor_bytes_.assign((size_ + part_ - 1) / part_, 0);
@@ -327,6 +384,20 @@ void Holdback::begin() {
 }
 
 int64_t Holdback::come(uint64_t offset, uint64_t bytes, int64_t* peak) {
+  int64_t change = come_alone(offset, bytes, peak), most = 0;
+  auto r = std::partition_point(ranges_.begin(), ranges_.end(), [&](const Range& range) { return range.end <= offset; });
+  for (; r != ranges_.end() && r->begin < offset + bytes; ++r) {
+    r->left -= std::min(r->end, offset + bytes) - std::max(r->begin, offset);
+    for (size_t i = 0; r->left == 0 && i < r->places.size(); ++i) {
+      const int64_t more = come_alone(r->places[i], 4, &most);
+      *peak = std::max(*peak, change + most);
+      change += more;
+    }
+  }
+  return change;
+}
+
+int64_t Holdback::come_alone(uint64_t offset, uint64_t bytes, int64_t* peak) {
   int64_t change = 0;
   *peak = 0;
   if (mode_ == WriteMode::kParts) {

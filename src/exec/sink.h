@@ -11,6 +11,7 @@
 #include <set>
 #include <vector>
 
+#include "exec/checksums.h"
 #include "exec/layout.h"
 #include "kernels/hash.h"
 #include "exec/uploads.h"
@@ -43,7 +44,7 @@ class SinkFile {
   // Writes the fixed bytes and gaps that are pending (random access), then takes extents.
   Status start(const std::vector<std::pair<uint64_t, uint64_t>>& tensor_extents);
   Status write(uint64_t offset, ByteView bytes);
-  // The late bytes, when everything else is there.
+  // The late bytes, when everything else is there; of checksums those that other ranks have written to.
   Status write_late(const Digests& digests);
   // Everything owned is there, but for what late bytes reach before they came: flushes and syncs. An error names what is missing (a bug or another rank).
   // `synced` is false where the store could not make durable what it was given.
@@ -77,6 +78,9 @@ class SinkFile {
     std::string bytes;
   };
 
+  void sum(uint64_t offset, ByteView bytes);
+  Status write_extent(uint64_t offset, ByteView bytes);
+  Status write_checksums();
   bool leaf_pending(uint64_t leaf) const { return owns(leaf) && !hashes_[leaf]; }
   Status write_random(uint64_t offset, ByteView bytes);
   Status write_parts(uint64_t offset, ByteView bytes);
@@ -97,6 +101,7 @@ class SinkFile {
   uint64_t count_;
   uint64_t own_first_ = 0, own_last_;
   bool own_late_ = true, late_written_ = false;
+  Checksums checksums_;
   std::set<uint64_t> late_;  // leaves
   std::string path_;
   std::unique_ptr<WriteFile> file_;
@@ -119,16 +124,23 @@ uint64_t part_bytes(uint64_t file_size, const Capabilities& caps, uint64_t leaf_
 // What a SinkFile holds back as extents come, for the planner: the same rules over sizes alone.
 class Holdback {
  public:
-  Holdback(const FileLayout& layout, const Capabilities& caps, uint64_t leaf_bytes) : mode_(caps.mode), size_(layout.size), part_(part_bytes(layout.size, caps, leaf_bytes)) {}
+  Holdback(const FileLayout& layout, const Capabilities& caps, uint64_t leaf_bytes);
   void add(uint64_t offset, uint64_t bytes) { extents_.emplace_back(offset, bytes); }  // of a tensor, or late
   void begin();
   // By how much the bytes held grow when this extent comes; *peak is what they grow to in between.
   int64_t come(uint64_t offset, uint64_t bytes, int64_t* peak);
 
  private:
+  int64_t come_alone(uint64_t offset, uint64_t bytes, int64_t* peak);
   WriteMode mode_;
   uint64_t size_, part_;
   std::vector<std::pair<uint64_t, uint64_t>> extents_;
+  // Ranges that are summed: tensor bytes that are yet to come, and where the sums go.
+  struct Range {
+    uint64_t begin, end, left;
+    std::vector<uint64_t> places;
+  };
+  std::vector<Range> ranges_;
   // Parts: tensor bytes that are yet to come, of those that some have reached.
   std::map<uint64_t, uint64_t> open_;
   std::vector<uint64_t> tensor_bytes_;  // of each part
