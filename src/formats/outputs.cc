@@ -5,6 +5,7 @@
 #include "formats/gguf.h"
 #include "formats/json.h"
 #include "formats/manifest.h"
+#include "formats/torch_write.h"
 
 namespace ingot {
 namespace {
@@ -26,12 +27,16 @@ bool model_file(const std::string& name) {
   static constexpr std::string_view kNames[] = {
       "config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
       "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
-      "chat_template.json", "additional_chat_templates/", "preprocessor_config.json", "processor_config.json", kManifestFile};
+      "chat_template.json", "additional_chat_templates/", "preprocessor_config.json", "processor_config.json", kManifestFile,
+      "pytorch_model.bin", "pytorch_model.bin.index.json"};
   if (std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames)) return true;
   if (name.rfind("additional_chat_templates/", 0) == 0) return ends_with(name, ".jinja");
   // model-00001-of-00007.safetensors
-  if (name.rfind("model-", 0) || !ends_with(name, ".safetensors")) return false;
-  const std::string_view middle = std::string_view(name).substr(6, name.size() - 6 - 12);
+  const auto middle_of = [&](std::string_view stem, std::string_view end) {
+    return name.starts_with(stem) && ends_with(name, end) ? std::string_view(name).substr(stem.size(), name.size() - stem.size() - end.size()) : std::string_view();
+  };
+  std::string_view middle = middle_of("model-", ".safetensors");
+  if (middle.empty()) middle = middle_of("pytorch_model-", ".bin");
   const size_t of = middle.find("-of-");
   const auto digits = [](std::string_view s) { return s.size() == 5 && s.find_first_not_of("0123456789") == std::string_view::npos; };
   return of != std::string_view::npos && digits(middle.substr(0, of)) && digits(middle.substr(of + 4));
@@ -60,6 +65,11 @@ std::string config_with_dtype(const std::string& config, const std::vector<Named
 }
 
 }  // namespace
+
+std::map<std::string, std::string> side_files_of(std::map<std::string, std::string> files, const std::vector<NamedSpec>& specs) {
+  if (auto it = files.find("config.json"); it != files.end()) it->second = config_with_dtype(it->second, specs);
+  return files;
+}
 
 Output gguf_output(Artifact artifact, Store& store, const std::string& path) {
   Output o;
@@ -115,9 +125,7 @@ Result<std::vector<Output>> gguf_outputs(Artifact artifact, Store& store, const 
 Output hf_directory_output(Artifact artifact, Store& store, const std::string& path, uint64_t max_shard) {
   Output o;
   o.layout = [files = artifact.files, max_shard](const std::vector<NamedSpec>& specs) {
-    auto side = files;
-    if (auto it = side.find("config.json"); it != side.end()) it->second = config_with_dtype(it->second, specs);
-    return layout_hf_directory(specs, side, max_shard);
+    return layout_hf_directory(specs, side_files_of(files, specs), max_shard);
   };
   o.artifact = std::move(artifact);
   o.store = &store;

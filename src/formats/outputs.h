@@ -1,6 +1,7 @@
 // From an artifact to an Output that the executor can write: the artifact with the layout of a format bound to it.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,8 @@ Result<std::vector<Output>> gguf_outputs(Artifact artifact, Store& store, const 
 Output hf_directory_output(Artifact artifact, Store& store, const std::string& path,
                            uint64_t max_shard = kDefaultShardBytes);
 Output safetensors_output(Artifact artifact, Store& store, const std::string& path);
+// The small files of a model directory as they are written beside these weights: config.json says the dtype that most of them have.
+std::map<std::string, std::string> side_files_of(std::map<std::string, std::string> files, const std::vector<NamedSpec>& specs);
 // By name as in --to ("gguf", "safetensors"), or by the extension of the path when it is empty: .gguf, .safetensors,
 // else a directory.
 Result<Output> make_output(Artifact artifact, Store& store, const std::string& path, const std::string& format,

@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 #include "formats/json.h"
 #include "formats/safetensors.h"
+#include "formats/shards.h"
 
 namespace ingot {
 namespace {
@@ -113,45 +114,12 @@ Result<Layout> layout_safetensors(const std::vector<NamedSpec>& specs,
 Result<Layout> layout_hf_directory(const std::vector<NamedSpec>& specs, const std::map<std::string, std::string>& files,
                                    uint64_t max_shard) {
   INGOT_TRY(check_unique(specs));
-  // huggingface_hub's rule: tensors in order, a new shard when the next one would not fit.
-  std::vector<std::vector<int>> shards(1);
-  uint64_t in_shard = 0, total = 0;
-  for (size_t i = 0; i < specs.size(); ++i) {
-    const uint64_t size = bytes_of(specs[i].second);
-    if (!shards.back().empty() && in_shard + size > max_shard) shards.emplace_back(), in_shard = 0;
-    shards.back().push_back(static_cast<int>(i));
-    in_shard += size;
-    total += size;
-  }
-  Layout l;
-  l.tensors.resize(specs.size());
   const std::map<std::string, std::string> pt = {{"format", "pt"}};
-  std::map<std::string, std::string> map;
-  for (size_t s = 0; s < shards.size(); ++s) {
-    INGOT_ASSIGN(auto file, place_file(specs, shards[s], pt, static_cast<int>(s), &l.tensors));
-    file.name = shards.size() == 1 ? "model.safetensors"
-                                   : fmt::format("model-{:05}-of-{:05}.safetensors", s + 1, shards.size());
-    for (int i : shards[s]) map[specs[static_cast<size_t>(i)].first] = file.name;
-    l.files.push_back(std::move(file));
-  }
-  std::map<std::string, std::string> side = files;
-  if (shards.size() > 1) {
-    std::string json = fmt::format("{{\n  \"metadata\": {{\n    \"total_size\": {}\n  }},\n  \"weight_map\": {{", total);
-    bool first = true;
-    for (const auto& [name, file] : map) {
-      json += fmt::format("{}\n    {}: {}", first ? "" : ",", json_quote(name), json_quote(file));
-      first = false;
-    }
-    side["model.safetensors.index.json"] = json + "\n  }\n}\n";
-  }
-  for (auto& [name, bytes] : side) {
-    FileLayout f;
-    f.name = name;
-    f.size = bytes.size();
-    if (!bytes.empty()) f.extents.push_back({0, std::move(bytes)});
-    l.files.push_back(std::move(f));
-  }
-  return l;
+  TensorNames names;
+  for (size_t i = 0; i < specs.size(); ++i) names.emplace_back(specs[i].first, i);
+  return layout_shards(specs, files, max_shard, "model", ".safetensors", names, [&](const std::vector<int>& which, int file, std::vector<Placement>* placements) {
+    return place_file(specs, which, pt, file, placements);
+  });
 }
 
 }  // namespace ingot

@@ -1,0 +1,70 @@
+#include "formats/npz_write.h"
+
+#include "base/bytes.h"
+#include "formats/zip_write.h"
+
+namespace ingot {
+namespace {
+
+// NumPy's name of a type, or null where it has none (bfloat16, float8: others' extensions).
+const char* descr_of(DType t) {
+  switch (t) {
+    case DType::kF32: return "<f4";
+    case DType::kF16: return "<f2";
+    case DType::kF64: return "<f8";
+    case DType::kI8: return "|i1";
+    case DType::kI16: return "<i2";
+    case DType::kI32: return "<i4";
+    case DType::kI64: return "<i8";
+    case DType::kU8: return "|u1";
+    case DType::kU16: return "<u2";
+    case DType::kU32: return "<u4";
+    case DType::kU64: return "<u8";
+    case DType::kBool: return "|b1";
+    case DType::kC64: return "<c8";
+    default: return nullptr;
+  }
+}
+
+Result<std::string> npy_header(const NamedSpec& t) {
+  const char* descr = descr_of(t.second.type);
+  if (!descr)
+    return usage("writing npz: tensor '{}' has the type {}, which NumPy does not have; choose f32 or f16 with --dtype, or write safetensors", t.first,
+                 info(t.second.type).name);
+  std::string shape;
+  for (int i = 0; i < t.second.shape.rank; ++i) shape += fmt::format("{}{}", i ? ", " : "", t.second.shape[i]);
+  if (t.second.shape.rank == 1) shape += ",";
+  std::string dict = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}", descr, shape);
+  dict.resize(align_up(10 + dict.size() + 1, 64) - 10 - 1, ' ');
+  dict += '\n';
+  ByteWriter w;
+  w.append("\x93NUMPY");
+  w.write(uint8_t{1});
+  w.write(uint8_t{0});
+  w.write(static_cast<uint16_t>(dict.size()));
+  w.append(dict);
+  return std::move(w.str());
+}
+
+}  // namespace
+
+Output npz_output(Artifact artifact, Store& store, const std::string& path) {
+  Output o;
+  o.layout = [](const std::vector<NamedSpec>& specs) -> Result<Layout> {
+    Layout l;
+    l.files.emplace_back();
+    ZipLayout zip(&l.files[0], 0, 64);
+    for (const auto& t : specs) {
+      INGOT_ASSIGN(std::string header, npy_header(t));
+      l.tensors.push_back({0, zip.reserve(t.first + ".npy", bytes_of(t.second), std::move(header))});
+    }
+    zip.finish();
+    return l;
+  };
+  o.artifact = std::move(artifact);
+  o.store = &store;
+  o.path = path;
+  return o;
+}
+
+}  // namespace ingot

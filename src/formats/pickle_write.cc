@@ -1,0 +1,88 @@
+#include "formats/pickle_write.h"
+
+#include <fmt/format.h>
+
+#include <bit>
+
+namespace ingot {
+
+void PickleWriter::integer(int64_t v) {
+  if (v >= 0 && v < 256) {
+    bytes("K");
+    out_.write(static_cast<uint8_t>(v));
+  } else if (v >= INT32_MIN && v <= INT32_MAX) {
+    bytes("J");
+    out_.write(static_cast<int32_t>(v));
+  } else {
+    bytes("\x8a\x08");  // LONG1
+    out_.write(v);
+  }
+}
+
+void PickleWriter::number(double v) {
+  bytes("G");
+  const auto bits = std::bit_cast<uint64_t>(v);
+  for (int i = 7; i >= 0; --i) out_.write(static_cast<uint8_t>(bits >> (8 * i)));  // big-endian
+}
+
+// The operation for a small number and for any.
+void PickleWriter::memo_op(const char* one_byte, const char* four_bytes, uint32_t n) {
+  bytes(n < 256 ? one_byte : four_bytes);
+  n < 256 ? out_.write(static_cast<uint8_t>(n)) : out_.write(n);
+}
+
+// Whether it stands in the memo and was taken from there; else it will be, once it is written.
+bool PickleWriter::known(const std::string& what) {
+  const auto [it, fresh] = memo_.emplace(what, static_cast<uint32_t>(memo_.size()));
+  if (fresh) return false;
+  memo_op("h", "j", it->second);
+  return true;
+}
+
+void PickleWriter::text(std::string_view v) {
+  if (known("X" + std::string(v))) return;
+  bytes("X");
+  out_.text(v);
+  memo_op("q", "r", static_cast<uint32_t>(memo_.size() - 1));
+}
+
+void PickleWriter::global(std::string_view module, std::string_view name) {
+  const std::string both = fmt::format("{}\n{}\n", module, name);
+  if (known("c" + both)) return;
+  bytes("c");
+  bytes(both);
+  memo_op("q", "r", static_cast<uint32_t>(memo_.size() - 1));
+}
+
+void PickleWriter::json(const OrderedJson& v) {
+  if (v.is_object()) {
+    open_dict();
+    for (const auto& [key, value] : v.items()) text(key), json(value);
+    close_dict();
+  } else if (v.is_array()) {
+    open_list();
+    for (const auto& value : v) json(value);
+    close_list();
+  } else if (v.is_boolean()) {
+    boolean(v.get<bool>());
+  } else if (v.is_number_unsigned() && v.get<uint64_t>() > INT64_MAX) {
+    bytes("\x8a\x09");  // LONG1: a byte more for the sign
+    out_.write(v.get<uint64_t>());
+    out_.write(uint8_t{0});
+  } else if (v.is_number_integer()) {
+    integer(v.get<int64_t>());
+  } else if (v.is_number_float()) {
+    number(v.get<double>());
+  } else if (v.is_string()) {
+    text(v.get_ref<const std::string&>());
+  } else {
+    none();
+  }
+}
+
+std::string PickleWriter::finish() {
+  bytes(".");
+  return std::move(out_.str());
+}
+
+}  // namespace ingot

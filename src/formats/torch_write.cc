@@ -1,0 +1,236 @@
+#include "formats/torch_write.h"
+
+#include <algorithm>
+
+#include "formats/outputs.h"
+#include "formats/pickle_write.h"
+#include "formats/shards.h"
+#include "formats/zip_write.h"
+#include "kernels/hash.h"
+
+namespace ingot {
+namespace {
+
+// How torch calls a type: by its storage's class, or where that has no class of its own by a dtype over bytes.
+struct TorchType {
+  DType type;
+  const char *storage, *dtype;
+};
+constexpr TorchType kTorchTypes[] = {
+    {DType::kF32, "FloatStorage", nullptr},   {DType::kF16, "HalfStorage", nullptr},          {DType::kBF16, "BFloat16Storage", nullptr},
+    {DType::kF64, "DoubleStorage", nullptr},  {DType::kI8, "CharStorage", nullptr},           {DType::kI16, "ShortStorage", nullptr},
+    {DType::kI32, "IntStorage", nullptr},     {DType::kI64, "LongStorage", nullptr},          {DType::kU8, "ByteStorage", nullptr},
+    {DType::kBool, "BoolStorage", nullptr},   {DType::kC64, "ComplexFloatStorage", nullptr},  {DType::kU16, nullptr, "uint16"},
+    {DType::kU32, nullptr, "uint32"},         {DType::kU64, nullptr, "uint64"},               {DType::kF8E4M3, nullptr, "float8_e4m3fn"},
+    {DType::kF8E5M2, nullptr, "float8_e5m2"}, {DType::kF8E4M3Fnuz, nullptr, "float8_e4m3fnuz"}, {DType::kF8E5M2Fnuz, nullptr, "float8_e5m2fnuz"},
+    {DType::kF8E8M0, nullptr, "float8_e8m0fnu"}};
+
+Result<const TorchType*> torch_type(const NamedSpec& t) {
+  for (const auto& row : kTorchTypes)
+    if (row.type == t.second.type) return &row;
+  return usage("writing a torch file: tensor '{}' has the type {}, which torch does not have; choose a float type with --dtype, or write GGUF", t.first,
+               info(t.second.type).name);
+}
+
+// A tensor over the whole of storage number `key`, as Tensor.__reduce_ex__ has it.
+void put_tensor(PickleWriter* w, const TensorSpec& spec, const TorchType& type, size_t key) {
+  const int64_t elements = spec.shape.elements();
+  w->global("torch._utils", type.dtype ? "_rebuild_tensor_v3" : "_rebuild_tensor_v2");
+  w->open_tuple();
+  w->open_tuple();
+  w->text("storage");
+  type.dtype ? w->global("torch.storage", "UntypedStorage") : w->global("torch", type.storage);
+  w->text(std::to_string(key));
+  w->text("cpu");
+  w->integer(type.dtype ? static_cast<int64_t>(bytes_of(spec)) : elements);
+  w->close_tuple();
+  w->persistent();
+  w->integer(0);  // offset
+  w->open_tuple();
+  for (int i = 0; i < spec.shape.rank; ++i) w->integer(spec.shape[i]);
+  w->close_tuple();
+  w->open_tuple();
+  for (int i = 0; i < spec.shape.rank; ++i) w->integer(std::max<int64_t>(spec.shape.stride(i), 1));
+  w->close_tuple();
+  w->boolean(false);  // requires_grad
+  w->global("collections", "OrderedDict");
+  w->empty_tuple();
+  w->call();
+  if (type.dtype) w->global("torch", type.dtype);
+  w->close_tuple();
+  w->call();
+}
+
+// What stands under a name: a tensor, a plain value, or more names.
+struct Entry {
+  std::vector<std::pair<std::string, Entry>> below;
+  std::map<std::string, size_t> index;  // of below
+  int64_t tensor = -1;
+  const OrderedJson* value = nullptr;
+};
+
+// Positions: "0", "1", .. in turn. A state of torch.optim numbers its parameters by ints in a dict; elsewhere they are a list's.
+bool is_list(const Entry& e) {
+  for (size_t i = 0; i < e.below.size(); ++i)
+    if (e.below[i].first != std::to_string(i)) return false;
+  return !e.below.empty();
+}
+bool is_number(const std::string& key) {
+  return !key.empty() && key.size() < 10 && key.find_first_not_of("0123456789") == std::string::npos && (key == "0" || key[0] != '0');
+}
+
+class StateWriter {
+ public:
+  StateWriter(const std::vector<NamedSpec>& specs, const std::vector<size_t>& storages) : specs_(specs), storages_(storages) {}
+
+  Result<std::string> write(const Entry& root) {
+    INGOT_TRY(put(root, ""));
+    return w_.finish();
+  }
+
+ private:
+  // As deep as names have slashes: see add_name().
+  Status put(const Entry& e, const std::string& name) {
+    if (e.tensor >= 0) {
+      const auto& t = specs_[static_cast<size_t>(e.tensor)];
+      INGOT_ASSIGN(const TorchType* type, torch_type(t));
+      put_tensor(&w_, t.second, *type, storages_[static_cast<size_t>(e.tensor)]);
+      return {};
+    }
+    if (e.value) {
+      w_.json(*e.value);
+      return {};
+    }
+    const bool list = name != "state" && is_list(e);
+    const bool ints = name == "state" && std::all_of(e.below.begin(), e.below.end(), [](const auto& b) { return is_number(b.first); });
+    list ? w_.open_list() : w_.open_dict();
+    for (const auto& [key, below] : e.below) {
+      if (ints) w_.integer(std::stoll(key));
+      else if (!list) w_.text(key);
+      INGOT_TRY(put(below, key));
+    }
+    list ? w_.close_list() : w_.close_dict();
+    return {};
+  }
+
+  const std::vector<NamedSpec>& specs_;
+  const std::vector<size_t>& storages_;
+  PickleWriter w_;
+};
+
+constexpr size_t kMaxDepth = 100;
+
+// Names of one state: what shares a tensor has its number.
+struct State {
+  std::vector<std::pair<std::string, size_t>> tensors;        // names in their order; numbers of the tensors that are written
+  std::vector<std::pair<std::string, OrderedJson>> values;    // plain ones beside them
+  bool nested() const { return !values.empty(); }
+};
+
+Result<Entry*> add_name(Entry* root, const std::string& name, bool nested) {
+  Entry* e = root;
+  size_t from = 0, depth = 0;
+  while (from <= name.size()) {
+    const size_t slash = nested ? std::min(name.find('/', from), name.size()) : name.size();
+    const std::string key = name.substr(from, slash - from);
+    if (e->tensor >= 0 || e->value || ++depth > kMaxDepth)
+      return bad_input("writing a torch file: '{}' lies {}", name, depth > kMaxDepth ? fmt::format("deeper than {} levels", kMaxDepth) : "below another value of the state");
+    const auto [it, fresh] = e->index.emplace(key, e->below.size());
+    if (fresh) e->below.emplace_back(key, Entry());
+    e = &e->below[it->second].second;
+    from = slash + 1;
+  }
+  if (e->tensor >= 0 || e->value || !e->below.empty()) return bad_input("writing a torch file: '{}' would stand twice in the state", name);
+  return e;
+}
+
+// One zip file with the tensors `which` of all.
+Result<FileLayout> place_zip(const std::vector<NamedSpec>& specs, const State& state, const std::string& folder, const std::vector<int>& which, int file,
+                             std::vector<Placement>* placements) {
+  std::vector<size_t> storages(specs.size(), SIZE_MAX);
+  for (size_t i = 0; i < which.size(); ++i) storages[static_cast<size_t>(which[i])] = i;
+  Entry root;
+  for (const auto& [name, tensor] : state.tensors)
+    if (storages[tensor] != SIZE_MAX) {
+      INGOT_ASSIGN(Entry * e, add_name(&root, name, state.nested()));
+      e->tensor = static_cast<int64_t>(tensor);
+    }
+  for (const auto& [name, value] : state.values) {
+    INGOT_ASSIGN(Entry * e, add_name(&root, name, true));
+    e->value = &value;
+  }
+  INGOT_ASSIGN(std::string pickle, StateWriter(specs, storages).write(root));
+  const Hash128 id = hash128(as_bytes(pickle));
+  FileLayout out;
+  ZipLayout zip(&out, 0, 64);
+  zip.add(folder + "/data.pkl", std::move(pickle));
+  zip.add(folder + "/.format_version", "1");
+  zip.add(folder + "/.storage_alignment", "64");
+  zip.add(folder + "/byteorder", "little");
+  for (size_t i = 0; i < which.size(); ++i) {
+    const auto& spec = specs[static_cast<size_t>(which[i])].second;
+    (*placements)[static_cast<size_t>(which[i])] = {file, zip.reserve(fmt::format("{}/data/{}", folder, i), bytes_of(spec))};
+  }
+  zip.add(folder + "/version", "3\n");
+  zip.add(folder + "/.data/serialization_id", fmt::format("{:020}{:020}", id.hi, id.lo));
+  zip.finish();
+  return out;
+}
+
+// The artifact without what shares a tensor with an earlier name, and all its names.
+Result<State> take_state(Artifact* a) {
+  State s;
+  std::map<const Node*, size_t> first;
+  std::vector<LazyTensor> kept;
+  for (const auto& t : a->tensors) {
+    const auto [it, fresh] = first.emplace(t.node.get(), kept.size());
+    if (fresh) kept.push_back(t);
+    s.tensors.emplace_back(t.name, it->second);
+  }
+  a->tensors = TensorList(std::move(kept));
+  for (const auto& [name, text] : a->values) {
+    INGOT_ASSIGN(auto value, parse_json_ordered(text, "writing a torch file: the value " + name));
+    s.values.emplace_back(name, std::move(value));
+  }
+  return s;
+}
+
+std::vector<int> all_of(const std::vector<NamedSpec>& specs) {
+  std::vector<int> v(specs.size());
+  for (size_t i = 0; i < v.size(); ++i) v[i] = static_cast<int>(i);
+  return v;
+}
+
+}  // namespace
+
+Output torch_output(Artifact artifact, Store& store, const std::string& path) {
+  Output o;
+  // torch names the folder of a file's records by the file.
+  const std::string file = file_name(path), folder = file.substr(0, file.rfind('.'));
+  o.layout = [state = take_state(&artifact), folder = folder.empty() ? "archive" : folder](const std::vector<NamedSpec>& specs) -> Result<Layout> {
+    if (!state.ok()) return state.error();
+    Layout l;
+    l.tensors.resize(specs.size());
+    INGOT_ASSIGN(auto placed, place_zip(specs, *state, folder, all_of(specs), 0, &l.tensors));
+    l.files.push_back(std::move(placed));
+    return l;
+  };
+  o.artifact = std::move(artifact);
+  o.store = &store;
+  o.path = path;
+  return o;
+}
+
+Output torch_directory_output(Artifact artifact, Store& store, const std::string& path, uint64_t max_shard) {
+  Output o = hf_directory_output(std::move(artifact), store, path, max_shard);
+  o.layout = [state = take_state(&o.artifact), files = o.artifact.files, max_shard](const std::vector<NamedSpec>& specs) -> Result<Layout> {
+    if (!state.ok()) return state.error();
+    return layout_shards(specs, side_files_of(files, specs), max_shard, "pytorch_model", ".bin", state->tensors,
+                         [&](const std::vector<int>& which, int file, std::vector<Placement>* placements) {
+                           return place_zip(specs, *state, "archive", which, file, placements);
+                         });
+  };
+  return o;
+}
+
+}  // namespace ingot

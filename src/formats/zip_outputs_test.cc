@@ -1,0 +1,173 @@
+// What is written as ZIP archives: torch files and .npz, with their checksums, on every kind of store. That torch and NumPy read them is a check beside the
+// peers (bench/); here each archive is gone through byte by byte.
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "exec/executor.h"
+#include "formats/npz_write.h"
+#include "formats/torch_write.h"
+#include "kernels/crc32.h"
+
+namespace ingot {
+namespace {
+
+struct Record {
+  std::string name, bytes;
+  uint64_t data = 0;  // where they begin
+};
+
+// The records by the central directory, each compared with its local header and its descriptor.
+std::vector<Record> records_of(const std::string& zip) {
+  const auto at = [&]<class T>(uint64_t offset, T) {
+    T v{};
+    EXPECT_LE(offset + sizeof v, zip.size());
+    std::memcpy(&v, zip.data() + offset, sizeof v);
+    return v;
+  };
+  const uint64_t end = zip.size() - 22;
+  EXPECT_EQ(at(end, uint32_t()), 0x06054b50u);
+  std::vector<Record> all;
+  uint64_t p = at(end + 16, uint32_t());
+  for (int n = at(end + 10, uint16_t()); n > 0; --n) {
+    EXPECT_EQ(at(p, uint32_t()), 0x02014b50u);
+    const uint32_t crc = at(p + 16, uint32_t()), size = at(p + 20, uint32_t()), header = at(p + 42, uint32_t());
+    const size_t name = at(p + 28, uint16_t());
+    Record r{zip.substr(p + 46, name), "", 0};
+    EXPECT_EQ(at(header, uint32_t()), 0x04034b50u) << r.name;
+    EXPECT_EQ(zip.substr(header + 30, name), r.name);
+    r.data = header + 30 + name + at(header + 28, uint16_t());
+    EXPECT_EQ(r.data % 64, 0u) << r.name;
+    r.bytes = zip.substr(r.data, size);
+    EXPECT_EQ(crc32(as_bytes(r.bytes)), crc) << r.name;
+    EXPECT_EQ(at(r.data + size, uint32_t()), 0x08074b50u) << r.name;
+    EXPECT_EQ(at(r.data + size + 4, uint32_t()), crc) << r.name;
+    EXPECT_EQ(at(r.data + size + 8, uint32_t()), size) << r.name;
+    all.push_back(std::move(r));
+    p += 46 + name + at(p + 30, uint16_t());
+  }
+  EXPECT_EQ(p, end);
+  return all;
+}
+
+std::vector<std::byte> counted(uint64_t n) {
+  std::vector<std::byte> v(n);
+  for (uint64_t i = 0; i < n; ++i) v[i] = static_cast<std::byte>(i * 7 + 1);
+  return v;
+}
+NodePtr tensor(DType type, Shape shape) {
+  const TensorSpec spec{type, shape};
+  return make_memory_tensor(spec, counted(bytes_of(spec)));
+}
+
+Artifact model() {
+  Artifact a;
+  a.path = "m";
+  const NodePtr tied = tensor(DType::kF32, {40, 32});
+  a.tensors = {{"embed.weight", tied}, {"norm", tensor(DType::kBF16, {32})}, {"steps", tensor(DType::kI64, {})},
+               {"empty", tensor(DType::kF32, {0, 5})}, {"scale", tensor(DType::kF8E4M3, {3, 7})}, {"head.weight", tied}};
+  return a;
+}
+
+Capabilities kinds(int which) {
+  if (which == 1) return {WriteMode::kSequential, 0, 0, 0, true};
+  if (which == 2) return {WriteMode::kParts, 256, 4096, 1000, false};
+  return {};
+}
+
+std::string written(Store& store, Output output) {
+  ExecOptions options;
+  options.threads = 2;
+  options.leaf_bytes = 256;
+  auto journal = make_memory_store();
+  options.journal_store = journal.get();
+  options.journal_path = "journal";
+  const auto r = run_job({output}, options);
+  EXPECT_TRUE(r.ok()) << r.error().message;
+  const auto text = read_text(store, output.directory ? output.path + "/pytorch_model.bin" : output.path);
+  return text.ok() ? *text : "";
+}
+
+TEST(ZipOutputs, ATorchFileOnEveryKindOfStore) {
+  std::string first;
+  for (int kind = 0; kind < 3; ++kind) {
+    auto store = make_memory_store(kinds(kind));
+    const std::string zip = written(*store, torch_output(model(), *store, "state.pt"));
+    const auto records = records_of(zip);
+    ASSERT_EQ(records.size(), 11u) << kind;
+    EXPECT_EQ(records[0].name, "state/data.pkl");
+    EXPECT_EQ(records[3].bytes, "little");
+    EXPECT_EQ(records[4].name, "state/data/0");
+    for (const auto& [i, size] : {std::pair{4, 40 * 32 * 4}, {5, 64}, {6, 8}, {7, 0}, {8, 21}}) {
+      const auto want = counted(static_cast<uint64_t>(size));
+      EXPECT_EQ(records[static_cast<size_t>(i)].bytes, std::string(as_text(want))) << i;
+    }
+    // The head shares the embedding's storage: one record, two names.
+    const std::string& pickle = records[0].bytes;
+    EXPECT_NE(pickle.find("head.weight"), std::string::npos);
+    EXPECT_EQ(pickle.find("data/5"), std::string::npos);
+    if (kind == 0) first = zip;
+    EXPECT_EQ(zip, first) << kind;
+  }
+}
+
+TEST(ZipOutputs, ATrainingStateIsNested) {
+  Artifact a;
+  a.tensors = {{"model/w", tensor(DType::kF32, {2})}, {"optimizer/state/0/exp_avg", tensor(DType::kF32, {2})}};
+  a.values = {{"step", "3"}, {"optimizer/param_groups/0/lr", "0.125"}};
+  auto store = make_memory_store();
+  const std::string pickle = records_of(written(*store, torch_output(a, *store, "s.pt")))[0].bytes;
+  // {'optimizer': {'state': {0: {..
+  EXPECT_NE(pickle.find(std::string("state") + pickle.substr(pickle.find("state") + 5, 2) + "}(K\0}(X"), std::string::npos) << "an int is the key";
+  EXPECT_NE(pickle.find("](}("), std::string::npos) << "param_groups is a list of dicts";
+  a.values["model/w/x"] = "1";
+  const auto r = run_job({torch_output(a, *store, "t.pt")}, {});
+  ASSERT_FALSE(r.ok());
+  EXPECT_NE(r.error().message.find("'model/w/x' lies below another value"), std::string::npos) << r.error().message;
+}
+
+TEST(ZipOutputs, ADirectoryOfShards) {
+  auto store = make_memory_store();
+  Artifact a = model();
+  a.files["config.json"] = R"({"dtype": "float16"})";
+  ASSERT_TRUE(run_job({torch_directory_output(a, *store, "d", 5200)}, {}).ok());
+  const std::string index = *read_text(*store, "d/pytorch_model.bin.index.json");
+  EXPECT_NE(index.find(R"("embed.weight": "pytorch_model-00001-of-00002.bin")"), std::string::npos) << index;
+  EXPECT_NE(index.find(R"("head.weight": "pytorch_model-00001-of-00002.bin")"), std::string::npos) << index;
+  EXPECT_NE(index.find(R"("scale": "pytorch_model-00002-of-00002.bin")"), std::string::npos) << index;
+  EXPECT_EQ(records_of(*read_text(*store, "d/pytorch_model-00002-of-00002.bin"))[0].name, "archive/data.pkl");
+  EXPECT_NE(read_text(*store, "d/config.json")->find("float32"), std::string::npos);
+}
+
+TEST(ZipOutputs, BlocksAreNoTypeOfTorch) {
+  Artifact a;
+  a.tensors = {{"w", tensor(DType::kQ8_0, {2, 32})}};
+  auto store = make_memory_store();
+  for (const Output& o : {torch_output(a, *store, "x.pt"), npz_output(a, *store, "x.npz")}) {
+    const auto r = run_job({o}, {});
+    ASSERT_FALSE(r.ok());
+    EXPECT_NE(r.error().message.find("tensor 'w' has the type Q8_0"), std::string::npos) << r.error().message;
+  }
+}
+
+TEST(ZipOutputs, Npz) {
+  Artifact a;
+  a.tensors = {{"layer.0/w", tensor(DType::kF32, {3, 5})}, {"v", tensor(DType::kF16, {7})}, {"s", tensor(DType::kI64, {})}, {"none", tensor(DType::kBool, {0})}};
+  auto store = make_memory_store();
+  const auto records = records_of(written(*store, npz_output(a, *store, "x.npz")));
+  ASSERT_EQ(records.size(), 4u);
+  const char* shapes[] = {"(3, 5)", "(7,)", "()", "(0,)"};
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(records[i].bytes.substr(0, 8), std::string("\x93NUMPY\x01\0", 8));
+    EXPECT_NE(records[i].bytes.find(fmt::format("'fortran_order': False, 'shape': {}, }}", shapes[i])), std::string::npos) << records[i].bytes;
+    const uint64_t size = bytes_of(a.tensors[i].spec()), head = records[i].bytes.size() - size;
+    EXPECT_EQ(head % 64, 0u);
+    EXPECT_EQ(records[i].bytes[head - 1], '\n');
+    const auto want = counted(size);
+    EXPECT_EQ(records[i].bytes.substr(head), std::string(as_text(want)));
+  }
+  EXPECT_EQ(records[0].name, "layer.0/w.npy");
+}
+
+}  // namespace
+}  // namespace ingot
