@@ -11,6 +11,7 @@
 #include "cli/output.h"
 #include "cli/paths.h"
 #include "cli/text.h"
+#include "cli/tree.h"
 #include "formats/formats.h"
 #include "formats/json.h"
 #include "transform/gguf_check.h"
@@ -161,7 +162,7 @@ Status inspect_tensor(Context& c, const Artifact& a, const std::string& name) {
 constexpr size_t kMostKey = 60, kMostName = 200;
 
 std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, OrderedJson>>& config,
-                    uint64_t on_disk, const std::vector<std::string>& odd, const OrderedJson& tokenizer) {
+                    uint64_t on_disk, const std::vector<std::string>& odd, const OrderedJson& tokenizer, bool list) {
   const Totals totals = totals_of(a);
   std::string out = fmt::format("{}: {}, {} on disk\n{} tensors, {} values, {:.2f} bits each\n\n", printable(a.path),
                                 a.format, format_bytes(on_disk), format_count(totals.tensors),
@@ -201,6 +202,12 @@ std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, 
   }
   if (!tokenizer.is_null()) out += fmt::format("\n{}\n", wrapped("tokenizer: " + tokenizer_text(tokenizer), 11));
   if (const std::string end = end_text(tokenizer); !end.empty()) out += fmt::format("{}\n", wrapped("ends a text: " + end, 13));
+  if (!a.values.empty()) {
+    Table t({"value", ""});
+    for (const auto& [name, text] : a.values) t.row({shown(name, kMostKey), shown(text, 70)});
+    out += "\n" + t.str(2);
+  }
+  if (!list) return out + "\n" + tensor_tree(a);
   Table t({"tensor", "type", "shape", ">size"});
   for (const LazyTensor& x : a.tensors) {
     const TensorSpec s = x.spec();
@@ -213,10 +220,12 @@ std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, 
 
 Status command_inspect(Context& c) {
   std::string path, tensor;
-  c.args.usage("inspect PATH [--tensor NAME] [--json]");
-  c.args.detail("Reads headers only, whatever the model's size; --tensor reads that tensor.");
+  bool list = false;
+  c.args.usage("inspect PATH [--list | --tensor NAME] [--json]");
+  c.args.detail("The tensors are shown by module, alike ones together; --list has a line for each. Reads headers only, whatever the model's size; --tensor reads that tensor.");
   c.args.positional("PATH|-m,--model", &path, "a model file or directory, an adapter, or a name like org/model");
   c.args.section("Options");
+  c.args.flag("--list", &list, "a line for each tensor, with its whole name");
   c.args.text("--tensor", "NAME", &tensor, "one tensor: range, mean, histogram, NaN and infinity counts, first values");
   c.args.example("ingot inspect model.gguf");
   c.args.example("ingot inspect base/ --tensor model.norm.weight");
@@ -253,7 +262,7 @@ Status command_inspect(Context& c) {
   }
   const std::vector<std::string> odd = oddities(a, d, std::move(faults));
   const OrderedJson tokenizer = tokenizer_json(a, d.gguf ? &*d.gguf : nullptr);
-  if (!c.report.json()) return c.report.result({}, text_of(a, config, on_disk, odd, tokenizer));
+  if (!c.report.json()) return c.report.result({}, text_of(a, config, on_disk, odd, tokenizer, list));
 
   const Totals totals = totals_of(a);
   OrderedJson j = {{"path", path},
@@ -279,6 +288,14 @@ Status command_inspect(Context& c) {
     j["files"] = files;
   }
   if (!tokenizer.is_null()) j["tokenizer"] = tokenizer;
+  if (!a.values.empty()) {
+    OrderedJson values = OrderedJson::object();
+    for (const auto& [name, text] : a.values) {
+      auto value = parse_json_ordered(text, name);
+      values[name] = value.ok() ? json_shown(*std::move(value)) : OrderedJson(text);
+    }
+    j["values"] = values;
+  }
   OrderedJson tensors = OrderedJson::array();
   for (const LazyTensor& x : a.tensors) {
     const TensorSpec s = x.spec();
