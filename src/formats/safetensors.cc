@@ -304,6 +304,15 @@ Status take_side_files(Store& store, const Probe& directory, SideFiles side, Art
   return {};
 }
 
+// {path: value}, as safetensors_output() writes it. Some of them make the names those of a state.
+Status read_values(const std::string& text, const std::string& path, Artifact* a) {
+  INGOT_ASSIGN(const OrderedJson j, parse_json_ordered(text, fmt::format("reading {}: '{}' of its __metadata__", path, kValuesKey)));
+  if (!j.is_object()) return bad_input("reading {}: '{}' of its __metadata__ is no JSON object", path, kValuesKey);
+  for (const auto& [name, value] : j.items()) a->values[name] = json_text(value);
+  if (!a->values.empty()) a->naming.clear();
+  return {};
+}
+
 int probe_safetensors(const Probe& p) {
   if (p.directory) {
     const int score = weights_score(p);
@@ -322,7 +331,9 @@ Result<Artifact> open_safetensors(Store& store, const Probe& p, Faults*) {
   if (!p.directory) {
     INGOT_ASSIGN(auto file, read_safetensors(p.file));
     a.tensors = std::move(file.tensors);
-    for (auto& [k, v] : file.metadata) a.metadata.push_back({k, MetaValue{v}});
+    for (auto& [k, v] : file.metadata)
+      if (k == kValuesKey) INGOT_TRY(read_values(v, p.path, &a));
+      else a.metadata.push_back({k, MetaValue{v}});
     return a;
   }
   Calls calls;
