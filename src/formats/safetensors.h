@@ -18,9 +18,12 @@ namespace ingot {
 struct SafetensorsFile {
   std::vector<LazyTensor> tensors;  // in the order of their data
   std::map<std::string, std::string> metadata;
+  std::vector<std::string> notices;
 };
 Result<SafetensorsFile> read_safetensors(const OpenedFile& file);
 Result<SafetensorsFile> read_safetensors(Store& store, const std::string& path);
+// A file of a directory's weights: safetensors, or one of torch, whatever it is called.
+Result<SafetensorsFile> read_weights_file(Store& store, const std::string& path);
 
 // Under this key of a file's __metadata__ stand the plain values of a state beside its tensors: one JSON object, by their paths.
 inline constexpr char kValuesKey[] = "ingot.values";
