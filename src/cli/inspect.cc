@@ -144,7 +144,7 @@ Status inspect_tensor(Context& c, const Artifact& a, const std::string& name) {
     constexpr int kBins = 40;
     INGOT_ASSIGN(const auto counts, transform::histogram(*t, s.min, s.max, kBins, options));
     j["histogram"] = counts;
-    table.row({"histogram", "|" + bars(counts) + "|"});
+    table.row({"histogram", fmt::format("|{}|", bars(counts))});
   }
   table.row({"zeros", format_count(s.zero)});
   std::string where;
@@ -204,16 +204,20 @@ std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, 
   if (const std::string end = end_text(tokenizer); !end.empty()) out += fmt::format("{}\n", wrapped("ends a text: " + end, 13));
   if (!a.values.empty()) {
     Table t({"value", ""});
-    for (const auto& [name, text] : a.values) t.row({shown(name, kMostKey), shown(text, 70)});
-    out += "\n" + t.str(2);
+    constexpr size_t kMostValues = 24;
+    size_t rows = 0;
+    for (const auto& [name, text] : a.values)
+      if (list || rows++ < kMostValues) t.row({shown(name, kMostKey), shown(text, 70)});
+    out += fmt::format("\n{}", t.str(2));
+    if (!list && a.values.size() > kMostValues) out += fmt::format("  and {} more (--list)\n", format_count(a.values.size() - kMostValues));
   }
-  if (!list) return out + "\n" + tensor_tree(a);
+  if (!list) return fmt::format("{}\n{}", out, tensor_tree(a));
   Table t({"tensor", "type", "shape", ">size"});
   for (const LazyTensor& x : a.tensors) {
     const TensorSpec s = x.spec();
     t.row({shown(x.name, kMostName), std::string(info(s.type).name), to_string(s.shape), format_bytes(bytes_of(s))});
   }
-  return out + "\n" + t.str();
+  return fmt::format("{}\n{}", out, t.str());
 }
 
 }  // namespace
