@@ -96,6 +96,9 @@ Result<Chat> Chat::make(const ChatArgs& args, const Tokenizer& tokenizer, const 
     auto variables = parse_json_ordered(args.variables, "");
     if (!variables.ok() || !variables->is_object())
       return usage("--chat-template-kwargs needs an object of JSON, such as {{\"enable_thinking\": false}}, not '{}'", shown(args.variables, 60));
+    for (const auto& [name, instead] : {std::pair("messages", "--system, --prompt and standard input say them"),
+                                        std::pair("add_generation_prompt", "it is always true here: the model answers")})
+      if (variables->contains(name)) return usage("--chat-template-kwargs cannot set '{}': {}", name, instead);
     chat.request_.variables = *std::move(variables);
   }
   if (!args.system.empty()) chat.add("system", args.system);

@@ -62,6 +62,15 @@ TEST_F(Chat, AnotherTemplateAndItsVariables) {
   EXPECT_EQ(r["prompt"], kBos + "gay: x");
 }
 
+TEST_F(Chat, ToolsAndDocumentsOfTheVariablesReachTheTemplate) {
+  write_file(dir_ / "tools.jinja", "{{ bos_token }}{{ tools }} {{ documents }}");
+  const auto prompt = [&](const std::string& variables) {
+    return result_of(ingot({"run", kModel, "--chat", "--chat-template", dir_ / "tools.jinja", "--chat-template-kwargs", variables, "-p", "x", "-n", "1", "--json"}))["prompt"];
+  };
+  EXPECT_EQ(prompt(R"({"tools": ["t"], "documents": [{"text": "d"}]})"), kBos + "['t'] [{'text': 'd'}]");
+  EXPECT_EQ(prompt("{}"), kBos + "None None");
+}
+
 TEST_F(Chat, WhatCannotBeSaysWhy) {
   write_file(dir_ / "refuses.jinja", "{{ bos_token }}\n{{ raise_exception('no ' ~ messages[0].role) }}");
   struct {
@@ -72,6 +81,8 @@ TEST_F(Chat, WhatCannotBeSaysWhy) {
       {{"run", kModel, "--chat", "-p", "x", "--chat-template", dir_ / "refuses.jinja"}, 3, {"chat template", "line 2", "no user"}},
       {{"run", kModel, "--chat", "-p", "x", "--chat-template", "tool_use"}, 3, {"tool_use", "'default'"}},
       {{"run", kModel, "--chat", "-p", "x", "--chat-template-kwargs", "[1]"}, 2, {"--chat-template-kwargs", "object"}},
+      {{"run", kModel, "--chat", "-p", "x", "--chat-template-kwargs", R"({"messages": []})"}, 2, {"--chat-template-kwargs", "'messages'", "--system"}},
+      {{"run", kModel, "--chat", "-p", "x", "--chat-template-kwargs", R"({"add_generation_prompt": false})"}, 2, {"'add_generation_prompt'"}},
       {{"run", kModel, "-p", "x", "--chat-template", "default"}, 2, {"--chat-template", "--chat"}},
   };
   for (const auto& c : cases) {
