@@ -26,7 +26,7 @@ Status command_run(Context& c) {
   c.args.positional("MODEL|-m,--model,--base", &path, "a GGUF file, a Hugging Face directory, an adapter's (its base is the one that it names), or a name like org/model");
   c.args.section("Options");
   c.args.text("-p,--prompt", "TEXT", &request.prompt, "the text to go on from, as it stands (no escapes)", true);
-  c.args.text("-f,--file", "FILE", &file, "read the prompt from a file; - is standard input");
+  c.args.text("-f,--file", "FILE", &file, "read the prompt from a file, without the newline at its end; - is standard input");
   c.args.integer("-n,--n-predict|--predict", "N", &request.max_tokens, -2, INT32_MAX,
                  "at most so many tokens (default 128; -1, and the default with --chat: until the text ends or the context is full)");
   adapter_args.declare(c.args);
@@ -60,6 +60,7 @@ Status command_run(Context& c) {
     return usage("'ingot run' needs a text to go on from: --prompt TEXT or --file FILE (- is standard input), or --chat for a conversation");
   if (c.args.has("--file")) {
     INGOT_ASSIGN(request.prompt, read_text_input(file, c.cancel));
+    if (request.prompt.ends_with('\n')) request.prompt.pop_back();  // editors put it there, as llama.cpp's tools know
   }
   for (const std::string& stop : request.stops)
     if (stop.empty()) return usage("--stop: an empty text would stop at once");
