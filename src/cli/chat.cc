@@ -121,7 +121,7 @@ Status converse(Context& c, const Model& model, const Tokenizer& tokenizer, cons
     if (line->find_first_not_of(" \t") == std::string::npos) continue;
     chat.add("user", std::move(*line));
     INGOT_ASSIGN(request.prompt, chat.text());
-    auto ids = encode_prompt(tokenizer, request.prompt, can, "--chat", false);
+    auto ids = encode_prompt(c, tokenizer, request.prompt, can, "--chat", false);
     if (!ids.ok() && ids.error().kind == ErrorKind::kUsage) {
       chat.drop_last();
       c.report.warning("the message is left out: " + ids.error().message);

@@ -94,7 +94,7 @@ Status command_run(Context& c) {
     chat.add("user", request.prompt);
     INGOT_ASSIGN(request.prompt, chat.text());
   }
-  INGOT_ASSIGN(request.ids, encode_prompt(tokenizer, request.prompt, can, c.args.has("--file") ? "--file " + file : "--prompt", !chat_args.chat));
+  INGOT_ASSIGN(request.ids, encode_prompt(c, tokenizer, request.prompt, can, c.args.has("--file") ? "--file " + file : "--prompt", !chat_args.chat));
   INGOT_ASSIGN(const std::unique_ptr<Model> model, load_model(c, gguf));
 
   const bool terminal = stdout_is_terminal();

@@ -114,7 +114,7 @@ Result<std::vector<TextRequest>> prepare_tests(Context& c, const ShipOptions& o,
     r.prompt = prompt;
     r.max_tokens = o.test_tokens;
     r.context = can->context;
-    INGOT_ASSIGN(r.ids, encode_prompt(tokenizer, prompt, *can, fmt::format("--test '{}'", shorten_middle(printable(prompt), 60))));
+    INGOT_ASSIGN(r.ids, encode_prompt(c, tokenizer, prompt, *can, fmt::format("--test '{}'", shorten_middle(printable(prompt), 60))));
     requests.push_back(std::move(r));
   }
   return requests;

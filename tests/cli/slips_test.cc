@@ -127,6 +127,23 @@ TEST_F(Slips, AFileOfTextIsNoModelOfTheHub) {
     }
 }
 
+TEST_F(Slips, ABosThatIsThereAlreadyIsTold) {
+  const std::string bos = "<|begin_of_text|>";
+  const char* told = "there are two now";
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{{"run", "base", "-n", "1", "-p"}, {"tokenize", "base", "-p"}}) {
+    const auto said = [&](const std::string& text, const std::vector<std::string>& more) {
+      std::vector<std::string> all = words;
+      all.push_back(text);
+      all.insert(all.end(), more.begin(), more.end());
+      return run(all).err.find(told) != std::string::npos;
+    };
+    EXPECT_TRUE(said(bos + "x", {}));
+    EXPECT_FALSE(said("x" + bos, {}));
+    EXPECT_FALSE(said("x", {words[0] == "run" ? "--chat" : "--ids"}));
+  }
+  EXPECT_EQ(run({"tokenize", "base", "-p", bos + bos, "--no-special"}).err, "");
+}
+
 TEST_F(Slips, AnAdapterIsNotFoldedInTwiceUnasked) {
   refused({"ship", "lora", "--adapter", "./lora"}, {"given twice", "--weight 2"});
   refused({"run", "base", "--adapter", "lora", "--adapter", "lora/", "-p", "x"}, {"given twice"});
