@@ -86,7 +86,7 @@ Status command_run(Context& c) {
   request.context = can.context;
   if (request.max_tokens < 0 || (chat_args.chat && !c.args.has("--n-predict"))) request.max_tokens = can.context;
   if (chat_args.chat) {
-    INGOT_ASSIGN(Chat chat, Chat::make(chat_args, tokenizer, opened.path));
+    INGOT_ASSIGN(Chat chat, Chat::make(chat_args, tokenizer, opened.path, c.cancel));
     if (!prompted) {
       INGOT_ASSIGN(const std::unique_ptr<Model> model, load_model(c, gguf));
       return converse(c, *model, tokenizer, can, std::move(chat), request, opened.path);
