@@ -107,14 +107,15 @@ std::string download(const std::string& hub, const HubId& id) {
   return line;
 }
 
+std::string lower(std::string s) {
+  for (char& c : s) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  return s;
+}
+
 Error not_cached(Store& store, const std::string& given, const std::string& hub, const HubId& id) {
   const std::string what = given.starts_with(kScheme) ? fmt::format("'{}'", given) : fmt::format("'{}' is no file or directory here, and", given);
   if (hub.empty())
     return bad_input("{}: where the Hugging Face Hub's local cache is cannot be told, as neither HF_HUB_CACHE, HF_HOME nor HOME is set; set one", what);
-  const auto lower = [](std::string s) {
-    for (char& c : s) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-    return s;
-  };
   std::string near;
   const auto names = directories_in(store, hub, kModels);
   for (const std::string& name : names)
@@ -250,6 +251,16 @@ std::string model_name(const std::string& path) {
   const std::string last = file_name(path);
   const auto snapshot = hub_snapshot(path);
   return snapshot && last == snapshot->commit ? file_name(snapshot->repo) : last;
+}
+
+std::string hub_original(const std::string& repo) {
+  for (const std::string_view end : {"-unsloth-bnb-4bit", "-bnb-4bit", "-bnb-8bit", "-gptq-int4", "-gptq-int8", "-gptq-4bit", "-gptq-8bit", "-gptq",
+                                     "-awq-int4", "-awq-4bit", "-awq", "-hqq", "-aqlm", "-int4", "-int8", "-4bit", "-8bit"})
+    if (repo.size() > end.size() && lower(repo).ends_with(end)) {
+      const std::string original = repo.substr(0, repo.size() - end.size());
+      return parse_hub_id(original) ? original : "";
+    }
+  return "";
 }
 
 std::string hub_download(const HubId& id) { return download(hub_cache(), id); }

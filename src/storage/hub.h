@@ -41,6 +41,9 @@ Result<std::string> find_snapshot(Store& store, const std::string& folder, const
 
 // What a model at this path is called: the last component; of a snapshot not the commit, but the model.
 std::string model_name(const std::string& path);
+// What a quantized copy was probably made from, by the endings that names of such copies have: "org/model" of "org/model-bnb-4bit". Empty:
+// its name says nothing of the kind.
+std::string hub_original(const std::string& repo);
 // "hf download org/model".
 std::string hub_download(const HubId& id);
 // ": hf download org/model", for whoever misses a file of a snapshot; empty where the path leads through none.

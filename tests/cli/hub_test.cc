@@ -184,6 +184,29 @@ TEST_F(Hub, WeightsWithoutATokenizerAreToldOf) {
 }
 
 // The library goes the same way.
+// What Unsloth's and PEFT's QLoRA leave: the adapter names the copy that it was trained on.
+TEST_F(Hub, OfAQuantizedBaseTheOriginalIsNamed) {
+  fs::copy(kLora, made("ul"));
+  auto config = nlohmann::json::parse(read_file(made("ul/adapter_config.json")));
+  config["base_model_name_or_path"] = "org/some-unsloth-bnb-4bit";
+  write_file(made("ul/adapter_config.json"), config.dump());
+  const char *download = "probably org/some: hf download org/some; then: ingot ship org/some --adapter ul";
+  expect_said(run({"ship", "ul"}), 3, {"'org/some-unsloth-bnb-4bit'", "quantized copy", download});
+  expect_said(run({"ul"}), 0, {"\n  hf download org/some\n", "ingot ship org/some --adapter ul"});
+  expect_said(run({"run", "ul", "-p", "x"}), 3, {"then: ingot run org/some --adapter ul"});
+  // The same where the copy is here.
+  fs::copy(kBase, dir_ / "quantized");
+  config = nlohmann::json::parse(read_file(dir_ / "quantized/config.json"));
+  config["quantization_config"] = {{"quant_method", "bitsandbytes"}, {"load_in_4bit", true}};
+  write_file(dir_ / "quantized/config.json", config.dump());
+  const std::string header = R"({"model.layers.0.mlp.down_proj.weight":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}})";
+  write_file(dir_ / "quantized/model.safetensors", std::string(1, static_cast<char>(header.size())) + std::string(7, '\0') + header + "12345678");
+  add("org--some-unsloth-bnb-4bit", dir_ / "quantized");
+  expect_said(run({"ship", "ul"}), 3, {std::string("the weights are quantized: give the model that it was made from, ") + download});
+  expect_said(run({"ship", "org/some-unsloth-bnb-4bit"}), 3, {"made from, probably org/some: hf download org/some. Or"});
+  expect_said(run({"ship", dir_ / "quantized"}), 3, {"the weights are quantized: give the model that it was made from. Or"});
+}
+
 TEST_F(Hub, TheLibraryTakesIdsToo) {
   add("org--lora-code", kLora);
   const char* before = std::getenv("HF_HUB_CACHE");
