@@ -128,9 +128,25 @@ Status check_there(const std::string& path, const std::string& name) {
 
 }  // namespace
 
+namespace {
+
+// Besides what locate_model() knows: "org/model:Q4_K_M", as llama.cpp's tools take it.
+Result<Located> locate_input(const std::string& name) {
+  const size_t colon = name.rfind(':'), begin = colon + 1;
+  std::error_code error;
+  if (colon == std::string::npos || begin == name.size() || name.find('/') > colon || name.find('/', colon) != name.npos || !parse_hub_id(name.substr(0, colon)) ||
+      fs::exists(name, error))
+    return locate_model(name);
+  INGOT_ASSIGN(const Located at, locate_model(name.substr(0, colon)));
+  INGOT_TRY(check_there(at.path, name.substr(0, colon)));
+  return gguf_of_type(at, name.substr(begin));
+}
+
+}  // namespace
+
 Result<Located> input_path(const std::string& given) {
   INGOT_ASSIGN(const std::string name, expand(given));
-  auto located = locate_model(name);
+  auto located = locate_input(name);
   // Of one word a slip is likelier than a model of the Hub.
   if (!located.ok() && name.find('/') == std::string::npos)
     if (const std::string near = meant(name); !near.empty()) return bad_input("'{}': no such file or directory{}", name, near);
@@ -141,7 +157,7 @@ Result<Located> input_path(const std::string& given) {
 
 bool is_input(const std::string& given) {
   const auto path = expand_variables(given);
-  const auto at = path.ok() ? locate_model(*path) : Result<Located>(path.error());
+  const auto at = path.ok() ? locate_input(*path) : Result<Located>(path.error());
   return at.ok() && is_there(*at->store, at->path);
 }
 

@@ -193,6 +193,23 @@ Result<std::string> find_snapshot(Store& store, const std::string& folder, const
                    "like {}@{}, or download it: {}", id.text(), folder, revision, listed(refs), listed(snapshots), id.repo, like, download(hub, id));
 }
 
+namespace {
+
+// "org/model/FILE" of a repository that is in the cache; empty where it is a path.
+Result<std::string> file_of_snapshot(Store& store, const std::string& given) {
+  const size_t slash = given.find('/'), end = given.find('/', std::min(slash, given.size() - 1) + 1);
+  const auto id = parse_hub_id(std::string_view(given).substr(0, end));
+  const std::string hub = hub_cache();
+  if (!id || end == std::string::npos || hub.empty() || given.find("/..", end) != std::string::npos) return std::string();
+  INGOT_ASSIGN(const bool first, is_there_at(store, given.substr(0, slash)));
+  INGOT_ASSIGN(const bool cached, is_there_at(store, join_path(folder_of(hub, id->repo), "snapshots")));
+  if (first || !cached) return std::string();
+  INGOT_ASSIGN(const std::string snapshot, find_snapshot(store, folder_of(hub, id->repo), *id));
+  return join_path(snapshot, given.substr(end + 1));
+}
+
+}  // namespace
+
 Result<Located> locate_model(const std::string& given) {
   for (const std::string_view page : {"https://huggingface.co/", "https://hf.co/"})
     if (given.starts_with(page)) {
@@ -206,8 +223,11 @@ Result<Located> locate_model(const std::string& given) {
   const auto id = parse_hub_id(name);
   if (url && !id)
     return usage("'{}': expected hf://ORG/MODEL or hf://ORG/MODEL@REVISION; a file of it is given by its path in the cache ({})", given, hub_cache());
-  if (!id) return locate(given);
   Store& store = local_store();
+  if (!id) {
+    INGOT_ASSIGN(std::string file, file_of_snapshot(store, given));
+    return file.empty() ? locate(given) : Located{&store, std::move(file)};
+  }
   const std::string hub = hub_cache(), folder = folder_of(hub, id->repo);
   if (!url) {
     INGOT_ASSIGN(const bool first, is_there_at(store, id->repo.substr(0, id->repo.find('/'))));

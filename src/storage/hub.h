@@ -24,7 +24,7 @@ std::optional<HubId> parse_hub_id(std::string_view text);
 std::string hub_cache();
 
 // An input as a user names it: a path or URL as locate() has them, hf://ID, or an ID, if neither its first component nor the whole is
-// an existing path. An id leads to its snapshot's directory; whether all files are in it is for who opens it to find out. kBadInput: an id
+// an existing path. An id leads to its snapshot's directory, "org/model/FILE" into it if it is there; whether all files are in it is for who opens it to find out. kBadInput: an id
 // that the cache has not, with where was looked and how to download it.
 Result<Located> locate_model(const std::string& given);
 

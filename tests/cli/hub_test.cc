@@ -184,6 +184,20 @@ TEST_F(Hub, WeightsWithoutATokenizerAreToldOf) {
 }
 
 // The library goes the same way.
+TEST_F(Hub, AFileOfAModelIsNamedByItsPathOrItsType) {
+  fs::create_directory(dir_ / "files");
+  for (const char* type : {"F16", "Q8_0"}) ASSERT_EQ(ingot({"quantize", kBase, "--type", type, "--out", dir_ / (std::string("files/m-") + type + ".gguf")}).exit_code, 0);
+  const std::string snapshot = add("org--m-GGUF", dir_ / "files");
+  for (const char* name : {"org/m-GGUF:Q8_0", "org/m-GGUF:q8_0", "org/m-GGUF/m-Q8_0.gguf"})
+    EXPECT_EQ(result_of(run({"inspect", name, "--json"}))["path"], snapshot + "/m-Q8_0.gguf") << name;
+  expect_said(run({"inspect", "org/m-GGUF:Q4_K_M"}), 3, {snapshot, "no GGUF file of the type Q4_K_M, but m-F16.gguf, m-Q8_0.gguf"});
+  expect_said(run({"inspect", "org/m-GGUF/m-Q8.gguf"}), 3, {snapshot + "/m-Q8.gguf': no such file", "did you mean"});
+  expect_said(run({"inspect", "org/none/m.gguf"}), 3, {"'org/none/m.gguf'"});
+  expect_said(run({"inspect", "org/none:Q8_0"}), 3, {"hf download org/none"});
+  expect_said(run({"inspect", "org/m-GGUF/../x"}), 3, {"'org/m-GGUF/../x'"});
+  expect_said(run({"quantize", "org/m-GGUF:F16", "Q4_0"}), 0, {"m-Q4_0.gguf"});
+}
+
 // What Unsloth's and PEFT's QLoRA leave: the adapter names the copy that it was trained on.
 TEST_F(Hub, OfAQuantizedBaseTheOriginalIsNamed) {
   fs::copy(kLora, made("ul"));
