@@ -271,6 +271,12 @@ Result<Artifact> quantized(Context& c, const Artifact& gguf, const std::string& 
 }
 
 Result<Artifact> with_manifest(const Context& c, const OpenedModel& from, Artifact made, transform::Operations done, OutputKind kind) {
+  // A program that loads weights alone leaves a snapshot of them alone.
+  const auto tokenizer = [](const auto& file) { return file.first.starts_with("tokenizer") || file.first.starts_with("vocab") || file.first == "tekken.json" || file.first == "spiece.model"; };
+  if (kind == OutputKind::kDirectory && hub_snapshot(from.path) && std::none_of(made.files.begin(), made.files.end(), tokenizer)) {
+    INGOT_ASSIGN(const Located at, locate(from.path));
+    c.report.notice(fmt::format("{}: the snapshot has no tokenizer; if the model has one, download it{}", from.path, hub_download(*at.store, at.path)));
+  }
   if (!from.provenance) return made;
   OrderedJson options = {{"format", kind == OutputKind::kGguf ? "gguf" : "safetensors"}};
   if (c.args.common.max_shard_size && kind != OutputKind::kSafetensorsFile) options["max_shard_size"] = c.args.common.max_shard_size;

@@ -179,8 +179,13 @@ TEST_F(Hub, OfALinkThatNobodyReadsNothingIsSaid) {
 
 TEST_F(Hub, WeightsWithoutATokenizerAreToldOf) {
   for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) fs::remove(dir_ / ("hub/models--org--tiny-llama-base/snapshots/" + kCommit + "/" + name));
-  expect_said(run({"hash", "org/tiny-llama-base"}), 0, {"no tokenizer", "hf download org/tiny-llama-base"});
-  expect_said(run({"ship", "org/tiny-llama-base"}), 3, {"no tokenizer", "hf download org/tiny-llama-base"});
+  expect_said(run({"lora", "merge", "org/tiny-llama-base", kLora, "m"}), 0, {"no tokenizer", "hf download org/tiny-llama-base"});
+  for (const auto& words : std::vector<std::vector<std::string>>{{"ship", "org/tiny-llama-base"}, {"tokenize", "org/tiny-llama-base", "-p", "x"}, {"doctor", "org/tiny-llama-base"}}) {
+    const Finished f = run(words);
+    expect_said(f, 3, {"no tokenizer.json, tokenizer.model, tekken.json", "hf download org/tiny-llama-base"});
+    const std::string said = f.out + f.err, once = "no tokenizer";
+    EXPECT_EQ(said.find(once, said.find(once) + 1), std::string::npos) << said;
+  }
 }
 
 // The library goes the same way.

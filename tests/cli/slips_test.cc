@@ -144,6 +144,20 @@ TEST_F(Slips, ABosThatIsThereAlreadyIsTold) {
   EXPECT_EQ(run({"tokenize", "base", "-p", bos + bos, "--no-special"}).err, "");
 }
 
+TEST_F(Slips, AnAdapterAmongTheWordsGivesTheLineThatIsMeant) {
+  refused({"ship", "base", "lora"}, {"'lora' is an adapter; to fold it in: ingot ship base --adapter lora"});
+  refused({"ship", "lora", "base"}, {"'lora' is an adapter and 'base' a model; to fold it in: ingot ship base --adapter lora"});
+  refused({"lora", "merge", "lora", "out"}, {"'lora' is an adapter: ingot lora merge base lora out"});
+  refused({"lora", "merge", "lora", "--out", "out"}, {"ingot lora merge base lora out"});
+  refused({"lora", "merge", "lora"}, {"ingot lora merge base lora OUT"});
+  refused({"lora", "merge", "base"}, {"as in: ingot lora merge BASE ADAPTER OUT"});
+}
+
+TEST_F(Slips, WhatIsNotFilledInInANameIsTold) {
+  expect_said(run({"ship", "base", "F16", "--out", "{model}-{type}.gguf"}), 0, {"'{model}' in the output's name stays as it is"});
+  EXPECT_EQ(run({"ship", "base", "F16", "--out", "2-{type}.gguf"}).err.find("stays as it is"), std::string::npos);
+}
+
 TEST_F(Slips, AnAdapterIsNotFoldedInTwiceUnasked) {
   refused({"ship", "lora", "--adapter", "./lora"}, {"given twice", "--weight 2"});
   refused({"run", "base", "--adapter", "lora", "--adapter", "lora/", "-p", "x"}, {"given twice"});
