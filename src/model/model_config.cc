@@ -103,9 +103,23 @@ Json language_config(const Json& config) {
   return out;
 }
 
-Json with_defaults(const Architecture& a, Json config) {
+std::vector<std::pair<std::string, Json>> missing_defaults(const Architecture& a, const Json& config) {
+  // A key with a default of its own is another quantity, which some lists fall back to.
+  const auto said = [&](const std::string& key, const std::vector<std::string>& from) {
+    return std::find(from.begin(), from.end(), key) != from.end() &&
+           std::any_of(from.begin(), from.end(), [&](const std::string& other) { return !a.defaults.contains(other) && json_member(config, other); });
+  };
+  std::vector<std::pair<std::string, Json>> out;
   for (const auto& [key, value] : a.defaults.items())
-    if (config.is_object() && !config.contains(key)) config[key] = value;
+    if (config.is_object() && !config.contains(key) &&
+        std::none_of(a.params.begin(), a.params.end(), [&, k = key](const auto& param) { return said(k, param.second); }) &&
+        std::none_of(a.metadata.begin(), a.metadata.end(), [&, k = key](const MetadataRule& rule) { return said(k, rule.from); }))
+      out.emplace_back(key, value);
+  return out;
+}
+
+Json with_defaults(const Architecture& a, Json config) {
+  for (auto& [key, value] : missing_defaults(a, config)) config[key] = std::move(value);
   return config;
 }
 

@@ -5,6 +5,7 @@
 #include "exec/evaluate.h"
 #include "formats/hf_weights.h"
 #include "formats/json.h"
+#include "model/model_config.h"
 #include "quant/codec.h"
 #include "storage/store.h"
 
@@ -73,11 +74,10 @@ Result<Artifact> with_class_defaults(Artifact model, Told on_notice) {
     if (!list.empty() && on_notice) on_notice(fmt::format("{}: {} {}", path, what, some_of(list, list.size())));
   };
   std::vector<std::string> added, removed;
-  for (const auto& [key, value] : arch->defaults.items())
-    if (!config.contains(key)) {
-      out[key] = value;
-      added.push_back(fmt::format("'{}' ({})", key, value.dump()));
-    }
+  for (const auto& [key, value] : missing_defaults(*arch, config)) {
+    out[key] = value;
+    added.push_back(fmt::format("'{}' ({})", key, value.dump()));
+  }
   for (const char* key : {"attention_bias", "mlp_bias"})
     if (const auto it = config.find(key); !is_read(*arch, key) && it != config.end() && !it->is_null() && *it != false) {
       out.erase(key);

@@ -1,6 +1,9 @@
 // What the class takes for granted, ties and passes over: each as transformers 5 has it (values from its configuration classes).
 #include "transform/class_rules.h"
 
+#include <set>
+
+#include "model/model_config.h"
 #include "transform/as_loaded.h"
 #include "transform/real_directories_testing.h"
 
@@ -111,6 +114,23 @@ TEST(ClassRules, WhatIsMissingIsTheClasssOwn) {
   swish.config["hidden_act"] = "swish";
   l = load(swish);
   EXPECT_TRUE(gguf_of(l).ok());
+}
+
+// The number may stand under another name that the class reads; one that others fall back to is another number.
+TEST(ClassRules, WhatIsSaidUnderAnotherNameIsNotMissing) {
+  const auto missing = [](const char* name, const Json& config) {
+    std::set<std::string> keys;
+    for (const auto& [key, value] : missing_defaults(*architecture_of_class(name), config)) keys.insert(key);
+    return keys;
+  };
+  EXPECT_EQ(missing("Qwen3MoeForCausalLM", Json::object()).count("num_experts"), 1u);
+  EXPECT_EQ(missing("Qwen3MoeForCausalLM", {{"num_local_experts", nullptr}}).count("num_experts"), 1u);
+  EXPECT_EQ(missing("Qwen3MoeForCausalLM", {{"num_local_experts", 6}}).count("num_experts"), 0u);
+  EXPECT_EQ(missing("GPT2LMHeadModel", Json::object()).count("n_positions"), 1u);
+  for (const char* key : {"n_ctx", "max_position_embeddings"}) EXPECT_EQ(missing("GPT2LMHeadModel", {{key, 256}}).count("n_positions"), 0u) << key;
+  EXPECT_EQ(missing("MistralForCausalLM", {{"num_attention_heads", 4}}).count("num_key_value_heads"), 1u);
+  EXPECT_EQ(missing("Gemma2ForCausalLM", {{"num_attention_heads", 4}, {"hidden_size", 64}}).count("head_dim"), 1u);
+  EXPECT_EQ(missing("Phi3ForCausalLM", {{"max_position_embeddings", 64}, {"rope_parameters", {{"original_max_position_embeddings", 64}}}}).count("original_max_position_embeddings"), 1u);
 }
 
 TEST(ClassRules, MistralHasNoBiases) {
