@@ -99,7 +99,8 @@ Json language_config(const Json& config) {
   Json out = config;
   out.erase("text_config");
   for (const auto& [key, value] : text->items())
-    if (key != "architectures") out[key] = value;
+    if (key != "architectures" && !(key.ends_with("_token_id") && json_member(config, key))) out[key] = value;
+  if (json_bool(config, "tie_word_embeddings").value_or(false)) out["tie_word_embeddings"] = true;
   return out;
 }
 

@@ -13,7 +13,8 @@
 
 namespace ingot {
 
-// The configuration of the language model: what text_config of a model of several parts says, over what stands beside it.
+// The configuration of the language model: what text_config of a model of several parts says, over what stands beside it; as transformers reads them, the two are
+// tied where either says so, and the ids of special tokens are the root's.
 Json language_config(const Json& config);
 
 // What the class takes for keys that the configuration does not have (null is had), under no other name either that the architecture reads it by.
