@@ -124,7 +124,7 @@ OfUnknownClass of_unknown_class(const char* like, const Json& added) {
   Case c = load_case(like);
   Json& config = c.data["config"];
   config["architectures"] = {"HomemadeForCausalLM"}, config["model_type"] = "homemade";
-  config.update(added);
+  config.merge_patch(added);  // null takes a key out
   c.hf.files["config.json"] = config.dump();
   std::string told;
   transform::ToGgufOptions o;
@@ -147,6 +147,12 @@ TEST(ArchitectureKinds, AnUnknownClassIsTriedByItsTensors) {
     }
     EXPECT_EQ(u.gguf->tensors.size(), known.tensors.size()) << name;
   }
+}
+
+TEST(ArchitectureKinds, WhatAnUnknownClassTakesForGrantedIsTold) {
+  const OfUnknownClass u = of_unknown_class("llama", {{"rms_norm_eps", nullptr}, {"max_position_embeddings", nullptr}});
+  ASSERT_TRUE(u.gguf.ok()) << u.gguf.error().message;
+  EXPECT_NE(u.told.find("missing, and taken as the class has it: 'max_position_embeddings' (2048), 'rms_norm_eps' (1e-06)"), std::string::npos) << u.told;
 }
 
 TEST(ArchitectureKinds, AnUnknownClassThatIsLikeNoneIsRefused) {

@@ -112,9 +112,11 @@ Result<const Architecture*> architecture_or_like(const Artifact& hf, const Json&
     if (!a.by_tensors) continue;
     Misfit m = misfit(a, hf, config, what);
     if (m.stage == Misfit::kNone) {
-      if (on_notice)
+      if (on_notice) {
         on_notice(fmt::format("{}: the class {} is unknown; names and shapes of its tensors are those of {}, and it is taken as that. If it computes in another way "
                               "(another activation, norm, scale or mask), the result is wrong: compare what it generates with the original's (ingot run)", path, name, a.classes[0]));
+        tell_defaults(missing_defaults(a, config), path, on_notice);
+      }
       return &a;
     }
     if (!nearest || m.stage > least.stage) nearest = &a, least = std::move(m);

@@ -116,6 +116,17 @@ TEST(ClassRules, WhatIsMissingIsTheClasssOwn) {
   EXPECT_TRUE(gguf_of(l).ok());
 }
 
+TEST(ClassRules, WhatIsMissingIsToldOfAClassThatIsNotNamedFirst) {
+  for (const char* type : {"", "foo"}) {
+    World w(false);
+    w.config["architectures"] = {"FooForCausalLM", "LlamaForCausalLM"}, w.config["model_type"] = type;
+    w.config.erase("rms_norm_eps");
+    Loaded l = load(w);
+    EXPECT_TRUE(gguf_of(l).ok());
+    expect_told(l, {"'rms_norm_eps' (1e-06)"});
+  }
+}
+
 // The number may stand under another name that the class reads; one that others fall back to is another number.
 TEST(ClassRules, WhatIsSaidUnderAnotherNameIsNotMissing) {
   const auto missing = [](const char* name, const Json& config) {
