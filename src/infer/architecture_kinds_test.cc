@@ -155,6 +155,34 @@ TEST(ArchitectureKinds, WhatAnUnknownClassTakesForGrantedIsTold) {
   EXPECT_NE(u.told.find("missing, and taken as the class has it: 'max_position_embeddings' (2048), 'rms_norm_eps' (1e-06)"), std::string::npos) << u.told;
 }
 
+TEST(ArchitectureKinds, FlagsOfWhatAKnownClassDoesDoNotKeepAnUnknownOneFromIt) {
+  for (const auto& [like, added] : {std::pair{"llama", Json{{"use_rope", true}, {"pre_norm", true}, {"use_causal_mask", nullptr}}}, {"mixtral", {{"norm_topk_prob", true}}},
+                                    {"qwen3", {{"is_causal", true}}}}) {
+    const OfUnknownClass u = of_unknown_class(like, added);
+    EXPECT_TRUE(u.gguf.ok()) << like << added << ": " << u.gguf.error().message;
+  }
+}
+
+// A window that is switched off is none, also where the class does not read the switch.
+TEST(ArchitectureKinds, AnUnknownClassHasAWindowWhereItsConfigurationSaysSo) {
+  const auto window = [](const OfUnknownClass& u) { return u.told.find("last 24 tokens") != std::string::npos; };
+  EXPECT_TRUE(window(of_unknown_class("mistral", Json::object())));
+  const OfUnknownClass off = of_unknown_class("mistral", {{"use_sliding_window", false}}), wide = of_unknown_class("mistral", {{"sliding_window", 4096}});
+  ASSERT_TRUE(off.gguf.ok() && wide.gguf.ok());
+  EXPECT_FALSE(window(off)) << off.told;
+  EXPECT_NE(off.told.find("LlamaForCausalLM"), std::string::npos) << off.told;
+  const auto types = [](const char* first) { return Json{first, "full_attention", first, "full_attention"}; };
+  for (const auto& [like, added] : {std::pair{"mixtral", Json{{"sliding_window", 24}, {"use_sliding_window", false}}},
+                                    {"qwen2", {{"max_window_layers", nullptr}}}, {"qwen2", {{"sliding_window", nullptr}, {"max_position_embeddings", 8192}}}, {"qwen3", {{"sliding_window", 24}}},
+                                    {"qwen3", {{"sliding_window", 24}, {"layer_types", types("sliding_attention")}}},
+                                    {"qwen3", {{"use_sliding_window", false}, {"layer_types", types("sliding_attention")}}}}) {
+    const OfUnknownClass u = of_unknown_class(like, added);
+    ASSERT_FALSE(u.gguf.ok()) << like << added << ": " << u.told;
+    EXPECT_NE(u.gguf.error().message.find("config.json ('sliding_window', 'use_sliding_window', 'layer_types') and that class do not agree"), std::string::npos) << u.gguf.error().message;
+  }
+  EXPECT_TRUE(of_unknown_class("qwen3", {{"sliding_window", 24}, {"use_sliding_window", false}, {"layer_types", types("full_attention")}}).gguf.ok());
+}
+
 TEST(ArchitectureKinds, AnUnknownClassThatIsLikeNoneIsRefused) {
   struct Odd {
     const char* like;
@@ -164,6 +192,13 @@ TEST(ArchitectureKinds, AnUnknownClassThatIsLikeNoneIsRefused) {
   const Odd cases[] = {
       {"llama", {{"scale_emb", 12}, {"norm_type", "layer"}}, "config.json has 'norm_type' (\"layer\"), 'scale_emb' (12), which that class does not read"},
       {"llama", {{"sliding_window", 24}, {"attention_bias", true}}, "'sliding_window' (24)"},
+      {"llama", {{"use_rope", false}}, "'use_rope' (false)"},
+      {"llama", {{"pre_norm", false}}, "'pre_norm' (false)"},
+      {"qwen3", {{"is_causal", false}}, "'is_causal' (false)"},
+      {"qwen3", {{"use_causal_mask", false}}, "'use_causal_mask' (false)"},
+      {"mixtral", {{"norm_topk_prob", false}}, "'norm_topk_prob' (false)"},
+      {"mistral", {{"attention_bias", true}}, "'attention_bias' (true)"},
+      {"mistral", {{"sliding_window", nullptr}, {"layer_types", {"sliding_attention", "full_attention"}}}, "'layer_types' "},
       {"llama", {{"intermediate_size", 97}}, "tried by its tensors as LlamaForCausalLM, 'model.layers.0.mlp"},
       {"llama", {{"attention_bias", false}}, "is there, which config.json does not say"},
       {"llama", {{"hidden_act", "relu2"}}, "hidden_act"},

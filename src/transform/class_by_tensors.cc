@@ -23,8 +23,12 @@ constexpr std::string_view kHarmless[] = {
 // queries scaled by their position.
 constexpr std::string_view kOtherwise[] = {"GemmaForCausalLM", "Ernie4_5ForCausalLM", "HeliumForCausalLM", "Ministral3ForCausalLM"};
 
+// Flags of what the known classes do, whether they read them or not.
+constexpr std::string_view kDone[] = {"norm_topk_prob", "is_causal", "use_causal_mask", "use_rope", "pre_norm"};
+
 bool is_harmless(const std::string& key, const Json& value) {
   if (key.starts_with('_') || key.ends_with("_token_id") || key.find("dropout") != std::string::npos || key.ends_with("_pdrop")) return true;
+  if (std::find(std::begin(kDone), std::end(kDone), key) != std::end(kDone)) return value.is_null() || value == true;
   // What it is where it does nothing: absent, off, a factor of one.
   if (value.is_null() || value == false || value == 0 || value == 1 || value == "" || ((value.is_object() || value.is_array()) && value.empty())) return true;
   if (key == "layer_types" && value.is_array())
@@ -59,6 +63,20 @@ bool agrees(const TensorRule& rule, const Json& config, const std::set<const Ten
   return (flag ? *flag == true : rule.assumed) == (seen.count(&rule) > 0);
 }
 
+bool windows_are_off(const Json& config) { return !json_bool(config, "use_sliding_window").value_or(true); }
+
+// Whether the class gives layers a window where config.json speaks of one that cuts something, with the key that it names, and nowhere else.
+Result<bool> windows_agree(const Architecture& a, const Json& config, int64_t layers, const std::string& what) {
+  if (!a.window) return true;
+  INGOT_ASSIGN(const Windows made, attention_windows(a, config, layers, what));
+  const auto window = config_number(config, a.window->key), context = config_number(config, "max_position_embeddings");
+  const Json* types = json_member(config, "layer_types");
+  const bool of_layers = types && std::find(types->begin(), types->end(), "sliding_attention") != types->end();
+  const bool cuts = !window || !context || *window < *context;
+  const bool said = cuts && (of_layers || (window && !windows_are_off(config)));
+  return said == made.window.has_value() && (!said || window);
+}
+
 Misfit misfit(const Architecture& a, const Artifact& hf, const Json& config, const std::string& what) {
   std::set<const TensorRule*> seen;
   for (const auto& t : hf.tensors) {
@@ -76,7 +94,8 @@ Misfit misfit(const Architecture& a, const Artifact& hf, const Json& config, con
   const TensorRule* head = a.by_role("output");
   if (head && !seen.count(head) && !json_bool(config, "tie_word_embeddings").value_or(false))
     return {Misfit::kTensors, fmt::format("'{}' is missing, and config.json does not say 'tie_word_embeddings': true", head->hf[0])};
-  const auto params = config_params(a, with_defaults(a, config), what);
+  const Json whole = with_defaults(a, config);
+  const auto params = config_params(a, whole, what);
   if (!params.ok()) return {Misfit::kNumbers, params.error().message};
   for (const auto& t : hf.tensors) {
     const auto m = map_to_gguf(a, t.name);
@@ -85,13 +104,19 @@ Misfit misfit(const Architecture& a, const Artifact& hf, const Json& config, con
     if (!shape.ok()) return {Misfit::kNumbers, shape.error().message};
     if (!(*shape == t.spec().shape)) return {Misfit::kNumbers, fmt::format("'{}' is {}, and would be {}", t.name, to_string(t.spec().shape), to_string(*shape))};
   }
-  const auto read = keys_read_by(a);
+  auto read = keys_read_by(a);
+  if (windows_are_off(config)) read.insert("sliding_window");
   std::vector<std::string> keys;
   for (const auto& [key, value] : config.items())
     if (!read.count(key) && !is_harmless(key, value)) keys.push_back(fmt::format("'{}' ({})", key.substr(0, 60), json_brief(value)));
-  if (!keys.empty())
-    return {Misfit::kKeys, fmt::format("config.json has {}, which that class does not read. If the model computes as {} does in spite of {}, set 'architectures' to [\"{}\"] and "
-                                       "'model_type' to \"{}\"", some_of(keys), a.classes[0], keys.size() == 1 ? "it" : "them", a.classes[0], a.model_types[0])};
+  const auto other = [&](const std::string& why, const char* it) {
+    return Misfit{Misfit::kKeys, fmt::format("{}. If the model computes as {} does in spite of {}, set 'architectures' to [\"{}\"] and 'model_type' to \"{}\"", why, a.classes[0], it,
+                                             a.classes[0], a.model_types[0])};
+  };
+  if (!keys.empty()) return other(fmt::format("config.json has {}, which that class does not read", some_of(keys)), keys.size() == 1 ? "it" : "them");
+  const auto agree = windows_agree(a, whole, params->at("layers"), what);
+  if (!agree.ok()) return {Misfit::kNumbers, agree.error().message};
+  if (!*agree) return other(fmt::format("config.json ('{}', 'use_sliding_window', 'layer_types') and that class do not agree on which layers have a window", a.window->key), "it");
   return {};
 }
 
