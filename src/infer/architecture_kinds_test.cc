@@ -157,7 +157,7 @@ TEST(ArchitectureKinds, WhatAnUnknownClassTakesForGrantedIsTold) {
 
 TEST(ArchitectureKinds, FlagsOfWhatAKnownClassDoesDoNotKeepAnUnknownOneFromIt) {
   for (const auto& [like, added] : {std::pair{"llama", Json{{"use_rope", true}, {"pre_norm", true}, {"use_causal_mask", nullptr}}}, {"mixtral", {{"norm_topk_prob", true}}},
-                                    {"qwen3", {{"is_causal", true}}}}) {
+                                    {"qwen3", {{"is_causal", true}}}, {"qwen2", {{"attention_bias", true}}}}) {
     const OfUnknownClass u = of_unknown_class(like, added);
     EXPECT_TRUE(u.gguf.ok()) << like << added << ": " << u.gguf.error().message;
   }
@@ -217,10 +217,11 @@ TEST(ArchitectureKinds, AnUnknownClassThatIsLikeNoneIsRefused) {
 
 // What no tensor shows.
 TEST(ArchitectureKinds, AClassThatComputesOtherwiseIsNotTriedByItsTensors) {
-  for (const char* name : {"GemmaForCausalLM", "Ernie4_5ForCausalLM"}) {
+  for (const auto& [name, how] : {std::pair{"GemmaForCausalLM", "its norms multiply by one more"}, {"Ernie4_5ForCausalLM", "it rotates neighbouring elements"},
+                                  {"HeliumForCausalLM", "it rotates neighbouring elements"}, {"Ministral3ForCausalLM", "it scales queries"}}) {
     const OfUnknownClass u = of_unknown_class("llama", {{"architectures", {name}}});
     ASSERT_FALSE(u.gguf.ok()) << name;
-    EXPECT_NE(u.gguf.error().message.find("computes otherwise"), std::string::npos) << u.gguf.error().message;
+    EXPECT_NE(u.gguf.error().message.find(how), std::string::npos) << u.gguf.error().message;
   }
 }
 

@@ -19,9 +19,12 @@ constexpr std::string_view kHarmless[] = {
     "temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "length_penalty", "num_beams", "num_beam_groups", "num_return_sequences", "early_stopping", "cache_implementation",
     "unsloth_version", "unsloth_fixed", "use_flash_attn", "use_flash_attention_2", "attn_implementation", "fused_lm_head_loss", "pretraining_tp", "router_aux_loss_coef", "is_llama_config"};
 
-// Of transformers 5, those whose tensors and keys are a known class's, but not what they compute: norms of one more, neighbours rotated instead of halves,
-// queries scaled by their position.
-constexpr std::string_view kOtherwise[] = {"GemmaForCausalLM", "Ernie4_5ForCausalLM", "HeliumForCausalLM", "Ministral3ForCausalLM"};
+// Of transformers 5, those whose tensors and keys are a known class's, and what they compute in another way.
+constexpr std::pair<std::string_view, std::string_view> kOtherwise[] = {
+    {"GemmaForCausalLM", "its norms multiply by one more than their weights, its embeddings by the root of the width"},
+    {"Ernie4_5ForCausalLM", "it rotates neighbouring elements of a head instead of its halves"},
+    {"HeliumForCausalLM", "it rotates neighbouring elements of a head instead of its halves"},
+    {"Ministral3ForCausalLM", "it scales queries by their position"}};
 
 // Flags of what the known classes do, whether they read them or not.
 constexpr std::string_view kDone[] = {"norm_topk_prob", "is_causal", "use_causal_mask", "use_rope", "pre_norm"};
@@ -105,6 +108,7 @@ Misfit misfit(const Architecture& a, const Artifact& hf, const Json& config, con
     if (!(*shape == t.spec().shape)) return {Misfit::kNumbers, fmt::format("'{}' is {}, and would be {}", t.name, to_string(t.spec().shape), to_string(*shape))};
   }
   auto read = keys_read_by(a);
+  if (std::any_of(seen.begin(), seen.end(), [](const TensorRule* r) { return r->hf[0].ends_with(".q_proj.bias"); })) read.insert("attention_bias");
   if (windows_are_off(config)) read.insert("sliding_window");
   std::vector<std::string> keys;
   for (const auto& [key, value] : config.items())
@@ -128,8 +132,8 @@ Result<const Architecture*> architecture_or_like(const Artifact& hf, const Json&
   const std::string name = class_of(config);
   // Another task's head, or none, is another model.
   if (known.ok() || json_member(config, "text_config") || !name.ends_with("ForCausalLM")) return known;
-  if (std::find(std::begin(kOtherwise), std::end(kOtherwise), name) != std::end(kOtherwise))
-    return unknown_architecture(config, what, "; its tensors have the names of a known class's, but it computes otherwise");
+  for (const auto& [other, how] : kOtherwise)
+    if (name == other) return unknown_architecture(config, what, fmt::format("; its tensors have the names of a known class's, but {}", how));
   INGOT_ASSIGN(const auto* all, architectures());
   const Architecture* nearest = nullptr;
   Misfit least{Misfit::kTensors, ""};

@@ -140,7 +140,7 @@ Result<Artifact> with_settled_head(Artifact model, Told on_notice) {
   const auto arch = config.ok() ? find_architecture(*config, "") : Result<const Architecture*>(config.error());
   if (model.naming != "hf" || !arch.ok()) return model;
   const Tied tied = tied_of(**arch, *config, model);
-  if (!tied.head || !tied.embedding) return model;
+  if (!tied.head || !tied.embedding || !(tied.head->spec().shape == tied.embedding->spec().shape)) return model;  // whose shape is none is said where it is read
   INGOT_ASSIGN(const bool two, differ_at_once(tied.embedding->node, tied.head->node));
   if (!two) return model;
   if (on_notice)

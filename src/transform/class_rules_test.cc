@@ -172,6 +172,15 @@ TEST(ClassRules, AHeadThatDiffersFromItsTiedEmbeddingStays) {
   expect_told(l, {"the two differ, and transformers does not tie them then"});
 }
 
+// What does not fit is refused, and nothing is promised of it before.
+TEST(ClassRules, ATiedHeadOfFewerRowsIsRefusedAlone) {
+  World w(true);
+  w.base[kHead] = random_matrix(kVocab - 8, kHidden, 3);
+  Loaded l = load(w);
+  expect_error(gguf_of(l), {"config.json ties the embeddings, but 'lm_head.weight' is F32 [4088, 16] and the embedding F32 [4096, 16]"});
+  EXPECT_EQ(l.told, "");
+}
+
 TEST(ClassRules, ATiedHeadAloneIsTheEmbedding) {
   World w(true);
   const Matrix e = w.base.at(kEmbedding);
