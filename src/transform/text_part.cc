@@ -48,7 +48,8 @@ Result<Artifact> text_part(Artifact model, const std::function<void(const std::s
   Json alone = language_config(*config);
   alone["architectures"] = {arch->classes[0]}, alone["model_type"] = arch->model_types[0];
   const TensorRule *embedding = arch->by_role("embedding"), *head = arch->by_role("output");
-  if (!json_member(*config, "tie_word_embeddings") && !json_bool(alone, "tie_word_embeddings").value_or(arch->tied_by_default) && !model.find(head->hf[0]) && model.find(embedding->hf[0])) {
+  const bool no_head = embedding && head && model.find(embedding->hf[0]) && !model.find(head->hf[0]);
+  if (no_head && !json_member(*config, "tie_word_embeddings") && !json_bool(alone, "tie_word_embeddings").value_or(arch->tied_by_default)) {
     alone["tie_word_embeddings"] = true;
     if (on_notice) on_notice(fmt::format("'{}': the text part has no head, and the root of config.json does not say 'tie_word_embeddings': its embedding is taken for it", model.path));
   }
