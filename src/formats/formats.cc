@@ -50,13 +50,6 @@ Status check_links(Store& store, const Probe& p) {
                    some_of(absent, 8), hub_download(store, p.path));
 }
 
-// A program that loads weights alone leaves a snapshot of them alone.
-bool lacks_tokenizer(const Probe& p) {
-  return hub_snapshot(p.path) && p.find("config.json") && std::none_of(p.entries.begin(), p.entries.end(), [](const Entry& e) {
-    return e.name.starts_with("tokenizer") || e.name.starts_with("vocab") || e.name == "tekken.json" || e.name == "spiece.model";
-  });
-}
-
 }  // namespace
 
 const Entry* Probe::find(std::string_view name) const {
@@ -108,13 +101,7 @@ Result<Artifact> open_model(Store& store, const std::string& path, Faults* fault
     const int score = f.probe(probe);
     if (score > best_score) best = &f, best_score = score;
   }
-  if (best) {
-    auto opened = within_memory("opening " + probe.path, [&] { return best->open(store, probe, faults); });
-    if (opened.ok() && opened->naming == "hf" && lacks_tokenizer(probe))
-      opened->notices.push_back(fmt::format("{}: the snapshot has no tokenizer; if the model has one, download it{}", probe.path,
-                                            hub_download(store, probe.path)));
-    return opened;
-  }
+  if (best) return within_memory("opening " + probe.path, [&] { return best->open(store, probe, faults); });
   if (probe.directory)
     return bad_input(
         "opening {}: the directory holds no model that ingot knows: expected model.safetensors, pytorch_model.bin, "
