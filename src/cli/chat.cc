@@ -59,14 +59,15 @@ std::string names(const std::map<std::string, std::string>& templates) {
 }
 
 // A template of the model by its name, or a file.
-Result<std::string> find_template(const std::string& given, const std::map<std::string, std::string>& templates, const std::string& path) {
+Result<std::string> find_template(const std::string& given, const std::map<std::string, std::string>& templates, const std::string& path,
+                                  const CancelToken& cancel) {
   const std::string name = given.empty() ? "default" : given;
   if (const auto it = templates.find(name); it != templates.end()) return it->second;
   if (given.empty() && templates.empty())
     return bad_input("'{}' has no chat template: give one with --chat-template FILE, or leave --chat out to have the model go on from a text", path);
   if (given.empty()) return bad_input("'{}' has no chat template named 'default': choose one with --chat-template, there are {}", path, names(templates));
   auto at = text_path(given);
-  if (at.ok()) return read_text(*at->store, at->path, size_t{4} << 20);
+  if (at.ok()) return read_text_at(*at, size_t{4} << 20, cancel);
   return std::move(at.take_error()).during(fmt::format("--chat-template '{}' is neither a template of the model, which has {}, nor a file of one (llama.cpp's built-in names are not there)", printable(given),
                                                        templates.empty() ? "none" : names(templates)));
 }
@@ -88,14 +89,17 @@ Status ChatArgs::check(const Args& args) const {
   return {};
 }
 
-Result<Chat> Chat::make(const ChatArgs& args, const Tokenizer& tokenizer, const std::string& path) {
+Result<Chat> Chat::make(const ChatArgs& args, const Tokenizer& tokenizer, const std::string& path, const CancelToken& cancel) {
   Chat chat;
-  INGOT_ASSIGN(chat.template_, find_template(args.chat_template, tokenizer.chat_templates(), path));
+  INGOT_ASSIGN(chat.template_, find_template(args.chat_template, tokenizer.chat_templates(), path, cancel));
   chat.request_.special_tokens = tokenizer.special_tokens();
   if (!args.variables.empty()) {
     auto variables = parse_json_ordered(args.variables, "");
     if (!variables.ok() || !variables->is_object())
       return usage("--chat-template-kwargs needs an object of JSON, such as {{\"enable_thinking\": false}}, not '{}'", shown(args.variables, 60));
+    for (const auto& [name, instead] : {std::pair("messages", "--system, --prompt and standard input say them"),
+                                        std::pair("add_generation_prompt", "it is always true here: the model answers")})
+      if (variables->contains(name)) return usage("--chat-template-kwargs cannot set '{}': {}", name, instead);
     chat.request_.variables = *std::move(variables);
   }
   if (!args.system.empty()) chat.add("system", args.system);
@@ -118,7 +122,7 @@ Status converse(Context& c, const Model& model, const Tokenizer& tokenizer, cons
     if (line->find_first_not_of(" \t") == std::string::npos) continue;
     chat.add("user", std::move(*line));
     INGOT_ASSIGN(request.prompt, chat.text());
-    auto ids = encode_prompt(tokenizer, request.prompt, can, "--chat", false);
+    auto ids = encode_prompt(c, tokenizer, request.prompt, can, "--chat", false);
     if (!ids.ok() && ids.error().kind == ErrorKind::kUsage) {
       chat.drop_last();
       c.report.warning("the message is left out: " + ids.error().message);

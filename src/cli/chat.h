@@ -21,7 +21,7 @@ class ChatArgs {
 class Chat {
  public:
   // `path` names the model in messages. Fails for a model without a template, and for a template that is not there.
-  static Result<Chat> make(const ChatArgs& args, const Tokenizer& tokenizer, const std::string& path);
+  static Result<Chat> make(const ChatArgs& args, const Tokenizer& tokenizer, const std::string& path, const CancelToken& cancel);
   void add(const char* role, std::string text) { request_.messages.push_back({{"role", role}, {"content", std::move(text)}}); }
   void drop_last() { request_.messages.erase(request_.messages.size() - 1); }
   Result<std::string> text() const { return render_chat(template_, request_); }

@@ -86,7 +86,7 @@ Status command_convert(Context& c) {
   c.args.example("ingot convert base/ --out base-f16/ --dtype f16 --max-shard-size 2GB");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  INGOT_TRY(target.read(c, false));
+  INGOT_TRY(target.read(c, path, false));
   std::string &out = target.out, &type = target.types;
   if (out.empty() && !dtype.empty()) return usage("'ingot convert' needs --out OUT for --dtype {}, as in: ingot convert {} OUT --dtype {}", dtype, path, dtype);
   INGOT_ASSIGN(const std::string format, target_format(to, out.empty() || (!type.empty() && target.out_is_directory()) ? "x.gguf" : out));

@@ -212,7 +212,7 @@ Result<Findings> find_out(Context& c, const std::string& given, const Located& a
   r.json = {{"path", at.path}, {"kind", gguf ? "model" : r.kind}};
   if (adapter) {
     tell_adapter(*opened, &r);
-    if (!own.ok()) r.download = transform::base_download(*opened);
+    if (!own.ok()) r.download = transform::base_download(*opened), r.original = transform::original_of_base(*opened);
     if (!own.ok() && !r.json["base"].is_null()) r.diagnosis.odd.push_back({"notice", shown(own.error().message, kMostSaid)});
   } else if (opened.ok()) {
     tell_architecture(*opened, &r);

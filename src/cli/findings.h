@@ -19,6 +19,7 @@ struct Findings {
   bool quantized = false;   // a GGUF file with block types
   Diagnosis diagnosis;
   std::string download;     // the command that fetches an adapter's base, which is not here
+  std::string original;     // that it fetches, where the base that is named is a quantized copy of it
   // A line, or several, under each label; and the same for --json.
   std::vector<std::pair<std::string, std::string>> rows;
   std::vector<std::string> command;  // its words, to be copied to a shell

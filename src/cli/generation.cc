@@ -56,9 +56,21 @@ Result<Runnable> runnable(const Artifact& gguf) {
   return r;
 }
 
-Result<std::vector<int32_t>> encode_prompt(const Tokenizer& tokenizer, const std::string& prompt, const Runnable& model,
+Result<std::vector<int32_t>> encode_whole(Context& c, const Tokenizer& tokenizer, const std::string& text) {
+  INGOT_ASSIGN(std::vector<int32_t> ids, tokenizer.encode(text, true));
+  const auto bos = tokenizer.bos();
+  if (!bos || ids.size() < 2 || ids[0] != *bos || ids[1] != *bos) return ids;
+  INGOT_ASSIGN(const std::vector<int32_t> around, tokenizer.encode("", true));
+  if (!around.empty() && around[0] == *bos) {
+    const std::string piece = printable(tokenizer.token_piece(*bos));
+    c.report.warning(fmt::format("the text begins with {0}, and the model's tokenizer puts one before it: there are two now; leave {0} out", piece));
+  }
+  return ids;
+}
+
+Result<std::vector<int32_t>> encode_prompt(Context& c, const Tokenizer& tokenizer, const std::string& prompt, const Runnable& model,
                                            const std::string& option, bool add_special) {
-  INGOT_ASSIGN(std::vector<int32_t> ids, tokenizer.encode(prompt, add_special));
+  INGOT_ASSIGN(std::vector<int32_t> ids, add_special ? encode_whole(c, tokenizer, prompt) : tokenizer.encode(prompt, false));
   if (ids.empty()) {
     // A model without a BOS token has nothing to begin from.
     if (!tokenizer.bos()) return usage("{}: the prompt is empty, and this model has no token to begin a text with", option);

@@ -29,9 +29,12 @@ struct Runnable {
 };
 Result<Runnable> runnable(const Artifact& gguf);
 
+// The ids of a text with what the model adds to it (BOS); warns where the text has that already.
+Result<std::vector<int32_t>> encode_whole(Context& context, const Tokenizer& tokenizer, const std::string& text);
+
 // The ids of a prompt that fits; kUsage, naming both numbers, for one that does not. `option` is where it came from. `add_special`: with
-// what the model adds to a text (BOS); a chat template writes that itself.
-Result<std::vector<int32_t>> encode_prompt(const Tokenizer& tokenizer, const std::string& prompt, const Runnable& model,
+// what the model adds to a text; a chat template writes that itself.
+Result<std::vector<int32_t>> encode_prompt(Context& context, const Tokenizer& tokenizer, const std::string& prompt, const Runnable& model,
                                            const std::string& option, bool add_special = true);
 
 // The weights of a GGUF-shaped artifact in memory, with progress shown.

@@ -11,11 +11,11 @@
 #include "cli/output.h"
 #include "cli/paths.h"
 #include "cli/text.h"
-#include "exec/evaluate.h"
+#include "cli/tree.h"
 #include "formats/formats.h"
 #include "formats/json.h"
-#include "quant/codec.h"
 #include "transform/gguf_check.h"
+#include "transform/measure.h"
 
 namespace ingot::cli {
 
@@ -85,52 +85,15 @@ std::vector<std::pair<std::string, TypeTotals>> by_type(const Artifact& a) {
   return v;
 }
 
-// Values of one tensor, a band of rows at a time.
-struct Statistics {
-  uint64_t count = 0, nan = 0, infinite = 0, zero = 0;
-  double least = INFINITY, most = -INFINITY, sum = 0, squares = 0;
-  std::vector<float> first;
-  int64_t first_bad = -1;  // the first NaN or infinity, counted from the tensor's start
+constexpr size_t kFirst = 8;
 
-  void add(float v) {
-    if (first.size() < 8) first.push_back(v);
-    if (first_bad < 0 && !std::isfinite(v)) first_bad = static_cast<int64_t>(count);
-    ++count;
-    if (std::isnan(v)) {
-      ++nan;
-    } else if (std::isinf(v)) {
-      ++infinite;
-    } else {
-      zero += v == 0;
-      least = std::min(least, static_cast<double>(v)), most = std::max(most, static_cast<double>(v));
-      sum += v, squares += static_cast<double>(v) * v;
-    }
-  }
-  double finite() const { return static_cast<double>(count - nan - infinite); }
-};
-
-Result<Statistics> measure(const LazyTensor& t, CancelToken& cancel) {
-  const TensorSpec spec = t.spec();
-  const Codec* codec = find_codec(spec.type);
-  if (!codec)
-    return bad_input("tensor {}: values of type {} cannot be read yet", tensor_text(*t.node, t.name), info(spec.type).name);
-  Statistics s;
-  const int64_t rows = spec.shape.rank ? spec.shape[0] : 1;
-  const int64_t row = std::max<int64_t>(1, spec.shape.elements() / std::max<int64_t>(1, rows));
-  // About 4 MB at a time; a 1-d tensor is cut at multiples of its block.
-  int64_t band = std::max<int64_t>(1, (1 << 20) / row);
-  if (spec.shape.rank == 1)
-    band = align_up(static_cast<uint64_t>(band), static_cast<uint64_t>(info(spec.type).block));
-  std::vector<float> values;
-  for (int64_t r = 0; r < rows && spec.shape.elements() > 0; r += band) {
-    if (cancel.cancelled()) return interrupted();
-    const Region region = Region::rows(spec.shape, r, std::min(band, rows - r));
-    INGOT_ASSIGN(const std::vector<std::byte> bytes, evaluate(t.node, region));
-    values.resize(static_cast<size_t>(region.elements()));
-    codec->decode(bytes.data(), region.elements(), values.data());
-    for (const float v : values) s.add(v);
-  }
-  return s;
+// A line of blocks, the greatest count the whole height.
+std::string bars(const std::vector<uint64_t>& counts) {
+  static constexpr const char* kBars[] = {" ", "\u2581", "\u2582", "\u2583", "\u2584", "\u2585", "\u2586", "\u2587", "\u2588"};
+  const uint64_t most = *std::max_element(counts.begin(), counts.end());
+  std::string out;
+  for (const uint64_t n : counts) out += kBars[n == 0 ? 0 : 1 + 7 * n / std::max<uint64_t>(most, 1)];
+  return out;
 }
 
 Status inspect_tensor(Context& c, const Artifact& a, const std::string& name) {
@@ -144,11 +107,15 @@ Status inspect_tensor(Context& c, const Artifact& a, const std::string& name) {
                                   : fmt::format("did you mean '{}'?", near));
   }
   const TensorSpec spec = t->spec();
-  INGOT_ASSIGN(const Statistics s, measure(*t, c.cancel));
-  const double n = s.finite();
+  ExecOptions options = exec_options(c);
+  options.on_progress = nullptr;
+  INGOT_ASSIGN(const auto measured, transform::measure({*t}, options));
+  const transform::TensorMeasure& s = measured[0];
+  INGOT_ASSIGN(const std::vector<double> some, transform::first_values(*t, kFirst));
+  const auto n = static_cast<double>(s.finite());
   OrderedJson first = OrderedJson::array();
   std::string first_text;
-  for (const float v : s.first) {
+  for (const double v : some) {
     first.push_back(std::isfinite(v) ? OrderedJson(v) : OrderedJson(fmt::format("{}", v)));
     first_text += fmt::format("{}{:.6g}", first_text.empty() ? "" : " ", v);
   }
@@ -169,19 +136,25 @@ Status inspect_tensor(Context& c, const Artifact& a, const std::string& name) {
   if (n > 0) {
     const double mean = s.sum / n, rms = std::sqrt(s.squares / n);
     const double deviation = std::sqrt(std::max(0.0, s.squares / n - mean * mean));
-    j["min"] = s.least, j["max"] = s.most, j["mean"] = mean, j["deviation"] = deviation, j["rms"] = rms;
-    table.row({"range", fmt::format("{:.6g} to {:.6g}", s.least, s.most)});
+    j["min"] = s.min, j["max"] = s.max, j["mean"] = mean, j["deviation"] = deviation, j["rms"] = rms;
+    table.row({"range", fmt::format("{:.6g} to {:.6g}", s.min, s.max)});
     table.row({"mean", fmt::format("{:.6g}, standard deviation {:.6g}, rms {:.6g}", mean, deviation, rms)});
+  }
+  if (n > 0 && s.max > s.min) {
+    constexpr int kBins = 40;
+    INGOT_ASSIGN(const auto counts, transform::histogram(*t, s.min, s.max, kBins, options));
+    j["histogram"] = counts;
+    table.row({"histogram", fmt::format("|{}|", bars(counts))});
   }
   table.row({"zeros", format_count(s.zero)});
   std::string where;
-  if (s.first_bad >= 0) {
-    where = to_string(index_in(Region::all(spec.shape), s.first_bad));
-    j["first_nonfinite"] = shape_json(index_in(Region::all(spec.shape), s.first_bad));
+  if (s.first_nonfinite >= 0) {
+    where = to_string(index_in(Region::all(spec.shape), s.first_nonfinite));
+    j["first_nonfinite"] = shape_json(index_in(Region::all(spec.shape), s.first_nonfinite));
   }
   if (!where.empty()) where = "; the first at " + where;
   table.row({"NaN, infinite", fmt::format("{}, {}{}", format_count(s.nan), format_count(s.infinite), where)});
-  table.row({"first values", first_text});
+  if (!first_text.empty()) table.row({"first values", first_text});
   j["first"] = first;
   return c.report.result(j, table.str());
 }
@@ -189,7 +162,7 @@ Status inspect_tensor(Context& c, const Artifact& a, const std::string& name) {
 constexpr size_t kMostKey = 60, kMostName = 200;
 
 std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, OrderedJson>>& config,
-                    uint64_t on_disk, const std::vector<std::string>& odd, const OrderedJson& tokenizer) {
+                    uint64_t on_disk, const std::vector<std::string>& odd, const OrderedJson& tokenizer, bool list) {
   const Totals totals = totals_of(a);
   std::string out = fmt::format("{}: {}, {} on disk\n{} tensors, {} values, {:.2f} bits each\n\n", printable(a.path),
                                 a.format, format_bytes(on_disk), format_count(totals.tensors),
@@ -229,23 +202,35 @@ std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, 
   }
   if (!tokenizer.is_null()) out += fmt::format("\n{}\n", wrapped("tokenizer: " + tokenizer_text(tokenizer), 11));
   if (const std::string end = end_text(tokenizer); !end.empty()) out += fmt::format("{}\n", wrapped("ends a text: " + end, 13));
+  if (!a.values.empty()) {
+    Table t({"value", ""});
+    constexpr size_t kMostValues = 24;
+    size_t rows = 0;
+    for (const auto& [name, text] : a.values)
+      if (list || rows++ < kMostValues) t.row({shown(name, kMostKey), shown(text, 70)});
+    out += fmt::format("\n{}", t.str(2));
+    if (!list && a.values.size() > kMostValues) out += fmt::format("  and {} more (--list)\n", format_count(a.values.size() - kMostValues));
+  }
+  if (!list) return fmt::format("{}\n{}", out, tensor_tree(a));
   Table t({"tensor", "type", "shape", ">size"});
   for (const LazyTensor& x : a.tensors) {
     const TensorSpec s = x.spec();
     t.row({shown(x.name, kMostName), std::string(info(s.type).name), to_string(s.shape), format_bytes(bytes_of(s))});
   }
-  return out + "\n" + t.str();
+  return fmt::format("{}\n{}", out, t.str());
 }
 
 }  // namespace
 
 Status command_inspect(Context& c) {
   std::string path, tensor;
-  c.args.usage("inspect PATH [--tensor NAME] [--json]");
-  c.args.detail("Reads headers only, whatever the model's size; --tensor reads that tensor.");
+  bool list = false;
+  c.args.usage("inspect PATH [--list | --tensor NAME] [--json]");
+  c.args.detail("The tensors are shown by module, alike ones together; --list has a line for each. Reads headers only, whatever the model's size; --tensor reads that tensor.");
   c.args.positional("PATH|-m,--model", &path, "a model file or directory, an adapter, or a name like org/model");
   c.args.section("Options");
-  c.args.text("--tensor", "NAME", &tensor, "one tensor: range, mean, NaN and infinity counts, first values");
+  c.args.flag("--list", &list, "a line for each tensor, with its whole name");
+  c.args.text("--tensor", "NAME", &tensor, "one tensor: range, mean, histogram, NaN and infinity counts, first values");
   c.args.example("ingot inspect model.gguf");
   c.args.example("ingot inspect base/ --tensor model.norm.weight");
   c.args.example("ingot inspect model.gguf --json | jq .types");
@@ -281,7 +266,7 @@ Status command_inspect(Context& c) {
   }
   const std::vector<std::string> odd = oddities(a, d, std::move(faults));
   const OrderedJson tokenizer = tokenizer_json(a, d.gguf ? &*d.gguf : nullptr);
-  if (!c.report.json()) return c.report.result({}, text_of(a, config, on_disk, odd, tokenizer));
+  if (!c.report.json()) return c.report.result({}, text_of(a, config, on_disk, odd, tokenizer, list));
 
   const Totals totals = totals_of(a);
   OrderedJson j = {{"path", path},
@@ -307,6 +292,14 @@ Status command_inspect(Context& c) {
     j["files"] = files;
   }
   if (!tokenizer.is_null()) j["tokenizer"] = tokenizer;
+  if (!a.values.empty()) {
+    OrderedJson values = OrderedJson::object();
+    for (const auto& [name, text] : a.values) {
+      auto value = parse_json_ordered(text, name);
+      values[name] = value.ok() ? json_shown(*std::move(value)) : OrderedJson(text);
+    }
+    j["values"] = values;
+  }
   OrderedJson tensors = OrderedJson::array();
   for (const LazyTensor& x : a.tensors) {
     const TensorSpec s = x.spec();

@@ -15,8 +15,6 @@
 #include "storage/cache.h"
 
 namespace ingot::cli {
-namespace {
-
 ExecOptions exec_options(Context& c) {
   const CommonOptions& o = c.args.common;
   ExecOptions e;
@@ -32,6 +30,8 @@ ExecOptions exec_options(Context& c) {
   e.on_notice = [&c](const std::string& text) { c.report.notice(text); };
   return e;
 }
+
+namespace {
 
 // What `n` of `all` bytes come to where `all` stands for `shown`.
 uint64_t part_of(uint64_t n, uint64_t shown, uint64_t all) {

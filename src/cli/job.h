@@ -13,6 +13,9 @@
 
 namespace ingot::cli {
 
+// The common options as the executor has them, with progress and notices shown.
+ExecOptions exec_options(Context& context);
+
 // Runs the job with progress shown; with `provenance`, which may be null, the manifests in the outputs are completed. No report: --dry-run,
 // whose plan was printed.
 Result<std::optional<ExecReport>> run_reported(Context& context, const std::vector<Output>& outputs,

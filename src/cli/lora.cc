@@ -5,11 +5,25 @@
 #include "cli/output.h"
 #include "cli/paths.h"
 #include "cli/text.h"
+#include "formats/formats.h"
 #include "formats/outputs.h"
+#include "storage/hub.h"
+#include "transform/lora_base.h"
 
 namespace ingot::cli {
 
 namespace {
+
+// Of "lora merge ADAPTER OUT" the line that is meant; of other words the form.
+std::string meant_line(const std::string& word, const std::string& out) {
+  const auto at = input_path(word);
+  const auto adapter = at.ok() ? open_model(*at->store, at->path) : Result<Artifact>(at.error());
+  if (!adapter.ok() || adapter->naming != "peft") return "as in: ingot lora merge BASE ADAPTER OUT";
+  const auto base = transform::find_base(*adapter);
+  const auto snapshot = hub_snapshot(base.ok() ? base->path : "");
+  return fmt::format("'{}' is an adapter: ingot lora merge {} {} {}", word, !base.ok() ? "BASE" : shell_word(snapshot ? snapshot->repo : base->path),
+                     shell_word(word), out.empty() ? "OUT" : shell_word(out));
+}
 
 Status lora_merge_command(Context& c) {
   std::string path, out, dtype;
@@ -39,8 +53,8 @@ Status lora_merge_command(Context& c) {
     words.pop_back();
   }
   for (const std::string& word : words) adapters.push_back({word});
-  if (adapters.empty()) return usage("'ingot lora merge' needs at least one --adapter DIR, as in: ingot lora merge BASE ADAPTER OUT");
-  if (out.empty()) return usage("'ingot lora merge' needs --out DIR, as in: ingot lora merge BASE ADAPTER OUT");
+  if (adapters.empty()) return usage("'ingot lora merge' needs at least one --adapter DIR; {}", meant_line(path, out));
+  if (out.empty()) return usage("'ingot lora merge' needs --out DIR; {}", meant_line(path, adapters[0].path));
   if (extension(out) == "gguf")
     return usage(
         "'ingot lora merge' writes a Hugging Face directory; for a GGUF file in one pass use: ingot ship {} "

@@ -78,6 +78,12 @@ void tell_opened(Context& c, const Artifact& a) {
                               format_bytes(t.bytes)));
 }
 
+// "; then: ingot ship org/model --adapter lora".
+std::string with_base(const Context& c, const std::string& base, const std::string& adapter) {
+  return fmt::format("{}: ingot {} {} --adapter {}", base.empty() ? ". Or give the base first" : "; then", c.report.command() == "run" ? "run" : "ship",
+                     base.empty() ? "BASE" : base, shell_word(adapter));
+}
+
 std::string meta_or(const Artifact& a, const char* key, const char* other) {
   const MetaValue* m = a.meta(key);
   const auto* s = m ? std::get_if<std::string>(&m->v) : nullptr;
@@ -101,8 +107,7 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
   if (base.naming == "peft" && what == Given::kBaseOfAdapter) {
     auto found = transform::find_base(base);
     if (!found.ok())
-      return bad_input("{}. Or give the base first: ingot {} BASE --adapter {}", found.error().message, c.report.command() == "run" ? "run" : "ship",
-                       shell_word(given));
+      return bad_input("{}{}", found.error().message, with_base(c, transform::original_of_base(base), given));
     at = *std::move(found);
     const auto snapshot = hub_snapshot(at.path);
     assumed = fmt::format("base {} (named by the adapter)",
@@ -150,7 +155,9 @@ Result<OpenedModel> with_adapters(Context& c, Artifact base, const std::vector<A
         "'{}' is a GGUF file; folding an adapter into one is not there yet, give the Hugging Face directory "
         "of the base",
         m.path);
-  INGOT_TRY(transform::check_plain(m.base, "merging into " + m.path));
+  const auto snapshot = hub_snapshot(m.path);
+  const std::string original = snapshot ? hub_original(snapshot->repo) : "";
+  INGOT_TRY(transform::check_plain(m.base, "merging into " + m.path, original.empty() ? "" : with_base(c, original, adapters[0].path)));
   std::vector<transform::AdapterSpec> specs;
   OrderedJson weights = OrderedJson::array();
   for (const AdapterArgument& a : adapters) {
@@ -264,6 +271,12 @@ Result<Artifact> quantized(Context& c, const Artifact& gguf, const std::string& 
 }
 
 Result<Artifact> with_manifest(const Context& c, const OpenedModel& from, Artifact made, transform::Operations done, OutputKind kind) {
+  // A program that loads weights alone leaves a snapshot of them alone.
+  const auto tokenizer = [](const auto& file) { return file.first.starts_with("tokenizer") || file.first.starts_with("vocab") || file.first == "tekken.json" || file.first == "spiece.model"; };
+  if (kind == OutputKind::kDirectory && hub_snapshot(from.path) && std::none_of(made.files.begin(), made.files.end(), tokenizer)) {
+    INGOT_ASSIGN(const Located at, locate(from.path));
+    c.report.notice(fmt::format("{}: the snapshot has no tokenizer; if the model has one, download it{}", from.path, hub_download(*at.store, at.path)));
+  }
   if (!from.provenance) return made;
   OrderedJson options = {{"format", kind == OutputKind::kGguf ? "gguf" : "safetensors"}};
   if (c.args.common.max_shard_size && kind != OutputKind::kSafetensorsFile) options["max_shard_size"] = c.args.common.max_shard_size;

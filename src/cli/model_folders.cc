@@ -51,6 +51,11 @@ bool begins_model(const std::string& name) {
   return of == std::string::npos || of < 6 || name.size() != of + 14 || name.compare(of - 6, 6, "-00001") == 0;
 }
 
+// Beside a model the part of it that sees lies on its own.
+bool is_gguf_model(const std::string& name) {
+  return name.ends_with(".gguf") && name[0] != '.' && !name.starts_with("mmproj") && begins_model(name);
+}
+
 // A folder that somebody collects GGUF files in, or a repository of them.
 Result<Located> gguf_in(const Located& given) {
   std::vector<std::string> names;
@@ -61,8 +66,7 @@ Result<Located> gguf_in(const Located& given) {
     if (name == "adapter_config.json") return given;
     for (const char* end : {".safetensors", ".bin", ".index.json"})
       if (name.ends_with(end)) return given;
-    // Beside a model the part of it that sees lies on its own.
-    if (name.ends_with(".gguf") && name[0] != '.' && !name.starts_with("mmproj") && begins_model(name)) names.push_back(name);
+    if (is_gguf_model(name)) names.push_back(name);
   }
   std::sort(names.begin(), names.end());
   if (names.empty()) return given;
@@ -75,6 +79,25 @@ Result<Located> gguf_in(const Located& given) {
 }
 
 }  // namespace
+
+Result<Located> gguf_of_type(const Located& directory, const std::string& type) {
+  INGOT_ASSIGN(const auto entries, directory.store->list(directory.path));
+  std::vector<std::string> all, of_type;
+  for (const Entry& e : entries) {
+    if (!is_gguf_model(e.name)) continue;
+    all.push_back(e.name);
+    const std::string name = lower(e.name), word = lower(type);
+    if (name.find(word + ".") != name.npos || name.find(word + "-") != name.npos) of_type.push_back(e.name);
+  }
+  if (of_type.size() == 1) return Located{directory.store, join_path(directory.path, of_type[0])};
+  const bool none = of_type.empty();
+  std::vector<std::string>& names = none ? all : of_type;
+  std::sort(names.begin(), names.end());
+  const size_t count = names.size();
+  names.resize(std::min<size_t>(count, 20));
+  return bad_input("'{}' holds {} of the type {}{}{}{}", directory.path, none ? "no GGUF file" : "several GGUF files", type,
+                   names.empty() ? "" : none ? ", but " : ": ", join(names, ", "), count > names.size() ? ", .." : "");
+}
 
 Result<Located> model_in_folder(const Located& given) {
   Store& store = *given.store;

@@ -9,4 +9,7 @@ namespace ingot::cli {
 // for several, and where it is a repository of the Hugging Face cache (models--ORG--NAME), its snapshots/, or the cache itself.
 Result<Located> model_in_folder(const Located& given);
 
+// The GGUF file in this directory whose name says the type, as llama.cpp means "org/model:Q4_K_M". kBadInput, which lists those that are there, for none or several.
+Result<Located> gguf_of_type(const Located& directory, const std::string& type);
+
 }  // namespace ingot::cli

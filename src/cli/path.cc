@@ -25,8 +25,9 @@ std::vector<Fitting> fitting(const Context& c, const Findings& f) {
     add(f.kind == "gguf" ? "ingot quantize " + path : ship + " --test 'Hello'", "makes " + made);
   }
   if (f.kind == "adapter" && !f.diagnosis.opened) {
-    if (!f.download.empty()) add(f.download, "fetches its base; then");
-    add(f.download.empty() ? fmt::format("ingot ship BASE --adapter {}", path) : ship + " --test 'Hello'", "with the model that it was trained on");
+    if (!f.download.empty()) add(f.download, f.original.empty() ? "fetches its base; then" : "fetches what its base was quantized from, by the name; then");
+    if (!f.original.empty()) add(fmt::format("ingot ship {} --adapter {}", f.original, path), "with the model that its base was quantized from");
+    else add(f.download.empty() ? fmt::format("ingot ship BASE --adapter {}", path) : ship + " --test 'Hello'", "with the model that it was trained on");
   }
   if (f.can_ship() || f.kind == "gguf") add(fmt::format("ingot run {} --prompt 'Hello'", path), "text from it");
   if (f.can_ship() && f.kind == "adapter") {

@@ -2,6 +2,7 @@
 #include "cli/paths.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -127,9 +128,25 @@ Status check_there(const std::string& path, const std::string& name) {
 
 }  // namespace
 
+namespace {
+
+// Besides what locate_model() knows: "org/model:Q4_K_M", as llama.cpp's tools take it.
+Result<Located> locate_input(const std::string& name) {
+  const size_t colon = name.rfind(':'), begin = colon + 1;
+  std::error_code error;
+  if (colon == std::string::npos || begin == name.size() || name.find('/') > colon || name.find('/', colon) != name.npos || !parse_hub_id(name.substr(0, colon)) ||
+      fs::exists(name, error))
+    return locate_model(name);
+  INGOT_ASSIGN(const Located at, locate_model(name.substr(0, colon)));
+  INGOT_TRY(check_there(at.path, name.substr(0, colon)));
+  return gguf_of_type(at, name.substr(begin));
+}
+
+}  // namespace
+
 Result<Located> input_path(const std::string& given) {
   INGOT_ASSIGN(const std::string name, expand(given));
-  auto located = locate_model(name);
+  auto located = locate_input(name);
   // Of one word a slip is likelier than a model of the Hub.
   if (!located.ok() && name.find('/') == std::string::npos)
     if (const std::string near = meant(name); !near.empty()) return bad_input("'{}': no such file or directory{}", name, near);
@@ -138,6 +155,34 @@ Result<Located> input_path(const std::string& given) {
   return model_in_folder(at);
 }
 
+bool is_input(const std::string& given) {
+  const auto path = expand_variables(given);
+  const auto at = path.ok() ? locate_input(*path) : Result<Located>(path.error());
+  return at.ok() && is_there(*at->store, at->path);
+}
+
+namespace {
+
+Result<std::string> read_stream(int fd, const std::string& name, size_t most, const CancelToken& cancel) {
+  std::string text;
+  char buffer[65536];
+  for (;;) {
+    // A wait that a signal just missed must not last for ever.
+    pollfd input{fd, POLLIN, 0};
+    while (!cancel.cancelled() && ::poll(&input, 1, 100) <= 0) {
+    }
+    if (cancel.cancelled()) return Error{ErrorKind::kInterrupted, fmt::format("interrupted while reading {}; nothing was done", name)};
+    const ssize_t n = ::read(fd, buffer, sizeof buffer);
+    if (n == 0) return text;
+    if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (n < 0) return failed("reading {}: {}", name, std::strerror(errno));
+    text.append(buffer, static_cast<size_t>(n));
+    if (text.size() > most) return bad_input("{} holds more than {} of text", name, format_bytes(most));
+  }
+}
+
+}  // namespace
+
 Result<Located> text_path(const std::string& given) {
   INGOT_ASSIGN(const std::string name, expand(given));
   INGOT_ASSIGN(Located at, locate(name));
@@ -145,33 +190,23 @@ Result<Located> text_path(const std::string& given) {
   return at;
 }
 
-bool is_input(const std::string& given) {
-  const auto path = expand_variables(given);
-  const auto at = path.ok() ? locate_model(*path) : Result<Located>(path.error());
-  return at.ok() && is_there(*at->store, at->path);
+Result<std::string> read_text_at(const Located& at, size_t most, const CancelToken& cancel) {
+  std::error_code error;
+  const auto status = fs::status(at.path, error);
+  if (!fs::is_fifo(status) && !fs::is_character_file(status)) return read_text(*at.store, at.path, most);
+  // <(command), /dev/stdin: neither may wait for a writer where nobody could interrupt it.
+  const int fd = ::open(at.path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  if (fd < 0) return failed("opening '{}': {}", at.path, std::strerror(errno));
+  auto text = read_stream(fd, fmt::format("'{}'", at.path), most, cancel);
+  ::close(fd);
+  return text;
 }
 
 Result<std::string> read_text_input(const std::string& given, const CancelToken& cancel) {
   constexpr size_t kMaxText = 1u << 30;
-  if (given != "-") {
-    INGOT_ASSIGN(const Located at, text_path(given));
-    return read_text(*at.store, at.path, kMaxText);
-  }
-  std::string text;
-  char buffer[65536];
-  for (;;) {
-    // A wait that a signal just missed must not last for ever.
-    pollfd input{STDIN_FILENO, POLLIN, 0};
-    while (!cancel.cancelled() && ::poll(&input, 1, 100) <= 0) {
-    }
-    if (cancel.cancelled()) return Error{ErrorKind::kInterrupted, "interrupted while reading standard input; nothing was done"};
-    const ssize_t n = ::read(STDIN_FILENO, buffer, sizeof buffer);
-    if (n == 0) return text;
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return failed("reading standard input: {}", std::strerror(errno));
-    text.append(buffer, static_cast<size_t>(n));
-    if (text.size() > kMaxText) return bad_input("standard input holds more than {} of text", format_bytes(kMaxText));
-  }
+  if (given == "-") return read_stream(STDIN_FILENO, "standard input", kMaxText, cancel);
+  INGOT_ASSIGN(const Located at, text_path(given));
+  return read_text_at(at, kMaxText, cancel);
 }
 
 namespace {

@@ -17,13 +17,14 @@ Result<std::string> expand_variables(const std::string& path);
 // A model: expanded, located (storage/hub.h: a path, a URL or a model's name on the Hub; model_folders.h: the only one in a directory of GGUF
 // files) and there. kBadInput for what is not, each with its own text.
 Result<Located> input_path(const std::string& given);
-// A file of text: no model's name.
-Result<Located> text_path(const std::string& given);
-
 // Whether something lies where input_path() would look; whatever is wrong with it.
 bool is_input(const std::string& given);
 
-// The text of a file, or of standard input for "-"; at most 1 GiB. A raised token ends the wait for input.
+// A file of text, or a pipe or a device that gives one: no model's name.
+Result<Located> text_path(const std::string& given);
+// Its text, of at most `most` bytes. A raised token ends the wait for a pipe.
+Result<std::string> read_text_at(const Located& at, size_t most, const CancelToken& cancel);
+// Both, or standard input for "-"; at most 1 GiB.
 Result<std::string> read_text_input(const std::string& given, const CancelToken& cancel);
 
 enum class OutputKind { kGguf, kSafetensorsFile, kDirectory };

@@ -35,7 +35,7 @@ Status command_quantize(Context& c) {
   c.args.example("ingot quantize org/model Q4_K_M --tensor-type attn_v=Q6_K");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  INGOT_TRY(target.read(c));
+  INGOT_TRY(target.read(c, path));
   target.assume_type(kUsualType);
   INGOT_ASSIGN(const std::vector<std::string> types, read_types(c.report, target.types));
   INGOT_ASSIGN(const transform::QuantizeOptions options, quantize_args.read(c));

@@ -26,7 +26,7 @@ Status command_run(Context& c) {
   c.args.positional("MODEL|-m,--model,--base", &path, "a GGUF file, a Hugging Face directory, an adapter's (its base is the one that it names), or a name like org/model");
   c.args.section("Options");
   c.args.text("-p,--prompt", "TEXT", &request.prompt, "the text to go on from, as it stands (no escapes)", true);
-  c.args.text("-f,--file", "FILE", &file, "read the prompt from a file; - is standard input");
+  c.args.text("-f,--file", "FILE", &file, "read the prompt from a file, without the newline at its end; - is standard input");
   c.args.integer("-n,--n-predict|--predict", "N", &request.max_tokens, -2, INT32_MAX,
                  "at most so many tokens (default 128; -1, and the default with --chat: until the text ends or the context is full)");
   adapter_args.declare(c.args);
@@ -60,6 +60,7 @@ Status command_run(Context& c) {
     return usage("'ingot run' needs a text to go on from: --prompt TEXT or --file FILE (- is standard input), or --chat for a conversation");
   if (c.args.has("--file")) {
     INGOT_ASSIGN(request.prompt, read_text_input(file, c.cancel));
+    if (request.prompt.ends_with('\n')) request.prompt.pop_back();  // editors put it there, as llama.cpp's tools know
   }
   for (const std::string& stop : request.stops)
     if (stop.empty()) return usage("--stop: an empty text would stop at once");
@@ -85,7 +86,7 @@ Status command_run(Context& c) {
   request.context = can.context;
   if (request.max_tokens < 0 || (chat_args.chat && !c.args.has("--n-predict"))) request.max_tokens = can.context;
   if (chat_args.chat) {
-    INGOT_ASSIGN(Chat chat, Chat::make(chat_args, tokenizer, opened.path));
+    INGOT_ASSIGN(Chat chat, Chat::make(chat_args, tokenizer, opened.path, c.cancel));
     if (!prompted) {
       INGOT_ASSIGN(const std::unique_ptr<Model> model, load_model(c, gguf));
       return converse(c, *model, tokenizer, can, std::move(chat), request, opened.path);
@@ -93,7 +94,7 @@ Status command_run(Context& c) {
     chat.add("user", request.prompt);
     INGOT_ASSIGN(request.prompt, chat.text());
   }
-  INGOT_ASSIGN(request.ids, encode_prompt(tokenizer, request.prompt, can, c.args.has("--file") ? "--file " + file : "--prompt", !chat_args.chat));
+  INGOT_ASSIGN(request.ids, encode_prompt(c, tokenizer, request.prompt, can, c.args.has("--file") ? "--file " + file : "--prompt", !chat_args.chat));
   INGOT_ASSIGN(const std::unique_ptr<Model> model, load_model(c, gguf));
 
   const bool terminal = stdout_is_terminal();

@@ -114,7 +114,7 @@ Result<std::vector<TextRequest>> prepare_tests(Context& c, const ShipOptions& o,
     r.prompt = prompt;
     r.max_tokens = o.test_tokens;
     r.context = can->context;
-    INGOT_ASSIGN(r.ids, encode_prompt(tokenizer, prompt, *can, fmt::format("--test '{}'", shorten_middle(printable(prompt), 60))));
+    INGOT_ASSIGN(r.ids, encode_prompt(c, tokenizer, prompt, *can, fmt::format("--test '{}'", shorten_middle(printable(prompt), 60))));
     requests.push_back(std::move(r));
   }
   return requests;
@@ -153,7 +153,7 @@ Status command_ship(Context& c) {
   if (const std::string e = extension(o.given); e == "yaml" || e == "yml")
     return usage("'ingot ship {}': recipes are not there yet in this version of ingot", o.given);
   INGOT_ASSIGN(const std::vector<AdapterArgument> adapters, o.adapter_args.read(c.args));
-  INGOT_TRY(o.target.read(c));
+  INGOT_TRY(o.target.read(c, o.given));
   o.target.assume_type(kUsualType);
   if (c.args.has("--n-predict") && o.tests.empty()) c.report.warning("-n changes nothing without --test");
   INGOT_ASSIGN(const std::vector<std::string> types, read_types(c.report, o.target.types));

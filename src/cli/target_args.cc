@@ -28,7 +28,8 @@ std::optional<Stat> there(const std::string& path) {
 
 }  // namespace
 
-Status TargetArgs::read(Context& c, bool files) {
+Status TargetArgs::read(Context& c, const std::string& model, bool files) {
+  const auto is_adapter = [](const std::string& word) { return there(join_path(word, "adapter_config.json")).has_value(); };
   // A name of a file says so, or it is there.
   const auto bare = [](const std::string& word) { return word != "-" && word.find_first_of("./{") == std::string::npos && !there(word); };
   const auto two = [](const char* what, const std::string& a, const std::string& b) {
@@ -44,8 +45,10 @@ Status TargetArgs::read(Context& c, bool files) {
       if (!types.empty()) return two("types", types, word);
       types = word;
       if (there(word)) c.report.notice(fmt::format("'{0}' is taken for the type; the file of that name here would be ./{0}", word));
-    } else if (there(join_path(word, "adapter_config.json"))) {
-      return usage("'{}' is an adapter; to fold it in: ingot ship BASE --adapter {}", word, shell_word(word));
+    } else if (is_adapter(word)) {
+      return usage("'{}' is an adapter; to fold it in: ingot ship {} --adapter {}", word, shell_word(model), shell_word(word));
+    } else if (is_adapter(model) && there(join_path(word, "config.json"))) {
+      return usage("'{}' is an adapter and '{}' a model; to fold it in: ingot ship {} --adapter {}", model, word, shell_word(word), shell_word(model));
     } else {
       if (bare(word) && like_a_type(word)) return no_type(word);
       outputs.push_back(word);
@@ -96,6 +99,8 @@ Result<std::vector<std::string>> TargetArgs::paths(Context& c, const OpenedModel
   std::string told = model.assumed;
   if (!assumed_.empty()) told += fmt::format("{}{}", told.empty() ? "" : ", ", assumed_);
   INGOT_ASSIGN(std::vector<std::string> paths, output_paths(out, types));
+  if (const size_t open = paths[0].find('{'), close = paths[0].find('}', open); close != std::string::npos)
+    c.report.warning(fmt::format("'{}' in the output's name stays as it is: only {{type}} is filled in", paths[0].substr(open, close + 1 - open)));
   for (const std::string& path : paths) INGOT_TRY(output_path(path, OutputKind::kGguf, inputs));
   if (!told.empty()) c.report.notice("assumed: " + told);
   return paths;

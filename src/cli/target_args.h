@@ -14,9 +14,9 @@ class TargetArgs {
  public:
   // `type_help` stands behind --type, `out_help` behind --out.
   void declare(Args& args, const char* type_names, const char* type_help, const char* out_help);
-  // Sorts the words: one that names a type is the type, another one the output, a number after a type the threads. `files`: the output is a
-  // file, so that a lone word without an extension is a type that there is not.
-  Status read(Context& context, bool files = true);
+  // Sorts the words: one that names a type is the type, another one the output, a number after a type the threads. `model` is the word
+  // before them. `files`: the output is a file, so that a lone word without an extension is a type that there is not.
+  Status read(Context& context, const std::string& model, bool files = true);
   // Where no type was given: this one. Told with the name, by paths().
   void assume_type(const char* type);
   bool out_is_directory() const;  // that is there

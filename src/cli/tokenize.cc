@@ -86,7 +86,7 @@ Status command_tokenize(Context& c) {
     const std::string out = tokenizer.decode(ids, no_special);
     return c.report.result({{"ids", ids}, {"text", out}}, stdout_is_terminal() ? printable(out, true) + "\n" : out);
   }
-  INGOT_ASSIGN(const std::vector<int32_t> ids, tokenizer.encode(text, !no_special));
+  INGOT_ASSIGN(const std::vector<int32_t> ids, no_special ? tokenizer.encode(text, false) : encode_whole(c, tokenizer, text));
   if (c.report.json()) {
     OrderedJson pieces = OrderedJson::array();
     for (const int32_t id : ids) pieces.push_back(tokenizer.token_piece(id));

@@ -28,8 +28,9 @@ std::string known_formats() {
   return s;
 }
 
-bool is_read(const std::string& name) {
+bool is_read(const Probe& p, const std::string& name) {
   const auto& side = tokenizer_side_files();
+  if (name.starts_with(kTorchName) || (name.starts_with("pytorch_model-") && name.ends_with(".bin"))) return !p.find(kSingleName) && !p.find(kIndexName);
   return name.ends_with(".safetensors") || name.ends_with(".gguf") || name == kIndexName || name == "config.json" || name == "adapter_config.json" ||
          std::find(side.begin(), side.end(), name) != side.end();
 }
@@ -40,20 +41,13 @@ Status check_links(Store& store, const Probe& p) {
   if (!hub_snapshot(p.path)) return {};
   std::vector<std::string> absent;
   for (const Entry& e : p.entries) {
-    if (e.directory || !is_read(e.name) || (e.name == kSingleName && p.find(kIndexName))) continue;  // find_weights() takes the index then
+    if (e.directory || !is_read(p, e.name) || (e.name == kSingleName && p.find(kIndexName))) continue;  // find_weights() takes the index then
     INGOT_ASSIGN(const auto there, store.stat(join_path(p.path, e.name)));
     if (there && there->kind == Stat::Kind::kDangling) absent.push_back(e.name);
   }
   if (absent.empty()) return {};
   return bad_input("opening {}: the snapshot is incomplete, of these files the cache has only the names: {}. Download it again{}", p.path,
                    some_of(absent, 8), hub_download(store, p.path));
-}
-
-// A program that loads weights alone leaves a snapshot of them alone.
-bool lacks_tokenizer(const Probe& p) {
-  return hub_snapshot(p.path) && p.find("config.json") && std::none_of(p.entries.begin(), p.entries.end(), [](const Entry& e) {
-    return e.name.starts_with("tokenizer") || e.name.starts_with("vocab") || e.name == "tekken.json" || e.name == "spiece.model";
-  });
 }
 
 }  // namespace
@@ -107,17 +101,11 @@ Result<Artifact> open_model(Store& store, const std::string& path, Faults* fault
     const int score = f.probe(probe);
     if (score > best_score) best = &f, best_score = score;
   }
-  if (best) {
-    auto opened = within_memory("opening " + probe.path, [&] { return best->open(store, probe, faults); });
-    if (opened.ok() && opened->naming == "hf" && lacks_tokenizer(probe))
-      opened->notices.push_back(fmt::format("{}: the snapshot has no tokenizer; if the model has one, download it{}", probe.path,
-                                            hub_download(store, probe.path)));
-    return opened;
-  }
+  if (best) return within_memory("opening " + probe.path, [&] { return best->open(store, probe, faults); });
   if (probe.directory)
     return bad_input(
-        "opening {}: the directory holds no model that ingot knows: expected model.safetensors, "
-        "model.safetensors.index.json or adapter_config.json among its {} entries{}; readable formats: {}",
+        "opening {}: the directory holds no model that ingot knows: expected model.safetensors, pytorch_model.bin, "
+        "an index of either or adapter_config.json among its {} entries{}; readable formats: {}",
         probe.path, probe.entries.size(), without_weights(store, probe), known_formats());
   if (probe.path.ends_with(".json"))
     return bad_input("opening {}: it is JSON, not weights; give the directory that it lies in: {}", probe.path, parent_path(probe.path));

@@ -53,7 +53,7 @@ class HfWeights : public ::testing::Test {
 
 TEST_F(HfWeights, APlainModelSaysNothing) {
   save("m", 2, false);
-  for (const char* beside : {"m/pytorch_model.bin", "m/optimizer.pt", "m/consolidated.safetensors", "m/model.fp16.safetensors",
+  for (const char* beside : {"m/optimizer.pt", "m/consolidated.safetensors", "m/model.fp16.safetensors",
                              "m/training_args.bin", "m/._model.safetensors"})
     put(beside, "not read");
   opens(2, 2, {});
@@ -308,7 +308,6 @@ TEST_F(HfWeights, WithoutWeightsTheyAreSoughtNearby) {
   refused({"give m/model (or final)"});
 
   const std::pair<const char*, const char*> cases[] = {
-      {"pytorch_model.bin", "only torch files"},
       {"global_step12/zero_pp_rank_0_mp_rank_00_model_states.pt", "shards of DeepSpeed ZeRO"},
       {"zero_to_fp32.py", "python zero_to_fp32.py"},
       {"pytorch_model_fsdp_0/__0_0.distcp", "distributed checkpoint"},
@@ -321,27 +320,6 @@ TEST_F(HfWeights, WithoutWeightsTheyAreSoughtNearby) {
     put("m/config.json", "{}");
     put(fmt::format("m/{}", file), "x");
     refused({"opening m:", said});
-  }
-}
-
-// transformers takes torch files before safetensors of other names.
-TEST_F(HfWeights, SafetensorsOfOtherNamesBesideTorchFilesAreRefused) {
-  for (const char* torch : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
-    store_ = make_memory_store();
-    save("n", 2, false);
-    put(fmt::format("m/{}", torch), "x");
-    copy("n/model.safetensors", "m/model.fp16.safetensors");
-    refused({"opening m:", fmt::format("would load {}, not model.fp16.safetensors", torch), "a later version", "give it the name model.safetensors"});
-    remove("m/model.fp16.safetensors");
-    copy("n/model.safetensors", "m/v_head.safetensors");
-    refused({torch, "v_head.safetensors"});
-    save("m", 3, true);
-    remove("m/v_head.safetensors");
-    opens(3, 3, {});
-    remove(kIndex);
-    refused({torch, "model-00001-of-00003.safetensors", "their index, model.safetensors.index.json"});
-    for (int i : {1, 2, 3}) remove(fmt::format("m/model-0000{}-of-00003.safetensors", i));
-    refused({"only torch files"});
   }
 }
 
@@ -362,7 +340,7 @@ TEST_F(HfWeights, WhatTheConfigurationNamesIsTaken) {
   EXPECT_EQ(open_model(*store_, "m")->files.at("config.json"), "{\n  \"a\": 1\n}\n");
   // Whatever else lies there.
   remove("m/model.safetensors");
-  put("m/pytorch_model.bin", "x");
+  put("m/pytorch_model.bin", "PK");
   opens(3, 3, {"sub/a.safetensors.index.json is taken"});
   config("\"gone.safetensors\"");
   refused({"m/gone.safetensors"});

@@ -1,6 +1,7 @@
 #include "formats/npz_write.h"
 
 #include "base/bytes.h"
+#include "formats/output_formats.h"
 #include "formats/zip_write.h"
 
 namespace ingot {
@@ -66,5 +67,7 @@ Output npz_output(Artifact artifact, Store& store, const std::string& path) {
   o.path = path;
   return o;
 }
+
+extern const OutputFormat kOutput_npz = {"npz", "npz", "NumPy's archives", npz_output, nullptr};
 
 }  // namespace ingot

@@ -5,7 +5,7 @@
 #include "formats/gguf.h"
 #include "formats/json.h"
 #include "formats/manifest.h"
-#include "formats/torch_write.h"
+#include "formats/output_formats.h"
 
 namespace ingot {
 namespace {
@@ -140,6 +140,12 @@ Output safetensors_output(Artifact artifact, Store& store, const std::string& pa
   if (artifact.format == "safetensors")
     for (const auto& [k, v] : artifact.metadata)
       if (const auto* s = std::get_if<std::string>(&v.v)) metadata[k] = *s;
+  if (!artifact.values.empty()) {
+    if (metadata.empty()) metadata["format"] = "pt";
+    std::string object;
+    for (const auto& [name, text] : artifact.values) object += fmt::format("{}{}: {}", object.empty() ? "" : ", ", json_quote(name), text);
+    metadata[kValuesKey] = "{" + object + "}";
+  }
   Output o;
   o.layout = [metadata = std::move(metadata)](const std::vector<NamedSpec>& specs) {
     return layout_safetensors(specs, metadata);
@@ -150,18 +156,24 @@ Output safetensors_output(Artifact artifact, Store& store, const std::string& pa
   return o;
 }
 
-Result<Output> make_output(Artifact artifact, Store& store, const std::string& path, const std::string& format,
-                           uint64_t max_shard) {
-  if (format == "gguf" || (format.empty() && ends_with(path, ".gguf"))) {
-    if (!artifact.meta("general.architecture"))
-      return usage("writing {}: '{}' has no GGUF metadata; map it to GGUF's names first (to_gguf)", path, artifact.path);
-    return gguf_output(std::move(artifact), store, path);
+extern const OutputFormat kOutput_gguf = {"gguf", "gguf", "llama.cpp's files", gguf_output, nullptr};
+extern const OutputFormat kOutput_safetensors = {"safetensors", "safetensors", "a Hugging Face directory, or one file", safetensors_output, hf_directory_output};
+
+Result<Output> make_output(Artifact artifact, Store& store, const std::string& path, const std::string& format, uint64_t max_shard) {
+  const std::string name = file_name(path);
+  const size_t dot = name.rfind('.');
+  const std::string extension = dot == std::string::npos || dot == 0 ? "" : name.substr(dot + 1);
+  const OutputFormat* by_name = output_format_of_extension(extension);
+  const OutputFormat* f = format.empty() ? (by_name ? by_name : output_format("safetensors")) : output_format(format);
+  if (!f) {
+    std::string known;
+    for (const OutputFormat* x : output_formats()) known += fmt::format("{}{}", known.empty() ? "" : ", ", x->name);
+    return usage("writing {}: the format '{}' is not known for output; known: {}", path, format, known);
   }
-  if (ends_with(path, ".safetensors") && (format.empty() || format == "safetensors"))
-    return safetensors_output(std::move(artifact), store, path);
-  if (format.empty() || format == "safetensors")
-    return hf_directory_output(std::move(artifact), store, path, max_shard);
-  return usage("writing {}: the format '{}' is not known for output; known: gguf, safetensors", path, format);
+  if (f->name == "gguf" && !artifact.meta("general.architecture"))
+    return usage("writing {}: '{}' has no GGUF metadata; map it to GGUF's names first (to_gguf)", path, artifact.path);
+  if (f->file && (f == by_name || !f->directory)) return f->file(std::move(artifact), store, path);
+  return f->directory(std::move(artifact), store, path, max_shard);
 }
 
 }  // namespace ingot

@@ -20,8 +20,7 @@ Output hf_directory_output(Artifact artifact, Store& store, const std::string& p
 Output safetensors_output(Artifact artifact, Store& store, const std::string& path);
 // The small files of a model directory as they are written beside these weights: config.json says the dtype that most of them have.
 std::map<std::string, std::string> side_files_of(std::map<std::string, std::string> files, const std::vector<NamedSpec>& specs);
-// By name as in --to ("gguf", "safetensors"), or by the extension of the path when it is empty: .gguf, .safetensors,
-// else a directory.
+// By name as in --to (output_formats.h), or by the extension of the path when it is empty, else a Hugging Face directory.
 Result<Output> make_output(Artifact artifact, Store& store, const std::string& path, const std::string& format,
                            uint64_t max_shard = kDefaultShardBytes);
 

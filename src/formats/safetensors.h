@@ -18,9 +18,15 @@ namespace ingot {
 struct SafetensorsFile {
   std::vector<LazyTensor> tensors;  // in the order of their data
   std::map<std::string, std::string> metadata;
+  std::vector<std::string> notices;
 };
 Result<SafetensorsFile> read_safetensors(const OpenedFile& file);
 Result<SafetensorsFile> read_safetensors(Store& store, const std::string& path);
+// A file of a directory's weights: safetensors, or one of torch, whatever it is called.
+Result<SafetensorsFile> read_weights_file(Store& store, const std::string& path);
+
+// Under this key of a file's __metadata__ stand the plain values of a state beside its tensors: one JSON object, by their paths.
+inline constexpr char kValuesKey[] = "ingot.values";
 
 // Where the default limit of a shard lies, as huggingface_hub has it: 5 GB.
 inline constexpr uint64_t kDefaultShardBytes = 5'000'000'000;

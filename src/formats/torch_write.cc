@@ -2,32 +2,19 @@
 
 #include <algorithm>
 
+#include "formats/output_formats.h"
 #include "formats/outputs.h"
 #include "formats/pickle_write.h"
 #include "formats/shards.h"
+#include "formats/torch_types.h"
 #include "formats/zip_write.h"
 #include "kernels/hash.h"
 
 namespace ingot {
 namespace {
 
-// How torch calls a type: by its storage's class, or where that has no class of its own by a dtype over bytes.
-struct TorchType {
-  DType type;
-  const char *storage, *dtype;
-};
-constexpr TorchType kTorchTypes[] = {
-    {DType::kF32, "FloatStorage", nullptr},   {DType::kF16, "HalfStorage", nullptr},          {DType::kBF16, "BFloat16Storage", nullptr},
-    {DType::kF64, "DoubleStorage", nullptr},  {DType::kI8, "CharStorage", nullptr},           {DType::kI16, "ShortStorage", nullptr},
-    {DType::kI32, "IntStorage", nullptr},     {DType::kI64, "LongStorage", nullptr},          {DType::kU8, "ByteStorage", nullptr},
-    {DType::kBool, "BoolStorage", nullptr},   {DType::kC64, "ComplexFloatStorage", nullptr},  {DType::kU16, nullptr, "uint16"},
-    {DType::kU32, nullptr, "uint32"},         {DType::kU64, nullptr, "uint64"},               {DType::kF8E4M3, nullptr, "float8_e4m3fn"},
-    {DType::kF8E5M2, nullptr, "float8_e5m2"}, {DType::kF8E4M3Fnuz, nullptr, "float8_e4m3fnuz"}, {DType::kF8E5M2Fnuz, nullptr, "float8_e5m2fnuz"},
-    {DType::kF8E8M0, nullptr, "float8_e8m0fnu"}};
-
-Result<const TorchType*> torch_type(const NamedSpec& t) {
-  for (const auto& row : kTorchTypes)
-    if (row.type == t.second.type) return &row;
+Result<const TorchType*> type_of(const NamedSpec& t) {
+  if (const TorchType* type = torch_type_of(t.second.type)) return type;
   return usage("writing a torch file: tensor '{}' has the type {}, which torch does not have; choose a float type with --dtype, or write GGUF", t.first,
                info(t.second.type).name);
 }
@@ -35,14 +22,15 @@ Result<const TorchType*> torch_type(const NamedSpec& t) {
 // A tensor over the whole of storage number `key`, as Tensor.__reduce_ex__ has it.
 void put_tensor(PickleWriter* w, const TensorSpec& spec, const TorchType& type, size_t key) {
   const int64_t elements = spec.shape.elements();
-  w->global("torch._utils", type.dtype ? "_rebuild_tensor_v3" : "_rebuild_tensor_v2");
+  const bool untyped = type.storage.empty();
+  w->global("torch._utils", untyped ? "_rebuild_tensor_v3" : "_rebuild_tensor_v2");
   w->open_tuple();
   w->open_tuple();
   w->text("storage");
-  type.dtype ? w->global("torch.storage", "UntypedStorage") : w->global("torch", type.storage);
+  untyped ? w->global("torch.storage", "UntypedStorage") : w->global("torch", type.storage);
   w->text(std::to_string(key));
   w->text("cpu");
-  w->integer(type.dtype ? static_cast<int64_t>(bytes_of(spec)) : elements);
+  w->integer(untyped ? static_cast<int64_t>(bytes_of(spec)) : elements);
   w->close_tuple();
   w->persistent();
   w->integer(0);  // offset
@@ -56,7 +44,7 @@ void put_tensor(PickleWriter* w, const TensorSpec& spec, const TorchType& type, 
   w->global("collections", "OrderedDict");
   w->empty_tuple();
   w->call();
-  if (type.dtype) w->global("torch", type.dtype);
+  if (untyped) w->global("torch", type.dtype);
   w->close_tuple();
   w->call();
 }
@@ -93,7 +81,7 @@ class StateWriter {
   Status put(const Entry& e, const std::string& name) {
     if (e.tensor >= 0) {
       const auto& t = specs_[static_cast<size_t>(e.tensor)];
-      INGOT_ASSIGN(const TorchType* type, torch_type(t));
+      INGOT_ASSIGN(const TorchType* type, type_of(t));
       put_tensor(&w_, t.second, *type, storages_[static_cast<size_t>(e.tensor)]);
       return {};
     }
@@ -232,5 +220,7 @@ Output torch_directory_output(Artifact artifact, Store& store, const std::string
   };
   return o;
 }
+
+extern const OutputFormat kOutput_torch = {"torch", "pt pth bin ckpt", "torch.save's zip files: a state dict, or a directory with pytorch_model.bin", torch_output, torch_directory_output};
 
 }  // namespace ingot

@@ -1,138 +1,16 @@
-// Every architecture of data/architectures, on a small model of each class (tests/data/architectures, made by tests/data/make/architectures.py): the GGUF
-// is llama.cpp's converter's, the logits are transformers', each feature matters, and what GGUF says leads back to the same tensors.
-#include <gtest/gtest.h>
-
-#include <algorithm>
-#include <cmath>
-#include <filesystem>
-#include <fstream>
-
-#include "exec/evaluate.h"
+// Every architecture of data/architectures, on a small model of each class: the GGUF is llama.cpp's converter's, the logits are transformers', each feature
+// matters, and what GGUF says leads back to the same tensors.
+#include "infer/architecture_cases.h"
 #include "infer/session.h"
-#include "transform/content_hash.h"
-#include "transform/gguf_map.h"
-#include "transform/key_names.h"
+#include "transform/as_loaded.h"
 #include "transform/source_form.h"
 
 namespace ingot {
 namespace {
 
+using namespace testing_models;
+
 constexpr double kTolerance = 1e-4;  // of the logits' standard deviation
-constexpr const char kData[] = INGOT_SOURCE_DIR "/tests/data/architectures";
-constexpr const char kTokenizer[] = INGOT_SOURCE_DIR "/examples/tiny-llama-base/";
-
-std::string read_file(const std::string& path) {
-  std::ifstream f(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(f), {}};
-}
-
-uint64_t mix(uint64_t x) {
-  x += 0x9E3779B97F4A7C15u;
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-  return x ^ (x >> 31);
-}
-
-uint64_t hash_bytes(const std::vector<std::byte>& data) {
-  uint64_t sum = 0;
-  for (size_t i = 0; i * 4 < data.size(); ++i) {
-    uint32_t word = 0;
-    std::memcpy(&word, data.data() + i * 4, std::min<size_t>(4, data.size() - i * 4));
-    sum += mix(word ^ mix(i));
-  }
-  return sum;
-}
-
-bool has(const std::string& text, std::initializer_list<const char*> parts) {
-  return std::any_of(parts.begin(), parts.end(), [&](const char* p) { return text.find(p) != std::string::npos; });
-}
-
-// value() of the script.
-std::vector<std::byte> weights(const std::string& name, const Shape& shape, bool shifted) {
-  uint64_t seed = 0;
-  for (const char c : name) seed = mix(seed ^ static_cast<uint8_t>(c));
-  const bool norm = has(name, {"norm", "ln_"}), conv1d = name.starts_with("transformer.") && has(name, {".c_attn.weight", ".c_proj.weight", ".c_fc.weight"});
-  float factor = 0.5f, offset = 0;
-  if (norm) {
-    factor = 0.3f;
-    if (name.ends_with("weight") && !shifted) offset = 1;
-  } else if (shape.rank != 1 && !has(name, {"embed", "wte", "wpe", "lm_head"})) {
-    const double gain = has(name, {"mlp.gate.weight", "block_sparse_moe.gate"}) ? 6.0 : 3.0;
-    factor = static_cast<float>(gain / std::sqrt(static_cast<double>(conv1d ? shape[0] : shape.back())));
-  }
-  std::vector<std::byte> out(static_cast<size_t>(shape.elements()) * 4);
-  for (int64_t i = 0; i < shape.elements(); ++i) {
-    const auto u = static_cast<int64_t>(mix(static_cast<uint64_t>(i) + seed) >> 40) - (1 << 23);
-    const float x = static_cast<float>(u) * 0x1p-23f * factor + offset;
-    std::memcpy(out.data() + i * 4, &x, 4);
-  }
-  return out;
-}
-
-struct Case {
-  std::string name;
-  Json data;
-  Artifact hf;
-};
-
-std::vector<std::string> case_names(const std::string& folder = "") {
-  std::vector<std::string> out;
-  for (const auto& e : std::filesystem::directory_iterator(std::string(kData) + "/" + folder))
-    if (e.path().extension() == ".json") out.push_back(folder + e.path().stem().string());
-  std::sort(out.begin(), out.end());
-  return out;
-}
-
-Case load_case(const std::string& name) {
-  Case c{name, Json::parse(read_file(std::string(kData) + "/" + name + ".json")), {}};
-  const Json& config = c.data["config"];
-  c.hf.path = name;
-  c.hf.format = "safetensors", c.hf.naming = "hf";
-  c.hf.files["config.json"] = config.dump();
-  for (const char* file : {"tokenizer.json", "tokenizer_config.json"}) c.hf.files[file] = read_file(std::string(kTokenizer) + file);
-  const auto number = [&](std::initializer_list<const char*> keys) {
-    for (const char* k : keys)
-      if (config.contains(k)) return config[k].get<int>();
-    return 0;
-  };
-  const int layers = number({"num_hidden_layers", "n_layer"}), experts = number({"num_local_experts", "num_experts"});
-  for (const auto& [tmpl, dims] : c.data["tensors"].items()) {
-    Shape shape;
-    for (const auto& d : dims) shape.push_back(d.get<int64_t>());
-    const bool layer = has(tmpl, {"{i}"}), expert = has(tmpl, {"{e}"});
-    for (int i = 0; i < (layer ? layers : 1); ++i)
-      for (int e = 0; e < (expert ? experts : 1); ++e) {
-        const std::string tensor = expand(tmpl, i, e);
-        c.hf.tensors.push_back({tensor, make_memory_tensor({DType::kF32, shape}, weights(tensor, shape, c.data["shifted"].get<bool>()))});
-      }
-  }
-  return c;
-}
-
-Artifact gguf_of(const Case& c, std::vector<std::string>* notices = nullptr) {
-  transform::ToGgufOptions o;
-  if (notices) o.on_notice = [notices](const std::string& text) { notices->push_back(text); };
-  auto g = transform::to_gguf(c.hf, o);
-  EXPECT_TRUE(g.ok()) << c.name << ": " << (g.ok() ? "" : g.error().message);
-  return g.ok() ? *g : Artifact{};
-}
-
-Json as_json(const MetaValue& m) {
-  return std::visit(
-      [](const auto& v) -> Json {
-        using T = std::decay_t<decltype(v)>;
-        if constexpr (std::is_same_v<T, MetaArray>) {
-          Json list = Json::array();
-          for (const auto& e : v) list.push_back(as_json(e));
-          return list;
-        } else if constexpr (std::is_same_v<T, float>) {
-          return static_cast<double>(v);
-        } else {
-          return v;
-        }
-      },
-      m.v);
-}
 
 class Architectures : public ::testing::TestWithParam<std::string> {};
 
@@ -217,6 +95,25 @@ TEST_P(Architectures, HasTransformersLogits) {
     worst = std::max(worst, l.worst);
   }
   RecordProperty("worst", fmt::format("{:.2e}", worst));  // for docs/architectures.md
+}
+
+// With the config.json that transformers saves of it: as transformers reads it, and nothing is taken for missing.
+TEST_P(Architectures, IsTheSameAsTransformersSavesIt) {
+  static const Json saved = Json::parse(read_file(INGOT_SOURCE_DIR "/tests/data/architectures_saved.json"));
+  Case c = load_case(GetParam());
+  const Artifact plain = gguf_of(c);
+  c.hf.files["config.json"] = saved.at(c.name).dump();
+  std::string told;
+  const auto loaded = transform::as_loaded(c.hf, [&](const std::string& text) { told += text; });
+  ASSERT_TRUE(loaded.ok()) << loaded.error().message;
+  EXPECT_EQ(told, "");
+  EXPECT_EQ(loaded->files.at("config.json"), c.hf.files.at("config.json"));
+  c.hf = *loaded;
+  const Artifact g = gguf_of(c);
+  expect_same_tensors(g, plain);
+  const Logits l = compare(c, g);
+  EXPECT_LE(l.worst, kTolerance);
+  EXPECT_EQ(l.wrong_top, 0);
 }
 
 void set(Artifact* a, const std::string& end, MetaValue v) {
@@ -311,210 +208,6 @@ std::string name_of(const ::testing::TestParamInfo<std::string>& info) {
 }
 INSTANTIATE_TEST_SUITE_P(All, Architectures, ::testing::ValuesIn(case_names()), name_of);
 INSTANTIATE_TEST_SUITE_P(All, ArchitectureVariants, ::testing::ValuesIn(case_names("variants/")), name_of);
-
-struct Told {
-  const char* variant;
-  const char* message;
-};
-TEST(ArchitectureKinds, WhatLlamaCppDoesNotLoadIsTold) {
-  for (const Told& t : {Told{"cohere2-head", "has 4 heads of 32 at a width of 64"}, {"cohere2-full", "llama.cpp runs no cohere2 model without one"},
-                        {"qwen3-bias", "has 'blk.0.attn_output.bias', which its qwen3 models have not, so that llama.cpp does not load the file"},
-                        {"olmo2-head", "heads of 32"}, {"gemma2-full", ""}, {"gemma2-caps-off", ""}, {"granite-head", ""}}) {
-    std::vector<std::string> notices;
-    gguf_of(load_case(std::string("variants/") + t.variant), &notices);
-    const std::string all = fmt::format("{}", fmt::join(notices, "\n"));
-    EXPECT_EQ(all.find("llama.cpp") != std::string::npos, *t.message != '\0') << t.variant << ": " << all;
-    EXPECT_NE(all.find(t.message), std::string::npos) << t.variant << ": " << all;
-  }
-  for (const char* name : {"gemma2", "cohere2"}) {
-    Case c = load_case(name);
-    c.data["config"]["tie_word_embeddings"] = false;
-    c.hf.files["config.json"] = c.data["config"].dump();
-    const Shape shape = c.hf.find("model.embed_tokens.weight")->spec().shape;
-    c.hf.tensors.push_back({"lm_head.weight", make_memory_tensor({DType::kF32, shape}, weights("lm_head.weight", shape, false))});
-    std::vector<std::string> notices;
-    gguf_of(c, &notices);
-    EXPECT_TRUE(std::any_of(notices.begin(), notices.end(), [](const std::string& n) { return n.find("has 'output.weight', which its") != std::string::npos; })) << name;
-  }
-}
-
-// Whoever reads the file would take every second layer, or five of six, to have one.
-TEST(ArchitectureKinds, NoLayerHasAWindowWhereTheConfigurationSaysSo) {
-  for (const char* name : {"gemma2", "gemma3", "cohere2", "olmo3"})
-    for (const bool by_layers : {true, false}) {
-      Case c = load_case(name);
-      Json& config = c.data["config"];
-      if (by_layers) config["layer_types"] = std::vector<std::string>(config["num_hidden_layers"].get<size_t>(), "full_attention");
-      else config["sliding_window"] = nullptr;
-      c.hf.files["config.json"] = config.dump();
-      const Artifact g = gguf_of(c);
-      const std::string prefix = std::get<std::string>(g.meta("general.architecture")->v) + ".";
-      const MetaValue *window = g.meta(prefix + "attention.sliding_window"), *pattern = g.meta(prefix + "attention.sliding_window_pattern");
-      EXPECT_EQ(window != nullptr, std::string(name) != "olmo3");
-      EXPECT_EQ(pattern != nullptr, name == std::string("gemma3") || name == std::string("cohere2"));
-      if (name == std::string("gemma2")) {
-        EXPECT_EQ(std::get<uint32_t>(window->v), std::get<uint32_t>(g.meta(prefix + "context_length")->v));
-      }
-      for (const auto& b : pattern ? std::get<MetaArray>(pattern->v) : MetaArray()) EXPECT_FALSE(std::get<bool>(b.v)) << name;
-      const auto read = read_model_config(g);
-      ASSERT_TRUE(read.ok()) << read.error().message;
-      for (const LayerPlan& plan : read->plan) EXPECT_EQ(plan.window, 0) << name;
-    }
-}
-
-void expect_same_tensors(const Artifact& mine, const Artifact& expected) {
-  ASSERT_EQ(mine.tensors.size(), expected.tensors.size());
-  for (const auto& t : expected.tensors) {
-    const LazyTensor* m = mine.find(t.name);
-    ASSERT_NE(m, nullptr) << t.name;
-    ASSERT_EQ(m->spec(), t.spec()) << t.name;
-    EXPECT_TRUE(*evaluate(m->node, Region::all(t.spec().shape)) == *evaluate(t.node, Region::all(t.spec().shape))) << t.name;
-  }
-}
-
-// As transformers 5 saves a mixture: the experts of a layer in two tensors, gate and up behind each other.
-TEST(ArchitectureKinds, ExpertsOfALayerInOneTensorAreTheSame) {
-  for (const char* name : {"mixtral", "qwen2moe", "qwen3moe"}) {
-    Case c = load_case(name);
-    const Artifact apart = gguf_of(c);
-    const bool mixtral = name == std::string("mixtral");
-    std::map<std::string, std::map<int, std::vector<std::byte>>> parts;  // by the tensor that they go into, in order
-    std::map<std::string, Shape> shapes;
-    c.hf.tensors.edit([&](auto& all) {
-      for (auto& t : all) {
-        const size_t at = t.name.find(".experts.");
-        if (mixtral && t.name.ends_with("block_sparse_moe.gate.weight")) t.name.replace(t.name.find("block_sparse_moe"), 16, "mlp");
-        if (at == std::string::npos) continue;
-        const int expert = std::atoi(t.name.c_str() + at + 9);
-        const bool down = has(t.name, {"down_proj", ".w2."}), up = has(t.name, {"up_proj", ".w3."});
-        const std::string prefix = t.name.substr(0, t.name.find(mixtral ? "block_sparse_moe" : "mlp.")) + "mlp.experts.";
-        const std::string to = prefix + (down ? "down_proj" : "gate_up_proj");
-        parts[to][expert * 2 + (up ? 1 : 0)] = *evaluate(t.node, Region::all(t.spec().shape));
-        Shape& s = shapes[to] = t.spec().shape;
-        if (!down) s[0] *= 2;
-        t.name.clear();
-      }
-      std::erase_if(all, [](const auto& t) { return t.name.empty(); });
-      for (auto& [to, pieces] : parts) {
-        std::vector<std::byte> bytes;
-        for (auto& [order, piece] : pieces) bytes.insert(bytes.end(), piece.begin(), piece.end());
-        const Shape one = shapes[to], s{static_cast<int64_t>(pieces.size()) / (to.ends_with("down_proj") ? 1 : 2), one[0], one[1]};
-        all.push_back({to, make_memory_tensor({DType::kF32, s}, std::move(bytes))});
-      }
-    });
-    ASSERT_FALSE(parts.empty());
-    expect_same_tensors(gguf_of(c), apart);
-  }
-}
-
-// A model of several parts, by the names of transformers 4 and 5.
-TEST(ArchitectureKinds, TheTextPartOfAVisionModelIsTheSame) {
-  const Case plain = load_case("gemma3");
-  const Artifact alone = gguf_of(plain);
-  for (const auto& [instead, vision] : {std::pair{"language_model.model.", "vision_tower.vision_model.x"}, {"model.language_model.", "model.vision_tower.vision_model.x"}}) {
-    Case c = plain;
-    Json text = c.data["config"];
-    text.erase("architectures");
-    c.hf.files["config.json"] = Json{{"architectures", {"Gemma3ForConditionalGeneration"}}, {"model_type", "gemma3"}, {"text_config", text}, {"vision_config", {{"hidden_size", 8}}}}.dump();
-    c.hf.tensors.edit([&, to = std::string(instead), other = std::string(vision)](auto& all) {
-      for (auto& t : all)
-        if (t.name.starts_with("model.")) t.name.replace(0, 6, to);
-      all.push_back({other, make_memory_tensor({DType::kF32, {2}}, std::vector<std::byte>(8))});
-    });
-    std::vector<std::string> notices;
-    const Artifact part = gguf_of(c, &notices);
-    expect_same_tensors(part, alone);
-    ASSERT_EQ(part.metadata.size(), alone.metadata.size());
-    EXPECT_TRUE(std::any_of(notices.begin(), notices.end(), [](const std::string& n) { return n.find("text part alone is converted, 1 tensor of the others is left out") != std::string::npos; }))
-        << fmt::format("{}", fmt::join(notices, "\n"));
-  }
-}
-
-struct OfUnknownClass {
-  Result<Artifact> gguf;
-  std::string told;
-};
-OfUnknownClass of_unknown_class(const char* like, const Json& added) {
-  Case c = load_case(like);
-  Json& config = c.data["config"];
-  config["architectures"] = {"HomemadeForCausalLM"}, config["model_type"] = "homemade";
-  config.update(added);
-  c.hf.files["config.json"] = config.dump();
-  std::string told;
-  transform::ToGgufOptions o;
-  o.on_notice = [&](const std::string& text) { told += text + "\n"; };
-  auto g = transform::to_gguf(c.hf, o);
-  return {std::move(g), told};
-}
-
-TEST(ArchitectureKinds, AnUnknownClassIsTriedByItsTensors) {
-  for (const auto& [name, like] : {std::pair{"llama", "LlamaForCausalLM"}, {"llama3", "LlamaForCausalLM"}, {"mistral", "MistralForCausalLM"}, {"qwen2", "Qwen2ForCausalLM"},
-                                   {"qwen3", "Qwen3ForCausalLM"}, {"mixtral", "MixtralForCausalLM"}}) {
-    const Artifact known = gguf_of(load_case(name));
-    const OfUnknownClass u = of_unknown_class(name, {{"initializer_range", 0.02}, {"attention_dropout", 0.1}, {"logit_scale", 1.0}, {"auto_map", {{"AutoModel", "m.M"}}}});
-    ASSERT_TRUE(u.gguf.ok()) << name << ": " << u.gguf.error().message;
-    EXPECT_NE(u.told.find(fmt::format("HomemadeForCausalLM is unknown; names and shapes of its tensors are those of {}", like)), std::string::npos) << u.told;
-    ASSERT_EQ(u.gguf->metadata.size(), known.metadata.size()) << name;
-    for (const auto& [key, value] : known.metadata) {
-      ASSERT_NE(u.gguf->meta(key), nullptr) << key;
-      EXPECT_EQ(as_json(*u.gguf->meta(key)), as_json(value)) << key;
-    }
-    EXPECT_EQ(u.gguf->tensors.size(), known.tensors.size()) << name;
-  }
-}
-
-TEST(ArchitectureKinds, AnUnknownClassThatIsLikeNoneIsRefused) {
-  struct Odd {
-    const char* like;
-    Json added;
-    const char* message;
-  };
-  const Odd cases[] = {
-      {"llama", {{"scale_emb", 12}, {"norm_type", "layer"}}, "config.json has 'norm_type' (\"layer\"), 'scale_emb' (12), which that class does not read"},
-      {"llama", {{"sliding_window", 24}, {"attention_bias", true}}, "'sliding_window' (24)"},
-      {"llama", {{"intermediate_size", 97}}, "tried by its tensors as LlamaForCausalLM, 'model.layers.0.mlp"},
-      {"llama", {{"attention_bias", false}}, "is there, which config.json does not say"},
-      {"llama", {{"hidden_act", "relu2"}}, "hidden_act"},
-      {"llama", {{"hidden_size", "wide"}}, "'hidden_size'"},
-      {"gemma2", Json::object(), "is no tensor of it"},
-      {"phi3", Json::object(), "is no tensor of it"},
-      {"gptneox", Json::object(), "the architecture HomemadeForCausalLM is unknown"},
-  };
-  for (const Odd& odd : cases) {
-    const OfUnknownClass u = of_unknown_class(odd.like, odd.added);
-    ASSERT_FALSE(u.gguf.ok()) << odd.like << odd.added;
-    EXPECT_NE(u.gguf.error().message.find(odd.message), std::string::npos) << u.gguf.error().message;
-    EXPECT_NE(u.gguf.error().message.find("docs/howto/architecture.md"), std::string::npos) << u.gguf.error().message;
-  }
-}
-
-// What no tensor shows.
-TEST(ArchitectureKinds, AClassThatComputesOtherwiseIsNotTriedByItsTensors) {
-  for (const char* name : {"GemmaForCausalLM", "Ernie4_5ForCausalLM"}) {
-    const OfUnknownClass u = of_unknown_class("llama", {{"architectures", {name}}});
-    ASSERT_FALSE(u.gguf.ok()) << name;
-    EXPECT_NE(u.gguf.error().message.find("computes otherwise"), std::string::npos) << u.gguf.error().message;
-  }
-}
-
-// As OpenAI's GPT-2 lies on the Hub.
-TEST(ArchitectureKinds, ABareModelIsFoundByItsNames) {
-  for (const auto& [name, prefix] : {std::pair{"gpt2", "transformer."}, {"gptneox", "gpt_neox."}, {"qwen3", "model."}}) {
-    Case c = load_case(name);
-    const Artifact whole = gguf_of(c);
-    c.hf.tensors.edit([&, p = std::string(prefix)](auto& all) {
-      for (auto& t : all)
-        if (t.name.starts_with(p)) t.name.erase(0, p.size());
-    });
-    std::string told;
-    auto plain = transform::with_plain_names(c.hf, [&](const std::string& text) { told += text; });
-    ASSERT_TRUE(plain.ok()) << plain.error().message;
-    EXPECT_NE(told.find(fmt::format("'{}' put before", prefix)), std::string::npos) << told;
-    c.hf = *plain;
-    expect_same_tensors(gguf_of(c), whole);
-  }
-}
-
 
 }  // namespace
 }  // namespace ingot

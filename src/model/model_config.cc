@@ -99,13 +99,28 @@ Json language_config(const Json& config) {
   Json out = config;
   out.erase("text_config");
   for (const auto& [key, value] : text->items())
-    if (key != "architectures") out[key] = value;
+    if (key != "architectures" && !(key.ends_with("_token_id") && json_member(config, key))) out[key] = value;
+  if (json_bool(config, "tie_word_embeddings").value_or(false)) out["tie_word_embeddings"] = true;
+  return out;
+}
+
+std::vector<std::pair<std::string, Json>> missing_defaults(const Architecture& a, const Json& config) {
+  // A key with a default of its own is another quantity, which some lists fall back to.
+  const auto said = [&](const std::string& key, const std::vector<std::string>& from) {
+    return std::find(from.begin(), from.end(), key) != from.end() &&
+           std::any_of(from.begin(), from.end(), [&](const std::string& other) { return !a.defaults.contains(other) && json_member(config, other); });
+  };
+  std::vector<std::pair<std::string, Json>> out;
+  for (const auto& [key, value] : a.defaults.items())
+    if (config.is_object() && !config.contains(key) &&
+        std::none_of(a.params.begin(), a.params.end(), [&, k = key](const auto& param) { return said(k, param.second); }) &&
+        std::none_of(a.metadata.begin(), a.metadata.end(), [&, k = key](const MetadataRule& rule) { return said(k, rule.from); }))
+      out.emplace_back(key, value);
   return out;
 }
 
 Json with_defaults(const Architecture& a, Json config) {
-  for (const auto& [key, value] : a.defaults.items())
-    if (config.is_object() && !config.contains(key)) config[key] = value;
+  for (auto& [key, value] : missing_defaults(a, config)) config[key] = std::move(value);
   return config;
 }
 

@@ -13,10 +13,13 @@
 
 namespace ingot {
 
-// The configuration of the language model: what text_config of a model of several parts says, over what stands beside it.
+// The configuration of the language model: what text_config of a model of several parts says, over what stands beside it; as transformers reads them, the two are
+// tied where either says so, and the ids of special tokens are the root's.
 Json language_config(const Json& config);
 
-// With what the class takes where the configuration does not have a key (null is had).
+// What the class takes for keys that the configuration does not have (null is had), under no other name either that the architecture reads it by.
+std::vector<std::pair<std::string, Json>> missing_defaults(const Architecture& a, const Json& config);
+// With these.
 Json with_defaults(const Architecture& a, Json config);
 
 // A number of config.json by a path: keys "a.b", or numbers, between "*", "/" (an exact quotient, else nothing) and "//" (rounded down), from the left.

@@ -107,14 +107,15 @@ std::string download(const std::string& hub, const HubId& id) {
   return line;
 }
 
+std::string lower(std::string s) {
+  for (char& c : s) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  return s;
+}
+
 Error not_cached(Store& store, const std::string& given, const std::string& hub, const HubId& id) {
   const std::string what = given.starts_with(kScheme) ? fmt::format("'{}'", given) : fmt::format("'{}' is no file or directory here, and", given);
   if (hub.empty())
     return bad_input("{}: where the Hugging Face Hub's local cache is cannot be told, as neither HF_HUB_CACHE, HF_HOME nor HOME is set; set one", what);
-  const auto lower = [](std::string s) {
-    for (char& c : s) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-    return s;
-  };
   std::string near;
   const auto names = directories_in(store, hub, kModels);
   for (const std::string& name : names)
@@ -192,6 +193,23 @@ Result<std::string> find_snapshot(Store& store, const std::string& folder, const
                    "like {}@{}, or download it: {}", id.text(), folder, revision, listed(refs), listed(snapshots), id.repo, like, download(hub, id));
 }
 
+namespace {
+
+// "org/model/FILE" of a repository that is in the cache; empty where it is a path.
+Result<std::string> file_of_snapshot(Store& store, const std::string& given) {
+  const size_t slash = given.find('/'), end = given.find('/', std::min(slash, given.size() - 1) + 1);
+  const auto id = parse_hub_id(std::string_view(given).substr(0, end));
+  const std::string hub = hub_cache();
+  if (!id || end == std::string::npos || hub.empty() || given.find("/..", end) != std::string::npos) return std::string();
+  INGOT_ASSIGN(const bool first, is_there_at(store, given.substr(0, slash)));
+  INGOT_ASSIGN(const bool cached, is_there_at(store, join_path(folder_of(hub, id->repo), "snapshots")));
+  if (first || !cached) return std::string();
+  INGOT_ASSIGN(const std::string snapshot, find_snapshot(store, folder_of(hub, id->repo), *id));
+  return join_path(snapshot, given.substr(end + 1));
+}
+
+}  // namespace
+
 Result<Located> locate_model(const std::string& given) {
   for (const std::string_view page : {"https://huggingface.co/", "https://hf.co/"})
     if (given.starts_with(page)) {
@@ -205,8 +223,11 @@ Result<Located> locate_model(const std::string& given) {
   const auto id = parse_hub_id(name);
   if (url && !id)
     return usage("'{}': expected hf://ORG/MODEL or hf://ORG/MODEL@REVISION; a file of it is given by its path in the cache ({})", given, hub_cache());
-  if (!id) return locate(given);
   Store& store = local_store();
+  if (!id) {
+    INGOT_ASSIGN(std::string file, file_of_snapshot(store, given));
+    return file.empty() ? locate(given) : Located{&store, std::move(file)};
+  }
   const std::string hub = hub_cache(), folder = folder_of(hub, id->repo);
   if (!url) {
     INGOT_ASSIGN(const bool first, is_there_at(store, id->repo.substr(0, id->repo.find('/'))));
@@ -250,6 +271,16 @@ std::string model_name(const std::string& path) {
   const std::string last = file_name(path);
   const auto snapshot = hub_snapshot(path);
   return snapshot && last == snapshot->commit ? file_name(snapshot->repo) : last;
+}
+
+std::string hub_original(const std::string& repo) {
+  for (const std::string_view end : {"-unsloth-bnb-4bit", "-bnb-4bit", "-bnb-8bit", "-gptq-int4", "-gptq-int8", "-gptq-4bit", "-gptq-8bit", "-gptq",
+                                     "-awq-int4", "-awq-4bit", "-awq", "-hqq", "-aqlm", "-int4", "-int8", "-4bit", "-8bit"})
+    if (repo.size() > end.size() && lower(repo).ends_with(end)) {
+      const std::string original = repo.substr(0, repo.size() - end.size());
+      return parse_hub_id(original) ? original : "";
+    }
+  return "";
 }
 
 std::string hub_download(const HubId& id) { return download(hub_cache(), id); }

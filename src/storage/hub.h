@@ -24,7 +24,7 @@ std::optional<HubId> parse_hub_id(std::string_view text);
 std::string hub_cache();
 
 // An input as a user names it: a path or URL as locate() has them, hf://ID, or an ID, if neither its first component nor the whole is
-// an existing path. An id leads to its snapshot's directory; whether all files are in it is for who opens it to find out. kBadInput: an id
+// an existing path. An id leads to its snapshot's directory, "org/model/FILE" into it if it is there; whether all files are in it is for who opens it to find out. kBadInput: an id
 // that the cache has not, with where was looked and how to download it.
 Result<Located> locate_model(const std::string& given);
 
@@ -41,6 +41,9 @@ Result<std::string> find_snapshot(Store& store, const std::string& folder, const
 
 // What a model at this path is called: the last component; of a snapshot not the commit, but the model.
 std::string model_name(const std::string& path);
+// What a quantized copy was probably made from, by the endings that names of such copies have: "org/model" of "org/model-bnb-4bit". Empty:
+// its name says nothing of the kind.
+std::string hub_original(const std::string& repo);
 // "hf download org/model".
 std::string hub_download(const HubId& id);
 // ": hf download org/model", for whoever misses a file of a snapshot; empty where the path leads through none.

@@ -202,6 +202,9 @@ TEST_F(Hub, APathIntoACacheKnowsItsModel) {
   EXPECT_EQ(model_name("/x/models--org--my-model/snapshots/" + kA + "/part"), "part");
   EXPECT_EQ(model_name("/x/" + kA), kA);
   EXPECT_EQ(model_name("base"), "base");
+  for (const auto& [copy, original] : {std::pair("unsloth/Llama-3.2-1B-unsloth-bnb-4bit", "unsloth/Llama-3.2-1B"), {"org/m-bnb-4bit", "org/m"}, {"org/m-GPTQ-Int4", "org/m"},
+                                       {"org/m-AWQ", "org/m"}, {"org/m-4bit", "org/m"}, {"org/m", ""}, {"org/-awq", ""}, {"m-awq-x", ""}})
+    EXPECT_EQ(hub_original(copy), original);
   EXPECT_EQ(hub_download(local_store(), "/x/base"), "");
   ref("org--model", "main", kA);
   EXPECT_EQ(hub_download(local_store(), folder("org--model") + "/snapshots/" + kA), ": hf download org/model");

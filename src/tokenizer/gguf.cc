@@ -64,6 +64,12 @@ void add_strips(const GgufVocab& vocab, std::vector<AddedToken>& added) {
   }
 }
 
+// Names under which a file that does not say so has BOS before texts.
+bool names_with_bos(std::string_view pre) {
+  const NamedPreTokenizer* p = find_pre_tokenizer(pre);
+  return p && (p->name == "llama-bpe" || p->name == "tekken" || p->name == "chameleon") && !is_glm(pre);
+}
+
 // The byte-level BPE of "gpt2".
 Status read_bpe(const GgufVocab& vocab, TokenizerParts& out) {
   TokenizerParts* parts = &out;
@@ -110,11 +116,6 @@ Status read_bpe(const GgufVocab& vocab, TokenizerParts& out) {
 }
 
 }  // namespace
-
-bool names_with_bos(std::string_view pre) {
-  const NamedPreTokenizer* p = find_pre_tokenizer(pre);
-  return p && (p->name == "llama-bpe" || p->name == "tekken" || p->name == "chameleon") && !is_glm(pre);
-}
 
 Result<std::unique_ptr<TokenizerParts>> read_gguf_vocab(const GgufVocab& vocab) {
   const bool bpe = vocab.model == "gpt2";

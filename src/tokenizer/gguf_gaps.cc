@@ -177,6 +177,10 @@ class GgufGapFinder {
     return {};
   }
 
+  static std::string unsaid(const char* token, const char* where, const char* key) {
+    return fmt::format("whether {0} is put {1} a text where no file of the directory does: left out, as the reference converter does, and "
+                       "llama.cpp puts it; \"{2}\": true or false in tokenizer_config.json settles it", token, where, key);
+  }
   std::string what(GgufGap gap) const {
     const TokenizerParts& ours = directory_->parts();
     switch (gap) {
@@ -215,8 +219,10 @@ class GgufGapFinder {
           return "which pairs of tokens merge, but by a score for each token: llama.cpp merges whatever is a token together";
         return fmt::format("all that the model does: llama.cpp has rules of its own for the kind {}", quoted(std::string_view(written_.model)));
       case GgufGap::kTokensBefore:
+        if (!written_.add_bos) return unsaid("BOS", "before", "add_bos_token");
         return fmt::format("that the tokens [{}] are put before a text: llama.cpp puts BOS or nothing", fmt::join(ours.prefix, ", "));
       case GgufGap::kTokensAfter:
+        if (!written_.add_eos) return unsaid("EOS", "after", "add_eos_token");
         return fmt::format("that the tokens [{}] are put after a text: llama.cpp puts EOS or nothing", fmt::join(ours.suffix, ", "));
       case GgufGap::kSplitSpecial:
         return "that special tokens written in a text are text (split_special_tokens): llama.cpp takes them as the tokens, unless it is run without parse_special";

@@ -17,7 +17,4 @@ std::string_view gguf_model_of(const TokenizerParts& parts);
 // Whether a mark is put before a text, or before each text between added tokens.
 bool puts_space_before(const TokenizerParts& parts);
 
-// Pre-tokenizers of "gpt2" under which a file that does not say so has BOS before texts.
-bool names_with_bos(std::string_view pre);
-
 }  // namespace ingot

@@ -49,9 +49,8 @@ std::vector<int32_t> next_to(const Role& role, const TokenizerParts& parts) {
   return ids;
 }
 
-// What stands before (after) a text is said wherever GGUF can say it: one token, as BOS (EOS), or none against a name's default.
-void say_around(const std::vector<int32_t>& around, bool by_default, std::optional<int32_t>& id, std::optional<bool>& add) {
-  if (around.empty() && by_default && !add) add = false;
+// What stands before (after) a text is said wherever GGUF can say it: one token, as BOS (EOS).
+void say_around(const std::vector<int32_t>& around, std::optional<int32_t>& id, std::optional<bool>& add) {
   if (around.size() == 1 && id.value_or(around[0]) == around[0]) id = around[0], add = true;
 }
 
@@ -69,7 +68,7 @@ std::optional<int32_t> one_of_several(const std::vector<std::string>& tokens, co
 
 }  // namespace
 
-void place_roles(const TokenizerParts& parts, bool bos_by_name, GgufVocab* out) {
+void place_roles(const TokenizerParts& parts, GgufVocab* out) {
   GgufVocab& v = *out;
   const auto has_row = [&](int32_t id) { return static_cast<size_t>(id) < v.tokens.size(); };
   v.add_bos = parts.special.add_bos, v.add_eos = parts.special.add_eos, v.add_sep = parts.special.add_sep;
@@ -92,11 +91,11 @@ void place_roles(const TokenizerParts& parts, bool bos_by_name, GgufVocab* out) 
     id = it == others.end() ? std::nullopt : std::optional(*it);
     if (id) v.warnings.push_back(fmt::format("{}_token is {}, which has no row: {} takes its place", role.name, shown(parts, was), shown(parts, *id)));
     else if (!added(parts, was)) v.warnings.push_back(fmt::format("{}_token is {}, which has no row: it is left out", role.name, was));
-    if (role.ours == &SpecialIds::bos) v.add_bos = id && !parts.prefix.empty() && parts.prefix.front() == *id;
-    if (role.ours == &SpecialIds::eos) v.add_eos = id && !parts.suffix.empty() && parts.suffix.back() == *id;
+    if (role.ours == &SpecialIds::bos && v.add_bos) v.add_bos = id && !parts.prefix.empty() && parts.prefix.front() == *id;
+    if (role.ours == &SpecialIds::eos && v.add_eos) v.add_eos = id && !parts.suffix.empty() && parts.suffix.back() == *id;
   }
-  say_around(parts.prefix, bos_by_name, v.bos, v.add_bos);
-  say_around(parts.suffix, v.model == "t5", v.eos, v.add_eos);
+  say_around(parts.prefix, v.bos, v.add_bos);
+  say_around(parts.suffix, v.eos, v.add_eos);
   if (v.model == "gpt2" && !v.eos && v.tokens.size() > kDefaultEnd)
     v.warnings.push_back(fmt::format("no file names the token that ends a text (eos_token, eos_token_id): llama.cpp will stop at the token "
                                      "{}, {}; name it in tokenizer_config.json or config.json", kDefaultEnd, quoted(std::string_view(v.tokens[kDefaultEnd]))));

@@ -141,7 +141,7 @@ Result<GgufVocab> write_gguf_vocab(const TokenizerParts& parts, const std::strin
   if (v.model == "gpt2") write_merges(parts, v);
   else write_text_rules(parts, v);
   INGOT_TRY(check_texts(v.tokens));
-  place_roles(parts, v.model == "gpt2" ? names_with_bos(pre) : v.model == "llama", &v);
+  place_roles(parts, &v);
   if (v.model == "t5" && !v.unk) v.unk = parts.unigram->options().unk_id;
   if (v.model == "bert") {
     if (!v.unk && parts.word_piece->options().unk_id >= 0) v.unk = parts.word_piece->options().unk_id;

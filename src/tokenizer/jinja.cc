@@ -90,8 +90,9 @@ Result<std::string> render_chat(const std::string& chat_template, const ChatRequ
     if (!message.is_object()) return bad_input("message {} of the conversation is no object", messages.size());
     messages.push_back(normalized(message));
   }
-  variables["tools"] = request.tools;
-  variables["documents"] = request.documents;
+  // As in transformers they are always there, as None where nobody gives any.
+  if (!request.tools.is_null() || !variables.contains("tools")) variables["tools"] = request.tools;
+  if (!request.documents.is_null() || !variables.contains("documents")) variables["documents"] = request.documents;
   variables["add_generation_prompt"] = request.add_generation_prompt;
   auto out = render_jinja(chat_template, variables, request.now, request.limits);
   if (!out.ok()) return out.take_error().during("the chat template");

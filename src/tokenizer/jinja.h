@@ -25,7 +25,7 @@ Result<std::string> render_jinja(std::string_view text, const OrderedJson& varia
 
 struct ChatRequest {
   OrderedJson messages = OrderedJson::array();  // objects: role, content (a text or a list of parts), and whatever the template reads besides
-  OrderedJson tools, documents;                 // null: none
+  OrderedJson tools, documents;                 // null: what `variables` has by these names, else none
   bool add_generation_prompt = true;
   std::map<std::string, std::string> special_tokens;  // "bos_token" and its like
   OrderedJson variables = OrderedJson::object();      // others, as enable_thinking; they take the place of special tokens

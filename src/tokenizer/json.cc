@@ -276,6 +276,7 @@ Result<std::unique_ptr<TokenizerParts>> read_hf_tokenizer(const HfTokenizerFiles
   for (const JsonFile* file : {&generation_config, &config})
     if (file->get()) INGOT_TRY(read_ends(*file->get(), *parts));
   INGOT_TRY(read_special_tokens(processors, named, tokenizer_config.get(), config.get(), *parts));
+  if (directory) directory->leave_unsaid(&parts->special);
   place_ends(*parts);
   if (config.get() && !generation_config.get()) take_class_defaults(*config.get(), *parts);
   INGOT_TRY(read_chat_templates(tokenizer_config.get(), special_tokens_map.get(), chat_template.get(), files, *parts));

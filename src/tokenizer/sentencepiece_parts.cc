@@ -282,18 +282,25 @@ Status SentencePieceDirectory::name_defaults(NamedTokens* named, TokenizerParts&
   return {};
 }
 
-Status SentencePieceDirectory::add_around(const NamedTokens& named, TokenizerParts& parts) const {
-  for (const auto& [key, name, around] : {std::tuple{"add_bos_token", "bos_token", &parts.prefix}, std::tuple{"add_eos_token", "eos_token", &parts.suffix}}) {
+Status SentencePieceDirectory::add_around(const NamedTokens& named, TokenizerParts& parts) {
+  for (const auto& [key, name, around, is_said] : {std::tuple{"add_bos_token", "bos_token", &parts.prefix, &bos_said_},
+                                                   std::tuple{"add_eos_token", "eos_token", &parts.suffix, &eos_said_}}) {
     std::optional<bool> said;
     if (tokenizer_config_) {
       INGOT_ASSIGN(said, tokenizer_config_->boolean(key));
     }
+    *is_said = said.has_value();
     const auto it = named.find(name);
     if (!said.value_or(false) || it == named.end()) continue;
     for (const AddedToken& t : parts.added)
       if (t.content == it->second) around->push_back(t.id);
   }
   return {};
+}
+
+void SentencePieceDirectory::leave_unsaid(SpecialIds* ids) const {
+  if (!bos_said_) ids->add_bos.reset();
+  if (!eos_said_) ids->add_eos.reset();
 }
 
 }  // namespace ingot

@@ -20,7 +20,9 @@ class SentencePieceDirectory {
   // The special tokens that no file names, as the class has them.
   Status name_defaults(NamedTokens* named, TokenizerParts& parts) const;
   // BOS and EOS around a text, where tokenizer_config.json asks for them.
-  Status add_around(const NamedTokens& named, TokenizerParts& parts) const;
+  Status add_around(const NamedTokens& named, TokenizerParts& parts);
+  // Where it does not say, nothing is known of them: transformers adds none, and GGUF, too, says nothing.
+  void leave_unsaid(SpecialIds* ids) const;
 
  private:
   enum class Class { kFile, kLlama, kGemma };
@@ -35,6 +37,7 @@ class SentencePieceDirectory {
   const SentencePieceModel& model_;
   const json::Object *tokenizer_config_, *config_;
   Class class_ = Class::kFile;
+  bool bos_said_ = false, eos_said_ = false;
 };
 
 }  // namespace ingot

@@ -77,6 +77,11 @@ TEST(TokenModels, GoIntoGgufAsTheConverterWritesThem) {
     EXPECT_EQ(v->tokens, expected["tokens"].get<std::vector<std::string>>());
     EXPECT_EQ(v->scores, expected["scores"].get<std::vector<float>>());
     EXPECT_EQ(v->token_types, expected["types"].get<std::vector<int32_t>>());
+    // The converter's are those of tokenizer_config.json, or none.
+    const json config = c.files.count("tokenizer_config.json") ? json::parse(c.files.at("tokenizer_config.json")) : json::object();
+    const auto said = [&](const char* key) { return config.contains(key) ? std::optional(config[key].get<bool>()) : std::nullopt; };
+    EXPECT_EQ(v->add_bos, said("add_bos_token"));
+    EXPECT_EQ(v->add_eos, said("add_eos_token"));
     ++compared;
   }
   EXPECT_GE(compared, 10u);

@@ -5,6 +5,7 @@
 #include "exec/evaluate.h"
 #include "formats/hf_weights.h"
 #include "formats/json.h"
+#include "model/model_config.h"
 #include "quant/codec.h"
 #include "storage/store.h"
 
@@ -21,7 +22,11 @@ Result<const Architecture*> settle_class(const Json& config, const std::string& 
   if (by_name && !type.empty() && by_name != by_type)
     return bad_input("reading {}: 'architectures' says {} and 'model_type' {}, which contradict each other: transformers goes by model_type, others by the "
                      "class; make them those of the model that was trained", path, name, type);
-  if (by_name || !by_type || json_member(config, "auto_map") || !(name.empty() || name.ends_with("ForCausalLM"))) return by_name;
+  if (by_name) return by_name;
+  if (!by_type || json_member(config, "auto_map") || !(name.empty() || name.ends_with("ForCausalLM"))) {
+    const auto other = find_architecture(config, path);  // by another class in the list
+    return other.ok() ? *other : nullptr;
+  }
   const std::string& taken = by_type->classes[0];
   (*out)["architectures"] = OrderedJson::array({taken});
   if (on_notice)
@@ -57,6 +62,12 @@ std::string class_of(const Json& config) {
   return list && list->is_array() && !list->empty() && list->front().is_string() ? list->front().get<std::string>() : "";
 }
 
+void tell_defaults(const std::vector<std::pair<std::string, Json>>& taken, const std::string& path, Told on_notice) {
+  std::vector<std::string> list;
+  for (const auto& [key, value] : taken) list.push_back(fmt::format("'{}' ({})", key, value.dump()));
+  if (!list.empty() && on_notice) on_notice(fmt::format("{}: missing, and taken as the class has it: {}", path, some_of(list, list.size())));
+}
+
 Result<Artifact> with_class_defaults(Artifact model, Told on_notice) {
   const auto text = model.files.find("config.json");
   if (model.naming != "hf" || text == model.files.end()) return model;
@@ -69,22 +80,16 @@ Result<Artifact> with_class_defaults(Artifact model, Told on_notice) {
   const OrderedJson before = out;
   INGOT_ASSIGN(const Architecture* arch, settle_class(config, path, &out, on_notice));
   if (!arch) return model;
-  const auto tell = [&](const char* what, const std::vector<std::string>& list) {
-    if (!list.empty() && on_notice) on_notice(fmt::format("{}: {} {}", path, what, some_of(list, list.size())));
-  };
-  std::vector<std::string> added, removed;
-  for (const auto& [key, value] : arch->defaults.items())
-    if (!config.contains(key)) {
-      out[key] = value;
-      added.push_back(fmt::format("'{}' ({})", key, value.dump()));
-    }
+  const auto added = missing_defaults(*arch, config);
+  for (const auto& [key, value] : added) out[key] = value;
+  std::vector<std::string> removed;
   for (const char* key : {"attention_bias", "mlp_bias"})
     if (const auto it = config.find(key); !is_read(*arch, key) && it != config.end() && !it->is_null() && *it != false) {
       out.erase(key);
       removed.push_back(fmt::format("'{}'", key));
     }
-  tell("missing, and taken as the class has it:", added);
-  tell("passed over, since the class does not read it:", removed);
+  tell_defaults(added, path, on_notice);
+  if (!removed.empty() && on_notice) on_notice(fmt::format("{}: passed over, since the class does not read it: {}", path, some_of(removed, removed.size())));
   if (out != before) model.files["config.json"] = json_text(out);
   return model;
 }
@@ -135,7 +140,7 @@ Result<Artifact> with_settled_head(Artifact model, Told on_notice) {
   const auto arch = config.ok() ? find_architecture(*config, "") : Result<const Architecture*>(config.error());
   if (model.naming != "hf" || !arch.ok()) return model;
   const Tied tied = tied_of(**arch, *config, model);
-  if (!tied.head || !tied.embedding) return model;
+  if (!tied.head || !tied.embedding || !(tied.head->spec().shape == tied.embedding->spec().shape)) return model;  // whose shape is none is said where it is read
   INGOT_ASSIGN(const bool two, differ_at_once(tied.embedding->node, tied.head->node));
   if (!two) return model;
   if (on_notice)

@@ -12,6 +12,9 @@ namespace ingot::transform {
 // The first class that config.json names; empty where it names none.
 std::string class_of(const Json& config);
 
+// Tells which numbers are taken as the class has them.
+void tell_defaults(const std::vector<std::pair<std::string, Json>>& taken, const std::string& path, const std::function<void(const std::string&)>& on_notice);
+
 // The model with a config.json that names its class and all that the class would add: the class by model_type where it is missing or unknown, numbers that
 // are missing as the class has them, no flags that the class does not read. kBadInput where class and model_type are two models, or the configuration is no
 // object. `on_notice` may be empty.

@@ -1,6 +1,9 @@
 // What the class takes for granted, ties and passes over: each as transformers 5 has it (values from its configuration classes).
 #include "transform/class_rules.h"
 
+#include <set>
+
+#include "model/model_config.h"
 #include "transform/as_loaded.h"
 #include "transform/real_directories_testing.h"
 
@@ -113,6 +116,34 @@ TEST(ClassRules, WhatIsMissingIsTheClasssOwn) {
   EXPECT_TRUE(gguf_of(l).ok());
 }
 
+TEST(ClassRules, WhatIsMissingIsToldOfAClassThatIsNotNamedFirst) {
+  for (const char* type : {"", "foo"}) {
+    World w(false);
+    w.config["architectures"] = {"FooForCausalLM", "LlamaForCausalLM"}, w.config["model_type"] = type;
+    w.config.erase("rms_norm_eps");
+    Loaded l = load(w);
+    EXPECT_TRUE(gguf_of(l).ok());
+    expect_told(l, {"'rms_norm_eps' (1e-06)"});
+  }
+}
+
+// The number may stand under another name that the class reads; one that others fall back to is another number.
+TEST(ClassRules, WhatIsSaidUnderAnotherNameIsNotMissing) {
+  const auto missing = [](const char* name, const Json& config) {
+    std::set<std::string> keys;
+    for (const auto& [key, value] : missing_defaults(*architecture_of_class(name), config)) keys.insert(key);
+    return keys;
+  };
+  EXPECT_EQ(missing("Qwen3MoeForCausalLM", Json::object()).count("num_experts"), 1u);
+  EXPECT_EQ(missing("Qwen3MoeForCausalLM", {{"num_local_experts", nullptr}}).count("num_experts"), 1u);
+  EXPECT_EQ(missing("Qwen3MoeForCausalLM", {{"num_local_experts", 6}}).count("num_experts"), 0u);
+  EXPECT_EQ(missing("GPT2LMHeadModel", Json::object()).count("n_positions"), 1u);
+  for (const char* key : {"n_ctx", "max_position_embeddings"}) EXPECT_EQ(missing("GPT2LMHeadModel", {{key, 256}}).count("n_positions"), 0u) << key;
+  EXPECT_EQ(missing("MistralForCausalLM", {{"num_attention_heads", 4}}).count("num_key_value_heads"), 1u);
+  EXPECT_EQ(missing("Gemma2ForCausalLM", {{"num_attention_heads", 4}, {"hidden_size", 64}}).count("head_dim"), 1u);
+  EXPECT_EQ(missing("Phi3ForCausalLM", {{"max_position_embeddings", 64}, {"rope_parameters", {{"original_max_position_embeddings", 64}}}}).count("original_max_position_embeddings"), 1u);
+}
+
 TEST(ClassRules, MistralHasNoBiases) {
   World w(false);
   w.config["architectures"] = {"MistralForCausalLM"}, w.config["model_type"] = "mistral", w.config["attention_bias"] = true;
@@ -139,6 +170,15 @@ TEST(ClassRules, AHeadThatDiffersFromItsTiedEmbeddingStays) {
   EXPECT_EQ(values(gguf->find("output.weight")->node), w.base[kHead].v);
   EXPECT_EQ(values(gguf->find("token_embd.weight")->node), w.base[kEmbedding].v);
   expect_told(l, {"the two differ, and transformers does not tie them then"});
+}
+
+// What does not fit is refused, and nothing is promised of it before.
+TEST(ClassRules, ATiedHeadOfFewerRowsIsRefusedAlone) {
+  World w(true);
+  w.base[kHead] = random_matrix(kVocab - 8, kHidden, 3);
+  Loaded l = load(w);
+  expect_error(gguf_of(l), {"config.json ties the embeddings, but 'lm_head.weight' is F32 [4088, 16] and the embedding F32 [4096, 16]"});
+  EXPECT_EQ(l.told, "");
 }
 
 TEST(ClassRules, ATiedHeadAloneIsTheEmbedding) {

@@ -6,7 +6,7 @@
 
 #include "formats/json.h"
 #include "quant/codec.h"
-#include "storage/store.h"
+#include "storage/hub.h"
 #include "transform/cast.h"
 #include "transform/fp8.h"
 
@@ -180,7 +180,7 @@ Result<Artifact> dequantized(const Artifact& model, const std::function<void(con
   return out;
 }
 
-Status check_plain(const Artifact& model, const std::string& doing) {
+Status check_plain(const Artifact& model, const std::string& doing, const std::string& then) {
   const auto text = model.files.find("config.json");
   if (text == model.files.end()) return {};
   INGOT_ASSIGN(const Json config, parse_json(text->second, "reading " + join_path(model.path, "config.json")));
@@ -193,8 +193,11 @@ Status check_plain(const Artifact& model, const std::string& doing) {
   std::string found;
   for (size_t i = 0; i < std::min<size_t>(tensors.size(), 2); ++i) found += (i ? ", " : "") + shown(*tensors[i]);
   const std::string why = q ? fmt::format("'{}' of config.json is {} ({})", key, method_of(*q), json_brief(*q)) : "though config.json does not say so";
-  return bad_input("{}: the weights are quantized: {}{}; ingot reads plain floats and FP8 with scales: give the model "
-                   "that it was made from, or load it with transformers, call dequantize() and save it", doing, why,
+  const auto snapshot = hub_snapshot(model.path);
+  const std::string original = snapshot ? hub_original(snapshot->repo) : "";
+  return bad_input("{}: the weights are quantized: give the model that it was made from{}{}. Or load it with transformers, call dequantize() and save "
+                   "it: ingot reads plain floats and FP8 with scales, but {}{}", doing,
+                   original.empty() ? "" : fmt::format(", probably {}: {}", original, hub_download({original, ""})), then, why,
                    found.empty() ? "" : fmt::format(", and there are {} tensors like {}", tensors.size(), found));
 }
 

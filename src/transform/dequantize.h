@@ -15,7 +15,7 @@ namespace ingot::transform {
 Result<Artifact> dequantized(const Artifact& model, const std::function<void(const std::string&)>& on_notice = {});
 
 // kBadInput, naming the scheme and some of its tensors, if config.json says that the weights are quantized and they are.
-// `doing` begins the message.
-Status check_plain(const Artifact& model, const std::string& doing);
+// `doing` begins the message; `then` follows what to do.
+Status check_plain(const Artifact& model, const std::string& doing, const std::string& then = {});
 
 }  // namespace ingot::transform

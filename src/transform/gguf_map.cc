@@ -19,6 +19,7 @@
 #include "transform/key_names.h"
 #include "transform/lora_nodes.h"
 #include "transform/rule_nodes.h"
+#include "transform/text_part.h"
 
 namespace ingot::transform {
 namespace {
@@ -67,7 +68,6 @@ class Mapper {
     const Json* classes = json_member(config_, "architectures");
     return classes && classes->is_array() && !classes->empty() ? json_brief(classes->front()) : arch_->name;
   }
-  Status take_text_part();
   Status map_tensors();
   Status gather(const LazyTensor& t, const MappedName& m);
   Status make(const Group& g);
@@ -91,8 +91,7 @@ class Mapper {
   Json config_;
   const Architecture* arch_ = nullptr;
   Params params_;
-  bool tied_ = false, several_parts_ = false;
-  TensorList text_;
+  bool tied_ = false;
   int64_t vocab_rows_ = 0;
   std::vector<Group> groups_;
   std::map<std::pair<const TensorRule*, int>, size_t> group_of_;
@@ -115,8 +114,7 @@ Status Mapper::read_config() {
   INGOT_ASSIGN(config_, parse_json(text, "reading " + config_path_));
   const std::string what = "reading " + config_path_;
   INGOT_ASSIGN(arch_, architecture_or_like(hf_, config_, config_path_, options_.on_notice));
-  several_parts_ = json_member(config_, "text_config") != nullptr;
-  config_ = with_defaults(*arch_, language_config(config_));
+  config_ = with_defaults(*arch_, config_);
   INGOT_ASSIGN(params_, config_params(*arch_, config_, what));
   INGOT_TRY(check_plain(hf_, "converting " + hf_.path));
   if (const Json* t = json_member(config_, "tie_word_embeddings"); t && !t->is_null() && !t->is_boolean())
@@ -183,31 +181,9 @@ Status Mapper::make(const Group& g) {
   return {};
 }
 
-// Of a model of several parts (a vision model) the names that its text part has alone; nothing for the other parts'.
-std::optional<std::string> text_name(const std::string& name) {
-  for (const auto& [prefix, instead] : {std::pair<std::string_view, std::string_view>{"model.language_model.", "model."}, {"language_model.", ""}})
-    if (name.starts_with(prefix)) return std::string(instead) + name.substr(prefix.size());
-  return name == "lm_head.weight" ? std::optional(name) : std::nullopt;
-}
-
-Status Mapper::take_text_part() {
-  size_t others = 0;
-  for (const auto& t : hf_.tensors) {
-    if (auto name = text_name(t.name)) text_.push_back({*std::move(name), t.node});
-    else ++others;
-  }
-  // Its weights may have been saved alone.
-  if (text_.size() <= 1) text_ = hf_.tensors, others = 0;
-  if (options_.on_notice)
-    options_.on_notice(fmt::format("'{}' is a model of several parts ({}): its text part alone is converted{}", hf_.path, class_text(),
-                                   others ? fmt::format(", {} tensor{} left out", others, others == 1 ? " of the others is" : "s of the others are") : ""));
-  return {};
-}
-
 Status Mapper::map_tensors() {
-  if (several_parts_) INGOT_TRY(take_text_part());
   std::vector<const LazyTensor*> in;
-  for (const auto& t : several_parts_ ? text_ : hf_.tensors) in.push_back(&t);
+  for (const auto& t : hf_.tensors) in.push_back(&t);
   std::sort(in.begin(), in.end(), [](auto* a, auto* b) { return natural_less(a->name, b->name); });
   const LazyTensor* head = nullptr;
   std::vector<std::string> passed_over;
@@ -365,7 +341,8 @@ Result<Artifact> Mapper::run() {
 
 Result<Artifact> to_gguf(const Artifact& hf, const ToGgufOptions& options) {
   return within_memory("converting " + hf.path, [&]() -> Result<Artifact> {
-    INGOT_ASSIGN(const Artifact settled, with_settled_head(hf, options.on_notice));
+    INGOT_ASSIGN(Artifact text, text_part(hf, options.on_notice));
+    INGOT_ASSIGN(const Artifact settled, with_settled_head(std::move(text), options.on_notice));
     return Mapper(settled, options).run();
   });
 }

@@ -1,5 +1,6 @@
 #include "transform/gguf_vocab.h"
 
+#include "storage/hub.h"
 #include "storage/store.h"
 
 namespace ingot::transform {
@@ -134,7 +135,9 @@ Result<Tokenizer> hf_tokenizer(const std::map<std::string, std::string>& files, 
       return bad_input("reading {}: it is a single file of weights without a tokenizer; give the model's directory, '{}'", path, parent_path(path));
     for (const char* name : {"tokenizer.json", "tekken.json", "tokenizer.model"})
       if (files.count(name)) return bad_input("reading the tokenizer of {}: there is no {} but an empty one; copy it from the model's repository", path, name);
-    return bad_input("reading the tokenizer of {}: there is no tokenizer.json and no tokenizer.model; copy them from the model's repository", path);
+    const auto at = locate(path);
+    return bad_input("reading the tokenizer of {}: there is no tokenizer.json, tokenizer.model, tekken.json, or vocab.json with merges.txt; copy what "
+                     "there is of them from the model's repository{}", path, at.ok() ? hub_download(*at->store, path) : "");
   }
   auto t = Tokenizer::from_hf(HfTokenizerFiles::among(files));
   if (!t.ok()) return t.take_error().during("reading the tokenizer of " + path);

@@ -24,10 +24,18 @@ std::optional<HubId> hub_base(const Json& config) {
 
 }  // namespace
 
+std::string original_of_base(const Artifact& adapter) {
+  const auto config = config_of(adapter);
+  const auto id = config.ok() ? hub_base(*config) : std::nullopt;
+  return id ? hub_original(id->repo) : "";
+}
+
 std::string base_download(const Artifact& adapter) {
   const auto config = config_of(adapter);
   const auto id = config.ok() ? hub_base(*config) : std::nullopt;
-  return id ? hub_download(*id) : "";
+  if (!id) return "";
+  const std::string original = hub_original(id->repo);
+  return hub_download(original.empty() ? *id : HubId{original, ""});
 }
 
 Result<Located> find_base(const Artifact& adapter) {
@@ -51,6 +59,9 @@ Result<Located> find_base(const Artifact& adapter) {
                      path);
   auto at = locate_model("hf://" + id->text());
   if (at.ok()) return at;
+  if (const std::string original = hub_original(id->repo); !original.empty())
+    return bad_input("'{}' names as its base '{}', which by its name is a quantized copy (and not here): take the model that it was made from, probably {}: {}",
+                     adapter.path, base, original, hub_download({original, ""}));
   return at.take_error().during(fmt::format("'{}' names as its base '{}', which lies neither here nor in the adapter's directory nor beside that", adapter.path, base));
 }
 

@@ -10,7 +10,9 @@ namespace ingot::transform {
 // local cache (with the adapter's revision, where it has one). kBadInput where it names none, or none that is here.
 Result<Located> find_base(const Artifact& adapter);
 
-// "hf download org/model" for one that is not here; empty where its name is none of the Hub's.
+// What it was made from, where its name is one of a quantized copy (hub_original).
+std::string original_of_base(const Artifact& adapter);
+// "hf download org/model" for one that is not here, or for the original of a quantized copy; empty where its name is none of the Hub's.
 std::string base_download(const Artifact& adapter);
 
 }  // namespace ingot::transform

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "exec/evaluate.h"
 #include "exec/load.h"
 #include "quant/codec.h"
 
@@ -250,6 +251,24 @@ Result<std::vector<TensorMeasure>> measure(const std::vector<LazyTensor>& tensor
     all.push_back({whole(r[Values::kCount]), whole(r[Values::kNan]), whole(r[Values::kInfinite]), whole(r[Values::kZero]), r[Values::kMin], r[Values::kMax],
                    r[Values::kSum], r[Values::kSquares], static_cast<int64_t>(r[Values::kFirst]) - 1});
   return all;
+}
+
+Result<std::vector<double>> first_values(const LazyTensor& t, size_t count) {
+  const TensorSpec spec = t.spec();
+  if (!has_values(spec.type) || spec.shape.elements() == 0) return std::vector<double>();
+  const Shape unit = t.node->granularity();
+  Region r = Region::all(spec.shape);
+  for (int i = 0; i < spec.shape.rank; ++i) {
+    const uint64_t wanted = i + 1 == spec.shape.rank ? count : 1;
+    r.extent[i] = std::min(spec.shape[i], static_cast<int64_t>(align_up(wanted, static_cast<uint64_t>(std::max<int64_t>(unit[i], 1)))));
+  }
+  INGOT_ASSIGN(const std::vector<std::byte> bytes, evaluate(t.node, r));
+  const int64_t n = r.elements();
+  std::vector<float> floats(static_cast<size_t>(n));
+  std::vector<double> values(static_cast<size_t>(n));
+  read_values({bytes.data(), r, spec.type}, n, floats.data(), values.data());
+  values.resize(std::min(values.size(), count));
+  return values;
 }
 
 Result<std::vector<uint64_t>> histogram(const LazyTensor& tensor, double min, double max, int bins, const ExecOptions& options) {

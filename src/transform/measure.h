@@ -34,6 +34,8 @@ struct TensorDifference {
 
 // One for each tensor; what has no values (has_values()) is an error by name.
 Result<std::vector<TensorMeasure>> measure(const std::vector<LazyTensor>& tensors, const ExecOptions& options);
+// At most `count` of them, of the first row.
+Result<std::vector<double>> first_values(const LazyTensor& tensor, size_t count);
 // `bins` counts between min and max, the last with its upper end.
 Result<std::vector<uint64_t>> histogram(const LazyTensor& tensor, double min, double max, int bins, const ExecOptions& options);
 // One for each pair of a shape. Where both are of one type without values their bytes alone are compared.

@@ -62,6 +62,29 @@ TEST_F(Chat, AnotherTemplateAndItsVariables) {
   EXPECT_EQ(r["prompt"], kBos + "gay: x");
 }
 
+TEST_F(Chat, ATextOrATemplateMayComeThroughAPipe) {
+  write_file(dir_ / "t", "{{ bos_token }}[{{ messages[0].content }}]");
+  const auto shell = [&](const std::string& arguments) {
+    return Child({"/bin/sh", "-c", "cd '" + dir_.path() + "'; mkfifo f; cat t > f 2> /dev/null & '" INGOT_PROGRAM "' " + arguments + "; e=$?; kill $! 2> /dev/null; rm f; exit $e"}).finish();
+  };
+  EXPECT_EQ(result_of(shell("run '" + kModel + "' --chat --chat-template f -p x -n 1 --json"))["prompt"], kBos + "[x]");
+  const std::string ids = ingot({"tokenize", kModel, "-f", dir_ / "t"}).out;
+  EXPECT_EQ(shell("tokenize '" + kModel + "' -f f").out, ids);
+  EXPECT_EQ(shell("tokenize '" + kModel + "' -f /dev/stdin < f").out, ids);
+  const Finished endless = shell("run '" + kModel + "' --chat --chat-template /dev/zero -p x");
+  EXPECT_EQ(endless.exit_code, 3);
+  EXPECT_NE(endless.err.find("'/dev/zero' holds more than 4.19 MB of text"), std::string::npos) << endless.err;
+}
+
+TEST_F(Chat, ToolsAndDocumentsOfTheVariablesReachTheTemplate) {
+  write_file(dir_ / "tools.jinja", "{{ bos_token }}{{ tools }} {{ documents }}");
+  const auto prompt = [&](const std::string& variables) {
+    return result_of(ingot({"run", kModel, "--chat", "--chat-template", dir_ / "tools.jinja", "--chat-template-kwargs", variables, "-p", "x", "-n", "1", "--json"}))["prompt"];
+  };
+  EXPECT_EQ(prompt(R"({"tools": ["t"], "documents": [{"text": "d"}]})"), kBos + "['t'] [{'text': 'd'}]");
+  EXPECT_EQ(prompt("{}"), kBos + "None None");
+}
+
 TEST_F(Chat, WhatCannotBeSaysWhy) {
   write_file(dir_ / "refuses.jinja", "{{ bos_token }}\n{{ raise_exception('no ' ~ messages[0].role) }}");
   struct {
@@ -72,6 +95,8 @@ TEST_F(Chat, WhatCannotBeSaysWhy) {
       {{"run", kModel, "--chat", "-p", "x", "--chat-template", dir_ / "refuses.jinja"}, 3, {"chat template", "line 2", "no user"}},
       {{"run", kModel, "--chat", "-p", "x", "--chat-template", "tool_use"}, 3, {"tool_use", "'default'"}},
       {{"run", kModel, "--chat", "-p", "x", "--chat-template-kwargs", "[1]"}, 2, {"--chat-template-kwargs", "object"}},
+      {{"run", kModel, "--chat", "-p", "x", "--chat-template-kwargs", R"({"messages": []})"}, 2, {"--chat-template-kwargs", "'messages'", "--system"}},
+      {{"run", kModel, "--chat", "-p", "x", "--chat-template-kwargs", R"({"add_generation_prompt": false})"}, 2, {"'add_generation_prompt'"}},
       {{"run", kModel, "-p", "x", "--chat-template", "default"}, 2, {"--chat-template", "--chat"}},
   };
   for (const auto& c : cases) {

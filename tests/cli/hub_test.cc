@@ -179,11 +179,53 @@ TEST_F(Hub, OfALinkThatNobodyReadsNothingIsSaid) {
 
 TEST_F(Hub, WeightsWithoutATokenizerAreToldOf) {
   for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) fs::remove(dir_ / ("hub/models--org--tiny-llama-base/snapshots/" + kCommit + "/" + name));
-  expect_said(run({"hash", "org/tiny-llama-base"}), 0, {"no tokenizer", "hf download org/tiny-llama-base"});
-  expect_said(run({"ship", "org/tiny-llama-base"}), 3, {"no tokenizer", "hf download org/tiny-llama-base"});
+  expect_said(run({"lora", "merge", "org/tiny-llama-base", kLora, "m"}), 0, {"no tokenizer", "hf download org/tiny-llama-base"});
+  for (const auto& words : std::vector<std::vector<std::string>>{{"ship", "org/tiny-llama-base"}, {"tokenize", "org/tiny-llama-base", "-p", "x"}, {"doctor", "org/tiny-llama-base"}}) {
+    const Finished f = run(words);
+    expect_said(f, 3, {"no tokenizer.json, tokenizer.model, tekken.json", "hf download org/tiny-llama-base"});
+    const std::string said = f.out + f.err, once = "no tokenizer";
+    EXPECT_EQ(said.find(once, said.find(once) + 1), std::string::npos) << said;
+  }
 }
 
 // The library goes the same way.
+TEST_F(Hub, AFileOfAModelIsNamedByItsPathOrItsType) {
+  fs::create_directory(dir_ / "files");
+  for (const char* type : {"F16", "Q8_0"}) ASSERT_EQ(ingot({"quantize", kBase, "--type", type, "--out", dir_ / (std::string("files/m-") + type + ".gguf")}).exit_code, 0);
+  const std::string snapshot = add("org--m-GGUF", dir_ / "files");
+  for (const char* name : {"org/m-GGUF:Q8_0", "org/m-GGUF:q8_0", "org/m-GGUF/m-Q8_0.gguf"})
+    EXPECT_EQ(result_of(run({"inspect", name, "--json"}))["path"], snapshot + "/m-Q8_0.gguf") << name;
+  expect_said(run({"inspect", "org/m-GGUF:Q4_K_M"}), 3, {snapshot, "no GGUF file of the type Q4_K_M, but m-F16.gguf, m-Q8_0.gguf"});
+  expect_said(run({"inspect", "org/m-GGUF/m-Q8.gguf"}), 3, {snapshot + "/m-Q8.gguf': no such file", "did you mean"});
+  expect_said(run({"inspect", "org/none/m.gguf"}), 3, {"'org/none/m.gguf'"});
+  expect_said(run({"inspect", "org/none:Q8_0"}), 3, {"hf download org/none"});
+  expect_said(run({"inspect", "org/m-GGUF/../x"}), 3, {"'org/m-GGUF/../x'"});
+  expect_said(run({"quantize", "org/m-GGUF:F16", "Q4_0"}), 0, {"m-Q4_0.gguf"});
+}
+
+// What Unsloth's and PEFT's QLoRA leave: the adapter names the copy that it was trained on.
+TEST_F(Hub, OfAQuantizedBaseTheOriginalIsNamed) {
+  fs::copy(kLora, made("ul"));
+  auto config = nlohmann::json::parse(read_file(made("ul/adapter_config.json")));
+  config["base_model_name_or_path"] = "org/some-unsloth-bnb-4bit";
+  write_file(made("ul/adapter_config.json"), config.dump());
+  const char *download = "probably org/some: hf download org/some; then: ingot ship org/some --adapter ul";
+  expect_said(run({"ship", "ul"}), 3, {"'org/some-unsloth-bnb-4bit'", "quantized copy", download});
+  expect_said(run({"ul"}), 0, {"\n  hf download org/some\n", "ingot ship org/some --adapter ul"});
+  expect_said(run({"run", "ul", "-p", "x"}), 3, {"then: ingot run org/some --adapter ul"});
+  // The same where the copy is here.
+  fs::copy(kBase, dir_ / "quantized");
+  config = nlohmann::json::parse(read_file(dir_ / "quantized/config.json"));
+  config["quantization_config"] = {{"quant_method", "bitsandbytes"}, {"load_in_4bit", true}};
+  write_file(dir_ / "quantized/config.json", config.dump());
+  const std::string header = R"({"model.layers.0.mlp.down_proj.weight":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}})";
+  write_file(dir_ / "quantized/model.safetensors", std::string(1, static_cast<char>(header.size())) + std::string(7, '\0') + header + "12345678");
+  add("org--some-unsloth-bnb-4bit", dir_ / "quantized");
+  expect_said(run({"ship", "ul"}), 3, {std::string("the weights are quantized: give the model that it was made from, ") + download});
+  expect_said(run({"ship", "org/some-unsloth-bnb-4bit"}), 3, {"made from, probably org/some: hf download org/some. Or"});
+  expect_said(run({"ship", dir_ / "quantized"}), 3, {"the weights are quantized: give the model that it was made from. Or"});
+}
+
 TEST_F(Hub, TheLibraryTakesIdsToo) {
   add("org--lora-code", kLora);
   const char* before = std::getenv("HF_HUB_CACHE");

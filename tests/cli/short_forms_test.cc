@@ -106,8 +106,12 @@ TEST_F(ByPosition, AsThePeersUsersWriteThem) {
   same({"lora", "merge", "base", "6", "--adapter", kLora}, "6/model.safetensors", "merged/model.safetensors");
   for (const auto& words : std::vector<std::vector<std::string>>{{"run", "-m", "q4.gguf", "-p", "def", "-n", "2"}, {"tokenize", "-m", "q4.gguf", "-p", "def"}})
     EXPECT_EQ(run(words).exit_code, 0);
-  write_file(dir_ / "prompt.txt", "def main(");
-  EXPECT_EQ(run({"run", "-m", "q4.gguf", "-f", "prompt.txt", "-n", "2"}).out, run({"run", "q4.gguf", "-p", "def main(", "-n", "2"}).out);
+  // One newline at the end of the file is the editor's.
+  for (const auto& [file, prompt] : {std::pair("def main(", "def main("), {"def main(\n", "def main("}, {"def main(\n\n", "def main(\n"}}) {
+    write_file(dir_ / "prompt.txt", file);
+    EXPECT_EQ(run({"run", "-m", "q4.gguf", "-f", "prompt.txt", "-n", "2"}).out, run({"run", "q4.gguf", "-p", prompt, "-n", "2"}).out) << file;
+    EXPECT_EQ(run({"tokenize", "q4.gguf", "-f", "prompt.txt"}).out, run({"tokenize", "q4.gguf", "-p", file}).out) << file;
+  }
   // Several from one read, and what a model of one type is called when it gets another.
   const Finished two = run({"quantize", "base", "Q8_0,Q4_0"});
   expect_said(two, 0, {"assumed: --out 'base-{type}.gguf'"});

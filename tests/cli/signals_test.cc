@@ -1,6 +1,7 @@
 // Ctrl-C before the work has begun: never the silent death of a process that has no handler yet.
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/stat.h>
 
 #include <cstdlib>
 #include <fstream>
@@ -59,13 +60,15 @@ bool caught_or_gone(pid_t pid, int signal) {
 
 TEST_F(Signals, OneAsSoonAsTheHandlerIsThereIsNotLost) {
   if (!exists("/proc/self/status")) GTEST_SKIP() << "no /proc here";
+  const std::string pipe = dir_ / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP})
-    for (const char* command : {"tokenize", "run"}) {
-      // Waits for its standard input, a terminal, for ever: it cannot be done before the signal comes.
+    for (const auto& [command, file] : {std::pair("tokenize", std::string("-")), {"run", "-"}, {"run", pipe}}) {
+      // Waits for its standard input, a terminal, or for a pipe's writer for ever: it cannot be done before the signal comes.
       SpawnOptions o;
       o.terminal = true;
       o.terminal_stdout = false;
-      Child child({INGOT_PROGRAM, command, kBase, "--file", "-"}, o);
+      Child child({INGOT_PROGRAM, command, kBase, "--file", file}, o);
       while (!caught_or_gone(child.pid(), signal)) {
       }
       child.send(signal);

@@ -127,6 +127,37 @@ TEST_F(Slips, AFileOfTextIsNoModelOfTheHub) {
     }
 }
 
+TEST_F(Slips, ABosThatIsThereAlreadyIsTold) {
+  const std::string bos = "<|begin_of_text|>";
+  const char* told = "there are two now";
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{{"run", "base", "-n", "1", "-p"}, {"tokenize", "base", "-p"}}) {
+    const auto said = [&](const std::string& text, const std::vector<std::string>& more) {
+      std::vector<std::string> all = words;
+      all.push_back(text);
+      all.insert(all.end(), more.begin(), more.end());
+      return run(all).err.find(told) != std::string::npos;
+    };
+    EXPECT_TRUE(said(bos + "x", {}));
+    EXPECT_FALSE(said("x" + bos, {}));
+    EXPECT_FALSE(said("x", {words[0] == "run" ? "--chat" : "--ids"}));
+  }
+  EXPECT_EQ(run({"tokenize", "base", "-p", bos + bos, "--no-special"}).err, "");
+}
+
+TEST_F(Slips, AnAdapterAmongTheWordsGivesTheLineThatIsMeant) {
+  refused({"ship", "base", "lora"}, {"'lora' is an adapter; to fold it in: ingot ship base --adapter lora"});
+  refused({"ship", "lora", "base"}, {"'lora' is an adapter and 'base' a model; to fold it in: ingot ship base --adapter lora"});
+  refused({"lora", "merge", "lora", "out"}, {"'lora' is an adapter: ingot lora merge base lora out"});
+  refused({"lora", "merge", "lora", "--out", "out"}, {"ingot lora merge base lora out"});
+  refused({"lora", "merge", "lora"}, {"ingot lora merge base lora OUT"});
+  refused({"lora", "merge", "base"}, {"as in: ingot lora merge BASE ADAPTER OUT"});
+}
+
+TEST_F(Slips, WhatIsNotFilledInInANameIsTold) {
+  expect_said(run({"ship", "base", "F16", "--out", "{model}-{type}.gguf"}), 0, {"'{model}' in the output's name stays as it is"});
+  EXPECT_EQ(run({"ship", "base", "F16", "--out", "2-{type}.gguf"}).err.find("stays as it is"), std::string::npos);
+}
+
 TEST_F(Slips, AnAdapterIsNotFoldedInTwiceUnasked) {
   refused({"ship", "lora", "--adapter", "./lora"}, {"given twice", "--weight 2"});
   refused({"run", "base", "--adapter", "lora", "--adapter", "lora/", "-p", "x"}, {"given twice"});

@@ -52,6 +52,27 @@ TEST_F(TokenModelsCli, SentencePieceAloneIsEnough) {
   EXPECT_EQ(ingot({"run", dir_ / "a.gguf", "--prompt", "def", "-n", "4"}).exit_code, 0);
 }
 
+TEST_F(TokenModelsCli, WhetherBosIsAddedIsLeftToLlamaCppWhereNoFileSaysItAndThatIsTold) {
+  nlohmann::json expected;
+  const std::string model = model_with("model: alone", &expected);
+  const auto first = [](const std::string& path) { return result_of(ingot({"tokenize", path, "--json", "--text", "a"}))["ids"][0]; };
+  const Finished told = ingot({"convert", model, "--type", "F16", "--out", dir_ / "a.gguf"});
+  ASSERT_EQ(told.exit_code, 0) << told.err;
+  const size_t at = told.err.find("\"add_bos_token\": true or false in tokenizer_config.json");
+  EXPECT_NE(at, std::string::npos) << told.err;
+  EXPECT_EQ(told.err.find("add_bos_token", at + 2), std::string::npos) << told.err;  // once
+  EXPECT_EQ(told.err.find("add_eos_token"), std::string::npos) << told.err;
+  EXPECT_FALSE(result_of(ingot({"inspect", dir_ / "a.gguf", "--json"}))["metadata"].contains("tokenizer.ggml.add_bos_token"));
+  EXPECT_EQ(first(dir_ / "a.gguf"), 1);  // as llama.cpp does
+  EXPECT_NE(first(model), 1);
+  write_file(model + "/tokenizer_config.json", R"({"add_bos_token": false})");
+  const Finished said = ingot({"convert", model, "--type", "F16", "--out", dir_ / "b.gguf"});
+  ASSERT_EQ(said.exit_code, 0) << said.err;
+  EXPECT_EQ(said.err.find("add_bos_token"), std::string::npos) << said.err;
+  EXPECT_EQ(result_of(ingot({"inspect", dir_ / "b.gguf", "--json"}))["metadata"]["tokenizer.ggml.add_bos_token"], false);
+  EXPECT_EQ(first(dir_ / "b.gguf"), first(model));
+}
+
 TEST_F(TokenModelsCli, TekkenAloneIsEnough) {
   nlohmann::json expected;
   const std::string model = model_with("tekken", &expected);

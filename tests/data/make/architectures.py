@@ -5,6 +5,7 @@ Needs torch, transformers 5 and llama.cpp's source: LLAMA_CPP=dir python3 tests/
 Weights are a pure function of the tensor's name and the element's index (value() here, architecture_models.h in the tests), so that none is stored.
 A case holds config.json, the tensors' names and shapes ({i} layer, {e} expert), tokens, logits of some positions (every STEP-th), and of the GGUF file
 the metadata and of each tensor the name, shape, type and a hash of its bytes. bench/architectures_check.py imports it.
+architectures_saved.json has of each case the config.json that transformers itself saves.
 """
 import copy, json, os, re, runpy, shutil, sys, tempfile
 from contextlib import ExitStack
@@ -206,7 +207,17 @@ def converted(directory):
     return metadata, tensors
 
 
+def saved_config(cls, config):
+    import transformers
+    saved = getattr(transformers, cls).config_class(**copy.deepcopy(config), architectures=[cls])
+    with tempfile.TemporaryDirectory() as folder:
+        saved.save_pretrained(folder)
+        return json.load(open(Path(folder) / "config.json"))
+
+
 def main():
+    saved = {case: saved_config(*CASES[case]) for case in CASES}
+    (HERE.parent / "architectures_saved.json").write_text("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in saved.items()) + "\n}\n")
     OUT.mkdir(exist_ok=True)
     (OUT / "variants").mkdir(exist_ok=True)
     for case in sys.argv[1:] or [*CASES, *VARIANTS]:

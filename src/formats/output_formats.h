@@ -1,0 +1,28 @@
+// The formats that can be written, by --to or by the name of an output.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "exec/executor.h"
+
+namespace ingot {
+
+struct OutputFormat {
+  std::string_view name;        // as in --to
+  std::string_view extensions;  // of one file, separated by spaces
+  std::string_view about;       // for people: "torch.load's zip files"
+  // One of them may be null: the format has directories, or files, only.
+  Output (*file)(Artifact, Store&, const std::string& path);
+  Output (*directory)(Artifact, Store&, const std::string& path, uint64_t max_shard);
+
+  bool has_extension(std::string_view extension) const;
+};
+
+const std::vector<const OutputFormat*>& output_formats();
+// Null where there is none.
+const OutputFormat* output_format(std::string_view name);
+const OutputFormat* output_format_of_extension(std::string_view extension);
+
+}  // namespace ingot

@@ -1,0 +1,73 @@
+#include "transform/model_state.h"
+
+#include <algorithm>
+#include <map>
+
+#include "formats/hf_weights.h"
+
+namespace ingot::transform {
+namespace {
+
+// Where frameworks and scripts have the model's weights, the likelier first. DeepSpeed has the weights that were trained in 32 bits apart from those that
+// the forward pass uses.
+constexpr std::string_view kParts[] = {"master", "state_dict", "model_state_dict", "model", "module", "model_state", "net", "network", "weights", "params"};
+
+// What wraps a model within a module: a LightningModule's attribute, DataParallel, FSDP.
+constexpr std::string_view kWrappers[] = {"model.", "module.", "net.", "network.", "_forward_module.", "_fsdp_wrapped_module."};
+
+// A name as transformers' classes begin them.
+bool is_models(std::string_view name) {
+  for (const std::string_view first : {"model.", "transformer.", "gpt_neox.", "lm_head.", "backbone."})
+    if (name.starts_with(first)) return true;
+  return false;
+}
+
+}  // namespace
+
+Result<Artifact> model_state(const Artifact& state, std::string* notice) {
+  if (!state.naming.empty()) return state;
+  std::map<std::string, size_t> parts;
+  for (const auto& t : state.tensors) ++parts[t.name.substr(0, t.name.find('/'))];
+  std::string part;
+  for (const std::string_view p : kParts)
+    if (part.empty() && parts.contains(std::string(p))) part = p;
+  if (part.empty()) {
+    std::vector<std::string> names;
+    for (const auto& [name, count] : parts) names.push_back(fmt::format("'{}' ({} tensors)", name, count));
+    return bad_input("{}: it is a state of training, and none of its parts is known for a model's: {}; known: {}", state.path, some_of(names, 8),
+                     fmt::join(kParts, ", "));
+  }
+  Artifact model = state;
+  model.naming = "hf";
+  model.values.clear();
+  const std::string prefix = part + "/";
+  model.tensors.edit([&](std::vector<LazyTensor>& all) {
+    // What is frozen, and buffers, have no copy in full precision.
+    if (part == "master")
+      for (auto& t : all)
+        if (t.name.starts_with("model/") && !state.find(prefix + t.name.substr(6))) t.name = prefix + t.name.substr(6);
+    std::erase_if(all, [&](const LazyTensor& t) { return !t.name.starts_with(prefix); });
+    for (auto& t : all) {
+      t.name.erase(0, prefix.size());
+      std::replace(t.name.begin(), t.name.end(), '/', '.');
+    }
+    // Wrappers around all of it, as long as what is beneath looks like a model of its own.
+    for (bool again = true; again;) {
+      again = false;
+      for (const std::string_view w : kWrappers) {
+        const auto beneath = [&](const LazyTensor& t) { return t.name.starts_with(w); };
+        const auto models = [&](const LazyTensor& t) { return is_models(std::string_view(t.name).substr(w.size())); };
+        if (all.empty() || !std::all_of(all.begin(), all.end(), beneath) || !std::any_of(all.begin(), all.end(), models)) continue;
+        for (auto& t : all) t.name.erase(0, w.size());
+        again = true;
+      }
+    }
+  });
+  std::vector<std::string> left;
+  for (const auto& [name, count] : parts)
+    if (name != part) left.push_back(fmt::format("'{}'", name));
+  *notice = fmt::format("{}: a state of training; its part '{}' is the model{}", state.path, part, left.empty() ? "" : fmt::format(", the rest is left out: {}", some_of(left, 8)));
+  return model;
+}
+
+}  // namespace ingot::transform

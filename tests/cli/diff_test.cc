@@ -1,0 +1,104 @@
+// ingot diff, and what inspect --tensor says of values.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "program.h"
+
+namespace ingot::testing {
+namespace {
+
+const std::string kBase = example("tiny-llama-base"), kLora = example("lora-code");
+
+class Diff : public CliTest {
+ protected:
+  nlohmann::json diff(const std::string& a, const std::string& b) const {
+    const Finished f = ingot({"diff", a, b, "--json"});
+    EXPECT_EQ(f.exit_code, 0) << f.out << f.err;
+    return result_of(f);
+  }
+};
+
+TEST_F(Diff, AModelAndItself) {
+  const auto j = diff(kBase, kBase);
+  EXPECT_EQ(j["same_tensors"], true);
+  EXPECT_EQ(j["same_bytes"], 57);
+  EXPECT_EQ(j["different"], 0);
+  EXPECT_TRUE(j["beside"].empty());
+  EXPECT_EQ(ingot({"diff", kBase, kBase, "--exit-code"}).exit_code, 0);
+}
+
+TEST_F(Diff, AcrossFormatsAndFloatTypes) {
+  ASSERT_EQ(ingot({"convert", kBase, dir_ / "f32.gguf", "F32"}).exit_code, 0);
+  const auto j = diff(dir_ / "f32.gguf", kBase);
+  EXPECT_EQ(j["same_tensors"], true);
+  EXPECT_EQ(j["same_values"].get<int>() + j["same_bytes"].get<int>(), 57) << "rows of q and k are brought into one order";
+  EXPECT_EQ(j["tensors"][0]["type_a"], "F32");
+  EXPECT_EQ(j["tensors"][0]["type_b"], "BF16");
+  EXPECT_TRUE(j.contains("note"));
+}
+
+TEST_F(Diff, QuantizedWeightsByTheirError) {
+  ASSERT_EQ(ingot({"convert", kBase, dir_ / "q8.gguf", "Q8_0"}).exit_code, 0);
+  ASSERT_EQ(ingot({"quantize", kBase, dir_ / "q4.gguf", "Q4_K_M"}).exit_code, 0);
+  const auto q8 = diff(dir_ / "q8.gguf", kBase), q4 = diff(dir_ / "q4.gguf", kBase);
+  EXPECT_EQ(q8["different"], 44);
+  EXPECT_EQ(q8["same_values"], 13) << "the norms";
+  // The worst is the first; a bit of four costs about sixteen times the error of eight.
+  for (const auto* j : {&q8, &q4}) EXPECT_GE((*j)["tensors"][0]["relative"], (*j)["tensors"][40]["relative"]);
+  EXPECT_GT(q8["tensors"][0]["relative"], 0.001);
+  EXPECT_LT(q8["tensors"][0]["relative"], 0.01);
+  EXPECT_GT(q4["tensors"][0]["relative"].get<double>(), 5 * q8["tensors"][0]["relative"].get<double>());
+  EXPECT_GT(q8["tensors"][0]["cosine"], 0.9999);
+  const Finished f = ingot({"diff", dir_ / "q8.gguf", kBase, "--exit-code"});
+  EXPECT_EQ(f.exit_code, 1);
+  for (const char* part : {"different    44", "Q8_0, BF16", "and 24 more, of smaller errors (--all)", "|A-B|/|B|"}) EXPECT_NE(f.out.find(part), std::string::npos) << part << f.out;
+  EXPECT_EQ(ingot({"diff", dir_ / "q8.gguf", kBase, "--all"}).out.find("more, of smaller"), std::string::npos);
+}
+
+TEST_F(Diff, OneTensorOneKeyOneFile) {
+  ASSERT_EQ(ingot({"lora", "merge", kBase, "--adapter", kLora, "--out", dir_ / "merged"}).exit_code, 0);
+  const auto merged = diff(dir_ / "merged", kBase);
+  EXPECT_GT(merged["different"], 0);
+  EXPECT_GT(merged["same_bytes"], 0) << "what the adapter does not touch";
+  ASSERT_EQ(ingot({"convert", kBase, "--out", dir_ / "copy"}).exit_code, 0);
+  std::string weights = read_file(dir_ / "copy/model.safetensors");
+  weights[weights.size() - 1] = static_cast<char>(weights[weights.size() - 1] ^ 0x40);
+  write_file(dir_ / "copy/model.safetensors", weights);
+  std::string config = read_file(dir_ / "copy/config.json");
+  config.replace(config.find("\"rope_theta\""), 12, "\"rope_thetb\"");
+  write_file(dir_ / "copy/config.json", config);
+  std::filesystem::remove(dir_ / "copy/generation_config.json");
+  const auto j = diff(dir_ / "copy", kBase);
+  EXPECT_EQ(j["different"], 1);
+  EXPECT_EQ(j["same_bytes"], 56);
+  EXPECT_EQ(j["tensors"][0]["different"], 1);
+  const std::string beside = j["beside"].dump();
+  for (const char* part : {"config.json rope_parameters.rope_theta: nothing, 10000", "config.json rope_parameters.rope_thetb: 10000", "[\"config.json", "\"generation_config.json: only in B\"]"}) EXPECT_NE(beside.find(part), std::string::npos) << part << beside;
+}
+
+TEST_F(Diff, WhatOnlyOneHasAndOtherShapes) {
+  make_many_shards(dir_ / "two", 2);
+  make_many_shards(dir_ / "three", 3);
+  const auto j = diff(dir_ / "two", dir_ / "three");
+  EXPECT_EQ(j["only_b"].size(), 9u);
+  EXPECT_TRUE(j["only_a"].empty());
+  EXPECT_EQ(j["same_tensors"], false);
+  const auto k = diff(kBase, dir_ / "two");
+  EXPECT_GT(k["shapes"].size(), 0u);
+  const Finished f = ingot({"diff", dir_ / "two", dir_ / "nothing"});
+  EXPECT_EQ(f.exit_code, 3);
+  EXPECT_NE(f.err.find("nothing"), std::string::npos);
+}
+
+TEST_F(Diff, InspectShowsAHistogramAndCountsWhatIsNoNumber) {
+  const auto t = result_of(ingot({"inspect", kBase, "--tensor", "lm_head.weight", "--json"}));
+  uint64_t all = 0;
+  for (const auto& n : t["histogram"]) all += n.get<uint64_t>();
+  EXPECT_EQ(all, t["values"].get<uint64_t>());
+  EXPECT_EQ(t["first"].size(), 8u);
+  EXPECT_NE(ingot({"inspect", kBase, "--tensor", "lm_head.weight"}).out.find("histogram      |"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace ingot::testing
