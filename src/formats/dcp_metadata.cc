@@ -77,8 +77,8 @@ class MetadataReader {
       if (!fqn || !fqn->is_text()) return bad("storage_data", fmt::format("row {} has no name", i / 2));
       INGOT_TRY(spend(fqn->text().size() + (file ? file->text().size() : 0)));
       const std::string key(fqn->text());
-      const auto at = begin ? begin->as_int() : std::nullopt, length = size ? size->as_int() : std::nullopt;
-      if (!file || !file->is_text() || !at || *at < 0 || !length || *length < 0) return bad(key, "the place is no file, offset and length");
+      const int64_t at = begin ? begin->as_int().value_or(-1) : -1, length = size ? size->as_int().value_or(-1) : -1;
+      if (!file || !file->is_text() || at < 0 || length < 0) return bad(key, "the place is no file, offset and length");
       if (!is_inside(std::string(file->text())))
         return bad_input("reading {}: '{}' would lie in the file '{}', which is outside the directory; refused", path_, key.substr(0, 200), file->text().substr(0, 200));
       if (how && how->size())
@@ -89,7 +89,7 @@ class MetadataReader {
       if (tensor && !numbers(offset, &offsets)) return bad(key, "an offset is none");
       const auto [it, fresh] = files.emplace(file->text(), m_.files.size());
       if (fresh) m_.files.emplace_back(file->text());
-      places_[place_key(key, offsets, tensor)] = {it->second, static_cast<uint64_t>(*at), static_cast<uint64_t>(*length)};
+      places_[place_key(key, offsets, tensor)] = {it->second, static_cast<uint64_t>(at), static_cast<uint64_t>(length)};
     }
     return {};
   }
@@ -172,7 +172,8 @@ class MetadataReader {
       e.path.clear();
       for (const PickleValue* key : it->second->items()) {
         INGOT_TRY(spend(key->text().size()));
-        e.path += (e.path.empty() ? "" : "/") + pickle_key(*key);
+        if (!e.path.empty()) e.path += '/';
+        e.path += pickle_key(*key);
       }
     }
     for (const DcpEntry& e : m_.entries) ++names[e.path];

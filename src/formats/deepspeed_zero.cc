@@ -151,10 +151,10 @@ class ZeroReader {
         }
         INGOT_ASSIGN(NodePtr node, r.archive.tensors.tensor(fmt::format("{} of group {}", key, g), *items[i + 1]));
         if (!node) continue;
-        if (key == "step" && node->spec().shape.elements() == 1) {
+        const auto* source = dynamic_cast<const Source*>(node.get());
+        if (key == "step" && source && node->spec().shape.elements() == 1) {
           std::byte bytes[8] = {};
-          const Region one = Region::all(node->spec().shape);
-          if (auto s = static_cast<const Source&>(*node).read(one, {bytes, bytes_of(node->spec())}); !s.ok()) return s.take_error();
+          if (auto s = source->read(Region::all(node->spec().shape), {bytes, bytes_of(node->spec())}); !s.ok()) return s.take_error();
           step = fmt::format("{:02x}", fmt::join(reinterpret_cast<const uint8_t*>(bytes), reinterpret_cast<const uint8_t*>(bytes) + 8, ""));
           if (ranks_.empty()) steps_.emplace(g, node);
         } else {

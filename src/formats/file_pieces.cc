@@ -61,11 +61,11 @@ class FlatFile final : public ReadFile {
  public:
   explicit FlatFile(std::shared_ptr<const Source> flat) : flat_(std::move(flat)), item_(static_cast<uint64_t>(info(flat_->spec().type).bytes)) {}
   uint64_t size() const override { return bytes_of(flat_->spec()); }
-  const std::string& path() const override { return flat_->file()->path(); }
+  const std::string& path() const override { return file() ? file()->path() : none_; }
   std::string identity() const override { return flat_->describe(); }
-  std::string stamp() const override { return flat_->file()->stamp(); }
-  Status check_unchanged() const override { return flat_->file()->check_unchanged(); }
-  Capabilities capabilities() const override { return flat_->file()->capabilities(); }
+  std::string stamp() const override { return file() ? file()->stamp() : ""; }
+  Status check_unchanged() const override { return file() ? file()->check_unchanged() : Status(); }
+  Capabilities capabilities() const override { return file() ? file()->capabilities() : Capabilities(); }
   Status read(uint64_t offset, MutByteView out) const override {
     if (offset % item_ || out.size() % item_) return failed("reading {}: {} bytes at byte {} are no whole elements of {}", path(), out.size(), offset, item_);
     Region r{{static_cast<int64_t>(offset / item_)}, {static_cast<int64_t>(out.size() / item_)}};
@@ -75,8 +75,11 @@ class FlatFile final : public ReadFile {
   }
 
  private:
+  const ReadFile* file() const { return flat_->file(); }  // null: it lies in memory
+
   std::shared_ptr<const Source> flat_;
   uint64_t item_;
+  std::string none_;
 };
 
 }  // namespace

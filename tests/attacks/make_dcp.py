@@ -54,7 +54,7 @@ put("zero-hides-overflow", Dcp(size=(0, 1 << 40, 1 << 40), chunks=[], stored=[((
 put("nine-dimensions", Dcp(size=(1,) * 9, chunks=[], stored=[((0, 0), (4, 3))]).files, "the shape is none of at most 8 dimensions")
 put("dimensions-differ", Dcp(chunks=[((0,), (4,))]).files, "a chunk has no offsets and sizes of 2 dimensions")
 put("no-place", Dcp(stored=[((0, 0), (2, 3))]).files, "no file is told in which the chunk [2:4, 0:3] lies")
-put("dtype", Dcp(dtype=pickle.Pickler).files, "has the type _pickle.Pickler, which ingot does not know")
+put("dtype", Dcp(dtype=float7).files, "has the type torch.float7, which ingot does not know")
 put("up", Dcp(path="../__{}_0.distcp").files, "which is outside the directory; refused")
 put("absolute", Dcp(path="/__{}_0.distcp").files, "which is outside the directory; refused")
 put("transformed", Dcp(transforms=("zstd",)).files, "is stored transformed (zstd)")

@@ -37,6 +37,7 @@ class Size(tuple):
 
 class FloatStorage: pass
 class float32: pass
+class float7: pass
 class _rebuild_tensor_v2: pass
 class Metadata: pass
 class TensorStorageMetadata: pass
@@ -48,7 +49,7 @@ class _StorageInfo: pass
 class fragment_address: pass
 
 
-module("torch", FloatStorage=FloatStorage, float32=float32, Size=Size)
+module("torch", FloatStorage=FloatStorage, float32=float32, float7=float7, Size=Size)
 module("torch._utils", _rebuild_tensor_v2=_rebuild_tensor_v2)
 module("torch.distributed.checkpoint.metadata", Metadata=Metadata, TensorStorageMetadata=TensorStorageMetadata, BytesStorageMetadata=BytesStorageMetadata,
        TensorProperties=TensorProperties, ChunkStorageMetadata=ChunkStorageMetadata, MetadataIndex=MetadataIndex)
