@@ -2,6 +2,7 @@
 // its own. dcp.load reads it at any world size. Names with slashes are the places of a nested state ("model/emb.weight"), stored as torch flattens them.
 #include <algorithm>
 #include <set>
+#include <unordered_map>
 
 #include "formats/dcp_metadata.h"
 #include "formats/json.h"
@@ -16,45 +17,128 @@ namespace {
 
 constexpr char kMetadataModule[] = "torch.distributed.checkpoint.metadata", kFileSystem[] = "torch.distributed.checkpoint.filesystem", kFolder[] = "archive";
 
-std::vector<std::string> parts_of(const std::string& name) {
-  std::vector<std::string> parts;
-  for (size_t from = 0; from <= name.size();) {
-    const size_t slash = std::min(name.find('/', from), name.size());
-    parts.push_back(name.substr(from, slash - from));
-    from = slash + 1;
-  }
-  return parts;
-}
+// A place in the nested state: keys of dicts and positions in lists.
+struct Part {
+  std::string key;
+  bool position = false;
+};
+using Path = std::vector<Part>;
 
 // What is stored: a tensor, or a plain value.
 struct Stored {
   std::string key;
-  std::vector<std::string> path;
+  Path path;
   const NamedSpec* tensor = nullptr;
   const TorchType* type = nullptr;
+  OrderedJson value = nullptr;
   std::string file = {};
   uint64_t offset = 0, length = 0;
 };
 
-// Keys that are the positions of a list: 0, 1, .. in turn, but for the parameters of a torch optimizer, which are numbered in a dict.
-class Positions {
+// The nested state that names with slashes, and values that are JSON, stand for; and what torch flattens it to: each tensor, each plain value, but lists in which
+// there is neither a tensor nor a dict as one.
+class State {
  public:
-  void add(const std::vector<std::string>& path) {
-    std::string at;
-    for (const auto& part : path) {
-      Children& c = below_[at];
-      if (c.seen.insert(part).second) c.list = c.list && part == std::to_string(c.seen.size() - 1);
-      at += (at.empty() ? "" : "/") + part;
-    }
+  Status add(const std::string& name, int64_t tensor) {
+    INGOT_ASSIGN(Node * n, at(name));
+    n->tensor = tensor;
+    return {};
   }
-  bool is_list(const std::string& at) const { return !at.empty() && at != "state" && !at.ends_with("/state") && below_.at(at).list; }
+  Status add(const std::string& name, const OrderedJson& value) {
+    INGOT_ASSIGN(Node * n, at(name));
+    put(n, value);
+    return {};
+  }
+  // Of tensors by their numbers, then values.
+  std::vector<Stored> flatten(size_t tensors) {
+    flat_.resize(tensors);
+    Path path;
+    walk(root_, &path);
+    return std::move(flat_);
+  }
 
  private:
-  struct Children {
-    std::set<std::string> seen;
-    bool list = true;
+  struct Node {
+    std::vector<std::pair<std::string, Node>> below;
+    std::unordered_map<std::string, size_t> index;  // of below
+    int64_t tensor = -1;
+    bool plain = false, list = false;  // list: `below` are positions
+    OrderedJson value;
   };
-  std::map<std::string, Children> below_;
+  static constexpr size_t kMaxDepth = 200;
+
+  static Node* child(Node* n, const std::string& key) {
+    const auto [it, fresh] = n->index.emplace(key, n->below.size());
+    if (fresh) n->below.emplace_back(key, Node());
+    return &n->below[it->second].second;
+  }
+  Result<Node*> at(const std::string& name) {
+    Node* n = &root_;
+    size_t depth = 0;
+    for (size_t from = 0; from <= name.size(); ++depth) {
+      const size_t slash = std::min(name.find('/', from), name.size());
+      if (n->tensor >= 0 || n->plain || depth == kMaxDepth)
+        return bad_input("writing a torch checkpoint: '{}' lies {}", name.substr(0, 200), depth == kMaxDepth ? fmt::format("deeper than {} levels", kMaxDepth) : "below another value");
+      n = child(n, name.substr(from, slash - from));
+      from = slash + 1;
+    }
+    if (n->tensor >= 0 || n->plain || !n->below.empty()) return bad_input("writing a torch checkpoint: '{}' would stand twice", name.substr(0, 200));
+    return n;
+  }
+  static void put(Node* n, const OrderedJson& value) {
+    if (value.is_object() && !value.empty()) {
+      for (const auto& [key, v] : value.items()) put(child(n, key), v);
+    } else if (value.is_array() && !value.empty()) {
+      n->list = true;
+      for (size_t i = 0; i < value.size(); ++i) put(child(n, std::to_string(i)), value[i]);
+    } else {
+      n->plain = true, n->value = value;
+    }
+  }
+  // Keys that are 0 to n - 1 are a list's positions, but for the parameters of a torch optimizer, which are numbered in a dict.
+  static bool is_list(const Node& n, const std::string& key) {
+    if (n.list) return true;
+    if (n.below.empty() || key == "state" || key.empty()) return false;
+    for (size_t i = 0; i < n.below.size(); ++i)
+      if (!n.index.count(std::to_string(i))) return false;
+    return true;
+  }
+  // A list without a tensor or dict in it, as JSON.
+  static bool is_plain(const Node& n, const std::string& key, OrderedJson* out) {
+    if (n.plain) return *out = n.value, !n.value.is_object();
+    if (n.tensor >= 0 || !is_list(n, key)) return false;
+    *out = OrderedJson::array();
+    for (size_t i = 0; i < n.below.size(); ++i) {
+      const std::string position = std::to_string(i);
+      OrderedJson item;
+      if (!is_plain(n.below[n.index.at(position)].second, position, &item)) return false;
+      out->push_back(std::move(item));
+    }
+    return true;
+  }
+  void walk(const Node& n, Path* path) {
+    Stored s;
+    s.path = *path;
+    for (const Part& p : s.path) s.key += (&p == &s.path[0] ? "" : ".") + p.key;
+    const std::string key = path->empty() ? "" : path->back().key;
+    if (n.tensor >= 0) {
+      flat_[static_cast<size_t>(n.tensor)] = std::move(s);
+    } else if (n.plain || is_plain(n, key, &s.value)) {
+      if (n.plain) s.value = n.value;
+      flat_.push_back(std::move(s));
+    } else {
+      const bool list = is_list(n, key);
+      for (size_t i = 0; i < n.below.size(); ++i) {
+        const auto& [own, below] = list ? n.below[n.index.at(std::to_string(i))] : n.below[i];
+        path->push_back({own, list});
+        walk(below, path);
+        path->pop_back();
+      }
+    }
+  }
+
+  Node root_;
+  std::vector<Stored> flat_;
 };
 
 class MetadataWriter {
@@ -62,7 +146,6 @@ class MetadataWriter {
   explicit MetadataWriter(const std::vector<Stored>& all) : all_(all) {}
 
   std::string write() {
-    for (const Stored& s : all_) positions_.add(s.path);
     begin(kMetadataModule, "Metadata");
     w_.text("state_dict_metadata");
     w_.open_dict();
@@ -145,13 +228,9 @@ class MetadataWriter {
     end();
   }
 
-  void put_path(const std::vector<std::string>& path) {
+  void put_path(const Path& path) {
     w_.open_tuple();
-    std::string at;
-    for (const auto& part : path) {
-      positions_.is_list(at) ? w_.integer(std::stoll(part)) : w_.text(part);
-      at += (at.empty() ? "" : "/") + part;
-    }
+    for (const Part& p : path) p.position ? w_.integer(std::stoll(p.key)) : w_.text(p.key);
     w_.close_tuple();
   }
 
@@ -173,15 +252,14 @@ class MetadataWriter {
 
   const std::vector<Stored>& all_;
   PickleWriter w_;
-  Positions positions_;
 };
 
 using Values = std::vector<std::pair<std::string, OrderedJson>>;
 
 // An archive at the end of the file; where the data of the tensor in it begin.
-uint64_t put_archive(FileLayout* file, Stored* s, const OrderedJson* value) {
+uint64_t put_archive(FileLayout* file, Stored* s) {
   PickleWriter w;
-  s->tensor ? put_torch_tensor(&w, s->tensor->second, *s->type, 0) : w.json(*value);
+  s->tensor ? put_torch_tensor(&w, s->tensor->second, *s->type, 0) : w.json(s->value);
   std::string pickle = w.finish();
   const Hash128 id = hash128(as_bytes(s->key + pickle));
   s->file = file->name, s->offset = file->size;
@@ -194,16 +272,13 @@ uint64_t put_archive(FileLayout* file, Stored* s, const OrderedJson* value) {
 }
 
 Result<Layout> layout_dcp(const std::vector<NamedSpec>& specs, const Values& values, const std::map<std::string, std::string>& files, uint64_t max_shard) {
-  std::vector<Stored> all;
+  State state;
+  for (size_t i = 0; i < specs.size(); ++i) INGOT_TRY(state.add(specs[i].first, static_cast<int64_t>(i)));
+  for (const auto& [name, value] : values) INGOT_TRY(state.add(name, value));
+  std::vector<Stored> all = state.flatten(specs.size());
   std::set<std::string> keys;
-  const auto add = [&](const std::string& name) -> Status {
-    Stored s;
-    s.path = parts_of(name);
-    s.key = fmt::format("{}", fmt::join(s.path, "."));
-    if (!keys.insert(s.key).second) return bad_input("writing a torch checkpoint: '{}' would be stored as '{}', as another is", name, s.key);
-    all.push_back(std::move(s));
-    return {};
-  };
+  for (const Stored& s : all)
+    if (!keys.insert(s.key).second) return bad_input("writing a torch checkpoint: two of its names would be stored as '{}'", s.key);
   Layout l;
   uint64_t in_file = 0;
   const auto next = [&](uint64_t size) -> FileLayout* {
@@ -214,17 +289,14 @@ Result<Layout> layout_dcp(const std::vector<NamedSpec>& specs, const Values& val
     in_file += size;
     return &l.files.back();
   };
-  for (const auto& spec : specs) {
-    INGOT_TRY(add(spec.first));
-    all.back().tensor = &spec;
-    INGOT_ASSIGN(all.back().type, torch_type_to_write(spec));
-    FileLayout* file = next(bytes_of(spec.second));
-    l.tensors.push_back({static_cast<int>(l.files.size()) - 1, 0});
-    l.tensors.back().offset = put_archive(file, &all.back(), nullptr);
-  }
-  for (const auto& [name, value] : values) {
-    INGOT_TRY(add(name));
-    put_archive(next(0), &all.back(), &value);
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (i < specs.size()) {
+      all[i].tensor = &specs[i];
+      INGOT_ASSIGN(all[i].type, torch_type_to_write(specs[i]));
+    }
+    FileLayout* file = next(i < specs.size() ? bytes_of(specs[i].second) : 0);
+    const Placement place{static_cast<int>(l.files.size()) - 1, put_archive(file, &all[i])};
+    if (i < specs.size()) l.tensors.push_back(place);
   }
   std::map<std::string, std::string> side = files;
   side[kDcpMetadata] = MetadataWriter(all).write();
