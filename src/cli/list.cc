@@ -68,6 +68,9 @@ Status list_formats(Context& c) {
                            ? "a Hugging Face directory (single or sharded), or one .safetensors file"
                        : name == "gguf" ? "llama.cpp's format, one file or splits"
                        : name == "peft" ? "a LoRA adapter directory"
+                       : name == "dcp" ? "a directory of torch.distributed.checkpoint (FSDP)"
+                       : name == "deepspeed" ? "a directory of DeepSpeed: ZeRO 1, 2, 3, or universal"
+                       : name == "megatron" ? "a directory of Megatron or NeMo (torch_dist)"
                        : name == "torch" ? "a file of torch.save (.pt, .pth, .bin, .ckpt), with its plain values"
                                         : "";
     table.row({std::string(name), "yes", write ? "yes" : "no", what});

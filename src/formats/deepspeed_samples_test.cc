@@ -1,4 +1,5 @@
 // Directories that DeepSpeed wrote, beside what the writing processes held: as dcp_samples_test.cc has it.
+#include "formats/outputs.h"
 #include "formats/samples_testing.h"
 
 namespace ingot {
@@ -19,7 +20,9 @@ TEST_F(DeepspeedSamples, EachStage) {
     for (auto it = json_["leaves"].begin(); it != json_["leaves"].end(); ++it) EXPECT_EQ(*parse_json(a.values.at(it.key()), ""), it.value()) << it.key();
     for (size_t g = 0; g < json_["lr"].size(); ++g) EXPECT_EQ(*parse_json(a.values.at(fmt::format("optimizer/param_groups/{}/lr", g)), ""), json_["lr"][g]);
     for (const auto& t : a.tensors)
-      if (t.name.starts_with("step/")) EXPECT_EQ(to_floats(*evaluate(t.node)), std::vector<float>{3}) << t.name;
+      if (t.name.starts_with("step/")) {
+        EXPECT_EQ(to_floats(*evaluate(t.node)), std::vector<float>{3}) << t.name;
+      }
     for (const auto& pair : json_["shared_parameters"]) {
       const std::string first = pair[0], second = pair[1];
       EXPECT_EQ(a.find("model/" + first)->node, a.find("model/" + second)->node);
@@ -36,6 +39,35 @@ TEST_F(DeepspeedSamples, Universal) {
   EXPECT_EQ(a.values.at("optimizer/param_groups/0/lr"), "0.0025");
   EXPECT_EQ(a.values.at("global_steps"), "3");
   EXPECT_TRUE(a.find("step/scale"));
+}
+
+// What ds_to_universal would make of each: the same tensors and values again.
+TEST_F(DeepspeedSamples, WrittenAsUniversal) {
+  for (const char* name : {"deepspeed-zero1-bf16", "deepspeed-zero3", "deepspeed-zero3-bf16-frozen", "deepspeed-universal"}) {
+    if (!begin(name)) continue;
+    const Artifact a = open(folder_);
+    auto store = make_memory_store();
+    const auto output = make_output(a, *store, "u", "deepspeed");
+    ASSERT_TRUE(output.ok()) << output.error().message;
+    const auto report = run_job({*output}, {});
+    ASSERT_TRUE(report.ok()) << report.error().message;
+    const auto u = open_model(*store, "u");
+    ASSERT_TRUE(u.ok()) << u.error().message;
+    all_of(*u, "", "");
+    EXPECT_EQ(u->tensors.size(), a.tensors.size());
+    for (const char* value : {"global_steps", "epoch", "lr_scheduler/last_epoch", "optimizer/param_groups/0/lr", "optimizer/ds_version"})
+      EXPECT_EQ(u->values.at(value), a.values.at(std::string(value) == "optimizer/ds_version" ? "ds_version" : value));
+    EXPECT_TRUE(is_there(*store, "u/global_step3_universal/zero/scale/step.pt"));
+    EXPECT_EQ(get_file(*store, "u/latest_universal"), "global_step3_universal");
+  }
+  Artifact plain;
+  plain.tensors = {{"w", f32_tensor({1}, {1})}};
+  auto store = make_memory_store();
+  const auto output = make_output(plain, *store, "u", "deepspeed");
+  ASSERT_TRUE(output.ok());
+  const auto report = run_job({*output}, {});
+  ASSERT_FALSE(report.ok());
+  EXPECT_NE(report.error().message.find("it has no float32 copies that an optimizer steps"), std::string::npos) << report.error().message;
 }
 
 }  // namespace

@@ -93,6 +93,12 @@ class Planner {
       if (own.starts_with("param_groups/")) optimizer_.state.values.emplace_back("optimizer_state_dict/" + own, value);  // where stage 3 looks for them
       optimizer_.state.values.emplace_back(own, std::move(value));
     }
+    // Stage 3 has it in the model states only, and stages 1 and 2 look for it here.
+    const auto ours = a_.values.find("ds_version");
+    if (ours != a_.values.end() && !a_.values.count("optimizer/ds_version")) {
+      INGOT_ASSIGN(OrderedJson value, parse_json_ordered(ours->second, "writing a universal checkpoint: the value ds_version"));
+      optimizer_.state.values.emplace_back("ds_version", std::move(value));
+    }
     if (!version) model_.state.values.emplace_back("universal_checkpoint_info/universal_checkpoint_version", 0.2);
     return {};
   }
