@@ -313,11 +313,24 @@ Status take_side_files(Store& store, const Probe& directory, SideFiles side, Art
   return {};
 }
 
+Result<std::map<std::string, std::string>> read_side_files(Store& store, const std::string& path) {
+  INGOT_ASSIGN(const Probe p, look_at(store, path));
+  if (!p.find("config.json")) return bad_input("opening {}: expected a directory with config.json, to take the configuration and the tokenizer from", path);
+  Artifact a;
+  Calls calls;
+  SideFiles side;
+  INGOT_TRY(ask_side_files(store, p, model_side_files(), &side, &calls));
+  INGOT_TRY(call_together(store, "opening " + path, calls));
+  INGOT_TRY(take_side_files(store, p, std::move(side), &a));
+  a.files.erase(kManifestFile);  // of those weights
+  return std::move(a.files);
+}
+
 // {path: value}, as safetensors_output() writes it. Some of them make the names those of a state.
 Status read_values(const std::string& text, const std::string& path, Artifact* a) {
   INGOT_ASSIGN(const OrderedJson j, parse_json_ordered(text, fmt::format("reading {}: '{}' of its __metadata__", path, kValuesKey)));
   if (!j.is_object()) return bad_input("reading {}: '{}' of its __metadata__ is no JSON object", path, kValuesKey);
-  for (const auto& [name, value] : j.items()) a->values[name] = json_text(value);
+  for (const auto& [name, value] : j.items()) a->values[name] = json_line(value);
   if (!a->values.empty()) a->naming.clear();
   return {};
 }

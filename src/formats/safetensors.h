@@ -47,5 +47,7 @@ const std::vector<std::string>& tokenizer_side_files();  // of models and adapte
 using SideFiles = std::vector<std::pair<std::string, Result<std::string>>>;
 Status ask_side_files(Store& store, const Probe& directory, const std::vector<std::string>& names, SideFiles* side, Calls* calls);
 Status take_side_files(Store& store, const Probe& directory, SideFiles side, Artifact* a);
+// Those of a model directory, whatever weights it has: for weights that came without. kBadInput where it has no config.json.
+Result<std::map<std::string, std::string>> read_side_files(Store& store, const std::string& directory);
 
 }  // namespace ingot

@@ -3,9 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <map>
 
+#include "exec/evaluate.h"
 #include "exec/executor.h"
+#include "formats/formats.h"
 #include "formats/npz_write.h"
+#include "formats/outputs.h"
 #include "formats/torch_write.h"
 #include "kernels/crc32.h"
 
@@ -124,6 +128,51 @@ TEST(ZipOutputs, ATrainingStateIsNested) {
   const auto r = run_job({torch_output(a, *store, "t.pt")}, {});
   ASSERT_FALSE(r.ok());
   EXPECT_NE(r.error().message.find("'model/w/x' lies below another value"), std::string::npos) << r.error().message;
+}
+
+// The bytes of every tensor, and what is tied.
+std::map<std::string, std::string> contents(const Artifact& a) {
+  std::map<std::string, std::string> all;
+  std::map<const Node*, std::string> first;
+  for (const auto& t : a.tensors) {
+    const auto bytes = evaluate(t.node);
+    EXPECT_TRUE(bytes.ok()) << t.name;
+    all[t.name] = fmt::format("{} {} tied to {}: {}", info(t.spec().type).name, to_string(t.spec().shape), first.emplace(t.node.get(), t.name).first->second, as_text(*bytes));
+  }
+  return all;
+}
+
+TEST(ZipOutputs, WhatIsWrittenIsWhatIsRead) {
+  auto store = make_memory_store();
+  Artifact flat = model();
+  for (const DType t : {DType::kF16, DType::kF64, DType::kI8, DType::kI16, DType::kI32, DType::kU8, DType::kBool, DType::kC64, DType::kU16, DType::kU32, DType::kU64,
+                        DType::kF8E5M2, DType::kF8E8M0, DType::kF8E4M3Fnuz, DType::kF8E5M2Fnuz})
+    flat.tensors.push_back({std::string(info(t).name), tensor(t, {3, 2})});
+  written(*store, torch_output(flat, *store, "flat.bin"));
+  const auto back = open_model(*store, "flat.bin");
+  ASSERT_TRUE(back.ok()) << back.error().message;
+  EXPECT_EQ(back->naming, "hf");
+  EXPECT_EQ(contents(*back), contents(flat));
+
+  Artifact state;
+  state.tensors = {{"model/w", tensor(DType::kF32, {2})}, {"optimizer/state/0/exp_avg", tensor(DType::kF32, {2})}, {"optimizer/state/11/exp_avg", tensor(DType::kF32, {2})}};
+  state.values = {{"step", "3"}, {"optimizer/param_groups/0/lr", "1e-08"}, {"optimizer/param_groups/0/betas/0", "0.9"}, {"none", "null"}, {"on", "true"}, {"nan", "NaN"},
+                  {"low", "-Infinity"}, {"long", "1180591620717411303424"}, {"least", "-9223372036854775808"}, {"below", "-9223372036854775809"}, {"byte", "255"}, {"minus", "-129"},
+                  {"max", "18446744073709551615"}, {"empty", "{}"}, {"list", "[]"}, {"name", "\"\u00fcber\""}, {"text", "\"\""}};
+  written(*store, torch_output(state, *store, "state.pt"));
+  const auto again = open_model(*store, "state.pt");
+  ASSERT_TRUE(again.ok()) << again.error().message;
+  EXPECT_EQ(contents(*again), contents(state));
+  std::map<std::string, std::string> values = state.values;
+  values["name"] = "\"\xc3\xbc" "ber\"";
+  EXPECT_EQ(again->values, values);
+  // And through safetensors, which has them as metadata.
+  ASSERT_TRUE(run_job({safetensors_output(*again, *store, "s.safetensors")}, {}).ok());
+  const auto third = open_model(*store, "s.safetensors");
+  ASSERT_TRUE(third.ok()) << third.error().message;
+  EXPECT_EQ(third->values, values);
+  EXPECT_EQ(third->naming, "");
+  EXPECT_EQ(contents(*third), contents(state));
 }
 
 TEST(ZipOutputs, ADirectoryOfShards) {
