@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
+#include <climits>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -194,10 +196,16 @@ Result<std::string> read_text_at(const Located& at, size_t most, const CancelTok
   std::error_code error;
   const auto status = fs::status(at.path, error);
   if (!fs::is_fifo(status) && !fs::is_character_file(status)) return read_text(*at.store, at.path, most);
-  // <(command), /dev/stdin: neither may wait for a writer where nobody could interrupt it.
+  const std::string name = fmt::format("'{}'", at.path);
+  // What is open already is not opened again: of a pipe whose writer has been and gone one would wait for another.
+  int64_t open = -1;
+  if (at.path == "/dev/stdin") open = STDIN_FILENO;
+  if (at.path.starts_with("/dev/fd/")) std::from_chars(at.path.data() + 8, at.path.data() + at.path.size(), open);
+  if (open >= 0 && open <= INT_MAX) return read_stream(static_cast<int>(open), name, most, cancel);
+  // Not for a writer either where nobody could interrupt it.
   const int fd = ::open(at.path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
   if (fd < 0) return failed("opening '{}': {}", at.path, std::strerror(errno));
-  auto text = read_stream(fd, fmt::format("'{}'", at.path), most, cancel);
+  auto text = read_stream(fd, name, most, cancel);
   ::close(fd);
   return text;
 }
