@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/memory.h"
+#include "formats/gguf_blocks.h"
 #include "formats/hf_weights.h"
 #include "formats/safetensors.h"
 #include "storage/hub.h"
@@ -108,7 +109,10 @@ Result<Artifact> open_model(Store& store, const std::string& path, Faults* fault
     if (score > best_score) best = &f, best_score = score;
   }
   if (best) {
-    auto opened = within_memory("opening " + probe.path, [&] { return best->open(store, probe, faults); });
+    auto opened = within_memory("opening " + probe.path, [&]() -> Result<Artifact> {
+      INGOT_ASSIGN(Artifact a, best->open(store, probe, faults));
+      return gguf_from_bytes(std::move(a));
+    });
     if (opened.ok() && opened->naming == "hf" && lacks_tokenizer(probe))
       opened->notices.push_back(fmt::format("{}: the snapshot has no tokenizer; if the model has one, download it{}", probe.path,
                                             hub_download(store, probe.path)));
