@@ -55,7 +55,7 @@ TEST_P(Architectures, HasTransformersLogits) {
   const Artifact g = gguf_of(c);
   double worst = 0;
   for (const int64_t batch : {512, 7}) {
-    const Logits l = compare(c, g, batch);
+    const Difference l = compare(c, g, batch);
     EXPECT_LE(l.worst, kTolerance) << c.name;
     EXPECT_EQ(l.wrong_top, 0) << c.name;
     worst = std::max(worst, l.worst);
@@ -140,7 +140,7 @@ class ArchitectureVariants : public ::testing::TestWithParam<std::string> {};
 TEST_P(ArchitectureVariants, HasTransformersLogits) {
   const Case c = load_case(GetParam());
   const Artifact g = gguf_of(c);
-  const Logits l = compare(c, g);
+  const Difference l = compare(c, g);
   EXPECT_LE(l.worst, kTolerance) << c.name;
   EXPECT_EQ(l.wrong_top, 0) << c.name;
   const auto back = transform::source_form(g);

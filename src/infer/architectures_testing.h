@@ -131,13 +131,13 @@ inline Json as_json(const MetaValue& m) {
       m.v);
 }
 
-struct Logits {
+struct Difference {
   double worst = 0;      // of those that are stored, from transformers', in standard deviations
   int wrong_top = 0;     // positions with another likeliest token
 };
 
-inline Logits compare(const Case& c, const Artifact& g, int64_t batch = 512) {
-  Logits out;
+inline Difference compare(const Case& c, const Artifact& g, int64_t batch = 512) {
+  Difference out;
   auto model = Model::load(g);
   EXPECT_TRUE(model.ok()) << c.name << ": " << (model.ok() ? "" : model.error().message);
   if (!model.ok()) return out;
@@ -146,7 +146,7 @@ inline Logits compare(const Case& c, const Artifact& g, int64_t batch = 512) {
   const auto tokens = c.data["tokens"].get<std::vector<int32_t>>();
   o.context = static_cast<int64_t>(tokens.size());
   Session s(**model, o);
-  const auto logits = s.forward(tokens, ingot::Logits::kAll);
+  const auto logits = s.forward(tokens, Logits::kAll);
   EXPECT_TRUE(logits.ok()) << c.name << ": " << (logits.ok() ? "" : logits.error().message);
   if (!logits.ok()) return out;
   const int64_t vocab = (*model)->config().vocab;

@@ -50,7 +50,7 @@ void expect_the_same_directory(const Case& c) {
     ASSERT_TRUE(a.ok() && b.ok()) << t.name;
     EXPECT_TRUE(*a == *b) << t.name;
   }
-  const Logits l = compare(again, twice);
+  const Difference l = compare(again, twice);
   EXPECT_LE(l.worst, kTolerance) << c.name;
   EXPECT_EQ(l.wrong_top, 0) << c.name;
 }

@@ -113,12 +113,11 @@ class Writer {
 
   // As transformers makes a fast tokenizer of a SentencePiece file: every two pieces that are one together merge, in the order of its score.
   void make_spm() {
-    bool bytes = false;
+    const bool bytes = has_bytes();
     std::unordered_map<std::string_view, int32_t> ids;
     for (size_t i = 0; i < v_.tokens.size(); ++i) {
       if (is_padding(i)) continue;
       vocab_.push_back(fmt::format("{}: {}", json_quote(v_.tokens[i]), i));
-      bytes = bytes || token_byte(v_.tokens[i]) >= 0;
       if (type(i) != TokenType::kControl && type(i) != TokenType::kUnknown && type(i) != TokenType::kByte) ids.emplace(v_.tokens[i], static_cast<int32_t>(i));
     }
     struct Merge {
@@ -130,9 +129,12 @@ class Writer {
     const auto characters = [](std::string_view s) { return static_cast<size_t>(std::count_if(s.begin(), s.end(), [](char c) { return (c & 0xC0) != 0x80; })); };
     for (size_t i = 0; i < v_.tokens.size(); ++i) {
       if (!ids.count(v_.tokens[i])) continue;
+      const size_t before = merges.size();
       for_each_split(v_.tokens[i], [&](std::string_view left, std::string_view right) {
         if (ids.count(left) && ids.count(right)) merges.push_back({v_.scores.empty() ? 0 : v_.scores[i], characters(left), characters(right), left, right});
       });
+      // Of characters that are no tokens: merges make none of it, and llama.cpp's do.
+      if (merges.size() == before && characters(v_.tokens[i]) > 1 && has_loose_character(v_.tokens[i], ids)) unmerged_.push_back(i);
     }
     std::stable_sort(merges.begin(), merges.end(), [](const Merge& a, const Merge& b) {
       return std::tie(a.score, a.left_size, a.right_size) > std::tie(b.score, b.left_size, b.right_size);
@@ -141,13 +143,21 @@ class Writer {
     model_ = {{"type", "BPE"}, {"dropout", nullptr}, {"unk_token", parts_.special.unk ? OrderedJson(text(*parts_.special.unk)) : OrderedJson()},
               {"continuing_subword_prefix", nullptr}, {"end_of_word_suffix", nullptr}, {"fuse_unk", true}, {"byte_fallback", bytes}, {"ignore_merges", false}};
     const bool prefix = v_.add_space_prefix.value_or(true);
-    std::vector<OrderedJson> before, behind;
+    std::vector<OrderedJson> before = mapped(), behind;
     if (prefix) before.push_back({{"type", "Prepend"}, {"prepend", kMark}});
     before.push_back(replaced("String", " ", kMark));
     normalizer_ = in_sequence("normalizers", std::move(before));
     behind = {replaced("String", kMark, " "), {{"type", "ByteFallback"}}, {{"type", "Fuse"}}};
     if (prefix) behind.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
     decoder_ = in_sequence("decoders", std::move(behind));
+  }
+
+  static bool has_loose_character(std::string_view text, const std::unordered_map<std::string_view, int32_t>& ids) {
+    for (size_t i = 0, n = 1; i < text.size(); i += n) {
+      for (n = 1; i + n < text.size() && (text[i + n] & 0xC0) == 0x80;) ++n;
+      if (!ids.count(text.substr(i, n))) return true;
+    }
+    return false;
   }
 
   void make_word_piece() {
@@ -173,19 +183,38 @@ class Writer {
   }
 
   void make_unigram() {
+    const bool bytes = has_bytes();
     for (size_t i = 0; i < v_.tokens.size(); ++i)
       vocab_.push_back(fmt::format("[{}, {}]", json_quote(v_.tokens[i]), OrderedJson(v_.scores.empty() ? 0.0 : static_cast<double>(v_.scores[i])).dump()));
-    model_ = {{"type", "Unigram"}, {"unk_id", parts_.special.unk ? OrderedJson(*parts_.special.unk) : OrderedJson()}, {"byte_fallback", false}};
+    model_ = {{"type", "Unigram"}, {"unk_id", parts_.special.unk ? OrderedJson(*parts_.special.unk) : OrderedJson()}, {"byte_fallback", bytes}};
     const bool merge = v_.remove_extra_whitespaces.value_or(false), prefix = merge || v_.add_space_prefix.value_or(false);
-    std::vector<OrderedJson> before;
-    if (!v_.charsmap.empty()) before.push_back({{"type", "Precompiled"}, {"precompiled_charsmap", to_base64(v_.charsmap)}});
-    if (merge) {
-      before.push_back({{"type", "Strip"}, {"strip_left", true}, {"strip_right", true}});
-      before.push_back(replaced("Regex", " {2,}", " "));
+    std::vector<OrderedJson> before = mapped();
+    if (prefix) {  // a mark is put before one that is there, too, but Metaspace puts none there
+      before.push_back(replaced("String", " ", kMark));
+      before.push_back(replaced("Regex", "\\A\u2581", "\u2581\u2581"));
     }
     normalizer_ = in_sequence("normalizers", std::move(before));
-    pre_tokenizer_ = {{"type", "Metaspace"}, {"replacement", kMark}, {"prepend_scheme", prefix ? "always" : "never"}, {"split", true}};
-    decoder_ = pre_tokenizer_;
+    // Pieces may have marks within: the text is not cut.
+    pre_tokenizer_ = {{"type", "Metaspace"}, {"replacement", kMark}, {"prepend_scheme", prefix ? "always" : "never"}, {"split", false}};
+    std::vector<OrderedJson> behind;
+    if (bytes) behind.push_back({{"type", "ByteFallback"}});
+    behind.push_back(pre_tokenizer_);
+    decoder_ = in_sequence("decoders", std::move(behind));
+  }
+
+  bool has_bytes() const {
+    return std::count_if(v_.tokens.begin(), v_.tokens.end(), [](const std::string& t) { return token_byte(t) >= 0; }) >= 256;
+  }
+
+  // What of a text becomes other characters before anything else; llama.cpp does so of Unigram models alone.
+  std::vector<OrderedJson> mapped() const {
+    std::vector<OrderedJson> out;
+    if (!v_.charsmap.empty()) out.push_back({{"type", "Precompiled"}, {"precompiled_charsmap", to_base64(v_.charsmap)}});
+    if (v_.remove_extra_whitespaces.value_or(false)) {
+      out.push_back({{"type", "Strip"}, {"strip_left", true}, {"strip_right", true}});
+      out.push_back(replaced("Regex", " {2,}", " "));
+    }
+    return out;
   }
 
   // What stands around a text, and around two.
@@ -212,11 +241,12 @@ class Writer {
     const bool unigram = v_.model == "t5";
     std::vector<std::string> added;
     for (size_t i = 0; i < v_.tokens.size(); ++i) {
-      if (!is_added(i) || v_.tokens[i].empty()) continue;
-      const auto it = std::find_if(parts_.added.begin(), parts_.added.end(), [&](const AddedToken& t) { return static_cast<size_t>(t.id) == i; });
-      const bool known = it != parts_.added.end();
+      const bool unmerged = std::binary_search(unmerged_.begin(), unmerged_.end(), i);
+      if ((!is_added(i) && !unmerged) || v_.tokens[i].empty()) continue;
+      const auto it = std::lower_bound(parts_.added.begin(), parts_.added.end(), i, [](const AddedToken& t, size_t id) { return static_cast<size_t>(t.id) < id; });
+      const bool known = it != parts_.added.end() && static_cast<size_t>(it->id) == i;
       added.push_back(fmt::format("{{\"id\": {}, \"content\": {}, \"single_word\": false, \"lstrip\": {}, \"rstrip\": {}, \"normalized\": false, \"special\": {}}}", i,
-                                  json_quote(v_.tokens[i]), known && it->lstrip, known && it->rstrip, type(i) != TokenType::kUserDefined));
+                                  json_quote(v_.tokens[i]), known && it->lstrip, known && it->rstrip, type(i) != TokenType::kUserDefined && !unmerged));
     }
     Text model("{");
     for (const auto& [name, value] : model_.items()) model.member(name.c_str(), value);
@@ -259,6 +289,7 @@ class Writer {
   OrderedJson model_ = OrderedJson::object(), normalizer_, pre_tokenizer_, decoder_;
   std::vector<OrderedJson> after_;
   std::vector<std::string> vocab_, merges_, notices_;
+  std::vector<size_t> unmerged_;  // tokens that are sought in the text as they stand
 };
 
 }  // namespace

@@ -38,12 +38,12 @@ class Builder {
     c_["model_type"] = arch_.model_types[0];
     INGOT_TRY(from_metadata());
     from_params();
-    from_tensors();
+    HfConfig out;
+    from_tensors(&out.lost);
     windows();
     if (const MetaValue* m = a_.meta(own("attention.scale")); !arch_.layer.attention_key.empty()) INGOT_TRY(attention_scale(m));
     INGOT_TRY(rope());
     c_["dtype"] = "float32";  // that of the weights, once they are laid out
-    HfConfig out;
     INGOT_ASSIGN(const Artifact again, written_again());
     compare(again, &out.lost);
     out.config = std::move(c_);
@@ -95,10 +95,14 @@ class Builder {
     }
   }
 
-  void from_tensors() {
+  void from_tensors(std::vector<std::string>* lost) {
     const auto has = [&](const TensorRule& r) { return a_.find(expand(r.gguf[0], 0)) != nullptr; };
     for (const TensorRule& r : arch_.tensors)
       if (!r.announced.empty()) c_[r.announced] = has(r) || c_.value(r.announced, OrderedJson(false)) == true;
+    for (const TensorRule& r : arch_.tensors)
+      if (!r.announced.empty() && c_[r.announced] == true && !has(r))
+        lost->push_back(fmt::format("'{}' of config.json is true for what the file has, and announces '{}', too, which it has not: transformers will make it, of zeros",
+                                    r.announced, expand(r.hf[0], 0)));
     if (const TensorRule* head = arch_.by_role("output")) c_["tie_word_embeddings"] = !has(*head);
   }
 
