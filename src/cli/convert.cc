@@ -1,4 +1,6 @@
 // ingot convert: a model to another format, or to another float type.
+#include <algorithm>
+
 #include "cli/command.h"
 #include "cli/job.h"
 #include "cli/model_args.h"
@@ -6,8 +8,10 @@
 #include "cli/target_args.h"
 #include "cli/text.h"
 #include "cli/type_names.h"
+#include "formats/gguf_blocks.h"
 #include "formats/outputs.h"
 #include "transform/dequantize.h"
+#include "transform/gguf_to_hf.h"
 
 namespace ingot::cli {
 
@@ -57,33 +61,58 @@ Result<Artifact> to_gguf_type(Context& c, const Artifact& in, const std::string&
   return quantized(c, gguf, type, options, done);
 }
 
+Result<Artifact> from_gguf(Context& c, const Artifact& in, const std::string& dtype, bool one_file, const std::shared_ptr<transform::CastCounts>& counts,
+                           transform::Operations* done) {
+  transform::ToHfOptions options;
+  options.strict = c.args.common.strict;
+  options.counts = counts;
+  options.on_notice = [&c](const std::string& text) { c.report.notice(text); };
+  if (!dtype.empty()) {
+    INGOT_ASSIGN(options.dtype, read_float_type(dtype));
+  }
+  const bool blocks = std::any_of(in.tensors.begin(), in.tensors.end(), [](const LazyTensor& t) { return is_block_type(t.spec().type); });
+  if (blocks && dtype.empty()) c.report.notice("no --dtype: what is quantized becomes F16, in which the scales of its blocks are");
+  INGOT_ASSIGN(Artifact hf, transform::to_hf(in, options));
+  if (one_file) {
+    c.report.notice("one .safetensors file has no place for config.json and the tokenizer; for a model that transformers loads give a directory");
+    hf.files.clear();
+  }
+  OrderedJson how = OrderedJson::object();
+  if (options.dtype) how["dtype"] = info(*options.dtype).name;
+  done->add("from gguf", std::move(how), hf);
+  return hf;
+}
+
 }  // namespace
 
 Status command_convert(Context& c) {
   std::string path, dtype, to, pre_tokenizer;
+  bool keep_blocks = false;
   TargetArgs target;
   c.args.usage("convert IN [OUT] [TYPE]");
   c.args.usage("convert IN [--out OUT] [--type T | --dtype T]");
   c.args.detail(
       "The format of OUT follows its name: .gguf, .safetensors, else a Hugging Face directory. Without a type the weights keep the one they "
-      "have.");
+      "have; of a GGUF file what is quantized becomes F16 then, as precise as the scales of its blocks are: BF16 would round an 8-bit weight by as much as "
+      "the quantization did.");
   c.args.positional("IN|-m,--model", &path, "a Hugging Face directory, a safetensors or a GGUF file, or a name like org/model");
   target.declare(c.args, "T",
                  "of a GGUF file: F32, F16, BF16 or Q8_0 ('ingot quantize' makes smaller ones), or auto: BF16 where the weights are, else F16",
                  "what is written (default MODEL-TYPE.gguf, here)");
-  c.args.text("--dtype", "T", &dtype, "of safetensors: f32, f16 or bf16");
+  c.args.text("--dtype", "T", &dtype, "of safetensors: f32, f16 or bf16 (default: what it is; of quantized weights f16)");
+  c.args.flag("--keep-blocks", &keep_blocks, "of GGUF to safetensors: quantized tensors as their bytes, with all metadata; back to GGUF it is the same file");
   c.args.text("--to", "FORMAT", &to, "gguf or safetensors, where the name does not say it");
   c.args.text("--pre-tokenizer", "NAME", &pre_tokenizer,
               "name of the tokenizer's rules where they match none that is known");
   c.args.later("--config-from", true, "giving a configuration to a bare state dict");
   c.args.later("--bits", true, "formats for GPU serving");
-  c.args.later("--keep-blocks", false, "keeping blocks as they are");
   c.args.later("--force-copy", false, "copying instead of sharing blocks");
   c.args.later("--no-hash", false, "leaving out hashes");
   for (const char* name : {"--no-lazy", "--use-temp-file"}) c.args.ignored(name);
   c.args.example("ingot convert base/ model-F16.gguf F16");
   c.args.example("ingot convert org/model --outtype f16 --outfile model-{ftype}.gguf");
   c.args.example("ingot convert base/ --out base-f16/ --dtype f16 --max-shard-size 2GB");
+  c.args.example("ingot convert model-Q4_K_M.gguf --out model/ --dtype bf16");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
   INGOT_TRY(target.read(c, path, false));
@@ -110,6 +139,9 @@ Status command_convert(Context& c) {
   if (!dtype.empty() && to_gguf)
     return usage("--dtype {} is for safetensors; the type of a GGUF file is chosen by --type", dtype);
 
+  if (keep_blocks && (to_gguf || !dtype.empty()))
+    return usage("--keep-blocks is for safetensors without --dtype: blocks are kept as they are{}", to_gguf ? fmt::format("; '{}' is GGUF, which keeps them without", out) : "");
+
   if (out.empty() && !to_gguf) return usage("'ingot convert' needs --out OUT for --to {}", format);
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, {}));
   if (automatic) {
@@ -135,13 +167,17 @@ Status command_convert(Context& c) {
     INGOT_ASSIGN(Artifact gguf, to_gguf_type(c, opened.artifact, type, pre_tokenizer, counts, &done));
     INGOT_ASSIGN(outputs, gguf_files(c, opened, std::move(gguf), done, out));
   } else {
-    if (opened.is_gguf())
-      return usage("from GGUF to safetensors ('{}' to '{}') is not there yet in this version of ingot",
-                   opened.path, to_path.path);
     for (const char* name : {"--strict", "--name"})
-      if (c.args.has(name)) c.report.warning(fmt::format("{} changes nothing for '{}', which is no GGUF file", name, to_path.path));
+      if (c.args.has(name) && (!opened.is_gguf() || name == std::string_view("--name")))
+        c.report.warning(fmt::format("{} changes nothing for '{}', which is no GGUF file", name, to_path.path));
     Artifact result = opened.artifact;
-    if (!dtype.empty()) {
+    if (keep_blocks && !opened.is_gguf()) return usage("--keep-blocks is for GGUF files; '{}' has no blocks", opened.path);
+    if (keep_blocks) {
+      INGOT_ASSIGN(result, gguf_as_bytes(opened.artifact));
+      done.add("keep blocks", OrderedJson::object(), result);
+    } else if (opened.is_gguf()) {
+      INGOT_ASSIGN(result, from_gguf(c, opened.artifact, dtype, one_file, counts, &done));
+    } else if (!dtype.empty()) {
       INGOT_ASSIGN(const DType t, read_float_type(dtype));
       INGOT_TRY(transform::check_plain(opened.artifact, "converting " + opened.path));
       INGOT_ASSIGN(result, transform::cast_floats(opened.artifact, t, counts));
