@@ -17,6 +17,7 @@
 
 #include "cli/model_folders.h"
 #include "cli/text.h"
+#include "formats/output_formats.h"
 #include "storage/hub.h"
 
 namespace ingot::cli {
@@ -222,15 +223,16 @@ namespace {
 // A name that says another thing than what is written would mislead every reader of the file.
 Status check_kind(const std::string& path, OutputKind kind) {
   const std::string e = extension(path);
+  const OutputFormat* named = output_format_of_extension(e);
   if (kind == OutputKind::kDirectory) {
-    if (e == "gguf" || e == "safetensors")
+    if (named)
       return usage("'{}' is the name of a file, but a Hugging Face directory would be written; give a name without .{}", path, e);
     return {};
   }
-  const char* what = kind == OutputKind::kGguf ? "GGUF" : "safetensors";
+  const char* what = kind == OutputKind::kGguf ? "GGUF" : kind == OutputKind::kTorchFile ? "torch" : kind == OutputKind::kNpz ? "npz" : "safetensors";
   if (path.back() == '/') return usage("'{}' is the name of a directory, but a {} file would be written; give the name of a file in it", path, what);
-  for (const char* other : {"gguf", "safetensors", "onnx", "npz", "pt", "pth"})
-    if (e == other && e != lower(what)) return usage("'{}': a {} file would be written, not .{}; give a name that says so", path, what, e);
+  if (e == "onnx" || (named && named->name != lower(what)))
+    return usage("'{}': a {} file would be written, not .{}; give a name that says so", path, what, e);
   return {};
 }
 
