@@ -53,4 +53,7 @@ std::string json_brief(const Json& j);
 // A string literal of JSON, escaped as serde_json does (control characters, quote and backslash only).
 std::string json_quote(std::string_view s);
 
+// A number as Python's json writes it: the shortest that reads back as the same, 1.0, 1e-08, NaN, -Infinity.
+std::string json_double(double d);
+
 }  // namespace ingot

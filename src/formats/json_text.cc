@@ -1,6 +1,8 @@
 // Writing what json.h reads: nlohmann's text for what JSON can hold, and what stood in the file for the odd.
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "formats/json.h"
 
 namespace ingot {
@@ -114,6 +116,13 @@ std::string json_quote(std::string_view s) {
     }
   }
   return out + "\"";
+}
+
+std::string json_double(double d) {
+  if (std::isnan(d)) return "NaN";
+  if (std::isinf(d)) return d < 0 ? "-Infinity" : "Infinity";
+  std::string s = fmt::format("{}", d);
+  return s.find_first_of(".e") == std::string::npos ? s + ".0" : s;
 }
 
 }  // namespace ingot

@@ -1,0 +1,26 @@
+// Numpy's arrays and scalars within a pickle.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "formats/pickle.h"
+
+namespace ingot {
+
+struct NumpyArray {
+  char kind = 0;          // 'f', 'i', 'u', 'b' (bool), 'c'; others as numpy has them
+  int64_t item = 0;       // bytes of an element
+  bool big_endian = false, fortran = false, scalar = false;
+  std::vector<int64_t> shape;
+  int64_t elements = 1;
+  std::string bytes;      // as many as shape and item say
+};
+// Nothing where the value is none, or contradicts itself.
+std::optional<NumpyArray> numpy_array(const PickleValue& value);
+// Element number `i` as JSON; empty for a kind that is no number.
+std::string numpy_element(const NumpyArray& a, int64_t i);
+
+}  // namespace ingot

@@ -1,0 +1,237 @@
+#include "formats/pickle_values.h"
+
+#include <simdjson.h>
+
+#include <algorithm>
+
+#include "formats/json.h"
+#include "formats/pickle_numpy.h"
+
+namespace ingot {
+namespace {
+
+using enum PickleKind;
+
+constexpr size_t kMaxDepth = 200;
+constexpr size_t kLongList = 1024;  // of more plain items than this a list is one value
+constexpr int64_t kLongArray = 1 << 20;  // of more elements numpy's arrays are not written out
+constexpr char kItself[] = "\"<itself>\"";
+
+// The text, with U+FFFD for what is no UTF-8 (halves of surrogate pairs, too).
+std::string utf8_only(std::string_view s) {
+  if (simdjson::validate_utf8(s.data(), s.size())) return std::string(s);
+  std::string out;
+  for (size_t i = 0; i < s.size();) {
+    size_t n = std::min<size_t>(4, s.size() - i);
+    while (n > 0 && !simdjson::validate_utf8(s.data() + i, n)) --n;
+    out += n ? s.substr(i, n) : std::string_view("\xef\xbf\xbd");
+    i += std::max<size_t>(n, 1);
+  }
+  return out;
+}
+
+std::string hex_of(const std::string& bytes) {
+  std::string out;
+  out.reserve(bytes.size() * 2);
+  for (unsigned char c : bytes) out += "0123456789abcdef"[c >> 4], out += "0123456789abcdef"[c & 15];
+  return out;
+}
+
+std::string numpy_json(const NumpyArray& a) {
+  if (a.elements > kLongArray) return json_quote(fmt::format("<{} elements of numpy's {}{}>", a.elements, a.kind, a.item));
+  if (a.elements && numpy_element(a, 0).empty()) return json_quote(utf8_only(fmt::format("{}{}: {}", a.kind, a.item, hex_of(a.bytes))));
+  if (a.scalar) return numpy_element(a, 0);
+  std::string out;
+  if (a.shape.empty()) return numpy_element(a, 0);
+  if (a.elements == 0) return "[]";
+  // In C order: of Fortran's the first index runs fastest.
+  std::vector<int64_t> index(a.shape.size(), 0);
+  for (size_t open = a.shape.size();;) {
+    out.append(open, '[');
+    int64_t at = 0;
+    for (size_t d = 0; d < index.size(); ++d) {
+      const size_t k = a.fortran ? index.size() - 1 - d : d;
+      at = at * a.shape[k] + index[k];
+    }
+    out += numpy_element(a, at);
+    open = 0;
+    size_t d = index.size();
+    while (d > 0 && ++index[d - 1] == a.shape[d - 1]) index[--d] = 0, out += ']', ++open;
+    if (d == 0) return out;
+    out += ", ";
+  }
+}
+
+// JSON of what has no parts to go into; empty for what has.
+std::string scalar_json(const PickleValue& v) {
+  switch (v.kind()) {
+    case kNone: return "null";
+    case kBool: return *v.as_bool() ? "true" : "false";
+    case kInt: return fmt::format("{}", *v.as_int());
+    case kLong: return std::string(v.text());
+    case kFloat: return json_double(*v.as_number());
+    case kText: return json_quote(utf8_only(v.text()));
+    case kBytes: return json_quote(hex_of(v.bytes()));
+    case kGlobal: return json_quote(utf8_only(v.global_text()));
+    case kPersistent: return json_quote("<outside the pickle>");
+    case kObject: {
+      if (const auto a = numpy_array(v)) return numpy_json(*a);
+      const PickleValue& args = *v.object()->args;
+      if (v.is_call_of("torch", "device") && args.at(0) && args.at(0)->is_text())
+        return json_quote(utf8_only(args.at(0)->text()) + (args.at(1) ? ":" + pickle_key(*args.at(1)) : ""));
+      return "";
+    }
+    default: return "";
+  }
+}
+
+// The bytes that a value's own text would take, at least: held against the budget before it is made.
+uint64_t text_size(const PickleValue& v) {
+  if (v.is_text() || v.kind() == kBytes) return v.text().size();
+  return 8;
+}
+
+bool is_plain(const PickleValue& v) { return !v.is_sequence() && !v.is_dict() && !v.is_object(); }
+
+Error too_much(const std::string& doing) {
+  return bad_input("{}: its pickle uses the same values over and over: written out it would be more than 16 times what it is; refused", doing);
+}
+Error too_deep(const std::string& doing) { return bad_input("{}: its values are nested deeper than {} levels; refused", doing, kMaxDepth); }
+
+// Names and members of a torch.nn.Module as its state_dict() has them; none of what is no module.
+PickleItems module_members(const PickleValue& v) {
+  PickleItems members;
+  const PickleValue* own = v.is_object() ? v.attributes() : nullptr;
+  const PickleValue *parameters = own ? own->get("_parameters") : nullptr, *buffers = own ? own->get("_buffers") : nullptr, *modules = own ? own->get("_modules") : nullptr;
+  if (!parameters || !buffers || !modules) return members;
+  const PickleValue* passing = own->get("_non_persistent_buffers_set");
+  for (const PickleValue* from : {parameters, buffers, modules}) {
+    const auto items = from->is_dict() ? from->items() : std::span<const PickleValue* const>();
+    for (size_t i = 0; i + 1 < items.size(); i += 2) {
+      const bool passes = from == buffers && passing && std::any_of(passing->items().begin(), passing->items().end(), [&](const PickleValue* name) {
+        return name->is_text() && name->text() == items[i]->text();
+      });
+      if (!items[i + 1]->is_none() && !passes) members.insert(members.end(), {items[i], items[i + 1]});
+    }
+  }
+  return members;
+}
+
+}  // namespace
+
+std::string pickle_key(const PickleValue& k) {
+  switch (k.kind()) {
+    case kText: return utf8_only(k.text());
+    case kNone: return "None";
+    case kBool: return *k.as_bool() ? "True" : "False";
+    case kTuple: {
+      std::string s = "(";
+      for (size_t i = 0; i < std::min<size_t>(k.size(), 16); ++i) {
+        const PickleValue& item = *k.at(i);
+        s += (i ? ", " : "") + (item.is_text() ? "'" + utf8_only(item.text()) + "'" : is_plain(item) ? pickle_key(item) : "(..)");
+      }
+      return s + (k.size() > 16 ? ", .." : k.size() == 1 ? "," : "") + ")";
+    }
+    default: {
+      const std::string s = is_plain(k) ? scalar_json(k) : "";
+      return !s.empty() ? s : k.is_object() ? k.object()->callable->global_text() : "(..)";
+    }
+  }
+}
+
+Result<std::string> pickle_json(const Pickle& pickle, const PickleValue& value, const std::string& doing) {
+  PickleBudget budget(pickle);
+  return pickle_json(value, doing, &budget);
+}
+
+Result<std::string> pickle_json(const PickleValue& value, const std::string& doing, PickleBudget* budget) {
+  struct Frame {
+    const PickleValue* value;
+    std::span<const PickleValue* const> items;
+    bool pairs;
+    std::string_view end;
+    size_t next = 0;
+  };
+  std::string out;
+  std::vector<Frame> open;
+  for (const PickleValue* v = &value;;) {
+    if (!budget->value() || !budget->bytes(text_size(*v))) return too_much(doing);
+    if (std::any_of(open.begin(), open.end(), [&](const Frame& f) { return f.value == v; })) out += kItself;
+    else if (std::string s = scalar_json(*v); !s.empty()) {
+      if (!budget->bytes(s.size())) return too_much(doing);
+      out += s;
+    }
+    else if (open.size() >= kMaxDepth) return too_deep(doing);
+    else if (v->has_pairs()) out += '{', open.push_back({v, v->items(), true, "}"});
+    else if (v->is_sequence() || (v->is_object() && v->size())) out += '[', open.push_back({v, v->items(), false, "]"});
+    else if (const PickleValue* own = v->attributes()) out += '{', open.push_back({v, own->items(), true, "}"});
+    else out += fmt::format("{{\"call\": {}, \"args\": [", json_quote(utf8_only(v->object()->callable->global_text()))), open.push_back({v, v->object()->args->items(), false, "]}"});
+    while (!open.empty() && open.back().next >= open.back().items.size()) out += open.back().end, open.pop_back();
+    if (open.empty()) return out;
+    Frame& f = open.back();
+    if (f.next) out += ", ";
+    if (f.pairs) {
+      if (!budget->bytes(text_size(*f.items[f.next]))) return too_much(doing);
+      out += json_quote(pickle_key(*f.items[f.next++])) + ": ";
+    }
+    v = f.items[f.next++];
+  }
+}
+
+Status flatten_pickle(const Pickle& pickle, const PickleValue& from, const std::string& prefix, const std::string& doing, const PickleTake& take,
+                      std::map<std::string, std::string>* values) {
+  struct Frame {
+    const PickleValue* value;
+    std::span<const PickleValue* const> items;
+    bool pairs, module;
+    size_t path;  // its length
+    PickleItems own;
+    size_t next = 0;
+  };
+  PickleBudget budget(pickle);
+  std::vector<Frame> open;
+  std::string path = prefix;
+  for (const PickleValue* v = &from;;) {
+    if (!budget.value()) return too_much(doing);
+    if (path.find('\0') != std::string::npos) return bad_input("{}: the name of its value '{}' holds a zero byte", doing, json_quote(path.substr(0, 200)));
+    bool taken = false;
+    const bool within_itself = std::any_of(open.begin(), open.end(), [&](const Frame& f) { return f.value == v; });
+    if (v->is_object() || v->kind() == kPersistent) {
+      if (!budget.bytes(path.size())) return too_much(doing);
+      INGOT_ASSIGN(taken, take(path, *v));
+    }
+    const size_t before = open.size();
+    if (!taken && !within_itself && scalar_json(*v).empty()) {
+      if (open.size() >= kMaxDepth) return too_deep(doing);
+      PickleItems members = module_members(*v);
+      const bool plain = v->is_sequence() && v->size() > kLongList && std::all_of(v->items().begin(), v->items().end(), [](const PickleValue* i) { return is_plain(*i); });
+      const PickleValue* own = v->attributes();
+      if (!members.empty()) {
+        open.push_back({v, {}, true, true, path.size(), std::move(members)});
+        open.back().items = open.back().own;
+      } else if (v->size() && ((v->has_pairs() || (v->is_sequence() && v->kind() != kSet && !plain)))) {
+        open.push_back({v, v->items(), v->has_pairs(), false, path.size(), {}});
+      } else if (v->is_object() && v->size() == 0 && own && own->size()) {
+        open.push_back({v, own->items(), true, false, path.size(), {}});
+      }
+    }
+    if (!taken && open.size() == before) {  // nothing to go into
+      INGOT_ASSIGN(std::string text, within_itself ? Result<std::string>(kItself) : pickle_json(*v, doing, &budget));
+      if (!budget.bytes(path.size() + text.size())) return too_much(doing);
+      if (!values->emplace(path, std::move(text)).second) return bad_input("{}: two of its values are called '{}'", doing, path);
+    }
+    while (!open.empty() && open.back().next >= open.back().items.size()) open.pop_back();
+    if (open.empty()) return {};
+    Frame& f = open.back();
+    path.resize(f.path);
+    const PickleValue* key = f.pairs ? f.items[f.next] : nullptr;
+    if (key && !budget.bytes(text_size(*key))) return too_much(doing);
+    const char between = f.module && open.size() > 1 && open[open.size() - 2].module ? '.' : '/';
+    if (!path.empty()) path += between;
+    path += key ? pickle_key(*key) : fmt::format("{}", f.next);
+    f.next += f.pairs ? 2 : 1;
+    v = f.items[f.next - 1];
+  }
+}
+
+}  // namespace ingot
