@@ -75,6 +75,13 @@ Pickle::Pickle(Pickle&&) noexcept = default;
 Pickle& Pickle::operator=(Pickle&&) noexcept = default;
 Pickle::~Pickle() = default;
 
+std::vector<const PickleValue*> Pickle::persistent() const {
+  std::vector<const PickleValue*> all;
+  for (const PickleValue& v : arena_->values)
+    if (v.kind() == kPersistent) all.push_back(&v);
+  return all;
+}
+
 size_t Pickle::values() const { return arena_->values.size(); }
 size_t Pickle::bytes() const { return arena_->stream.size(); }
 

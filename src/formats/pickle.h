@@ -126,6 +126,8 @@ class Pickle {
   ~Pickle();
 
   const PickleValue& root() const { return *root_; }
+  // All ids of what lies outside.
+  std::vector<const PickleValue*> persistent() const;
   size_t values() const;  // how many there are
   size_t bytes() const;   // of the stream that they were made from: what goes through them bounds by it what it makes
 

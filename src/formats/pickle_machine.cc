@@ -20,13 +20,11 @@ constexpr size_t kMaxName = 1000;       // of a module or class
 constexpr size_t kMaxLongBytes = 256;   // of an integer: 2048 bits
 constexpr uint64_t kMaxSpent = 4;       // times the stream, see spend()
 
-// Decimal digits of a two's complement number of any length.
+// Decimal digits of a two's complement number of any length but 0.
 std::string decimal(std::string_view little_endian) {
-  std::vector<uint32_t> limbs((little_endian.size() + 3) / 4, 0);
-  const bool negative = !little_endian.empty() && (little_endian.back() & 0x80);
-  std::string bytes(little_endian);
-  bytes.resize(limbs.size() * 4, negative ? '\xff' : '\0');
-  std::memcpy(limbs.data(), bytes.data(), bytes.size());
+  const bool negative = little_endian.back() & 0x80;
+  std::vector<uint32_t> limbs(little_endian.size() / 4 + 1, negative ? UINT32_MAX : 0);
+  std::memcpy(limbs.data(), little_endian.data(), little_endian.size());
   if (negative) {
     uint64_t carry = 1;
     for (uint32_t& l : limbs) carry += static_cast<uint32_t>(~l), l = static_cast<uint32_t>(carry), carry >>= 32;

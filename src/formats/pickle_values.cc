@@ -78,7 +78,7 @@ std::string scalar_json(const PickleValue& v) {
       if (const auto a = numpy_array(v)) return numpy_json(*a);
       const PickleValue& args = *v.object()->args;
       if (v.is_call_of("torch", "device") && args.at(0) && args.at(0)->is_text())
-        return json_quote(utf8_only(args.at(0)->text()) + (args.at(1) ? ":" + pickle_key(*args.at(1)) : ""));
+        return json_quote(args.at(1) ? fmt::format("{}:{}", utf8_only(args.at(0)->text()), pickle_key(*args.at(1))) : utf8_only(args.at(0)->text()));
       return "";
     }
     default: return "";
@@ -128,7 +128,8 @@ std::string pickle_key(const PickleValue& k) {
       std::string s = "(";
       for (size_t i = 0; i < std::min<size_t>(k.size(), 16); ++i) {
         const PickleValue& item = *k.at(i);
-        s += (i ? ", " : "") + (item.is_text() ? "'" + utf8_only(item.text()) + "'" : is_plain(item) ? pickle_key(item) : "(..)");
+        if (i) s += ", ";
+        s += item.is_text() ? fmt::format("'{}'", utf8_only(item.text())) : is_plain(item) ? pickle_key(item) : "(..)";
       }
       return s + (k.size() > 16 ? ", .." : k.size() == 1 ? "," : "") + ")";
     }

@@ -1,0 +1,23 @@
+// Files of torch.save: ZIP archives since torch 1.6, before a sequence of pickles and bytes. Known by their content, whatever they are called.
+#pragma once
+
+#include <string_view>
+
+#include "formats/opened_file.h"
+#include "formats/torch_tensors.h"
+
+namespace ingot {
+
+// A score as probes give it, from the first bytes of a file and its name: 100 for what only torch writes.
+int torch_score(std::string_view head, std::string_view name);
+// What the file holds. Reads its pickle and where its storages lie, no data.
+Result<TorchState> read_torch(const OpenedFile& file);
+// Of the old form, which begins with a pickle of this.
+bool is_torch_legacy(std::string_view head);
+Result<TorchState> read_torch_legacy(const OpenedFile& file);
+Result<TorchState> read_torch_zip(const OpenedFile& file);
+
+// "model" of "/m/model.pt": what a tensor is called that is all of a file.
+std::string torch_stem(const std::string& path);
+
+}  // namespace ingot

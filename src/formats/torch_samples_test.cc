@@ -1,0 +1,255 @@
+// Files that torch, transformers, accelerate and Lightning wrote themselves, beside what the writing process held: tests/data/checkpoints (README.md there), or all
+// of the set that these are taken from, in the folder that INGOT_CHECKPOINTS names.
+#include <cstdlib>
+#include <filesystem>
+
+#include "formats/formats_testing.h"
+#include "formats/json.h"
+
+namespace ingot {
+namespace {
+
+namespace fs = std::filesystem;
+using namespace ingot::testing;
+
+class TorchSamples : public ::testing::Test {
+ protected:
+  static std::string root() {
+    const char* all = std::getenv("INGOT_CHECKPOINTS");
+    return all ? all : std::string(INGOT_SOURCE_DIR) + "/tests/data/checkpoints";
+  }
+  void begin(const std::string& name, const std::string& expected = "") {
+    folder_ = root() + "/" + name + "/ckpt";
+    expected_ = open(root() + "/" + (expected.empty() ? name : expected) + "/expected.safetensors");
+    json_ = *parse_json(*read_text(local_store(), root() + "/" + name + "/expected.json"), name);
+    compared_ = 0;
+  }
+  static Artifact open(const std::string& path) {
+    auto a = open_model(local_store(), path);
+    EXPECT_TRUE(a.ok()) << a.error().message;
+    return a.ok() ? *std::move(a) : Artifact();
+  }
+  // `own` of `a` is `name` of what is expected.
+  void same(const Artifact& a, const std::string& own, const std::string& name) {
+    const LazyTensor *is = a.find(own), *want = expected_.find(name);
+    ASSERT_TRUE(is) << a.path << ": no " << own;
+    ASSERT_TRUE(want) << name;
+    EXPECT_TRUE(is->spec() == want->spec()) << own << ": " << info(is->spec().type).name << " " << to_string(is->spec().shape);
+    const auto bytes = evaluate(is->node), wanted = evaluate(want->node);
+    ASSERT_TRUE(bytes.ok()) << bytes.error().message;
+    EXPECT_TRUE(*bytes == *wanted) << a.path << ": " << own;
+    if (is->spec().shape.elements() > 1) expect_regions_match(is->node, 6, 1);
+    ++compared_;
+  }
+  void all_of(const Artifact& a, const std::string& kind, const std::string& before) {
+    for (const auto& t : expected_.tensors)
+      if (t.name.starts_with(kind)) same(a, before + t.name.substr(kind.size()), t.name);
+  }
+  // The moments of an optimizer's state, whose parameters are in this order.
+  void moments(const Artifact& a, const std::string& before, const std::vector<std::string>& order) {
+    for (size_t i = 0; i < order.size(); ++i)
+      for (const char* kind : {"exp_avg", "exp_avg_sq"}) same(a, fmt::format("{}state/{}/{}", before, i, kind), fmt::format("{}/{}", kind, order[i]));
+  }
+  // Of parameters in the model's order: matrices, then vectors.
+  std::vector<std::string> in_order(const Artifact& model, const std::string& before) {
+    std::vector<std::string> order;
+    for (const bool matrices : {true, false})
+      for (const auto& t : model.tensors)
+        if (t.name.starts_with(before) && (t.spec().shape.rank > 1) == matrices && expected_.find("exp_avg/" + t.name.substr(before.size())))
+          order.push_back(t.name.substr(before.size()));
+    return order;
+  }
+  static void leaves(const Json& j, const std::string& path, const std::vector<std::string>& whole, std::map<std::string, Json>* out) {
+    const bool parts = j.is_structured() && !j.empty() && std::find(whole.begin(), whole.end(), path) == whole.end();
+    if (!parts) (*out)[path] = j;
+    size_t i = 0;
+    for (auto it = j.begin(); parts && it != j.end(); ++it, ++i)
+      leaves(*it, (path.empty() ? "" : path + "/") + (j.is_object() ? it.key() : std::to_string(i)), whole, out);
+  }
+  // All leaves that are expected, and no others.
+  static void same_values(const Artifact& a, const Json& want, const std::string& before = "", const std::vector<std::string>& whole = {}) {
+    std::map<std::string, Json> all;
+    leaves(want, before, whole, &all);
+    for (const auto& [name, value] : all) {
+      const auto it = a.values.find(name);
+      ASSERT_TRUE(it != a.values.end()) << a.path << ": no " << name;
+      const auto is = parse_json(it->second, name);
+      ASSERT_TRUE(is.ok()) << is.error().message;
+      EXPECT_EQ(*is, value) << a.path << ": " << name << " = " << it->second;
+    }
+    for (const auto& [name, value] : a.values)
+      EXPECT_TRUE(all.count(name) || !name.starts_with(before)) << a.path << ": " << name << " = " << value << " is not expected";
+  }
+  static std::vector<std::string> files(const std::string& folder) {
+    std::vector<std::string> names;
+    for (const auto& e : fs::directory_iterator(folder)) names.push_back(e.path().filename());
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+  static std::string notices(const Artifact& a) {
+    std::string all;
+    for (const auto& n : a.notices) all += n + "\n";
+    return all;
+  }
+
+  std::string folder_;
+  Artifact expected_;
+  Json json_;
+  size_t compared_ = 0;
+};
+
+TEST_F(TorchSamples, EachZipOfTheSameStateGivesAllOfIt) {
+  begin("torch-zip");
+  for (const auto& name : files(folder_)) {
+    const Artifact a = open(folder_ + "/" + name);
+    EXPECT_EQ(a.format, "torch");
+    EXPECT_EQ(a.naming, "") << "the names of a nested state are nobody's";
+    EXPECT_EQ(a.tensors.size(), expected_.tensors.size());
+    all_of(a, "", "");
+    for (auto it = json_["leaves"].begin(); it != json_["leaves"].end(); ++it) EXPECT_EQ(*parse_json(a.values.at(it.key()), ""), it.value()) << it.key();
+    EXPECT_EQ(a.values.size(), json_["leaves"].size());
+    EXPECT_EQ(a.find("model/emb.weight")->node, a.find("model/head.weight")->node) << "tied";
+    EXPECT_EQ(a.find("views/base")->node, a.find("views/same")->node);
+    EXPECT_NE(a.find("views/base")->node, a.find("views/row")->node);
+    EXPECT_TRUE(a.notices.empty()) << notices(a);
+  }
+  EXPECT_EQ(compared_, files(folder_).size() * 84);
+}
+
+TEST_F(TorchSamples, TheOldFormGivesTheSameState) {
+  begin("torch-legacy", "torch-zip");
+  const Artifact a = open(folder_ + "/legacy.pt"), model = open(folder_ + "/legacy_model.pt");
+  for (const auto& t : expected_.tensors)
+    if (!t.name.starts_with("dtypes/float8")) same(a, t.name, t.name);
+  for (auto it = json_["leaves"].begin(); it != json_["leaves"].end(); ++it) EXPECT_EQ(*parse_json(a.values.at(it.key()), ""), it.value()) << it.key();
+  EXPECT_EQ(a.tensors.size(), 82U);
+  EXPECT_EQ(a.find("model/emb.weight")->node, a.find("model/head.weight")->node);
+  EXPECT_EQ(model.naming, "hf");
+  EXPECT_EQ(model.tensors.size(), 16U);
+  all_of(model, "model/", "");
+}
+
+TEST_F(TorchSamples, EdgesOfTorch) {
+  begin("torch-zip-edge");
+  for (const auto& t : expected_.tensors) {
+    const size_t slash = t.name.find('/'), space = t.name.find(' ');
+    const std::string file = t.name.substr(0, slash), name = slash == std::string::npos ? "bare_tensor" : t.name.substr(slash + 1, space - slash - 1);
+    const Artifact a = open(folder_ + "/" + file);
+    if (t.name.ends_with("(real part)")) {
+      const LazyTensor* is = a.find(name);
+      ASSERT_TRUE(is);
+      EXPECT_TRUE(is->spec() == (TensorSpec{DType::kF64, {3, 4, 2}}));
+      const auto pairs = *evaluate(is->node), want = *evaluate(t.node);
+      for (size_t i = 0; i < 12; ++i) EXPECT_EQ(std::memcmp(&pairs[16 * i], &want[8 * i], 8), 0);
+      EXPECT_NE(notices(a).find("'complex128' is complex128: kept as F64 with a last dimension"), std::string::npos) << notices(a);
+    } else if (t.name.ends_with("(bytes)")) {
+      EXPECT_EQ(info(a.find(name)->spec().type).name.substr(0, 3), "F8_");
+      EXPECT_EQ(*evaluate(a.find(name)->node), *evaluate(t.node)) << name;
+    } else {
+      same(a, name, t.name);
+    }
+  }
+  const Artifact meta = open(folder_ + "/sparse_meta.pt");
+  EXPECT_FALSE(meta.find("meta"));
+  EXPECT_NE(notices(meta).find("'meta' is passed over: it was saved from the meta device"), std::string::npos) << notices(meta);
+  Json objects = json_["leaves"]["objects.pt"];
+  same_values(open(folder_ + "/objects.pt"), objects, "", {"numpy", "set"});
+  const Artifact holes = open(folder_ + "/skip_data.pt");
+  EXPECT_EQ(holes.tensors.size(), 16U);
+  EXPECT_EQ(to_floats(*evaluate(holes.find("scale")->node)), std::vector<float>(3, 0));
+  // A whole module has the names of its state_dict().
+  const Artifact module = open(folder_ + "/whole_module.pt");
+  ASSERT_EQ(module.tensors.size(), 16U);
+  for (const auto& t : holes.tensors) EXPECT_TRUE(module.find(t.name) && module.find(t.name)->spec() == t.spec()) << t.name;
+  EXPECT_EQ(module.find("emb.weight")->node, module.find("head.weight")->node);
+  EXPECT_TRUE(module.values.empty());
+  EXPECT_EQ(module.naming, "hf");
+}
+
+TEST_F(TorchSamples, ScriptsAndTrainers) {
+  begin("plain-script");
+  std::string at = folder_ + "/" + std::string(json_["of"]);
+  Artifact model = open(at + "/model.safetensors");
+  EXPECT_EQ(model.format, "torch");
+  EXPECT_NE(notices(model).find("is called a safetensors file, but is one of torch.save"), std::string::npos);
+  all_of(model, "model/", "");
+  const std::vector<std::string> order = in_order(model, "");
+  moments(open(at + "/optimizer.pt"), "", order);
+  EXPECT_EQ(compared_, expected_.tensors.size());
+  same_values(open(at + "/training_state.pt"), json_["leaves"]["training_state.pt"]);
+
+  for (const char* name : {"hf-trainer", "hf-trainer-bf16", "hf-trainer-peft"}) {
+    if (!fs::exists(root() + "/" + name)) continue;
+    begin(name);
+    at = folder_ + "/" + std::string(json_["of"]);
+    const Artifact optimizer = open(at + "/optimizer.pt");
+    moments(optimizer, "", json_["optimizer_order"]);
+    EXPECT_EQ(optimizer.values.at("param_groups/0/weight_decay"), "0.1");
+    EXPECT_EQ(open(at + "/scheduler.pt").values.at("last_epoch"), "3");
+    const Artifact args = open(at + "/training_args.bin"), rng = open(at + "/rng_state.pth");
+    EXPECT_EQ(args.values.at("lr_scheduler_type"), "{\"call\": \"transformers.trainer_utils.SchedulerType\", \"args\": [\"cosine\"]}");
+    EXPECT_TRUE(rng.find("cpu") && rng.find("cpu")->spec() == (TensorSpec{DType::kU8, {5056}}));
+    EXPECT_EQ(parse_json(rng.values.at("numpy/1"), "")->size(), 624U) << "an array of numpy";
+    EXPECT_EQ(rng.values.at("numpy/0"), "\"MT19937\"");
+  }
+  for (const char* name : {"lightning", "lightning-bf16"}) {
+    if (!fs::exists(root() + "/" + name)) continue;
+    begin(name);
+    const Artifact a = open(folder_ + "/epoch=0-step=3.ckpt");
+    all_of(a, "model/", "state_dict/");
+    moments(a, "optimizer_states/0/", in_order(a, "state_dict/"));
+    EXPECT_EQ(compared_, expected_.tensors.size());
+    for (auto it = json_["leaves"].begin(); it != json_["leaves"].end(); ++it) same_values(a, it.value(), it.key());
+    EXPECT_EQ(a.find("state_dict/net.emb.weight")->node, a.find("state_dict/net.head.weight")->node);
+  }
+  begin("accelerate");
+  at = folder_ + "/" + std::string(json_["of"]);
+  model = open(at + "/model.safetensors");
+  all_of(model, "model/", "");
+  moments(open(at + "/optimizer.bin"), "", order);  // the same model
+  const Artifact custom = open(at + "/custom_checkpoint_0.pkl");
+  all_of(custom, "custom/", "");
+  EXPECT_EQ(custom.values.at("n"), "3");
+  EXPECT_EQ(compared_, expected_.tensors.size());
+  open(at + "/random_states_0.pkl");
+}
+
+// Rank by rank, put together along the dimension in which they differ: rows, columns, or of fc1 gates and ups.
+TEST_F(TorchSamples, RanksOfMegatron) {
+  if (!fs::exists(root() + "/megatron-legacy-tp2")) GTEST_SKIP() << "not in the repository";
+  begin("megatron-legacy-tp2");
+  const Artifact ranks[] = {open(folder_ + "/iter_0000003/mp_rank_00/model_optim_rng.pt"), open(folder_ + "/iter_0000003/mp_rank_01/model_optim_rng.pt")};
+  for (const auto& t : expected_.tensors) {
+    if (!t.name.starts_with("model/")) continue;
+    const LazyTensor *a = ranks[0].find(t.name), *b = ranks[1].find(t.name);
+    ASSERT_TRUE(a && b) << t.name;
+    const auto whole = *evaluate(t.node), left = *evaluate(a->node), right = *evaluate(b->node);
+    std::vector<std::byte> joined;
+    const Shape part = a->spec().shape, all = t.spec().shape;
+    const uint64_t chunk = part == all                                    ? left.size()
+                           : t.name.find("linear_fc1") != std::string::npos ? left.size() / 2
+                           : part[0] != all[0]                            ? left.size()
+                                                                          : bytes_of(a->spec().type, part.stride(0));
+    for (uint64_t i = 0; i < left.size(); i += chunk)
+      for (const auto* from : {&left, &right})
+        if (from == &left || !(part == all)) joined.insert(joined.end(), from->begin() + static_cast<ptrdiff_t>(i), from->begin() + static_cast<ptrdiff_t>(i + chunk));
+    EXPECT_TRUE(joined == whole) << t.name;
+    ++compared_;
+  }
+  EXPECT_GT(compared_, 10U);
+  for (const Artifact& a : ranks)
+    for (auto it = json_["leaves"].begin(); it != json_["leaves"].end(); ++it) same_values(a, it.value(), it.key());
+}
+
+TEST_F(TorchSamples, DirectoriesOfShardsOpenAsModels) {
+  for (const char* name : {"torch-sharded", "accelerate-bin"}) {
+    begin(name);
+    const Artifact a = open(folder_);
+    EXPECT_EQ(a.naming, "hf");
+    EXPECT_EQ(a.tensors.size(), expected_.tensors.size());
+    all_of(a, "", "");
+  }
+}
+
+}  // namespace
+}  // namespace ingot

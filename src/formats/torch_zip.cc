@@ -1,0 +1,101 @@
+// torch's ZIP archives: NAME/data.pkl, a record NAME/data/KEY for each storage, NAME/byteorder.
+#include "base/memory.h"
+#include "formats/formats.h"
+#include "formats/torch_file.h"
+#include "formats/zip_read.h"
+#include "kernels/hash.h"
+
+namespace ingot {
+namespace {
+
+constexpr std::string_view kPickle = "data.pkl";
+
+// The name of the first record, which is all that a file's first bytes show.
+std::string_view first_record(std::string_view head) {
+  if (!head.starts_with("PK\3\4") || head.size() < 30) return "";
+  const size_t n = static_cast<unsigned char>(head[26]) | static_cast<size_t>(static_cast<unsigned char>(head[27])) << 8;
+  return head.substr(30, n);
+}
+
+// Of torch's older form yet, a tar archive of three pickles.
+bool is_tar(std::string_view head) { return head.size() > 262 && head.substr(257, 5) == "ustar" && (head.starts_with("sys_info") || head.starts_with("storages") || head.starts_with("pickle") || head.starts_with("tensors")); }
+
+}  // namespace
+
+std::string torch_stem(const std::string& path) {
+  const std::string name = file_name(path);
+  const size_t dot = name.rfind('.');
+  return dot == std::string::npos || dot == 0 ? name : name.substr(0, dot);
+}
+
+int torch_score(std::string_view head, std::string_view name) {
+  if (is_torch_legacy(head) || is_tar(head)) return 100;
+  if (!ZipFile::is_zip(head)) return 0;
+  if (first_record(head).ends_with("/data.pkl")) return 100;
+  // Packed again, or by TorchScript, it begins otherwise.
+  for (const char* end : {".pt", ".pth", ".bin", ".ckpt", ".safetensors"})
+    if (name.ends_with(end)) return 60;
+  return head.find("/data.pkl") != std::string_view::npos ? 50 : 5;
+}
+
+Result<TorchState> read_torch_zip(const OpenedFile& file) {
+  const std::string& path = file.path;
+  INGOT_ASSIGN(const ZipFile zip, ZipFile::open(file));
+  const ZipEntry* pickle = nullptr;
+  for (const ZipEntry& e : zip.entries()) {
+    if (!e.name.ends_with(kPickle) || e.name.find('/') == std::string::npos || e.name.find('/') + 1 != e.name.size() - kPickle.size()) continue;
+    if (pickle) return bad_input("reading {}: it has two pickles, {} and {}; torch writes one", path, pickle->name, e.name);
+    pickle = &e;
+  }
+  if (!pickle) return bad_input("reading {}: it is a ZIP archive without a record NAME/{}, so none of torch.save ({} records, the first '{}')", path, kPickle, zip.entries().size(),
+                                zip.entries().empty() ? "" : zip.entries()[0].name.substr(0, 100));
+  const std::string root = pickle->name.substr(0, pickle->name.size() - kPickle.size());
+  bool big_endian = false;
+  if (const ZipEntry* order = zip.find(root + "byteorder")) {
+    INGOT_ASSIGN(const std::string text, zip.read(*order, 16));
+    if (text != "little" && text != "big") return bad_input("reading {}: its byteorder is '{}', expected little or big", path, text);
+    big_endian = text == "big";
+  }
+  INGOT_ASSIGN(std::string bytes, zip.read(*pickle, Pickle::kMaxBytes));
+  auto source = std::make_shared<SourceFile>();
+  source->file = file.file, source->path = path;
+  source->header_hash = to_hex(hash128(as_bytes(zip.directory_hash() + to_hex(hash128(as_bytes(bytes))))));
+  INGOT_ASSIGN(const Pickle state, Pickle::run(std::move(bytes), "reading " + path));
+
+  std::vector<const ZipEntry*> records;
+  const std::string data = root + "data/";
+  for (const ZipEntry& e : zip.entries())
+    if (e.name.starts_with(data)) records.push_back(&e);
+  INGOT_ASSIGN(const auto offsets, zip.data_offsets(records));
+  TorchStorages storages;
+  for (size_t i = 0; i < records.size(); ++i)
+    storages[records[i]->name.substr(data.size())] = {offsets[i], records[i]->size, !records[i]->stored()};
+  INGOT_ASSIGN(TorchState s, torch_state(state, TorchTensors(std::move(source), std::move(storages), big_endian), path, torch_stem(path)));
+  if (zip.find(root + "constants.pkl"))
+    s.notices.push_back(fmt::format("{}: it is a TorchScript archive; of it the parameters are read by the names of their attributes, the code is not", path));
+  return s;
+}
+
+Result<TorchState> read_torch(const OpenedFile& file) {
+  return within_memory("reading " + file.path, [&]() -> Result<TorchState> {
+    if (is_tar(file.head))
+      return bad_input("reading {}: it is a tar archive, as torch wrote before version 0.2, which torch itself reads only with weights_only=False; save it again with torch",
+                       file.path);
+    return is_torch_legacy(file.head) ? read_torch_legacy(file) : read_torch_zip(file);
+  });
+}
+
+int probe_torch(const Probe& p) { return p.directory ? 0 : torch_score(p.file.head, p.path); }
+
+Result<Artifact> open_torch(Store&, const Probe& p, Faults*) {
+  INGOT_ASSIGN(TorchState s, read_torch(p.file));
+  Artifact a;
+  a.path = p.path, a.format = "torch";
+  // The names of a nested state are nobody's: they are where its tensors lie.
+  if (s.flat) a.naming = "hf";
+  a.tensors = std::move(s.tensors), a.values = std::move(s.values), a.notices = std::move(s.notices);
+  if (p.path.ends_with(".safetensors")) a.notices.push_back(fmt::format("{}: it is called a safetensors file, but is one of torch.save; it is read as what it is", p.path));
+  return a;
+}
+
+}  // namespace ingot
