@@ -68,6 +68,7 @@ Status list_formats(Context& c) {
                            ? "a Hugging Face directory (single or sharded), or one .safetensors file"
                        : name == "gguf" ? "llama.cpp's format, one file or splits"
                        : name == "peft" ? "a LoRA adapter directory"
+                       : name == "torch" ? "a file of torch.save (.pt, .pth, .bin, .ckpt), with its plain values"
                                         : "";
     table.row({std::string(name), "yes", write ? "yes" : "no", what});
     formats.push_back({{"name", name}, {"read", true}, {"write", write}, {"about", what}});

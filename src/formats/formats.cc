@@ -28,8 +28,9 @@ std::string known_formats() {
   return s;
 }
 
-bool is_read(const std::string& name) {
+bool is_read(const Probe& p, const std::string& name) {
   const auto& side = tokenizer_side_files();
+  if (name.starts_with(kTorchName) || (name.starts_with("pytorch_model-") && name.ends_with(".bin"))) return !p.find(kSingleName) && !p.find(kIndexName);
   return name.ends_with(".safetensors") || name.ends_with(".gguf") || name == kIndexName || name == "config.json" || name == "adapter_config.json" ||
          std::find(side.begin(), side.end(), name) != side.end();
 }
@@ -40,7 +41,7 @@ Status check_links(Store& store, const Probe& p) {
   if (!hub_snapshot(p.path)) return {};
   std::vector<std::string> absent;
   for (const Entry& e : p.entries) {
-    if (e.directory || !is_read(e.name) || (e.name == kSingleName && p.find(kIndexName))) continue;  // find_weights() takes the index then
+    if (e.directory || !is_read(p, e.name) || (e.name == kSingleName && p.find(kIndexName))) continue;  // find_weights() takes the index then
     INGOT_ASSIGN(const auto there, store.stat(join_path(p.path, e.name)));
     if (there && there->kind == Stat::Kind::kDangling) absent.push_back(e.name);
   }
@@ -103,8 +104,8 @@ Result<Artifact> open_model(Store& store, const std::string& path, Faults* fault
   if (best) return within_memory("opening " + probe.path, [&] { return best->open(store, probe, faults); });
   if (probe.directory)
     return bad_input(
-        "opening {}: the directory holds no model that ingot knows: expected model.safetensors, "
-        "model.safetensors.index.json or adapter_config.json among its {} entries{}; readable formats: {}",
+        "opening {}: the directory holds no model that ingot knows: expected model.safetensors, pytorch_model.bin, "
+        "an index of either or adapter_config.json among its {} entries{}; readable formats: {}",
         probe.path, probe.entries.size(), without_weights(store, probe), known_formats());
   if (probe.path.ends_with(".json"))
     return bad_input("opening {}: it is JSON, not weights; give the directory that it lies in: {}", probe.path, parent_path(probe.path));

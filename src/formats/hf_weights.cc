@@ -10,11 +10,22 @@
 namespace ingot {
 namespace {
 
-constexpr std::string_view kEnd = ".safetensors";
+constexpr std::string_view kEnd = ".safetensors", kTorchEnd = ".bin";
+constexpr std::string_view kTorchEnds[] = {kTorchEnd, ".pt", ".pth", ".ckpt"};
 
 // An adapter's weights are no model's; macOS leaves "._" copies that hold no data.
-bool is_weights(const Entry& e) {
-  return !e.directory && e.name.ends_with(kEnd) && e.name[0] != '.' && !e.name.starts_with("adapter_model");
+bool is_weights(const Entry& e, std::string_view end = kEnd) {
+  return !e.directory && e.name.ends_with(end) && e.name[0] != '.' && !e.name.starts_with("adapter_model");
+}
+
+// What trainers leave beside a model in torch's files.
+bool is_of_training(std::string_view name) {
+  for (const char* begin : {"optimizer", "scheduler", "rng_state", "random_states", "training_args", "training_state", "trainer_state", "scaler", "custom_checkpoint", "sampler"})
+    if (name.starts_with(begin)) return true;
+  return false;
+}
+bool is_torch_weights(const Entry& e) {
+  return !is_of_training(e.name) && std::any_of(std::begin(kTorchEnds), std::end(kTorchEnds), [&](std::string_view end) { return is_weights(e, end); });
 }
 
 struct ShardName {
@@ -22,8 +33,9 @@ struct ShardName {
   uint64_t number = 0, of = 0;
 };
 std::optional<ShardName> shard_name(std::string_view name) {
-  if (!name.ends_with(kEnd)) return std::nullopt;
-  name.remove_suffix(kEnd.size());
+  const std::string_view end = name.ends_with(kEnd) ? kEnd : kTorchEnd;
+  if (!name.ends_with(end)) return std::nullopt;
+  name.remove_suffix(end.size());
   ShardName s;
   // From the end: "-", digits. At most 9 of them.
   const auto take = [&name](std::string_view before, uint64_t* out) {
@@ -45,11 +57,11 @@ struct Weights {
 };
 // Of the weights for which `wanted` holds.
 template <class F>
-Weights sort_out(const Probe& p, F wanted) {
+Weights sort_out(const Probe& p, F wanted, std::string_view end = kEnd) {
   std::map<std::tuple<std::string, uint64_t>, ShardSet> sets;
   Weights w;
   for (const Entry& e : p.entries) {
-    if (!is_weights(e) || !wanted(e.name)) continue;
+    if (!is_weights(e, end) || !wanted(e.name)) continue;
     const auto s = shard_name(e.name);
     if (!s) {
       w.others.push_back(e.name);
@@ -68,12 +80,20 @@ Weights sort_out(const Probe& p) {
   return w.sets.empty() && w.others.empty() ? sort_out(p, [](const std::string&) { return true; }) : w;
 }
 
+// Of torch's files.
+Weights sort_out_torch(const Probe& p) {
+  Weights w = sort_out(p, [](const std::string& name) { return !is_of_training(name); }, kTorchEnd);
+  for (const Entry& e : p.entries)
+    if (is_torch_weights(e) && !e.name.ends_with(kTorchEnd)) w.others.push_back(e.name);
+  return w;
+}
+
 // The sets that may be the model: those named as transformers names them, if there are any.
 std::vector<const ShardSet*> candidates(const Weights& w) {
   std::vector<const ShardSet*> own, all;
   for (const ShardSet& s : w.sets) {
     all.push_back(&s);
-    if (s.prefix == "model") own.push_back(&s);
+    if (s.prefix == "model" || s.prefix == "pytorch_model") own.push_back(&s);
   }
   return own.empty() ? all : own;
 }
@@ -87,8 +107,8 @@ std::vector<std::string> names_of(const ShardSet& s) {
 // "model-00002-of-00003.safetensors", as those that are there spell it.
 std::string name_of(const ShardSet& s, uint64_t number) {
   const std::string& like = s.files.begin()->second;
-  const size_t end = like.size() - kEnd.size(), of = like.rfind("-of-");
-  return fmt::format("{}-{:0{}}{}", s.prefix, number, of - s.prefix.size() - 1, like.substr(of, end - of)) + std::string(kEnd);
+  const size_t of = like.rfind("-of-");
+  return fmt::format("{}-{:0{}}{}", s.prefix, number, of - s.prefix.size() - 1, like.substr(of));
 }
 
 std::string absent_names(const ShardSet& s) {
@@ -146,7 +166,7 @@ std::vector<std::string> folders_with_weights(Store& store, const Probe& p) {
   if (folders.size() > kLooked) folders.erase(folders.begin(), folders.end() - kLooked);
   for (const std::string& f : folders) {
     const auto entries = store.list(join_path(p.path, f));
-    if (entries.ok() && std::any_of(entries->begin(), entries->end(), [](const Entry& e) { return !e.directory && e.name.ends_with(kEnd); }))
+    if (entries.ok() && std::any_of(entries->begin(), entries->end(), [](const Entry& e) { return !e.directory && (e.name.ends_with(kEnd) || e.name.starts_with(kTorchName)); }))
       found.push_back(f);
   }
   return found;
@@ -165,15 +185,48 @@ std::string beside(Store& store, const Probe& p) {
                                             join_path(p.path, folders.back()));
 }
 
-// Where transformers finds none of its names for safetensors, it takes these: what else lies there may be of another model.
-Status check_no_torch(const Probe& p, const std::vector<std::string>& others) {
-  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"})
-    if (find_file(p, name) && !others.empty())
-      return bad_input("opening {0}: transformers would load {1}, not {2}; weights in torch files come with a later version of ingot, and the others may be "
-                       "of another model. Save the model anew with transformers (from_pretrained, then save_pretrained); or, if {3} {4} the model, give {5}",
-                       p.path, name, some_of(others), others.size() == 1 ? others[0] : "those", others.size() == 1 ? "is" : "are",
-                       others.size() == 1 ? fmt::format("it the name {}", kSingleName) : fmt::format("them their index, {}", kIndexName));
-  return {};
+std::vector<std::string> all_names(const Weights& w) {
+  std::vector<std::string> all = w.others;
+  for (const ShardSet& s : w.sets)
+    for (auto& name : names_of(s)) all.push_back(std::move(name));
+  return all;
+}
+
+// Of shards without an index, and of single files: what the names prove.
+Result<WeightFiles> unnamed_weights(Store& store, const Probe& p, const Weights& w, const char* index, WeightFiles found) {
+  const auto sets = candidates(w);
+  if (sets.size() > 1) {
+    std::vector<std::string> each;
+    for (const ShardSet* s : sets) each.push_back(fmt::format("{} of {} like {}", s->files.size(), s->of, s->files.begin()->second));
+    return bad_input("opening {}: the directory has shards of {} sets ({}), but no {} that tells which is the model; download the index, or "
+                     "remove the files of the others", p.path, sets.size(), some_of(each), index);
+  }
+  const ShardSet& s = *sets[0];
+  if (!s.whole()) {
+    const auto halves = unfinished(store, p);
+    return bad_input("opening {}: of {} shards {} {} there; missing: {}{}. Download them{}", p.path, s.of, s.files.size(),
+                     s.files.size() == 1 ? "is" : "are", absent_names(s), halves.empty() ? "" : "; unfinished: " + some_of(halves),
+                     hub_download(store, p.path));
+  }
+  found.files = names_of(s);
+  std::sort(found.files.begin(), found.files.end());
+  found.notices.push_back(fmt::format("{}: there is no {}; {}, all their tensors are taken{}", p.path, index,
+                                      s.of == 1 ? fmt::format("the name of {} proves it whole", found.files[0]) : fmt::format("the names of the {} shards prove them whole", s.of),
+                                      w.others.empty() ? "" : "; passed over: " + some_of(w.others)));
+  return found;
+}
+
+// Where there are no safetensors of any name.
+Result<WeightFiles> unnamed_torch_weights(Store& store, const Probe& p, WeightFiles found) {
+  const Weights w = sort_out_torch(p);
+  if (!w.sets.empty()) return unnamed_weights(store, p, w, kTorchIndexName, std::move(found));
+  if (w.others.size() > 1)
+    return bad_input("opening {}: the directory has {} torch files ({}), and nothing tells which is the model; give one of them, or give the one that is wanted "
+                     "the name {}", p.path, w.others.size(), some_of(w.others), kTorchName);
+  if (w.others.empty()) return bad_input("opening {}: the directory has no *.safetensors file{}", p.path, without_weights(store, p));
+  found.files = w.others;
+  found.notices.push_back(fmt::format("{}: there is no {}; {} is taken, the only weights file here", p.path, kSingleName, w.others[0]));
+  return found;
 }
 
 }  // namespace
@@ -190,11 +243,14 @@ bool ShardSet::whole() const {
 
 int weights_score(const Probe& p) {
   if (find_file(p, kSingleName) || find_file(p, kIndexName)) return 95;
+  if (find_file(p, kTorchName) || find_file(p, kTorchIndexName)) return 94;
   const Weights w = sort_out(p);
   // An adapter may lie beside a model, whose shards prove what it is; a stray file does not.
   const auto sets = candidates(w);
   if (sets.size() == 1 && sets[0]->whole()) return 93;
-  return w.sets.empty() && w.others.empty() ? 0 : 60;
+  if (!w.sets.empty() || !w.others.empty()) return 60;
+  const Weights torch = sort_out_torch(p);
+  return torch.sets.empty() && torch.others.empty() ? 0 : 30;
 }
 
 Result<WeightFiles> find_weights(Store& store, const Probe& p) {
@@ -204,6 +260,9 @@ Result<WeightFiles> find_weights(Store& store, const Probe& p) {
   };
   told(beside(store, p));
   const bool single = find_file(p, kSingleName), indexed = find_file(p, kIndexName);
+  for (const char* torch : {kTorchName, kTorchIndexName})
+    if ((single || indexed) && find_file(p, torch))
+      told(fmt::format("{}: {} is taken, as transformers does, not {} beside it", p.path, single ? kSingleName : kIndexName, torch));
   const bool broken = single && indexed && is_dangling(store, join_path(p.path, kSingleName));
   if (broken) told(fmt::format("{}: {} is a link to a file that is not there; {} is taken, as transformers does", p.path, kSingleName, kIndexName));
   if (single && !broken) {
@@ -225,36 +284,25 @@ Result<WeightFiles> find_weights(Store& store, const Probe& p) {
     return found;
   }
   const Weights w = sort_out(p);
-  std::vector<std::string> all = w.others;
-  for (const ShardSet& s : w.sets)
-    for (auto& name : names_of(s)) all.push_back(std::move(name));
-  INGOT_TRY(check_no_torch(p, all));
+  const std::vector<std::string> all = all_names(w);
+  // Where transformers finds none of its names for safetensors, it takes these; safetensors of other names may be of another model.
+  if (find_file(p, kTorchName) || find_file(p, kTorchIndexName)) {
+    const char* taken = find_file(p, kTorchName) ? kTorchName : kTorchIndexName;
+    if (!all.empty()) told(fmt::format("{}: {} is taken, as transformers does; passed over, as if of another model: {}", p.path, taken, some_of(all)));
+    if (taken == kTorchName) {
+      found.files = {kTorchName};
+      return found;
+    }
+    found.index = kTorchIndexName;
+    for (const Entry& e : p.entries)
+      if (is_weights(e, kTorchEnd) && !is_of_training(e.name)) found.files.push_back(e.name);
+    return found;
+  }
   if (find_file(p, "params.json") && std::all_of(all.begin(), all.end(), [](const std::string& name) { return name.starts_with("consolidated"); }) && !all.empty())
     return bad_input("opening {}: its weights ({}, with params.json) are in Mistral's own format, with other names and rows; download the files that the "
                      "same repository has for transformers ({} or {}, and config.json), or make them: transformers' convert_mistral_weights_to_hf.py",
                      p.path, some_of(all), kSingleName, kIndexName);
-  const auto sets = candidates(w);
-  if (sets.size() > 1) {
-    std::vector<std::string> each;
-    for (const ShardSet* s : sets) each.push_back(fmt::format("{} of {} like {}", s->files.size(), s->of, s->files.begin()->second));
-    return bad_input("opening {}: the directory has shards of {} sets ({}), but no {} that tells which is the model; download the index, or "
-                     "remove the files of the others", p.path, sets.size(), some_of(each), kIndexName);
-  }
-  if (sets.size() == 1) {
-    const ShardSet& s = *sets[0];
-    if (!s.whole()) {
-      const auto halves = unfinished(store, p);
-      return bad_input("opening {}: of {} shards {} {} there; missing: {}{}. Download them{}", p.path, s.of, s.files.size(),
-                       s.files.size() == 1 ? "is" : "are", absent_names(s), halves.empty() ? "" : "; unfinished: " + some_of(halves),
-                       hub_download(store, p.path));
-    }
-    found.files = names_of(s);
-    std::sort(found.files.begin(), found.files.end());
-    told(fmt::format("{}: there is no {}; {}, all their tensors are taken{}", p.path, kIndexName,
-                     s.of == 1 ? fmt::format("the name of {} proves it whole", found.files[0]) : fmt::format("the names of the {} shards prove them whole", s.of),
-                     w.others.empty() ? "" : "; passed over: " + some_of(w.others)));
-    return found;
-  }
+  if (!w.sets.empty()) return unnamed_weights(store, p, w, kIndexName, std::move(found));
   for (const Entry& e : p.entries)
     if (w.others.size() > 1 && e.name.starts_with("model.safetensors.index.") && e.name.ends_with(".json"))
       return bad_input("opening {}: it holds a variant of the model, which transformers takes where it is asked for (variant=..): {} is its index, and {} are "
@@ -262,7 +310,7 @@ Result<WeightFiles> find_weights(Store& store, const Probe& p) {
   if (w.others.size() > 1)
     return bad_input("opening {}: {} *.safetensors files ({}), but no {} and no {} that tells which belong to the model; download the index, "
                      "or give the one that is wanted the name {}", p.path, w.others.size(), some_of(w.others), kSingleName, kIndexName, kSingleName);
-  if (w.others.empty()) return bad_input("opening {}: the directory has no *.safetensors file{}", p.path, without_weights(store, p));
+  if (w.others.empty()) return unnamed_torch_weights(store, p, std::move(found));
   found.files = w.others;
   told(fmt::format("{}: there is no {}; {} is taken, the only safetensors file here", p.path, kSingleName, w.others[0]));
   return found;
@@ -299,12 +347,10 @@ Result<std::optional<WeightFiles>> named_weights(const Probe& p, const std::stri
 }
 
 std::string left_over(const Probe& p, const std::vector<std::string>& named) {
-  const Weights w = sort_out(p, [&](const std::string& name) {
-    return !name.starts_with("consolidated") && name != kSingleName && !std::binary_search(named.begin(), named.end(), name);
-  });
-  std::vector<std::string> names = w.others;
-  for (const ShardSet& s : w.sets)
-    for (auto& name : names_of(s)) names.push_back(std::move(name));
+  const std::string_view end = !named.empty() && named[0].ends_with(kTorchEnd) ? kTorchEnd : kEnd;
+  std::vector<std::string> names = all_names(sort_out(p, [&](const std::string& name) {
+    return !name.starts_with("consolidated") && name != kSingleName && !is_of_training(name) && !std::binary_search(named.begin(), named.end(), name);
+  }, end));
   std::sort(names.begin(), names.end());
   return names.empty() ? "" : fmt::format("{}: the index does not name {}; passed over, as if left from another save", p.path, some_of(names));
 }
@@ -316,7 +362,8 @@ Error absent_shards(Store& store, const Probe& p, const std::string& index, cons
   std::string text = fmt::format("{} of the {} files that the index names {} not there: {}", absent.size(), named.size(),
                                  absent.size() == 1 ? "is" : "are", some_of(absent));
   if (!why.empty()) text += fmt::format("; of the others one cannot be read ({})", why);
-  const Weights w = sort_out(p, [&](const std::string& name) { return !std::binary_search(named.begin(), named.end(), name); });
+  const std::string_view end = index.starts_with(kTorchName) ? kTorchEnd : kEnd;
+  const Weights w = sort_out(p, [&](const std::string& name) { return !is_of_training(name) && !std::binary_search(named.begin(), named.end(), name); }, end);
   const ShardSet* whole = nullptr;
   std::vector<std::string> instead = w.others;
   for (const ShardSet& s : w.sets) {
@@ -341,21 +388,15 @@ std::string without_weights(Store& store, const Probe& p) {
     return step_of(last) ? fmt::format("; its subdirectories have: give the last, {} (others: {})", given, some_of(folders))
                          : fmt::format("; its subdirectories have: give {} (or {})", given, some_of(folders));
   }
-  bool torch = false, zero = p.find("zero_to_fp32.py"), dcp = false;
+  bool zero = p.find("zero_to_fp32.py"), dcp = false;
   std::string gguf, other;
   for (const Entry& e : p.entries) {
     const std::string_view n = e.name;
     if (!e.directory && n.ends_with(".gguf") && gguf.empty()) gguf = n;
     if (n == "tf_model.h5" || n == "flax_model.msgpack" || n == "model.ckpt.index") other = n;
-    const bool of_training = n.starts_with("optimizer") || n.starts_with("scheduler") || n.starts_with("rng_state") || n == "training_args.bin" ||
-                             n == "scaler.pt";
-    torch = torch || (!of_training && (n.ends_with(".bin") || n == "pytorch_model.bin.index.json" || n.ends_with(".pt") || n.ends_with(".pth")));
     zero = zero || (e.directory && n.starts_with("global_step"));
     dcp = dcp || n.ends_with(".distcp") || (e.directory && n.starts_with("pytorch_model_fsdp"));
   }
-  if (torch)
-    return ", only torch files (.bin, .pt), which are not supported yet; save the model again as safetensors: save_pretrained of transformers 5 does, an "
-           "older one with safe_serialization=True";
   if (zero)
     return ": the weights are still in the shards of DeepSpeed ZeRO; gather them with its script: python zero_to_fp32.py . OUT --safe_serialization";
   if (dcp) return ": the weights are a distributed checkpoint of torch (FSDP), which is not supported yet; gather them: accelerate merge-weights";

@@ -14,8 +14,10 @@ namespace ingot {
 
 inline constexpr char kSingleName[] = "model.safetensors";
 inline constexpr char kIndexName[] = "model.safetensors.index.json";
+inline constexpr char kTorchName[] = "pytorch_model.bin";
+inline constexpr char kTorchIndexName[] = "pytorch_model.bin.index.json";
 
-// The files "{prefix}-00001-of-0000N.safetensors" of one N.
+// The files "{prefix}-00001-of-0000N.safetensors" (or .bin) of one N.
 struct ShardSet {
   std::string prefix;
   uint64_t of = 0;
@@ -33,8 +35,8 @@ struct WeightFiles {
   std::string index;               // its name; empty where there is none
   std::vector<std::string> notices;
 };
-// transformers' rule first: model.safetensors, then the index. Then, where it would not take torch files, what no loader needs an index for: shards
-// whose names prove the set whole, and the only file there is.
+// transformers' rule first: model.safetensors, its index, pytorch_model.bin, its index. Then what no loader needs an index for: shards whose names prove
+// the set whole, and the only file there is; of safetensors, else of torch.
 Result<WeightFiles> find_weights(Store& store, const Probe& directory);
 // What config.json names itself (transformers_weights), which goes before all others; nothing where it names none.
 Result<std::optional<WeightFiles>> named_weights(const Probe& directory, const std::string& config);

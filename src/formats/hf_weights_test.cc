@@ -53,7 +53,7 @@ class HfWeights : public ::testing::Test {
 
 TEST_F(HfWeights, APlainModelSaysNothing) {
   save("m", 2, false);
-  for (const char* beside : {"m/pytorch_model.bin", "m/optimizer.pt", "m/consolidated.safetensors", "m/model.fp16.safetensors",
+  for (const char* beside : {"m/optimizer.pt", "m/consolidated.safetensors", "m/model.fp16.safetensors",
                              "m/training_args.bin", "m/._model.safetensors"})
     put(beside, "not read");
   opens(2, 2, {});
@@ -308,7 +308,6 @@ TEST_F(HfWeights, WithoutWeightsTheyAreSoughtNearby) {
   refused({"give m/model (or final)"});
 
   const std::pair<const char*, const char*> cases[] = {
-      {"pytorch_model.bin", "only torch files"},
       {"global_step12/zero_pp_rank_0_mp_rank_00_model_states.pt", "shards of DeepSpeed ZeRO"},
       {"zero_to_fp32.py", "python zero_to_fp32.py"},
       {"pytorch_model_fsdp_0/__0_0.distcp", "distributed checkpoint"},
@@ -324,25 +323,49 @@ TEST_F(HfWeights, WithoutWeightsTheyAreSoughtNearby) {
   }
 }
 
-// transformers takes torch files before safetensors of other names.
-TEST_F(HfWeights, SafetensorsOfOtherNamesBesideTorchFilesAreRefused) {
-  for (const char* torch : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
-    store_ = make_memory_store();
-    save("n", 2, false);
-    put(fmt::format("m/{}", torch), "x");
-    copy("n/model.safetensors", "m/model.fp16.safetensors");
-    refused({"opening m:", fmt::format("would load {}, not model.fp16.safetensors", torch), "a later version", "give it the name model.safetensors"});
-    remove("m/model.fp16.safetensors");
-    copy("n/model.safetensors", "m/v_head.safetensors");
-    refused({torch, "v_head.safetensors"});
-    save("m", 3, true);
-    remove("m/v_head.safetensors");
-    opens(3, 3, {});
-    remove(kIndex);
-    refused({torch, "model-00001-of-00003.safetensors", "their index, model.safetensors.index.json"});
-    for (int i : {1, 2, 3}) remove(fmt::format("m/model-0000{}-of-00003.safetensors", i));
-    refused({"only torch files"});
-  }
+// As transformers has it: safetensors under their own names, torch files, and no safetensors of other names before these.
+TEST_F(HfWeights, TorchFilesAreTakenWhereTransformersTakesThem) {
+  const std::string sample = std::string(INGOT_SOURCE_DIR) + "/tests/data/checkpoints/torch-sharded/ckpt/";
+  const auto torch = [&](const std::string& name, const std::string& as) { put(as, get_file(local_store(), sample + name)); };
+  const auto shard = [](int i) { return fmt::format("pytorch_model-0000{}-of-00004.bin", i); };
+  const auto tensors = [&] {
+    auto a = open_model(*store_, "m");
+    EXPECT_TRUE(a.ok()) << a.error().message;
+    return a.ok() ? a->tensors.size() : 0;
+  };
+  save("n", 2, false);
+  for (int i : {1, 2, 3, 4}) torch(shard(i), "m/" + shard(i));
+  put("m/training_args.bin", "not read");
+  EXPECT_EQ(tensors(), 16U) << "the names prove the shards whole";
+  torch("pytorch_model.bin.index.json", "m/pytorch_model.bin.index.json");
+  EXPECT_EQ(tensors(), 16U);
+  EXPECT_TRUE(open_model(*store_, "m")->notices.empty());
+  // Safetensors of other names are passed over, those of transformers' own taken.
+  copy("n/model.safetensors", "m/model.fp16.safetensors");
+  EXPECT_EQ(tensors(), 16U);
+  EXPECT_NE(open_model(*store_, "m")->notices[0].find("pytorch_model.bin.index.json is taken, as transformers does; passed over, as if of another model: model.fp16.safetensors"),
+            std::string::npos);
+  remove("m/model.fp16.safetensors");
+  copy("n/model.safetensors", "m/model.safetensors");
+  opens(2, 2, {"model.safetensors is taken, as transformers does, not pytorch_model.bin.index.json beside it"});
+  // A torch file of that name is read as what it is.
+  torch(shard(1), "m/model.safetensors");
+  const size_t first = tensors();
+  EXPECT_NE(open_model(*store_, "m")->notices.back().find("m/model.safetensors: it is called a safetensors file, but is one of torch.save"), std::string::npos);
+  remove("m/model.safetensors");
+  torch(shard(1), "m/pytorch_model.bin");
+  EXPECT_EQ(tensors(), first);
+  remove("m/pytorch_model.bin");
+  remove("m/" + shard(2));
+  refused({"1 of the 4 files that the index names is not there: pytorch_model-00002-of-00004.bin"});
+  remove("m/pytorch_model.bin.index.json");
+  refused({"of 4 shards 3 are there; missing: pytorch_model-00002-of-00004.bin"});
+  // One file of any other name; two say nothing of which.
+  for (int i : {1, 3, 4}) remove("m/" + shard(i));
+  torch(shard(1), "m/weights.pt");
+  EXPECT_EQ(tensors(), first);
+  torch(shard(3), "m/ema.pth");
+  refused({"2 torch files (weights.pt, ema.pth)", "give one of them"});
 }
 
 TEST_F(HfWeights, WhatTheConfigurationNamesIsTaken) {
@@ -362,7 +385,7 @@ TEST_F(HfWeights, WhatTheConfigurationNamesIsTaken) {
   EXPECT_EQ(open_model(*store_, "m")->files.at("config.json"), "{\n  \"a\": 1\n}\n");
   // Whatever else lies there.
   remove("m/model.safetensors");
-  put("m/pytorch_model.bin", "x");
+  put("m/pytorch_model.bin", "PK");
   opens(3, 3, {"sub/a.safetensors.index.json is taken"});
   config("\"gone.safetensors\"");
   refused({"m/gone.safetensors"});

@@ -36,7 +36,7 @@ std::string decimal(std::string_view little_endian) {
     while (!limbs.empty() && limbs.back() == 0) limbs.pop_back();
     for (int i = 0; i < 9 && (rest || !limbs.empty()); ++i, rest /= 10) digits += static_cast<char>('0' + rest % 10);
   }
-  if (digits.empty()) digits = "0";
+  if (digits.empty()) return "0";
   if (negative) digits += '-';
   std::reverse(digits.begin(), digits.end());
   return digits;

@@ -9,6 +9,7 @@
 #include "formats/manifest.h"
 #include "formats/placeholder.h"
 #include "formats/safetensors_header.h"
+#include "formats/torch_file.h"
 #include "kernels/hash.h"
 
 namespace ingot {
@@ -162,8 +163,9 @@ Status add_shards(Store& store, const Probe& p, const WeightFiles& found, const 
   std::vector<LazyTensor> tensors;
   for (const auto& shard : index.shards) {
     auto it = read->find(shard);
-    if (it == read->end()) it = read->emplace(shard, read_safetensors(store, join_path(p.path, shard))).first;
+    if (it == read->end()) it = read->emplace(shard, read_weights_file(store, join_path(p.path, shard))).first;
     if (!it->second.ok()) return it->second.take_error();
+    for (auto& n : it->second->notices) a->notices.push_back(std::move(n));
     for (auto& t : it->second->tensors) {
       auto [before, fresh] = seen.emplace(t.name, shard);
       if (!fresh && found.index.empty())
@@ -202,7 +204,7 @@ Status read_weights(Store& store, const Probe& p, const WeightFiles& found, Call
   Shards shards;
   for (const auto& name : found.files)
     calls.push_back([&, &file = shards.emplace(name, SafetensorsFile()).first->second] {
-      if (!index_read || (index.ok() && index->names(name))) file = read_safetensors(store, join_path(p.path, name));
+      if (!index_read || (index.ok() && index->names(name))) file = read_weights_file(store, join_path(p.path, name));
     });
   INGOT_TRY(call_together(store, "opening " + p.path, calls));
   if (!index.ok()) return index.take_error();
@@ -215,6 +217,13 @@ Status read_weights(Store& store, const Probe& p, const WeightFiles& found, Call
 Result<SafetensorsFile> read_safetensors(Store& store, const std::string& path) {
   INGOT_ASSIGN(const OpenedFile file, open_head(store, path));
   return read_safetensors(file);
+}
+
+Result<SafetensorsFile> read_weights_file(Store& store, const std::string& path) {
+  INGOT_ASSIGN(const OpenedFile file, open_head(store, path));
+  if (torch_score(file.head, path) == 0 && path.ends_with(".safetensors")) return read_safetensors(file);
+  INGOT_ASSIGN(TorchWeights torch, read_torch_weights(file));
+  return SafetensorsFile{std::move(torch.tensors), {}, std::move(torch.notices)};
 }
 
 Result<SafetensorsFile> read_safetensors(const OpenedFile& opened) {

@@ -18,9 +18,12 @@ namespace ingot {
 struct SafetensorsFile {
   std::vector<LazyTensor> tensors;  // in the order of their data
   std::map<std::string, std::string> metadata;
+  std::vector<std::string> notices;
 };
 Result<SafetensorsFile> read_safetensors(const OpenedFile& file);
 Result<SafetensorsFile> read_safetensors(Store& store, const std::string& path);
+// A file of a directory's weights: safetensors, or one of torch, whatever it is called.
+Result<SafetensorsFile> read_weights_file(Store& store, const std::string& path);
 
 // Where the default limit of a shard lies, as huggingface_hub has it: 5 GB.
 inline constexpr uint64_t kDefaultShardBytes = 5'000'000'000;

@@ -17,6 +17,14 @@ bool is_torch_legacy(std::string_view head);
 Result<TorchState> read_torch_legacy(const OpenedFile& file);
 Result<TorchState> read_torch_zip(const OpenedFile& file);
 
+// Of a file that stands for a model's weights, or an adapter's: the tensors by the names that the model has for them, which lie below 'state_dict', 'model',
+// 'module' or 'model_state_dict' where a trainer saved more.
+struct TorchWeights {
+  std::vector<LazyTensor> tensors;
+  std::vector<std::string> notices;
+};
+Result<TorchWeights> read_torch_weights(const OpenedFile& file);
+
 // "model" of "/m/model.pt": what a tensor is called that is all of a file.
 std::string torch_stem(const std::string& path);
 

@@ -1,4 +1,6 @@
 // torch's ZIP archives: NAME/data.pkl, a record NAME/data/KEY for each storage, NAME/byteorder.
+#include <algorithm>
+
 #include "base/memory.h"
 #include "formats/formats.h"
 #include "formats/torch_file.h"
@@ -19,6 +21,8 @@ std::string_view first_record(std::string_view head) {
 
 // Of torch's older form yet, a tar archive of three pickles.
 bool is_tar(std::string_view head) { return head.size() > 262 && head.substr(257, 5) == "ustar" && (head.starts_with("sys_info") || head.starts_with("storages") || head.starts_with("pickle") || head.starts_with("tensors")); }
+
+std::string misnamed(const std::string& path) { return fmt::format("{}: it is called a safetensors file, but is one of torch.save; it is read as what it is", path); }
 
 }  // namespace
 
@@ -85,6 +89,26 @@ Result<TorchState> read_torch(const OpenedFile& file) {
   });
 }
 
+Result<TorchWeights> read_torch_weights(const OpenedFile& file) {
+  const std::string& path = file.path;
+  if (torch_score(file.head, path) == 0)
+    return bad_input("reading {}: it begins neither as a ZIP archive nor as an older file of torch.save; is the file whole?", path);
+  INGOT_ASSIGN(TorchState s, read_torch(file));
+  TorchWeights w{{}, std::move(s.notices)};
+  if (path.ends_with(".safetensors")) w.notices.push_back(misnamed(path));
+  std::string below;
+  for (const char* key : {"state_dict/", "model/", "module/", "model_state_dict/"})
+    if (below.empty() && std::any_of(s.tensors.begin(), s.tensors.end(), [&](const LazyTensor& t) { return t.name.starts_with(key); })) below = key;
+  for (auto& t : s.tensors) {
+    if (!t.name.starts_with(below)) continue;
+    t.name.erase(0, below.size());
+    w.tensors.push_back(std::move(t));
+  }
+  if (w.tensors.empty()) return bad_input("reading {}: it holds no weights of a model, but {} tensors and {} values of another kind", path, s.tensors.size(), s.values.size());
+  if (!below.empty()) w.notices.push_back(fmt::format("{}: of it the tensors below '{}' are the weights", path, below.substr(0, below.size() - 1)));
+  return w;
+}
+
 int probe_torch(const Probe& p) { return p.directory ? 0 : torch_score(p.file.head, p.path); }
 
 Result<Artifact> open_torch(Store&, const Probe& p, Faults*) {
@@ -94,7 +118,7 @@ Result<Artifact> open_torch(Store&, const Probe& p, Faults*) {
   // The names of a nested state are nobody's: they are where its tensors lie.
   if (s.flat) a.naming = "hf";
   a.tensors = std::move(s.tensors), a.values = std::move(s.values), a.notices = std::move(s.notices);
-  if (p.path.ends_with(".safetensors")) a.notices.push_back(fmt::format("{}: it is called a safetensors file, but is one of torch.save; it is read as what it is", p.path));
+  if (p.path.ends_with(".safetensors")) a.notices.push_back(misnamed(p.path));
   return a;
 }
 
