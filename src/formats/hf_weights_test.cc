@@ -323,51 +323,6 @@ TEST_F(HfWeights, WithoutWeightsTheyAreSoughtNearby) {
   }
 }
 
-// As transformers has it: safetensors under their own names, torch files, and no safetensors of other names before these.
-TEST_F(HfWeights, TorchFilesAreTakenWhereTransformersTakesThem) {
-  const std::string sample = std::string(INGOT_SOURCE_DIR) + "/tests/data/checkpoints/torch-sharded/ckpt/";
-  const auto torch = [&](const std::string& name, const std::string& as) { put(as, get_file(local_store(), sample + name)); };
-  const auto shard = [](int i) { return fmt::format("pytorch_model-0000{}-of-00004.bin", i); };
-  const auto tensors = [&] {
-    auto a = open_model(*store_, "m");
-    EXPECT_TRUE(a.ok()) << a.error().message;
-    return a.ok() ? a->tensors.size() : 0;
-  };
-  save("n", 2, false);
-  for (int i : {1, 2, 3, 4}) torch(shard(i), "m/" + shard(i));
-  put("m/training_args.bin", "not read");
-  EXPECT_EQ(tensors(), 16U) << "the names prove the shards whole";
-  torch("pytorch_model.bin.index.json", "m/pytorch_model.bin.index.json");
-  EXPECT_EQ(tensors(), 16U);
-  EXPECT_TRUE(open_model(*store_, "m")->notices.empty());
-  // Safetensors of other names are passed over, those of transformers' own taken.
-  copy("n/model.safetensors", "m/model.fp16.safetensors");
-  EXPECT_EQ(tensors(), 16U);
-  EXPECT_NE(open_model(*store_, "m")->notices[0].find("pytorch_model.bin.index.json is taken, as transformers does; passed over, as if of another model: model.fp16.safetensors"),
-            std::string::npos);
-  remove("m/model.fp16.safetensors");
-  copy("n/model.safetensors", "m/model.safetensors");
-  opens(2, 2, {"model.safetensors is taken, as transformers does, not pytorch_model.bin.index.json beside it"});
-  // A torch file of that name is read as what it is.
-  torch(shard(1), "m/model.safetensors");
-  const size_t first = tensors();
-  EXPECT_NE(open_model(*store_, "m")->notices.back().find("m/model.safetensors: it is called a safetensors file, but is one of torch.save"), std::string::npos);
-  remove("m/model.safetensors");
-  torch(shard(1), "m/pytorch_model.bin");
-  EXPECT_EQ(tensors(), first);
-  remove("m/pytorch_model.bin");
-  remove("m/" + shard(2));
-  refused({"1 of the 4 files that the index names is not there: pytorch_model-00002-of-00004.bin"});
-  remove("m/pytorch_model.bin.index.json");
-  refused({"of 4 shards 3 are there; missing: pytorch_model-00002-of-00004.bin"});
-  // One file of any other name; two say nothing of which.
-  for (int i : {1, 3, 4}) remove("m/" + shard(i));
-  torch(shard(1), "m/weights.pt");
-  EXPECT_EQ(tensors(), first);
-  torch(shard(3), "m/ema.pth");
-  refused({"2 torch files (weights.pt, ema.pth)", "give one of them"});
-}
-
 TEST_F(HfWeights, WhatTheConfigurationNamesIsTaken) {
   save("m", 2, false);
   save("n", 3, true);

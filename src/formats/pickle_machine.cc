@@ -219,7 +219,9 @@ bool PickleMachine::set_items(size_t n) {
   if (n % 2) return fail("sets a key without a value");
   if (!need(n + 1)) return false;
   PickleValue* to = stack_[stack_.size() - n - 1];
-  if (to->kind_ != kDict && !(to->kind_ == kObject && (to->flag_ || to->box_->items.empty()))) return fail("sets items of what is no dict");
+  // An object may be of a subclass of dict, but what torch's functions make is none (CVE-2026-24747).
+  const bool object = to->kind_ == kObject && (to->flag_ || to->box_->items.empty()) && !to->box_->object.callable->module().starts_with("torch._");
+  if (to->kind_ != kDict && !object) return fail("sets items of what is no dict");
   if (to->kind_ == kObject) to->flag_ = true;
   to->box_->items.insert(to->box_->items.end(), stack_.end() - static_cast<ptrdiff_t>(n), stack_.end());
   stack_.resize(stack_.size() - n);
