@@ -284,7 +284,7 @@ TEST_F(TorchSamples, DirectoriesOfShardsOpenAsModels) {
   for (const char* name : {"torch-sharded", "accelerate-bin"}) {
     begin(name);
     const Artifact a = open(folder_);
-    EXPECT_EQ(a.naming, "hf");
+    EXPECT_EQ(a.naming + a.format, "hftorch");
     EXPECT_EQ(a.tensors.size(), expected_.tensors.size());
     all_of(a, "", "");
   }
