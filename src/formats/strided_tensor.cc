@@ -124,7 +124,7 @@ class StridedTensor final : public Source {
       from += static_cast<uint64_t>(region.begin[i] * stride) * item_;
       if (region.extent[i] > 1 && stride > 0) dims.push_back({stride, region.extent.stride(i), region.extent[i]});
     }
-    std::stable_sort(dims.begin(), dims.end(), [](const Dim& a, const Dim& b) { return a.stride > b.stride; });
+    std::sort(dims.begin(), dims.end(), [](const Dim& a, const Dim& b) { return std::pair(a.stride, a.out_stride) > std::pair(b.stride, b.out_stride); });
     Dim row{1, 1, 1};  // the run of elements that are nearest to each other
     if (!dims.empty()) row = dims.back(), dims.pop_back();
     g->step = row.stride, g->out_step = row.out_stride;
