@@ -165,6 +165,7 @@ Status add_shards(Store& store, const Probe& p, const WeightFiles& found, const 
     auto it = read->find(shard);
     if (it == read->end()) it = read->emplace(shard, read_weights_file(store, join_path(p.path, shard))).first;
     if (!it->second.ok()) return it->second.take_error();
+    if (it->second->torch) a->format = "torch";
     for (auto& n : it->second->notices) a->notices.push_back(std::move(n));
     for (auto& t : it->second->tensors) {
       auto [before, fresh] = seen.emplace(t.name, shard);
@@ -223,7 +224,7 @@ Result<SafetensorsFile> read_weights_file(Store& store, const std::string& path)
   INGOT_ASSIGN(const OpenedFile file, open_head(store, path));
   if (torch_score(file.head, path) == 0 && path.ends_with(".safetensors")) return read_safetensors(file);
   INGOT_ASSIGN(TorchWeights torch, read_torch_weights(file));
-  return SafetensorsFile{std::move(torch.tensors), {}, std::move(torch.notices)};
+  return SafetensorsFile{std::move(torch.tensors), {}, std::move(torch.notices), true};
 }
 
 Result<SafetensorsFile> read_safetensors(const OpenedFile& opened) {

@@ -19,6 +19,7 @@ struct SafetensorsFile {
   std::vector<LazyTensor> tensors;  // in the order of their data
   std::map<std::string, std::string> metadata;
   std::vector<std::string> notices;
+  bool torch = false;  // it is none, but one of torch
 };
 Result<SafetensorsFile> read_safetensors(const OpenedFile& file);
 Result<SafetensorsFile> read_safetensors(Store& store, const std::string& path);
