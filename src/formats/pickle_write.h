@@ -37,6 +37,8 @@ class PickleWriter {
   void empty_tuple() { bytes(")"); }
   // Calls the global before the tuple that was closed last with it.
   void call() { bytes("R"); }
+  // Makes an object of the class before the tuple that was closed last (its __new__ is called with it).
+  void make() { bytes("\x81"); }
   // Sets on the object of a call the state that came last.
   void build() { bytes("b"); }
   // Makes the tuple that was closed last a persistent id.

@@ -11,16 +11,14 @@
 #include "kernels/hash.h"
 
 namespace ingot {
-namespace {
 
-Result<const TorchType*> type_of(const NamedSpec& t) {
+Result<const TorchType*> torch_type_to_write(const NamedSpec& t) {
   if (const TorchType* type = torch_type_of(t.second.type)) return type;
   return usage("writing a torch file: tensor '{}' has the type {}, which torch does not have; choose a float type with --dtype, or write GGUF", t.first,
                info(t.second.type).name);
 }
 
-// A tensor over the whole of storage number `key`, as Tensor.__reduce_ex__ has it.
-void put_tensor(PickleWriter* w, const TensorSpec& spec, const TorchType& type, size_t key) {
+void put_torch_tensor(PickleWriter* w, const TensorSpec& spec, const TorchType& type, size_t key) {
   const int64_t elements = spec.shape.elements();
   const bool untyped = type.storage.empty();
   w->global("torch._utils", untyped ? "_rebuild_tensor_v3" : "_rebuild_tensor_v2");
@@ -48,6 +46,21 @@ void put_tensor(PickleWriter* w, const TensorSpec& spec, const TorchType& type, 
   w->close_tuple();
   w->call();
 }
+
+void begin_torch_archive(ZipLayout* zip, const std::string& folder, std::string pickle) {
+  zip->add(folder + "/data.pkl", std::move(pickle));
+  zip->add(folder + "/.format_version", "1");
+  zip->add(folder + "/.storage_alignment", "64");
+  zip->add(folder + "/byteorder", "little");
+}
+
+void end_torch_archive(ZipLayout* zip, const std::string& folder, const std::string& id) {
+  zip->add(folder + "/version", "3\n");
+  zip->add(folder + "/.data/serialization_id", id);
+  zip->finish();
+}
+
+namespace {
 
 // What stands under a name: a tensor, a plain value, or more names.
 struct Entry {
@@ -81,8 +94,8 @@ class StateWriter {
   Status put(const Entry& e, const std::string& name) {
     if (e.tensor >= 0) {
       const auto& t = specs_[static_cast<size_t>(e.tensor)];
-      INGOT_ASSIGN(const TorchType* type, type_of(t));
-      put_tensor(&w_, t.second, *type, storages_[static_cast<size_t>(e.tensor)]);
+      INGOT_ASSIGN(const TorchType* type, torch_type_to_write(t));
+      put_torch_tensor(&w_, t.second, *type, storages_[static_cast<size_t>(e.tensor)]);
       return {};
     }
     if (e.value) {
@@ -151,17 +164,12 @@ Result<FileLayout> place_zip(const std::vector<NamedSpec>& specs, const State& s
   const Hash128 id = hash128(as_bytes(pickle));
   FileLayout out;
   ZipLayout zip(&out, 0, 64);
-  zip.add(folder + "/data.pkl", std::move(pickle));
-  zip.add(folder + "/.format_version", "1");
-  zip.add(folder + "/.storage_alignment", "64");
-  zip.add(folder + "/byteorder", "little");
+  begin_torch_archive(&zip, folder, std::move(pickle));
   for (size_t i = 0; i < which.size(); ++i) {
     const auto& spec = specs[static_cast<size_t>(which[i])].second;
     (*placements)[static_cast<size_t>(which[i])] = {file, zip.reserve(fmt::format("{}/data/{}", folder, i), bytes_of(spec))};
   }
-  zip.add(folder + "/version", "3\n");
-  zip.add(folder + "/.data/serialization_id", fmt::format("{:020}{:020}", id.hi, id.lo));
-  zip.finish();
+  end_torch_archive(&zip, folder, fmt::format("{:020}{:020}", id.hi, id.lo));
   return out;
 }
 

@@ -6,8 +6,19 @@
 #include <string>
 
 #include "exec/executor.h"
+#include "formats/pickle_write.h"
+#include "formats/torch_types.h"
 
 namespace ingot {
+
+// How torch calls the type of a tensor; kUsage for one that it has not.
+Result<const TorchType*> torch_type_to_write(const NamedSpec& tensor);
+// A tensor over the whole of storage number `key`, as Tensor.__reduce_ex__ has it.
+void put_torch_tensor(PickleWriter* w, const TensorSpec& spec, const TorchType& type, size_t key);
+// The records of an archive before and after those of the storages.
+class ZipLayout;
+void begin_torch_archive(ZipLayout* zip, const std::string& folder, std::string pickle);
+void end_torch_archive(ZipLayout* zip, const std::string& folder, const std::string& id);
 
 Output torch_output(Artifact artifact, Store& store, const std::string& path);
 Output torch_directory_output(Artifact artifact, Store& store, const std::string& path, uint64_t max_shard);

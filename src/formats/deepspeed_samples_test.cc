@@ -1,0 +1,42 @@
+// Directories that DeepSpeed wrote, beside what the writing processes held: as dcp_samples_test.cc has it.
+#include "formats/samples_testing.h"
+
+namespace ingot {
+namespace {
+
+using namespace ingot::testing;
+
+class DeepspeedSamples : public Samples {};
+
+TEST_F(DeepspeedSamples, EachStage) {
+  for (const char* name : {"deepspeed-zero1", "deepspeed-zero1-bf16", "deepspeed-zero2", "deepspeed-zero2-bf16-frozen", "deepspeed-zero2-tied", "deepspeed-zero3", "deepspeed-zero3-bf16-frozen",
+                           "deepspeed-zero3-tied", "deepspeed-universal"}) {
+    if (!begin(name)) continue;
+    const Artifact a = open(folder_), tag = open(folder_ + "/global_step3");
+    EXPECT_EQ(a.format, "deepspeed");
+    EXPECT_EQ(tag.tensors.size(), a.tensors.size());
+    all_of(a, "", "");
+    for (auto it = json_["leaves"].begin(); it != json_["leaves"].end(); ++it) EXPECT_EQ(*parse_json(a.values.at(it.key()), ""), it.value()) << it.key();
+    for (size_t g = 0; g < json_["lr"].size(); ++g) EXPECT_EQ(*parse_json(a.values.at(fmt::format("optimizer/param_groups/{}/lr", g)), ""), json_["lr"][g]);
+    for (const auto& t : a.tensors)
+      if (t.name.starts_with("step/")) EXPECT_EQ(to_floats(*evaluate(t.node)), std::vector<float>{3}) << t.name;
+    for (const auto& pair : json_["shared_parameters"]) {
+      const std::string first = pair[0], second = pair[1];
+      EXPECT_EQ(a.find("model/" + first)->node, a.find("model/" + second)->node);
+      EXPECT_EQ(a.find("master/" + first)->node, a.find("master/" + second)->node);
+    }
+    EXPECT_TRUE(a.notices.empty()) << notices(a);
+  }
+}
+
+TEST_F(DeepspeedSamples, Universal) {
+  if (!begin("deepspeed-universal")) return;
+  const Artifact a = open(folder_ + "/global_step3_universal");
+  all_of(a, "", "");
+  EXPECT_EQ(a.values.at("optimizer/param_groups/0/lr"), "0.0025");
+  EXPECT_EQ(a.values.at("global_steps"), "3");
+  EXPECT_TRUE(a.find("step/scale"));
+}
+
+}  // namespace
+}  // namespace ingot
