@@ -41,7 +41,7 @@ Result<const OutputFormat*> target_format(const std::string& to, const std::stri
   if (!to.empty()) {
     const std::string format = lower(to);
     if (const OutputFormat* f = output_format(format)) return f;
-    for (const char* later : {"dcp", "deepspeed-universal", "onnx", "peft", "awq", "gptq", "compressed-tensors", "fp8", "nf4", "mxfp4", "nvfp4"})
+    for (const char* later : {"deepspeed-universal", "onnx", "peft", "awq", "gptq", "compressed-tensors", "fp8", "nf4", "mxfp4", "nvfp4"})
       if (format == later) return usage("--to {} is not there yet in this version of ingot; there are {}", to, formats_text());
     return usage("--to '{}' is no format; there are {}", to, formats_text());
   }
@@ -99,7 +99,7 @@ Status command_convert(Context& c) {
                  "what is written (default MODEL-TYPE.gguf, here)");
   c.args.text("--dtype", "T", &dtype, "of other formats: f32, f16 or bf16 (default: what it is; of quantized weights f16)");
   c.args.flag("--keep-blocks", &keep_blocks, "of GGUF to safetensors: quantized tensors as their bytes, with all metadata; back to GGUF it is the same file");
-  c.args.text("--to", "FORMAT", &to, "gguf, safetensors, torch or npz, where the name does not say it");
+  c.args.text("--to", "FORMAT", &to, "gguf, safetensors, torch, npz or dcp, where the name does not say it");
   c.args.text("--pre-tokenizer", "NAME", &pre_tokenizer,
               "name of the tokenizer's rules where they match none that is known");
   c.args.text("--config-from", "DIR", &config_from, "config.json, tokenizer and the like for weights that came without (a checkpoint)");
@@ -143,8 +143,8 @@ Status command_convert(Context& c) {
     return usage("--keep-blocks is for safetensors without --dtype: blocks are kept as they are{}", to_gguf ? fmt::format("; '{}' is GGUF, which keeps them without", out) : "");
 
   if (out.empty() && !to_gguf) return usage("'ingot convert' needs --out OUT for --to {}", format->name);
-  // One file holds a state of training as it is; what is a model is written for whoever loads models.
-  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, {}, one_file && !to_gguf ? Given::kState : Given::kModel, config_from));
+  const bool for_model = to_gguf || (!one_file && format->model_directory);
+  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, {}, for_model ? Given::kModel : Given::kState, config_from));
   if (automatic) {
     type = auto_type(opened.base);
     c.report.notice(fmt::format("--type auto: {}", type));
@@ -184,7 +184,7 @@ Status command_convert(Context& c) {
       INGOT_ASSIGN(result, transform::cast_floats(opened.artifact, t, counts));
       done.add("cast", {{"dtype", info(t).name}}, result);
     }
-    if (!one_file && !result.files.contains("config.json"))
+    if (for_model && !result.files.contains("config.json"))
       return usage("'{}' has no config.json, without which nothing loads the directory '{}'; give the model's own by --config-from DIR, or name one file: {}.safetensors",
                    opened.path, out, out);
     if (kind == OutputKind::kTorchFile || kind == OutputKind::kNpz) {
