@@ -121,14 +121,17 @@ class Builder {
     const auto* list = pattern ? std::get_if<MetaArray>(&pattern->v) : nullptr;
     if (!list && rule.period == 0) return;
     OrderedJson types = OrderedJson::array();
-    int64_t full = 0;  // layers at the beginning that see everything
-    for (int64_t i = 0; i < param("layers").value_or(0); ++i) {
+    const int64_t layers = param("layers").value_or(0);
+    int64_t full = 0, windowed = 0;  // layers at the beginning that see everything, and those up to the last that does not
+    for (int64_t i = 0; i < layers; ++i) {
       const auto* told = list && static_cast<size_t>(i) < list->size() ? std::get_if<bool>(&(*list)[static_cast<size_t>(i)].v) : nullptr;
       const bool sliding = told ? *told : but_every(rule.period, i);
       if (!sliding && full == i) ++full;
+      if (sliding) windowed = i + 1;
       types.push_back(sliding ? "sliding_attention" : "full_attention");
     }
     if (!rule.below.empty()) c_[rule.below] = full;
+    if (!rule.before.empty()) c_[rule.before] = list ? windowed : layers;
     c_["layer_types"] = std::move(types);
   }
 
@@ -238,6 +241,8 @@ std::optional<OrderedJson> meta_number(const MetaValue& m) {
       },
       m.v);
 }
+
+Result<HfConfig> hf_config(const Artifact& gguf, const Architecture& arch) { return Builder(gguf, arch).run(); }
 
 Result<const Architecture*> hf_architecture(const Artifact& gguf) {
   const MetaValue* m = gguf.meta("general.architecture");
