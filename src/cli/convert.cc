@@ -184,9 +184,9 @@ Status command_convert(Context& c) {
       INGOT_ASSIGN(result, transform::cast_floats(opened.artifact, t, counts));
       done.add("cast", {{"dtype", info(t).name}}, result);
     }
-    if (for_model && !result.files.contains("config.json"))
+    if (for_model && !keep_blocks && !result.files.contains("config.json"))
       return usage("'{}' has no config.json, without which nothing loads the directory '{}'; give the model's own by --config-from DIR, or name one file: {}.safetensors",
-                   opened.path, out, out);
+                   opened.path, out, to_path.path);
     if (kind == OutputKind::kTorchFile || kind == OutputKind::kNpz) {
       if (c.args.common.provenance) return usage("--provenance: a {} file has no place for a manifest; write safetensors, or a directory", format->name);
     } else {

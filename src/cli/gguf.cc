@@ -41,7 +41,6 @@ Status split_command(Context& c) {
   c.args.rest("PREFIX", &words, "the same as --out");
   c.args.section("Options");
   c.args.text("-o,--out", "PREFIX", &out, "the names' beginning (a last .gguf is left out)");
-  c.args.size("--split-max-size", "SIZE", &split.bytes, "most bytes of tensors in a file: 2G, 500M");
   c.args.integer("--split-max-tensors", "N", &tensors, 1, INT32_MAX, "most tensors in a file");
   c.args.flag("--no-tensor-first-split", &split.bare_first, "the first file has the metadata alone");
   c.args.example("ingot gguf split model.gguf parts/model --split-max-size 2G");
@@ -50,7 +49,7 @@ Status split_command(Context& c) {
   if (!go) return {};
   if (out.empty() && words.size() == 1) out = words[0], words.clear();
   if (out.empty() || !words.empty()) return usage("'ingot gguf split' needs one PREFIX for the names, as in: ingot gguf split {} PREFIX --split-max-size 2G", shell_word(path));
-  if (!split.bytes) split.bytes = c.args.common.max_shard_size;
+  split.bytes = c.args.common.max_shard_size;  // another name of the same option
   if (split.bytes && tensors) return usage("--split-max-size and --split-max-tensors exclude each other; give one");
   split.tensors = tensors ? static_cast<uint64_t>(tensors) : split.bytes ? 0 : 128;
   split.always = true;

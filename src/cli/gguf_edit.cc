@@ -24,10 +24,11 @@ constexpr std::pair<const char*, size_t> kTypes[] = {{"bool", 0}, {"u8", 1}, {"i
 // One value of the variant's alternative `type`; nothing where the text is none.
 std::optional<Value> scalar_of(const Json& j, size_t type) {
   const auto integer = [&]<class T>(T) -> std::optional<Value> {
-    if (j.is_number_unsigned() && j.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<T>::max())) return Value(static_cast<T>(j.get<uint64_t>()));
-    if (j.is_number_integer() && !j.is_number_unsigned() && std::is_signed_v<T> && j.get<int64_t>() >= static_cast<int64_t>(std::numeric_limits<T>::min()))
-      return Value(static_cast<T>(j.get<int64_t>()));
-    return std::nullopt;
+    const bool below = j.is_number_integer() && !j.is_number_unsigned() && j.get<int64_t>() < 0;
+    if (!j.is_number_integer() || (below && std::is_unsigned_v<T>)) return std::nullopt;
+    if (below ? j.get<int64_t>() < static_cast<int64_t>(std::numeric_limits<T>::min()) : j.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<T>::max()))
+      return std::nullopt;
+    return Value(static_cast<T>(j.get<int64_t>()));
   };
   const auto number = finite_number(j);
   if (type == 0) return j.is_boolean() ? std::optional<Value>(j.get<bool>()) : std::nullopt;
@@ -56,8 +57,8 @@ size_t element_type(const Value& v) {
 
 size_t guessed_type(const Json& j) {
   if (j.is_boolean()) return 0;
-  if (j.is_number_unsigned()) return j.get<uint64_t>() <= UINT32_MAX ? 5 : 7;
-  if (j.is_number_integer()) return j.get<int64_t>() >= INT32_MIN ? 6 : 8;
+  if (j.is_number_integer() && !j.is_number_unsigned() && j.get<int64_t>() < 0) return j.get<int64_t>() >= INT32_MIN ? 6 : 8;
+  if (j.is_number_integer()) return j.get<uint64_t>() <= UINT32_MAX ? 5 : 7;
   return j.is_number() ? 9 : 11;
 }
 

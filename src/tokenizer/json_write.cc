@@ -189,9 +189,9 @@ class Writer {
     model_ = {{"type", "Unigram"}, {"unk_id", parts_.special.unk ? OrderedJson(*parts_.special.unk) : OrderedJson()}, {"byte_fallback", bytes}};
     const bool merge = v_.remove_extra_whitespaces.value_or(false), prefix = merge || v_.add_space_prefix.value_or(false);
     std::vector<OrderedJson> before = mapped();
-    if (prefix) {  // a mark is put before one that is there, too, but Metaspace puts none there
+    if (prefix) {  // llama.cpp puts one before the first character that is no space, where Metaspace puts none if the text begins with one
       before.push_back(replaced("String", " ", kMark));
-      before.push_back(replaced("Regex", "\\A\u2581", "\u2581\u2581"));
+      before.push_back(replaced("Regex", "\\A\u2581(?=\u2581*[^\u2581])", "\u2581\u2581"));
     }
     normalizer_ = in_sequence("normalizers", std::move(before));
     // Pieces may have marks within: the text is not cut.

@@ -47,8 +47,8 @@ TEST_F(Gguf, ABaseThatWentThroughGgufIsTheSameModel) {
   EXPECT_EQ(nlohmann::json::parse(read_file(dir_ / "f32/config.json"))["dtype"], "float32");
   EXPECT_EQ(nlohmann::json::parse(read_file(dir_ / "bf16/tokenizer_config.json"))["chat_template"], read_file(kBase + "/chat_template.jinja"));
   for (const char* text : {"Hello world", " def f(x):\n\treturn x  # \u00fc\u00f1\u00ee \U0001F600", "<s> a</s>b", "   ", "12345 'll DON'T"}) {
-    const auto ids = json_of({"tokenize", kBase, text})["ids"];
-    EXPECT_EQ(json_of({"tokenize", dir_ / "bf16", text})["ids"], ids) << text;
+    const auto ids = json_of({"tokenize", kBase, "--text", text})["ids"];
+    EXPECT_EQ(json_of({"tokenize", dir_ / "bf16", "--text", text})["ids"], ids) << text;
   }
   // And it is a model: the same text, and the same GGUF again.
   const std::vector<std::string> more = {"-p", "def main", "-n", "8"};
@@ -94,7 +94,7 @@ TEST_F(Gguf, KeptBlocksAreTheGgufAgainBitForBit) {
     EXPECT_TRUE(same_bytes(dir_ / "q4.gguf", dir_ / (std::string(kept) + ".gguf"))) << kept;
     EXPECT_EQ(json_of({"hash", dir_ / kept})["value"], json_of({"hash", dir_ / "q4.gguf"})["value"]);
     EXPECT_EQ(json_of({"inspect", dir_ / kept})["types"], json_of({"inspect", dir_ / "q4.gguf"})["types"]);
-    EXPECT_EQ(json_of({"tokenize", dir_ / kept, "Hello"})["ids"], json_of({"tokenize", dir_ / "q4.gguf", "Hello"})["ids"]);
+    EXPECT_EQ(json_of({"tokenize", dir_ / kept, "--text", "Hello"})["ids"], json_of({"tokenize", dir_ / "q4.gguf", "--text", "Hello"})["ids"]);
   }
   EXPECT_EQ(json_of({"run", dir_ / "shards", "-p", "def", "-n", "4"})["text"], json_of({"run", dir_ / "q4.gguf", "-p", "def", "-n", "4"})["text"]);
 }
@@ -174,7 +174,7 @@ TEST_F(Gguf, HostileFilesGiveTheirErrors) {
   EXPECT_EQ(table.size(), entries(folder).size());
   for (const auto& [name, error] : table.items()) {
     const bool tokens = name.starts_with("byte-token");
-    const Finished f = tokens ? ingot({"tokenize", folder + "/" + name, "text"}) : ingot({"hash", folder + "/" + name});
+    const Finished f = tokens ? ingot({"tokenize", folder + "/" + name, "--text", "text"}) : ingot({"hash", folder + "/" + name});
     EXPECT_EQ(f.exit_code, 3) << name << ": " << shown(f);
     EXPECT_NE(f.err.find(error.get<std::string>()), std::string::npos) << name << ": " << shown(f);
     EXPECT_NE(f.err.find(name), std::string::npos) << name << ": " << shown(f);
