@@ -27,7 +27,7 @@ struct GroupRow {
 const GroupRow kGroups[] = {{"Start", {}},
                             {"Make", {"merge", "imatrix"}},
                             {"Try", {"eval"}},
-                            {"Look", {}},
+                            {"Look", {"gguf"}},
                             {"Train", {"checkpoint"}},
                             {"Move", {"push", "pull", "sync", "gc"}}};
 
