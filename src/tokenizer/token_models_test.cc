@@ -132,7 +132,10 @@ TEST(TokenModels, ComeBackFromGgufAsTokenizerJson) {
     if (c.name == "json: Unigram with bytes") continue;
     for (const std::string& text : cases.texts) {
       const Ids ids = encode(back, text, true), own = encode(*t, text, true);
-      EXPECT_TRUE(ids == own || (!gaps->empty() && ids == encode(file, text, true)))
+      // Where no file says whether BOS is added, llama.cpp does and transformers does not.
+      Ids begun = own;
+      if (v->bos) begun.insert(begun.begin(), static_cast<int32_t>(*v->bos));
+      EXPECT_TRUE(ids == own || (!gaps->empty() && (ids == encode(file, text, true) || ids == begun)))
           << text << "\n" << json(ids) << "\n" << json(own) << "\n" << json(encode(file, text, true));
     }
   }
