@@ -5,6 +5,7 @@
 #include "formats/chunked_tensor.h"
 #include "formats/dcp_files.h"
 #include "formats/dcp_shards.h"
+#include "formats/safetensors.h"
 
 namespace ingot {
 namespace {
@@ -58,6 +59,14 @@ Result<Artifact> open_dcp(Store& store, const Probe& p, Faults*) {
                      "older checkpoint", p.path, kDcpMetadata, p.find(".metadata.tmp") ? ", only .metadata.tmp" : "");
   }
   INGOT_ASSIGN(Artifact a, read_dcp(store, p, [](const DcpEntry& e) { return e.path; }));
+  // What a writer put beside the weights travels with them.
+  Calls calls;
+  SideFiles side;
+  std::vector<std::string> names = tokenizer_side_files();
+  names.push_back("config.json");
+  INGOT_TRY(ask_side_files(store, p, names, &side, &calls));
+  INGOT_TRY(call_together(store, "opening " + p.path, calls));
+  INGOT_TRY(take_side_files(store, p, std::move(side), &a));
   // A model's state dict alone has its module's names.
   if (a.values.empty() && std::none_of(a.tensors.begin(), a.tensors.end(), [](const LazyTensor& t) { return t.name.find('/') != std::string::npos; })) a.naming = "hf";
   return a;

@@ -159,6 +159,11 @@ Status DcpFiles::values(const std::vector<std::pair<const DcpEntry*, std::string
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
   const auto place = [&](size_t i) -> const DcpPlace& { return entries[i].first->place; };
   std::sort(order.begin(), order.end(), [&](size_t x, size_t y) { return std::tie(place(x).file, place(x).offset) < std::tie(place(y).file, place(y).offset); });
+  for (size_t i = 1; i < order.size(); ++i) {
+    const DcpPlace &a = place(order[i - 1]), &b = place(order[i]);
+    if (files_[a.file].archives && a.file == b.file && b.offset < a.offset + a.length)
+      return bad_input("opening {}: '{}' and '{}' lie in the same bytes; the file is damaged", files_[a.file].path, entries[order[i - 1]].first->key, entries[order[i]].first->key);
+  }
   size_t large = 0;
   std::string sample;
   for (size_t i = 0; i < order.size();) {

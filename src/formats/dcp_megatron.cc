@@ -77,12 +77,12 @@ Result<Artifact> read_torch_dist(Store& store, const Probe& p) {
   const auto sharded = json_string(backend, "sharded_backend");
   if (sharded && *sharded != "torch_dist")
     return bad_input("opening {}: {} says that it is saved by '{}', which ingot does not read; save it with --ckpt-format torch_dist", p.path, kBackend, sharded->substr(0, 100));
-  INGOT_ASSIGN(const Artifact stored, read_dcp(store, p, [](const DcpEntry& e) { return e.key; }));
-  if (!sharded) return stored;
-  Artifact a = stored;
-  a.format = "megatron", a.naming = "megatron";
+  INGOT_ASSIGN(Artifact a, read_dcp(store, p, [](const DcpEntry& e) { return e.key; }));
+  if (!sharded) return a;
+  a.format = "megatron";
+  const TensorList stored = std::move(a.tensors);
   std::vector<LazyTensor> tensors;
-  for (const LazyTensor& t : stored.tensors) {
+  for (const LazyTensor& t : stored) {
     const auto [kind, name] = kind_of(t.name);
     const size_t place = place_of_layer(name);
     const auto source = std::dynamic_pointer_cast<const Source>(t.node);
@@ -90,9 +90,9 @@ Result<Artifact> read_torch_dist(Store& store, const Probe& p) {
       tensors.push_back({kind + "/" + module_name(name), t.node});
       continue;
     }
-    constexpr int64_t kMostLayers = 10'000;
-    if (t.spec().shape[0] > kMostLayers)
-      return bad_input("opening {}: '{}' has {} layers, more than the {} that are accepted", p.path, t.name, t.spec().shape[0], kMostLayers);
+    constexpr int64_t kMostLayers = 10'000, kMostTensors = 1 << 20;
+    if (t.spec().shape[0] > kMostLayers || static_cast<int64_t>(tensors.size()) + t.spec().shape[0] > kMostTensors)
+      return bad_input("opening {}: '{}' has {} layers, more than is accepted", p.path, t.name, t.spec().shape[0]);
     for (int64_t i = 0; i < t.spec().shape[0]; ++i)
       tensors.push_back({kind + "/" + module_name(fmt::format("{}{}.{}", name.substr(0, place), i, name.substr(place))), std::make_shared<Layer>(source, i)});
   }

@@ -133,7 +133,7 @@ Result<Artifact> open_deepspeed(Store& store, const Probe& p, Faults*) {
     INGOT_ASSIGN(tag, latest_tag(store, p, p.find(kLatest) ? kLatest : kLatestUniversal));
   }
   INGOT_ASSIGN(Artifact a, is_universal(tag) ? read_deepspeed_universal(store, tag) : read_deepspeed_zero(store, tag));
-  a.path = p.path, a.format = "deepspeed", a.naming = "deepspeed";
+  a.path = p.path, a.format = "deepspeed";
   return a;
 }
 

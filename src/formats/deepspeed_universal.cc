@@ -1,6 +1,7 @@
 // What ds_to_universal makes: zero/NAME/{fp32,exp_avg,exp_avg_sq,step}.pt, each parameter whole, beside the model states. From stage 3 it leaves them flat, and their
 // shapes stand in the model states.
 #include <algorithm>
+#include <set>
 
 #include "formats/deepspeed.h"
 #include "formats/file_pieces.h"
@@ -81,7 +82,13 @@ Result<Artifact> read_deepspeed_universal(Store& store, const Probe& p) {
       }();
     });
   INGOT_TRY(call_together(store, "opening " + p.path, calls));
+  std::map<std::string_view, size_t> parts;
+  for (const State& s : states) ++parts[s.param];
+  std::set<std::string> modules;
+  for (const LazyTensor& t : tensors) modules.insert(t.name.substr(6));
   for (State& s : states) {
+    // Of what no optimizer steps there is a copy of what the module holds.
+    if (s.key == "fp32" && parts[s.param] == 1 && modules.count(s.param)) continue;
     if (!s.archive.ok()) return s.archive.take_error();
     const PickleValue& value = s.archive->pickle.root();
     if (s.param.empty()) {

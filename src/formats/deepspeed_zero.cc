@@ -13,6 +13,7 @@ namespace ingot {
 namespace {
 
 using Flat = std::shared_ptr<const Source>;
+constexpr size_t kMostGroups = 10'000;
 
 const PickleValue* entry(const PickleValue* dict, std::string_view key) { return dict && dict->is_dict() && dict->size() <= 4096 ? dict->get(key) : nullptr; }
 const PickleValue* entry(const PickleValue* dict, int64_t key) {
@@ -46,6 +47,10 @@ class ZeroReader {
     const PickleValue& root = first.archive.pickle.root();
     INGOT_ASSIGN(frozen_, deepspeed_params(root.get("frozen_param_shapes"), first.path));
     INGOT_ASSIGN(params_, deepspeed_params(root.get("param_shapes"), first.path));
+    for (const DeepspeedParam& p : params_) {
+      if (p.group >= by_group_.size()) by_group_.resize(p.group + 1);
+      by_group_[p.group].push_back(&p);
+    }
     INGOT_TRY(deepspeed_values(first.archive.pickle, root, "", first.path, {"module", "param_shapes", "frozen_param_shapes", "frozen_param_fragments", "shared_params", "optimizer"}, &a_));
     if (!ranks_.empty()) {
       INGOT_TRY(check_ranks());
@@ -56,7 +61,7 @@ class ZeroReader {
       if (const PickleValue* groups = entry(r.base, "param_groups")) INGOT_TRY(deepspeed_values(r.archive.pickle, *groups, "optimizer/param_groups", r.path, {}, &a_));
     }
     INGOT_TRY(add_model());
-    INGOT_TRY(add_shared(root.get("shared_params")));
+    add_shared();
     std::vector<LazyTensor> all = std::move(model_);
     all.insert(all.end(), std::make_move_iterator(tensors_.begin()), std::make_move_iterator(tensors_.end()));
     a_.tensors = std::move(all);
@@ -72,6 +77,10 @@ class ZeroReader {
   };
 
   Error bad(const std::string& what) const { return bad_input("opening {}: {}", p_.path, what); }
+  const std::vector<const DeepspeedParam*>& of_group(size_t g) const {
+    static const std::vector<const DeepspeedParam*> none;
+    return g < by_group_.size() ? by_group_[g] : none;
+  }
 
   Status open_all(const std::vector<DeepspeedFile>& files) {
     std::vector<Result<TorchArchive>> opened;
@@ -118,6 +127,7 @@ class ZeroReader {
     const PickleValue* masters = entry(r.state, r.stage == 3 ? "fp32_flat_groups" : "single_partition_of_fp32_groups");
     if (r.stage < 1 || r.stage > 3 || !masters || !masters->is_sequence())
       return bad_input("reading {}: it holds no optimizer_state_dict of ZeRO stage 1, 2 or 3 (stage {}); is it DeepSpeed's?", path, r.stage);
+    if (masters->size() > kMostGroups) return bad_input("reading {}: it has {} groups of parameters, more than the {} that are accepted", path, masters->size(), kMostGroups);
     r.base = entry(r.state, r.stage == 3 ? "optimizer_state_dict" : "base_optimizer_state");
     const PickleValue* count = entry(r.state, "partition_count");
     if (count && count->is_sequence())
@@ -216,8 +226,8 @@ class ZeroReader {
         }
         uint64_t at = 0;
         const uint64_t begin = k * size[g], end = begin + size[g];
-        for (const DeepspeedParam& p : params_) {
-          if (p.group != g) continue;
+        for (const DeepspeedParam* d : of_group(g)) {
+          const DeepspeedParam& p = *d;
           const uint64_t n = static_cast<uint64_t>(p.shape.elements()), from = std::max(at, begin), to = std::min(at + n, end);
           const auto it = own.find(p.name);
           if (from < to && it != own.end() && (it->second.first != static_cast<int64_t>(from - begin) || it->second.second != static_cast<int64_t>(to - from)))
@@ -260,8 +270,7 @@ class ZeroReader {
 
   void add_steps(size_t g) {
     if (const auto step = steps_.find(g); step != steps_.end())
-      for (const DeepspeedParam& p : params_)
-        if (p.group == g) tensors_.push_back({"step/" + p.name, step->second});
+      for (const DeepspeedParam* p : of_group(g)) tensors_.push_back({"step/" + p->name, step->second});
   }
 
   std::shared_ptr<SourceFile> source_of(std::vector<FilePiece> pieces) const {
@@ -286,29 +295,21 @@ class ZeroReader {
       have += n;
     }
     uint64_t need = 0;
-    for (const DeepspeedParam& p : params_)
-      if (p.group == g) need += static_cast<uint64_t>(p.shape.elements()) + padding(g, p.name);
+    for (const DeepspeedParam* p : of_group(g)) need += static_cast<uint64_t>(p->shape.elements()) + padding(g, p->name);
     const uint64_t unit = 2 * ranks_.size();  // to which DeepSpeed fills a group up
     if (align_up(need, unit) != align_up(have, unit))
       return bad(fmt::format("group {} has {} elements of {} in {} ranks, but its parameters' shapes need {}; the files are of different runs, or ranks are missing", g, have, kind,
                              ranks_.size(), need));
-    if (need > have + padding_at_end(g)) return bad(fmt::format("group {} has {} elements of {}, {} are needed", g, have, kind, need));
+    // What follows the last one may be missing.
+    if (const auto& all = of_group(g); need > have + (all.empty() ? 0 : padding(g, all.back()->name))) return bad(fmt::format("group {} has {} elements of {}, {} are needed", g, have, kind, need));
     const auto source = source_of(std::move(pieces));
     uint64_t at = 0;
-    for (const DeepspeedParam& p : params_) {
-      if (p.group != g) continue;
-      const std::string name = kind + "/" + p.name;
-      tensors_.push_back({name, make_file_tensor(source, name, bytes_of(type, static_cast<int64_t>(at)), {type, p.shape})});
-      at += static_cast<uint64_t>(p.shape.elements()) + padding(g, p.name);
+    for (const DeepspeedParam* p : of_group(g)) {
+      const std::string name = kind + "/" + p->name;
+      tensors_.push_back({name, make_file_tensor(source, name, bytes_of(type, static_cast<int64_t>(at)), {type, p->shape})});
+      at += static_cast<uint64_t>(p->shape.elements()) + padding(g, p->name);
     }
     return {};
-  }
-
-  uint64_t padding_at_end(size_t g) {
-    uint64_t last = 0;
-    for (const DeepspeedParam& p : params_)
-      if (p.group == g) last = padding(g, p.name);
-    return last;
   }
 
   // Of the same state of each rank all groups, one after another.
@@ -397,26 +398,32 @@ class ZeroReader {
       model_.push_back({own, std::move(node)});
       return true;
     };
-    for (const Model& m : models_) INGOT_TRY(read_shared(m.archive.pickle.root().get("shared_params")));
+    for (const Model& m : models_) read_shared(m.archive.pickle.root().get("shared_params"));
     return flatten_pickle(archive.pickle, *module, "", "reading " + models_[0].path, take, &a_.values);
   }
 
-  Status read_shared(const PickleValue* shared) {
+  void read_shared(const PickleValue* shared) {
     const auto items = shared && shared->is_dict() ? shared->items() : std::span<const PickleValue* const>();
     for (size_t i = 0; i + 1 < items.size(); i += 2) shared_.emplace(pickle_key(*items[i]), pickle_key(*items[i + 1]));
-    return {};
   }
 
   Status add_frozen(std::set<std::string>* names) {
     const auto world = static_cast<uint64_t>(models_.size());
+    std::vector<std::unordered_map<std::string_view, const PickleValue*>> fragments(models_.size());
+    for (size_t k = 0; k < models_.size(); ++k) {
+      const PickleValue* all = models_[k].archive.pickle.root().get("frozen_param_fragments");
+      const auto items = all && all->has_pairs() ? all->items() : std::span<const PickleValue* const>();
+      for (size_t i = 0; i + 1 < items.size(); i += 2) fragments[k][items[i]->text()] = items[i + 1];
+    }
     for (const DeepspeedParam& p : frozen_) {
       std::vector<FilePiece> pieces;
       DType type = DType::kF32;
       uint64_t left = static_cast<uint64_t>(p.shape.elements());
       const uint64_t part = (left + world - 1) / world;
-      for (Model& m : models_) {
-        const PickleValue* all = m.archive.pickle.root().get("frozen_param_fragments");
-        const PickleValue* own = all && all->has_pairs() ? all->get(p.name) : nullptr;
+      for (size_t k = 0; k < models_.size(); ++k) {
+        Model& m = models_[k];
+        const auto found = fragments[k].find(p.name);
+        const PickleValue* own = found == fragments[k].end() ? nullptr : found->second;
         if (!own || !TorchTensors::is_tensor(*own)) return bad_input("reading {}: there is no part of the frozen parameter '{}'; the file is of another run", m.path, p.name);
         INGOT_ASSIGN(NodePtr node, m.archive.tensors.tensor("frozen " + p.name, *own));
         auto flat = std::dynamic_pointer_cast<const Source>(node);
@@ -435,7 +442,7 @@ class ZeroReader {
   }
 
   // Tied parameters have one node: a map from the name that is not stored to the one that is.
-  Status add_shared(const PickleValue*) {
+  void add_shared() {
     for (std::vector<LazyTensor>* list : {&model_, &tensors_}) {
       std::unordered_map<std::string, NodePtr> all;
       for (const LazyTensor& t : *list) all.emplace(t.name, t.node);
@@ -443,7 +450,6 @@ class ZeroReader {
         for (const char* kind : {"model/", "master/"})
           if (const auto it = all.find(kind + stored); it != all.end() && !all.count(kind + name)) list->push_back({kind + name, it->second});
     }
-    return {};
   }
 
   Store& store_;
@@ -452,6 +458,7 @@ class ZeroReader {
   std::vector<Model> models_;
   std::vector<Rank> ranks_;
   std::vector<DeepspeedParam> params_, frozen_;
+  std::vector<std::vector<const DeepspeedParam*>> by_group_;  // of params_
   std::map<size_t, NodePtr> steps_;  // of rank 0's groups
   std::vector<std::map<std::string, uint64_t>> paddings_;
   std::map<std::string, std::string> shared_;

@@ -388,18 +388,17 @@ std::string without_weights(Store& store, const Probe& p) {
     return step_of(last) ? fmt::format("; its subdirectories have: give the last, {} (others: {})", given, some_of(folders))
                          : fmt::format("; its subdirectories have: give {} (or {})", given, some_of(folders));
   }
-  bool zero = p.find("zero_to_fp32.py"), dcp = false;
-  std::string gguf, other;
+  std::string gguf, other, zero, dcp;  // what of each kind is there
   for (const Entry& e : p.entries) {
     const std::string_view n = e.name;
     if (!e.directory && n.ends_with(".gguf") && gguf.empty()) gguf = n;
     if (n == "tf_model.h5" || n == "flax_model.msgpack" || n == "model.ckpt.index") other = n;
-    zero = zero || (e.directory && n.starts_with("global_step"));
-    dcp = dcp || n.ends_with(".distcp") || (e.directory && n.starts_with("pytorch_model_fsdp"));
+    if (e.directory && n.starts_with("global_step")) zero = n;
+    if (e.directory && n.starts_with("pytorch_model_fsdp")) dcp = n;
   }
-  if (zero)
-    return ": the weights are still in the shards of DeepSpeed ZeRO; gather them with its script: python zero_to_fp32.py . OUT --safe_serialization";
-  if (dcp) return ": the weights are a distributed checkpoint of torch (FSDP), which is not supported yet; gather them: accelerate merge-weights";
+  if (!zero.empty()) return fmt::format("; the weights are in the shards of DeepSpeed ZeRO: give {}", join_path(p.path, zero));
+  if (p.find("zero_to_fp32.py")) return "; of the shards of DeepSpeed ZeRO, which zero_to_fp32.py is for, there are none: copy global_stepN/ and latest, too";
+  if (!dcp.empty()) return fmt::format("; the weights are a distributed checkpoint of torch (FSDP): give {}", join_path(p.path, dcp));
   if (!gguf.empty()) return fmt::format("; it has a GGUF file: give {}", join_path(p.path, gguf));
   if (!other.empty())
     return fmt::format(", only weights of TensorFlow or Flax ({}), which ingot does not read; load them with transformers 4 (from_tf=True, from_flax=True) and "

@@ -308,9 +308,9 @@ TEST_F(HfWeights, WithoutWeightsTheyAreSoughtNearby) {
   refused({"give m/model (or final)"});
 
   const std::pair<const char*, const char*> cases[] = {
-      {"global_step12/zero_pp_rank_0_mp_rank_00_model_states.pt", "shards of DeepSpeed ZeRO"},
-      {"zero_to_fp32.py", "python zero_to_fp32.py"},
-      {"pytorch_model_fsdp_0/__0_0.distcp", "distributed checkpoint"},
+      {"global_step12/zero_pp_rank_0_mp_rank_00_model_states.pt", "shards of DeepSpeed ZeRO: give m/global_step12"},
+      {"zero_to_fp32.py", "copy global_stepN/ and latest, too"},
+      {"pytorch_model_fsdp_0/__0_0.distcp", "(FSDP): give m/pytorch_model_fsdp_0"},
       {"model.safetensors.crdownload", "only unfinished downloads (model.safetensors.crdownload)"},
       {"optimizer.pt", "download the weights"},
       {"tokenizer.json", "download the weights"},

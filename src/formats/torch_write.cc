@@ -121,13 +121,6 @@ class StateWriter {
 
 constexpr size_t kMaxDepth = 100;
 
-// Names of one state: what shares a tensor has its number.
-struct State {
-  std::vector<std::pair<std::string, size_t>> tensors;        // names in their order; numbers of the tensors that are written
-  std::vector<std::pair<std::string, OrderedJson>> values;    // plain ones beside them
-  bool nested() const { return !values.empty(); }
-};
-
 Result<Entry*> add_name(Entry* root, const std::string& name, bool nested) {
   Entry* e = root;
   size_t from = 0, depth = 0;
@@ -145,9 +138,10 @@ Result<Entry*> add_name(Entry* root, const std::string& name, bool nested) {
   return e;
 }
 
-// One zip file with the tensors `which` of all.
-Result<FileLayout> place_zip(const std::vector<NamedSpec>& specs, const State& state, const std::string& folder, const std::vector<int>& which, int file,
-                             std::vector<Placement>* placements) {
+}  // namespace
+
+Result<FileLayout> place_torch_archive(const std::vector<NamedSpec>& specs, const TorchWriteState& state, const std::string& folder, const std::vector<int>& which, int file,
+                                       std::vector<Placement>* placements) {
   std::vector<size_t> storages(specs.size(), SIZE_MAX);
   for (size_t i = 0; i < which.size(); ++i) storages[static_cast<size_t>(which[i])] = i;
   Entry root;
@@ -173,9 +167,11 @@ Result<FileLayout> place_zip(const std::vector<NamedSpec>& specs, const State& s
   return out;
 }
 
+namespace {
+
 // The artifact without what shares a tensor with an earlier name, and all its names.
-Result<State> take_state(Artifact* a) {
-  State s;
+Result<TorchWriteState> take_state(Artifact* a) {
+  TorchWriteState s;
   std::map<const Node*, size_t> first;
   std::vector<LazyTensor> kept;
   for (const auto& t : a->tensors) {
@@ -207,7 +203,7 @@ Output torch_output(Artifact artifact, Store& store, const std::string& path) {
     if (!state.ok()) return state.error();
     Layout l;
     l.tensors.resize(specs.size());
-    INGOT_ASSIGN(auto placed, place_zip(specs, *state, folder, all_of(specs), 0, &l.tensors));
+    INGOT_ASSIGN(auto placed, place_torch_archive(specs, *state, folder, all_of(specs), 0, &l.tensors));
     l.files.push_back(std::move(placed));
     return l;
   };
@@ -223,7 +219,7 @@ Output torch_directory_output(Artifact artifact, Store& store, const std::string
     if (!state.ok()) return state.error();
     return layout_shards(specs, side_files_of(files, specs), max_shard, "pytorch_model", ".bin", state->tensors,
                          [&](const std::vector<int>& which, int file, std::vector<Placement>* placements) {
-                           return place_zip(specs, *state, "archive", which, file, placements);
+                           return place_torch_archive(specs, *state, "archive", which, file, placements);
                          });
   };
   return o;

@@ -20,6 +20,16 @@ class ZipLayout;
 void begin_torch_archive(ZipLayout* zip, const std::string& folder, std::string pickle);
 void end_torch_archive(ZipLayout* zip, const std::string& folder, const std::string& id);
 
+// Names of one state: what shares a tensor has its number.
+struct TorchWriteState {
+  std::vector<std::pair<std::string, size_t>> tensors;      // names in their order; numbers of the tensors that are written
+  std::vector<std::pair<std::string, OrderedJson>> values;  // plain ones beside them
+  bool nested() const { return !values.empty(); }           // then slashes in names lead down
+};
+// One file with the tensors `which` of all, and the values.
+Result<FileLayout> place_torch_archive(const std::vector<NamedSpec>& specs, const TorchWriteState& state, const std::string& folder, const std::vector<int>& which, int file,
+                                       std::vector<Placement>* placements);
+
 Output torch_output(Artifact artifact, Store& store, const std::string& path);
 Output torch_directory_output(Artifact artifact, Store& store, const std::string& path, uint64_t max_shard);
 
