@@ -41,7 +41,7 @@ Result<const OutputFormat*> target_format(const std::string& to, const std::stri
   if (!to.empty()) {
     const std::string format = lower(to);
     if (const OutputFormat* f = output_format(format)) return f;
-    for (const char* later : {"deepspeed-universal", "onnx", "peft", "awq", "gptq", "compressed-tensors", "fp8", "nf4", "mxfp4", "nvfp4"})
+    for (const char* later : {"onnx", "peft", "awq", "gptq", "compressed-tensors", "fp8", "nf4", "mxfp4", "nvfp4"})
       if (format == later) return usage("--to {} is not there yet in this version of ingot; there are {}", to, formats_text());
     return usage("--to '{}' is no format; there are {}", to, formats_text());
   }
