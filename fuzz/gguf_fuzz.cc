@@ -1,10 +1,13 @@
-// Fuzzes the GGUF reader, and the vocabulary that is read from its metadata.
+// Fuzzes the GGUF reader, the vocabulary that is read from its metadata, and the model as a Hugging Face directory.
 #include <cstdlib>
 
 #include "exec/evaluate.h"
 #include "formats/formats.h"
 #include "formats/gguf.h"
+#include "formats/gguf_blocks.h"
+#include "tokenizer/json_write.h"
 #include "transform/gguf_check.h"
+#include "transform/gguf_to_hf.h"
 #include "transform/gguf_vocab.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -27,11 +30,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const auto& t : a->tensors) {
     const auto spec = t.spec();
     specs.emplace_back(t.name, spec);
-    std::vector<std::byte> out(ingot::bytes_of(spec));
-    const auto* source = dynamic_cast<const ingot::Source*>(t.node.get());
-    if (!source || !source->read(ingot::Region::all(spec.shape), out).ok()) std::abort();
+    if (!ingot::evaluate(t.node).ok()) std::abort();
   }
   (void)ingot::layout_gguf(*a, specs);
-  (void)ingot::transform::gguf_vocab(*a);
+  // Its blocks as bytes are the same file again.
+  if (const auto bytes = ingot::gguf_as_bytes(*a); bytes.ok() && !ingot::gguf_from_bytes(*bytes).ok()) std::abort();
+  if (const auto vocab = ingot::transform::gguf_vocab(*a); vocab.ok()) (void)ingot::hf_tokenizer_of(*vocab, 16);
+  (void)ingot::transform::to_hf(*a);
   return 0;
 }

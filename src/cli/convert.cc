@@ -1,4 +1,6 @@
 // ingot convert: a model to another format, or to another float type.
+#include <algorithm>
+
 #include "cli/command.h"
 #include "cli/job.h"
 #include "cli/model_args.h"
@@ -6,8 +8,11 @@
 #include "cli/target_args.h"
 #include "cli/text.h"
 #include "cli/type_names.h"
+#include "formats/gguf_blocks.h"
+#include "formats/output_formats.h"
 #include "formats/outputs.h"
 #include "transform/dequantize.h"
+#include "transform/gguf_to_hf.h"
 
 namespace ingot::cli {
 
@@ -25,25 +30,25 @@ std::string auto_type(const Artifact& a) {
   return "F16";
 }
 
-// "gguf" or "safetensors", from --to or from the name.
-Result<std::string> target_format(const std::string& to, const std::string& out) {
+std::string formats_text() {
+  std::vector<std::string> names;
+  for (const OutputFormat* f : output_formats()) names.emplace_back(f->name);
+  return join(names, ", ");
+}
+
+// From --to, or from the name.
+Result<const OutputFormat*> target_format(const std::string& to, const std::string& out) {
   if (!to.empty()) {
     const std::string format = lower(to);
-    if (format == "gguf" || format == "safetensors") return format;
-    for (const char* later : {"torch", "dcp", "deepspeed-universal", "onnx", "npz", "peft", "awq", "gptq",
-                              "compressed-tensors", "fp8", "nf4", "mxfp4", "nvfp4"})
-      if (format == later)
-        return usage("--to {} is not there yet in this version of ingot; there are gguf and safetensors", to);
-    return usage("--to '{}' is no format; there are gguf and safetensors", to);
+    if (const OutputFormat* f = output_format(format)) return f;
+    for (const char* later : {"onnx", "peft", "awq", "gptq", "compressed-tensors", "fp8", "nf4", "mxfp4", "nvfp4"})
+      if (format == later) return usage("--to {} is not there yet in this version of ingot; there are {}", to, formats_text());
+    return usage("--to '{}' is no format; there are {}", to, formats_text());
   }
   const std::string e = extension(out);
-  if (e == "gguf") return std::string("gguf");
-  for (const char* later : {"onnx", "npz", "pt", "pth", "bin"})
-    if (e == later)
-      return usage(
-          "--out '{}': writing .{} files is not there yet; there are .gguf, .safetensors and directories",
-          out, e);
-  return std::string("safetensors");
+  if (const OutputFormat* f = output_format_of_extension(e)) return f;
+  if (e == "onnx") return usage("--out '{}': writing .{} files is not there yet; there are {}", out, e, formats_text());
+  return output_format("safetensors");
 }
 
 Result<Artifact> to_gguf_type(Context& c, const Artifact& in, const std::string& type, const std::string& pre_tokenizer,
@@ -57,43 +62,67 @@ Result<Artifact> to_gguf_type(Context& c, const Artifact& in, const std::string&
   return quantized(c, gguf, type, options, done);
 }
 
+Result<Artifact> from_gguf(Context& c, const Artifact& in, const std::string& dtype, bool one_file, const std::shared_ptr<transform::CastCounts>& counts,
+                           transform::Operations* done) {
+  transform::ToHfOptions options;
+  options.strict = c.args.common.strict;
+  options.counts = counts;
+  options.on_notice = [&c](const std::string& text) { c.report.notice(text); };
+  if (!dtype.empty()) {
+    INGOT_ASSIGN(options.dtype, read_float_type(dtype));
+  }
+  const bool blocks = std::any_of(in.tensors.begin(), in.tensors.end(), [](const LazyTensor& t) { return is_block_type(t.spec().type); });
+  if (blocks && dtype.empty()) c.report.notice("no --dtype: what is quantized becomes F16, in which the scales of its blocks are");
+  INGOT_ASSIGN(Artifact hf, transform::to_hf(in, options));
+  if (one_file) c.report.notice("one file has no place for config.json and the tokenizer; for a model that transformers loads give a directory");
+  OrderedJson how = OrderedJson::object();
+  if (options.dtype) how["dtype"] = info(*options.dtype).name;
+  done->add("from gguf", std::move(how), hf);
+  return hf;
+}
+
 }  // namespace
 
 Status command_convert(Context& c) {
-  std::string path, dtype, to, pre_tokenizer;
+  std::string path, dtype, to, pre_tokenizer, config_from;
+  bool keep_blocks = false;
   TargetArgs target;
   c.args.usage("convert IN [OUT] [TYPE]");
   c.args.usage("convert IN [--out OUT] [--type T | --dtype T]");
   c.args.detail(
-      "The format of OUT follows its name: .gguf, .safetensors, else a Hugging Face directory. Without a type the weights keep the one they "
-      "have.");
-  c.args.positional("IN|-m,--model", &path, "a Hugging Face directory, a safetensors or a GGUF file, or a name like org/model");
+      "The format of OUT follows its name: .gguf, .safetensors, .bin or .pt (torch), .npz, else a Hugging Face directory. Without a type the weights keep the one they "
+      "have; of a GGUF file what is quantized becomes F16 then, as precise as the scales of its blocks are: BF16 would round an 8-bit weight by as much as "
+      "the quantization did.");
+  c.args.positional("IN|-m,--model", &path, "a Hugging Face directory, a file of safetensors, torch or GGUF, a checkpoint, or a name like org/model");
   target.declare(c.args, "T",
                  "of a GGUF file: F32, F16, BF16 or Q8_0 ('ingot quantize' makes smaller ones), or auto: BF16 where the weights are, else F16",
                  "what is written (default MODEL-TYPE.gguf, here)");
-  c.args.text("--dtype", "T", &dtype, "of safetensors: f32, f16 or bf16");
-  c.args.text("--to", "FORMAT", &to, "gguf or safetensors, where the name does not say it");
+  c.args.text("--dtype", "T", &dtype, "of other formats: f32, f16 or bf16 (default: what it is; of quantized weights f16)");
+  c.args.flag("--keep-blocks", &keep_blocks, "of GGUF to safetensors: quantized tensors as their bytes, with all metadata; back to GGUF it is the same file");
+  c.args.text("--to", "FORMAT", &to, "gguf, safetensors, torch, npz or dcp, where the name does not say it");
   c.args.text("--pre-tokenizer", "NAME", &pre_tokenizer,
               "name of the tokenizer's rules where they match none that is known");
-  c.args.later("--config-from", true, "giving a configuration to a bare state dict");
+  c.args.text("--config-from", "DIR", &config_from, "config.json, tokenizer and the like for weights that came without (a checkpoint)");
   c.args.later("--bits", true, "formats for GPU serving");
-  c.args.later("--keep-blocks", false, "keeping blocks as they are");
   c.args.later("--force-copy", false, "copying instead of sharing blocks");
   c.args.later("--no-hash", false, "leaving out hashes");
   for (const char* name : {"--no-lazy", "--use-temp-file"}) c.args.ignored(name);
   c.args.example("ingot convert base/ model-F16.gguf F16");
   c.args.example("ingot convert org/model --outtype f16 --outfile model-{ftype}.gguf");
   c.args.example("ingot convert base/ --out base-f16/ --dtype f16 --max-shard-size 2GB");
+  c.args.example("ingot convert model-Q4_K_M.gguf --out model/ --dtype bf16");
+  c.args.example("ingot convert last.ckpt --out model/ --config-from base/");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
   INGOT_TRY(target.read(c, path, false));
   std::string &out = target.out, &type = target.types;
   if (out.empty() && !dtype.empty()) return usage("'ingot convert' needs --out OUT for --dtype {}, as in: ingot convert {} OUT --dtype {}", dtype, path, dtype);
-  INGOT_ASSIGN(const std::string format, target_format(to, out.empty() || (!type.empty() && target.out_is_directory()) ? "x.gguf" : out));
-  const bool to_gguf = format == "gguf";
+  INGOT_ASSIGN(const OutputFormat* format, target_format(to, out.empty() || (!type.empty() && target.out_is_directory()) ? "x.gguf" : out));
+  const bool to_gguf = format->name == "gguf";
+  const bool one_file = !format->directory || format->has_extension(extension(out));
   const bool automatic = lower(type) == "auto";
   if (automatic && !to_gguf)
-    return usage("--type auto is for GGUF files; '{}' is written as safetensors, whose type is chosen by --dtype", out);
+    return usage("--type auto is for GGUF files; '{}' is written as {}, whose type is chosen by --dtype", out, format->name);
   if (!type.empty() && !automatic) {
     INGOT_ASSIGN(type, read_type(c.report, type));
     bool known = false;
@@ -104,14 +133,18 @@ Status command_convert(Context& c) {
           type, path, type, out);
     if (!to_gguf)
       return usage(
-          "--type {} is for GGUF files; '{}' is written as safetensors, whose type is chosen by --dtype",
-          type, out);
+          "--type {} is for GGUF files; '{}' is written as {}, whose type is chosen by --dtype",
+          type, out, format->name);
   }
   if (!dtype.empty() && to_gguf)
-    return usage("--dtype {} is for safetensors; the type of a GGUF file is chosen by --type", dtype);
+    return usage("--dtype {} is for other formats; the type of a GGUF file is chosen by --type", dtype);
 
-  if (out.empty() && !to_gguf) return usage("'ingot convert' needs --out OUT for --to {}", format);
-  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, {}));
+  if (keep_blocks && (format->name != "safetensors" || !dtype.empty()))
+    return usage("--keep-blocks is for safetensors without --dtype: blocks are kept as they are{}", to_gguf ? fmt::format("; '{}' is GGUF, which keeps them without", out) : "");
+
+  if (out.empty() && !to_gguf) return usage("'ingot convert' needs --out OUT for --to {}", format->name);
+  const bool for_model = to_gguf || (!one_file && format->model_directory);
+  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, {}, for_model ? Given::kModel : Given::kState, config_from));
   if (automatic) {
     type = auto_type(opened.base);
     c.report.notice(fmt::format("--type auto: {}", type));
@@ -124,8 +157,8 @@ Status command_convert(Context& c) {
     INGOT_ASSIGN(const auto names, target.paths(c, opened, {type.empty() ? stays : type}));
     out = names[0];
   }
-  const bool one_file = extension(out) == "safetensors";
-  const OutputKind kind = to_gguf ? OutputKind::kGguf : one_file ? OutputKind::kSafetensorsFile : OutputKind::kDirectory;
+  const OutputKind kind = !one_file ? OutputKind::kDirectory : to_gguf ? OutputKind::kGguf : format->name == "safetensors" ? OutputKind::kSafetensorsFile
+                          : format->name == "torch" ? OutputKind::kTorchFile : OutputKind::kNpz;
   INGOT_ASSIGN(const Located to_path, output_path(out, kind, input_paths(opened)));
   const uint64_t shard = c.args.common.max_shard_size;
   const auto counts = std::make_shared<transform::CastCounts>();
@@ -135,21 +168,32 @@ Status command_convert(Context& c) {
     INGOT_ASSIGN(Artifact gguf, to_gguf_type(c, opened.artifact, type, pre_tokenizer, counts, &done));
     INGOT_ASSIGN(outputs, gguf_files(c, opened, std::move(gguf), done, out));
   } else {
-    if (opened.is_gguf())
-      return usage("from GGUF to safetensors ('{}' to '{}') is not there yet in this version of ingot",
-                   opened.path, to_path.path);
     for (const char* name : {"--strict", "--name"})
-      if (c.args.has(name)) c.report.warning(fmt::format("{} changes nothing for '{}', which is no GGUF file", name, to_path.path));
+      if (c.args.has(name) && (!opened.is_gguf() || name == std::string_view("--name")))
+        c.report.warning(fmt::format("{} changes nothing for '{}', which is no GGUF file", name, to_path.path));
     Artifact result = opened.artifact;
-    if (!dtype.empty()) {
+    if (keep_blocks && !opened.is_gguf()) return usage("--keep-blocks is for GGUF files; '{}' has no blocks", opened.path);
+    if (keep_blocks) {
+      INGOT_ASSIGN(result, gguf_as_bytes(opened.artifact));
+      done.add("keep blocks", OrderedJson::object(), result);
+    } else if (opened.is_gguf()) {
+      INGOT_ASSIGN(result, from_gguf(c, opened.artifact, dtype, one_file, counts, &done));
+    } else if (!dtype.empty()) {
       INGOT_ASSIGN(const DType t, read_float_type(dtype));
       INGOT_TRY(transform::check_plain(opened.artifact, "converting " + opened.path));
       INGOT_ASSIGN(result, transform::cast_floats(opened.artifact, t, counts));
       done.add("cast", {{"dtype", info(t).name}}, result);
     }
-    INGOT_ASSIGN(result, with_manifest(c, opened, std::move(result), done, kind));
-    INGOT_ASSIGN(Output output, make_output(std::move(result), *to_path.store, to_path.path, format, shard ? shard : kDefaultShardBytes));
-    if (shard && !output.directory) c.report.warning("--max-shard-size changes nothing for one .safetensors file; a directory has shards");
+    if (for_model && !keep_blocks && !result.files.contains("config.json"))
+      return usage("'{}' has no config.json, without which nothing loads the directory '{}'; give the model's own by --config-from DIR, or name one file: {}.safetensors",
+                   opened.path, out, to_path.path);
+    if (kind == OutputKind::kTorchFile || kind == OutputKind::kNpz) {
+      if (c.args.common.provenance) return usage("--provenance: a {} file has no place for a manifest; write safetensors, or a directory", format->name);
+    } else {
+      INGOT_ASSIGN(result, with_manifest(c, opened, std::move(result), done, kind));
+    }
+    INGOT_ASSIGN(Output output, make_output(std::move(result), *to_path.store, to_path.path, std::string(format->name), shard ? shard : kDefaultShardBytes));
+    if (shard && !output.directory) c.report.warning("--max-shard-size changes nothing for one file; a directory has shards");
     outputs.push_back(std::move(output));
   }
   INGOT_ASSIGN(const auto report, run_reported(c, outputs, opened.provenance.get()));

@@ -1,9 +1,12 @@
 // ingot list: what there is.
+#include <map>
+
 #include "cli/command.h"
 #include "cli/job.h"
 #include "cli/output.h"
 #include "cli/text.h"
 #include "formats/formats.h"
+#include "formats/output_formats.h"
 #include "model/architecture.h"
 #include "transform/quantize.h"
 
@@ -62,19 +65,17 @@ Status list_types(Context& c) {
 Status list_formats(Context& c) {
   Table table({"format", "read", "write", ""});
   OrderedJson formats = OrderedJson::array();
+  static const std::map<std::string_view, const char*> kReadOnly = {
+      {"deepspeed", "DeepSpeed's directories: ZeRO 1, 2 and 3, universal"},
+      {"imatrix", "importance matrices of llama-imatrix, .dat and GGUF"},
+      {"megatron", "directories of Megatron Core and NeMo (torch_dist)"},
+      {"peft", "a LoRA adapter directory"}};
   for (const std::string_view name : format_names()) {
-    const bool write = name == "safetensors" || name == "gguf";
-    const char* what = name == "safetensors"
-                           ? "a Hugging Face directory (single or sharded), or one .safetensors file"
-                       : name == "gguf" ? "llama.cpp's format, one file or splits"
-                       : name == "peft" ? "a LoRA adapter directory"
-                       : name == "dcp" ? "a directory of torch.distributed.checkpoint (FSDP)"
-                       : name == "deepspeed" ? "a directory of DeepSpeed: ZeRO 1, 2, 3, or universal"
-                       : name == "megatron" ? "a directory of Megatron or NeMo (torch_dist)"
-                       : name == "torch" ? "a file of torch.save (.pt, .pth, .bin, .ckpt), with its plain values"
-                                        : "";
-    table.row({std::string(name), "yes", write ? "yes" : "no", what});
-    formats.push_back({{"name", name}, {"read", true}, {"write", write}, {"about", what}});
+    const OutputFormat* written = output_format(name);
+    const auto other = kReadOnly.find(name);
+    const std::string what(written ? written->about : other == kReadOnly.end() ? "" : other->second);
+    table.row({std::string(name), "yes", written ? "yes" : "no", what});
+    formats.push_back({{"name", name}, {"read", true}, {"write", written != nullptr}, {"about", what}});
   }
   return c.report.result({{"formats", formats}}, table.str());
 }

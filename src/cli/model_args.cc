@@ -14,6 +14,7 @@
 #include "formats/formats.h"
 #include "formats/manifest.h"
 #include "formats/outputs.h"
+#include "formats/safetensors.h"
 #include "ingot/ingot.h"
 #include "storage/hub.h"
 #include "transform/as_loaded.h"
@@ -23,6 +24,7 @@
 #include "transform/gguf_map.h"
 #include "transform/lora.h"
 #include "transform/lora_base.h"
+#include "transform/model_state.h"
 
 namespace ingot::cli {
 
@@ -98,7 +100,8 @@ Result<Artifact> open_told(Context& c, const Located& at) {
   return a;
 }
 
-Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, const std::vector<AdapterArgument>& given_adapters, Given what) {
+Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, const std::vector<AdapterArgument>& given_adapters, Given what,
+                                       const std::string& config_from) {
   INGOT_ASSIGN(Located at, input_path(given));
   INGOT_ASSIGN(Artifact base, open_model(*at.store, at.path));
   std::vector<AdapterArgument> adapters = given_adapters;
@@ -119,13 +122,17 @@ Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, con
       return bad_input("'{0}' names as its base '{1}', which is an adapter itself; give the model that both stand on, and the adapters in the order "
                        "of their training: BASE --adapter {1} --adapter {0}", shell_word(given), shell_word(at.path));
   }
-  INGOT_ASSIGN(OpenedModel m, with_adapters(c, std::move(base), adapters));
+  if (!config_from.empty()) {
+    INGOT_ASSIGN(const Located from, input_path(config_from));
+    INGOT_ASSIGN(base.files, read_side_files(*from.store, from.path));
+  }
+  INGOT_ASSIGN(OpenedModel m, with_adapters(c, std::move(base), adapters, what));
   m.path = at.path;
   m.assumed = std::move(assumed);
   return m;
 }
 
-Result<OpenedModel> with_adapters(Context& c, Artifact base, const std::vector<AdapterArgument>& adapters) {
+Result<OpenedModel> with_adapters(Context& c, Artifact base, const std::vector<AdapterArgument>& adapters, Given what) {
   OpenedModel m;
   m.path = base.path;
   m.base = std::move(base);
@@ -141,6 +148,11 @@ Result<OpenedModel> with_adapters(Context& c, Artifact base, const std::vector<A
   INGOT_TRY(go_on(c));
   tell_opened(c, m.base);
   const auto notice = [&c](const std::string& text) { c.report.notice(text); };
+  if (what != Given::kState && m.base.naming.empty()) {
+    std::string taken;
+    INGOT_ASSIGN(m.base, transform::model_state(m.base, &taken));
+    notice(taken);
+  }
   INGOT_ASSIGN(m.base, transform::as_loaded(m.base, notice));
   if (m.base.naming == "peft")
     return bad_input("'{0}' is an adapter, not a model; fold it into its base: ingot ship {1} F16 (to GGUF), or ingot lora merge BASE {1} OUT (to a "

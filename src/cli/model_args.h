@@ -50,11 +50,12 @@ struct OpenedModel {
   bool is_gguf() const { return base.naming == "gguf"; }
 };
 // With kBaseOfAdapter `given` may be an adapter: its base is found by its own word, and it is the first of the adapters.
-enum class Given { kModel, kBaseOfAdapter };
+// With kState a state of training stays one; else the model in it is taken. `config_from`: a directory whose configuration and tokenizer what was opened gets.
+enum class Given { kModel, kBaseOfAdapter, kState };
 Result<OpenedModel> open_with_adapters(Context& context, const std::string& given, const std::vector<AdapterArgument>& adapters,
-                                       Given what = Given::kModel);
+                                       Given what = Given::kModel, const std::string& config_from = "");
 // The same of a model that is open already.
-Result<OpenedModel> with_adapters(Context& context, Artifact base, const std::vector<AdapterArgument>& adapters);
+Result<OpenedModel> with_adapters(Context& context, Artifact base, const std::vector<AdapterArgument>& adapters, Given what = Given::kModel);
 
 // Every path read by a job, for the check that an output is none of them.
 std::vector<std::string> input_paths(const OpenedModel& model);

@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
+#include <climits>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -15,6 +17,7 @@
 
 #include "cli/model_folders.h"
 #include "cli/text.h"
+#include "formats/output_formats.h"
 #include "storage/hub.h"
 
 namespace ingot::cli {
@@ -194,10 +197,16 @@ Result<std::string> read_text_at(const Located& at, size_t most, const CancelTok
   std::error_code error;
   const auto status = fs::status(at.path, error);
   if (!fs::is_fifo(status) && !fs::is_character_file(status)) return read_text(*at.store, at.path, most);
-  // <(command), /dev/stdin: neither may wait for a writer where nobody could interrupt it.
+  const std::string name = fmt::format("'{}'", at.path);
+  // What is open already is not opened again: of a pipe whose writer has been and gone one would wait for another.
+  int64_t open = -1;
+  if (at.path == "/dev/stdin") open = STDIN_FILENO;
+  if (at.path.starts_with("/dev/fd/")) std::from_chars(at.path.data() + 8, at.path.data() + at.path.size(), open);
+  if (open >= 0 && open <= INT_MAX) return read_stream(static_cast<int>(open), name, most, cancel);
+  // Not for a writer either where nobody could interrupt it.
   const int fd = ::open(at.path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
   if (fd < 0) return failed("opening '{}': {}", at.path, std::strerror(errno));
-  auto text = read_stream(fd, fmt::format("'{}'", at.path), most, cancel);
+  auto text = read_stream(fd, name, most, cancel);
   ::close(fd);
   return text;
 }
@@ -214,15 +223,16 @@ namespace {
 // A name that says another thing than what is written would mislead every reader of the file.
 Status check_kind(const std::string& path, OutputKind kind) {
   const std::string e = extension(path);
+  const OutputFormat* named = output_format_of_extension(e);
   if (kind == OutputKind::kDirectory) {
-    if (e == "gguf" || e == "safetensors")
+    if (named)
       return usage("'{}' is the name of a file, but a Hugging Face directory would be written; give a name without .{}", path, e);
     return {};
   }
-  const char* what = kind == OutputKind::kGguf ? "GGUF" : "safetensors";
+  const char* what = kind == OutputKind::kGguf ? "GGUF" : kind == OutputKind::kTorchFile ? "torch" : kind == OutputKind::kNpz ? "npz" : "safetensors";
   if (path.back() == '/') return usage("'{}' is the name of a directory, but a {} file would be written; give the name of a file in it", path, what);
-  for (const char* other : {"gguf", "safetensors", "onnx", "npz", "pt", "pth"})
-    if (e == other && e != lower(what)) return usage("'{}': a {} file would be written, not .{}; give a name that says so", path, what, e);
+  if (e == "onnx" || (named && named->name != lower(what)))
+    return usage("'{}': a {} file would be written, not .{}; give a name that says so", path, what, e);
   return {};
 }
 

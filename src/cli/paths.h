@@ -27,7 +27,7 @@ Result<std::string> read_text_at(const Located& at, size_t most, const CancelTok
 // Both, or standard input for "-"; at most 1 GiB.
 Result<std::string> read_text_input(const std::string& given, const CancelToken& cancel);
 
-enum class OutputKind { kGguf, kSafetensorsFile, kDirectory };
+enum class OutputKind { kGguf, kSafetensorsFile, kTorchFile, kNpz, kDirectory };
 
 // An output: expanded, located, named as what it will be, in a directory that is there and writable or can be made, and not one of the inputs (nor
 // the file that an input directory is read from). Nothing is made yet.

@@ -99,9 +99,13 @@ Result<std::vector<std::string>> TargetArgs::paths(Context& c, const OpenedModel
   std::string told = model.assumed;
   if (!assumed_.empty()) told += fmt::format("{}{}", told.empty() ? "" : ", ", assumed_);
   INGOT_ASSIGN(std::vector<std::string> paths, output_paths(out, types));
-  if (const size_t open = paths[0].find('{'), close = paths[0].find('}', open); close != std::string::npos)
-    c.report.warning(fmt::format("'{}' in the output's name stays as it is: only {{type}} is filled in", paths[0].substr(open, close + 1 - open)));
-  for (const std::string& path : paths) INGOT_TRY(output_path(path, OutputKind::kGguf, inputs));
+  std::string left;  // of what was to be filled in
+  for (const std::string& path : paths) {
+    INGOT_ASSIGN(const Located to, output_path(path, OutputKind::kGguf, inputs));
+    const size_t open = to.path.find('{'), close = to.path.find('}', open);
+    if (close != std::string::npos) left = to.path.substr(open, close + 1 - open);
+  }
+  if (!left.empty()) c.report.warning(fmt::format("'{}' in the output's name stays as it is: only {{type}} is filled in", left));
   if (!told.empty()) c.report.notice("assumed: " + told);
   return paths;
 }

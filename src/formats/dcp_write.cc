@@ -334,6 +334,6 @@ Output dcp_output(Artifact artifact, Store& store, const std::string& path, uint
 
 }  // namespace
 
-extern const OutputFormat kOutput_dcp = {"dcp", "", "torch's distributed checkpoints: a directory that dcp.load reads", nullptr, dcp_output};
+extern const OutputFormat kOutput_dcp = {"dcp", "", "torch's distributed checkpoints: a directory that dcp.load reads", nullptr, dcp_output, false};
 
 }  // namespace ingot

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/memory.h"
+#include "formats/gguf_blocks.h"
 #include "formats/hf_weights.h"
 #include "formats/safetensors.h"
 #include "storage/hub.h"
@@ -101,7 +102,11 @@ Result<Artifact> open_model(Store& store, const std::string& path, Faults* fault
     const int score = f.probe(probe);
     if (score > best_score) best = &f, best_score = score;
   }
-  if (best) return within_memory("opening " + probe.path, [&] { return best->open(store, probe, faults); });
+  if (best)
+    return within_memory("opening " + probe.path, [&]() -> Result<Artifact> {
+      INGOT_ASSIGN(Artifact a, best->open(store, probe, faults));
+      return gguf_from_bytes(std::move(a));
+    });
   if (probe.directory)
     return bad_input(
         "opening {}: the directory holds no model that ingot knows: expected model.safetensors, pytorch_model.bin, "

@@ -1,4 +1,4 @@
-// GGUF versions 2 and 3, little-endian (facts: ggml's gguf.md): metadata and tensors of one file or of a set of splits.
+// GGUF versions 2 and 3, written little-endian (facts: ggml's gguf.md): metadata and tensors of one file or of a set of splits.
 // Reading, and the layout for writing.
 #pragma once
 
@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "exec/layout.h"
 #include "formats/file_tensor.h"
+#include "storage/store.h"
 #include "tensor/artifact.h"
 
 namespace ingot {
@@ -23,6 +24,9 @@ enum class GgufType : uint32_t {
 inline constexpr size_t kMaxGgufTensorName = 63;
 
 inline constexpr size_t kMaxGgufSplits = 65535;  // split.count is a u16
+
+// One file as it is, whatever set it is a part of.
+Result<Artifact> open_gguf_file(Store& store, const std::string& path);
 
 // Header, key-values in the artifact's order, tensor infos in the order of `specs`, then the data at
 // general.alignment (32 unless the metadata says otherwise).

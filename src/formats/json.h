@@ -45,6 +45,8 @@ std::optional<std::string> json_odd(const OrderedJson& j);
 
 // The text of a file, as Python's json.dump(indent=2) writes it, with a newline.
 std::string json_text(const OrderedJson& j);
+// The same on one line, without a newline.
+std::string json_line(const OrderedJson& j);
 // Odd values made into plain texts: for output that others' strict parsers read.
 OrderedJson json_shown(OrderedJson j);
 // A value as text for a message, cut to a readable length; never throws on broken UTF-8.

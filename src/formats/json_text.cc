@@ -78,6 +78,12 @@ std::string json_text(const OrderedJson& j) {
   return w.out + "\n";
 }
 
+std::string json_line(const OrderedJson& j) {
+  Writer<OrderedJson> w{-1, false, {}};
+  w.write(j, 0);
+  return std::move(w.out);
+}
+
 OrderedJson json_shown(OrderedJson j) {
   if (const auto odd = json_odd(j)) return *odd;
   if (j.is_structured())

@@ -7,24 +7,15 @@
 namespace ingot {
 namespace {
 
-// NumPy's name of a type, or null where it has none (bfloat16, float8: others' extensions).
+// NumPy's names of the types that it has: not bfloat16 and float8, which are others' extensions.
+constexpr std::pair<DType, const char*> kDescrs[] = {
+    {DType::kF32, "<f4"}, {DType::kF16, "<f2"}, {DType::kF64, "<f8"}, {DType::kI8, "|i1"},  {DType::kI16, "<i2"},  {DType::kI32, "<i4"}, {DType::kI64, "<i8"},
+    {DType::kU8, "|u1"},  {DType::kU16, "<u2"}, {DType::kU32, "<u4"}, {DType::kU64, "<u8"}, {DType::kBool, "|b1"}, {DType::kC64, "<c8"}};
+
 const char* descr_of(DType t) {
-  switch (t) {
-    case DType::kF32: return "<f4";
-    case DType::kF16: return "<f2";
-    case DType::kF64: return "<f8";
-    case DType::kI8: return "|i1";
-    case DType::kI16: return "<i2";
-    case DType::kI32: return "<i4";
-    case DType::kI64: return "<i8";
-    case DType::kU8: return "|u1";
-    case DType::kU16: return "<u2";
-    case DType::kU32: return "<u4";
-    case DType::kU64: return "<u8";
-    case DType::kBool: return "|b1";
-    case DType::kC64: return "<c8";
-    default: return nullptr;
-  }
+  for (const auto& [type, descr] : kDescrs)
+    if (type == t) return descr;
+  return nullptr;
 }
 
 Result<std::string> npy_header(const NamedSpec& t) {

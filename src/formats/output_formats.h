@@ -17,6 +17,9 @@ struct OutputFormat {
   Output (*file)(Artifact, Store&, const std::string& path);
   Output (*directory)(Artifact, Store&, const std::string& path, uint64_t max_shard);
 
+  // Whether a directory of it is a model's, which needs its config.json; else it holds any state of training, as the files do.
+  bool model_directory = true;
+
   bool has_extension(std::string_view extension) const;
 };
 

@@ -83,23 +83,28 @@ Output gguf_output(Artifact artifact, Store& store, const std::string& path) {
 }
 
 Result<std::vector<Output>> gguf_outputs(Artifact artifact, Store& store, const std::string& path, uint64_t max_shard) {
+  return gguf_splits(std::move(artifact), store, path, {max_shard});
+}
+
+Result<std::vector<Output>> gguf_splits(Artifact artifact, Store& store, const std::string& path, const GgufSplit& split) {
   // llama-gguf-split's rule: tensors in order, padded to the format's 32 bytes; a new file when the next one would not fit.
   std::vector<size_t> ends;
-  uint64_t in_file = 0;
+  if (split.bare_first && !artifact.tensors.empty()) ends.push_back(0);
+  uint64_t in_file = 0, count_in_file = 0;
   for (size_t i = 0; i < artifact.tensors.size(); ++i) {
     const uint64_t size = align_up(bytes_of(artifact.tensors[i].spec()), 32);
-    if (in_file > 0 && in_file + size > max_shard) ends.push_back(i), in_file = 0;
-    in_file += size;
+    const bool full = (split.bytes && in_file + size > split.bytes) || (split.tensors && count_in_file == split.tensors);
+    if (count_in_file > 0 && full) ends.push_back(i), in_file = count_in_file = 0;
+    in_file += size, ++count_in_file;
   }
   ends.push_back(artifact.tensors.size());
   std::vector<Output> out;
-  if (max_shard == 0 || ends.size() == 1) {
+  if (ends.size() == 1 && !split.always) {
     out.push_back(gguf_output(std::move(artifact), store, path));
     return out;
   }
   if (ends.size() > kMaxGgufSplits)
-    return usage("writing {}: files of at most {} bytes would be {}, the format has at most {}; give a larger --max-shard-size", path,
-                 max_shard, ends.size(), kMaxGgufSplits);
+    return usage("writing {}: it would be {} files, the format has at most {}; give a larger size, or more tensors a file", path, ends.size(), kMaxGgufSplits);
   const std::string prefix = ends_with(path, ".gguf") ? path.substr(0, path.size() - 5) : path;
   const auto count = static_cast<uint16_t>(ends.size());
   const auto total = static_cast<int32_t>(artifact.tensors.size());

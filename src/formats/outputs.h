@@ -14,6 +14,13 @@ Output gguf_output(Artifact artifact, Store& store, const std::string& path);
 // One file, or where the tensors take more than max_shard bytes (0: no limit) splits as llama-gguf-split makes them:
 // PREFIX-00001-of-0000N.gguf for a path PREFIX.gguf, the metadata in the first.
 Result<std::vector<Output>> gguf_outputs(Artifact artifact, Store& store, const std::string& path, uint64_t max_shard);
+// The same by the rules of llama-gguf-split, where each is set; `always`: one file has the name of a split, too.
+struct GgufSplit {
+  uint64_t bytes = 0, tensors = 0;
+  bool bare_first = false;  // the first file has no tensors
+  bool always = false;
+};
+Result<std::vector<Output>> gguf_splits(Artifact artifact, Store& store, const std::string& path, const GgufSplit& split);
 // A directory that transformers loads. config.json is written with the dtype that the weights have.
 Output hf_directory_output(Artifact artifact, Store& store, const std::string& path,
                            uint64_t max_shard = kDefaultShardBytes);

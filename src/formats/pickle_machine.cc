@@ -144,7 +144,9 @@ bool PickleMachine::push_digits(std::string_view digits) {
   if (r.ec == std::errc() && r.ptr == digits.data() + digits.size()) return push_int(i);
   if (r.ec != std::errc::result_out_of_range || r.ptr != digits.data() + digits.size() || digits.size() > kMaxLongBytes * 5 / 2)
     return fail(fmt::format("has '{}' for an integer", digits.substr(0, 40)));
-  return push_text(kLong, arena_.texts.emplace_back(digits));
+  const bool negative = digits[0] == '-';
+  digits.remove_prefix(digits.find_first_not_of("-0"));
+  return push_text(kLong, arena_.texts.emplace_back(fmt::format("{}{}", negative ? "-" : "", digits)));
 }
 
 bool PickleMachine::push_global(std::string_view module, std::string_view name) {

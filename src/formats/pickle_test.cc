@@ -70,6 +70,12 @@ TEST(Pickle, AllProtocolsGiveTheSameValues) {
               "\"again\": [true, null, 1.5, -2, 1099511627776, 1180591620717411303424, -1180591620717411303424]}");
 }
 
+TEST(Pickle, LongDigitsAreJson) {
+  EXPECT_EQ(json_of("L-00000000000000000000000000012345678901234567890L\n."), "-12345678901234567890");
+  EXPECT_EQ(json_of("L00000000000000000000000000000000007L\n."), "7");
+  EXPECT_EQ(json_of(B("\x8a\x09\0\0\0\0\0\0\0\x80\xff.")), "-9223372036854775808");
+}
+
 TEST(Pickle, CutAnywhereIsAnErrorThatSaysSo) {
   for (const char* hex : kProtocols) {
     const std::string whole = from_hex(hex);
@@ -144,10 +150,10 @@ TEST(Pickle, WhatIsBrokenIsAnError) {
       {B("\x97."), "outside itself"},
       {B("\xff"), "opcode 0xff"},
       {"Ix\n.", "'x' for an integer"},
-      {"L" + std::string(100'000, '9') + "L\n.", "for an integer"},
+      {B("L") + std::string(100'000, '9') + "L\n.", "for an integer"},
       {B("\x8b\x01\x04\0\0") + std::string(1025, '\x7f') + ".", "an integer of 1025 bytes"},
       {std::string(1'000'000, '('), "nests more than 10000 levels"},
-      {"c" + std::string(5000, 'a') + "\nb\n.", "without a name of reasonable length"},
+      {B("c") + std::string(5000, 'a') + "\nb\n.", "without a name of reasonable length"},
       {"ccollections\nOrderedDict\n](NNe\x85R.", "of what are no pairs"},
       {B("c_codecs\nencode\nX\x03\0\0\0\xe2\x82\xacX\x06\0\0\0latin1\x86R."), "as latin1 that cannot be"}};
   for (const auto& [bytes, text] : all) EXPECT_NE(error_of(bytes).find(text), std::string::npos) << text << "\n" << error_of(bytes);

@@ -133,10 +133,11 @@ std::string pickle_key(const PickleValue& k) {
       }
       return s + (k.size() > 16 ? ", .." : k.size() == 1 ? "," : "") + ")";
     }
-    default: {
-      const std::string s = is_plain(k) ? scalar_json(k) : "";
-      return !s.empty() ? s : k.is_object() ? k.object()->callable->global_text() : "(..)";
-    }
+    case kBytes: return hex_of(k.bytes());
+    case kGlobal: return utf8_only(k.global_text());
+    case kObject: return utf8_only(k.object()->callable->global_text());
+    case kInt: case kLong: case kFloat: return scalar_json(k);
+    default: return "(..)";
   }
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <bit>
+#include <cmath>
 
 namespace ingot {
 
@@ -54,8 +55,49 @@ void PickleWriter::global(std::string_view module, std::string_view name) {
   memo_op("q", "r", static_cast<uint32_t>(memo_.size() - 1));
 }
 
+// An integer of any size: LONG1 or LONG4, two's complement, the lowest byte first.
+void PickleWriter::long_integer(std::string_view decimal) {
+  const bool negative = decimal.starts_with('-');
+  std::string digits(decimal.substr(negative ? 1 : 0)), little;
+  while (!digits.empty()) {
+    // Long division by 256.
+    std::string quotient;
+    int rest = 0;
+    for (const char c : digits) {
+      rest = rest * 10 + (c - '0');
+      if (!quotient.empty() || rest >= 256) quotient += static_cast<char>('0' + rest / 256);
+      rest %= 256;
+    }
+    little += static_cast<char>(rest);
+    digits = std::move(quotient);
+  }
+  if (negative) {
+    int carry = 1;
+    for (char& c : little) {
+      carry += static_cast<unsigned char>(~c);
+      c = static_cast<char>(carry);
+      carry >>= 8;
+    }
+  }
+  if (little.empty() || (static_cast<unsigned char>(little.back()) >> 7) != (negative ? 1 : 0)) little += negative ? '\xff' : '\0';
+  if (little.size() < 256) {
+    bytes("\x8a");
+    out_.write(static_cast<uint8_t>(little.size()));
+  } else {
+    bytes("\x8b");
+    out_.write(static_cast<uint32_t>(little.size()));
+  }
+  out_.append(little);
+}
+
 void PickleWriter::json(const OrderedJson& v) {
-  if (v.is_object()) {
+  if (const auto odd = json_odd(v)) {
+    const std::string_view digits = std::string_view(*odd).substr(odd->starts_with('-') ? 1 : 0);
+    if (*odd == "NaN") number(NAN);
+    else if (digits == "Infinity") number(odd->starts_with('-') ? -INFINITY : INFINITY);
+    else if (!digits.empty() && digits.find_first_not_of("0123456789") == std::string_view::npos) long_integer(*odd);
+    else text(*odd);
+  } else if (v.is_object()) {
     open_dict();
     for (const auto& [key, value] : v.items()) text(key), json(value);
     close_dict();
@@ -66,9 +108,7 @@ void PickleWriter::json(const OrderedJson& v) {
   } else if (v.is_boolean()) {
     boolean(v.get<bool>());
   } else if (v.is_number_unsigned() && v.get<uint64_t>() > INT64_MAX) {
-    bytes("\x8a\x09");  // LONG1: a byte more for the sign
-    out_.write(v.get<uint64_t>());
-    out_.write(uint8_t{0});
+    long_integer(v.dump());
   } else if (v.is_number_integer()) {
     integer(v.get<int64_t>());
   } else if (v.is_number_float()) {

@@ -43,6 +43,8 @@ class PickleWriter {
   void build() { bytes("b"); }
   // Makes the tuple that was closed last a persistent id.
   void persistent() { bytes("Q"); }
+  // Of any size, from its decimal digits (at most some thousands, it takes their square).
+  void long_integer(std::string_view decimal);
   // Null, bools, numbers, texts, lists and dicts of them.
   void json(const OrderedJson& v);
 

@@ -165,6 +165,7 @@ Status add_shards(Store& store, const Probe& p, const WeightFiles& found, const 
     auto it = read->find(shard);
     if (it == read->end()) it = read->emplace(shard, read_weights_file(store, join_path(p.path, shard))).first;
     if (!it->second.ok()) return it->second.take_error();
+    if (it->second->torch) a->format = "torch";
     for (auto& n : it->second->notices) a->notices.push_back(std::move(n));
     for (auto& t : it->second->tensors) {
       auto [before, fresh] = seen.emplace(t.name, shard);
@@ -223,7 +224,7 @@ Result<SafetensorsFile> read_weights_file(Store& store, const std::string& path)
   INGOT_ASSIGN(const OpenedFile file, open_head(store, path));
   if (torch_score(file.head, path) == 0 && path.ends_with(".safetensors")) return read_safetensors(file);
   INGOT_ASSIGN(TorchWeights torch, read_torch_weights(file));
-  return SafetensorsFile{std::move(torch.tensors), {}, std::move(torch.notices)};
+  return SafetensorsFile{std::move(torch.tensors), {}, std::move(torch.notices), true};
 }
 
 Result<SafetensorsFile> read_safetensors(const OpenedFile& opened) {
@@ -313,11 +314,24 @@ Status take_side_files(Store& store, const Probe& directory, SideFiles side, Art
   return {};
 }
 
+Result<std::map<std::string, std::string>> read_side_files(Store& store, const std::string& path) {
+  INGOT_ASSIGN(const Probe p, look_at(store, path));
+  if (!p.find("config.json")) return bad_input("opening {}: expected a directory with config.json, to take the configuration and the tokenizer from", path);
+  Artifact a;
+  Calls calls;
+  SideFiles side;
+  INGOT_TRY(ask_side_files(store, p, model_side_files(), &side, &calls));
+  INGOT_TRY(call_together(store, "opening " + path, calls));
+  INGOT_TRY(take_side_files(store, p, std::move(side), &a));
+  a.files.erase(kManifestFile);  // of those weights
+  return std::move(a.files);
+}
+
 // {path: value}, as safetensors_output() writes it. Some of them make the names those of a state.
 Status read_values(const std::string& text, const std::string& path, Artifact* a) {
   INGOT_ASSIGN(const OrderedJson j, parse_json_ordered(text, fmt::format("reading {}: '{}' of its __metadata__", path, kValuesKey)));
   if (!j.is_object()) return bad_input("reading {}: '{}' of its __metadata__ is no JSON object", path, kValuesKey);
-  for (const auto& [name, value] : j.items()) a->values[name] = json_text(value);
+  for (const auto& [name, value] : j.items()) a->values[name] = json_line(value);
   if (!a->values.empty()) a->naming.clear();
   return {};
 }

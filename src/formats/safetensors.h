@@ -19,6 +19,7 @@ struct SafetensorsFile {
   std::vector<LazyTensor> tensors;  // in the order of their data
   std::map<std::string, std::string> metadata;
   std::vector<std::string> notices;
+  bool torch = false;  // it is none, but one of torch
 };
 Result<SafetensorsFile> read_safetensors(const OpenedFile& file);
 Result<SafetensorsFile> read_safetensors(Store& store, const std::string& path);
@@ -47,5 +48,7 @@ const std::vector<std::string>& tokenizer_side_files();  // of models and adapte
 using SideFiles = std::vector<std::pair<std::string, Result<std::string>>>;
 Status ask_side_files(Store& store, const Probe& directory, const std::vector<std::string>& names, SideFiles* side, Calls* calls);
 Status take_side_files(Store& store, const Probe& directory, SideFiles side, Artifact* a);
+// Those of a model directory, whatever weights it has: for weights that came without. kBadInput where it has no config.json.
+Result<std::map<std::string, std::string>> read_side_files(Store& store, const std::string& directory);
 
 }  // namespace ingot

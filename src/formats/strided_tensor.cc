@@ -16,7 +16,10 @@ class StridedTensor final : public Source {
  public:
   StridedTensor(std::shared_ptr<const SourceFile> source, std::string name, const StridedView& view)
       : source_(std::move(source)), name_(std::move(name)), v_(view), item_(static_cast<uint64_t>(info(view.spec.type).bytes)),
-        gap_(source_->file->capabilities().request_bytes), span_(std::max(kSpan, 2 * gap_)) {}
+        gap_(source_->file->capabilities().request_bytes), span_(std::max(kSpan, 2 * gap_)) {
+    for (int i = 0; i < v_.spec.shape.rank; ++i)
+      if (const int64_t stride = v_.strides[static_cast<size_t>(i)]; v_.spec.shape[i] > 1 && stride > 0) least_ = std::min(least_, stride);
+  }
 
   TensorSpec spec() const override { return v_.spec; }
   std::string describe() const override {
@@ -121,13 +124,13 @@ class StridedTensor final : public Source {
       from += static_cast<uint64_t>(region.begin[i] * stride) * item_;
       if (region.extent[i] > 1 && stride > 0) dims.push_back({stride, region.extent.stride(i), region.extent[i]});
     }
-    std::stable_sort(dims.begin(), dims.end(), [](const Dim& a, const Dim& b) { return a.stride > b.stride; });
-    Dim row{1, 1, 1};
+    std::sort(dims.begin(), dims.end(), [](const Dim& a, const Dim& b) { return std::pair(a.stride, a.out_stride) > std::pair(b.stride, b.out_stride); });
+    Dim row{1, 1, 1};  // the run of elements that are nearest to each other
     if (!dims.empty()) row = dims.back(), dims.pop_back();
     g->step = row.stride, g->out_step = row.out_stride;
     const uint64_t step_bytes = static_cast<uint64_t>(row.stride) * item_;
-    // Of a row no more than a span at once.
-    const int64_t most = step_bytes > kStepOver ? 1 : row.stride == 1 && row.out_stride == 1 ? row.extent : std::max<int64_t>(1, static_cast<int64_t>(span_ / step_bytes));
+    // Of a row no more than a span at once; and where other tiles are what lies between its elements, these alone.
+    const int64_t most = step_bytes > kStepOver || row.stride > least_ ? 1 : row.stride == 1 && row.out_stride == 1 ? row.extent : std::max<int64_t>(1, static_cast<int64_t>(span_ / step_bytes));
     std::vector<int64_t> index(dims.size(), 0);
     for (;;) {
       uint64_t at = from;
@@ -171,6 +174,7 @@ class StridedTensor final : public Source {
   std::string name_;
   StridedView v_;
   uint64_t item_, gap_, span_;
+  int64_t least_ = INT64_MAX;  // stride
 };
 
 }  // namespace

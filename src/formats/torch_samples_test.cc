@@ -215,6 +215,44 @@ TEST_F(TorchSamples, ScriptsAndTrainers) {
   open(at + "/random_states_0.pkl");
 }
 
+// What power cuts, full disks and bad copies leave: the variants of the set's broken.json that concern these files.
+TEST_F(TorchSamples, BrokenFilesGiveOneErrorEach) {
+  const auto store = make_memory_store();
+  const auto refused = [&](const std::string& path, const std::string& bytes, const char* text) {
+    put_file(*store, path, bytes);
+    const auto a = open_model(*store, path);
+    ASSERT_FALSE(a.ok()) << text;
+    EXPECT_EQ(a.error().kind, ErrorKind::kBadInput);
+    EXPECT_NE(a.error().message.find(text), std::string::npos) << a.error().message;
+    EXPECT_NE(a.error().message.find(path), std::string::npos) << a.error().message;
+  };
+  const std::string zip = get_file(local_store(), root() + "/torch-zip/ckpt/default.pt"), old = get_file(local_store(), root() + "/torch-legacy/ckpt/legacy.pt");
+  const auto zeroed = [](std::string s, size_t from, size_t to) { return s.replace(from, to - from, to - from, '\0'); };
+  std::string flipped = zip;
+  flipped[4154] = static_cast<char>(flipped[4154] ^ 1);
+  refused("half.pt", zip.substr(0, zip.size() / 2), "has no end record; the file is truncated");
+  refused("less22.pt", zip.substr(0, zip.size() - 22), "has no end record; the file is truncated");
+  refused("empty.pt", "", "the file is empty");
+  refused("flipped.pt", flipped, "the CRC-32 of its record 'default/data.pkl' is");
+  refused("zeroed.pt", zeroed(zip, 64, 8244), "the CRC-32 of its record 'default/data.pkl' is");
+  refused("tail.pt", zeroed(zip, zip.size() - 4096, zip.size()), "has no end record");
+  refused("legacy-half.pt", old.substr(0, old.size() / 2), "it is truncated");
+  refused("legacy-less-1.pt", old.substr(0, old.size() - 1), "it is truncated");
+  for (const char* name : {"lightning", "lightning-bf16"})
+    if (const std::string path = root() + "/" + name + "/ckpt/epoch=0-step=3.ckpt"; fs::exists(path)) {
+      const std::string whole = get_file(local_store(), path);
+      refused("half.ckpt", whole.substr(0, whole.size() / 2), "has no end record");
+    }
+  // A shard in another's place: what the index names is in none.
+  for (const char* name : {"pytorch_model-00001-of-00004.bin", "pytorch_model-00002-of-00004.bin", "pytorch_model-00003-of-00004.bin", "pytorch_model-00004-of-00004.bin",
+                           "pytorch_model.bin.index.json"})
+    put_file(*store, std::string("m/") + name, get_file(local_store(), root() + "/torch-sharded/ckpt/" + (name[18] == '2' ? "pytorch_model-00001-of-00004.bin" : name)));
+  const auto a = open_model(*store, "m");
+  ASSERT_TRUE(a.ok()) << a.error().message;
+  EXPECT_NE(notices(*a).find("tensors in two shards"), std::string::npos) << notices(*a);
+  EXPECT_NE(notices(*a).find("tensors that the index names and no shard has"), std::string::npos) << notices(*a);
+}
+
 // Rank by rank, put together along the dimension in which they differ: rows, columns, or of fc1 gates and ups.
 TEST_F(TorchSamples, RanksOfMegatron) {
   if (!fs::exists(root() + "/megatron-legacy-tp2")) GTEST_SKIP() << "not in the repository";
@@ -246,7 +284,7 @@ TEST_F(TorchSamples, DirectoriesOfShardsOpenAsModels) {
   for (const char* name : {"torch-sharded", "accelerate-bin"}) {
     begin(name);
     const Artifact a = open(folder_);
-    EXPECT_EQ(a.naming, "hf");
+    EXPECT_EQ(a.naming + a.format, "hftorch");
     EXPECT_EQ(a.tensors.size(), expected_.tensors.size());
     all_of(a, "", "");
   }

@@ -275,8 +275,9 @@ Result<TorchState> torch_state(const Pickle& pickle, TorchTensors tensors, const
   };
   INGOT_TRY(flatten_pickle(pickle, root, alone ? name : "", "reading " + path, take, &s.values));
   s.notices = tensors.notices();
-  s.flat = !alone && s.values.empty();
+  s.flat = !alone && !root.is_sequence() && s.values.empty();
   for (size_t i = 1; root.has_pairs() && i < root.items().size(); i += 2) s.flat = s.flat && TorchTensors::is_tensor(*root.items()[i]);
+  for (const LazyTensor& t : s.tensors) s.flat = s.flat && (root.has_pairs() || t.name.find('/') == std::string::npos);
   return s;
 }
 

@@ -63,15 +63,15 @@ void end_torch_archive(ZipLayout* zip, const std::string& folder, const std::str
 namespace {
 
 // What stands under a name: a tensor, a plain value, or more names.
-struct StateEntry {
-  std::vector<std::pair<std::string, StateEntry>> below;
+struct Member {
+  std::vector<std::pair<std::string, Member>> below;
   std::map<std::string, size_t> index;  // of below
   int64_t tensor = -1;
   const OrderedJson* value = nullptr;
 };
 
 // Positions: "0", "1", .. in turn. A state of torch.optim numbers its parameters by ints in a dict; elsewhere they are a list's.
-bool is_list(const StateEntry& e) {
+bool is_list(const Member& e) {
   for (size_t i = 0; i < e.below.size(); ++i)
     if (e.below[i].first != std::to_string(i)) return false;
   return !e.below.empty();
@@ -84,14 +84,14 @@ class StateWriter {
  public:
   StateWriter(const std::vector<NamedSpec>& specs, const std::vector<size_t>& storages) : specs_(specs), storages_(storages) {}
 
-  Result<std::string> write(const StateEntry& root) {
+  Result<std::string> write(const Member& root) {
     INGOT_TRY(put(root, ""));
     return w_.finish();
   }
 
  private:
   // As deep as names have slashes: see add_name().
-  Status put(const StateEntry& e, const std::string& name) {
+  Status put(const Member& e, const std::string& name) {
     if (e.tensor >= 0) {
       const auto& t = specs_[static_cast<size_t>(e.tensor)];
       INGOT_ASSIGN(const TorchType* type, torch_type_to_write(t));
@@ -121,8 +121,8 @@ class StateWriter {
 
 constexpr size_t kMaxDepth = 100;
 
-Result<StateEntry*> add_name(StateEntry* root, const std::string& name, bool nested) {
-  StateEntry* e = root;
+Result<Member*> add_name(Member* root, const std::string& name, bool nested) {
+  Member* e = root;
   size_t from = 0, depth = 0;
   while (from <= name.size()) {
     const size_t slash = nested ? std::min(name.find('/', from), name.size()) : name.size();
@@ -130,7 +130,7 @@ Result<StateEntry*> add_name(StateEntry* root, const std::string& name, bool nes
     if (e->tensor >= 0 || e->value || ++depth > kMaxDepth)
       return bad_input("writing a torch file: '{}' lies {}", name, depth > kMaxDepth ? fmt::format("deeper than {} levels", kMaxDepth) : "below another value of the state");
     const auto [it, fresh] = e->index.emplace(key, e->below.size());
-    if (fresh) e->below.emplace_back(key, StateEntry());
+    if (fresh) e->below.emplace_back(key, Member());
     e = &e->below[it->second].second;
     from = slash + 1;
   }
@@ -144,14 +144,14 @@ Result<FileLayout> place_torch_archive(const std::vector<NamedSpec>& specs, cons
                                        std::vector<Placement>* placements) {
   std::vector<size_t> storages(specs.size(), SIZE_MAX);
   for (size_t i = 0; i < which.size(); ++i) storages[static_cast<size_t>(which[i])] = i;
-  StateEntry root;
+  Member root;
   for (const auto& [name, tensor] : state.tensors)
     if (storages[tensor] != SIZE_MAX) {
-      INGOT_ASSIGN(StateEntry * e, add_name(&root, name, state.nested()));
+      INGOT_ASSIGN(Member * e, add_name(&root, name, state.nested()));
       e->tensor = static_cast<int64_t>(tensor);
     }
   for (const auto& [name, value] : state.values) {
-    INGOT_ASSIGN(StateEntry * e, add_name(&root, name, true));
+    INGOT_ASSIGN(Member * e, add_name(&root, name, true));
     e->value = &value;
   }
   INGOT_ASSIGN(std::string pickle, StateWriter(specs, storages).write(root));

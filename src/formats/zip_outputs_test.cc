@@ -3,9 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <map>
 
+#include "exec/evaluate.h"
 #include "exec/executor.h"
+#include "formats/formats.h"
 #include "formats/npz_write.h"
+#include "formats/outputs.h"
 #include "formats/torch_write.h"
 #include "kernels/crc32.h"
 
@@ -126,6 +130,51 @@ TEST(ZipOutputs, ATrainingStateIsNested) {
   EXPECT_NE(r.error().message.find("'model/w/x' lies below another value"), std::string::npos) << r.error().message;
 }
 
+// The bytes of every tensor, and what is tied.
+std::map<std::string, std::string> contents(const Artifact& a) {
+  std::map<std::string, std::string> all;
+  std::map<const Node*, std::string> first;
+  for (const auto& t : a.tensors) {
+    const auto bytes = evaluate(t.node);
+    EXPECT_TRUE(bytes.ok()) << t.name;
+    all[t.name] = fmt::format("{} {} tied to {}: {}", info(t.spec().type).name, to_string(t.spec().shape), first.emplace(t.node.get(), t.name).first->second, as_text(*bytes));
+  }
+  return all;
+}
+
+TEST(ZipOutputs, WhatIsWrittenIsWhatIsRead) {
+  auto store = make_memory_store();
+  Artifact flat = model();
+  for (const DType t : {DType::kF16, DType::kF64, DType::kI8, DType::kI16, DType::kI32, DType::kU8, DType::kBool, DType::kC64, DType::kU16, DType::kU32, DType::kU64,
+                        DType::kF8E5M2, DType::kF8E8M0, DType::kF8E4M3Fnuz, DType::kF8E5M2Fnuz})
+    flat.tensors.push_back({std::string(info(t).name), tensor(t, {3, 2})});
+  written(*store, torch_output(flat, *store, "flat.bin"));
+  const auto back = open_model(*store, "flat.bin");
+  ASSERT_TRUE(back.ok()) << back.error().message;
+  EXPECT_EQ(back->naming, "hf");
+  EXPECT_EQ(contents(*back), contents(flat));
+
+  Artifact state;
+  state.tensors = {{"model/w", tensor(DType::kF32, {2})}, {"optimizer/state/0/exp_avg", tensor(DType::kF32, {2})}, {"optimizer/state/11/exp_avg", tensor(DType::kF32, {2})}};
+  state.values = {{"step", "3"}, {"optimizer/param_groups/0/lr", "1e-08"}, {"optimizer/param_groups/0/betas/0", "0.9"}, {"none", "null"}, {"on", "true"}, {"nan", "NaN"},
+                  {"low", "-Infinity"}, {"long", "1180591620717411303424"}, {"least", "-9223372036854775808"}, {"below", "-9223372036854775809"}, {"byte", "255"}, {"minus", "-129"},
+                  {"max", "18446744073709551615"}, {"empty", "{}"}, {"list", "[]"}, {"name", "\"\u00fcber\""}, {"text", "\"\""}};
+  written(*store, torch_output(state, *store, "state.pt"));
+  const auto again = open_model(*store, "state.pt");
+  ASSERT_TRUE(again.ok()) << again.error().message;
+  EXPECT_EQ(contents(*again), contents(state));
+  std::map<std::string, std::string> values = state.values;
+  values["name"] = "\"\xc3\xbc" "ber\"";
+  EXPECT_EQ(again->values, values);
+  // And through safetensors, which has them as metadata.
+  ASSERT_TRUE(run_job({safetensors_output(*again, *store, "s.safetensors")}, {}).ok());
+  const auto third = open_model(*store, "s.safetensors");
+  ASSERT_TRUE(third.ok()) << third.error().message;
+  EXPECT_EQ(third->values, values);
+  EXPECT_EQ(third->naming, "");
+  EXPECT_EQ(contents(*third), contents(state));
+}
+
 TEST(ZipOutputs, ADirectoryOfShards) {
   auto store = make_memory_store();
   Artifact a = model();
@@ -167,6 +216,69 @@ TEST(ZipOutputs, Npz) {
     EXPECT_EQ(records[i].bytes.substr(head), std::string(as_text(want)));
   }
   EXPECT_EQ(records[0].name, "layer.0/w.npy");
+}
+
+// An .npy with this dict and data.
+std::string npy(const std::string& dict, const std::string& data, int version = 1) {
+  std::string s = "\x93NUMPY";
+  s += static_cast<char>(version);
+  s += '\0';
+  for (int i = 0; i < (version == 1 ? 2 : 4); ++i) s += static_cast<char>(dict.size() >> (8 * i));
+  return s + dict + data;
+}
+
+Result<Artifact> opened(const std::string& bytes, const std::string& name) {
+  static std::vector<std::unique_ptr<Store>> stores;
+  stores.push_back(make_memory_store());
+  auto file = stores.back()->create(name, bytes.size(), false);
+  EXPECT_TRUE(file.ok() && (*file)->write(0, as_bytes(bytes)).ok() && (*file)->sync().ok() && (*file)->complete().ok());
+  return open_model(*stores.back(), name);
+}
+
+TEST(Npz, WhatIsWrittenIsWhatIsRead) {
+  Artifact a;
+  a.tensors = {{"layer.0/w", tensor(DType::kF32, {3, 5})}, {"v", tensor(DType::kF16, {7})}, {"s", tensor(DType::kI64, {})}, {"none", tensor(DType::kBool, {0})}};
+  auto store = make_memory_store();
+  written(*store, npz_output(a, *store, "x.npz"));
+  const auto back = open_model(*store, "x.npz");
+  ASSERT_TRUE(back.ok()) << back.error().message;
+  EXPECT_EQ(back->format, "npz");
+  EXPECT_EQ(contents(*back), contents(a));
+}
+
+TEST(Npz, OrdersOfBytesAndOfDimensions) {
+  const std::string data("\0\1\0\2\0\3\0\4\0\5\0\6", 12);
+  for (const int version : {1, 2, 3}) {
+    const auto big = opened(npy("{'descr': '>i2', 'fortran_order': False, 'shape': (2, 3), }\n", data, version), "w.npy");
+    ASSERT_TRUE(big.ok()) << big.error().message;
+    EXPECT_EQ(std::string(as_text(*evaluate(big->find("w")->node))), std::string("\1\0\2\0\3\0\4\0\5\0\6\0", 12));
+  }
+  const auto columns = opened(npy("{'shape': (2, 3), 'fortran_order': True, 'descr': '|u1'}", std::string("abcdef")), "w.npy");
+  ASSERT_TRUE(columns.ok()) << columns.error().message;
+  EXPECT_EQ(std::string(as_text(*evaluate(columns->find("w")->node))), "acebdf");
+}
+
+TEST(Npz, WhatIsRefused) {
+  const std::string head = "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", data(8, 'x');
+  for (const auto& [bytes, part] : std::vector<std::pair<std::string, std::string>>{
+           {npy("{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", data), "an array of Python objects"},
+           {npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,), }", data), "an array of records"},
+           {npy("{'descr': '<V2', 'fortran_order': False, 'shape': (4,), }", data), "type '<V2'"},
+           {npy("{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }", data), "8 bytes of data, but F32 [3] needs 12"},
+           {npy("{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807, 0), }", ""), "overflows"},
+           {npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }", data), "no dict of one descr"},
+           {npy("{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", data), "no dict of one descr"},
+           {npy("{'descr': '<f4', 'fortran_order': 0, 'shape': (2,), }", data), "no dict of one descr"},
+           {npy("__import__('os').system('true')", data), "no dict of one descr"},
+           {npy(head, data, 9), "version 9"},
+           {std::string("\x93NUMPY\2\0\xff\xff\xff\x7f", 12) + head, "claims a header of 2147483647 bytes"},
+           {npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,1,1,1,1,), }", "abcd"), "10 dimensions"}}) {
+    const auto a = opened(bytes, "w.npy");
+    ASSERT_FALSE(a.ok()) << part;
+    EXPECT_NE(a.error().message.find(part), std::string::npos) << a.error().message;
+  }
+  const std::string whole = npy(head, data);
+  for (size_t n = 1; n < whole.size(); ++n) EXPECT_FALSE(opened(whole.substr(0, n), "w.npy").ok()) << n;
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 // Every architecture of data/architectures, on a small model of each class: the GGUF is llama.cpp's converter's, the logits are transformers', each feature
 // matters, and what GGUF says leads back to the same tensors.
-#include "infer/architecture_cases.h"
-#include "infer/session.h"
+#include "infer/architecture_logits.h"
 #include "transform/as_loaded.h"
 #include "transform/source_form.h"
 
@@ -9,8 +8,6 @@ namespace ingot {
 namespace {
 
 using namespace testing_models;
-
-constexpr double kTolerance = 1e-4;  // of the logits' standard deviation
 
 class Architectures : public ::testing::TestWithParam<std::string> {};
 
@@ -51,45 +48,13 @@ TEST_P(Architectures, IsWrittenAsTheReferenceDoes) {
   }
 }
 
-struct Logits {
-  double worst = 0;      // of those that are stored, from transformers', in standard deviations
-  int wrong_top = 0;     // positions with another likeliest token
-};
-
-Logits compare(const Case& c, const Artifact& g, int64_t batch = 512) {
-  Logits out;
-  auto model = Model::load(g);
-  EXPECT_TRUE(model.ok()) << c.name << ": " << (model.ok() ? "" : model.error().message);
-  if (!model.ok()) return out;
-  SessionOptions o;
-  o.batch = batch;
-  const auto tokens = c.data["tokens"].get<std::vector<int32_t>>();
-  o.context = static_cast<int64_t>(tokens.size());
-  Session s(**model, o);
-  const auto logits = s.forward(tokens, ingot::Logits::kAll);
-  EXPECT_TRUE(logits.ok()) << c.name << ": " << (logits.ok() ? "" : logits.error().message);
-  if (!logits.ok()) return out;
-  const int64_t vocab = (*model)->config().vocab;
-  for (const auto& [position, stored] : c.data["logits"].items())
-    for (size_t i = 0; i < stored.size(); ++i) {
-      const int64_t step = vocab / static_cast<int64_t>(stored.size());
-      const float mine = (*logits)[static_cast<size_t>(std::stoll(position) * vocab + static_cast<int64_t>(i) * step)];
-      out.worst = std::max(out.worst, std::abs(static_cast<double>(mine) - stored[i].get<double>()) / c.data["deviation"].get<double>());
-    }
-  for (size_t t = 0; t < tokens.size(); ++t) {
-    const auto row = logits->subspan(t * static_cast<size_t>(vocab), static_cast<size_t>(vocab));
-    out.wrong_top += std::max_element(row.begin(), row.end()) - row.begin() != c.data["top"][t].get<int64_t>();
-  }
-  return out;
-}
-
 TEST_P(Architectures, HasTransformersLogits) {
   const Case c = load_case(GetParam());
   EXPECT_GE(c.data["deviation"].get<double>(), 1.0);
   const Artifact g = gguf_of(c);
   double worst = 0;
   for (const int64_t batch : {512, 7}) {
-    const Logits l = compare(c, g, batch);
+    const LogitsError l = compare(c, g, batch);
     EXPECT_LE(l.worst, kTolerance) << c.name;
     EXPECT_EQ(l.wrong_top, 0) << c.name;
     worst = std::max(worst, l.worst);
@@ -111,7 +76,7 @@ TEST_P(Architectures, IsTheSameAsTransformersSavesIt) {
   c.hf = *loaded;
   const Artifact g = gguf_of(c);
   expect_same_tensors(g, plain);
-  const Logits l = compare(c, g);
+  const LogitsError l = compare(c, g);
   EXPECT_LE(l.worst, kTolerance);
   EXPECT_EQ(l.wrong_top, 0);
 }
@@ -193,7 +158,7 @@ class ArchitectureVariants : public ::testing::TestWithParam<std::string> {};
 TEST_P(ArchitectureVariants, HasTransformersLogits) {
   const Case c = load_case(GetParam());
   const Artifact g = gguf_of(c);
-  const Logits l = compare(c, g);
+  const LogitsError l = compare(c, g);
   EXPECT_LE(l.worst, kTolerance) << c.name;
   EXPECT_EQ(l.wrong_top, 0) << c.name;
   const auto back = transform::source_form(g);
@@ -201,11 +166,6 @@ TEST_P(ArchitectureVariants, HasTransformersLogits) {
   for (const auto& t : c.hf.tensors) EXPECT_TRUE(back->find(t.name)) << t.name;
 }
 
-std::string name_of(const ::testing::TestParamInfo<std::string>& info) {
-  std::string name = info.param.substr(info.param.find('/') + 1);
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-}
 INSTANTIATE_TEST_SUITE_P(All, Architectures, ::testing::ValuesIn(case_names()), name_of);
 INSTANTIATE_TEST_SUITE_P(All, ArchitectureVariants, ::testing::ValuesIn(case_names("variants/")), name_of);
 

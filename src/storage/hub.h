@@ -24,8 +24,8 @@ std::optional<HubId> parse_hub_id(std::string_view text);
 std::string hub_cache();
 
 // An input as a user names it: a path or URL as locate() has them, hf://ID, or an ID, if neither its first component nor the whole is
-// an existing path. An id leads to its snapshot's directory, "org/model/FILE" into it if it is there; whether all files are in it is for who opens it to find out. kBadInput: an id
-// that the cache has not, with where was looked and how to download it.
+// an existing path. An id leads to its snapshot's directory, and "org/model/FILE" into that of a model that the cache has; whether all files
+// are in it is for who opens it to find out. kBadInput: an id that the cache has not, with where was looked and how to download it.
 Result<Located> locate_model(const std::string& given);
 
 // What a path into a cache (any cache, not only hub_cache()) tells of itself: it is a snapshot's directory or leads through one.

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "tokenizer/byte_tokens.h"
 #include "tokenizer/spm.h"
 #include "tokenizer/text.h"
 
@@ -47,7 +48,10 @@ void by_default(std::optional<int32_t>& id, int32_t value, const GgufVocab& voca
   if (!id && static_cast<size_t>(value) < vocab.tokens.size()) id = value;
 }
 
-Status read_spm(const GgufVocab& vocab, TokenizerParts& parts) {
+Status read_spm(const GgufVocab& vocab, const std::vector<TokenType>& types, TokenizerParts& parts) {
+  for (size_t i = 0; i < types.size(); ++i)
+    if (types[i] == TokenType::kByte && token_byte(vocab.tokens[i]) < 0)
+      return bad_input("tokenizer.ggml.tokens[{}]: {} is of type byte, expected one of <0x00> to <0xFF>", i, quoted(std::string_view(vocab.tokens[i])));
   SpecialIds& s = parts.special;
   by_default(s.bos, 1, vocab);
   by_default(s.eos, 2, vocab);
@@ -156,7 +160,7 @@ Status read_gguf_model(const GgufVocab& vocab, const std::vector<TokenType>& typ
   for (size_t i = 0; i < vocab.scores.size(); ++i)
     if (std::isnan(vocab.scores[i])) return bad_input("tokenizer.ggml.scores[{}]: it is no number", i);
   parts.pre_name = vocab.pre.empty() ? "default" : vocab.pre;
-  if (vocab.model == "llama") return read_spm(vocab, parts);
+  if (vocab.model == "llama") return read_spm(vocab, types, parts);
   return vocab.model == "bert" ? read_wpm(vocab, parts) : read_ugm(vocab, types, parts);
 }
 

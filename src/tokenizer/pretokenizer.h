@@ -86,6 +86,8 @@ struct NamedPreTokenizer {
 
 // What llama.cpp does under a name; null when it is not known.
 const NamedPreTokenizer* find_pre_tokenizer(std::string_view name);
+// What the tokenizer.json of models that are given the name does, where that is known; else the same as llama.cpp.
+const NamedPreTokenizer* original_pre_tokenizer(std::string_view name);
 std::vector<std::string> pre_tokenizer_names();
 // The entries whose rules do the same as `rules`, best first.
 std::vector<const NamedPreTokenizer*> match_pre_tokenizers(const PreTokenizerRules& rules);

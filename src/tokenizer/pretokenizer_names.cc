@@ -1,5 +1,6 @@
 // The table of known pre-tokenizers and the comparison of rules with it. Rules are compared in a canonical
 // form, so that two spellings of the same thing are the same.
+#include <algorithm>
 #include <array>
 #include <map>
 #include <set>
@@ -128,6 +129,18 @@ const NamedPreTokenizer* find_pre_tokenizer(std::string_view name) {
     if (e.read && e.name == name) return &e;
   }
   return nullptr;
+}
+
+const NamedPreTokenizer* original_pre_tokenizer(std::string_view name) {
+  const KnownRules& t = known_rules();
+  const auto known = [&](std::string_view n) {
+    const auto it = std::find_if(t.entries.begin(), t.entries.end(), [&](const NamedPreTokenizer& e) { return e.detect && e.name == n; });
+    return it == t.entries.end() ? nullptr : &*it;
+  };
+  if (const auto* own = known(name)) return own;
+  const auto alias = t.aliases.find(name);
+  const auto* other = alias == t.aliases.end() ? nullptr : known(alias->second);
+  return other ? other : find_pre_tokenizer(name);
 }
 
 std::vector<std::string> pre_tokenizer_names() {

@@ -8,6 +8,7 @@
 #include <map>
 #include <sstream>
 
+#include "tokenizer/json_write.h"
 #include "tokenizer/tokenizer.h"
 
 namespace ingot {
@@ -110,27 +111,55 @@ GgufVocab read_vocab(const std::string& name) {
 
 class Vocabs : public testing::TestWithParam<const char*> {};
 
+// Each text with the ids that the reference has for it.
+std::vector<std::pair<std::string, std::vector<int32_t>>> cases_of(const std::string& name) {
+  std::vector<std::pair<std::string, std::vector<int32_t>>> cases;
+  std::istringstream out(slurp(path_of(name + ".out")));
+  const std::string in = slurp(path_of(name + ".inp")), separator = "\n__ggml_vocab_test__\n";
+  for (size_t begin = 0, end; (end = in.find(separator, begin)) != std::string::npos; begin = end + separator.size()) {
+    std::string line;
+    EXPECT_TRUE(std::getline(out, line));
+    std::istringstream fields(line);
+    auto& ids = cases.emplace_back(in.substr(begin, end - begin), std::vector<int32_t>()).second;
+    for (int32_t id; fields >> id;) ids.push_back(id);
+  }
+  EXPECT_GT(cases.size(), 40u);
+  return cases;
+}
+
 TEST_P(Vocabs, GivesTheIdsOfTheReference) {
   const std::string name = GetParam();
   const auto t = Tokenizer::from_gguf(read_vocab(name));
   ASSERT_TRUE(t.ok()) << t.error().message;
-  std::istringstream out(slurp(path_of(name + ".out")));
-  const std::string in = slurp(path_of(name + ".inp")), separator = "\n__ggml_vocab_test__\n";
-  size_t cases = 0;
-  for (size_t begin = 0, end; (end = in.find(separator, begin)) != std::string::npos;
-       begin = end + separator.size(), ++cases) {
-    const std::string text = in.substr(begin, end - begin);
-    std::string line;
-    ASSERT_TRUE(std::getline(out, line));
-    std::istringstream fields(line);
-    std::vector<int32_t> expected;
-    for (int32_t id; fields >> id;) expected.push_back(id);
+  for (const auto& [text, expected] : cases_of(name)) {
     const auto ids = t->encode(text, false);
     ASSERT_TRUE(ids.ok());
     EXPECT_EQ(*ids, expected) << name << ": " << text;
     EXPECT_TRUE(name == "bert-bge" || t->decode(*ids, false) == text) << text;  // BERT's drops case and space
   }
-  EXPECT_GT(cases, 40u);
+}
+
+// As the files of a directory it is still that tokenizer, and makes the same keys again.
+TEST_P(Vocabs, LeadsBackToATokenizerJsonOfTheSameIds) {
+  const std::string name = GetParam();
+  const GgufVocab v = read_vocab(name);
+  const auto made = hf_tokenizer_of(v, 512);
+  ASSERT_TRUE(made.ok()) << made.error().message;
+  const auto t = Tokenizer::from_hf(HfTokenizerFiles::among(made->files));
+  ASSERT_TRUE(t.ok()) << t.error().message;
+  EXPECT_EQ(t->size(), v.tokens.size());
+  for (const auto& [text, expected] : cases_of(name)) {
+    const auto ids = t->encode(text, false);
+    ASSERT_TRUE(ids.ok());
+    EXPECT_EQ(*ids, expected) << name << ": " << text;
+    EXPECT_TRUE(name == "bert-bge" || t->decode(*ids, false) == text) << text;
+  }
+  const auto again = t->to_gguf_vocab();
+  ASSERT_TRUE(again.ok()) << again.error().message;
+  EXPECT_EQ(again->model, v.model);
+  EXPECT_EQ(again->tokens, v.tokens);
+  EXPECT_EQ(again->merges, v.merges);
+  if (v.bos) { EXPECT_EQ(again->bos, v.bos); }
 }
 
 INSTANTIATE_TEST_SUITE_P(Shared, Vocabs,

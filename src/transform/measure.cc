@@ -22,21 +22,16 @@ void widen(const std::byte* in, int64_t n, double* out) {
   }
 }
 
+// What no codec of floats reads.
+constexpr std::pair<DType, void (*)(const std::byte*, int64_t, double*)> kWide[] = {
+    {DType::kF64, widen<double>},  {DType::kI8, widen<int8_t>},   {DType::kI16, widen<int16_t>},  {DType::kI32, widen<int32_t>},  {DType::kI64, widen<int64_t>},
+    {DType::kBool, widen<uint8_t>}, {DType::kU8, widen<uint8_t>}, {DType::kU16, widen<uint16_t>}, {DType::kU32, widen<uint32_t>}, {DType::kU64, widen<uint64_t>}};
+
 // The values of n elements; `floats` has room for as many.
 void read_values(const View& v, int64_t n, float* floats, double* out) {
-  switch (v.type) {
-    case DType::kF64: return widen<double>(v.data, n, out);
-    case DType::kI8: return widen<int8_t>(v.data, n, out);
-    case DType::kI16: return widen<int16_t>(v.data, n, out);
-    case DType::kI32: return widen<int32_t>(v.data, n, out);
-    case DType::kI64: return widen<int64_t>(v.data, n, out);
-    case DType::kBool:
-    case DType::kU8: return widen<uint8_t>(v.data, n, out);
-    case DType::kU16: return widen<uint16_t>(v.data, n, out);
-    case DType::kU32: return widen<uint32_t>(v.data, n, out);
-    case DType::kU64: return widen<uint64_t>(v.data, n, out);
-    default: find_codec(v.type)->decode(v.data, n, floats);
-  }
+  for (const auto& [type, read] : kWide)
+    if (type == v.type) return read(v.data, n, out);
+  find_codec(v.type)->decode(v.data, n, floats);
   std::copy(floats, floats + n, out);
 }
 
@@ -226,11 +221,7 @@ uint64_t whole(double v) { return static_cast<uint64_t>(v); }
 }  // namespace
 
 bool has_values(DType t) {
-  switch (t) {
-    case DType::kF64: case DType::kI8: case DType::kI16: case DType::kI32: case DType::kI64: case DType::kU8: case DType::kU16: case DType::kU32:
-    case DType::kU64: case DType::kBool: return true;
-    default: return find_codec(t) != nullptr;
-  }
+  return find_codec(t) || std::any_of(std::begin(kWide), std::end(kWide), [t](const auto& row) { return row.first == t; });
 }
 
 double TensorDifference::relative() const { return squared_error == 0 ? 0 : std::sqrt(squared_error / squares_b); }

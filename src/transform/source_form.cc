@@ -5,7 +5,7 @@
 #include "quant/codec.h"
 #include "transform/cast.h"
 #include "transform/gguf_check.h"
-#include "transform/gguf_rope.h"
+#include "transform/gguf_to_hf.h"
 #include "transform/rule_nodes.h"
 
 namespace ingot::transform {
@@ -23,26 +23,7 @@ Result<std::vector<LazyTensor>> from_gguf(const Artifact& a) {
   if (!name) return bad_input("its metadata names no architecture");
   const Architecture* arch = architecture_of(a);
   if (!arch) return bad_input("ingot does not know the architecture '{}' (ingot list architectures)", *name);
-  const MetadataParams params = metadata_params(a, *arch);
-  std::vector<LazyTensor> out;
-  for (const LazyTensor& t : a.tensors) {
-    if (is_rope_factors(t.name)) continue;
-    const auto mapped = map_from_gguf(*arch, t.name);
-    if (!mapped) return bad_input("the tensor '{}' is none of the architecture {}", t.name, arch->name);
-    const TensorRule& rule = *mapped->rule;
-    std::vector<NodePtr> parts = {t.node};
-    if (mapped->part > 0) continue;  // it came with the first
-    for (size_t k = 1; k < rule.gguf.size(); ++k) {
-      const LazyTensor* other = a.find(expand(rule.gguf[k], mapped->layer));
-      if (!other) return bad_input("there is no '{}' beside '{}'", expand(rule.gguf[k], mapped->layer), t.name);
-      parts.push_back(other->node);
-    }
-    auto nodes = to_hf_nodes(rule, std::move(parts), [&](const std::string& param) { return params(param, mapped->layer); });
-    if (!nodes.ok()) return std::move(nodes.take_error()).during(fmt::format("the tensor '{}'", t.name));
-    for (size_t k = 0; k < nodes->size(); ++k)
-      out.push_back({expand(rule.hf[rule.per_expert() ? 0 : k], mapped->layer, static_cast<int>(k)), std::move((*nodes)[k])});
-  }
-  return out;
+  return hf_tensors(a, *arch, [](const LazyTensor& t) -> Result<NodePtr> { return t.node; }, false);
 }
 
 Result<std::vector<LazyTensor>> from_hf(const Artifact& a) {

@@ -155,10 +155,6 @@ TEST_F(Commands, ConvertKeepsTheFloatTypeAndRetypes) {
     return result_of(ingot({"inspect", path, "--tensor", "lm_head.weight", "--json"}))["rms"];
   };
   EXPECT_EQ(values(dir_ / "back"), values(kBase));
-  // The other way is refused by name.
-  const Finished f = ingot({"convert", dir_ / "bf16.gguf", "--out", dir_ / "hf"});
-  EXPECT_EQ(f.exit_code, 2);
-  EXPECT_NE(f.err.find("not there yet"), std::string::npos) << f.err;
 }
 
 TEST_F(Commands, QuantizeTakesLlamaQuantizesOptions) {
@@ -256,7 +252,7 @@ TEST_F(Commands, InspectTellsTensorsTypesMetadataAndTokenizer) {
   const Finished f = ingot({"inspect", dir_ / "q.gguf"});
   ASSERT_EQ(f.exit_code, 0) << shown(f);
   for (const char* part :
-       {"Q4_K", "Q6_K", "general.architecture", "llama", "blk.5.ffn_down.weight", "tokenizer", "4,096"})
+       {"Q4_K", "Q6_K", "general.architecture", "llama", "ffn_down.weight", "tokenizer", "4,096"})
     EXPECT_NE(f.out.find(part), std::string::npos) << part;
   const auto q = result_of(ingot({"inspect", dir_ / "q.gguf", "--json"}));
   EXPECT_EQ(q["bytes"].get<uint64_t>(), std::filesystem::file_size(dir_ / "q.gguf"));

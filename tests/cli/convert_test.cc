@@ -1,0 +1,86 @@
+// ingot convert between formats that hold weights: what comes back is what went in.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "program.h"
+
+namespace ingot::testing {
+namespace {
+
+const std::string kBase = example("tiny-llama-base");
+
+class Convert : public CliTest {
+ protected:
+  void convert(std::vector<std::string> words) const {
+    words.insert(words.begin(), "convert");
+    const Finished f = ingot(words);
+    EXPECT_EQ(f.exit_code, 0) << f.out << f.err;
+  }
+  std::string hash(const std::string& path, const char* which = "exact") const {
+    const Finished f = ingot({"hash", path, "--json"});
+    EXPECT_EQ(f.exit_code, 0) << f.out << f.err;
+    return result_of(f)[which];
+  }
+  void refused(const std::vector<std::string>& words, int exit_code, const std::string& part) const {
+    const Finished f = ingot(words);
+    EXPECT_EQ(f.exit_code, exit_code) << f.out << f.err;
+    EXPECT_NE(f.err.find(part), std::string::npos) << f.err;
+  }
+};
+
+TEST_F(Convert, ThroughEveryFormatAndBack) {
+  const std::string exact = hash(kBase);
+  convert({kBase, dir_ / "model.bin"});
+  convert({kBase, "--to", "torch", "--out", dir_ / "binary", "--max-shard-size", "4MB"});
+  convert({kBase, "--to", "dcp", "--out", dir_ / "dcp"});
+  EXPECT_TRUE(exists(dir_ / "binary/pytorch_model.bin.index.json"));
+  EXPECT_TRUE(exists(dir_ / "binary/tokenizer.json"));
+  EXPECT_TRUE(exists(dir_ / "dcp/.metadata"));
+  for (const char* made : {"model.bin", "binary", "dcp"}) EXPECT_EQ(hash(dir_ / made), exact) << made;
+  convert({dir_ / "dcp", "--out", dir_ / "back", "--config-from", kBase});
+  EXPECT_TRUE(same_bytes(dir_ / "back/model.safetensors", kBase + "/model.safetensors"));
+  EXPECT_TRUE(exists(dir_ / "back/tokenizer.json"));
+  // And weights of torch are a model wherever one is taken.
+  convert({dir_ / "binary", dir_ / "a.gguf", "F16"});
+  convert({kBase, dir_ / "b.gguf", "F16", "--name", "binary"});
+  EXPECT_EQ(hash(dir_ / "a.gguf"), hash(dir_ / "b.gguf"));
+  convert({kBase, dir_ / "model.npz", "--dtype", "f32"});
+  EXPECT_EQ(hash(dir_ / "model.npz", "value"), hash(kBase, "value"));
+}
+
+TEST_F(Convert, GgufBecomesADirectoryOfTheSameModel) {
+  convert({kBase, dir_ / "f32.gguf", "F32"});
+  convert({dir_ / "f32.gguf", "--out", dir_ / "hf", "--dtype", "bf16"});
+  EXPECT_EQ(hash(dir_ / "hf"), hash(kBase));
+  const std::string text = "The quick\n\tbrown fox, 12345 \xC3\xA9\xE6\xBC\xA2";
+  EXPECT_EQ(ingot({"tokenize", dir_ / "hf", "--text", text}).out, ingot({"tokenize", kBase, "--text", text}).out);
+  convert({dir_ / "hf", dir_ / "again.gguf", "F32"});
+  EXPECT_EQ(hash(dir_ / "again.gguf"), hash(dir_ / "f32.gguf"));
+}
+
+TEST_F(Convert, AStateOfTrainingKeepsItsPlainValues) {
+  const std::string state = data_file("checkpoints/torch-zip/ckpt/default.pt");
+  const auto values = result_of(ingot({"inspect", state, "--json"}))["values"];
+  ASSERT_GT(values.size(), 40u);
+  convert({state, dir_ / "copy.pt"});
+  convert({state, dir_ / "state.safetensors"});
+  for (const char* made : {"copy.pt", "state.safetensors"}) {
+    EXPECT_EQ(hash(dir_ / made), hash(state)) << made;
+    EXPECT_EQ(result_of(ingot({"inspect", dir_ / made, "--json"}))["values"], values) << made;
+  }
+  refused({"convert", state, "--out", dir_ / "model"}, 2, "no config.json");
+}
+
+TEST_F(Convert, WeightsWithoutAConfigurationAskForOne) {
+  convert({kBase, dir_ / "model.bin"});
+  refused({"convert", dir_ / "model.bin", "--out", dir_ / "d/"}, 2, "give the model's own by --config-from DIR, or name one file: " + (dir_ / "d.safetensors"));
+  refused({"convert", dir_ / "model.bin", "--out", dir_ / "d", "--config-from", dir_ / "nothing"}, 3, "nothing");
+  refused({"convert", kBase, "--out", dir_ / "m.npz"}, 2, "has the type BF16, which NumPy does not have");
+  refused({"convert", kBase, "--out", dir_ / "m.pt", "--provenance"}, 2, "no place for a manifest");
+  refused({"convert", kBase, "--to", "torch", "--out", dir_ / "m.npz"}, 2, "is the name of a file, but a");
+  EXPECT_TRUE(empty_but_for(dir_.path(), {"model.bin"}));
+}
+
+}  // namespace
+}  // namespace ingot::testing
