@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <new>
+#include <tuple>
 
 #include "exec/tiles.h"
 #include "kernels/hash.h"
@@ -46,7 +47,10 @@ class ChunkedTensor final : public Source {
       const auto n = static_cast<size_t>(std::unique(begins.begin(), begins.end()) - begins.begin());
       if (n > most) most = n, axis_ = d;
     }
-    std::stable_sort(chunks_.begin(), chunks_.end(), [&](const TensorChunk& a, const TensorChunk& b) { return a.region.begin[axis_] < b.region.begin[axis_]; });
+    std::sort(chunks_.begin(), chunks_.end(), [&](const TensorChunk& a, const TensorChunk& b) {
+      return std::tie(a.region.begin.d[static_cast<size_t>(axis_)], a.region.begin.d) < std::tie(b.region.begin.d[static_cast<size_t>(axis_)],
+                      b.region.begin.d);
+    });
     for (const auto& c : chunks_) longest_ = std::max(longest_, c.region.extent[axis_]);
   }
 

@@ -55,7 +55,8 @@ Result<Artifact> open_dcp(Store& store, const Probe& p, Faults*) {
   if (!p.directory) return bad_input("opening {}: it is what one rank wrote of a distributed checkpoint; give the directory: {}", p.path, parent_path(p.path));
   if (!p.find(kDcpMetadata)) {
     if (is_dcp_shards(p)) return read_dcp_shards(store, p);
-    return bad_input("opening {}: it has data of ranks (*.distcp), but no {}{}: the save did not end, or the file was not copied (its name begins with a dot). Copy it, or take an "
+    return bad_input("opening {}: it has data of ranks (*.distcp), but no {}{}: the save did not end, or the file was not copied (its name begins "
+                     "with a dot). Copy it, or take an "
                      "older checkpoint", p.path, kDcpMetadata, p.find(".metadata.tmp") ? ", only .metadata.tmp" : "");
   }
   INGOT_ASSIGN(Artifact a, read_dcp(store, p, [](const DcpEntry& e) { return e.path; }));
@@ -68,7 +69,8 @@ Result<Artifact> open_dcp(Store& store, const Probe& p, Faults*) {
   INGOT_TRY(call_together(store, "opening " + p.path, calls));
   INGOT_TRY(take_side_files(store, p, std::move(side), &a));
   // A model's state dict alone has its module's names.
-  if (a.values.empty() && std::none_of(a.tensors.begin(), a.tensors.end(), [](const LazyTensor& t) { return t.name.find('/') != std::string::npos; })) a.naming = "hf";
+  const auto nested = [](const LazyTensor& t) { return t.name.find('/') != std::string::npos; };
+  if (a.values.empty() && std::none_of(a.tensors.begin(), a.tensors.end(), nested)) a.naming = "hf";
   return a;
 }
 

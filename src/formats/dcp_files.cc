@@ -59,7 +59,8 @@ class StoredChunk final : public Source {
     INGOT_ASSIGN(NodePtr node, archive.tensors.tensor(key_, root));
     if (!node) return bad_input("reading {}: the chunk holds no data: {}", part.path, archive.tensors.notices().empty() ? "" : archive.tensors.notices()[0]);
     if (node->spec() != spec_)
-      return bad_input("reading {}: a chunk of {} {} lies there, by the metadata it is {} {}; the file is of another save", part.path, info(node->spec().type).name,
+      return bad_input("reading {}: a chunk of {} {} lies there, by the metadata it is {} {}; the file is of another save", part.path,
+                       info(node->spec().type).name,
                        to_string(node->spec().shape), info(spec_.type).name, to_string(spec_.shape));
     if (!dynamic_cast<const Source*>(node.get())) return bad_input("reading {}: the chunk is sparse; save its to_dense()", part.path);
     return node;
@@ -123,8 +124,10 @@ Result<DcpFiles> DcpFiles::open(Store& store, const std::string& directory, cons
       if (e.tensor ? std::any_of(e.chunks.begin(), e.chunks.end(), [&](const DcpChunk& c) { return gone(c.place); }) : gone(e.place))
         if (!lost++) sample = e.key;
     }
-    return bad_input("opening {}: of the {} files that its {} names {} {} missing: {}; parts of '{}'{} lie there. Copy the files of all ranks", directory, m.files.size(),
-                     kDcpMetadata, absent.size(), absent.size() == 1 ? "is" : "are", some_of(absent), sample.substr(0, 200), lost > 1 ? fmt::format(" and {} others", lost - 1) : "");
+    return bad_input("opening {}: of the {} files that its {} names {} {} missing: {}; parts of '{}'{} lie there. Copy the files of all ranks",
+                     directory, m.files.size(),
+                     kDcpMetadata, absent.size(), absent.size() == 1 ? "is" : "are", some_of(absent), sample.substr(0, 200),
+                         lost > 1 ? fmt::format(" and {} others", lost - 1) : "");
   }
   if (first) return *first;
   out.all_ = make_pieces_file(directory, std::move(all));
@@ -132,7 +135,8 @@ Result<DcpFiles> DcpFiles::open(Store& store, const std::string& directory, cons
     const auto check = [&](const DcpPlace& p) -> Status {
       const File& f = out.files_[p.file];
       if (uint64_t end = 0; f.archives && (!checked_add(p.offset, p.length, &end) || end > f.file->size()))
-        return bad_input("opening {}: '{}' has {} bytes at byte {} of {}, which has {}; the file is truncated, or of another save: copy it again", directory, e.key.substr(0, 200),
+        return bad_input("opening {}: '{}' has {} bytes at byte {} of {}, which has {}; the file is truncated, or of another save: copy it again",
+                         directory, e.key.substr(0, 200),
                          p.length, p.offset, m.files[p.file], f.file->size());
       return {};
     };
@@ -147,7 +151,8 @@ Result<std::shared_ptr<const Source>> DcpFiles::chunk(const DcpEntry& e, const D
   const TensorSpec spec{e.spec.type, c.region.extent};
   if (f.archives) return std::shared_ptr<const Source>(std::make_shared<StoredChunk>(f.file, f.path, e.key, spec, c.place));
   const auto it = f.rows.find({e.key, offsets_text(c.region)});
-  if (it == f.rows.end()) return bad_input("opening {}: the chunk {} of '{}', which should lie there, does not; the file is of another save", f.path, to_string(c.region), e.key);
+  if (it == f.rows.end())
+    return bad_input("opening {}: the chunk {} of '{}', which should lie there, does not; the file is of another save", f.path, to_string(c.region), e.key);
   if (it->second->spec() != spec)
     return bad_input("opening {}: the chunk at {} of '{}' is {} {}, by the metadata {} {}; the file is of another save", f.path, offsets_text(c.region), e.key,
                      info(it->second->spec().type).name, to_string(it->second->spec().shape), info(spec.type).name, to_string(spec.shape));
@@ -158,11 +163,14 @@ Status DcpFiles::values(const std::vector<std::pair<const DcpEntry*, std::string
   std::vector<size_t> order(entries.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
   const auto place = [&](size_t i) -> const DcpPlace& { return entries[i].first->place; };
-  std::sort(order.begin(), order.end(), [&](size_t x, size_t y) { return std::tie(place(x).file, place(x).offset) < std::tie(place(y).file, place(y).offset); });
+  std::sort(order.begin(), order.end(), [&](size_t x, size_t y) {
+    return std::tie(place(x).file, place(x).offset) < std::tie(place(y).file, place(y).offset);
+  });
   for (size_t i = 1; i < order.size(); ++i) {
     const DcpPlace &a = place(order[i - 1]), &b = place(order[i]);
     if (files_[a.file].archives && a.file == b.file && b.offset < a.offset + a.length)
-      return bad_input("opening {}: '{}' and '{}' lie in the same bytes; the file is damaged", files_[a.file].path, entries[order[i - 1]].first->key, entries[order[i]].first->key);
+      return bad_input("opening {}: '{}' and '{}' lie in the same bytes; the file is damaged", files_[a.file].path, entries[order[i - 1]].first->key,
+                       entries[order[i]].first->key);
   }
   size_t large = 0;
   std::string sample;
@@ -201,7 +209,8 @@ Status DcpFiles::values(const std::vector<std::pair<const DcpEntry*, std::string
     }
   }
   if (large) a->notices.push_back(fmt::format("{}: '{}'{} passed over: {} more than {} bytes, or lie{} in a safetensors file", a->path, sample,
-                                              large == 1 ? " is" : fmt::format(" and {} others are", large - 1), large == 1 ? "it has" : "they have", kMaxValue, large == 1 ? "s" : ""));
+                                              large == 1 ? " is" : fmt::format(" and {} others are", large - 1), large == 1 ? "it has" : "they have",
+                                                  kMaxValue, large == 1 ? "s" : ""));
   return {};
 }
 

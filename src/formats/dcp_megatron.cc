@@ -76,7 +76,8 @@ Result<Artifact> read_torch_dist(Store& store, const Probe& p) {
   INGOT_ASSIGN(const Json backend, parse_json(text, "reading " + path));
   const auto sharded = json_string(backend, "sharded_backend");
   if (sharded && *sharded != "torch_dist")
-    return bad_input("opening {}: {} says that it is saved by '{}', which ingot does not read; save it with --ckpt-format torch_dist", p.path, kBackend, sharded->substr(0, 100));
+    return bad_input("opening {}: {} says that it is saved by '{}', which ingot does not read; save it with --ckpt-format torch_dist", p.path,
+                     kBackend, sharded->substr(0, 100));
   INGOT_ASSIGN(Artifact a, read_dcp(store, p, [](const DcpEntry& e) { return e.key; }));
   if (!sharded) return a;
   a.format = "megatron";
@@ -98,7 +99,8 @@ Result<Artifact> read_torch_dist(Store& store, const Probe& p) {
   }
   a.tensors = std::move(tensors);
   if (!p.find(kCommon))
-    return bad_input("opening {}: there is no {}, which holds what all ranks share (the iteration, arguments, the optimizer's groups); copy it, too", p.path, kCommon);
+    return bad_input("opening {}: there is no {}, which holds what all ranks share (the iteration, arguments, the optimizer's groups); copy it, too",
+                     p.path, kCommon);
   INGOT_ASSIGN(const OpenedFile file, open_head(store, join_path(p.path, kCommon)));
   INGOT_ASSIGN(TorchState common, read_torch(file));
   for (auto& t : common.tensors) a.tensors.push_back(std::move(t));
@@ -122,7 +124,8 @@ Result<Artifact> open_megatron(Store& store, const Probe& p, Faults*) {
   while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back()))) text.pop_back();
   const bool number = !text.empty() && text.size() < 10 && text.find_first_not_of("0123456789") == std::string::npos;
   if (!number && text != "release")
-    return bad_input("opening {}: it says '{}', expected the number of an iteration, or release; give the directory of the iteration itself", tracker, text.substr(0, 100));
+    return bad_input("opening {}: it says '{}', expected the number of an iteration, or release; give the directory of the iteration itself",
+                     tracker, text.substr(0, 100));
   const std::string name = number ? fmt::format("iter_{:07}", std::stoul(text)) : text;
   std::vector<std::string> there = directories_in(store, p.path, "iter_");
   if (const Entry* e = p.find(name); !e || !e->directory)
@@ -132,7 +135,8 @@ Result<Artifact> open_megatron(Store& store, const Probe& p, Faults*) {
   if (!iteration.find(kDcpMetadata))
     return bad_input("opening {}: there is no {}: {}", iteration.path, kDcpMetadata,
                      directories_in(store, iteration.path, "mp_rank_").empty() ? "the save did not end; take an older iteration"
-                                                                              : "it is of Megatron's older form, a file for each rank; convert it with --ckpt-convert-format torch_dist");
+                                                                              : "it is of Megatron's older form, a file for each rank; convert it "
+                                                                                  "with --ckpt-convert-format torch_dist");
   return iteration.find(kBackend) ? read_torch_dist(store, iteration) : read_dcp(store, iteration, [](const DcpEntry& e) { return e.path; });
 }
 

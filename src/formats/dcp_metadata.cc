@@ -47,7 +47,9 @@ class MetadataReader {
     if (budget_.value() && budget_.bytes(bytes)) return {};
     return bad_input("reading {}: it uses the same names and chunks over and over; refused", path_);
   }
-  Error bad(const std::string& key, const std::string& what) const { return bad_input("reading {}: of '{}' {}; the file is damaged", path_, key.substr(0, 200), what); }
+  Error bad(const std::string& key, const std::string& what) const {
+    return bad_input("reading {}: of '{}' {}; the file is damaged", path_, key.substr(0, 200), what);
+  }
 
   // Numbers of a list, none negative.
   static bool numbers(const PickleValue* v, std::vector<uint64_t>* out) {
@@ -72,7 +74,8 @@ class MetadataReader {
     places_.reserve(items.size() / 2);
     for (size_t i = 0; i + 1 < items.size(); i += 2) {
       const PickleValue &index = *items[i], &info = *items[i + 1];
-      const PickleValue *fqn = part(index, "fqn"), *offset = part(index, "offset"), *file = part(info, "relative_path"), *how = part(info, "transform_descriptors");
+      const PickleValue *fqn = part(index, "fqn"), *offset = part(index, "offset"), *file = part(info, "relative_path"), *how = part(info,
+          "transform_descriptors");
       const PickleValue *begin = part(info, "offset"), *size = part(info, "length");
       if (!fqn || !fqn->is_text()) return bad("storage_data", fmt::format("row {} has no name", i / 2));
       INGOT_TRY(spend(fqn->text().size() + (file ? file->text().size() : 0)));
@@ -80,7 +83,8 @@ class MetadataReader {
       const int64_t at = begin ? begin->as_int().value_or(-1) : -1, length = size ? size->as_int().value_or(-1) : -1;
       if (!file || !file->is_text() || at < 0 || length < 0) return bad(key, "the place is no file, offset and length");
       if (!is_inside(std::string(file->text())))
-        return bad_input("reading {}: '{}' would lie in the file '{}', which is outside the directory; refused", path_, key.substr(0, 200), file->text().substr(0, 200));
+        return bad_input("reading {}: '{}' would lie in the file '{}', which is outside the directory; refused", path_, key.substr(0, 200),
+                         file->text().substr(0, 200));
       if (how && how->size())
         return bad_input("reading {}: '{}' is stored transformed ({}), which ingot does not read; save it again without extensions", path_, key.substr(0, 200),
                          how->at(0) && how->at(0)->is_text() ? how->at(0)->text() : "of an unknown kind");
@@ -127,7 +131,8 @@ class MetadataReader {
       return bad(e->key, fmt::format("the shape is none of at most {} dimensions", kMaxDims));
     uint64_t n = 1;
     for (uint64_t d : size) {
-      if (!checked_mul(n, std::max<uint64_t>(d, 1), &n) || n > static_cast<uint64_t>(INT64_MAX) / 32) return bad(e->key, fmt::format("the shape overflows (a dimension of {})", d));
+      if (!checked_mul(n, std::max<uint64_t>(d, 1), &n) || n > static_cast<uint64_t>(INT64_MAX) / 32)
+        return bad(e->key, fmt::format("the shape overflows (a dimension of {})", d));
       e->spec.shape.push_back(static_cast<int64_t>(d));
     }
     if (!chunks || !chunks->is_sequence()) return bad(e->key, "there is no list of chunks");
@@ -154,7 +159,8 @@ class MetadataReader {
       e->chunks.push_back({r, there->second});
     }
     if (const std::string why = why_not_filled(e->spec.shape, regions); !why.empty())
-      return bad_input("reading {}: the {} chunks of tensor '{}' {} do not fill it once: {}; ranks are missing from the save, or the file is damaged", path_, regions.size(),
+      return bad_input("reading {}: the {} chunks of tensor '{}' {} do not fill it once: {}; ranks are missing from the save, or the file is "
+                       "damaged", path_, regions.size(),
                        e->key.substr(0, 200), to_string(e->spec.shape), why);
     if (type->pair) e->spec.shape.push_back(2);
     return {};

@@ -21,7 +21,8 @@ bool is_shard(const Entry& e) {
 Result<std::vector<Shape>> dcp_saved_offsets(const SafetensorsFile& file, const std::string& path) {
   const auto text = file.metadata.find(kOffsets);
   if (text == file.metadata.end())
-    return bad_input("reading {}: its metadata have no {}: where in the whole tensors its parts begin is not known; give the files that torch wrote, or its consolidated ones",
+    return bad_input("reading {}: its metadata have no {}: where in the whole tensors its parts begin is not known; give the files that torch wrote, "
+                     "or its consolidated ones",
                      path, kOffsets);
   INGOT_ASSIGN(const Json info, parse_json(text->second, fmt::format("reading {} of {}", kOffsets, path)));
   std::vector<Shape> all;
@@ -36,7 +37,8 @@ Result<std::vector<Shape>> dcp_saved_offsets(const SafetensorsFile& file, const 
         if (n < 0 || n > INT64_MAX / 32 - shape[at.rank]) break;
         at.push_back(n);
       }
-    if (!offsets || at.rank != shape.rank) return bad_input("reading {}: the saved_offsets of tensor '{}' {} are {}; the file is damaged", path, t.name, to_string(shape),
+    if (!offsets || at.rank != shape.rank)
+      return bad_input("reading {}: the saved_offsets of tensor '{}' {} are {}; the file is damaged", path, t.name, to_string(shape),
                                                             offsets ? json_brief(*offsets) : "not there");
     all.push_back(at);
   }
@@ -73,7 +75,8 @@ Result<Artifact> read_dcp_shards(Store& store, const Probe& p) {
       Whole& w = it->second;
       if (fresh) w.spec = spec, w.first = names[i];
       if (w.spec.type != spec.type || w.spec.shape.rank != spec.shape.rank)
-        return bad_input("opening {}: tensor '{}' is {} of {} dimensions in {}, but {} of {} in {}; the files are of different saves", p.path, t.name, info(spec.type).name,
+        return bad_input("opening {}: tensor '{}' is {} of {} dimensions in {}, but {} of {} in {}; the files are of different saves", p.path,
+                         t.name, info(spec.type).name,
                          spec.shape.rank, names[i], info(w.spec.type).name, w.spec.shape.rank, w.first);
       if (is_block_type(spec.type) && spec.shape.rank && offsets[k].back() % info(spec.type).block)
         return bad_input("opening {}: tensor '{}' is cut within a byte of its {} in {}", p.path, t.name, info(spec.type).name, names[i]);
@@ -95,7 +98,8 @@ Result<Artifact> read_dcp_shards(Store& store, const Probe& p) {
         return bad_input("opening {}: the shape of tensor '{}' overflows", p.path, name);
     for (const TensorChunk& c : w.chunks) regions.push_back(c.region);
     if (const std::string why = why_not_filled(w.spec.shape, regions); !why.empty())
-      return bad_input("opening {}: the parts of tensor '{}' in {} files reach to {}, but {}; files of ranks are missing, or of another save", p.path, name, names.size(),
+      return bad_input("opening {}: the parts of tensor '{}' in {} files reach to {}, but {}; files of ranks are missing, or of another save",
+                       p.path, name, names.size(),
                        to_string(w.spec.shape), why);
     const auto all = make_pieces_file(p.path, std::move(w.files));
     a.tensors.push_back({name, make_chunked_tensor(name, w.spec, std::move(w.chunks), all)});

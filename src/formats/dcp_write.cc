@@ -59,8 +59,9 @@ class State {
 
  private:
   struct Node {
-    std::vector<std::pair<std::string, Node>> below;
-    std::unordered_map<std::string, size_t> index;  // of below
+    std::string key;
+    std::vector<Node> below;
+    std::unordered_map<std::string, size_t> index;  // of below, by their keys
     int64_t tensor = -1;
     bool plain = false, list = false;  // list: `below` are positions
     OrderedJson value;
@@ -69,8 +70,8 @@ class State {
 
   static Node* child(Node* n, const std::string& key) {
     const auto [it, fresh] = n->index.emplace(key, n->below.size());
-    if (fresh) n->below.emplace_back(key, Node());
-    return &n->below[it->second].second;
+    if (fresh) n->below.emplace_back().key = key;
+    return &n->below[it->second];
   }
   Result<Node*> at(const std::string& name) {
     Node* n = &root_;
@@ -78,7 +79,8 @@ class State {
     for (size_t from = 0; from <= name.size(); ++depth) {
       const size_t slash = std::min(name.find('/', from), name.size());
       if (n->tensor >= 0 || n->plain || depth == kMaxDepth)
-        return bad_input("writing a torch checkpoint: '{}' lies {}", name.substr(0, 200), depth == kMaxDepth ? fmt::format("deeper than {} levels", kMaxDepth) : "below another value");
+        return bad_input("writing a torch checkpoint: '{}' lies {}", name.substr(0, 200), depth == kMaxDepth ? fmt::format("deeper than {} levels",
+                         kMaxDepth) : "below another value");
       n = child(n, name.substr(from, slash - from));
       from = slash + 1;
     }
@@ -96,22 +98,21 @@ class State {
     }
   }
   // Keys that are 0 to n - 1 are a list's positions, but for the parameters of a torch optimizer, which are numbered in a dict.
-  static bool is_list(const Node& n, const std::string& key) {
+  static bool is_list(const Node& n) {
     if (n.list) return true;
-    if (n.below.empty() || key == "state" || key.empty()) return false;
+    if (n.below.empty() || n.key == "state" || n.key.empty()) return false;
     for (size_t i = 0; i < n.below.size(); ++i)
       if (!n.index.count(std::to_string(i))) return false;
     return true;
   }
   // A list without a tensor or dict in it, as JSON.
-  static bool is_plain(const Node& n, const std::string& key, OrderedJson* out) {
+  static bool is_plain(const Node& n, OrderedJson* out) {
     if (n.plain) return *out = n.value, !n.value.is_object();
-    if (n.tensor >= 0 || !is_list(n, key)) return false;
+    if (n.tensor >= 0 || !is_list(n)) return false;
     *out = OrderedJson::array();
     for (size_t i = 0; i < n.below.size(); ++i) {
-      const std::string position = std::to_string(i);
       OrderedJson item;
-      if (!is_plain(n.below[n.index.at(position)].second, position, &item)) return false;
+      if (!is_plain(n.below[n.index.at(std::to_string(i))], &item)) return false;
       out->push_back(std::move(item));
     }
     return true;
@@ -120,17 +121,16 @@ class State {
     Stored s;
     s.path = *path;
     for (const Part& p : s.path) s.key += (&p == &s.path[0] ? "" : ".") + p.key;
-    const std::string key = path->empty() ? "" : path->back().key;
     if (n.tensor >= 0) {
       flat_[static_cast<size_t>(n.tensor)] = std::move(s);
-    } else if (n.plain || is_plain(n, key, &s.value)) {
+    } else if (n.plain || is_plain(n, &s.value)) {
       if (n.plain) s.value = n.value;
       flat_.push_back(std::move(s));
     } else {
-      const bool list = is_list(n, key);
+      const bool list = is_list(n);
       for (size_t i = 0; i < n.below.size(); ++i) {
-        const auto& [own, below] = list ? n.below[n.index.at(std::to_string(i))] : n.below[i];
-        path->push_back({own, list});
+        const Node& below = list ? n.below[n.index.at(std::to_string(i))] : n.below[i];
+        path->push_back({below.key, list});
         walk(below, path);
         path->pop_back();
       }

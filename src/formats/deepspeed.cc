@@ -23,7 +23,9 @@ bool number_after(std::string_view* s, std::string_view before, int64_t* n) {
 }
 
 bool is_tag(const Probe& p) {
-  return std::any_of(p.entries.begin(), p.entries.end(), [](const Entry& e) { return !e.directory && (deepspeed_file(e.name) || e.name.ends_with("_model_states.pt")); });
+  return std::any_of(p.entries.begin(), p.entries.end(), [](const Entry& e) {
+    return !e.directory && (deepspeed_file(e.name) || e.name.ends_with("_model_states.pt"));
+  });
 }
 bool is_universal(const Probe& p) {
   const Entry* zero = p.find("zero");
@@ -67,19 +69,24 @@ Result<std::vector<DeepspeedFile>> deepspeed_files(const Probe& p) {
     if (e.name.starts_with("layer_") && e.name.ends_with("_states.pt")) pipeline.push_back(e.name);
     const auto f = deepspeed_file(e.name);
     if (f && f->mp > 0)
-      return bad_input("opening {}: {} is of model-parallel rank {}, and how the model is cut over these is not told in the files; convert it with DeepSpeed's ds_to_universal "
+      return bad_input("opening {}: {} is of model-parallel rank {}, and how the model is cut over these is not told in the files; convert it with "
+                       "DeepSpeed's ds_to_universal "
                        "first, and open that", p.path, e.name, f->mp);
     if (f) files.push_back(*f);
   }
   if (!pipeline.empty())
-    return bad_input("opening {}: it is of a pipeline, or has experts ({}), which ingot does not join; convert it with DeepSpeed's ds_to_universal first, and open that", p.path,
+    return bad_input("opening {}: it is of a pipeline, or has experts ({}), which ingot does not join; convert it with DeepSpeed's ds_to_universal "
+                     "first, and open that", p.path,
                      some_of(pipeline));
-  std::sort(files.begin(), files.end(), [](const DeepspeedFile& a, const DeepspeedFile& b) { return std::tie(a.optimizer, a.dp) < std::tie(b.optimizer, b.dp); });
+  std::sort(files.begin(), files.end(), [](const DeepspeedFile& a, const DeepspeedFile& b) {
+    return std::tie(a.optimizer, a.dp) < std::tie(b.optimizer, b.dp);
+  });
   for (size_t i = 1; i < files.size(); ++i)
     if (files[i].optimizer == files[i - 1].optimizer && files[i].dp == files[i - 1].dp)
       return bad_input("opening {}: {} and {} are of the same rank; one is left from another save: remove that", p.path, files[i - 1].name, files[i].name);
   if (files.empty() || files[0].optimizer)
-    return bad_input("opening {}: there is no mp_rank_00_model_states.pt or zero_pp_rank_0_mp_rank_00_model_states.pt, which holds the parameters' names and shapes; copy it, too",
+    return bad_input("opening {}: there is no mp_rank_00_model_states.pt or zero_pp_rank_0_mp_rank_00_model_states.pt, which holds the parameters' "
+                     "names and shapes; copy it, too",
                      p.path);
   return files;
 }
@@ -97,7 +104,8 @@ Result<std::vector<DeepspeedParam>> deepspeed_params(const PickleValue* shapes, 
       p.name = pickle_key(*items[i]), p.group = g;
       uint64_t n = 1;
       const PickleValue& shape = *items[i + 1];
-      bool good = !p.name.empty() && p.name.find('\0') == std::string::npos && shape.is_sequence() && shape.size() <= static_cast<size_t>(kMaxDims) && params.size() < (4u << 20);
+      bool good = !p.name.empty() && p.name.find('\0') == std::string::npos && shape.is_sequence() &&
+          shape.size() <= static_cast<size_t>(kMaxDims) && params.size() < (4u << 20);
       for (size_t d = 0; good && d < shape.size(); ++d) {
         const int64_t size = shape.at(d)->as_int().value_or(-1);
         good = size >= 0 && checked_mul(n, static_cast<uint64_t>(std::max<int64_t>(size, 1)), &n) && n <= static_cast<uint64_t>(INT64_MAX) / 32;
@@ -110,12 +118,14 @@ Result<std::vector<DeepspeedParam>> deepspeed_params(const PickleValue* shapes, 
   return params;
 }
 
-Status deepspeed_values(const Pickle& pickle, const PickleValue& from, const std::string& prefix, const std::string& path, const std::vector<std::string>& but, Artifact* a) {
+Status deepspeed_values(const Pickle& pickle, const PickleValue& from, const std::string& prefix, const std::string& path,
+                        const std::vector<std::string>& but, Artifact* a) {
   std::map<std::string, std::string> all;
   const auto take = [](const std::string&, const PickleValue& v) -> Result<bool> { return TorchTensors::is_tensor(v); };
   INGOT_TRY(flatten_pickle(pickle, from, prefix, "reading " + path, take, &all));
   for (auto& [name, value] : all)
-    if (std::none_of(but.begin(), but.end(), [&](const std::string& b) { return name == b || name.starts_with(b + "/"); })) a->values.emplace(name, std::move(value));
+    if (std::none_of(but.begin(), but.end(), [&](const std::string& b) { return name == b || name.starts_with(b + "/"); }))
+      a->values.emplace(name, std::move(value));
   return {};
 }
 

@@ -26,7 +26,8 @@ struct DeepspeedParam {
 Result<std::vector<DeepspeedParam>> deepspeed_params(const PickleValue* shapes, const std::string& path);
 
 // The plain values of a dict below `prefix`, tensors aside, without those whose names begin with one of `but`.
-Status deepspeed_values(const Pickle& pickle, const PickleValue& from, const std::string& prefix, const std::string& path, const std::vector<std::string>& but, Artifact* a);
+Status deepspeed_values(const Pickle& pickle, const PickleValue& from, const std::string& prefix, const std::string& path,
+                        const std::vector<std::string>& but, Artifact* a);
 
 Result<Artifact> read_deepspeed_zero(Store& store, const Probe& tag);
 Result<Artifact> read_deepspeed_universal(Store& store, const Probe& tag);

@@ -46,7 +46,8 @@ Result<Artifact> read_deepspeed_universal(Store& store, const Probe& p) {
     };
     INGOT_TRY(flatten_pickle(model.pickle, *module, "", "reading " + model_path, take, &a.values));
   }
-  INGOT_TRY(deepspeed_values(model.pickle, root, "", model_path, {"module", "param_shapes", "frozen_param_shapes", "frozen_param_fragments", "shared_params", "optimizer"}, &a));
+  INGOT_TRY(deepspeed_values(model.pickle, root, "", model_path, {"module", "param_shapes", "frozen_param_shapes", "frozen_param_fragments",
+                             "shared_params", "optimizer"}, &a));
 
   // zero/NAME/KEY.pt, and zero/optimizer_state.pt.
   struct State {
@@ -66,13 +67,16 @@ Result<Artifact> read_deepspeed_universal(Store& store, const Probe& p) {
   for (size_t i = 0; i < folders.size(); ++i) {
     if (!listed[i].ok()) return listed[i].take_error();
     for (const Entry& e : *listed[i])
-      if (!e.directory && e.name.ends_with(".pt")) states.push_back({folders[i], e.name.substr(0, e.name.size() - 3), join_path(join_path(zero, folders[i]), e.name)});
+      if (!e.directory && e.name.ends_with(".pt"))
+        states.push_back({folders[i], e.name.substr(0, e.name.size() - 3), join_path(join_path(zero, folders[i]), e.name)});
   }
   const size_t of_params = states.size();
   const bool has_optimizer = std::any_of(names.begin(), names.end(), [](const Entry& e) { return e.name == "optimizer_state.pt"; });
   if (has_optimizer) states.push_back({"", "", join_path(zero, "optimizer_state.pt")});
   if (states.size() > kMaxFiles) return bad_input("opening {}: it has {} files, more than the {} that are accepted", zero, states.size(), kMaxFiles);
-  std::sort(states.begin(), states.begin() + static_cast<ptrdiff_t>(of_params), [](const State& x, const State& y) { return std::tie(x.key, x.param) < std::tie(y.key, y.param); });
+  std::sort(states.begin(), states.begin() + static_cast<ptrdiff_t>(of_params), [](const State& x, const State& y) {
+    return std::tie(x.key, x.param) < std::tie(y.key, y.param);
+  });
   calls.clear();
   for (State& s : states)
     calls.push_back([&s, &store] {
@@ -108,7 +112,8 @@ Result<Artifact> read_deepspeed_universal(Store& store, const Probe& p) {
     if (s.key != "step" && whole != shapes.end() && node->spec().shape != whole->second) {
       const auto flat = std::dynamic_pointer_cast<const Source>(node);
       if (!flat || flat->spec().shape.rank != 1 || flat->spec().shape[0] != whole->second.elements())
-        return bad_input("reading {}: '{}' is {}, by the model states {}; the file is of another run", s.path, s.param, to_string(node->spec().shape), to_string(whole->second));
+        return bad_input("reading {}: '{}' is {}, by the model states {}; the file is of another run", s.path, s.param,
+                         to_string(node->spec().shape), to_string(whole->second));
       node = shaped(flat, name, s.path, whole->second);
     }
     tensors.push_back({name, std::move(node)});

@@ -59,7 +59,8 @@ class Planner {
       plan_.files.push_back(std::move(f));
     }
     if (masters_ == 0)
-      return usage("writing a universal checkpoint of {}: it has no float32 copies that an optimizer steps (master/..); the output is for DeepSpeed's ZeRO directories", a_.path);
+      return usage("writing a universal checkpoint of {}: it has no float32 copies that an optimizer steps (master/..); the output is for "
+                   "DeepSpeed's ZeRO directories", a_.path);
     optimizer_.name = tag + "/zero/optimizer_state.pt";
     model_.name = tag + "/mp_rank_00_model_states.pt";
     StateFile parts{tag + "/zero_pp_rank_0_mp_rank_00_model_states.pt", {{}, model_.state.values}, false};
@@ -145,7 +146,8 @@ Result<Layout> layout_universal(const std::vector<NamedSpec>& specs, const Plan&
 bool universal_file(const std::string& name) {
   if (name == "latest_universal") return true;
   const size_t slash = name.find('/');
-  return name.starts_with("global_step") && slash != std::string::npos && std::string_view(name).substr(0, slash).ends_with("_universal") && name.ends_with(".pt");
+  return name.starts_with("global_step") && slash != std::string::npos && std::string_view(name).substr(0, slash).ends_with("_universal") &&
+      name.ends_with(".pt");
 }
 
 Output universal_output(Artifact artifact, Store& store, const std::string& path, uint64_t) {

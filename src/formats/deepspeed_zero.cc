@@ -51,14 +51,17 @@ class ZeroReader {
       if (p.group >= by_group_.size()) by_group_.resize(p.group + 1);
       by_group_[p.group].push_back(&p);
     }
-    INGOT_TRY(deepspeed_values(first.archive.pickle, root, "", first.path, {"module", "param_shapes", "frozen_param_shapes", "frozen_param_fragments", "shared_params", "optimizer"}, &a_));
+    INGOT_TRY(deepspeed_values(first.archive.pickle, root, "", first.path, {"module", "param_shapes", "frozen_param_shapes",
+                               "frozen_param_fragments", "shared_params", "optimizer"}, &a_));
     if (!ranks_.empty()) {
       INGOT_TRY(check_ranks());
       INGOT_TRY(join());
       const Rank& r = ranks_[0];
       INGOT_TRY(deepspeed_values(r.archive.pickle, *r.state, "optimizer", r.path,
-                                 {"optimizer/base_optimizer_state", "optimizer/optimizer_state_dict", "optimizer/param_slice_mappings", "optimizer/ds_zero_partition_groups"}, &a_));
-      if (const PickleValue* groups = entry(r.base, "param_groups")) INGOT_TRY(deepspeed_values(r.archive.pickle, *groups, "optimizer/param_groups", r.path, {}, &a_));
+                                 {"optimizer/base_optimizer_state", "optimizer/optimizer_state_dict", "optimizer/param_slice_mappings",
+                                     "optimizer/ds_zero_partition_groups"}, &a_));
+      if (const PickleValue* groups = entry(r.base, "param_groups"))
+        INGOT_TRY(deepspeed_values(r.archive.pickle, *groups, "optimizer/param_groups", r.path, {}, &a_));
     }
     INGOT_TRY(add_model());
     add_shared();
@@ -103,7 +106,9 @@ class ZeroReader {
         if (!models_.back().archive.pickle.root().is_dict()) return bad_input("reading {}: it holds no dict, so none of DeepSpeed's states", path);
         continue;
       }
-      if (files[i].dp > next) return bad(fmt::format("of the optimizer's files of {} ranks that of rank {} is missing ({}); copy it, too", files.back().dp + 1, next, name_of(files[i].name, next)));
+      if (files[i].dp > next)
+        return bad(fmt::format("of the optimizer's files of {} ranks that of rank {} is missing ({}); copy it, too", files.back().dp + 1, next,
+                               name_of(files[i].name, next)));
       next = files[i].dp + 1;
       INGOT_TRY(read_rank(path, *std::move(opened[i])));
     }
@@ -127,7 +132,8 @@ class ZeroReader {
     const PickleValue* masters = entry(r.state, r.stage == 3 ? "fp32_flat_groups" : "single_partition_of_fp32_groups");
     if (r.stage < 1 || r.stage > 3 || !masters || !masters->is_sequence())
       return bad_input("reading {}: it holds no optimizer_state_dict of ZeRO stage 1, 2 or 3 (stage {}); is it DeepSpeed's?", path, r.stage);
-    if (masters->size() > kMostGroups) return bad_input("reading {}: it has {} groups of parameters, more than the {} that are accepted", path, masters->size(), kMostGroups);
+    if (masters->size() > kMostGroups)
+      return bad_input("reading {}: it has {} groups of parameters, more than the {} that are accepted", path, masters->size(), kMostGroups);
     r.base = entry(r.state, r.stage == 3 ? "optimizer_state_dict" : "base_optimizer_state");
     const PickleValue* count = entry(r.state, "partition_count");
     if (count && count->is_sequence())
@@ -181,24 +187,30 @@ class ZeroReader {
     std::map<std::string, const Rank*> seen;
     for (const Rank& r : ranks_) {
       const auto differs = [&](const std::string& what, const std::string& own, const std::string& others) {
-        return bad(fmt::format("{} has {} {}, but {} has {}: the files are of different runs or steps; copy those of one", file_name(r.path), what, own, file_name(first.path), others));
+        return bad(fmt::format("{} has {} {}, but {} has {}: the files are of different runs or steps; copy those of one", file_name(r.path), what,
+                               own, file_name(first.path), others));
       };
       if (r.stage != first.stage) return differs("the ZeRO stage", std::to_string(r.stage), std::to_string(first.stage));
       if (r.partitions && r.partitions != world)
-        return bad(fmt::format("{} is of {} ranks (partition_count), but there are files of {}; copy the files of all ranks", file_name(r.path), r.partitions, world));
+        return bad(fmt::format("{} is of {} ranks (partition_count), but there are files of {}; copy the files of all ranks", file_name(r.path),
+                               r.partitions, world));
       if (r.masters.size() != first.masters.size()) return differs("groups", std::to_string(r.masters.size()), std::to_string(first.masters.size()));
       for (size_t g = 0; g < r.masters.size(); ++g) {
         if (r.masters[g]->spec().type != first.masters[g]->spec().type)
-          return differs(fmt::format("group {} as", g), std::string(info(r.masters[g]->spec().type).name), std::string(info(first.masters[g]->spec().type).name));
-        if (r.steps[g] != first.steps[g]) return bad(fmt::format("{} and {} are of different steps (group {}); copy the files of one step", file_name(first.path), file_name(r.path), g));
-        if (r.moments[g].size() != first.moments[g].size()) return differs(fmt::format("of group {} states:", g), std::to_string(r.moments[g].size()), std::to_string(first.moments[g].size()));
+          return differs(fmt::format("group {} as", g), std::string(info(r.masters[g]->spec().type).name),
+                                     std::string(info(first.masters[g]->spec().type).name));
+        if (r.steps[g] != first.steps[g])
+          return bad(fmt::format("{} and {} are of different steps (group {}); copy the files of one step", file_name(first.path), file_name(r.path), g));
+        if (r.moments[g].size() != first.moments[g].size())
+          return differs(fmt::format("of group {} states:", g), std::to_string(r.moments[g].size()), std::to_string(first.moments[g].size()));
         for (const auto& [key, flat] : first.moments[g])
           if (const auto own = r.moments[g].find(key); own == r.moments[g].end() || own->second->spec().type != flat->spec().type)
             return differs("of the state " + key, "none, or another type", "one");
       }
       if (r.digest.empty() || world == 1) continue;
       if (const auto [it, fresh] = seen.emplace(r.digest, &r); !fresh)
-        return bad(fmt::format("{} holds the same as {}: it is a copy of another rank's file; copy that of its own rank", file_name(r.path), file_name(it->second->path)));
+        return bad(fmt::format("{} holds the same as {}: it is a copy of another rank's file; copy that of its own rank", file_name(r.path),
+                               file_name(it->second->path)));
     }
     const PickleValue* steps = models_[0].archive.pickle.root().get("global_steps");
     for (const Model& m : models_) {
@@ -231,10 +243,12 @@ class ZeroReader {
           const uint64_t n = static_cast<uint64_t>(p.shape.elements()), from = std::max(at, begin), to = std::min(at + n, end);
           const auto it = own.find(p.name);
           if (from < to && it != own.end() && (it->second.first != static_cast<int64_t>(from - begin) || it->second.second != static_cast<int64_t>(to - from)))
-            return bad(fmt::format("{} has {} elements of '{}' from {}, expected of rank {} {} from {}; it is of another rank or run", file_name(ranks_[k].path), it->second.second, p.name,
+            return bad(fmt::format("{} has {} elements of '{}' from {}, expected of rank {} {} from {}; it is of another rank or run",
+                                   file_name(ranks_[k].path), it->second.second, p.name,
                                    it->second.first, k, to - from, from - begin));
           if (from < to && !own.empty() && it == own.end())
-            return bad(fmt::format("{} has nothing of '{}', of which {} elements are rank {}'s; it is of another rank or run", file_name(ranks_[k].path), p.name, to - from, k));
+            return bad(fmt::format("{} has nothing of '{}', of which {} elements are rank {}'s; it is of another rank or run",
+                                   file_name(ranks_[k].path), p.name, to - from, k));
           at += n + padding(g, p.name);
         }
       }
@@ -298,10 +312,12 @@ class ZeroReader {
     for (const DeepspeedParam* p : of_group(g)) need += static_cast<uint64_t>(p->shape.elements()) + padding(g, p->name);
     const uint64_t unit = 2 * ranks_.size();  // to which DeepSpeed fills a group up
     if (align_up(need, unit) != align_up(have, unit))
-      return bad(fmt::format("group {} has {} elements of {} in {} ranks, but its parameters' shapes need {}; the files are of different runs, or ranks are missing", g, have, kind,
+      return bad(fmt::format("group {} has {} elements of {} in {} ranks, but its parameters' shapes need {}; the files are of different runs, or "
+                             "ranks are missing", g, have, kind,
                              ranks_.size(), need));
     // What follows the last one may be missing.
-    if (const auto& all = of_group(g); need > have + (all.empty() ? 0 : padding(g, all.back()->name))) return bad(fmt::format("group {} has {} elements of {}, {} are needed", g, have, kind, need));
+    if (const auto& all = of_group(g); need > have + (all.empty() ? 0 : padding(g, all.back()->name)))
+      return bad(fmt::format("group {} has {} elements of {}, {} are needed", g, have, kind, need));
     const auto source = source_of(std::move(pieces));
     uint64_t at = 0;
     for (const DeepspeedParam* p : of_group(g)) {
@@ -327,7 +343,8 @@ class ZeroReader {
         n += static_cast<uint64_t>(flat->spec().shape[0]);
         pieces.push_back({make_flat_file(flat), 0, bytes_of(flat->spec())});
       }
-      if (k && n != have) return bad(fmt::format("{} has {} elements of {}, rank 0 {}; the files are of different runs", file_name(ranks_[k].path), n, kind, have));
+      if (k && n != have)
+        return bad(fmt::format("{} has {} elements of {}, rank 0 {}; the files are of different runs", file_name(ranks_[k].path), n, kind, have));
       have = n;
       ranks.push_back(make_pieces_file(ranks_[k].path, std::move(pieces)));
     }
@@ -335,7 +352,8 @@ class ZeroReader {
     uint64_t need = 0, at = 0, done = 0;
     for (const DeepspeedParam& p : params) need += (static_cast<uint64_t>(p.shape.elements()) + world - 1) / world;
     if (need != have)
-      return bad(fmt::format("each of {} ranks has {} elements of {}, but the parameters' shapes need {}; the files are of different runs, or ranks are missing", world, have, kind, need));
+      return bad(fmt::format("each of {} ranks has {} elements of {}, but the parameters' shapes need {}; the files are of different runs, or ranks "
+                             "are missing", world, have, kind, need));
     std::vector<FilePiece> pieces;
     for (const DeepspeedParam& p : params) {
       const uint64_t n = static_cast<uint64_t>(p.shape.elements()), part = (n + world - 1) / world;
@@ -359,7 +377,9 @@ class ZeroReader {
     INGOT_TRY(join_parts(params_, "master", [](const Rank& r) { return r.masters; }));
     const Rank& first = ranks_[0];
     for (const auto& [key, flat] : first.moments.empty() ? std::map<std::string, Flat>() : first.moments[0]) {
-      if (std::any_of(ranks_.begin(), ranks_.end(), [&, &key = key](const Rank& r) { return std::any_of(r.moments.begin(), r.moments.end(), [&](const auto& m) { return !m.count(key); }); })) {
+      if (std::any_of(ranks_.begin(), ranks_.end(), [&, &key = key](const Rank& r) {
+        return std::any_of(r.moments.begin(), r.moments.end(), [&](const auto& m) { return !m.count(key); });
+      })) {
         a_.notices.push_back(fmt::format("{}: the optimizer's {} is passed over: only some groups have it", p_.path, key));
         continue;
       }
@@ -424,12 +444,14 @@ class ZeroReader {
         Model& m = models_[k];
         const auto found = fragments[k].find(p.name);
         const PickleValue* own = found == fragments[k].end() ? nullptr : found->second;
-        if (!own || !TorchTensors::is_tensor(*own)) return bad_input("reading {}: there is no part of the frozen parameter '{}'; the file is of another run", m.path, p.name);
+        if (!own || !TorchTensors::is_tensor(*own))
+          return bad_input("reading {}: there is no part of the frozen parameter '{}'; the file is of another run", m.path, p.name);
         INGOT_ASSIGN(NodePtr node, m.archive.tensors.tensor("frozen " + p.name, *own));
         auto flat = std::dynamic_pointer_cast<const Source>(node);
         const uint64_t n = std::min(left, part);
         if (!flat || flat->spec().shape.rank != 1 || static_cast<uint64_t>(flat->spec().shape[0]) < n || (!pieces.empty() && flat->spec().type != type))
-          return bad_input("reading {}: the part of the frozen parameter '{}' {} is no flat tensor of {} elements; the file is of another run", m.path, p.name, to_string(p.shape), n);
+          return bad_input("reading {}: the part of the frozen parameter '{}' {} is no flat tensor of {} elements; the file is of another run",
+                           m.path, p.name, to_string(p.shape), n);
         type = flat->spec().type;
         pieces.push_back({make_flat_file(flat), 0, bytes_of(type, static_cast<int64_t>(n))});
         left -= n;

@@ -41,7 +41,7 @@ bool PickleWriter::known(const std::string& what) {
 }
 
 void PickleWriter::text(std::string_view v) {
-  if (known("X" + std::string(v))) return;
+  if (known(std::string("X").append(v))) return;
   bytes("X");
   out_.text(v);
   memo_op("q", "r", static_cast<uint32_t>(memo_.size() - 1));

@@ -1,3 +1,4 @@
+// torch's ZIP archives: NAME/data.pkl, a record NAME/data/KEY for each storage, NAME/byteorder.
 #include "formats/torch_archive.h"
 
 #include <algorithm>
@@ -21,7 +22,9 @@ Result<TorchArchive> open_torch_archive(const OpenedFile& file) {
     if (pickle) return bad_input("reading {}: it has two pickles, {} and {}; torch writes one", path, pickle->name, e.name);
     pickle = &e;
   }
-  if (!pickle) return bad_input("reading {}: it is a ZIP archive without a record NAME/{}, so none of torch.save ({} records, the first '{}')", path, kPickle, zip.entries().size(),
+  if (!pickle)
+    return bad_input("reading {}: it is a ZIP archive without a record NAME/{}, so none of torch.save ({} records, the first '{}')", path, kPickle,
+                     zip.entries().size(),
                                 zip.entries().empty() ? "" : zip.entries()[0].name.substr(0, 100));
   const std::string root = pickle->name.substr(0, pickle->name.size() - kPickle.size());
   bool big_endian = false;
@@ -44,8 +47,11 @@ Result<TorchArchive> open_torch_archive(const OpenedFile& file) {
   TorchStorages storages;
   for (size_t i = 0; i < records.size(); ++i)
     storages[records[i]->name.substr(data.size())] = {offsets[i], records[i]->size, !records[i]->stored()};
-  const bool summed = std::none_of(records.begin(), records.end(), [](const ZipEntry* e) { return e->size && (e->crc == 0 || e->crc == static_cast<uint32_t>(e->size)); });
-  return TorchArchive{std::move(state), TorchTensors(std::move(source), std::move(storages), big_endian), summed ? zip.directory_hash() : ""};
+  const bool summed = std::none_of(records.begin(), records.end(), [](const ZipEntry* e) {
+    return e->size && (e->crc == 0 || e->crc == static_cast<uint32_t>(e->size));
+  });
+  return TorchArchive{std::move(state), TorchTensors(std::move(source), std::move(storages), big_endian),
+      zip.find(root + "constants.pkl") != nullptr, summed ? zip.directory_hash() : ""};
 }
 
 }  // namespace ingot

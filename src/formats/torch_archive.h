@@ -9,6 +9,7 @@ namespace ingot {
 struct TorchArchive {
   Pickle pickle;
   TorchTensors tensors;
+  bool script = false;  // of TorchScript
   std::string digest;  // of the checksums of all records: equal where all that it holds is. Empty where checksums were not computed
 };
 // Of a ZIP archive of torch.save.

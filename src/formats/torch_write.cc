@@ -64,16 +64,17 @@ namespace {
 
 // What stands under a name: a tensor, a plain value, or more names.
 struct Member {
-  std::vector<std::pair<std::string, Member>> below;
-  std::map<std::string, size_t> index;  // of below
+  std::string key;
+  std::vector<Member> below;
+  std::map<std::string, size_t> index;  // of below, by their keys
   int64_t tensor = -1;
   const OrderedJson* value = nullptr;
 };
 
-// Positions: "0", "1", .. in turn. A state of torch.optim numbers its parameters by ints in a dict; elsewhere they are a list's.
+// Positions: 0 to n - 1, in any order. A state of torch.optim numbers its parameters by ints in a dict; elsewhere they are a list's.
 bool is_list(const Member& e) {
   for (size_t i = 0; i < e.below.size(); ++i)
-    if (e.below[i].first != std::to_string(i)) return false;
+    if (!e.index.contains(std::to_string(i))) return false;
   return !e.below.empty();
 }
 bool is_number(const std::string& key) {
@@ -85,13 +86,13 @@ class StateWriter {
   StateWriter(const std::vector<NamedSpec>& specs, const std::vector<size_t>& storages) : specs_(specs), storages_(storages) {}
 
   Result<std::string> write(const Member& root) {
-    INGOT_TRY(put(root, ""));
+    INGOT_TRY(put(root));
     return w_.finish();
   }
 
  private:
   // As deep as names have slashes: see add_name().
-  Status put(const Member& e, const std::string& name) {
+  Status put(const Member& e) {
     if (e.tensor >= 0) {
       const auto& t = specs_[static_cast<size_t>(e.tensor)];
       INGOT_ASSIGN(const TorchType* type, torch_type_to_write(t));
@@ -102,13 +103,14 @@ class StateWriter {
       w_.json(*e.value);
       return {};
     }
-    const bool list = name != "state" && is_list(e);
-    const bool ints = name == "state" && std::all_of(e.below.begin(), e.below.end(), [](const auto& b) { return is_number(b.first); });
+    const bool list = e.key != "state" && is_list(e);
+    const bool ints = e.key == "state" && std::all_of(e.below.begin(), e.below.end(), [](const Member& b) { return is_number(b.key); });
     list ? w_.open_list() : w_.open_dict();
-    for (const auto& [key, below] : e.below) {
-      if (ints) w_.integer(std::stoll(key));
-      else if (!list) w_.text(key);
-      INGOT_TRY(put(below, key));
+    for (size_t i = 0; i < e.below.size(); ++i) {
+      const Member& below = list ? e.below[e.index.at(std::to_string(i))] : e.below[i];
+      if (ints) w_.integer(std::stoll(below.key));
+      else if (!list) w_.text(below.key);
+      INGOT_TRY(put(below));
     }
     list ? w_.close_list() : w_.close_dict();
     return {};
@@ -130,8 +132,8 @@ Result<Member*> add_name(Member* root, const std::string& name, bool nested) {
     if (e->tensor >= 0 || e->value || ++depth > kMaxDepth)
       return bad_input("writing a torch file: '{}' lies {}", name, depth > kMaxDepth ? fmt::format("deeper than {} levels", kMaxDepth) : "below another value of the state");
     const auto [it, fresh] = e->index.emplace(key, e->below.size());
-    if (fresh) e->below.emplace_back(key, Member());
-    e = &e->below[it->second].second;
+    if (fresh) e->below.emplace_back().key = key;
+    e = &e->below[it->second];
     from = slash + 1;
   }
   if (e->tensor >= 0 || e->value || !e->below.empty()) return bad_input("writing a torch file: '{}' would stand twice in the state", name);

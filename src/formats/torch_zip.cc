@@ -1,16 +1,14 @@
-// torch's ZIP archives: NAME/data.pkl, a record NAME/data/KEY for each storage, NAME/byteorder.
+// Files of torch.save as they open: found by their content, with all their tensors and values.
 #include <algorithm>
 
 #include "base/memory.h"
 #include "formats/formats.h"
+#include "formats/torch_archive.h"
 #include "formats/torch_file.h"
 #include "formats/zip_read.h"
-#include "kernels/hash.h"
 
 namespace ingot {
 namespace {
-
-constexpr std::string_view kPickle = "data.pkl";
 
 // The name of the first record, which is all that a file's first bytes show.
 std::string_view first_record(std::string_view head) {
@@ -44,38 +42,9 @@ int torch_score(std::string_view head, std::string_view name) {
 
 Result<TorchState> read_torch_zip(const OpenedFile& file) {
   const std::string& path = file.path;
-  INGOT_ASSIGN(const ZipFile zip, ZipFile::open(file));
-  const ZipEntry* pickle = nullptr;
-  for (const ZipEntry& e : zip.entries()) {
-    if (!e.name.ends_with(kPickle) || e.name.find('/') == std::string::npos || e.name.find('/') + 1 != e.name.size() - kPickle.size()) continue;
-    if (pickle) return bad_input("reading {}: it has two pickles, {} and {}; torch writes one", path, pickle->name, e.name);
-    pickle = &e;
-  }
-  if (!pickle) return bad_input("reading {}: it is a ZIP archive without a record NAME/{}, so none of torch.save ({} records, the first '{}')", path, kPickle, zip.entries().size(),
-                                zip.entries().empty() ? "" : zip.entries()[0].name.substr(0, 100));
-  const std::string root = pickle->name.substr(0, pickle->name.size() - kPickle.size());
-  bool big_endian = false;
-  if (const ZipEntry* order = zip.find(root + "byteorder")) {
-    INGOT_ASSIGN(const std::string text, zip.read(*order, 16));
-    if (text != "little" && text != "big") return bad_input("reading {}: its byteorder is '{}', expected little or big", path, text);
-    big_endian = text == "big";
-  }
-  INGOT_ASSIGN(std::string bytes, zip.read(*pickle, Pickle::kMaxBytes));
-  auto source = std::make_shared<SourceFile>();
-  source->file = file.file, source->path = path;
-  source->header_hash = to_hex(hash128(as_bytes(zip.directory_hash() + to_hex(hash128(as_bytes(bytes))))));
-  INGOT_ASSIGN(const Pickle state, Pickle::run(std::move(bytes), "reading " + path));
-
-  std::vector<const ZipEntry*> records;
-  const std::string data = root + "data/";
-  for (const ZipEntry& e : zip.entries())
-    if (e.name.starts_with(data)) records.push_back(&e);
-  INGOT_ASSIGN(const auto offsets, zip.data_offsets(records));
-  TorchStorages storages;
-  for (size_t i = 0; i < records.size(); ++i)
-    storages[records[i]->name.substr(data.size())] = {offsets[i], records[i]->size, !records[i]->stored()};
-  INGOT_ASSIGN(TorchState s, torch_state(state, TorchTensors(std::move(source), std::move(storages), big_endian), path, torch_stem(path)));
-  if (zip.find(root + "constants.pkl"))
+  INGOT_ASSIGN(TorchArchive a, open_torch_archive(file));
+  INGOT_ASSIGN(TorchState s, torch_state(a.pickle, std::move(a.tensors), path, torch_stem(path)));
+  if (a.script)
     s.notices.push_back(fmt::format("{}: it is a TorchScript archive; of it the parameters are read by the names of their attributes, the code is not", path));
   return s;
 }

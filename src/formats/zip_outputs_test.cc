@@ -119,11 +119,15 @@ TEST(ZipOutputs, ATrainingStateIsNested) {
   Artifact a;
   a.tensors = {{"model/w", tensor(DType::kF32, {2})}, {"optimizer/state/0/exp_avg", tensor(DType::kF32, {2})}};
   a.values = {{"step", "3"}, {"optimizer/param_groups/0/lr", "0.125"}};
+  for (int i = 0; i < 12; ++i) a.values[fmt::format("optimizer/param_groups/0/params/{}", i)] = fmt::format("{}", i);
   auto store = make_memory_store();
   const std::string pickle = records_of(written(*store, torch_output(a, *store, "s.pt")))[0].bytes;
   // {'optimizer': {'state': {0: {..
   EXPECT_NE(pickle.find(std::string("state") + pickle.substr(pickle.find("state") + 5, 2) + "}(K\0}(X"), std::string::npos) << "an int is the key";
   EXPECT_NE(pickle.find("](}("), std::string::npos) << "param_groups is a list of dicts";
+  std::string params = "](";
+  for (char i = 0; i < 12; ++i) params += 'K', params += i;
+  EXPECT_NE(pickle.find(params + 'e'), std::string::npos) << "a list is in the order of its positions, though '10' comes before '2'";
   a.values["model/w/x"] = "1";
   const auto r = run_job({torch_output(a, *store, "t.pt")}, {});
   ASSERT_FALSE(r.ok());
