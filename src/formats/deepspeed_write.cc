@@ -168,6 +168,6 @@ Output universal_output(Artifact artifact, Store& store, const std::string& path
 
 }  // namespace
 
-extern const OutputFormat kOutput_deepspeed = {"deepspeed", "", "DeepSpeed's universal checkpoints, of a ZeRO directory", nullptr, universal_output};
+extern const OutputFormat kOutput_deepspeed = {"deepspeed", "", "DeepSpeed's universal checkpoints, of a ZeRO directory", nullptr, universal_output, false};
 
 }  // namespace ingot

@@ -72,6 +72,15 @@ TEST_F(Convert, AStateOfTrainingKeepsItsPlainValues) {
   refused({"convert", state, "--out", dir_ / "model"}, 2, "no config.json");
 }
 
+TEST_F(Convert, ZeroBecomesUniversalAndDcpWithAllOfItsState) {
+  const std::string zero = data_file("checkpoints/deepspeed-zero1-bf16/ckpt"), exact = hash(zero);
+  convert({zero, "--to", "deepspeed", "--out", dir_ / "universal"});
+  convert({zero, "--to", "dcp", "--out", dir_ / "dcp"});
+  EXPECT_TRUE(exists(dir_ / "universal/global_step3_universal/zero/emb.weight/exp_avg_sq.pt"));
+  for (const char* made : {"universal", "dcp"}) EXPECT_EQ(hash(dir_ / made), exact) << made;
+  refused({"convert", kBase, "--to", "deepspeed", "--out", dir_ / "none"}, 2, "it has no float32 copies that an optimizer steps");
+}
+
 TEST_F(Convert, WeightsWithoutAConfigurationAskForOne) {
   convert({kBase, dir_ / "model.bin"});
   refused({"convert", dir_ / "model.bin", "--out", dir_ / "d/"}, 2, "give the model's own by --config-from DIR, or name one file: " + (dir_ / "d.safetensors"));
