@@ -27,7 +27,7 @@ struct GroupRow {
 const GroupRow kGroups[] = {{"Start", {}},
                             {"Make", {"merge", "imatrix"}},
                             {"Try", {"eval"}},
-                            {"Look", {"gguf"}},
+                            {"Look", {}},
                             {"Train", {"checkpoint"}},
                             {"Move", {"push", "pull", "sync", "gc"}}};
 

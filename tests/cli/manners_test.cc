@@ -14,7 +14,7 @@ namespace {
 using Manners = CliTest;
 
 const std::vector<std::string> kCommands = {"ship", "convert",  "quantize", "lora",
-                                            "run",  "tokenize", "inspect",  "list", "doctor", "hash", "diff", "verify"};
+                                            "run",  "tokenize", "inspect",  "list", "doctor", "hash", "diff", "gguf", "verify"};
 
 TEST_F(Manners, HelpIsThereForEachCommandIn80ColumnsWithAnExample) {
   const Finished all = ingot({"--help"});
