@@ -8,6 +8,8 @@
 #include "cli/target_args.h"
 #include "cli/text.h"
 #include "cli/type_names.h"
+#include "commit/copy.h"
+#include "exec/copies.h"
 #include "formats/gguf_blocks.h"
 #include "formats/output_formats.h"
 #include "formats/outputs.h"
@@ -81,11 +83,37 @@ Result<Artifact> from_gguf(Context& c, const Artifact& in, const std::string& dt
   return hf;
 }
 
+// The files that the outputs would equal; empty unless all would.
+Result<std::vector<std::string>> copied_files_of(const OpenedModel& opened, const std::vector<Output>& outputs) {
+  INGOT_ASSIGN(const Located from, locate(opened.path));
+  std::vector<std::string> all;
+  for (const Output& o : outputs) {
+    INGOT_ASSIGN(const auto files, copied_files(o, *from.store, from.path));
+    if (files.empty()) return files;
+    all.insert(all.end(), files.begin(), files.end());
+  }
+  return all;
+}
+
+// What --no-hash asks for.
+Status copy_plainly(Context& c, const std::vector<Output>& outputs, const std::vector<std::string>& from) {
+  OrderedJson files = OrderedJson::array();
+  std::string text;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const Output& o = outputs[i];
+    if (o.directory) return usage("--no-hash copies files; '{}' is a directory: leave it out", o.path);
+    INGOT_ASSIGN(const uint64_t bytes, copy_file(*o.store, from[i], o.path, c.args.common.force, c.cancel));
+    files.push_back({{"path", o.path}, {"bytes", bytes}});
+    text += fmt::format("{}: {} copied, not hashed\n", printable(o.path), format_bytes(bytes));
+  }
+  return c.report.done({{"outputs", files}}, text);
+}
+
 }  // namespace
 
 Status command_convert(Context& c) {
   std::string path, dtype, to, pre_tokenizer, config_from;
-  bool keep_blocks = false;
+  bool keep_blocks = false, force_copy = false, no_hash = false;
   TargetArgs target;
   c.args.usage("convert IN [OUT] [TYPE]");
   c.args.usage("convert IN [--out OUT] [--type T | --dtype T]");
@@ -104,8 +132,8 @@ Status command_convert(Context& c) {
               "name of the tokenizer's rules where they match none that is known");
   c.args.text("--config-from", "DIR", &config_from, "config.json, tokenizer and the like for weights that came without (a checkpoint)");
   c.args.later("--bits", true, "formats for GPU serving");
-  c.args.later("--force-copy", false, "copying instead of sharing blocks");
-  c.args.later("--no-hash", false, "leaving out hashes");
+  c.args.flag("--force-copy", &force_copy, "copy what is already what is asked, sharing its blocks where the file system can (XFS, Btrfs)");
+  c.args.flag("--no-hash", &no_hash, "of --force-copy of one file: neither hash the bytes nor read them back");
   for (const char* name : {"--no-lazy", "--use-temp-file"}) c.args.ignored(name);
   c.args.example("ingot convert base/ model-F16.gguf F16");
   c.args.example("ingot convert org/model --outtype f16 --outfile model-{ftype}.gguf");
@@ -139,6 +167,7 @@ Status command_convert(Context& c) {
   if (!dtype.empty() && to_gguf)
     return usage("--dtype {} is for other formats; the type of a GGUF file is chosen by --type", dtype);
 
+  if (no_hash && !force_copy) return usage("--no-hash is for copies (--force-copy): what is converted is hashed on the way, at no cost; '--verify none' leaves out reading it back");
   if (keep_blocks && (format->name != "safetensors" || !dtype.empty()))
     return usage("--keep-blocks is for safetensors without --dtype: blocks are kept as they are{}", to_gguf ? fmt::format("; '{}' is GGUF, which keeps them without", out) : "");
 
@@ -157,8 +186,7 @@ Status command_convert(Context& c) {
     INGOT_ASSIGN(const auto names, target.paths(c, opened, {type.empty() ? stays : type}));
     out = names[0];
   }
-  const OutputKind kind = !one_file ? OutputKind::kDirectory : to_gguf ? OutputKind::kGguf : format->name == "safetensors" ? OutputKind::kSafetensorsFile
-                          : format->name == "torch" ? OutputKind::kTorchFile : OutputKind::kNpz;
+  const OutputKind kind{format, !one_file};
   INGOT_ASSIGN(const Located to_path, output_path(out, kind, input_paths(opened)));
   const uint64_t shard = c.args.common.max_shard_size;
   const auto counts = std::make_shared<transform::CastCounts>();
@@ -187,7 +215,7 @@ Status command_convert(Context& c) {
     if (for_model && !keep_blocks && !result.files.contains("config.json"))
       return usage("'{}' has no config.json, without which nothing loads the directory '{}'; give the model's own by --config-from DIR, or name one file: {}.safetensors",
                    opened.path, out, to_path.path);
-    if (kind == OutputKind::kTorchFile || kind == OutputKind::kNpz) {
+    if (one_file && format->name != "safetensors") {
       if (c.args.common.provenance) return usage("--provenance: a {} file has no place for a manifest; write safetensors, or a directory", format->name);
     } else {
       INGOT_ASSIGN(result, with_manifest(c, opened, std::move(result), done, kind));
@@ -196,6 +224,10 @@ Status command_convert(Context& c) {
     if (shard && !output.directory) c.report.warning("--max-shard-size changes nothing for one file; a directory has shards");
     outputs.push_back(std::move(output));
   }
+  INGOT_ASSIGN(const auto copied, copied_files_of(opened, outputs));
+  if (!copied.empty() && !force_copy)
+    return usage("'{}' is already what is asked: '{}' would have the same bytes; use it as it is, or copy it: --force-copy", opened.path, out);
+  if (!copied.empty() && no_hash && !c.args.common.dry_run) return copy_plainly(c, outputs, copied);
   INGOT_ASSIGN(const auto report, run_reported(c, outputs, opened.provenance.get()));
   if (!report) return {};
   warn_nonfinite(c, *counts);

@@ -22,7 +22,7 @@ Status write_all(Context& c, std::vector<Output> outputs, const Artifact& in) {
   for (const LazyTensor& t : in.tensors)
     if (Origin o = origin_of(*t.node, {}); !o.file.empty() && o.file != inputs.back()) inputs.push_back(std::move(o.file));
   for (const Output& o : outputs) {
-    INGOT_ASSIGN([[maybe_unused]] const Located checked, output_path(o.path, OutputKind::kGguf, inputs));
+    INGOT_ASSIGN([[maybe_unused]] const Located checked, output_path(o.path, file_of("gguf"), inputs));
   }
   INGOT_ASSIGN(const auto report, run_reported(c, outputs, nullptr));
   return report ? c.report.done(report_json(outputs, *report), report_text(outputs, *report)) : Status();
@@ -55,7 +55,7 @@ Status split_command(Context& c) {
   split.always = true;
   INGOT_ASSIGN(const Artifact in, open_gguf_input(c, path));
   if (!out.ends_with(".gguf")) out += ".gguf";
-  INGOT_ASSIGN(const Located to, output_path(out, OutputKind::kGguf, {}));
+  INGOT_ASSIGN(const Located to, output_path(out, file_of("gguf"), {}));
   INGOT_ASSIGN(auto outputs, gguf_splits(in, *to.store, to.path, split));
   return write_all(c, std::move(outputs), in);
 }
@@ -77,7 +77,7 @@ Status merge_command(Context& c) {
   if (out.empty() || !words.empty()) return usage("'ingot gguf merge' needs one OUT, as in: ingot gguf merge {} OUT", shell_word(path));
   INGOT_ASSIGN(Artifact in, open_gguf_input(c, path));
   std::erase_if(in.metadata, [](const auto& kv) { return kv.first.starts_with("split."); });
-  INGOT_ASSIGN(const Located to, output_path(out, OutputKind::kGguf, {}));
+  INGOT_ASSIGN(const Located to, output_path(out, file_of("gguf"), {}));
   std::vector<Output> outputs;
   outputs.push_back(gguf_output(in, *to.store, to.path));
   return write_all(c, std::move(outputs), in);

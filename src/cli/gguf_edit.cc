@@ -216,7 +216,7 @@ Status gguf_edit_command(Context& c) {
   Located to = at;
   if (out.empty()) to.path += ".edited";
   else {
-    INGOT_ASSIGN(to, output_path(out, OutputKind::kGguf, {at.path}));
+    INGOT_ASSIGN(to, output_path(out, file_of("gguf"), {at.path}));
   }
   std::vector<Output> outputs;
   outputs.push_back(gguf_output(std::move(after), *to.store, to.path));

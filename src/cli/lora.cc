@@ -66,7 +66,7 @@ Status lora_merge_command(Context& c) {
   }
 
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, adapters));
-  INGOT_ASSIGN(const Located target, output_path(out, OutputKind::kDirectory, input_paths(opened)));
+  INGOT_ASSIGN(const Located target, output_path(out, directory_of("safetensors"), input_paths(opened)));
   const auto counts = std::make_shared<transform::CastCounts>();
   transform::Operations done = opened.operations;
   Artifact merged;
@@ -79,7 +79,7 @@ Status lora_merge_command(Context& c) {
                                   info(type).name));
   }
   done.add("cast", {{"dtype", dtype.empty() ? "as the base" : info(type).name}}, merged);
-  INGOT_ASSIGN(merged, with_manifest(c, opened, std::move(merged), done, OutputKind::kDirectory));
+  INGOT_ASSIGN(merged, with_manifest(c, opened, std::move(merged), done, directory_of("safetensors")));
   const uint64_t shard = c.args.common.max_shard_size;
   const std::vector<Output> outputs = {
       hf_directory_output(std::move(merged), *target.store, target.path, shard ? shard : kDefaultShardBytes)};

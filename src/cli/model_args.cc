@@ -285,26 +285,26 @@ Result<Artifact> quantized(Context& c, const Artifact& gguf, const std::string& 
 Result<Artifact> with_manifest(const Context& c, const OpenedModel& from, Artifact made, transform::Operations done, OutputKind kind) {
   // A program that loads weights alone leaves a snapshot of them alone.
   const auto tokenizer = [](const auto& file) { return file.first.starts_with("tokenizer") || file.first.starts_with("vocab") || file.first == "tekken.json" || file.first == "spiece.model"; };
-  if (kind == OutputKind::kDirectory && hub_snapshot(from.path) && std::none_of(made.files.begin(), made.files.end(), tokenizer)) {
+  if (kind.directory && hub_snapshot(from.path) && std::none_of(made.files.begin(), made.files.end(), tokenizer)) {
     INGOT_ASSIGN(const Located at, locate(from.path));
     c.report.notice(fmt::format("{}: the snapshot has no tokenizer; if the model has one, download it{}", from.path, hub_download(*at.store, at.path)));
   }
   if (!from.provenance) return made;
-  OrderedJson options = {{"format", kind == OutputKind::kGguf ? "gguf" : "safetensors"}};
-  if (c.args.common.max_shard_size && kind != OutputKind::kSafetensorsFile) options["max_shard_size"] = c.args.common.max_shard_size;
+  OrderedJson options = {{"format", kind.format->name}};
+  if (c.args.common.max_shard_size && (kind.directory || kind.format->name == "gguf")) options["max_shard_size"] = c.args.common.max_shard_size;
   done.add("write", std::move(options), made);
-  return from.provenance->tell(std::move(made), done, kind == OutputKind::kDirectory);
+  return from.provenance->tell(std::move(made), done, kind.directory);
 }
 
 Result<std::vector<Output>> gguf_files(const Context& c, const OpenedModel& from, Artifact made, const transform::Operations& done,
                                        const std::string& given) {
   const std::vector<std::string> inputs = input_paths(from);
-  INGOT_ASSIGN(const Located to, output_path(given, OutputKind::kGguf, inputs));
-  INGOT_ASSIGN(made, with_manifest(c, from, std::move(made), done, OutputKind::kGguf));
+  INGOT_ASSIGN(const Located to, output_path(given, file_of("gguf"), inputs));
+  INGOT_ASSIGN(made, with_manifest(c, from, std::move(made), done, file_of("gguf")));
   INGOT_ASSIGN(std::vector<Output> outputs, gguf_outputs(std::move(made), *to.store, to.path, c.args.common.max_shard_size));
   if (outputs.size() > 1)
     for (const Output& o : outputs) {
-      INGOT_ASSIGN([[maybe_unused]] const Located checked, output_path(o.path, OutputKind::kGguf, inputs));
+      INGOT_ASSIGN([[maybe_unused]] const Located checked, output_path(o.path, file_of("gguf"), inputs));
     }
   return outputs;
 }

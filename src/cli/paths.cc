@@ -17,7 +17,6 @@
 
 #include "cli/model_folders.h"
 #include "cli/text.h"
-#include "formats/output_formats.h"
 #include "storage/hub.h"
 
 namespace ingot::cli {
@@ -220,18 +219,22 @@ Result<std::string> read_text_input(const std::string& given, const CancelToken&
 
 namespace {
 
+// As people write it.
+std::string format_text(const OutputFormat& format) { return format.name == "gguf" ? "GGUF" : std::string(format.name); }
+
 // A name that says another thing than what is written would mislead every reader of the file.
 Status check_kind(const std::string& path, OutputKind kind) {
   const std::string e = extension(path);
   const OutputFormat* named = output_format_of_extension(e);
-  if (kind == OutputKind::kDirectory) {
+  if (kind.directory) {
     if (named)
-      return usage("'{}' is the name of a file, but a Hugging Face directory would be written; give a name without .{}", path, e);
+      return usage("'{}' is the name of a file, but a {} would be written; give a name without .{}", path,
+                   kind.format->name == "safetensors" ? "Hugging Face directory" : format_text(*kind.format) + " directory", e);
     return {};
   }
-  const char* what = kind == OutputKind::kGguf ? "GGUF" : kind == OutputKind::kTorchFile ? "torch" : kind == OutputKind::kNpz ? "npz" : "safetensors";
+  const std::string what = format_text(*kind.format);
   if (path.back() == '/') return usage("'{}' is the name of a directory, but a {} file would be written; give the name of a file in it", path, what);
-  if (e == "onnx" || (named && named->name != lower(what)))
+  if (e == "onnx" || (named && named != kind.format))
     return usage("'{}': a {} file would be written, not .{}; give a name that says so", path, what, e);
   return {};
 }
@@ -262,6 +265,9 @@ Status check_parents(const std::string& path) {
 }
 
 }  // namespace
+
+OutputKind file_of(std::string_view format) { return {output_format(format), false}; }
+OutputKind directory_of(std::string_view format) { return {output_format(format), true}; }
 
 Result<Located> output_path(const std::string& given, OutputKind kind, const std::vector<std::string>& inputs) {
   INGOT_ASSIGN(const std::string name, expand(given));

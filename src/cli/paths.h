@@ -2,10 +2,12 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/cancel.h"
 #include "base/status.h"
+#include "formats/output_formats.h"
 #include "storage/store.h"
 
 namespace ingot::cli {
@@ -27,7 +29,13 @@ Result<std::string> read_text_at(const Located& at, size_t most, const CancelTok
 // Both, or standard input for "-"; at most 1 GiB.
 Result<std::string> read_text_input(const std::string& given, const CancelToken& cancel);
 
-enum class OutputKind { kGguf, kSafetensorsFile, kTorchFile, kNpz, kDirectory };
+// What will be written: one file of a format, or a directory of it.
+struct OutputKind {
+  const OutputFormat* format;
+  bool directory;
+};
+OutputKind file_of(std::string_view format);
+OutputKind directory_of(std::string_view format);
 
 // An output: expanded, located, named as what it will be, in a directory that is there and writable or can be made, and not one of the inputs (nor
 // the file that an input directory is read from). Nothing is made yet.

@@ -191,7 +191,7 @@ Status command_ship(Context& c) {
       add("kept", k.what, f16, std::move(files));
       continue;
     }
-    INGOT_ASSIGN(const Located to, output_path(k.path, OutputKind::kDirectory, input_paths(opened)));
+    INGOT_ASSIGN(const Located to, output_path(k.path, directory_of("safetensors"), input_paths(opened)));
     if (opened.is_gguf())
       return usage("--keep merged=DIR needs a Hugging Face directory as the base; '{}' is GGUF", opened.path);
     Artifact merged;
@@ -204,7 +204,7 @@ Status command_ship(Context& c) {
     }
     transform::Operations all = opened.operations;
     all.add("cast", {{"dtype", o.dtype.empty() ? "as the base" : info(type).name}}, merged);
-    INGOT_ASSIGN(merged, with_manifest(c, opened, std::move(merged), std::move(all), OutputKind::kDirectory));
+    INGOT_ASSIGN(merged, with_manifest(c, opened, std::move(merged), std::move(all), directory_of("safetensors")));
     const uint64_t shard = c.args.common.max_shard_size;
     add("kept", k.what, merged, {hf_directory_output(merged, *to.store, to.path, shard ? shard : kDefaultShardBytes)});
   }

@@ -101,7 +101,7 @@ Result<std::vector<std::string>> TargetArgs::paths(Context& c, const OpenedModel
   INGOT_ASSIGN(std::vector<std::string> paths, output_paths(out, types));
   std::string left;  // of what was to be filled in
   for (const std::string& path : paths) {
-    INGOT_ASSIGN(const Located to, output_path(path, OutputKind::kGguf, inputs));
+    INGOT_ASSIGN(const Located to, output_path(path, file_of("gguf"), inputs));
     const size_t open = to.path.find('{'), close = to.path.find('}', open);
     if (close != std::string::npos) left = to.path.substr(open, close + 1 - open);
   }

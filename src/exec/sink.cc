@@ -27,9 +27,16 @@ uint64_t SinkFile::leaf_size(uint64_t leaf) const {
 }
 
 Status SinkFile::open(Store& store, const std::string& path, bool resume,
-                      const std::map<uint64_t, Hash128>& recorded) {
+                      const std::map<uint64_t, Hash128>& recorded, const ReadFile* whole) {
   path_ = path;
-  INGOT_ASSIGN(file_, store.create(path, layout_.size, resume));
+  if (whole && recorded.empty()) {
+    INGOT_ASSIGN(file_, store.create(path, 0, false));  // without room of its own
+    shared_ = file_->share(*whole);
+  }
+  if (!shared_) {
+    file_.reset();
+    INGOT_ASSIGN(file_, store.create(path, layout_.size, resume));
+  }
   if (caps_.mode == WriteMode::kParts && !part_bytes_)
     return failed("writing {}: {} bytes do not fit into {} parts of at most {} bytes", path, layout_.size, caps_.part_count_max, caps_.part_max);
   // A recorded leaf counts only if the bytes are really there, and can be summed.
@@ -160,9 +167,9 @@ Status SinkFile::write_random(uint64_t offset, ByteView bytes) {
       continue;
     }
     const ByteView run = bytes.subspan(at - offset, stop - at);
-    INGOT_TRY(file_->write(at, run));
+    if (!shared_) INGOT_TRY(file_->write(at, run));
     sum(at, run);
-    file_->start_flush(at, run.size());
+    if (!shared_) file_->start_flush(at, run.size());
     INGOT_TRY(feed(at, run));
     at = stop;
   }

@@ -34,8 +34,9 @@ class SinkFile {
   bool late(uint64_t leaf) const { return late_.count(leaf) > 0; }
   bool has_late() const { return !late_.empty(); }
 
-  // Opens `path`, checks the recorded leaves against the bytes there, and decides what is left to do.
-  Status open(Store& store, const std::string& path, bool resume, const std::map<uint64_t, Hash128>& recorded);
+  // Opens `path`, checks the recorded leaves against the bytes there, and decides what is left to do. Of a file not begun yet that is a copy of `whole` (copies.h)
+  // the blocks are shared, where the store can: what is then written is there already, and only hashed as it passes.
+  Status open(Store& store, const std::string& path, bool resume, const std::map<uint64_t, Hash128>& recorded, const ReadFile* whole = nullptr);
   // Whether any byte of this extent is still to be written by this rank.
   bool pending(uint64_t offset, uint64_t bytes) const;
   uint64_t resumed_bytes() const { return resumed_bytes_; }
@@ -100,7 +101,7 @@ class SinkFile {
   OnLeaf on_leaf_;
   uint64_t count_;
   uint64_t own_first_ = 0, own_last_;
-  bool own_late_ = true, late_written_ = false;
+  bool own_late_ = true, late_written_ = false, shared_ = false;
   Checksums checksums_;
   std::set<uint64_t> late_;  // leaves
   std::string path_;

@@ -13,6 +13,7 @@
 #include "base/threads.h"
 #include "commit/commit.h"
 #include "commit/journal.h"
+#include "exec/copies.h"
 #include "exec/key.h"
 #include "commit/names.h"
 #include "exec/pipeline.h"
@@ -321,7 +322,8 @@ class Job {
             if (leaf < n) sink->set_hash(leaf, h);
           sink->own(0, 0, false);
         } else if (sink->owns_any() || st.capabilities().mode == WriteMode::kRandom) {
-          INGOT_TRY(sink->open(st, commit_.path_of(o, po.files[f].name), resume, options_.resume ? known : std::map<uint64_t, Hash128>{}));
+          const ReadFile* whole = options_.world == 1 && st.capabilities().mode == WriteMode::kRandom ? copied_file(outputs_[o].artifact, po, f) : nullptr;
+          INGOT_TRY(sink->open(st, commit_.path_of(o, po.files[f].name), resume, options_.resume ? known : std::map<uint64_t, Hash128>{}, whole));
           INGOT_TRY(sink->start(extents[f]));
         }
         resumed_ += sink->resumed_bytes();

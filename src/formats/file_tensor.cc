@@ -32,6 +32,7 @@ class FileTensor final : public Source {
     return fmt::format("file:{}|{}@{}", source_->file->identity(), source_->header_hash, offset_);
   }
   const ReadFile* file() const override { return source_->file.get(); }
+  std::optional<uint64_t> offset() const override { return offset_; }
   uint64_t workspace(const Region& region) const override {
     int64_t first = 0;
     return contiguous_in(Region::all(spec_.shape), region, &first) ? 0 : std::min(span_, bytes_of(spec_));

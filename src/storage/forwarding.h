@@ -26,6 +26,7 @@ class ForwardingWrite : public WriteFile {
   explicit ForwardingWrite(std::unique_ptr<WriteFile> beneath) : beneath_(std::move(beneath)) {}
   uint64_t resumed() const override { return beneath_->resumed(); }
   Status write(uint64_t offset, ByteView bytes) override { return beneath_->write(offset, bytes); }
+  bool share(const ReadFile& from) override { return beneath_->share(from); }
   Status read_back(uint64_t offset, MutByteView out) override { return beneath_->read_back(offset, out); }
   Status truncate(uint64_t size) override { return beneath_->truncate(size); }
   void start_flush(uint64_t offset, uint64_t size) override { beneath_->start_flush(offset, size); }

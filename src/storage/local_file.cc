@@ -2,10 +2,12 @@
 #include "storage/local_file.h"
 
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <linux/fs.h>
 #include <linux/magic.h>
 
 #include <algorithm>
@@ -106,6 +108,16 @@ class LocalWrite final : public WriteFile {
     }
     file_.wrote();
     return {};
+  }
+  bool share(const ReadFile& from) override {
+    const auto fd = file_.descriptor();
+    const int source = open_descriptor(from.path(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (source < 0) return false;
+    struct stat st;
+    const bool done = fd.ok() && ::fstat(source, &st) == 0 && local_identity(st) == from.identity() && ::ioctl(**fd, FICLONE, source) == 0;
+    ::close(source);
+    if (done) file_.wrote();
+    return done;
   }
   Status read_back(uint64_t offset, MutByteView out) override {
     INGOT_ASSIGN(const DescriptorPtr fd, file_.descriptor());

@@ -80,6 +80,15 @@ class MemoryWrite final : public WriteFile {
     ++blob_->version;
     return {};
   }
+  bool share(const ReadFile& from) override {
+    std::string bytes(from.size(), '\0');
+    if (caps_.mode != WriteMode::kRandom || !dynamic_cast<const MemoryRead*>(&from) || !from.read(0, MutByteView(reinterpret_cast<std::byte*>(bytes.data()), bytes.size())).ok())
+      return false;
+    std::lock_guard lock(blob_->mutex);
+    blob_->bytes = std::move(bytes);
+    ++blob_->version;
+    return true;
+  }
   Status read_back(uint64_t offset, MutByteView out) override {
     std::lock_guard lock(blob_->mutex);
     if (offset + out.size() > blob_->bytes.size()) return failed("reading back {}: beyond its end", path_);

@@ -74,6 +74,8 @@ class WriteFile {
   // Bytes already there when an unfinished file was reopened (kSequential; kParts: up to the end of the last part), else 0.
   virtual uint64_t resumed() const { return 0; }
   virtual Status write(uint64_t offset, ByteView bytes) = 0;
+  // Becomes the whole of another file by sharing its blocks (reflink), nothing moved; false, and nothing done, where that cannot be.
+  virtual bool share(const ReadFile& /*from*/) { return false; }
   // Reads back what was written, where the store can; kFailed where it cannot (an unfinished upload).
   virtual Status read_back(uint64_t offset, MutByteView out) = 0;
   // Discards what lies beyond `size` (not kParts).

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -103,6 +104,8 @@ class Source : public Node {
   virtual Result<uint64_t> read(const Region& region, MutByteView out) const = 0;
   // The file that it reads from, if there is one: looked at again before a job's outputs are published.
   virtual const ReadFile* file() const { return nullptr; }
+  // Where in file() its packed bytes lie just as read() gives them, if they do.
+  virtual std::optional<uint64_t> offset() const { return std::nullopt; }
   Status compute(const Compute&) const final { return failed("a source is read, not computed"); }
 };
 

@@ -59,6 +59,27 @@ TEST_F(Convert, GgufBecomesADirectoryOfTheSameModel) {
   EXPECT_EQ(hash(dir_ / "again.gguf"), hash(dir_ / "f32.gguf"));
 }
 
+TEST_F(Convert, WhatIsAlreadyWhatIsAskedIsCopiedWhenThatIsAskedFor) {
+  convert({kBase, "--out", dir_ / "m.gguf"});
+  const std::vector<std::pair<std::string, std::string>> same = {{kBase, "dir"}, {kBase + "/model.safetensors", "a.safetensors"}, {dir_ / "m.gguf", "n.gguf"}};
+  for (const auto& [from, to] : same) {
+    refused({"convert", from, "--out", dir_ / to}, 2, "is already what is asked");
+    EXPECT_FALSE(exists(dir_ / to));
+    convert({from, "--out", dir_ / to, "--force-copy"});
+    EXPECT_EQ(hash(dir_ / to), hash(from));
+  }
+  EXPECT_TRUE(same_bytes(dir_ / "m.gguf", dir_ / "n.gguf") && same_bytes(kBase + "/model.safetensors", dir_ / "a.safetensors"));
+  // Nothing hashed: a plain copy, which finds its own output as any other.
+  convert({dir_ / "m.gguf", "--out", dir_ / "new/o.gguf", "--force-copy", "--no-hash"});
+  EXPECT_TRUE(same_bytes(dir_ / "m.gguf", dir_ / "new/o.gguf"));
+  refused({"convert", dir_ / "m.gguf", "--out", dir_ / "new/o.gguf", "--force-copy", "--no-hash"}, 2, "exists already");
+  refused({"convert", kBase, "--out", dir_ / "other", "--force-copy", "--no-hash"}, 2, "is a directory");
+  refused({"convert", kBase, "--out", dir_ / "p.gguf", "--no-hash"}, 2, "--force-copy");
+  // Another type, or shards: something is converted.
+  convert({dir_ / "m.gguf", "--type", "F32", "--out", dir_ / "f32.gguf"});
+  convert({kBase, "--out", dir_ / "shards", "--max-shard-size", "4MB"});
+}
+
 TEST_F(Convert, AStateOfTrainingKeepsItsPlainValues) {
   const std::string state = data_file("checkpoints/torch-zip/ckpt/default.pt");
   const auto values = result_of(ingot({"inspect", state, "--json"}))["values"];

@@ -61,7 +61,7 @@ TEST_F(Diff, OneTensorOneKeyOneFile) {
   const auto merged = diff(dir_ / "merged", kBase);
   EXPECT_GT(merged["different"], 0);
   EXPECT_GT(merged["same_bytes"], 0) << "what the adapter does not touch";
-  ASSERT_EQ(ingot({"convert", kBase, "--out", dir_ / "copy"}).exit_code, 0);
+  ASSERT_EQ(ingot({"convert", kBase, "--out", dir_ / "copy", "--force-copy"}).exit_code, 0);
   std::string weights = read_file(dir_ / "copy/model.safetensors");
   weights[weights.size() - 1] = static_cast<char>(weights[weights.size() - 1] ^ 0x40);
   write_file(dir_ / "copy/model.safetensors", weights);

@@ -171,12 +171,12 @@ TEST_F(Hashes, ManifestsTellFromWhatEachOutputWasMade) {
   EXPECT_EQ(chain["inputs"][0]["exact"], bf16["content"]["exact"]);
   EXPECT_EQ(chain["inputs"][0]["inputs"], merged["inputs"]);
   ASSERT_EQ(ingot({"convert", dir_ / "m-BF16.gguf", "--type", "F16", "--out", dir_ / "plain.gguf"}).exit_code, 0);
-  ASSERT_EQ(ingot({"convert", dir_ / "merged", "--out", dir_ / "plain"}).exit_code, 0);
+  ASSERT_EQ(ingot({"convert", dir_ / "merged", "--out", dir_ / "plain", "--force-copy"}).exit_code, 0);
   ASSERT_TRUE(::ingot::write(*::ingot::open(dir_ / "m-BF16.gguf"), dir_ / "api.gguf").ok());
   for (const char* name : {"plain.gguf", "api.gguf"}) EXPECT_EQ(read_file(dir_ / name).find("ingot manifest"), std::string::npos) << name;
   EXPECT_FALSE(exists(dir_ / "plain/ingot_manifest.json"));
   // An older directory with one is replaced as a whole.
-  EXPECT_EQ(ingot({"convert", dir_ / "plain", "--out", dir_ / "merged", "--force"}).exit_code, 0);
+  EXPECT_EQ(ingot({"convert", dir_ / "plain", "--out", dir_ / "merged", "--force", "--force-copy"}).exit_code, 0);
 }
 
 TEST_F(Hashes, ManifestsAndBytesAreTheSameForAnyThreadsMemoryAndRanks) {

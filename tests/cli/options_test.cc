@@ -78,7 +78,7 @@ TEST_F(Types, AutoIsTheFloatTypeOfTheWeights) {
   for (const auto& [dtype, type] : {std::pair{"bf16", "BF16"}, {"f16", "F16"}, {"f32", "F16"}}) {
     const std::string model = dir_ / dtype + "/tiny-llama-base", name = std::string("auto-") + type + dtype + ".gguf";
     std::filesystem::create_directory(dir_ / dtype);
-    ASSERT_EQ(ingot({"convert", kBase, "--out", model, "--dtype", dtype}).exit_code, 0);
+    ASSERT_EQ(ingot({"convert", kBase, "--out", model, "--dtype", dtype, "--force-copy"}).exit_code, 0);
     const Finished f = ingot({"convert", model, "--outtype", "auto", "--outfile", dir_ / ("auto-{type}" + std::string(dtype) + ".gguf")});
     expect_said(f, 0, {std::string("auto: ") + type});
     ASSERT_EQ(ingot({"convert", model, "--type", type, "--out", dir_ / "named.gguf", "--force"}).exit_code, 0);
@@ -160,7 +160,7 @@ TEST_F(Options, StrictRefusesWhatGgufCannotSay) {
     strict.insert(strict.end(), {words, "qwen2"});
     expect_said(ingot(strict), 3, {"GGUF cannot say by which rules", "Without --strict this is a notice"});
   }
-  expect_said(ingot({"convert", kBase, "--strict", "--out", dir_ / "c"}), 0, {"--strict changes nothing"});
+  expect_said(ingot({"convert", kBase, "--strict", "--force-copy", "--out", dir_ / "c"}), 0, {"--strict changes nothing"});
   expect_said(ingot({"quantize", dir_ / "a.gguf", "--type", "Q8_0", "--strict", "--out", dir_ / "d.gguf"}), 0, {"--strict changes nothing"});
   expect_said(ingot({"lora", "merge", kBase, "--adapter", kLora, "--strict", "--out", dir_ / "e"}), 0, {"--strict changes nothing"});
 }
@@ -197,7 +197,7 @@ TEST_F(Options, OnesThatChangeNothingAreWarnedOf) {
                                                 {"list", "types", "--memory", "1G"}, {"run", kBase, "-p", "a", "-n", "1", "--verify", "none"}})
     expect_said(ingot(words), 0, {"warning: --", "changes nothing in 'ingot " + words[0] + "'"});
   expect_said(ingot({"ship", kBase, "--type", "Q8_0", "--out", dir_ / "a.gguf", "--dtype", "f16"}), 0, {"--dtype changes nothing", "merged"});
-  expect_said(ingot({"convert", kBase, "--out", dir_ / "a.safetensors", "--max-shard-size", "2MB"}), 0, {"--max-shard-size changes nothing"});
+  expect_said(ingot({"convert", kBase, "--out", dir_ / "a.safetensors", "--force-copy", "--max-shard-size", "2MB"}), 0, {"--max-shard-size changes nothing"});
 }
 
 TEST_F(Options, APromptThatIsTooLongNamesItsTokensAndTheContext) {

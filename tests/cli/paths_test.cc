@@ -196,7 +196,7 @@ TEST_F(Names, HostileOnesWorkAndReachNoTerminalRaw) {
         {{"ship", model, "--adapter", adapter, "--type", "Q8_0", "--out", gguf, "--test", "def", "-n", "2", "-v"}, 0},
         {{"ship", model, "--type", "Q8_0", "--out", gguf}, 2},
         {{"quantize", gguf, "--type", "Q4_0", "--out", dir_ / (odd + "-2.gguf"), "--allow-requantize", "-v"}, 0},
-        {{"convert", model, "--out", dir_ / (odd + "/hf"), "-v"}, 0},
+        {{"convert", model, "--out", dir_ / (odd + "/hf"), "--force-copy", "-v"}, 0},
         {{"convert", model, "--dtype", "f32", "--out", dir_ / (odd + "/hf"), "--json"}, 2},
         {{"lora", "merge", model, "--adapter", adapter, "--out", dir_ / (odd + "-merged"), "-v"}, 0},
         {{"inspect", gguf}, 0},

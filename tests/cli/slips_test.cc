@@ -66,7 +66,7 @@ TEST_F(Slips, AWordThatIsNoTypeMakesNoFileOfThatName) {
   refused({"ship", "base", "F16.gguf"}, {"--type F16"});
   // With a type it is the name; so it is where a directory is made.
   EXPECT_EQ(run({"quantize", "base", "nonsense", "Q8_0"}).exit_code, 0);
-  EXPECT_EQ(run({"convert", "base", "float"}).exit_code, 0);
+  EXPECT_EQ(run({"convert", "base", "float", "--force-copy"}).exit_code, 0);
   EXPECT_TRUE(exists(dir_ / "float/config.json") && exists(dir_ / "nonsense"));
 }
 

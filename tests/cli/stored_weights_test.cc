@@ -157,7 +157,7 @@ TEST_F(StoredWeights, QuantizedWeightsAreRefusedByTheirScheme) {
         {"lora", "merge", model, "--adapter", example("lora-code"), "--out", dir_ / "a"}})
     expect_said(ingot(words), 3, {"quantization_config", "gptq", "q_proj.qweight", "I32 [32, 256]", "dequantize()"});
   // A copy is a copy.
-  EXPECT_EQ(ingot({"convert", model, "--out", dir_ / "copy"}).exit_code, 0);
+  EXPECT_EQ(ingot({"convert", model, "--out", dir_ / "copy", "--force-copy"}).exit_code, 0);
   EXPECT_TRUE(same_bytes(dir_ / "copy/config.json", model + "/config.json"));
 }
 
