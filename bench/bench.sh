@@ -25,6 +25,7 @@ step() {  # NAME COMMAND...: quiet unless it fails
 "$python" -c 'import torch' 2>/dev/null || step torch "$python" -m pip install torch==2.13.0
 "$python" -c 'import peft, transformers, gguf, sentencepiece' 2>/dev/null ||
   step python-packages "$python" -m pip install peft==0.21.2 transformers==5.23.0 gguf==0.19.0 sentencepiece
+[[ ${INGOT_BENCH:-} != formats.py ]] || "$python" -c 'import deepspeed' 2>/dev/null || step deepspeed "$python" -m pip install deepspeed==0.18.2
 if [[ ! -f $llama_cpp/convert_hf_to_gguf.py ]]; then
   step scikit-build-core "$python" -m pip install scikit-build-core
   step sdist "$python" -m pip download --no-deps --no-binary :all: --no-build-isolation -d "$peers/sdist" \
