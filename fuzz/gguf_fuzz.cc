@@ -1,10 +1,8 @@
 // Fuzzes the GGUF reader, the vocabulary that is read from its metadata, and the model as a Hugging Face directory.
-#include <cstdlib>
-
-#include "exec/evaluate.h"
 #include "formats/formats.h"
 #include "formats/gguf.h"
 #include "formats/gguf_blocks.h"
+#include "fuzzing.h"
 #include "tokenizer/json_write.h"
 #include "transform/gguf_check.h"
 #include "transform/gguf_to_hf.h"
@@ -12,16 +10,13 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   auto store = ingot::make_memory_store();
-  const std::string_view bytes(reinterpret_cast<const char*>(data), size);
-  auto f = store->create("m-00001-of-00002.gguf", size, false);
-  if (!f.ok() || !(*f)->write(0, ingot::as_bytes(bytes)).ok() || !(*f)->complete().ok()) std::abort();
+  ingot::fuzzing::put(*store, "m-00001-of-00002.gguf", ingot::fuzzing::text(data, size));
   const auto there = ingot::look_at(*store, "m-00001-of-00002.gguf");
   if (!there.ok()) return 0;
   // For whoever only looks: what is broken may fail to be read, and nothing worse.
   ingot::Faults faults;
   if (auto broken = ingot::open_gguf(*store, *there, &faults); broken.ok()) {
-    for (const auto& t : broken->tensors)
-      if (ingot::bytes_of(t.spec()) <= size) (void)ingot::evaluate(t.node);
+    ingot::fuzzing::read_all(*broken, size);
     (void)ingot::transform::examine_gguf(*broken);
   }
   auto a = ingot::open_gguf(*store, *there);

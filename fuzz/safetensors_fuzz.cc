@@ -1,16 +1,11 @@
 // Fuzzes the safetensors reader: the bytes as a file, and as the index of a directory with one shard.
-#include <cstdlib>
-
 #include "formats/formats.h"
 #include "formats/outputs.h"
+#include "fuzzing.h"
 
 namespace {
 
-void put(ingot::Store& store, const std::string& path, std::string_view bytes) {
-  if (!store.make_directory(ingot::parent_path(path)).ok()) return;
-  auto f = store.create(path, bytes.size(), false);
-  if (!f.ok() || !(*f)->write(0, ingot::as_bytes(bytes)).ok() || !(*f)->complete().ok()) std::abort();
-}
+using ingot::fuzzing::put;
 
 // Whatever opens must be readable to the last byte, and be laid out again.
 void use(ingot::Store& store, const std::string& path) {
@@ -32,7 +27,7 @@ void use(ingot::Store& store, const std::string& path) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const std::string_view bytes(reinterpret_cast<const char*>(data), size);
+  const std::string_view bytes = ingot::fuzzing::text(data, size);
   auto store = ingot::make_memory_store();
   put(*store, "m.safetensors", bytes);
   use(*store, "m.safetensors");

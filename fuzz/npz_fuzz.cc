@@ -1,0 +1,26 @@
+// Fuzzes NumPy's files: the bytes as a .npy, and as an array of a .npz. Whatever opens is readable to its last byte.
+#include "formats/formats.h"
+#include "fuzz_zip.h"
+
+namespace {
+
+void use(const char* name, const std::string& bytes) {
+  auto store = ingot::make_memory_store();
+  ingot::fuzzing::put(*store, name, bytes);
+  const auto there = ingot::look_at(*store, name);
+  if (!there.ok()) return;
+  const auto a = ingot::open_npz(*store, *there);
+  if (a.ok())
+    for (const auto& t : a->tensors)
+      if (!ingot::evaluate(t.node).ok()) std::abort();
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string bytes(ingot::fuzzing::text(data, size));
+  use("a.npy", bytes);
+  use("a.npz", bytes);
+  if (bytes.starts_with('\x93')) use("b.npz", ingot::fuzzing::archive({{"a.npy", bytes}}));
+  return 0;
+}
