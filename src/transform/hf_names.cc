@@ -213,9 +213,9 @@ class Namer {
       if (!v.is_null()) put(&out, c.key, v);
       else if (!c.optional) missing.push_back(fmt::format("'{}' ({})", c.from[0], c.key));
     }
-    if (!missing.empty())
+    if (!missing.empty() || map_.config.empty())
       return bad_input("{}: its names are {}'s, and the checkpoint does not say {}; give the directory of the model's config.json and tokenizer: --config-from DIR", what_,
-                       map_.name, some_of(missing, missing.size()));
+                       map_.name, missing.empty() ? "what the model is" : some_of(missing, missing.size()));
     std::set<const TensorRule*> seen;
     for (const LazyTensor& t : tensors_)
       for (const std::string& hf : named(map_, arch_, t.name)->rule->hf) seen.insert(map_to_gguf(*arch_, expand(hf, 0, 0))->rule);
@@ -330,11 +330,6 @@ class Namer {
 };
 
 }  // namespace
-
-bool has_foreign_names(const Artifact& model) {
-  const auto maps = name_maps();
-  return maps.ok() && (model.naming.empty() || model.naming == "hf") && map_of(**maps, model);
-}
 
 Result<Artifact> with_hf_names(Artifact model, const std::map<std::string, std::string>& values, const std::function<void(const std::string&)>& on_notice) {
   if (model.naming != "hf") return model;

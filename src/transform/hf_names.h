@@ -15,7 +15,4 @@ namespace ingot::transform {
 // it, one that is missing, or a configuration that does not say enough.
 Result<Artifact> with_hf_names(Artifact model, const std::map<std::string, std::string>& values, const std::function<void(const std::string&)>& on_notice);
 
-// Whether the tensors have names of a map in data/names.
-bool has_foreign_names(const Artifact& model);
-
 }  // namespace ingot::transform
