@@ -1,6 +1,7 @@
 // ingot convert: a model to another format, or to another float type.
 #include <algorithm>
 
+#include "cli/adapter_output.h"
 #include "cli/command.h"
 #include "cli/job.h"
 #include "cli/model_args.h"
@@ -43,7 +44,7 @@ Result<const OutputFormat*> target_format(const std::string& to, const std::stri
   if (!to.empty()) {
     const std::string format = lower(to);
     if (const OutputFormat* f = output_format(format)) return f;
-    for (const char* later : {"onnx", "peft", "awq", "gptq", "compressed-tensors", "fp8", "nf4", "mxfp4", "nvfp4"})
+    for (const char* later : {"onnx", "awq", "gptq", "compressed-tensors", "fp8", "nf4", "mxfp4", "nvfp4"})
       if (format == later) return usage("--to {} is not there yet in this version of ingot; there are {}", to, formats_text());
     return usage("--to '{}' is no format; there are {}", to, formats_text());
   }
@@ -127,10 +128,10 @@ Status command_convert(Context& c) {
                  "what is written (default MODEL-TYPE.gguf, here)");
   c.args.text("--dtype", "T", &dtype, "of other formats: f32, f16 or bf16 (default: what it is; of quantized weights f16)");
   c.args.flag("--keep-blocks", &keep_blocks, "of GGUF to safetensors: quantized tensors as their bytes, with all metadata; back to GGUF it is the same file");
-  c.args.text("--to", "FORMAT", &to, "gguf, safetensors, torch, npz or dcp, where the name does not say it");
+  c.args.text("--to", "FORMAT", &to, "gguf, safetensors, torch, npz, dcp, deepspeed-universal or peft (of an adapter), where the name does not say it");
   c.args.text("--pre-tokenizer", "NAME", &pre_tokenizer,
               "name of the tokenizer's rules where they match none that is known");
-  c.args.text("--config-from", "DIR", &config_from, "config.json, tokenizer and the like for weights that came without (a checkpoint)");
+  c.args.text("--config-from", "DIR", &config_from, "config.json, tokenizer and the like for weights that came without (a checkpoint); the base of a GGUF adapter");
   c.args.later("--bits", true, "formats for GPU serving");
   c.args.flag("--force-copy", &force_copy, "copy what is already what is asked, sharing its blocks where the file system can (XFS, Btrfs)");
   c.args.flag("--no-hash", &no_hash, "of --force-copy of one file: neither hash the bytes nor read them back");
@@ -140,6 +141,7 @@ Status command_convert(Context& c) {
   c.args.example("ingot convert base/ --out base-f16/ --dtype f16 --max-shard-size 2GB");
   c.args.example("ingot convert model-Q4_K_M.gguf --out model/ --dtype bf16");
   c.args.example("ingot convert last.ckpt --out model/ --config-from base/");
+  c.args.example("ingot convert adapter.gguf --to peft --out lora/ --config-from base/");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
   INGOT_TRY(target.read(c, path, false));
@@ -172,6 +174,7 @@ Status command_convert(Context& c) {
     return usage("--keep-blocks is for safetensors without --dtype: blocks are kept as they are{}", to_gguf ? fmt::format("; '{}' is GGUF, which keeps them without", out) : "");
 
   if (out.empty() && !to_gguf) return usage("'ingot convert' needs --out OUT for --to {}", format->name);
+  if (format->name == "peft") return convert_adapter(c, path, out, dtype, config_from);
   const bool for_model = to_gguf || (!one_file && format->model_directory);
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, {}, for_model ? Given::kModel : Given::kState, config_from));
   if (automatic) {

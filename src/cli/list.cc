@@ -65,15 +65,14 @@ Status list_types(Context& c) {
 Status list_formats(Context& c) {
   Table table({"format", "read", "write", ""});
   OrderedJson formats = OrderedJson::array();
-  static const std::map<std::string_view, const char*> kReadOnly = {
-      {"deepspeed", "DeepSpeed's directories: ZeRO 1, 2 and 3, universal"},
+  static const std::map<std::string_view, const char*> kAbout = {
+      {"deepspeed", "DeepSpeed's directories: ZeRO 1, 2 and 3, universal; written as universal ones (--to deepspeed-universal)"},
       {"imatrix", "importance matrices of llama-imatrix, .dat and GGUF"},
-      {"megatron", "directories of Megatron Core and NeMo (torch_dist)"},
-      {"peft", "a LoRA adapter directory"}};
+      {"megatron", "directories of Megatron Core and NeMo (torch_dist)"}};
   for (const std::string_view name : format_names()) {
     const OutputFormat* written = output_format(name);
-    const auto other = kReadOnly.find(name);
-    const std::string what(written ? written->about : other == kReadOnly.end() ? "" : other->second);
+    const auto other = kAbout.find(name);
+    const std::string what(other != kAbout.end() ? other->second : written ? written->about : "");
     table.row({std::string(name), "yes", written ? "yes" : "no", what});
     formats.push_back({{"name", name}, {"read", true}, {"write", written != nullptr}, {"about", what}});
   }

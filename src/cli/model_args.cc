@@ -22,6 +22,7 @@
 #include "transform/empty_tensors.h"
 #include "transform/gguf_check.h"
 #include "transform/gguf_map.h"
+#include "transform/hf_names.h"
 #include "transform/lora.h"
 #include "transform/lora_base.h"
 #include "transform/model_state.h"
@@ -148,10 +149,14 @@ Result<OpenedModel> with_adapters(Context& c, Artifact base, const std::vector<A
   INGOT_TRY(go_on(c));
   tell_opened(c, m.base);
   const auto notice = [&c](const std::string& text) { c.report.notice(text); };
-  if (what != Given::kState && m.base.naming.empty()) {
-    std::string taken;
-    INGOT_ASSIGN(m.base, transform::model_state(m.base, &taken));
-    notice(taken);
+  if (what != Given::kState) {
+    const std::map<std::string, std::string> values = m.base.values;  // among them what the model is, in some frameworks' own words
+    if (m.base.naming.empty()) {
+      std::string taken;
+      INGOT_ASSIGN(m.base, transform::model_state(m.base, &taken));
+      notice(taken);
+    }
+    INGOT_ASSIGN(m.base, transform::with_hf_names(std::move(m.base), values, notice));
   }
   INGOT_ASSIGN(m.base, transform::as_loaded(m.base, notice));
   if (m.base.naming == "peft")

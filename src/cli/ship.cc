@@ -21,7 +21,7 @@ namespace ingot::cli {
 namespace {
 
 struct ShipOptions {
-  std::string given, pre_tokenizer, dtype;
+  std::string given, pre_tokenizer, dtype, config_from;
   TargetArgs target;
   AdapterArgs adapter_args;
   QuantizeArgs quantize_args;
@@ -48,6 +48,7 @@ void declare(Args& a, ShipOptions& o) {
   a.text("--dtype", "T", &o.dtype, "float type of --keep merged: f32, f16 or bf16 (default: as the base)");
   a.text("--pre-tokenizer", "NAME", &o.pre_tokenizer,
          "name of the tokenizer's rules where they match none that is known");
+  a.text("--config-from", "DIR", &o.config_from, "config.json, tokenizer and the like for weights that came without (a checkpoint)");
   o.quantize_args.declare(a);
   a.later("--eval", true, "measuring the result on a text");
   a.later("--ollama", true, "writing for Ollama");
@@ -164,7 +165,7 @@ Status command_ship(Context& c) {
   if (!o.dtype.empty())
     INGOT_TRY(read_float_type(o.dtype).ok() ? Status() : Status(read_float_type(o.dtype).take_error()));
 
-  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, o.given, adapters, Given::kBaseOfAdapter));
+  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, o.given, adapters, Given::kBaseOfAdapter, o.config_from));
   INGOT_ASSIGN(const std::vector<std::string> names, o.target.paths(c, opened, types));
   transform::Operations done = opened.operations;
   INGOT_ASSIGN(const Artifact gguf, as_gguf(c, opened.artifact, o.pre_tokenizer, &done));

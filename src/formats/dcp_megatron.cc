@@ -2,8 +2,10 @@
 // it a text that names the last iteration. Tensors get their modules' names: model/decoder.layers.0.mlp.linear_fc1.weight, master/.., exp_avg/.., exp_avg_sq/..
 #include <algorithm>
 
+#include "base/utf8.h"
 #include "formats/dcp.h"
 #include "formats/json.h"
+#include "formats/megatron_yaml.h"
 #include "formats/torch_file.h"
 
 namespace ingot {
@@ -70,6 +72,36 @@ std::string module_name(std::string name) {
   return name;
 }
 
+// The model's configuration where it is no part of common.pt, by the names of Megatron's arguments: of Megatron Bridge beside the weights, of NeMo in a directory
+// beside theirs.
+Status add_yaml(Store& store, const Probe& p, Artifact* a) {
+  struct Place {
+    std::string path;
+    const char* section;
+  };
+  for (const Place& at : {Place{join_path(p.path, "run_config.yaml"), "model"}, Place{join_path(parent_path(p.path), "context/model.yaml"), "config"}}) {
+    if (!is_there(store, at.path)) continue;
+    INGOT_ASSIGN(const std::string text, read_side_file(store, at.path, kMaxText));
+    if (!valid_utf8(text)) return bad_input("reading {}: it is no UTF-8; copy it again", at.path);
+    for (auto& [name, value] : yaml_section(text, at.section)) a->values.emplace("args/" + name, std::move(value));
+  }
+  return {};
+}
+
+// Of Megatron's older form the file of the only rank.
+Result<Artifact> read_one_rank(Store& store, const Probe& iteration) {
+  constexpr char kOnly[] = "mp_rank_00", kFile[] = "model_optim_rng.pt";
+  if (directories_in(store, iteration.path, "mp_rank_").size() != 1 || !iteration.find(kOnly))
+    return bad_input("opening {}: it is of Megatron's older form, a file for each of several ranks; convert it with --ckpt-convert-format torch_dist", iteration.path);
+  const std::string path = join_path(join_path(iteration.path, kOnly), kFile);
+  INGOT_ASSIGN(const OpenedFile file, open_head(store, path));
+  INGOT_ASSIGN(TorchState s, read_torch(file));
+  Artifact a;
+  a.path = path, a.format = "torch";
+  a.tensors = std::move(s.tensors), a.values = std::move(s.values), a.notices = std::move(s.notices);
+  return a;
+}
+
 Result<Artifact> read_torch_dist(Store& store, const Probe& p) {
   const std::string path = join_path(p.path, kBackend);
   INGOT_ASSIGN(const std::string text, read_side_file(store, path, kMaxText));
@@ -106,6 +138,7 @@ Result<Artifact> read_torch_dist(Store& store, const Probe& p) {
   for (auto& t : common.tensors) a.tensors.push_back(std::move(t));
   for (auto& [name, value] : common.values) a.values.emplace(name, std::move(value));
   for (auto& notice : common.notices) a.notices.push_back(std::move(notice));
+  INGOT_TRY(add_yaml(store, p, &a));
   return a;
 }
 
@@ -113,12 +146,19 @@ Result<Artifact> read_torch_dist(Store& store, const Probe& p) {
 
 int probe_megatron(const Probe& p) {
   if (!p.directory) return 0;
-  if (p.find(kTracker)) return 96;
+  const Entry *weights = p.find("weights"), *context = p.find("context");
+  if (p.find(kTracker) || (weights && weights->directory && context && context->directory)) return 96;
   return p.find(kDcpMetadata) && p.find(kBackend) ? 96 : 0;
 }
 
 Result<Artifact> open_megatron(Store& store, const Probe& p, Faults*) {
   if (p.find(kDcpMetadata)) return read_torch_dist(store, p);
+  if (!p.find(kTracker)) {  // NeMo's
+    INGOT_ASSIGN(const Probe weights, look_at(store, join_path(p.path, "weights")));
+    if (!weights.find(kDcpMetadata) || !weights.find(kBackend))
+      return bad_input("opening {}: there is no {} and {}; it is of NeMo, and the save did not end, or is of another form than torch_dist", weights.path, kDcpMetadata, kBackend);
+    return read_torch_dist(store, weights);
+  }
   const std::string tracker = join_path(p.path, kTracker);
   INGOT_ASSIGN(std::string text, read_side_file(store, tracker, kMaxText));
   while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back()))) text.pop_back();
@@ -132,11 +172,8 @@ Result<Artifact> open_megatron(Store& store, const Probe& p, Faults*) {
     return bad_input("opening {}: it names iteration {}, but there is no {}{}", tracker, text, name,
                      there.empty() ? "; copy it" : fmt::format("; of those that are there give one itself: {}", join_path(p.path, there.back())));
   INGOT_ASSIGN(const Probe iteration, look_at(store, join_path(p.path, name)));
-  if (!iteration.find(kDcpMetadata))
-    return bad_input("opening {}: there is no {}: {}", iteration.path, kDcpMetadata,
-                     directories_in(store, iteration.path, "mp_rank_").empty() ? "the save did not end; take an older iteration"
-                                                                              : "it is of Megatron's older form, a file for each rank; convert it "
-                                                                                  "with --ckpt-convert-format torch_dist");
+  if (!iteration.find(kDcpMetadata) && !directories_in(store, iteration.path, "mp_rank_").empty()) return read_one_rank(store, iteration);
+  if (!iteration.find(kDcpMetadata)) return bad_input("opening {}: there is no {}: the save did not end; take an older iteration", iteration.path, kDcpMetadata);
   return iteration.find(kBackend) ? read_torch_dist(store, iteration) : read_dcp(store, iteration, [](const DcpEntry& e) { return e.path; });
 }
 

@@ -55,6 +55,24 @@ TEST(Dcp, WhatIsWrittenIsRead) {
   EXPECT_EQ(store->list("many")->size(), 4U) << "a tensor of 60 bytes in a file of its own, twice, the rest in a third";
 }
 
+// As FSDP's ranks leave theirs: chunks of rows, each an archive, whose tiles any reader asks for.
+TEST(Dcp, ALargeTensorIsInChunksOfRows) {
+  auto store = make_memory_store();
+  const auto v = random_floats(300 * 200, 4);
+  Artifact a;
+  a.tensors = {{"w", f32_tensor({300, 200}, v)}, {"flat", f32_tensor({60'000}, v)}, {"small", f32_tensor({2}, {1, 2})}};
+  a.tensors.push_back({"tied", a.tensors[0].node});
+  const Artifact read = written(*store, a, "d", "dcp", 100'000);
+  same(read, a);
+  const auto m = parse_dcp_metadata(get_file(*store, "d/.metadata"), "d");
+  ASSERT_TRUE(m.ok()) << m.error().message;
+  std::vector<size_t> chunks;
+  for (const auto& e : m->entries) chunks.push_back(e.chunks.size());
+  EXPECT_EQ(chunks, (std::vector<size_t>{3, 3, 1, 3}));
+  EXPECT_EQ(m->entries[0].chunks[2].region, (Region{{250, 0}, {50, 200}}));
+  for (int i : {0, 1}) expect_regions_match(read.tensors[static_cast<size_t>(i)].node, 7, 3);
+}
+
 // As torch flattens a state: lists of plain values are one, others are gone into, in the order of their numbers.
 TEST(Dcp, ListsAreStoredAsTorchFlattensThem) {
   auto store = make_memory_store();

@@ -1,5 +1,5 @@
 // torch.distributed.checkpoint, written as one rank would: `.metadata`, a pickle, and __0_N.distcp, in which each tensor and value is an archive of torch.save of
-// its own. dcp.load reads it at any world size. Names with slashes are the places of a nested state ("model/emb.weight"), stored as torch flattens them.
+// its own; a large tensor is several of them, rows by rows, so that a reader loads it in parts. dcp.load reads it at any world size. Names with slashes are the places of a nested state ("model/emb.weight"), stored as torch flattens them.
 #include <algorithm>
 #include <set>
 #include <unordered_map>
@@ -8,6 +8,7 @@
 #include "formats/json.h"
 #include "formats/output_formats.h"
 #include "formats/outputs.h"
+#include "formats/row_range.h"
 #include "formats/torch_write.h"
 #include "formats/zip_write.h"
 #include "kernels/hash.h"
@@ -24,6 +25,16 @@ struct Part {
 };
 using Path = std::vector<Part>;
 
+constexpr uint64_t kMostChunk = 1u << 30, kLeastChunk = 64u << 10;
+
+// An archive: rows of a tensor from `begin`, or a plain value.
+struct Piece {
+  TensorSpec spec;
+  int64_t begin = 0;
+  std::string file = {};
+  uint64_t offset = 0, length = 0;
+};
+
 // What is stored: a tensor, or a plain value.
 struct Stored {
   std::string key;
@@ -31,9 +42,44 @@ struct Stored {
   const NamedSpec* tensor = nullptr;
   const TorchType* type = nullptr;
   OrderedJson value = nullptr;
-  std::string file = {};
-  uint64_t offset = 0, length = 0;
+  std::vector<Piece> pieces = {};
 };
+
+// A tensor of the checkpoint, of which the output has `rows.size()` tensors; each begins at a row.
+struct Cut {
+  std::string name;
+  Shape shape;
+  std::vector<int64_t> rows;
+};
+
+// Large tensors in parts of about `most` bytes. Names of one tensor stay so.
+std::vector<Cut> cut_large(TensorList* tensors, uint64_t most) {
+  std::vector<Cut> cuts;
+  std::vector<LazyTensor> out;
+  std::map<std::pair<NodePtr, int64_t>, NodePtr> made;
+  for (const LazyTensor& t : *tensors) {
+    const TensorSpec s = t.spec();
+    const uint64_t bytes = bytes_of(s);
+    const int64_t granule = s.shape.rank ? t.node->granularity()[0] : 1;
+    int64_t rows = s.shape.rank ? s.shape[0] : 0;
+    if (bytes > most && rows > granule) rows = std::max<int64_t>(1, static_cast<int64_t>(most / (bytes / static_cast<uint64_t>(rows))) / granule) * granule;
+    Cut c{t.name, s.shape, {}};
+    if (rows >= (s.shape.rank ? s.shape[0] : 0)) {
+      c.rows = {0};
+      out.push_back(t);
+    } else {
+      for (int64_t begin = 0; begin < s.shape[0]; begin += rows) {
+        NodePtr& part = made[{t.node, begin}];
+        if (!part) part = row_range(t.node, begin, std::min(rows, s.shape[0] - begin));
+        c.rows.push_back(begin);
+        out.push_back({fmt::format("{} from row {}", t.name, begin), part});
+      }
+    }
+    cuts.push_back(std::move(c));
+  }
+  *tensors = std::move(out);
+  return cuts;
+}
 
 // The nested state that names with slashes, and values that are JSON, stand for; and what torch flattens it to: each tensor, each plain value, but lists in which
 // there is neither a tensor nor a dict as one.
@@ -157,7 +203,7 @@ class MetadataWriter {
     w_.close_dict();
     w_.text("storage_data");
     w_.open_dict();
-    for (const Stored& s : all_) put_place(s);
+    for (const Stored& s : all_) put_places(s);
     w_.close_dict();
     w_.text("storage_meta"), w_.none();
     w_.text("version"), w_.text("1.0.0");
@@ -193,8 +239,9 @@ class MetadataWriter {
       w_.close_tuple();
     });
   }
-  static Shape zeros(Shape s) {
-    for (int i = 0; i < s.rank; ++i) s[i] = 0;
+  static Shape offsets(const Piece& p) {
+    Shape s = p.spec.shape;
+    for (int i = 0; i < s.rank; ++i) s[i] = i ? 0 : p.begin;
     return s;
   }
 
@@ -220,10 +267,12 @@ class MetadataWriter {
     w_.text("size"), put_size(shape);
     w_.text("chunks");
     w_.open_list();
-    begin(kMetadataModule, "ChunkStorageMetadata");
-    w_.text("offsets"), put_size(zeros(shape));
-    w_.text("sizes"), put_size(shape);
-    end();
+    for (const Piece& p : s.pieces) {
+      begin(kMetadataModule, "ChunkStorageMetadata");
+      w_.text("offsets"), put_size(offsets(p));
+      w_.text("sizes"), put_size(p.spec.shape);
+      end();
+    }
     w_.close_list();
     end();
   }
@@ -234,20 +283,23 @@ class MetadataWriter {
     w_.close_tuple();
   }
 
-  void put_place(const Stored& s) {
-    begin(kMetadataModule, "MetadataIndex");
-    w_.text("fqn"), w_.text(s.key);
-    w_.text("offset");
-    s.tensor ? put_size(zeros(s.tensor->second.shape)) : w_.none();
-    w_.text("index");
-    s.tensor ? w_.integer(0) : w_.none();
-    end();
-    begin(kFileSystem, "_StorageInfo");
-    w_.text("relative_path"), w_.text(s.file);
-    w_.text("offset"), w_.integer(static_cast<int64_t>(s.offset));
-    w_.text("length"), w_.integer(static_cast<int64_t>(s.length));
-    w_.text("transform_descriptors"), w_.none();
-    end();
+  void put_places(const Stored& s) {
+    for (size_t k = 0; k < s.pieces.size(); ++k) {
+      const Piece& p = s.pieces[k];
+      begin(kMetadataModule, "MetadataIndex");
+      w_.text("fqn"), w_.text(s.key);
+      w_.text("offset");
+      s.tensor ? put_size(offsets(p)) : w_.none();
+      w_.text("index");
+      s.tensor ? w_.integer(static_cast<int64_t>(k)) : w_.none();
+      end();
+      begin(kFileSystem, "_StorageInfo");
+      w_.text("relative_path"), w_.text(p.file);
+      w_.text("offset"), w_.integer(static_cast<int64_t>(p.offset));
+      w_.text("length"), w_.integer(static_cast<int64_t>(p.length));
+      w_.text("transform_descriptors"), w_.none();
+      end();
+    }
   }
 
   const std::vector<Stored>& all_;
@@ -257,28 +309,31 @@ class MetadataWriter {
 using Values = std::vector<std::pair<std::string, OrderedJson>>;
 
 // An archive at the end of the file; where the data of the tensor in it begin.
-uint64_t put_archive(FileLayout* file, Stored* s) {
+uint64_t put_archive(FileLayout* file, const Stored& s, Piece* p) {
   PickleWriter w;
-  s->tensor ? put_torch_tensor(&w, s->tensor->second, *s->type, 0) : w.json(s->value);
+  s.tensor ? put_torch_tensor(&w, p->spec, *s.type, 0) : w.json(s.value);
   std::string pickle = w.finish();
-  const Hash128 id = hash128(as_bytes(s->key + pickle));
-  s->file = file->name, s->offset = file->size;
+  const Hash128 id = hash128(as_bytes((p->begin ? fmt::format("{} {}", s.key, p->begin) : s.key) + pickle));
+  p->file = file->name, p->offset = file->size;
   ZipLayout zip(file, file->size, 64);
   begin_torch_archive(&zip, kFolder, std::move(pickle));
-  const uint64_t data = s->tensor ? zip.reserve(fmt::format("{}/data/0", kFolder), bytes_of(s->tensor->second)) : 0;
+  const uint64_t data = s.tensor ? zip.reserve(fmt::format("{}/data/0", kFolder), bytes_of(p->spec)) : 0;
   end_torch_archive(&zip, kFolder, fmt::format("{:020}{:020}", id.hi, id.lo));
-  s->length = file->size - s->offset;
+  p->length = file->size - p->offset;
   return data;
 }
 
-Result<Layout> layout_dcp(const std::vector<NamedSpec>& specs, const Values& values, const std::map<std::string, std::string>& files, uint64_t max_shard) {
+// `cuts`: the tensors that `specs` are, in order, or parts of.
+Result<Layout> layout_dcp(const std::vector<NamedSpec>& specs, const std::vector<Cut>& cuts, const Values& values, const std::map<std::string, std::string>& files,
+                          uint64_t max_shard) {
   State state;
-  for (size_t i = 0; i < specs.size(); ++i) INGOT_TRY(state.add(specs[i].first, static_cast<int64_t>(i)));
+  for (size_t i = 0; i < cuts.size(); ++i) INGOT_TRY(state.add(cuts[i].name, static_cast<int64_t>(i)));
   for (const auto& [name, value] : values) INGOT_TRY(state.add(name, value));
-  std::vector<Stored> all = state.flatten(specs.size());
+  std::vector<Stored> all = state.flatten(cuts.size());
   std::set<std::string> keys;
   for (const Stored& s : all)
     if (!keys.insert(s.key).second) return bad_input("writing a torch checkpoint: two of its names would be stored as '{}'", s.key);
+  std::vector<NamedSpec> wholes;
   Layout l;
   uint64_t in_file = 0;
   const auto next = [&](uint64_t size) -> FileLayout* {
@@ -289,14 +344,21 @@ Result<Layout> layout_dcp(const std::vector<NamedSpec>& specs, const Values& val
     in_file += size;
     return &l.files.back();
   };
-  for (size_t i = 0; i < all.size(); ++i) {
-    if (i < specs.size()) {
-      all[i].tensor = &specs[i];
-      INGOT_ASSIGN(all[i].type, torch_type_to_write(specs[i]));
+  wholes.reserve(cuts.size());
+  for (size_t i = 0, at = 0; i < all.size(); ++i) {
+    Stored& s = all[i];
+    if (i >= cuts.size()) {
+      put_archive(next(0), s, &s.pieces.emplace_back());
+      continue;
     }
-    FileLayout* file = next(i < specs.size() ? bytes_of(specs[i].second) : 0);
-    const Placement place{static_cast<int>(l.files.size()) - 1, put_archive(file, &all[i])};
-    if (i < specs.size()) l.tensors.push_back(place);
+    s.tensor = &wholes.emplace_back(cuts[i].name, TensorSpec{specs[at].second.type, cuts[i].shape});
+    INGOT_ASSIGN(s.type, torch_type_to_write(*s.tensor));
+    for (const int64_t begin : cuts[i].rows) {
+      const TensorSpec& part = specs[at++].second;
+      FileLayout* file = next(bytes_of(part));
+      const uint64_t data = put_archive(file, s, &s.pieces.emplace_back(Piece{part, begin}));
+      l.tensors.push_back({static_cast<int>(l.files.size()) - 1, data});
+    }
   }
   std::map<std::string, std::string> side = files;
   side[kDcpMetadata] = MetadataWriter(all).write();
@@ -320,9 +382,10 @@ Output dcp_output(Artifact artifact, Store& store, const std::string& path, uint
     else values = value.take_error();
     if (!values.ok()) break;
   }
-  o.layout = [values = std::move(values), files = artifact.files, max_shard](const std::vector<NamedSpec>& specs) -> Result<Layout> {
+  std::vector<Cut> cuts = cut_large(&artifact.tensors, std::clamp(max_shard, kLeastChunk, kMostChunk));
+  o.layout = [cuts = std::move(cuts), values = std::move(values), files = artifact.files, max_shard](const std::vector<NamedSpec>& specs) -> Result<Layout> {
     if (!values.ok()) return values.error();
-    return layout_dcp(specs, *values, side_files_of(files, specs), max_shard);
+    return layout_dcp(specs, cuts, *values, side_files_of(files, specs), max_shard);
   };
   o.artifact = std::move(artifact);
   o.store = &store;

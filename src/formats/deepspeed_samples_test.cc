@@ -47,7 +47,7 @@ TEST_F(DeepspeedSamples, WrittenAsUniversal) {
     if (!begin(name)) continue;
     const Artifact a = open(folder_);
     auto store = make_memory_store();
-    const auto output = make_output(a, *store, "u", "deepspeed");
+    const auto output = make_output(a, *store, "u", "deepspeed-universal");
     ASSERT_TRUE(output.ok()) << output.error().message;
     const auto report = run_job({*output}, {});
     ASSERT_TRUE(report.ok()) << report.error().message;
@@ -63,7 +63,7 @@ TEST_F(DeepspeedSamples, WrittenAsUniversal) {
   Artifact plain;
   plain.tensors = {{"w", f32_tensor({1}, {1})}};
   auto store = make_memory_store();
-  const auto output = make_output(plain, *store, "u", "deepspeed");
+  const auto output = make_output(plain, *store, "u", "deepspeed-universal");
   ASSERT_TRUE(output.ok());
   const auto report = run_job({*output}, {});
   ASSERT_FALSE(report.ok());

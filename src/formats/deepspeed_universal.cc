@@ -118,6 +118,15 @@ Result<Artifact> read_deepspeed_universal(Store& store, const Probe& p) {
     }
     tensors.push_back({name, std::move(node)});
   }
+  // Tied parameters are one tensor.
+  const PickleValue* shared = root.get("shared_params");
+  const auto items = shared && shared->is_dict() ? shared->items() : std::span<const PickleValue* const>();
+  std::unordered_map<std::string, NodePtr> all;
+  for (const LazyTensor& t : tensors) all.emplace(t.name, t.node);
+  for (size_t i = 0; i + 1 < items.size(); i += 2)
+    for (const char* kind : {"model/", "master/"})
+      if (const auto it = all.find(kind + pickle_key(*items[i + 1])); it != all.end() && !all.contains(kind + pickle_key(*items[i])))
+        tensors.push_back({kind + pickle_key(*items[i]), it->second});
   a.tensors = std::move(tensors);
   return a;
 }

@@ -6,6 +6,7 @@
 #include "formats/json.h"
 #include "formats/output_formats.h"
 #include "formats/torch_write.h"
+#include "formats/widened_tensor.h"
 #include "formats/zip_write.h"
 #include "kernels/hash.h"
 
@@ -32,6 +33,7 @@ class Planner {
 
   Result<Plan> plan(std::vector<LazyTensor>* tensors) {
     tensors_ = tensors;
+    std::map<NodePtr, std::string> masters;
     INGOT_TRY(sort_values());
     const std::string step = a_.values.count("global_steps") ? a_.values.at("global_steps") : "0";
     if (step.empty() || step.size() > 18 || step.find_first_not_of("0123456789") != std::string::npos)
@@ -53,14 +55,17 @@ class Planner {
       f.state.tensors.emplace_back("param", number(t));
       if (!f.bare) f.state.values.emplace_back("cat_dim", 0);
       if (f.bare && optimizer_.state.tensors.empty()) optimizer_.state.tensors.emplace_back("optimizer_state_dict/state/0/step", number(t));
-      if (kind == "master")
-        for (int d = 0; d < t.spec().shape.rank; ++d) model_.state.values.emplace_back(fmt::format("param_shapes/0/{}/{}", param, d), t.spec().shape[d]);
-      masters_ += kind == "master";
+      if (kind == "master") {
+        const auto [own, first] = masters.emplace(t.node, param);
+        if (first) add_shape("param_shapes/0/", t);
+        else model_.state.values.emplace_back("shared_params/" + param, own->second);  // tied
+      }
       plan_.files.push_back(std::move(f));
     }
-    if (masters_ == 0)
+    if (masters.empty())
       return usage("writing a universal checkpoint of {}: it has no float32 copies that an optimizer steps (master/..); the output is for "
                    "DeepSpeed's ZeRO directories", a_.path);
+    add_others(tag);
     optimizer_.name = tag + "/zero/optimizer_state.pt";
     model_.name = tag + "/mp_rank_00_model_states.pt";
     StateFile parts{tag + "/zero_pp_rank_0_mp_rank_00_model_states.pt", {{}, model_.state.values}, false};
@@ -71,6 +76,29 @@ class Planner {
 
  private:
   static bool is_folder(const std::string& s) { return s.find('/') == std::string::npos && s != "." && s != ".." && s.find('\\') == std::string::npos; }
+
+  void add_shape(const std::string& below, const LazyTensor& t) {
+    const std::string param = t.name.substr(t.name.find('/') + 1);
+    for (int d = 0; d < t.spec().shape.rank; ++d) model_.state.values.emplace_back(fmt::format("{}{}/{}", below, param, d), t.spec().shape[d]);
+  }
+
+  // What no optimizer steps, frozen parameters and buffers, has a file of its float32 values alone, as ds_to_universal writes it of stages 1 and 2.
+  void add_others(const std::string& tag) {
+    std::set<std::string> buffers;
+    for (const auto& [name, text] : a_.values)
+      if (name.starts_with("buffer_names/")) buffers.insert(text);
+    for (const LazyTensor& t : a_.tensors) {
+      if (!t.name.starts_with("model/")) continue;
+      const std::string param = t.name.substr(6);
+      NodePtr wide = a_.find("master/" + param) || !is_folder(param) ? nullptr : widened_tensor(t.node);
+      if (!wide) continue;
+      if (!buffers.contains(json_quote(param))) add_shape("frozen_param_shapes/", t);
+      StateFile f{fmt::format("{}/zero/{}/fp32.pt", tag, param), {}, false};
+      f.state.tensors.emplace_back("param", number({"float32 of " + t.name, std::move(wide)}));
+      f.state.values.emplace_back("cat_dim", 0);
+      plan_.files.push_back(std::move(f));
+    }
+  }
 
   // Each tensor of the output is of one file; a step is in several.
   size_t number(const LazyTensor& t) {
@@ -108,7 +136,6 @@ class Planner {
   std::vector<LazyTensor>* tensors_ = nullptr;
   Plan plan_;
   StateFile model_, optimizer_;
-  size_t masters_ = 0;
 };
 
 Result<Layout> layout_universal(const std::vector<NamedSpec>& specs, const Plan& plan) {
@@ -168,6 +195,6 @@ Output universal_output(Artifact artifact, Store& store, const std::string& path
 
 }  // namespace
 
-extern const OutputFormat kOutput_deepspeed = {"deepspeed", "", "DeepSpeed's universal checkpoints, of a ZeRO directory", nullptr, universal_output, false};
+extern const OutputFormat kOutput_deepspeed = {"deepspeed-universal", "", "DeepSpeed's universal checkpoints, of a ZeRO directory", nullptr, universal_output, false, "deepspeed"};
 
 }  // namespace ingot

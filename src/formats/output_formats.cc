@@ -27,7 +27,7 @@ const std::vector<const OutputFormat*>& output_formats() {
 }
 
 const OutputFormat* output_format(std::string_view name) {
-  const auto it = std::find_if(output_formats().begin(), output_formats().end(), [&](const auto* f) { return f->name == name; });
+  const auto it = std::find_if(output_formats().begin(), output_formats().end(), [&](const auto* f) { return f->name == name || (!name.empty() && f->alias == name); });
   return it == output_formats().end() ? nullptr : *it;
 }
 

@@ -19,6 +19,7 @@ struct OutputFormat {
 
   // Whether a directory of it is a model's, which needs its config.json; else it holds any state of training, as the files do.
   bool model_directory = true;
+  std::string_view alias = {};  // another name that --to has for it
 
   bool has_extension(std::string_view extension) const;
 };

@@ -8,11 +8,6 @@
 namespace ingot {
 namespace {
 
-// What the holes of a template hold in a name.
-struct Holes {
-  int layer = -1, expert = -1;
-};
-
 // Reads a number without needless zeros.
 bool take_number(std::string_view* name, int* out) {
   size_t n = 0;
@@ -24,24 +19,11 @@ bool take_number(std::string_view* name, int* out) {
   return true;
 }
 
-std::optional<Holes> match(std::string_view tmpl, std::string_view name) {
-  Holes h;
-  for (;;) {
-    const size_t hole = tmpl.find('{');
-    const std::string_view text = tmpl.substr(0, hole);
-    if (hole == std::string_view::npos) return text == name ? std::optional<Holes>(h) : std::nullopt;
-    if (!name.starts_with(text)) return std::nullopt;
-    name.remove_prefix(text.size());
-    if (!take_number(&name, tmpl[hole + 1] == 'i' ? &h.layer : &h.expert)) return std::nullopt;
-    tmpl.remove_prefix(hole + 3);
-  }
-}
-
 std::optional<MappedName> map_name(const Architecture& a, std::string_view name, std::vector<std::string> TensorRule::*from, std::vector<std::string> TensorRule::*to) {
   for (const auto& r : a.tensors) {
     if (r.alternative && to == &TensorRule::hf) continue;
     for (size_t part = 0; part < (r.*from).size(); ++part)
-      if (const auto h = match((r.*from)[part], name)) return MappedName{&r, h->layer, h->expert, part, expand((r.*to)[0], h->layer, std::max(h->expert, 0))};
+      if (const auto h = match_template((r.*from)[part], name)) return MappedName{&r, h->layer, h->expert, part, expand((r.*to)[0], h->layer, std::max(h->expert, 0))};
   }
   return std::nullopt;
 }
@@ -187,6 +169,19 @@ const Architecture* find_architecture_by_name(std::string_view name, bool mixtur
   return found;
 }
 
+std::optional<Holes> match_template(std::string_view tmpl, std::string_view name) {
+  Holes h;
+  for (;;) {
+    const size_t hole = tmpl.find('{');
+    const std::string_view text = tmpl.substr(0, hole);
+    if (hole == std::string_view::npos) return text == name ? std::optional<Holes>(h) : std::nullopt;
+    if (!name.starts_with(text)) return std::nullopt;
+    name.remove_prefix(text.size());
+    if (!take_number(&name, tmpl[hole + 1] == 'i' ? &h.layer : &h.expert)) return std::nullopt;
+    tmpl.remove_prefix(hole + 3);
+  }
+}
+
 std::string expand(std::string_view tmpl, int layer, int expert) {
   std::string out;
   for (;;) {
@@ -204,7 +199,7 @@ std::optional<MappedName> map_from_gguf(const Architecture& a, std::string_view 
 
 bool is_dropped(const Architecture& a, std::string_view hf_name) {
   return std::any_of(a.drop.begin(), a.drop.end(), [&](std::string_view t) {
-    return t.ends_with('*') ? hf_name.starts_with(t.substr(0, t.size() - 1)) : match(t, hf_name).has_value();
+    return t.ends_with('*') ? hf_name.starts_with(t.substr(0, t.size() - 1)) : match_template(t, hf_name).has_value();
   });
 }
 

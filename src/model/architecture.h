@@ -148,5 +148,10 @@ std::optional<MappedName> map_to_gguf(const Architecture& a, std::string_view hf
 std::optional<MappedName> map_from_gguf(const Architecture& a, std::string_view gguf_name);
 bool is_dropped(const Architecture& a, std::string_view hf_name);
 std::string expand(std::string_view tmpl, int layer, int expert = -1);
+// What the holes of a template, {i} and {e}, hold in a name that it matches.
+struct Holes {
+  int layer = -1, expert = -1;
+};
+std::optional<Holes> match_template(std::string_view tmpl, std::string_view name);
 
 }  // namespace ingot

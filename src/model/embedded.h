@@ -1,4 +1,4 @@
-// The files of data/architectures/, compiled in by cmake/embed.cmake so that the program needs no file beside it.
+// The files of data/architectures/ and data/names/, compiled in by cmake/embed.cmake so that the program needs no file beside it.
 #pragma once
 
 namespace ingot {
@@ -9,5 +9,7 @@ struct EmbeddedFile {
 };
 extern const EmbeddedFile kArchitectureFiles[];
 extern const int kArchitectureFileCount;
+extern const EmbeddedFile kNameMapFiles[];
+extern const int kNameMapFileCount;
 
 }  // namespace ingot

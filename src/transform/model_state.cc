@@ -29,6 +29,8 @@ Result<Artifact> model_state(const Artifact& state, std::string* notice) {
   std::map<std::string, size_t> parts;
   for (const auto& t : state.tensors) ++parts[t.name.substr(0, t.name.find('/'))];
   std::string part;
+  // Megatron's own exports take what the forward pass uses.
+  if (state.format == "megatron" && parts.contains("model")) part = "model";
   for (const std::string_view p : kParts)
     if (part.empty() && parts.contains(std::string(p))) part = p;
   if (part.empty()) {

@@ -312,6 +312,56 @@ class Regrouped final : public Node {
   TensorSpec spec_;
 };
 
+class GroupRows final : public Node {
+ public:
+  GroupRows(NodePtr node, int64_t groups, int64_t begin, int64_t take) : node_(std::move(node)), begin_(begin), take_(take), spec_(node_->spec()) {
+    group_ = spec_.shape[0] / groups;
+    spec_.shape[0] = groups * take;
+    if (NodePtr exact = node_->unrounded()) unrounded_ = std::make_shared<GroupRows>(std::move(exact), groups, begin, take);
+  }
+  TensorSpec spec() const override { return spec_; }
+  std::string describe() const override { return fmt::format("group rows v1 {} of {} from {}", take_, group_, begin_); }
+  std::vector<NodePtr> inputs() const override { return {node_}; }
+  NodePtr unrounded() const override { return unrounded_; }
+  Shape granularity() const override {
+    const Shape g = node_->granularity();
+    Shape own = Node::granularity();
+    for (int i = 1; i < g.rank; ++i) own[i] = g[i];
+    return own;
+  }
+  void needs(const Region& r, std::vector<Need>* out) const override {
+    for_each_piece(r, [&](Region piece, int64_t) { out->push_back({node_, served(*node_, piece), false}); });
+  }
+  void trace(Origin* o) const override {
+    o->index[0] = source_row(o->index[0]);
+    node_->trace(o);
+  }
+  Status compute(const Compute& c) const override {
+    size_t input = 0;
+    for_each_piece(c.region, [&](const Region& piece, int64_t at) {
+      copy_box(c.inputs[input++], piece, piece, piece, c.out.data() + bytes_of(spec_.type, at * (c.region.elements() / c.region.extent[0])));
+    });
+    return {};
+  }
+
+ private:
+  int64_t source_row(int64_t row) const { return row / take_ * group_ + begin_ + row % take_; }
+  // The rows of one group after another; `at` is the first one's place in the region.
+  template <class F>
+  void for_each_piece(const Region& r, F f) const {
+    for (int64_t at = 0; at < r.extent[0];) {
+      const int64_t row = r.begin[0] + at, rows = std::min(r.extent[0] - at, take_ - row % take_);
+      Region piece = r;
+      piece.begin[0] = source_row(row), piece.extent[0] = rows;
+      f(piece, at);
+      at += rows;
+    }
+  }
+  NodePtr node_, unrounded_;
+  int64_t begin_, take_, group_ = 0;
+  TensorSpec spec_;
+};
+
 // Of the last dimension a block may not be cut.
 Status check_blocks(const TensorSpec& s, int axis, int64_t at, const char* what) {
   if (axis == s.shape.rank - 1 && at % info(s.type).block != 0) return bad_input("{}: rows of {} cannot be cut at element {}", what, info(s.type).name, at);
@@ -375,6 +425,14 @@ Result<NodePtr> regroup_rows(NodePtr node, int64_t outer, int64_t inner) {
     return bad_input("regrouping: {} rows are no {} groups of {}", s.shape.rank ? s.shape[0] : 0, outer, inner);
   if (s.shape.rank == 1 && is_block_type(s.type)) return bad_input("regrouping: the elements of a 1-D {} tensor cannot be moved", info(s.type).name);
   return NodePtr(std::make_shared<Regrouped>(std::move(node), outer, inner));
+}
+
+Result<NodePtr> rows_of_groups(NodePtr node, int64_t groups, int64_t begin, int64_t take) {
+  const TensorSpec s = node->spec();
+  if (s.shape.rank < 1 || groups < 1 || begin < 0 || take < 1 || s.shape[0] % groups || s.shape[0] / groups - begin < take)
+    return bad_input("cutting: {} rows are no {} groups that each have rows {} to {}", s.shape.rank ? s.shape[0] : 0, groups, begin, begin + take);
+  if (s.shape.rank == 1 && is_block_type(s.type)) return bad_input("cutting: the elements of a 1-D {} tensor cannot be moved", info(s.type).name);
+  return NodePtr(std::make_shared<GroupRows>(std::move(node), groups, begin, take));
 }
 
 }  // namespace ingot::transform

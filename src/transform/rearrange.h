@@ -21,5 +21,7 @@ Result<NodePtr> select(NodePtr node, int64_t index);
 Result<NodePtr> transpose(NodePtr node);
 // Rows [outer, inner, n] become [inner, outer, n]: of GPT-NeoX's fused attention, `outer` heads each with q, k and v (`inner` 3) of n rows.
 Result<NodePtr> regroup_rows(NodePtr node, int64_t outer, int64_t inner);
+// Rows [groups, n] of which each group gives its rows [begin, begin + take): [groups * take]. Of Megatron's fused attention the groups of queries, each with q, k and v.
+Result<NodePtr> rows_of_groups(NodePtr node, int64_t groups, int64_t begin, int64_t take);
 
 }  // namespace ingot::transform

@@ -160,5 +160,25 @@ TEST(Rearrange, WhatDoesNotFitIsRefused) {
   EXPECT_FALSE(slice(make_memory_tensor({DType::kQ8_0, {2, 64}}, std::vector<std::byte>(136)), 1, 16, 32).ok());
 }
 
+TEST(Rearrange, RowsOfGroupsAreEachGroupsOwn) {
+  const NodePtr fused = numbered({12, 5});  // three groups: two rows of q, one of k, one of v
+  struct Part {
+    int64_t begin, take;
+    std::vector<int64_t> rows;
+  };
+  for (const Part& p : {Part{0, 2, {0, 1, 4, 5, 8, 9}}, {2, 1, {2, 6, 10}}, {3, 1, {3, 7, 11}}}) {
+    const auto node = rows_of_groups(fused, 3, p.begin, p.take);
+    ASSERT_TRUE(node.ok()) << node.error().message;
+    EXPECT_EQ((*node)->spec().shape, (Shape{static_cast<int64_t>(p.rows.size()), 5}));
+    const auto v = values(*node);
+    for (size_t i = 0; i < v.size(); ++i) EXPECT_EQ(v[i], static_cast<float>(p.rows[i / 5] * 5 + static_cast<int64_t>(i % 5)));
+    expect_regions(*node);
+    EXPECT_EQ(origin_of(**node, {2, 1}).index, (Shape{p.rows[2], 1}));
+  }
+  EXPECT_FALSE(rows_of_groups(fused, 5, 0, 1).ok());
+  EXPECT_FALSE(rows_of_groups(fused, 3, 3, 2).ok());
+  EXPECT_FALSE(rows_of_groups(fused, 3, 0, 0).ok());
+}
+
 }  // namespace
 }  // namespace ingot::transform

@@ -95,9 +95,14 @@ TEST_F(Convert, AStateOfTrainingKeepsItsPlainValues) {
 
 TEST_F(Convert, ZeroBecomesUniversalAndDcpWithAllOfItsState) {
   const std::string zero = data_file("checkpoints/deepspeed-zero1-bf16/ckpt"), exact = hash(zero);
-  convert({zero, "--to", "deepspeed", "--out", dir_ / "universal"});
+  convert({zero, "--to", "deepspeed-universal", "--out", dir_ / "universal"});
   convert({zero, "--to", "dcp", "--out", dir_ / "dcp"});
   EXPECT_TRUE(exists(dir_ / "universal/global_step3_universal/zero/emb.weight/exp_avg_sq.pt"));
+  // A buffer has its float32 values there, as ds_to_universal copies what no optimizer steps; and the older name of the format is known.
+  EXPECT_TRUE(exists(dir_ / "universal/global_step3_universal/zero/seen/fp32.pt"));
+  EXPECT_FALSE(exists(dir_ / "universal/global_step3_universal/zero/seen/exp_avg.pt"));
+  convert({zero, "--to", "deepspeed", "--out", dir_ / "again"});
+  EXPECT_TRUE(same_bytes(dir_ / "universal/global_step3_universal/zero/seen/fp32.pt", dir_ / "again/global_step3_universal/zero/seen/fp32.pt"));
   for (const char* made : {"universal", "dcp"}) EXPECT_EQ(hash(dir_ / made), exact) << made;
   refused({"convert", kBase, "--to", "deepspeed", "--out", dir_ / "none"}, 2, "it has no float32 copies that an optimizer steps");
 }
@@ -110,6 +115,37 @@ TEST_F(Convert, WeightsWithoutAConfigurationAskForOne) {
   refused({"convert", kBase, "--out", dir_ / "m.pt", "--provenance"}, 2, "no place for a manifest");
   refused({"convert", kBase, "--to", "torch", "--out", dir_ / "m.npz"}, 2, "is the name of a file, but a");
   EXPECT_TRUE(empty_but_for(dir_.path(), {"model.bin"}));
+}
+
+TEST_F(Convert, AnAdapterBecomesPefts) {
+  const std::string lora = data_file("adapters/lora-gguf"), base = data_file("checkpoints/megatron/llama/hf");
+  // llama.cpp's file of the same adapter: names, the order of rows and the embedding's factors undone.
+  convert({lora + "/lora.gguf", "--to", "peft", "--out", dir_ / "peft", "--config-from", base});
+  EXPECT_TRUE(same_bytes(dir_ / "peft/adapter_model.safetensors", lora + "/peft/adapter_model.safetensors"));
+  const auto made = nlohmann::json::parse(read_file(dir_ / "peft/adapter_config.json"));
+  auto given = nlohmann::json::parse(read_file(lora + "/peft/adapter_config.json"));
+  EXPECT_EQ(made["target_modules"], (std::vector<std::string>{"embed_tokens", "down_proj", "k_proj", "q_proj", "v_proj", "model.layers.1.self_attn.o_proj"}));
+  EXPECT_EQ(made["rank_pattern"], (nlohmann::json{{"model.layers.0.self_attn.v_proj", 3}, {"model.layers.1.self_attn.v_proj", 3}}));
+  EXPECT_EQ(made["base_model_name_or_path"], base);
+  for (const char* key : {"target_modules", "rank_pattern", "base_model_name_or_path"}) given[key] = made[key];
+  EXPECT_EQ(made, given);
+  refused({"convert", lora + "/lora.gguf", "--to", "peft", "--out", dir_ / "none"}, 3, "llama.cpp has the rows of 'blk.0.attn_k.weight' in another order, by heads");
+  // One of PEFT's own keeps its configuration as it is; a file of its weights stands for both.
+  convert({lora + "/peft", "--to", "peft", "--out", dir_ / "same"});
+  for (const char* name : {"/adapter_model.safetensors", "/adapter_config.json"}) EXPECT_TRUE(same_bytes(dir_ / "same" + name, lora + "/peft" + name)) << name;
+  convert({lora + "/peft/adapter_model.safetensors", "--to", "peft", "--out", dir_ / "half", "--dtype", "f16"});
+  EXPECT_TRUE(same_bytes(dir_ / "half/adapter_config.json", lora + "/peft/adapter_config.json"));
+  EXPECT_EQ(std::filesystem::file_size(dir_ / "half/adapter_model.safetensors") < std::filesystem::file_size(lora + "/peft/adapter_model.safetensors"), true);
+  refused({"convert", kBase, "--to", "peft", "--out", dir_ / "none"}, 3, "is no adapter that PEFT could load");
+}
+
+TEST_F(Convert, LargeTensorsOfADistributedCheckpointAreInParts) {
+  convert({kBase, "--to", "dcp", "--out", dir_ / "dcp", "--max-shard-size", "500KB"});
+  EXPECT_EQ(hash(dir_ / "dcp"), hash(kBase));
+  for (const auto& e : std::filesystem::directory_iterator(dir_ / "dcp"))
+    if (e.path().extension() == ".distcp") EXPECT_LE(e.file_size(), 520'000u) << e.path();
+  convert({dir_ / "dcp", "--out", dir_ / "back", "--config-from", kBase});
+  EXPECT_TRUE(same_bytes(dir_ / "back/model.safetensors", kBase + "/model.safetensors"));
 }
 
 }  // namespace
