@@ -5,6 +5,7 @@
 #include "base/utf8.h"
 #include "formats/dcp.h"
 #include "formats/json.h"
+#include "formats/megatron_ranks.h"
 #include "formats/megatron_yaml.h"
 #include "formats/torch_file.h"
 
@@ -88,20 +89,6 @@ Status add_yaml(Store& store, const Probe& p, Artifact* a) {
   return {};
 }
 
-// Of Megatron's older form the file of the only rank.
-Result<Artifact> read_one_rank(Store& store, const Probe& iteration) {
-  constexpr char kOnly[] = "mp_rank_00", kFile[] = "model_optim_rng.pt";
-  if (directories_in(store, iteration.path, "mp_rank_").size() != 1 || !iteration.find(kOnly))
-    return bad_input("opening {}: it is of Megatron's older form, a file for each of several ranks; convert it with --ckpt-convert-format torch_dist", iteration.path);
-  const std::string path = join_path(join_path(iteration.path, kOnly), kFile);
-  INGOT_ASSIGN(const OpenedFile file, open_head(store, path));
-  INGOT_ASSIGN(TorchState s, read_torch(file));
-  Artifact a;
-  a.path = path, a.format = "torch";
-  a.tensors = std::move(s.tensors), a.values = std::move(s.values), a.notices = std::move(s.notices);
-  return a;
-}
-
 Result<Artifact> read_torch_dist(Store& store, const Probe& p) {
   const std::string path = join_path(p.path, kBackend);
   INGOT_ASSIGN(const std::string text, read_side_file(store, path, kMaxText));
@@ -148,11 +135,12 @@ int probe_megatron(const Probe& p) {
   if (!p.directory) return 0;
   const Entry *weights = p.find("weights"), *context = p.find("context");
   if (p.find(kTracker) || (weights && weights->directory && context && context->directory)) return 96;
-  return p.find(kDcpMetadata) && p.find(kBackend) ? 96 : 0;
+  return (p.find(kDcpMetadata) && p.find(kBackend)) || is_megatron_ranks(p) ? 96 : 0;
 }
 
 Result<Artifact> open_megatron(Store& store, const Probe& p, Faults*) {
   if (p.find(kDcpMetadata)) return read_torch_dist(store, p);
+  if (is_megatron_ranks(p)) return read_megatron_ranks(store, p);
   if (!p.find(kTracker)) {  // NeMo's
     INGOT_ASSIGN(const Probe weights, look_at(store, join_path(p.path, "weights")));
     if (!weights.find(kDcpMetadata) || !weights.find(kBackend))
@@ -172,7 +160,7 @@ Result<Artifact> open_megatron(Store& store, const Probe& p, Faults*) {
     return bad_input("opening {}: it names iteration {}, but there is no {}{}", tracker, text, name,
                      there.empty() ? "; copy it" : fmt::format("; of those that are there give one itself: {}", join_path(p.path, there.back())));
   INGOT_ASSIGN(const Probe iteration, look_at(store, join_path(p.path, name)));
-  if (!iteration.find(kDcpMetadata) && !directories_in(store, iteration.path, "mp_rank_").empty()) return read_one_rank(store, iteration);
+  if (is_megatron_ranks(iteration)) return read_megatron_ranks(store, iteration);
   if (!iteration.find(kDcpMetadata)) return bad_input("opening {}: there is no {}: the save did not end; take an older iteration", iteration.path, kDcpMetadata);
   return iteration.find(kBackend) ? read_torch_dist(store, iteration) : read_dcp(store, iteration, [](const DcpEntry& e) { return e.path; });
 }
