@@ -50,7 +50,7 @@ Status convert_adapter(Context& c, const std::string& path, const std::string& o
   }
   OpenedModel opened;
   opened.path = at.path, opened.base = adapter;
-  INGOT_ASSIGN(const Located to, output_path(out, OutputKind::kDirectory, input_paths(opened)));
+  INGOT_ASSIGN(const Located to, output_path(out, directory_of("peft"), input_paths(opened)));
   INGOT_ASSIGN(Output output, make_output(std::move(adapter), *to.store, to.path, "peft"));
   std::vector<Output> outputs;
   outputs.push_back(std::move(output));
