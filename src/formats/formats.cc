@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/memory.h"
+#include "formats/checkpoints_in.h"
 #include "formats/gguf_blocks.h"
 #include "formats/hf_weights.h"
 #include "formats/safetensors.h"
@@ -94,17 +95,36 @@ Result<Probe> look_at(Store& store, const std::string& given) {
   return p;
 }
 
-Result<Artifact> open_model(Store& store, const std::string& path, Faults* faults) {
+namespace {
+
+std::pair<const Format*, int> surest(const Probe& probe) {
+  std::pair<const Format*, int> best{nullptr, 0};
+  for (const auto& f : kFormats)
+    if (const int score = f.probe(probe); score > best.second) best = {&f, score};
+  return best;
+}
+
+// `above`: directories of checkpoints that it was found in.
+Result<Artifact> open_at(Store& store, const std::string& path, Faults* faults, int above) {
   INGOT_ASSIGN(const Probe probe, look_at(store, path));
-  const Format* best = nullptr;
-  int best_score = 0;
-  for (const auto& f : kFormats) {
-    const int score = f.probe(probe);
-    if (score > best_score) best = &f, best_score = score;
+  const auto [best, score] = surest(probe);
+  constexpr int kMostAbove = 4;  // lightning_logs/version_0/checkpoints/x.ckpt/; a link could lead back for ever
+  if (probe.directory && score <= kStrayScore && above < kMostAbove) {
+    INGOT_ASSIGN(const auto meant, checkpoint_meant(store, probe, score > kConfigScore));
+    if (meant) {
+      auto a = open_at(store, meant->path, faults, above + 1);
+      if (!a.ok()) return Error{a.error().kind, a.error().message + meant->others};
+      a->notices.insert(a->notices.begin(), meant->notice);
+      if (!a->files.contains("config.json") && probe.find("config.json")) {
+        INGOT_ASSIGN(auto beside, read_side_files(store, probe.path));
+        a->files.merge(beside);
+      }
+      return a;
+    }
   }
   if (best)
-    return within_memory("opening " + probe.path, [&]() -> Result<Artifact> {
-      INGOT_ASSIGN(Artifact a, best->open(store, probe, faults));
+    return within_memory("opening " + probe.path, [&, open = best->open]() -> Result<Artifact> {
+      INGOT_ASSIGN(Artifact a, open(store, probe, faults));
       return gguf_from_bytes(std::move(a));
     });
   if (probe.directory)
@@ -117,5 +137,11 @@ Result<Artifact> open_model(Store& store, const std::string& path, Faults* fault
   return bad_input("opening {}: the content is of no format that ingot knows ({}); is the file whole?", probe.path,
                    known_formats());
 }
+
+}  // namespace
+
+int surest_score(const Probe& probe) { return surest(probe).second; }
+
+Result<Artifact> open_model(Store& store, const std::string& path, Faults* faults) { return open_at(store, path, faults, 0); }
 
 }  // namespace ingot

@@ -21,7 +21,9 @@ struct Probe {
 // kBadInput if there is nothing at the path.
 Result<Probe> look_at(Store& store, const std::string& path);
 
-// 0: not mine. 100: a magic number of mine. Between: a likeness.
+// 0: not mine. 100: a magic number of mine. Between: a likeness. Of directories, kConfigScore: a configuration without weights; up to kStrayScore: weights that
+// name no model.
+inline constexpr int kConfigScore = 20, kStrayScore = 60;
 #define FORMAT(name) int probe_##name(const Probe& probe);
 #include "formats/formats.def"
 #undef FORMAT
@@ -32,8 +34,10 @@ using Faults = std::vector<std::string>;
 #include "formats/formats.def"
 #undef FORMAT
 
-// Looks, and opens by the format that knows best what is there. Reads headers only. kBadInput if there is nothing, or nothing known, at
-// the path.
+// The score of the format that knows best what is there.
+int surest_score(const Probe& probe);
+// Looks, and opens by the format that knows best what is there; of a directory of checkpoints the one that is meant (checkpoints_in.h). Reads headers only.
+// kBadInput if there is nothing, or nothing known, at the path.
 Result<Artifact> open_model(Store& store, const std::string& path, Faults* faults = nullptr);
 
 // The names of the formats that can be opened.

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <tuple>
 
+#include "formats/checkpoints_in.h"
 #include "formats/json.h"
 #include "storage/hub.h"
 
@@ -142,15 +143,7 @@ std::vector<std::string> unfinished(Store& store, const Probe& p) {
   return names;
 }
 
-// The number that a name ends with: "checkpoint-500". Names without one come first.
-std::optional<uint64_t> step_of(const std::string& name) {
-  const size_t at = name.find_last_not_of("0123456789") + 1;
-  uint64_t step = 0;
-  if (at == 0 || at == name.size() || std::from_chars(name.data() + at, name.data() + name.size(), step).ec != std::errc()) return std::nullopt;
-  return step;
-}
-
-// Subdirectories that could be opened, the greatest number last.
+// Subdirectories that could be opened, the greatest number last; names without one come first.
 std::vector<std::string> folders_with_weights(Store& store, const Probe& p) {
   std::vector<std::string> folders, found;
   for (const Entry& e : p.entries)
@@ -220,9 +213,21 @@ Result<WeightFiles> unnamed_weights(Store& store, const Probe& p, const Weights&
 Result<WeightFiles> unnamed_torch_weights(Store& store, const Probe& p, WeightFiles found) {
   const Weights w = sort_out_torch(p);
   if (!w.sets.empty()) return unnamed_weights(store, p, w, kTorchIndexName, std::move(found));
-  if (w.others.size() > 1)
-    return bad_input("opening {}: the directory has {} torch files ({}), and nothing tells which is the model; give one of them, or give the one that is wanted "
-                     "the name {}", p.path, w.others.size(), some_of(w.others), kTorchName);
+  if (w.others.size() > 1) {
+    const auto taken = [&](const std::string& name, const char* why) {
+      found.files = {name};
+      found.notices.push_back(fmt::format("{}: of its {} torch files {} is taken, {}", p.path, w.others.size(), name, why));
+      return found;
+    };
+    INGOT_ASSIGN(const auto latest, latest_name(store, p));
+    if (latest && !latest->directory) return taken(latest->name, "which a text beside it names as the latest");
+    // Lightning goes on from it; what else there is are the best by some measure.
+    const auto of_lightning = [](const std::string& n) { return n == "last.ckpt" || (n.ends_with(".ckpt") && n.find("step=") != n.npos); };
+    if (find_file(p, "last.ckpt") && std::all_of(w.others.begin(), w.others.end(), of_lightning)) return taken("last.ckpt", "as Lightning resumes");
+    const std::string list = listed_by_step(store, p.path, w.others), first = list.substr(0, list.find(" ("));
+    return bad_input("opening {}: the directory has {} torch files, and nothing tells which is the model: {}; give one of them, like: {}", p.path, w.others.size(), list,
+                     join_path(p.path, first));
+  }
   if (w.others.empty()) return bad_input("opening {}: the directory has no *.safetensors file{}", p.path, without_weights(store, p));
   found.files = w.others;
   found.notices.push_back(fmt::format("{}: there is no {}; {} is taken, the only weights file here", p.path, kSingleName, w.others[0]));
@@ -230,6 +235,13 @@ Result<WeightFiles> unnamed_torch_weights(Store& store, const Probe& p, WeightFi
 }
 
 }  // namespace
+
+std::optional<uint64_t> step_of(const std::string& name) {
+  const size_t at = name.find_last_not_of("0123456789") + 1;
+  uint64_t step = 0;
+  if (at == 0 || at == name.size() || std::from_chars(name.data() + at, name.data() + name.size(), step).ec != std::errc()) return std::nullopt;
+  return step;
+}
 
 std::string some_of(const std::vector<std::string>& names, size_t most) {
   std::string s;
@@ -388,17 +400,13 @@ std::string without_weights(Store& store, const Probe& p) {
     return step_of(last) ? fmt::format("; its subdirectories have: give the last, {} (others: {})", given, some_of(folders))
                          : fmt::format("; its subdirectories have: give {} (or {})", given, some_of(folders));
   }
-  std::string gguf, other, zero, dcp;  // what of each kind is there
+  std::string gguf, other;  // what of each kind is there
   for (const Entry& e : p.entries) {
     const std::string_view n = e.name;
     if (!e.directory && n.ends_with(".gguf") && gguf.empty()) gguf = n;
     if (n == "tf_model.h5" || n == "flax_model.msgpack" || n == "model.ckpt.index") other = n;
-    if (e.directory && n.starts_with("global_step")) zero = n;
-    if (e.directory && n.starts_with("pytorch_model_fsdp")) dcp = n;
   }
-  if (!zero.empty()) return fmt::format("; the weights are in the shards of DeepSpeed ZeRO: give {}", join_path(p.path, zero));
   if (p.find("zero_to_fp32.py")) return "; of the shards of DeepSpeed ZeRO, which zero_to_fp32.py is for, there are none: copy global_stepN/ and latest, too";
-  if (!dcp.empty()) return fmt::format("; the weights are a distributed checkpoint of torch (FSDP): give {}", join_path(p.path, dcp));
   if (!gguf.empty()) return fmt::format("; it has a GGUF file: give {}", join_path(p.path, gguf));
   if (!other.empty())
     return fmt::format(", only weights of TensorFlow or Flax ({}), which ingot does not read; load them with transformers 4 (from_tf=True, from_flax=True) and "

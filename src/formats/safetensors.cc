@@ -339,7 +339,7 @@ Status read_values(const std::string& text, const std::string& path, Artifact* a
 int probe_safetensors(const Probe& p) {
   if (p.directory) {
     const int score = weights_score(p);
-    return score || !p.find("config.json") ? score : 20;  // to say what is missing
+    return score || !p.find("config.json") ? score : kConfigScore;  // to say what is missing
   }
   // The header is JSON: a length of at most 100 MB, then '{'. A name gives the rest, for truncated files.
   if (const auto& head = p.file.head; head.size() >= 9 && le64(head) <= kMaxHeader && head[8] == '{') return 80;

@@ -189,12 +189,12 @@ TEST_F(Doctor, TellsWhatAnAdapterIs) {
 }
 
 TEST_F(Doctor, WhatCannotBeOpenedIsSaidToo) {
-  fs::create_directories(dir_ / "run/checkpoint-20");
-  fs::create_directories(dir_ / "run/checkpoint-100");
-  for (const char* step : {"20", "100"}) fs::copy(example("lora-code"), dir_ / (std::string("run/checkpoint-") + step));
+  fs::create_directories(dir_ / "run/step-20");
+  fs::create_directories(dir_ / "run/step-100");
+  for (const char* step : {"20", "100"}) fs::copy(example("lora-code"), dir_ / (std::string("run/step-") + step));
   const Finished f = ingot({"doctor", dir_ / "run"});
   EXPECT_EQ(f.exit_code, 3);
-  EXPECT_NE(f.out.find("checkpoint-100 (others: checkpoint-20)"), std::string::npos) << f.out;
+  EXPECT_NE(f.out.find("step-100 ("), std::string::npos) << f.out;
   EXPECT_EQ(ingot({"doctor", dir_ / "nowhere"}).exit_code, 3);
   EXPECT_EQ(ingot({"doctor", example("tiny-llama-base"), "--base", dir_ / "run"}).exit_code, 2);
   EXPECT_EQ(ingot({"doctor", example("lora-code"), "--base", example("lora-code")}).exit_code, 3);
