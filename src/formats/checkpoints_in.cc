@@ -9,7 +9,8 @@ namespace {
 
 constexpr uint64_t kMaxText = 4096;
 constexpr size_t kLooked = 64;  // directories, the greatest numbers first
-constexpr const char* kLatestTexts[] = {"latest", "latest.txt", "last_checkpoint"};
+// Lightning's last.ckpt is a link, which copies without links are texts of.
+constexpr const char* kLatestTexts[] = {"latest", "latest.txt", "last_checkpoint", "last.ckpt"};
 // Where resuming takes the greatest number, whatever else lies there.
 constexpr std::pair<std::string_view, std::string_view> kRules[] = {{"checkpoint-", "transformers"}, {"checkpoint_", "accelerate"}, {"epoch_", "torchtune"}};
 constexpr char kUnfinished[] = "checkpoint-is-incomplete.txt";  // transformers writes it before a checkpoint, and removes it after
@@ -75,7 +76,7 @@ Result<std::optional<LatestName>> latest_name(Store& store, const Probe& p) {
     const Entry* e = p.find(file);
     if (!e) continue;
     const std::string path = join_path(p.path, file);
-    if (e->directory) return std::optional(LatestName{file, "", true});
+    if (e->directory) return std::optional(LatestName{file, file, true});
     INGOT_ASSIGN(const OpenedFile opened, open_head(store, path));
     if (opened.head.size() > kMaxText || opened.head.find('\0') != std::string::npos) continue;  // no text, but a file of that name
     std::string text = opened.head;
@@ -114,8 +115,8 @@ Result<std::optional<MeantCheckpoint>> checkpoint_meant(Store& store, const Prob
     std::string newer;
     for (const auto& n : names)
       if (newer.empty() && family_of(n) == family_of(latest->name) && step_of(n) > step_of(latest->name)) newer = fmt::format("; {} has a greater number", n);
-    return meant(latest->name, latest->text.empty() ? fmt::format("its directory {} is taken", latest->name)
-                                                    : fmt::format("{} is taken, which its file '{}' names{}", latest->name, latest->text, newer), names);
+    return meant(latest->name, latest->name == latest->text ? fmt::format("its directory {} is taken", latest->name)
+                                                            : fmt::format("{} is taken, which its file '{}' names{}", latest->name, latest->text, newer), names);
   }
   if (latest) return std::optional<MeantCheckpoint>();  // a file, of weights that lie here
   if (names.size() > kLooked) names.resize(kLooked);

@@ -105,7 +105,7 @@ TEST_F(CheckpointsIn, WithoutARuleTheyAreListed) {
   refused("files", "the directory has 3 torch files, and nothing tells which is the model: model_100.pth (");
   refused("files", "give one of them, like: files/model_100.pth");
   put("files/last_checkpoint", "model_10.pth");
-  opens("files", 10, "files: of its 3 torch files model_10.pth is taken, which a text beside it names as the latest");
+  opens("files", 10, "files: of its 3 torch files model_10.pth is taken, which its file 'last_checkpoint' names");
 }
 
 TEST_F(CheckpointsIn, Lightning) {
@@ -118,6 +118,9 @@ TEST_F(CheckpointsIn, Lightning) {
   refused("logs", "give one of them, like: " + at + "epoch=1-step=6.ckpt");
   save_torch(at + "last.ckpt", 9);
   opens("logs", 9, "of its 3 torch files last.ckpt is taken, as Lightning resumes");
+  put(at + "last.ckpt", "epoch=0-step=3.ckpt");  // a link that was copied as its text
+  opens("logs", 3, "epoch=0-step=3.ckpt is taken, which its file 'last.ckpt' names");
+  save_torch(at + "last.ckpt", 9);
   save_torch(at + "best.ckpt", 1);
   refused("logs", "the directory has 4 torch files");
   save_torch("logs/lightning_logs/version_1/checkpoints/epoch=0-step=3.ckpt", 3);
@@ -169,7 +172,7 @@ using DirectorySamples = Samples;
 TEST_F(DirectorySamples, OpenAsWhatTheyMean) {
   for (const auto& [sample, from, said] :
        {std::tuple{"plain-script", "model/", "which its file 'latest' names"}, {"hf-trainer", "model/", "as transformers resumes"}, {"hf-trainer-bf16", "model/", "as transformers resumes"},
-        {"hf-trainer-peft", "model/", "as transformers resumes"}, {"accelerate", "model/", "as accelerate resumes"}, {"lightning", "model/", "last.ckpt is taken, as Lightning resumes"},
+        {"hf-trainer-peft", "model/", "as transformers resumes"}, {"accelerate", "model/", "as accelerate resumes"}, {"lightning", "model/", "last.ckpt"},
         {"lightning-bf16", "model/", "the only weights file here"}}) {
     if (!begin(sample)) continue;
     const Artifact a = open(folder_);

@@ -214,13 +214,13 @@ Result<WeightFiles> unnamed_torch_weights(Store& store, const Probe& p, WeightFi
   const Weights w = sort_out_torch(p);
   if (!w.sets.empty()) return unnamed_weights(store, p, w, kTorchIndexName, std::move(found));
   if (w.others.size() > 1) {
-    const auto taken = [&](const std::string& name, const char* why) {
+    const auto taken = [&](const std::string& name, const std::string& why) {
       found.files = {name};
       found.notices.push_back(fmt::format("{}: of its {} torch files {} is taken, {}", p.path, w.others.size(), name, why));
       return found;
     };
     INGOT_ASSIGN(const auto latest, latest_name(store, p));
-    if (latest && !latest->directory) return taken(latest->name, "which a text beside it names as the latest");
+    if (latest && !latest->directory) return taken(latest->name, fmt::format("which its file '{}' names", latest->text));
     // Lightning goes on from it; what else there is are the best by some measure.
     const auto of_lightning = [](const std::string& n) { return n == "last.ckpt" || (n.ends_with(".ckpt") && n.find("step=") != n.npos); };
     if (find_file(p, "last.ckpt") && std::all_of(w.others.begin(), w.others.end(), of_lightning)) return taken("last.ckpt", "as Lightning resumes");
