@@ -5,8 +5,8 @@
 
 #include "base/memory.h"
 #include "formats/formats.h"
+#include "formats/inflated_file.h"
 #include "formats/strided_tensor.h"
-#include "formats/zip_read.h"
 #include "kernels/hash.h"
 
 namespace ingot {
@@ -135,31 +135,6 @@ NodePtr place(const std::shared_ptr<const SourceFile>& source, const std::string
   return v.contiguous() ? make_file_tensor(source, name, offset, h.spec) : make_strided_tensor(source, name, v);
 }
 
-// A compressed record: it is unpacked whole, each time that it is needed.
-class PackedTensor final : public Source {
- public:
-  PackedTensor(std::shared_ptr<const ZipFile> zip, const ZipEntry& entry, std::string name, const NpyHeader& header) : zip_(std::move(zip)), entry_(entry), name_(std::move(name)), header_(header) {}
-  TensorSpec spec() const override { return header_.spec; }
-  Shape granularity() const override { return header_.spec.shape; }
-  std::string describe() const override { return fmt::format("npz:{}|{}|{}", zip_->file()->identity(), zip_->directory_hash(), entry_.name); }
-  const ReadFile* file() const override { return zip_->file().get(); }
-  uint64_t workspace(const Region&) const override { return entry_.size; }
-  void trace(Origin* o) const override { o->tensor = name_, o->file = zip_->path(); }
-  Result<uint64_t> read(const Region&, MutByteView out) const override {
-    return within_memory("reading " + zip_->path(), [&]() -> Result<uint64_t> {
-      INGOT_ASSIGN(const std::string bytes, zip_->read(entry_, entry_.size));
-      std::copy_n(as_bytes(bytes).data() + header_.size, out.size(), out.data());
-      return entry_.packed;
-    });
-  }
-
- private:
-  std::shared_ptr<const ZipFile> zip_;
-  const ZipEntry& entry_;
-  std::string name_;
-  NpyHeader header_;
-};
-
 Result<std::string> head_of(const ReadFile& file, uint64_t offset, uint64_t size) {
   std::string head(std::min<uint64_t>(size, 128), '\0');
   INGOT_TRY(file.read(offset, {reinterpret_cast<std::byte*>(head.data()), head.size()}));
@@ -176,33 +151,30 @@ Result<std::string> head_of(const ReadFile& file, uint64_t offset, uint64_t size
 }
 
 Result<Artifact> open_zip(const Probe& p) {
-  INGOT_ASSIGN(ZipFile opened, ZipFile::open(p.file));
-  const auto zip = std::make_shared<const ZipFile>(std::move(opened));
+  INGOT_ASSIGN(const ZipFile zip, ZipFile::open(p.file));
   auto source = std::make_shared<SourceFile>();
-  source->file = p.file.file, source->path = p.path, source->header_hash = zip->directory_hash();
+  source->file = p.file.file, source->path = p.path, source->header_hash = zip.directory_hash();
   std::vector<const ZipEntry*> entries;
-  for (const ZipEntry& e : zip->entries()) {
+  for (const ZipEntry& e : zip.entries()) {
     if (!e.name.ends_with(".npy")) return bad_input("reading {}: its record '{}' is no .npy file, so it is no archive of NumPy's", p.path, e.name.substr(0, 200));
     entries.push_back(&e);
   }
-  INGOT_ASSIGN(const auto offsets, zip->data_offsets(entries));
+  INGOT_ASSIGN(const auto offsets, zip.data_offsets(entries));
   std::vector<LazyTensor> tensors;
   for (size_t i = 0; i < entries.size(); ++i) {
     const ZipEntry& e = *entries[i];
     const std::string name = e.name.substr(0, e.name.size() - 4), what = fmt::format("reading {}: its record {}", p.path, e.name.substr(0, 200));
-    std::string head;
-    if (e.stored()) {
-      INGOT_ASSIGN(head, head_of(*p.file.file, offsets[i], e.size));
-    } else {
-      INGOT_ASSIGN(head, zip->read(e, e.size));
+    std::shared_ptr<const SourceFile> from = source;
+    if (!e.stored()) {
+      INGOT_ASSIGN(auto unpacked, make_inflated_file(p.file.file, p.path, e, offsets[i]));
+      from = std::make_shared<SourceFile>(SourceFile{std::move(unpacked), p.path, source->header_hash});
     }
+    const uint64_t at = e.stored() ? offsets[i] : 0;
+    INGOT_ASSIGN(const std::string head, head_of(*from->file, at, e.size));
     INGOT_ASSIGN(const NpyHeader h, read_header(head, what));
     if (const uint64_t want = bytes_of(h.spec), have = e.size - h.size; want != have)
       return bad_input("{} has {} bytes of data, but {} {} needs {}; the file is damaged", what, have, info(h.spec.type).name, to_string(h.spec.shape), want);
-    const bool plain = !h.big_endian && (!h.fortran || h.spec.shape.rank < 2);
-    if (!e.stored() && !plain)
-      return bad_input("{} is compressed, and {}: of the two ingot reads one at a time; save it with np.savez", what, h.big_endian ? "big-endian" : "in Fortran's order");
-    tensors.push_back({name, e.stored() ? place(source, name, offsets[i] + h.size, h) : std::make_shared<PackedTensor>(zip, e, name, h)});
+    tensors.push_back({name, place(from, name, at + h.size, h)});
   }
   Artifact a;
   a.path = p.path, a.format = "npz", a.naming = "hf";

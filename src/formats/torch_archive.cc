@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "formats/zip_read.h"
+#include "formats/inflated_file.h"
 #include "kernels/hash.h"
 
 namespace ingot {
@@ -22,6 +22,8 @@ Result<TorchArchive> open_torch_archive(const OpenedFile& file) {
     if (pickle) return bad_input("reading {}: it has two pickles, {} and {}; torch writes one", path, pickle->name, e.name);
     pickle = &e;
   }
+  if (!pickle && zip.find(kPickle))
+    return bad_input("reading {}: it was packed without the folder around its {}, which torch needs; pack the folder itself, as in: zip -0 -r model.pt FOLDER", path, kPickle);
   if (!pickle)
     return bad_input("reading {}: it is a ZIP archive without a record NAME/{}, so none of torch.save ({} records, the first '{}')", path, kPickle,
                      zip.entries().size(),
@@ -45,8 +47,15 @@ Result<TorchArchive> open_torch_archive(const OpenedFile& file) {
     if (e.name.starts_with(data)) records.push_back(&e);
   INGOT_ASSIGN(const auto offsets, zip.data_offsets(records));
   TorchStorages storages;
-  for (size_t i = 0; i < records.size(); ++i)
-    storages[records[i]->name.substr(data.size())] = {offsets[i], records[i]->size, !records[i]->stored()};
+  for (size_t i = 0; i < records.size(); ++i) {
+    const ZipEntry& e = *records[i];
+    TorchStorage& storage = storages[e.name.substr(data.size())] = {offsets[i], e.size, nullptr};
+    if (e.stored()) continue;
+    // torch never packs them, but reads those that somebody's zip did.
+    INGOT_ASSIGN(auto unpacked, make_inflated_file(file.file, path, e, offsets[i]));
+    storage.unpacked = std::make_shared<SourceFile>(SourceFile{std::move(unpacked), path, source->header_hash});
+    storage.offset = 0;
+  }
   const bool summed = std::none_of(records.begin(), records.end(), [](const ZipEntry* e) {
     return e->size && (e->crc == 0 || e->crc == static_cast<uint32_t>(e->size));
   });

@@ -69,7 +69,7 @@ Result<TorchStorages> find_storages(const OpenedFile& file, const Pickle& state,
     if (!checked_mul(count, id->second.item, &end) || !checked_add(end, at, &end) || end > file.file->size())
       return bad_input("reading {}: the storage '{}' has {} elements of {} bytes at byte {}, but the file ends at byte {}; it is truncated, copy it again", path, key, count,
                        id->second.item, at, file.file->size());
-    if (!storages.emplace(key, TorchStorage{at, end - at, false}).second) return bad_input("reading {}: it holds the storage '{}' twice; the file is damaged", path, key);
+    if (!storages.emplace(key, TorchStorage{at, end - at, nullptr}).second) return bad_input("reading {}: it holds the storage '{}' twice; the file is damaged", path, key);
     at = end;
   }
   if (at != file.file->size()) return bad_input("reading {}: its storages end at byte {}, the file at {}; bytes were added, or the file is damaged", path, at, file.file->size());

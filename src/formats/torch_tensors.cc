@@ -183,9 +183,6 @@ Result<NodePtr> TorchTensors::dense(const std::string& path, const PickleValue* 
   if (there == storages_.end() && storage->bytes > 0) return bad(path, fmt::format("the storage '{}' is not there", storage->key));
   if (there != storages_.end() && there->second.bytes != storage->bytes)
     return bad(path, fmt::format("the storage '{}' has {} bytes by the pickle ({}), but {} in the file", storage->key, storage->bytes, storage->type_name, there->second.bytes));
-  if (there != storages_.end() && there->second.packed)
-    return bad_input("reading {}: the storage '{}' of tensor '{}' is compressed, which torch never does; unpack the archive and pack it without compression "
-                     "(zip -0), or save it again with torch", source_->path, storage->key, path);
   v.offset = reach ? there->second.offset + from : 0;
   v.swap = big_endian_;
   if (type->pair) {
@@ -198,7 +195,7 @@ Result<NodePtr> TorchTensors::dense(const std::string& path, const PickleValue* 
   std::string id = fmt::format("{}|{}|{}|{}{}|", storage->key, type->dtype, v.offset, v.conjugate ? "c" : "", v.negate ? "n" : "");
   for (int i = 0; i < v.spec.shape.rank; ++i) id += fmt::format("{}:{},", v.spec.shape[i], v.spec.shape[i] == 1 ? 0 : v.strides[static_cast<size_t>(i)]);
   NodePtr& made = made_[id];
-  if (!made) made = make_strided_tensor(source_, path, v);
+  if (!made) made = make_strided_tensor(there != storages_.end() && there->second.unpacked ? there->second.unpacked : source_, path, v);
   return made;
 }
 

@@ -16,7 +16,7 @@ namespace ingot {
 // Where the bytes of one storage lie.
 struct TorchStorage {
   uint64_t offset = 0, bytes = 0;
-  bool packed = false;  // by deflate: it cannot be read in place
+  std::shared_ptr<const SourceFile> unpacked;  // where it is packed by deflate: what it lies in instead
 };
 using TorchStorages = std::unordered_map<std::string, TorchStorage>;  // by key
 

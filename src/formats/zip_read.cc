@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/threads.h"
+#include "formats/inflated_file.h"
 #include "kernels/hash.h"
 
 namespace ingot {
@@ -15,7 +16,6 @@ constexpr uint32_t kEndMark = 0x06054b50, kEnd64Mark = 0x06064b50, kLocator64Mar
 constexpr uint64_t kEndSize = 22, kEnd64Size = 56, kLocator64Size = 20, kCentralSize = 46, kLocalSize = 30;
 constexpr uint64_t kMaxDirectory = 256u << 20;  // about a million records
 constexpr uint64_t kSpan = 256 << 10;           // local headers that lie closer are read together
-constexpr uint64_t kDeflateRatio = 1032;        // no deflate stream unpacks to more
 // Bits 1 and 2 say how hard deflate tried, 3 that sizes follow the data, 11 that names are UTF-8.
 constexpr uint16_t kKnownFlags = 0x080e, kDescriptor = 0x0008, kEncrypted = 0x2041;
 constexpr uint16_t kZip64 = 1;  // the extra field that holds what 32 bits cannot
@@ -250,32 +250,18 @@ Result<std::vector<uint64_t>> ZipFile::data_offsets(const std::vector<const ZipE
 Result<std::string> ZipFile::read(const ZipEntry& e, uint64_t limit) const {
   if (e.size > limit)
     return bad_input("reading {}: its record '{}' has {} bytes, more than the {} that are accepted of it", path(), e.name.substr(0, 200), e.size, limit);
-  if (e.size / kDeflateRatio > e.packed)
-    return bad_input("reading {}: its record '{}' claims to unpack from {} bytes to {}, which deflate cannot; refused", path(), e.name.substr(0, 200), e.packed, e.size);
   INGOT_ASSIGN(const auto where, data_offsets({&e}));
-  std::string out(e.size, '\0');
-  if (e.stored()) {
-    INGOT_TRY(bytes_at(where[0], {reinterpret_cast<std::byte*>(out.data()), out.size()}));
-  } else {
-    std::vector<std::byte> packed(e.packed);
-    INGOT_TRY(bytes_at(where[0], packed));
-    z_stream z{};
-    if (inflateInit2(&z, -MAX_WBITS) != Z_OK) return failed("unpacking '{}' of {}: zlib cannot begin", e.name.substr(0, 200), path());
-    int rc = Z_OK;
-    // zlib counts in 32 bits.
-    for (uint64_t in = 0, done = 0; rc == Z_OK;) {
-      constexpr uint64_t kStep = 1u << 30;
-      z.next_in = reinterpret_cast<Bytef*>(packed.data()) + in, z.avail_in = static_cast<uInt>(std::min(kStep, packed.size() - in));
-      z.next_out = reinterpret_cast<Bytef*>(out.data()) + done, z.avail_out = static_cast<uInt>(std::min(kStep, out.size() - done));
-      const uint64_t had_in = z.avail_in, had_out = z.avail_out;
-      rc = inflate(&z, Z_NO_FLUSH);
-      in += had_in - z.avail_in, done += had_out - z.avail_out;
-      if (rc == Z_STREAM_END && (in != packed.size() || done != out.size())) rc = Z_DATA_ERROR;
-    }
-    inflateEnd(&z);
-    if (rc != Z_STREAM_END)
-      return bad_input("reading {}: its record '{}' does not unpack to exactly {} bytes; the file is damaged, copy it again", path(), e.name.substr(0, 200), e.size);
+  std::shared_ptr<const ReadFile> unpacked;  // whose claims are held against deflate before anything is allocated
+  if (!e.stored()) {
+    INGOT_ASSIGN(unpacked, make_inflated_file(file_.file, path(), e, where[0]));
   }
+  std::string out(e.size, '\0');
+  const MutByteView all{reinterpret_cast<std::byte*>(out.data()), out.size()};
+  if (unpacked) {
+    INGOT_TRY(unpacked->read(0, all));
+    return out;
+  }
+  INGOT_TRY(bytes_at(where[0], all));
   const uint32_t crc = static_cast<uint32_t>(crc32_z(0, reinterpret_cast<const Bytef*>(out.data()), out.size()));
   // torch writes the size in its place where it was told not to compute one.
   if (crc != e.crc && e.crc != 0 && e.crc != static_cast<uint32_t>(e.size))

@@ -118,7 +118,12 @@ put("zip-two-ends.pt", torch(good, comment=torch(state(x=tensor()))), "bytes are
 put("zip-stored-packed.pt", archive([Record("a/data.pkl", good, size=5, local_size=5)]), "is stored, but has")
 put("zip-nothing.pt", archive([Record("a/x", b"")]), "without a record NAME/data.pkl")
 put("byteorder.pt", archive([Record("a/data.pkl", good), Record("a/byteorder", b"middle")]), "its byteorder is 'middle'")
-put("storage-deflated.pt", archive([Record("a/data.pkl", good), Record("a/data/0", bytes(16), 8)]), "is compressed, which torch never does")
+put("storage-deflated.pt", archive([Record("a/data.pkl", good), Record("a/data/0", bytes(16), 8)]), "")
+put("storage-bomb.pt", archive([Record("a/data.pkl", state(w=tensor(numel=1 << 28, size=(1 << 28,)))), Record("a/data/0", bytes(16), 8, size=1 << 30, local_size=1 << 30)]),
+    "bytes to 1073741824, which deflate cannot")
+put("repacked.pt", archive([Record("My model/", b""), Record("My model/data/", b""), Record("My model/data/0", bytes(range(16)), 8), Record("My model/version", b"3\n", 8),
+                            Record("My model/data.pkl", good, 8), Record("__MACOSX/My model/._data.pkl", b"x" * 40, 8), Record("__MACOSX/._My model", b"x" * 40)], comment=b"packed again"), "")
+put("repacked-without-folder.pt", archive([Record("data.pkl", good), Record("data/0", bytes(16))]), "packed without the folder around its data.pkl")
 # The pickle.
 def call(module, name, *args):
     return b"\x80\x02c" + f"{module}\n{name}\n".encode() + tup(*args) + b"R."
