@@ -4,6 +4,7 @@
 
 #include "formats/dcp.h"
 #include "formats/json.h"
+#include "formats/megatron_ranks.h"
 #include "formats/torch_file.h"
 
 namespace ingot {
@@ -114,11 +115,12 @@ Result<Artifact> read_torch_dist(Store& store, const Probe& p) {
 int probe_megatron(const Probe& p) {
   if (!p.directory) return 0;
   if (p.find(kTracker)) return 96;
-  return p.find(kDcpMetadata) && p.find(kBackend) ? 96 : 0;
+  return (p.find(kDcpMetadata) && p.find(kBackend)) || is_megatron_ranks(p) ? 96 : 0;
 }
 
 Result<Artifact> open_megatron(Store& store, const Probe& p, Faults*) {
   if (p.find(kDcpMetadata)) return read_torch_dist(store, p);
+  if (is_megatron_ranks(p)) return read_megatron_ranks(store, p);
   const std::string tracker = join_path(p.path, kTracker);
   INGOT_ASSIGN(std::string text, read_side_file(store, tracker, kMaxText));
   while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back()))) text.pop_back();
@@ -132,11 +134,8 @@ Result<Artifact> open_megatron(Store& store, const Probe& p, Faults*) {
     return bad_input("opening {}: it names iteration {}, but there is no {}{}", tracker, text, name,
                      there.empty() ? "; copy it" : fmt::format("; of those that are there give one itself: {}", join_path(p.path, there.back())));
   INGOT_ASSIGN(const Probe iteration, look_at(store, join_path(p.path, name)));
-  if (!iteration.find(kDcpMetadata))
-    return bad_input("opening {}: there is no {}: {}", iteration.path, kDcpMetadata,
-                     directories_in(store, iteration.path, "mp_rank_").empty() ? "the save did not end; take an older iteration"
-                                                                              : "it is of Megatron's older form, a file for each rank; convert it "
-                                                                                  "with --ckpt-convert-format torch_dist");
+  if (is_megatron_ranks(iteration)) return read_megatron_ranks(store, iteration);
+  if (!iteration.find(kDcpMetadata)) return bad_input("opening {}: there is no {}: the save did not end; take an older iteration", iteration.path, kDcpMetadata);
   return iteration.find(kBackend) ? read_torch_dist(store, iteration) : read_dcp(store, iteration, [](const DcpEntry& e) { return e.path; });
 }
 

@@ -253,33 +253,6 @@ TEST_F(TorchSamples, BrokenFilesGiveOneErrorEach) {
   EXPECT_NE(notices(*a).find("tensors that the index names and no shard has"), std::string::npos) << notices(*a);
 }
 
-// Rank by rank, put together along the dimension in which they differ: rows, columns, or of fc1 gates and ups.
-TEST_F(TorchSamples, RanksOfMegatron) {
-  if (!fs::exists(root() + "/megatron-legacy-tp2")) GTEST_SKIP() << "not in the repository";
-  begin("megatron-legacy-tp2");
-  const Artifact ranks[] = {open(folder_ + "/iter_0000003/mp_rank_00/model_optim_rng.pt"), open(folder_ + "/iter_0000003/mp_rank_01/model_optim_rng.pt")};
-  for (const auto& t : expected_.tensors) {
-    if (!t.name.starts_with("model/")) continue;
-    const LazyTensor *a = ranks[0].find(t.name), *b = ranks[1].find(t.name);
-    ASSERT_TRUE(a && b) << t.name;
-    const auto whole = *evaluate(t.node), left = *evaluate(a->node), right = *evaluate(b->node);
-    std::vector<std::byte> joined;
-    const Shape part = a->spec().shape, all = t.spec().shape;
-    const uint64_t chunk = part == all                                    ? left.size()
-                           : t.name.find("linear_fc1") != std::string::npos ? left.size() / 2
-                           : part[0] != all[0]                            ? left.size()
-                                                                          : bytes_of(a->spec().type, part.stride(0));
-    for (uint64_t i = 0; i < left.size(); i += chunk)
-      for (const auto* from : {&left, &right})
-        if (from == &left || !(part == all)) joined.insert(joined.end(), from->begin() + static_cast<ptrdiff_t>(i), from->begin() + static_cast<ptrdiff_t>(i + chunk));
-    EXPECT_TRUE(joined == whole) << t.name;
-    ++compared_;
-  }
-  EXPECT_GT(compared_, 10U);
-  for (const Artifact& a : ranks)
-    EXPECT_EQ(a.values.at("args/hidden_size") + a.values.at("iteration") + a.values.at("checkpoint_version"), "3233.0");
-}
-
 TEST_F(TorchSamples, DirectoriesOfShardsOpenAsModels) {
   for (const char* name : {"torch-sharded", "accelerate-bin"}) {
     begin(name);
