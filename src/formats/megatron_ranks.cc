@@ -144,7 +144,7 @@ class RankReader {
     for (size_t i = 0; i < ranks_.size(); ++i) {
       Rank& r = ranks_[i];
       if (!states[i].ok()) {
-        if (states[i].error().message.starts_with("opening") || is_there(store_, r.path)) return states[i].take_error();
+        if (is_there(store_, r.path)) return states[i].take_error();
         return bad_input("opening {}: there is no {}, the state of its rank; copy the files of all ranks", parent_path(r.path), kFile);
       }
       r.state = *std::move(states[i]);

@@ -1,0 +1,104 @@
+#include "formats/training_beside.h"
+
+#include <cstring>
+
+#include "formats/json.h"
+#include "formats/torch_file.h"
+
+namespace ingot {
+namespace {
+
+constexpr uint64_t kMaxState = 64u << 20;  // trainer_state.json has a line for each logged step
+constexpr char kTrainerState[] = "trainer_state.json";
+
+struct Kind {
+  std::string_view name, begin;
+  bool directory = false;
+};
+constexpr Kind kKinds[] = {{"optimizer", "optimizer"}, {"optimizer", "optimizer_", true}, {"optimizer", "global_step", true}, {"scheduler", "scheduler."}, {"scaler", "scaler."},
+                           {"random numbers", "rng_state"}, {"random numbers", "random_states"}, {"state", "trainer_state.json"}, {"state", "training_state."},
+                           {"state", "recipe_state."}, {"arguments", "training_args."}, {"others", "custom_checkpoint_"}, {"others", "sampler"}, {"others", "dl_state_dict"}};
+
+// Of the first parameter that the optimizer has one for: a number, or a tensor of one.
+std::optional<double> optimizer_step(const TorchState& s) {
+  for (const auto& [name, value] : s.values)
+    if (name.starts_with("state/") && name.ends_with("/step")) {
+      const auto j = parse_json(value, name);
+      if (j.ok() && j->is_number()) return j->get<double>();
+    }
+  for (const LazyTensor& t : s.tensors) {
+    const auto* source = dynamic_cast<const Source*>(t.node.get());
+    if (!t.name.starts_with("state/") || !t.name.ends_with("/step") || !source || t.spec().shape.elements() != 1) continue;
+    std::byte bytes[8];
+    const DType type = t.spec().type;
+    const MutByteView out{bytes, bytes_of(t.spec())};
+    if ((type != DType::kF32 && type != DType::kI64) || !source->read(Region::all(t.spec().shape), out).ok()) return std::nullopt;
+    float f = 0;
+    int64_t i = 0;
+    if (type == DType::kF32) std::memcpy(&f, bytes, sizeof f);
+    else std::memcpy(&i, bytes, sizeof i);
+    return type == DType::kF32 ? f : static_cast<double>(i);
+  }
+  return std::nullopt;
+}
+
+std::optional<double> number(const std::map<std::string, std::string>& values, const char* name) {
+  const auto it = values.find(name);
+  const auto j = it == values.end() ? Result<Json>(Json()) : parse_json(it->second, name);
+  return j.ok() && j->is_number() ? std::optional(j->get<double>()) : std::nullopt;
+}
+
+}  // namespace
+
+TrainingBeside training_beside(Store& store, const Probe& p) {
+  TrainingBeside t;
+  for (const Entry& e : p.entries)
+    for (const Kind& k : kKinds)
+      if (e.directory == k.directory && e.name.starts_with(k.begin) && !e.name.ends_with(".safetensors")) {
+        t.files[std::string(k.name)].push_back(e.name);
+        break;
+      }
+  const auto unreadable = [&](const Error& e) { t.notices.push_back(fmt::format("the model is read without it: {}", e.message)); };
+  std::string of;  // where the step is told
+  if (p.find(kTrainerState)) {
+    const std::string path = join_path(p.path, kTrainerState);
+    const auto text = read_side_file(store, path, kMaxState);
+    const auto state = text.ok() ? parse_json(*text, "reading " + path) : Result<Json>(text.error());
+    if (!state.ok()) unreadable(state.error());
+    else
+      for (const auto& [key, as] : {std::pair{"global_step", "step"}, {"max_steps", "max_steps"}, {"epoch", "epoch"}, {"num_train_epochs", "epochs"}, {"best_metric", "best_metric"},
+                                    {"best_global_step", "best_step"}, {"best_model_checkpoint", "best_checkpoint"}})
+        if (const Json* v = json_member(*state, key); v && !v->is_null()) t.values[as] = v->dump(-1, ' ', false, Json::error_handler_t::replace), of = kTrainerState;
+    if (!t.files.contains("optimizer"))
+      t.notices.push_back(fmt::format("{}: there is no optimizer.pt beside {}; the model is whole, but training cannot go on from here as it was", p.path, kTrainerState));
+  }
+  const auto torch = [&](const std::string& name) -> Result<TorchState> {
+    INGOT_ASSIGN(const OpenedFile file, open_head(store, join_path(p.path, name)));
+    return read_torch(file);
+  };
+  for (const std::string& name : t.files.contains("state") ? t.files.at("state") : std::vector<std::string>()) {
+    if (name == kTrainerState) continue;
+    const auto state = torch(name);
+    if (!state.ok()) unreadable(state.error());
+    else
+      for (const auto& [key, value] : state->values)
+        if (key.find('/') == std::string::npos) t.values.emplace(key, value), of = name;
+  }
+  for (const std::string& name : t.files.contains("optimizer") ? t.files.at("optimizer") : std::vector<std::string>()) {
+    if (name.find('.') == std::string::npos) continue;  // a directory
+    const auto state = torch(name);
+    if (!state.ok()) {
+      unreadable(state.error());
+      continue;
+    }
+    const auto own = optimizer_step(*state), step = number(t.values, "step");
+    if (!own) continue;
+    t.values.emplace("optimizer_step", fmt::format("{}", *own));
+    if (step && *step != *own)
+      t.notices.push_back(fmt::format("{}: the optimizer in {} has taken {} steps, but {} is of step {}: the files are of different saves, unless steps were skipped (float16)", p.path, name,
+                                      *own, of, *step));
+  }
+  return t;
+}
+
+}  // namespace ingot
