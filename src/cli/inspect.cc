@@ -14,6 +14,7 @@
 #include "cli/tree.h"
 #include "formats/formats.h"
 #include "formats/json.h"
+#include "formats/training_beside.h"
 #include "transform/gguf_check.h"
 #include "transform/measure.h"
 
@@ -159,10 +160,19 @@ Status inspect_tensor(Context& c, const Artifact& a, const std::string& name) {
   return c.report.result(j, table.str());
 }
 
+OrderedJson values_json(const std::map<std::string, std::string>& all) {
+  OrderedJson values = OrderedJson::object();
+  for (const auto& [name, text] : all) {
+    auto value = parse_json_ordered(text, name);
+    values[name] = value.ok() ? json_shown(*std::move(value)) : OrderedJson(text);
+  }
+  return values;
+}
+
 constexpr size_t kMostKey = 60, kMostName = 200;
 
-std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, OrderedJson>>& config,
-                    uint64_t on_disk, const std::vector<std::string>& odd, const OrderedJson& tokenizer, bool list) {
+std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, OrderedJson>>& config, uint64_t on_disk,
+                    const TrainingBeside& training, const std::vector<std::string>& odd, const OrderedJson& tokenizer, bool list) {
   const Totals totals = totals_of(a);
   std::string out = fmt::format("{}: {}, {} on disk\n{} tensors, {} values, {:.2f} bits each\n\n", printable(a.path),
                                 a.format, format_bytes(on_disk), format_count(totals.tensors),
@@ -197,6 +207,13 @@ std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, 
   if (!a.files.empty()) {
     Table t({"file", ">size"});
     for (const auto& [name, bytes] : a.files) t.row({printable(name), format_bytes(bytes.size())});
+    out += "\n";
+    out += t.str(2);
+  }
+  if (!training.files.empty()) {
+    Table t({"beside, of its training", ""});
+    for (const auto& [kind, names] : training.files) t.row({kind, shown(join(names, ", "), 70)});
+    for (const auto& [name, value] : training.values) t.row({shown(name, kMostKey), shown(value, 70)});
     out += "\n";
     out += t.str(2);
   }
@@ -258,6 +275,12 @@ Status command_inspect(Context& c) {
   INGOT_ASSIGN(const auto there, at.store->stat(path));
   const bool directory = there && there->directory();
   INGOT_ASSIGN(const uint64_t on_disk, disk_bytes(*at.store, a, directory, &faults));
+  TrainingBeside training;
+  if (directory && (a.naming == "hf" || a.naming == "peft")) {
+    INGOT_ASSIGN(const Probe beside, look_at(*at.store, a.path));
+    if (beside.directory) training = training_beside(*at.store, beside);
+    faults.insert(faults.end(), training.notices.begin(), training.notices.end());
+  }
   Diagnosis d;
   if (a.naming == "hf" && directory) {
     INGOT_ASSIGN(d, diagnose(c, a));
@@ -266,7 +289,7 @@ Status command_inspect(Context& c) {
   }
   const std::vector<std::string> odd = oddities(a, d, std::move(faults));
   const OrderedJson tokenizer = tokenizer_json(a, d.gguf ? &*d.gguf : nullptr);
-  if (!c.report.json()) return c.report.result({}, text_of(a, config, on_disk, odd, tokenizer, list));
+  if (!c.report.json()) return c.report.result({}, text_of(a, config, on_disk, training, odd, tokenizer, list));
 
   const Totals totals = totals_of(a);
   OrderedJson j = {{"path", path},
@@ -292,14 +315,8 @@ Status command_inspect(Context& c) {
     j["files"] = files;
   }
   if (!tokenizer.is_null()) j["tokenizer"] = tokenizer;
-  if (!a.values.empty()) {
-    OrderedJson values = OrderedJson::object();
-    for (const auto& [name, text] : a.values) {
-      auto value = parse_json_ordered(text, name);
-      values[name] = value.ok() ? json_shown(*std::move(value)) : OrderedJson(text);
-    }
-    j["values"] = values;
-  }
+  if (!training.files.empty()) j["training"] = {{"files", training.files}, {"values", values_json(training.values)}};
+  if (!a.values.empty()) j["values"] = values_json(a.values);
   OrderedJson tensors = OrderedJson::array();
   for (const LazyTensor& x : a.tensors) {
     const TensorSpec s = x.spec();

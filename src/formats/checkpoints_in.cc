@@ -130,7 +130,8 @@ Result<std::optional<MeantCheckpoint>> checkpoint_meant(Store& store, const Prob
     for (const auto& n : half)
       if (!own.empty() && family_of(n) == family && step_of(n) > step_of(own[0])) passed.push_back(n);
     if (own.empty() || own.size() != names.size()) continue;
-    return meant(own[0], fmt::format("of its {} checkpoints {} is taken, the last, as {} resumes{}", own.size(), own[0], framework,
+    const std::string which = own.size() == 1 ? "its only checkpoint" : fmt::format("the last of its {} checkpoints, as {} resumes", own.size(), framework);
+    return meant(own[0], fmt::format("{} is taken, {}{}", own[0], which,
                                      passed.empty() ? "" : fmt::format("; passed over, as it was not saved to its end: {}", some_of(passed))), own);
   }
   if (strays) return std::optional<MeantCheckpoint>();

@@ -49,7 +49,7 @@ TEST_F(CheckpointsIn, TheTrainersLastIsTakenByItsNumber) {
   for (int n : {90, 500, 1000}) save(fmt::format("run/checkpoint-{}", n), static_cast<float>(n));
   put("run/runs/log", "x");
   put("run/trainer_state.json", "{}");
-  opens("run", 1000, "run: of its 3 checkpoints checkpoint-1000 is taken, the last, as transformers resumes");
+  opens("run", 1000, "run: checkpoint-1000 is taken, the last of its 3 checkpoints, as transformers resumes");
   // One that was not saved to its end is passed over: without weights, or with the mark that transformers sets.
   put("run/checkpoint-2000/trainer_state.json", "{}");
   save("run/checkpoint-1500", 1500);
@@ -171,8 +171,8 @@ TEST(CheckpointsInLinks, DoNotLeadInCircles) {
 using DirectorySamples = Samples;
 TEST_F(DirectorySamples, OpenAsWhatTheyMean) {
   for (const auto& [sample, from, said] :
-       {std::tuple{"plain-script", "model/", "which its file 'latest' names"}, {"hf-trainer", "model/", "as transformers resumes"}, {"hf-trainer-bf16", "model/", "as transformers resumes"},
-        {"hf-trainer-peft", "model/", "as transformers resumes"}, {"accelerate", "model/", "as accelerate resumes"}, {"lightning", "model/", "last.ckpt"},
+       {std::tuple{"plain-script", "model/", "which its file 'latest' names"}, {"hf-trainer", "model/", "as transformers resumes"}, {"hf-trainer-bf16", "model/", "checkpoint-3 is taken, its only checkpoint"},
+        {"hf-trainer-peft", "model/", "checkpoint-3 is taken, its only checkpoint"}, {"accelerate", "model/", "its directory checkpoints is taken"}, {"lightning", "model/", "last.ckpt"},
         {"lightning-bf16", "model/", "the only weights file here"}}) {
     if (!begin(sample)) continue;
     const Artifact a = open(folder_);

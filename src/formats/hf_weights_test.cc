@@ -361,10 +361,23 @@ TEST_F(HfWeights, WhatAnIndexSaysOfTensorsIsTold) {
   opens(2, 2, {"another shard than the index says: 't1' (model-00001-of-00002.safetensors, not model-00002-of-00002.safetensors), 't2'"});
   index("\"t1\":" + one + ",\"t2\":" + two + ",\"inv_freq\":" + one);
   opens(2, 2, {"no shard has: 'inv_freq'"});
-  save("n", 1, false);
-  copy("n/model.safetensors", "m/copy.safetensors");  // t1 of other values, before the shards in order
-  index("\"t1\":\"copy.safetensors\",\"a\":" + one + ",\"t2\":" + two);
-  opens(2, 2, {"in two shards, of which the later counts: 't1' (copy.safetensors, model-00001-of-00002.safetensors)"});
+  index("\"t1\":" + one + ",\"x\":" + two + ",\"y\":" + two);
+  refused({"opening m/model.safetensors.index.json: none of the 2 tensors that it names for model-00002-of-00002.safetensors is there, in that file or another ('x', 'y')"});
+  // Its total size matters to nobody; who looks is told.
+  put(kIndex, "{\"metadata\": {\"total_size\": 33.0}, \"weight_map\": {\"t1\":" + one + ",\"t2\":" + two + "}}");
+  opens(2, 2, {});
+  Faults faults;
+  ASSERT_TRUE(open_model(*store_, "m", &faults).ok());
+  ASSERT_EQ(faults.size(), 1U);
+  EXPECT_NE(faults[0].find("its total_size is 33 bytes, the tensors take 32"), std::string::npos) << faults[0];
+  save("n", 3, false);
+  copy("n/model.safetensors", "m/copy.safetensors");  // t1 and t2 of other values, before the shards in order
+  index("\"t3\":\"copy.safetensors\",\"t1\":" + one + ",\"t2\":" + two);
+  const auto a = open_model(*store_, "m");
+  ASSERT_TRUE(a.ok()) << a.error().message;
+  EXPECT_NE(a->notices[0].find("in two shards, of which the later counts: 't1' (copy.safetensors, model-00001-of-00002.safetensors)"), std::string::npos) << a->notices[0];
+  EXPECT_EQ(to_floats(*evaluate(a->find("t1")->node)), std::vector<float>(4, 2));
+  EXPECT_EQ(to_floats(*evaluate(a->find("t3")->node)), std::vector<float>(4, 3));
 }
 
 TEST_F(HfWeights, OtherFormatsAreNamed) {

@@ -197,12 +197,13 @@ TEST_F(Directories, OfABrokenModelSayWhatIsBroken) {
   fs::copy(kBase, dir_ / "run");
   fs::copy(kBase, dir_ / "run/checkpoint-5");
   fs::remove(dir_ / "run/model.safetensors");
-  expect_said(run({"./run"}), 3, {"safetensors", "checkpoint-5"});
+  expect_said(run({"./run"}), 0, {"checkpoint-5 is taken, its only checkpoint"});
   write_file(dir_ / "run/model.safetensors", "cut off");
   expect_said(run({"./run"}), 3, {"model.safetensors", "checkpoint-5"});
   fs::remove(dir_ / "run/model.safetensors");
   fs::remove(dir_ / "run/config.json");
-  expect_said(run({"./run"}), 0, {"no model itself", "ingot ./run/checkpoint-5"});
+  fs::rename(dir_ / "run/checkpoint-5", dir_ / "run/old");
+  expect_said(run({"./run"}), 0, {"no model itself", "ingot ./run/old"});
 }
 
 TEST_F(Bases, BesideTheAdapterAreFound) {
