@@ -70,5 +70,36 @@ TEST_F(DeepspeedSamples, WrittenAsUniversal) {
   EXPECT_NE(report.error().message.find("it has no float32 copies that an optimizer steps"), std::string::npos) << report.error().message;
 }
 
+// As ds_to_universal has them of stages 1 and 2: a frozen parameter and a buffer as float32 alone, a tied parameter by its other name.
+TEST(DeepspeedUniversal, WhatNoOptimizerStepsAndTiesAreKept) {
+  const NodePtr stepped = f32_tensor({2, 3}, random_floats(6, 1));
+  Artifact a;
+  a.tensors = {{"model/emb", f32_tensor({2, 3}, random_floats(6, 2))}, {"model/frozen", make_memory_tensor({DType::kBF16, {3}}, std::vector<std::byte>(6, std::byte{0x40}))},
+               {"model/seen", make_memory_tensor({DType::kI64, {}}, std::vector<std::byte>(8, std::byte{1}))}, {"master/emb", stepped}, {"exp_avg/emb", stepped}};
+  a.tensors.push_back({"model/head", a.tensors[0].node});
+  a.tensors.push_back({"master/head", stepped});
+  a.values = {{"buffer_names/0", "\"seen\""}, {"global_steps", "3"}};
+  auto store = make_memory_store();
+  const auto output = make_output(a, *store, "u", "deepspeed-universal");
+  ASSERT_TRUE(output.ok()) << output.error().message;
+  const auto report = run_job({*output}, {});
+  ASSERT_TRUE(report.ok()) << report.error().message;
+  const std::string tag = "u/global_step3_universal";
+  for (const auto& [name, value] : {std::pair{"frozen", 3.0f}, {"seen", 72340172838076673.f}}) {
+    const auto copy = open_model(*store, fmt::format("{}/zero/{}/fp32.pt", tag, name));
+    ASSERT_TRUE(copy.ok()) << copy.error().message;
+    EXPECT_EQ(to_floats(*evaluate(copy->find("param")->node))[0], value);
+  }
+  const auto model = open_model(*store, tag + "/mp_rank_00_model_states.pt");
+  ASSERT_TRUE(model.ok()) << model.error().message;
+  EXPECT_EQ(model->values.at("shared_params/head"), "\"emb\"");
+  EXPECT_EQ(model->values.at("frozen_param_shapes/frozen/0"), "3");
+  EXPECT_FALSE(model->values.contains("param_shapes/0/head/0"));
+  const auto u = open_model(*store, "u");
+  ASSERT_TRUE(u.ok()) << u.error().message;
+  EXPECT_EQ(u->tensors.size(), a.tensors.size());
+  for (const char* kind : {"model", "master"}) EXPECT_EQ(u->find(kind + std::string("/head"))->node, u->find(kind + std::string("/emb"))->node) << kind;
+}
+
 }  // namespace
 }  // namespace ingot

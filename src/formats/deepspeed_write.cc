@@ -34,6 +34,7 @@ class Planner {
   Result<Plan> plan(std::vector<LazyTensor>* tensors) {
     tensors_ = tensors;
     std::map<NodePtr, std::string> masters;
+    std::map<NodePtr, size_t> module;
     INGOT_TRY(sort_values());
     const std::string step = a_.values.count("global_steps") ? a_.values.at("global_steps") : "0";
     if (step.empty() || step.size() > 18 || step.find_first_not_of("0123456789") != std::string::npos)
@@ -45,7 +46,9 @@ class Planner {
       if (slash == std::string::npos || slash + 1 == t.name.size()) continue;
       const std::string kind = t.name.substr(0, slash), param = t.name.substr(slash + 1);
       if (kind == "model") {
-        model_.state.tensors.emplace_back("module/" + param, number(t));
+        const auto [one, fresh] = module.emplace(t.node, 0);  // tied ones share a storage
+        if (fresh) one->second = number(t);
+        model_.state.tensors.emplace_back("module/" + param, one->second);
         continue;
       }
       if (!is_folder(param) || !is_folder(kind)) return bad_input("writing a universal checkpoint of {}: the name '{}' makes no folder", a_.path, t.name);

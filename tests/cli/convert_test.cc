@@ -143,7 +143,9 @@ TEST_F(Convert, LargeTensorsOfADistributedCheckpointAreInParts) {
   convert({kBase, "--to", "dcp", "--out", dir_ / "dcp", "--max-shard-size", "500KB"});
   EXPECT_EQ(hash(dir_ / "dcp"), hash(kBase));
   for (const auto& e : std::filesystem::directory_iterator(dir_ / "dcp"))
-    if (e.path().extension() == ".distcp") EXPECT_LE(e.file_size(), 520'000u) << e.path();
+    if (e.path().extension() == ".distcp") {
+      EXPECT_LE(e.file_size(), 520'000u) << e.path();
+    }
   convert({dir_ / "dcp", "--out", dir_ / "back", "--config-from", kBase});
   EXPECT_TRUE(same_bytes(dir_ / "back/model.safetensors", kBase + "/model.safetensors"));
 }
