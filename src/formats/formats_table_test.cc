@@ -22,7 +22,8 @@ Artifact state(const std::string& prefix) {
   for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i % 4 == 3 ? 0x3E : i * 2654435761u >> 24);
   Artifact a;
   const NodePtr tied = f32_tensor({8, 32}, random_floats(8 * 32, 1));
-  a.tensors = {{prefix + "large", make_memory_tensor({DType::kF32, {kRows, kCols}}, std::move(bytes))}, {prefix + "tied.a", tied}, {prefix + "tied.b", tied}};
+  a.tensors = {{prefix + "large.weight", make_memory_tensor({DType::kF32, {kRows, kCols}}, std::move(bytes))}, {prefix + "tied.a.weight", tied}, {prefix + "tied.b.weight", tied}};
+  a.metadata = {{"general.architecture", MetaValue{std::string("llama")}}};
   a.values = {{"step", "3"}, {"nested/lr", "0.25"}};
   return a;
 }
@@ -95,7 +96,7 @@ std::vector<Trial> trials() {
           {"megatron", "m", make_megatron, "", "model/", "", {}},
           {"deepspeed", "m", make_deepspeed, "master/", "master/", "DeepSpeed", {samples + "deepspeed-zero1-bf16/ckpt", samples + "deepspeed-zero3-bf16-frozen/ckpt"}},
           {"gguf", "m.gguf", like("gguf"), "", "", "llama.cpp's gguf", {data + "gguf/little-endian.gguf", data + "gguf/big-endian.gguf"}},
-          {"imatrix", "m.dat", make_imatrix, "", "", "", {}},
+          {"imatrix", "m.dat", make_imatrix, "blk.0.", "blk.0.", "", {}},
           {"npz", "m.npz", like("npz"), "", "", "", {}},
           {"peft", "m", make_peft, "base_model.model.", "base_model.model.", "PEFT", {examples + "lora-code", data + "adapters/lora-prose", data + "adapters/lora-rs-patterns"}}};
 }
