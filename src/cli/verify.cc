@@ -80,8 +80,7 @@ Result<Verdict> check_hashes(Context& c, const Artifact& model, const std::strin
   if (out.as_written) out.text = fmt::format("{}: as it was written{}", v->tree.root, tensors.empty() ? "" : "; of all its parts " + tensors);
   else if (!tensors.empty()) out.text = tensors + "; metadata and other files have no hash there";
   else if (changed || other) out.text = fmt::format("{}: not what was written", v->tree.root);
-  else out.text = fmt::format("{}: no hash was noted with it (another program made it, it was copied, or the file system keeps no extended attributes): "
-                              "compare it with the one that the run printed", v->tree.root);
+  else out.text = fmt::format("{}: no hash was noted with it (another program made it, or it was copied)", v->tree.root);
   return out;
 }
 
@@ -147,7 +146,7 @@ std::string report_text(const Artifact& model, const Verification& v, const Coun
     return static_cast<size_t>(std::count_if(v.errors.begin(), v.errors.end(), [&](const Finding& f) { return std::find(kinds.begin(), kinds.end(), f.kind) != kinds.end(); }));
   };
   const size_t structure = broken({"structure", "index", "unreadable"}), sums = broken({"checksum"});
-  table.row({"structure", structure ? fmt::format("{} errors", structure) : fmt::format("its structure is sound{}", v.indexes ? ", its index and shards too" : "")});
+  table.row({"structure", structure ? fmt::format("{} errors", structure) : fmt::format("sound{}", v.indexes ? ", its index and shards too" : "")});
   if (v.records || v.unsummed)
     table.row({"checksums", fmt::format("{} records of archives{}{}", format_count(v.records), sums ? fmt::format(", {} damaged", sums) : v.records ? ", all right" : "",
                                         v.unsummed ? fmt::format("; {} were written without one", format_count(v.unsummed)) : "")});

@@ -70,7 +70,10 @@ TEST_F(VerifyFormats, WhatTheFrameworksWroteIsSound) {
                            "torch-zip/ckpt/default.pt", "torch-zip/ckpt/nocrc.pt"}) {
     const auto j = verify(root + "/" + path, 0);
     EXPECT_TRUE(j["sound"].get<bool>()) << path;
-    EXPECT_TRUE(j["findings"].empty()) << path << ": " << j["findings"].dump(1);
+    // One state has a tensor of all that is special.
+    const bool special = std::string(path).starts_with("torch-zip") || std::string(path).starts_with("torch-legacy");
+    ASSERT_EQ(j["findings"].size(), special) << path << ": " << j["findings"].dump(1);
+    if (special) EXPECT_EQ(j["findings"][0]["message"], "1 NaN, 2 infinite in 'dtypes/special' (F32 [7])") << path;
     EXPECT_GE(j["read_bytes"], j["bytes"]) << path;
     EXPECT_GT(j["tensors"]["values"], 0) << path;
     formats.insert(j["format"].get<std::string>());
@@ -179,7 +182,12 @@ TEST_F(VerifyFormats, TheSamplesOfOneStateHaveOneHash) {
   const std::string root = data_file("checkpoints");
   const auto want = hash(root + "/torch-zip/ckpt/default.pt");
   EXPECT_EQ(hash(root + "/torch-zip/ckpt/nocrc.pt")["exact"], want["exact"]);
-  EXPECT_EQ(hash(root + "/torch-legacy/ckpt/legacy.pt")["exact"], want["exact"]);
+  // The old form has no words for two of its types.
+  std::set<nlohmann::json> tensors;
+  for (const auto& t : want["tensors"]["exact"]) tensors.insert(t);
+  const auto legacy = hash(root + "/torch-legacy/ckpt/legacy.pt")["tensors"]["exact"];
+  EXPECT_EQ(legacy.size() + 2, tensors.size());
+  for (const auto& t : legacy) EXPECT_TRUE(tensors.count(t)) << t;
   EXPECT_EQ(hash(root + "/torch-zip/expected.safetensors")["exact"], want["exact"]) << "tied tensors and views lie there as often as they have names";
   EXPECT_EQ(hash(root + "/dcp-hf/ckpt")["exact"], hash(root + "/dcp-hf/expected.safetensors")["exact"]);
   EXPECT_EQ(hash(root + "/torch-sharded/ckpt")["exact"], hash(root + "/torch-sharded/expected.safetensors")["exact"]);
