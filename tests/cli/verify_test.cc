@@ -73,7 +73,9 @@ TEST_F(VerifyFormats, WhatTheFrameworksWroteIsSound) {
     // One state has a tensor of all that is special.
     const bool special = std::string(path).starts_with("torch-zip") || std::string(path).starts_with("torch-legacy");
     ASSERT_EQ(j["findings"].size(), special) << path << ": " << j["findings"].dump(1);
-    if (special) EXPECT_EQ(j["findings"][0]["message"], "1 NaN, 2 infinite in 'dtypes/special' (F32 [7])") << path;
+    if (special) {
+      EXPECT_EQ(j["findings"][0]["message"], "1 NaN, 2 infinite in 'dtypes/special' (F32 [7])") << path;
+    }
     EXPECT_GE(j["read_bytes"], j["bytes"]) << path;
     EXPECT_GT(j["tensors"]["values"], 0) << path;
     formats.insert(j["format"].get<std::string>());
@@ -136,6 +138,15 @@ TEST_F(VerifyFormats, NanIsCountedByNameInEveryFormat) {
   EXPECT_NE(f.err.find("2 NaN, 1 infinite in 'a.weight'"), std::string::npos) << f.err;
   EXPECT_NE(f.err.find("and 4 more tensors"), std::string::npos) << f.err;
   EXPECT_NE(f.out.find("in 14 of them"), std::string::npos) << f.out;
+  // A cast keeps and names them; what it would make infinite it refuses, by name.
+  const Finished cast = ingot({"convert", dir_ / "s.safetensors", "--dtype", "bf16", "--out", dir_ / "b.safetensors", "--json"}, cached());
+  EXPECT_EQ(result_of(cast)["nonfinite"].size(), 14u) << shown(cast);
+  EXPECT_NE(cast.err.find("2 NaN, 1 infinite in 'a.weight'"), std::string::npos) << cast.err;
+  EXPECT_NE(cast.err.find("and 11 more tensors"), std::string::npos) << cast.err;
+  write_file(dir_ / "large.safetensors", safetensors({{"x.weight", "F32", "[2]", floats(2, {{1, 70000.0f}})}}));
+  const Finished large = ingot({"convert", dir_ / "large.safetensors", "--dtype", "f16", "--out", dir_ / "h.safetensors"}, cached());
+  EXPECT_EQ(large.exit_code, 3) << shown(large);
+  EXPECT_NE(large.err.find("'x.weight'"), std::string::npos) << large.err;
 }
 
 TEST_F(VerifyFormats, AnIndexIsHeldAgainstItsShards) {
