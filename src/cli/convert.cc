@@ -233,8 +233,9 @@ Status command_convert(Context& c) {
   if (!copied.empty() && no_hash && !c.args.common.dry_run) return copy_plainly(c, outputs, copied);
   INGOT_ASSIGN(const auto report, run_reported(c, outputs, opened.provenance.get()));
   if (!report) return {};
-  warn_nonfinite(c, *counts);
-  return c.report.done(report_json(outputs, *report), report_text(outputs, *report));
+  OrderedJson j = report_json(outputs, *report);
+  warn_nonfinite(c, *counts, &j);
+  return c.report.done(j, report_text(outputs, *report));
 }
 
 }  // namespace ingot::cli

@@ -85,8 +85,9 @@ Status lora_merge_command(Context& c) {
       hf_directory_output(std::move(merged), *target.store, target.path, shard ? shard : kDefaultShardBytes)};
   INGOT_ASSIGN(const auto report, run_reported(c, outputs, opened.provenance.get()));
   if (!report) return {};
-  warn_nonfinite(c, *counts);
-  return c.report.done(report_json(outputs, *report), report_text(outputs, *report));
+  OrderedJson j = report_json(outputs, *report);
+  warn_nonfinite(c, *counts, &j);
+  return c.report.done(j, report_text(outputs, *report));
 }
 
 }  // namespace

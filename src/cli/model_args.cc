@@ -95,8 +95,8 @@ std::string meta_or(const Artifact& a, const char* key, const char* other) {
 
 }  // namespace
 
-Result<Artifact> open_told(Context& c, const Located& at) {
-  auto a = open_model(*at.store, at.path);
+Result<Artifact> open_told(Context& c, const Located& at, Faults* faults) {
+  auto a = open_model(*at.store, at.path, faults);
   if (a.ok()) tell_notices(c, *a);
   return a;
 }
@@ -314,20 +314,23 @@ Result<std::vector<Output>> gguf_files(const Context& c, const OpenedModel& from
   return outputs;
 }
 
-void warn_nonfinite(Context& c, const transform::CastCounts& counts) {
+void warn_nonfinite(Context& c, const transform::CastCounts& counts, OrderedJson* result) {
   const auto tensors = counts.tensors();
   if (tensors.empty()) return;
   constexpr size_t kShown = 3;
   std::string text;
-  for (size_t i = 0; i < std::min(tensors.size(), kShown); ++i) {
-    const transform::CastCounts::Tensor& t = tensors[i];
-    text += fmt::format("{}{}{}", i ? "; " : "", element_text(t.first, t.first.tensor),
-                        t.count > 1 ? fmt::format(" and {} more of it", format_count(t.count - 1)) : "");
+  OrderedJson list = OrderedJson::array();
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const auto& [nan, infinite, first] = tensors[i];
+    const std::vector<int64_t> index(first.index.d.begin(), first.index.d.begin() + first.index.rank);
+    list.push_back({{"tensor", first.tensor}, {"file", first.file}, {"nan", nan}, {"infinite", infinite}, {"first", index}});
+    if (i < kShown)
+      text += fmt::format("{}{} in '{}'{}, {}{}", i ? "; " : "", nonfinite_text(nan, infinite), first.tensor, first.file.empty() ? "" : " of " + first.file,
+                          nan + infinite > 1 ? "the first at " : "at ", to_string(first.index));
   }
-  if (tensors.size() > kShown) text += fmt::format("; and {} more tensors", tensors.size() - kShown);
-  const uint64_t n = counts.total();
-  c.report.warning(n == 1 ? "one value is NaN or infinite in the source; it was kept as it is: " + text
-                          : fmt::format("{} values are NaN or infinite in the source; they were kept as they are: {}", format_count(n), text));
+  if (tensors.size() > kShown) text += fmt::format("; and {} more tensors", format_count(tensors.size() - kShown));
+  c.report.warning("the source has NaN or infinity, which was kept as it is: " + text);
+  (*result)["nonfinite"] = list;
 }
 
 }  // namespace ingot::cli

@@ -9,6 +9,8 @@
 #include "cli/command.h"
 #include "cli/paths.h"
 #include "exec/executor.h"
+#include "formats/formats.h"
+#include "formats/json.h"
 #include "tensor/artifact.h"
 #include "transform/cast.h"
 #include "transform/provenance.h"
@@ -36,7 +38,7 @@ class AdapterArgs {
 Result<DType> read_float_type(const std::string& name);
 
 // Opens what lies there, and tells what its opener noticed.
-Result<Artifact> open_told(Context& context, const Located& at);
+Result<Artifact> open_told(Context& context, const Located& at, Faults* faults = nullptr);
 
 // A model as given on the command line.
 struct OpenedModel {
@@ -74,7 +76,7 @@ Result<Artifact> with_manifest(const Context& context, const OpenedModel& from, 
 Result<std::vector<Output>> gguf_files(const Context& context, const OpenedModel& from, Artifact made, const transform::Operations& done,
                                        const std::string& given);
 
-// After a job that cast floats.
-void warn_nonfinite(Context& context, const transform::CastCounts& counts);
+// After a job that cast floats; all tensors go into the result object, the first into a warning.
+void warn_nonfinite(Context& context, const transform::CastCounts& counts, OrderedJson* result);
 
 }  // namespace ingot::cli

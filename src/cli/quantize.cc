@@ -54,8 +54,8 @@ Status command_quantize(Context& c) {
   }
   INGOT_ASSIGN(const auto report, run_reported(c, outputs, opened.provenance.get()));
   if (!report) return {};
-  warn_nonfinite(c, *options.counts);
   OrderedJson j = report_json(outputs, *report);
+  warn_nonfinite(c, *options.counts, &j);
   for (size_t i = 0; i < type_of.size(); ++i) j["outputs"][i]["type"] = type_of[i];
   return c.report.done(j, report_text(outputs, *report));
 }

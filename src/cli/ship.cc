@@ -212,8 +212,8 @@ Status command_ship(Context& c) {
 
   INGOT_ASSIGN(const auto report, run_reported(c, outputs, opened.provenance.get()));
   if (!report) return {};
-  warn_nonfinite(c, *quantize.counts);
   OrderedJson j = report_json(outputs, *report);
+  warn_nonfinite(c, *quantize.counts, &j);
   size_t first = 0;
   std::vector<size_t> begins;
   for (const Written& m : models) {

@@ -38,6 +38,12 @@ std::string format_count(uint64_t n) {
   return s;
 }
 
+std::string nonfinite_text(uint64_t nan, uint64_t infinite) {
+  std::string text = nan ? format_count(nan) + " NaN" : "";
+  if (infinite) text += fmt::format("{}{} infinite", nan ? ", " : "", format_count(infinite));
+  return text;
+}
+
 Result<uint64_t> parse_size(std::string_view text) {
   double v = 0;
   const char* end = text.data() + text.size();

@@ -17,6 +17,7 @@ std::string format_bytes(uint64_t bytes);
 std::string format_duration(double seconds);
 std::string format_rate(double bytes_per_second);
 std::string format_count(uint64_t n);  // "4,096"
+std::string nonfinite_text(uint64_t nan, uint64_t infinite);  // "12 NaN, 3 infinite"
 
 // 512M, 5GB, 4.5GiB, 1000. K M G T (and KiB ...) are powers of 1024; KB MB GB TB powers of 1000.
 Result<uint64_t> parse_size(std::string_view text);

@@ -1,20 +1,25 @@
-// ingot verify: reads an output again and compares it with the hash that it was published with, or with those in its manifest.
+// ingot verify: everything of a model is read once; structure, checksums, values and hashes are held against what they should be, and all that is found is told.
 #include <algorithm>
+#include <set>
 
-#include "base/threads.h"
 #include "cli/command.h"
 #include "cli/job.h"
 #include "cli/model_args.h"
+#include "cli/output.h"
 #include "cli/paths.h"
 #include "cli/text.h"
+#include "cli/verification.h"
 #include "commit/commit.h"
-#include "commit/names.h"
-#include "commit/verify.h"
 #include "formats/manifest.h"
 
 namespace ingot::cli {
 
 namespace {
+
+using transform::Looked;
+
+constexpr size_t kShown = 10;        // tensors with NaN or infinity
+constexpr size_t kErrorsShown = 50;
 
 // What of the tensors is not as the manifest says; empty where all is.
 std::string difference(const Manifest& told, const ContentHashes& found) {
@@ -34,21 +39,125 @@ bool whole_in(const Artifact& a, bool directory) {
   return directory || std::all_of(a.tensors.begin(), a.tensors.end(), inside);
 }
 
-Result<TreeHash> hash_all(Context& c, const Located& at) {
-  VerifyRun run;
-  run.threads = thread_count(c.args.common.threads);
-  run.cancel = &c.cancel;
-  return hash_tree(*at.store, at.path, run);
+// What the hashes say, of the file and of the manifest in it.
+struct Verdict {
+  std::string text;
+  bool as_written = false, done = true;  // done: false where --dry-run, or another process, leaves it at a plan
+  OrderedJson manifest;
+};
+
+Result<Verdict> check_hashes(Context& c, const Artifact& model, const std::string& noted, const std::string& manifest, bool directory, Verification* v) {
+  Verdict out;
+  out.as_written = !noted.empty() && noted == v->tree.root;
+  const bool changed = !noted.empty() && !out.as_written;
+  std::string tensors;  // the verdict on them
+  bool other = false;
+  if (!manifest.empty() && !(out.as_written && whole_in(model, directory))) {
+    const auto told = parse_manifest(manifest, model.path);
+    if (told.ok()) {
+      INGOT_ASSIGN(const transform::ContentHash what, transform::content_hash(model));
+      INGOT_ASSIGN(const auto found, hash_reported(c, what, "verifying"));
+      if (!found) {
+        out.done = false;
+        return out;
+      }
+      if (const std::string differs = difference(*told, *found); differs.empty()) {
+        out.manifest = {{"exact", found->exact}, {"value", found->value}};
+        tensors = fmt::format("every tensor is as it was written (exact hash {} in its manifest)", found->exact);
+      } else {
+        other = true;
+        v->errors.push_back({"manifest", fmt::format("'{}' is not what ingot wrote: {}. Something changed it, or made it from another file and kept that one's "
+                                                     "manifest: make it anew, or copy it again", model.path, differs)});
+      }
+    } else if (!changed) {
+      v->errors.push_back({"manifest", told.error().message});
+    }
+  }
+  if (changed && !other)
+    v->errors.push_back({"hash", fmt::format("'{}' is not what ingot wrote: its hash is {}, and {} was noted when it was published; something changed {}. Make it "
+                                             "anew with --force, or copy it again",
+                                             model.path, v->tree.root, noted, tensors.empty() ? "it" : "its metadata or other files; " + tensors)});
+  if (out.as_written) out.text = fmt::format("{}: as it was written{}", v->tree.root, tensors.empty() ? "" : "; of all its parts " + tensors);
+  else if (!tensors.empty()) out.text = tensors + "; metadata and other files have no hash there";
+  else if (changed || other) out.text = fmt::format("{}: not what was written", v->tree.root);
+  else out.text = fmt::format("{}: no hash was noted with it (another program made it, or it was copied)", v->tree.root);
+  return out;
 }
 
-// The hashes of the model's tensors, which are those in its manifest; kBadInput where they are not.
-Result<std::optional<ContentHashes>> check_tensors(Context& c, const Artifact& model, const Manifest& told) {
-  INGOT_ASSIGN(const transform::ContentHash what, transform::content_hash(model));
-  INGOT_ASSIGN(auto found, hash_reported(c, what, "verifying"));
-  if (const std::string other = found ? difference(told, *found) : ""; !other.empty())
-    return bad_input("'{}' is not what ingot wrote: {}. Something changed it, or made it from another file and kept that one's manifest: "
-                     "make it anew, or copy it again", model.path, other);
-  return found;
+// A warning for each tensor with any; with --strict they are errors, all in one.
+void tell_nonfinite(bool strict, Verification* v) {
+  std::vector<Finding> found;
+  for (const auto& t : v->tensors)
+    if (t.found.total())
+      found.push_back({"nonfinite", fmt::format("{} {} '{}'{} ({} {})", nonfinite_text(t.found.nan, t.found.infinite), t.looked == Looked::kScales ? "among the scales of" : "in", t.names[0],
+                                                t.names.size() > 1 ? fmt::format(" (and its {} other names)", t.names.size() - 1) : "", info(t.spec.type).name,
+                                                to_string(t.spec.shape)), t.names});
+  auto& to = strict ? v->errors : v->warnings;
+  to.insert(to.end(), std::make_move_iterator(found.begin()), std::make_move_iterator(found.end()));
+}
+
+OrderedJson findings_json(const Verification& v) {
+  OrderedJson list = OrderedJson::array();
+  for (const auto& [severity, all] : {std::pair{"error", &v.errors}, {"warning", &v.warnings}})
+    for (const Finding& f : *all) {
+      list.push_back({{"severity", severity}, {"kind", f.kind}, {"message", f.message}});
+      if (!f.tensors.empty()) list.back()["tensors"] = f.tensors;
+    }
+  return list;
+}
+
+struct Counts {
+  uint64_t values = 0, scales = 0, none = 0, unknown = 0;  // tensors
+  std::set<std::string_view> unknown_types;
+  transform::Nonfinite found;
+  size_t bad = 0;
+};
+Counts counts_of(const Verification& v) {
+  Counts n;
+  for (const auto& t : v.tensors) {
+    ++(t.looked == Looked::kValues ? n.values : t.looked == Looked::kScales ? n.scales : t.looked == Looked::kNothing ? n.none : n.unknown);
+    if (t.looked == Looked::kUnknown) n.unknown_types.insert(info(t.spec.type).name);
+    n.found.nan += t.found.nan, n.found.infinite += t.found.infinite, n.bad += t.found.total() != 0;
+  }
+  return n;
+}
+
+OrderedJson json_of(const Artifact& model, const Verification& v, const Counts& n, const std::string& noted, const Verdict& verdict) {
+  OrderedJson j = {{"path", model.path}, {"format", model.format}, {"bytes", v.tree.bytes}, {"hash", v.tree.root}, {"noted", noted}, {"as_written", verdict.as_written}};
+  if (!verdict.manifest.is_null()) j["manifest"] = verdict.manifest;
+  j["sound"] = v.errors.empty();
+  j["tensors"] = {{"all", model.tensors.size()}, {"values", n.values}, {"scales", n.scales}, {"integers", n.none}, {"not_looked_into", n.unknown}};
+  j["records"] = {{"compared", v.records}, {"without_checksum", v.unsummed}};
+  OrderedJson list = OrderedJson::array();
+  for (const auto& t : v.tensors)
+    if (t.found.total())
+      list.push_back({{"tensor", t.names[0]}, {"names", t.names}, {"type", info(t.spec.type).name}, {"of", t.looked == Looked::kScales ? "scales" : "values"},
+                      {"nan", t.found.nan}, {"infinite", t.found.infinite}});
+  j["nonfinite"] = list;
+  j["findings"] = findings_json(v);
+  j["read_bytes"] = v.bytes;
+  j["seconds"] = v.seconds;
+  return j;
+}
+
+std::string report_text(const Artifact& model, const Verification& v, const Counts& n, const Verdict& verdict) {
+  Table table({"", ""});
+  const auto broken = [&](std::initializer_list<std::string_view> kinds) {
+    return static_cast<size_t>(std::count_if(v.errors.begin(), v.errors.end(), [&](const Finding& f) { return std::find(kinds.begin(), kinds.end(), f.kind) != kinds.end(); }));
+  };
+  const size_t structure = broken({"structure", "index", "unreadable"}), sums = broken({"checksum"});
+  table.row({"structure", structure ? fmt::format("{} errors", structure) : fmt::format("sound{}", v.indexes ? ", its index and shards too" : "")});
+  if (v.records || v.unsummed)
+    table.row({"checksums", fmt::format("{} records of archives{}{}", format_count(v.records), sums ? fmt::format(", {} damaged", sums) : v.records ? ", all right" : "",
+                                        v.unsummed ? fmt::format("; {} were written without one", format_count(v.unsummed)) : "")});
+  std::string values = fmt::format("{} tensors{}", format_count(n.values + n.scales), n.scales ? fmt::format(" ({} by the scales of their blocks)", format_count(n.scales)) : "");
+  values += n.bad ? fmt::format(": {} in {} of them", nonfinite_text(n.found.nan, n.found.infinite), format_count(n.bad)) : ": no NaN, no infinity";
+  if (n.none) values += fmt::format("; {} of integers", format_count(n.none));
+  if (n.unknown) values += fmt::format("; {} not looked into ({})", format_count(n.unknown), fmt::join(n.unknown_types, ", "));
+  table.row({"values", values});
+  table.row({"hash", verdict.text});
+  return fmt::format("{}: {}, {} tensors, {}; {} read in {} ({})\n{}", printable(model.path), model.format, format_count(model.tensors.size()), format_bytes(v.tree.bytes),
+                     format_bytes(v.bytes), format_duration(v.seconds), format_rate(static_cast<double>(v.bytes) / std::max(v.seconds, 1e-9)), table.str(2));
 }
 
 }  // namespace
@@ -57,55 +166,48 @@ Status command_verify(Context& c) {
   std::string given;
   c.args.usage("verify PATH");
   c.args.detail(
-      "PATH is a file or directory that ingot wrote. Every byte is read and its hash compared with the one that was noted when it "
-      "was published (in the extended attribute user.ingot.key). A copy has no such note: then the hashes of its tensors are compared with "
-      "those in its manifest, if it was made with --provenance; metadata and other files have none there. The model's structure is checked "
-      "too. Exit code 0: it is what was written; 3: it is not.");
-  c.args.positional("PATH|-m,--model", &given, "a GGUF file, a safetensors file or a model directory");
+      "Every byte is read once. The model's structure and bounds are checked, the CRC-32 of each record of a ZIP archive (torch, npz, DCP), an index against its "
+      "shards, and NaN and infinity are counted in every float tensor, by name (of a quantized one in the scales of its blocks). What ingot wrote is compared with "
+      "the hash that was noted when it was published (in the extended attribute user.ingot.key). A copy has no such note: then the hashes of its tensors are "
+      "compared with those in its manifest, if it was made with --provenance. All that is found is told. Exit code 0: it is good; 3: it is not. NaN and infinity "
+      "alone are warnings, with --strict errors.");
+  c.args.positional("PATH|-m,--model", &given, "a model, an adapter or a checkpoint: a file or a directory of any format");
   c.args.example("ingot verify model-Q4_K_M.gguf");
-  c.args.unused({"--dry-run", "--force", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance", "--strict", "--name"});
+  c.args.example("ingot verify checkpoint-500/ --json | jq .findings");
+  c.args.unused({"--dry-run", "--force", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance", "--name"});
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
   c.args.common.dry_run = false;
   INGOT_ASSIGN(const Located at, input_path(given));
-  Store& store = *at.store;
-  const std::string& path = at.path;
-  const std::string noted = noted_root(store, path);
-  auto model = open_told(c, at);
-  if (!model.ok() && noted.empty()) return std::move(model.take_error()).during("verifying " + path);
-  const std::string text = model.ok() ? take_manifest(&*model) : "";
-  TreeHash now;
-  if (noted.empty() && !text.empty()) {
-    now.bytes = tree_bytes(store, path);
-  } else {
-    INGOT_ASSIGN(now, hash_all(c, at));
+  const std::string noted = noted_root(*at.store, at.path);
+  Faults faults;
+  auto opened = open_told(c, at, &faults);
+  if (!opened.ok() && noted.empty()) return std::move(opened.take_error()).during("verifying " + at.path);
+  Artifact model = opened.ok() ? *std::move(opened) : Artifact();
+  if (!opened.ok()) model.path = at.path;
+  const std::string manifest = opened.ok() ? take_manifest(&model) : "";
+  INGOT_ASSIGN(Verification v, examine(c, at, model, faults));
+  if (!opened.ok()) v.errors.push_back({"structure", std::move(opened.take_error()).during("verifying " + at.path).message});
+  INGOT_ASSIGN(const Verdict verdict, check_hashes(c, model, noted, manifest, at.store->list(at.path).ok(), &v));
+  if (!verdict.done) return {};
+  // NaN are what a training left, and no damage: --strict is for whoever ships. Elsewhere --strict makes errors of notices, too.
+  tell_nonfinite(c.args.common.strict, &v);
+  const Counts n = counts_of(v);
+  const OrderedJson j = json_of(model, v, n, noted, verdict);
+  size_t shown = 0, held = 0;
+  for (const Finding& w : v.warnings) {
+    if (std::string_view(w.kind) != "nonfinite" || shown++ < kShown) c.report.warning(w.message);
+    else ++held;
   }
-  const bool as_written = !noted.empty() && noted == now.root, changed = !noted.empty() && !as_written;
-  OrderedJson j = {{"path", path}, {"bytes", now.bytes}, {"hash", now.root}, {"noted", noted}, {"as_written", as_written}};
-  std::string verdict;  // of the tensors
-  if (!text.empty() && !(as_written && whole_in(*model, store.list(path).ok()))) {
-    const auto told = parse_manifest(text, path);
-    if (told.ok()) {
-      INGOT_ASSIGN(const auto found, check_tensors(c, *model, *told));
-      if (!found) return {};
-      j["manifest"] = {{"exact", found->exact}, {"value", found->value}};
-      verdict = fmt::format("every tensor is as it was written (exact hash {} in its manifest)", found->exact);
-    } else if (!changed) {
-      return told.error();
-    }
-  }
-  if (changed)
-    return bad_input("'{}' is not what ingot wrote: its hash is {}, and {} was noted when it was published; something changed {}. Make it "
-                     "anew with --force, or copy it again",
-                     path, now.root, noted, verdict.empty() ? "it" : "its metadata or other files; " + verdict);
-  if (!model.ok()) return std::move(model.take_error()).during("verifying " + path);
-  const std::string size = fmt::format("{}: {}", printable(path), format_bytes(now.bytes));
-  if (as_written) verdict = fmt::format("hash {}: as it was written{}", now.root, verdict.empty() ? "" : "; of all its parts " + verdict);
-  else if (!verdict.empty()) verdict += "; metadata and other files have no hash there, but its structure is sound";
-  else
-    verdict = fmt::format("hash {}; its structure is sound, but no hash was noted with it (it was copied, or the file system keeps no extended "
-                          "attributes): compare it with the one that the run printed", now.root);
-  return c.report.done(j, fmt::format("{}, {}\n", size, verdict));
+  if (held) c.report.warning(fmt::format("and {} more tensors with NaN or infinity (all in --json)", format_count(held)));
+  std::string text = report_text(model, v, n, verdict);
+  if (v.errors.empty()) return c.report.done(j, text);
+  for (size_t i = 0; v.errors.size() > 1 && i < std::min(v.errors.size(), kErrorsShown); ++i) text += fmt::format("error: {}\n", printable(v.errors[i].message));
+  if (v.errors.size() > kErrorsShown) text += fmt::format("and {} more (all in --json)\n", format_count(v.errors.size() - kErrorsShown));
+  if (c.report.json()) c.report.keep_in_result(j);
+  else if (!c.report.quiet()) INGOT_TRY(print(text));
+  if (v.errors.size() == 1) return Error{ErrorKind::kBadInput, v.errors[0].message};
+  return bad_input("'{}' is not good: {} errors, the first: {}", model.path, v.errors.size(), v.errors[0].message);
 }
 
 }  // namespace ingot::cli

@@ -68,6 +68,7 @@ Result<TreeHash> hash_tree(Store& store, const std::string& path, const VerifyRu
     if (!name.empty() && name.back() == '/') continue;  // an empty directory
     INGOT_ASSIGN(const auto file, store.open(name.empty() ? path : join_path(path, name)));
     auto& hashes = files[name];
+    const VerifyRun::Look look = run.look ? run.look(*file) : nullptr;
     hashes.resize((file->size() + run.leaf_bytes - 1) / run.leaf_bytes);
     tree.bytes += file->size();
     std::atomic<uint64_t> next{0};
@@ -76,7 +77,9 @@ Result<TreeHash> hash_tree(Store& store, const std::string& path, const VerifyRu
       for (uint64_t leaf; (leaf = next++) < hashes.size();) {
         if (run.cancel && run.cancel->cancelled()) return interrupted();
         const MutByteView v(buffer.data(), std::min(run.leaf_bytes, file->size() - leaf * run.leaf_bytes));
-        if (auto s = file->read(leaf * run.leaf_bytes, v); !s.ok()) {
+        Status s = file->read(leaf * run.leaf_bytes, v);
+        if (s.ok() && look) s = look(leaf * run.leaf_bytes, v);
+        if (!s.ok()) {
           next = hashes.size();
           return s;
         }

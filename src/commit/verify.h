@@ -29,6 +29,10 @@ struct VerifyRun {
   uint64_t leaf_bytes = 1 << 20;
   CancelToken* cancel = nullptr;
   std::function<void(uint64_t bytes, const std::string& file)> progress;  // may be empty
+  // Of hash_tree: what else looks at the bytes of a file while they pass, leaf by leaf, from several threads at a time; null for a file that it has no interest in.
+  // Its error ends the reading.
+  using Look = std::function<Status(uint64_t offset, ByteView bytes)>;
+  std::function<Look(const ReadFile& file)> look = nullptr;
 };
 
 // The root of a tree of leaf hashes: the hash of all of them, file after file in the order of their names.

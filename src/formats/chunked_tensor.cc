@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "exec/tiles.h"
+#include "formats/file_ranges.h"
 #include "kernels/hash.h"
 #include "storage/store.h"
 
@@ -31,7 +32,7 @@ Region moved(Region r, const Shape& by, int64_t sign) {
   return r;
 }
 
-class ChunkedTensor final : public Source {
+class ChunkedTensor final : public Source, public InFiles {
  public:
   ChunkedTensor(std::string name, const TensorSpec& spec, std::vector<TensorChunk> chunks, std::shared_ptr<const ReadFile> files)
       : name_(std::move(name)), spec_(spec), chunks_(std::move(chunks)), files_(std::move(files)) {
@@ -81,6 +82,10 @@ class ChunkedTensor final : public Source {
       o->file = from.file;
       return false;
     });
+  }
+
+  bool ranges(std::vector<FileRange>* out) const override {
+    return std::all_of(chunks_.begin(), chunks_.end(), [&](const TensorChunk& c) { return file_ranges(*c.source, out); });
   }
 
   Result<uint64_t> read(const Region& region, MutByteView out) const override {

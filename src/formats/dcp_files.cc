@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "formats/dcp_shards.h"
 #include "formats/file_pieces.h"
+#include "formats/file_ranges.h"
 #include "formats/hf_weights.h"
 #include "formats/pickle_values.h"
 #include "formats/torch_archive.h"
@@ -23,7 +24,7 @@ std::string place_text(const std::string& path, const std::string& key, const Dc
 }
 
 // A chunk whose archive is opened when it is first read.
-class StoredChunk final : public Source {
+class StoredChunk final : public Source, public InFiles {
  public:
   StoredChunk(std::shared_ptr<const ReadFile> file, std::string path, std::string key, const TensorSpec& spec, const DcpPlace& place)
       : file_(std::move(file)), path_(std::move(path)), key_(std::move(key)), spec_(spec), place_(place) {}
@@ -40,12 +41,16 @@ class StoredChunk final : public Source {
   void trace(Origin* o) const override { o->tensor = key_, o->file = path_; }
 
   Result<uint64_t> read(const Region& region, MutByteView out) const override {
-    std::call_once(once_, [&] { data_ = within_memory("reading " + path_, [&] { return open(); }); });
-    if (!data_.ok()) return data_.error();
+    if (auto s = opened(); !s.ok()) return s.take_error();
     return static_cast<const Source&>(**data_).read(region, out);
   }
+  bool ranges(std::vector<FileRange>* out) const override { return opened().ok() && file_ranges(**data_, out); }
 
  private:
+  Status opened() const {
+    std::call_once(once_, [&] { data_ = within_memory("reading " + path_, [&] { return open(); }); });
+    return data_.ok() ? Status() : Status(data_.error());
+  }
   Result<NodePtr> open() const {
     OpenedFile part;
     part.path = place_text(path_, key_, place_);

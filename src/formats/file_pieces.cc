@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "formats/file_ranges.h"
 #include "kernels/hash.h"
 
 namespace ingot {
@@ -39,16 +40,33 @@ class PiecesFile final : public ReadFile {
   Status read(uint64_t offset, MutByteView out) const override {
     if (uint64_t end = 0; !checked_add(offset, out.size(), &end) || end > size_)
       return bad_input("reading {}: it has {} bytes, and {} at byte {} were asked for", path_, size_, out.size(), offset);
-    for (size_t i = static_cast<size_t>(std::upper_bound(ends_.begin(), ends_.end(), offset) - ends_.begin()); !out.empty(); ++i) {
-      const FilePiece& p = pieces_[i];
-      const uint64_t within = offset - (ends_[i] - p.size), n = std::min<uint64_t>(out.size(), p.size - within);
-      if (n) INGOT_TRY(p.file->read(p.offset + within, out.first(n)));
-      offset += n, out = out.subspan(n);
-    }
-    return {};
+    Status status;
+    each(offset, out.size(), [&](const FilePiece& p, uint64_t within, uint64_t n) {
+      status = p.file->read(p.offset + within, out.first(n));
+      out = out.subspan(n);
+      return status.ok();
+    });
+    return status;
+  }
+  bool ranges(uint64_t offset, uint64_t size, std::vector<FileRange>* out) const {
+    if (uint64_t end = 0; !checked_add(offset, size, &end) || end > size_) return false;
+    bool all = true;
+    each(offset, size, [&](const FilePiece& p, uint64_t within, uint64_t n) { return all = true_ranges(*p.file, p.offset + within, n, out); });
+    return all;
   }
 
  private:
+  // f(piece, first byte within it, bytes) for what lies there, until it says false.
+  template <class F>
+  void each(uint64_t offset, uint64_t size, F f) const {
+    for (size_t i = static_cast<size_t>(std::upper_bound(ends_.begin(), ends_.end(), offset) - ends_.begin()); size; ++i) {
+      const FilePiece& p = pieces_[i];
+      const uint64_t within = offset - (ends_[i] - p.size), n = std::min(size, p.size - within);
+      if (n && !f(p, within, n)) return;
+      offset += n, size -= n;
+    }
+  }
+
   std::string path_, identity_;
   std::vector<FilePiece> pieces_;
   std::vector<uint64_t> ends_;  // of each piece, counted from the first
@@ -83,6 +101,13 @@ class FlatFile final : public ReadFile {
 };
 
 }  // namespace
+
+bool true_ranges(const ReadFile& file, uint64_t offset, uint64_t size, std::vector<FileRange>* out) {
+  if (const auto* pieces = dynamic_cast<const PiecesFile*>(&file)) return pieces->ranges(offset, size, out);
+  if (dynamic_cast<const FlatFile*>(&file)) return false;
+  out->push_back({&file, offset, size});
+  return true;
+}
 
 std::shared_ptr<const ReadFile> make_flat_file(std::shared_ptr<const Source> flat) { return std::make_shared<FlatFile>(std::move(flat)); }
 

@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "formats/file_ranges.h"
+
 namespace ingot {
 namespace {
 
@@ -20,7 +22,7 @@ struct Run {
   uint64_t from, to, size;  // bytes: within the tensor, within the output
 };
 
-class FileTensor final : public Source {
+class FileTensor final : public Source, public InFiles {
  public:
   FileTensor(std::shared_ptr<const SourceFile> source, std::string name, uint64_t offset, TensorSpec spec)
       : source_(std::move(source)), name_(std::move(name)), offset_(offset), spec_(spec), gap_(source_->file->capabilities().request_bytes),
@@ -39,6 +41,7 @@ class FileTensor final : public Source {
   }
 
   void trace(Origin* o) const override { o->tensor = name_, o->file = source_->path; }
+  bool ranges(std::vector<FileRange>* out) const override { return true_ranges(*source_->file, offset_, bytes_of(spec_), out); }
 
   Result<uint64_t> read(const Region& region, MutByteView out) const override {
     if (region.elements() == 0) return 0;

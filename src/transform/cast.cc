@@ -96,14 +96,14 @@ class Cast final : public Node {
       bool any = false;
       for (int64_t i = row; i < row + cols; ++i) {
         if (std::isfinite(x[i])) continue;
-        ++t.count;
+        ++(std::isnan(x[i]) ? t.nan : t.infinite);
         if (std::exchange(any, true)) continue;
         Origin o = origin_of(*this, index_in(region, first + i));
-        if (t.count == 1 || before(o.index, t.first.index)) t.first = std::move(o);
+        if (t.count() == 1 || before(o.index, t.first.index)) t.first = std::move(o);
       }
     }
     if (t.first.tensor.empty()) t.first.tensor = tensor_;
-    options_.counts->add(number_, t.count, t.first);
+    options_.counts->add(number_, t);
   }
 
   void encode(const Region& region, int64_t row, int64_t n_rows, int64_t cols, const float* x, std::byte* out) const {
@@ -157,11 +157,12 @@ class Cast final : public Node {
 
 }  // namespace
 
-void CastCounts::add(int cast, uint64_t count, const Origin& first) {
+void CastCounts::add(int cast, const Tensor& found) {
   std::lock_guard lock(mutex_);
-  auto [it, fresh] = by_cast_.try_emplace(cast, Tensor{0, first});
-  it->second.count += count;
-  if (!fresh && before(first.index, it->second.first.index)) it->second.first = first;
+  auto [it, fresh] = by_cast_.try_emplace(cast, found);
+  if (fresh) return;
+  it->second.nan += found.nan, it->second.infinite += found.infinite;
+  if (before(found.first.index, it->second.first.index)) it->second.first = found.first;
 }
 
 std::vector<CastCounts::Tensor> CastCounts::tensors() const {
@@ -169,7 +170,7 @@ std::vector<CastCounts::Tensor> CastCounts::tensors() const {
   std::lock_guard lock(mutex_);
   for (const auto& [cast, t] : by_cast_) {
     auto [it, fresh] = by_name.try_emplace({t.first.file, t.first.tensor}, t);
-    if (!fresh && t.count > it->second.count) it->second = t;
+    if (!fresh && t.count() > it->second.count()) it->second = t;
   }
   std::vector<Tensor> out;
   for (auto& [name, t] : by_name) out.push_back(std::move(t));
@@ -178,7 +179,7 @@ std::vector<CastCounts::Tensor> CastCounts::tensors() const {
 
 uint64_t CastCounts::total() const {
   uint64_t n = 0;
-  for (const auto& t : tensors()) n += t.count;
+  for (const auto& t : tensors()) n += t.count();
   return n;
 }
 

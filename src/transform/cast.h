@@ -13,15 +13,17 @@
 
 namespace ingot::transform {
 
-// NaN and infinity that passed through casts between float types, kept as they were: for a notice at the end of a job.
+// NaN and infinity that passed through casts between float types, kept as they were: for a warning at the end of a job. A finite value that the cast would make
+// infinite is none of them: it is refused.
 class CastCounts {
  public:
   struct Tensor {
-    uint64_t count = 0;
+    uint64_t nan = 0, infinite = 0;
     Origin first;  // of the tensor's elements in the input's order
+    uint64_t count() const { return nan + infinite; }
   };
   int begin() { return casts_++; }  // the number of one cast
-  void add(int cast, uint64_t count, const Origin& first);
+  void add(int cast, const Tensor& found);
   // By the tensor as the input calls it; what was cast for several outputs counts once.
   std::vector<Tensor> tensors() const;
   uint64_t total() const;

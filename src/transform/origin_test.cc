@@ -123,7 +123,10 @@ TEST(Origin, WhatIsKeptIsCountedByTheInputsNames) {
   const auto tensors = counts->tensors();
   ASSERT_EQ(tensors.size(), 2u);
   EXPECT_EQ(counts->total(), 4u);
-  EXPECT_EQ(tensors[0].count, 3u);
+  EXPECT_EQ(tensors[0].nan, 3u);
+  EXPECT_EQ(tensors[0].infinite, 0u);
+  EXPECT_EQ(tensors[1].nan, 0u);
+  EXPECT_EQ(tensors[1].infinite, 1u);
   EXPECT_EQ(element_text(tensors[0].first, ""), "element [3, 5] of 'model.layers.0.self_attn.k_proj.weight' of m/model.safetensors");
   EXPECT_EQ(element_text(tensors[1].first, ""), "element [7] of 'model.norm.weight' of m/model.safetensors");
 }

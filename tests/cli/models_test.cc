@@ -59,7 +59,8 @@ TEST_F(Models, ANanIsNamedAsTheInputHasIt) {
   // Kept in a float type, it is counted once, however many files it goes into.
   f = ingot({"quantize", dir_ / "bad", "--type", "F16,F32", "--out", dir_ / "{type}.gguf"});
   EXPECT_EQ(f.exit_code, 0) << shown(f);
-  EXPECT_TRUE(has(f.err, "one value is NaN or infinite in the source; it was kept as it is: " + where)) << f.err;
+  const std::string told = "1 NaN in 'model.layers.0.self_attn.k_proj.weight' of " + (dir_ / "bad/model.safetensors") + ", at [3, 5]";
+  EXPECT_TRUE(has(f.err, "the source has NaN or infinity, which was kept as it is: " + told)) << f.err;
   // A GGUF's names and order, where that is the input.
   f = ingot({"quantize", dir_ / "F16.gguf", "--type", "Q8_0", "--out", dir_ / "a.gguf"});
   EXPECT_EQ(f.exit_code, 3) << shown(f);

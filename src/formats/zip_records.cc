@@ -1,0 +1,81 @@
+#include "formats/zip_records.h"
+
+#include <algorithm>
+#include <set>
+
+#include "formats/dcp_metadata.h"
+#include "formats/file_pieces.h"
+
+namespace ingot {
+namespace {
+
+constexpr uint64_t kMaxMetadata = 256u << 20;
+
+Status add_archive(const OpenedFile& file, ZipRecords* all) {
+  INGOT_ASSIGN(ZipFile zip, ZipFile::open(file));
+  std::vector<const ZipEntry*> entries;
+  for (const ZipEntry& e : zip.entries()) entries.push_back(&e);
+  INGOT_ASSIGN(const auto offsets, zip.data_offsets(entries));
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const ZipEntry& e = *entries[i];
+    ZipRecord r;
+    r.archive = all->archives.size(), r.name = e.name, r.crc = e.crc;
+    // torch writes the size, or 0, in its place where it was told not to compute one.
+    r.summed = e.size == 0 || (e.crc != 0 && e.crc != static_cast<uint32_t>(e.size));
+    std::vector<FileRange> where;
+    if (e.stored() && e.size && true_ranges(*file.file, offsets[i], e.size, &where) && where.size() == 1) r.stored = where[0];
+    all->records.push_back(std::move(r));
+  }
+  all->archives.push_back(std::move(zip));
+  return {};
+}
+
+// The archives that a `.metadata` tells the places of; the files that they lie in are added to `parts`.
+Status add_dcp(Store& store, const std::string& path, ZipRecords* all, std::set<std::string>* parts) {
+  INGOT_ASSIGN(std::string bytes, read_text(store, path, kMaxMetadata));
+  INGOT_ASSIGN(const DcpMetadata m, parse_dcp_metadata(std::move(bytes), path));
+  std::vector<std::shared_ptr<const ReadFile>> files;
+  for (const std::string& name : m.files) {
+    const std::string own = join_path(parent_path(path), name);
+    INGOT_ASSIGN(auto file, store.open(own));
+    files.push_back(std::move(file));
+    parts->insert(own);
+  }
+  for (const DcpEntry& e : m.entries) {
+    std::vector<DcpPlace> places;
+    if (e.tensor) for (const DcpChunk& c : e.chunks) places.push_back(c.place);
+    else places.push_back(e.place);
+    for (const DcpPlace& at : places) {
+      OpenedFile part;
+      part.path = fmt::format("{} ('{}', {} bytes at byte {})", files[at.file]->path(), e.key.substr(0, 200), at.length, at.offset);
+      part.file = make_pieces_file(part.path, {{files[at.file], at.offset, at.length}});
+      part.chunk = 64 << 10;
+      char head[4] = {};
+      if (at.length < sizeof head || !part.file->read(0, {reinterpret_cast<std::byte*>(head), sizeof head}).ok() || !ZipFile::is_zip({head, sizeof head})) continue;
+      if (auto s = add_archive(part, all); !s.ok()) all->faults.push_back(s.take_error().message);
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<ZipRecords> zip_records(Store& store, const std::string& path, const std::vector<std::string>& files) {
+  ZipRecords all;
+  std::set<std::string> parts;
+  std::vector<std::string> paths;
+  for (const auto& f : files) paths.push_back(join_path(path, f));
+  if (files.empty()) paths.push_back(path);
+  for (const auto& p : paths)
+    if (file_name(p) == kDcpMetadata)
+      if (auto s = add_dcp(store, p, &all, &parts); !s.ok()) all.faults.push_back(s.take_error().message);
+  for (const auto& p : paths) {
+    if (parts.count(p)) continue;
+    INGOT_ASSIGN(const OpenedFile file, open_head(store, p));
+    if (!ZipFile::is_zip(file.head)) continue;
+    if (auto s = add_archive(file, &all); !s.ok()) all.faults.push_back(s.take_error().message);
+  }
+  return all;
+}
+
+}  // namespace ingot
