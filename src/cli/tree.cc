@@ -13,7 +13,8 @@ namespace {
 constexpr size_t kMaxDepth = 40;  // a name of more parts keeps the rest as one
 
 struct Module {
-  std::vector<std::pair<std::string, Module>> parts;  // in their order
+  std::string name;
+  std::vector<Module> parts;  // in their order
   std::map<std::string, size_t> index;
   const LazyTensor* tensor = nullptr;
   uint64_t tensors = 0, bytes = 0;
@@ -22,8 +23,8 @@ struct Module {
 
 Module* part(Module* m, const std::string& name) {
   const auto [it, fresh] = m->index.emplace(name, m->parts.size());
-  if (fresh) m->parts.emplace_back(name, Module());
-  return &m->parts[it->second].second;
+  if (fresh) m->parts.emplace_back().name = name;
+  return &m->parts[it->second];
 }
 
 void finish(Module* m) {
@@ -32,10 +33,10 @@ void finish(Module* m) {
     m->tensors = 1, m->bytes = bytes_of(s);
     m->form = fmt::format("{} {};", info(s.type).name, to_string(s.shape));
   }
-  for (auto& [name, below] : m->parts) {
+  for (Module& below : m->parts) {
     finish(&below);
     m->tensors += below.tensors, m->bytes += below.bytes;
-    m->form += fmt::format("{}({})", name, below.form);
+    m->form += fmt::format("{}({})", below.name, below.form);
   }
 }
 
@@ -70,17 +71,17 @@ class Printer {
     // A module of one part is a line with it.
     if (m.parts.size() == 1 && !m.tensor) {
       int64_t n = 0;
-      if (!number_of(m.parts[0].first, &n)) return put(name.empty() ? m.parts[0].first : name + "." + m.parts[0].first, m.parts[0].second, depth, times);
+      if (!number_of(m.parts[0].name, &n)) return put(name.empty() ? m.parts[0].name : name + "." + m.parts[0].name, m.parts[0], depth, times);
     }
     const auto groups = groups_of(m);
     if (groups.size() == 1 && groups[0].size() > 1 && !m.tensor) {
       const std::string all = numbers_of(m, groups[0]);
-      return put(name.empty() ? all : name + "." + all, m.parts[groups[0][0]].second, depth, times * groups[0].size());
+      return put(name.empty() ? all : name + "." + all, m.parts[groups[0][0]], depth, times * groups[0].size());
     }
     if (!name.empty()) table_.row({indent + shown(name, 60), "", format_count(m.tensors * times) + (m.tensors * times == 1 ? " tensor" : " tensors"), format_bytes(m.bytes * times)});
     const size_t below = name.empty() ? depth : depth + 1;
     if (m.tensor) put("(itself)", leaf(m), below, times);
-    for (const auto& g : groups) put(g.size() > 1 ? numbers_of(m, g) : m.parts[g[0]].first, m.parts[g[0]].second, below, times * g.size());
+    for (const auto& g : groups) put(g.size() > 1 ? numbers_of(m, g) : m.parts[g[0]].name, m.parts[g[0]], below, times * g.size());
   }
   std::string str() const { return table_.str(); }
 
@@ -90,9 +91,9 @@ class Printer {
     std::vector<std::vector<size_t>> groups;
     std::map<std::string_view, size_t> by_form;
     for (size_t i = 0; i < m.parts.size(); ++i) {
-      const auto& [key, one] = m.parts[i];
+      const Module& one = m.parts[i];
       int64_t n = 0;
-      const bool folds = number_of(key, &n) && !(one.tensor && one.parts.empty());
+      const bool folds = number_of(one.name, &n) && !(one.tensor && one.parts.empty());
       const auto [it, fresh] = folds ? by_form.emplace(one.form, groups.size()) : std::pair(by_form.end(), true);
       if (fresh) groups.emplace_back();
       groups[folds ? it->second : groups.size() - 1].push_back(i);
@@ -101,7 +102,7 @@ class Printer {
   }
   static std::string numbers_of(const Module& m, const std::vector<size_t>& group) {
     std::vector<int64_t> v;
-    for (const size_t i : group) number_of(m.parts[i].first, &v.emplace_back());
+    for (const size_t i : group) number_of(m.parts[i].name, &v.emplace_back());
     return numbers(std::move(v));
   }
   static Module leaf(const Module& m) {
