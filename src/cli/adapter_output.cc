@@ -56,8 +56,9 @@ Status convert_adapter(Context& c, const std::string& path, const std::string& o
   outputs.push_back(std::move(output));
   INGOT_ASSIGN(const auto report, run_reported(c, outputs, nullptr));
   if (!report) return {};
-  warn_nonfinite(c, *counts);
-  return c.report.done(report_json(outputs, *report), report_text(outputs, *report));
+  OrderedJson result = report_json(outputs, *report);
+  warn_nonfinite(c, *counts, &result);
+  return c.report.done(std::move(result), report_text(outputs, *report));
 }
 
 }  // namespace ingot::cli
