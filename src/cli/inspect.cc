@@ -13,6 +13,7 @@
 #include "cli/text.h"
 #include "cli/tree.h"
 #include "formats/formats.h"
+#include "formats/index_check.h"
 #include "formats/json.h"
 #include "formats/training_beside.h"
 #include "transform/gguf_check.h"
@@ -275,6 +276,10 @@ Status command_inspect(Context& c) {
   INGOT_ASSIGN(const auto there, at.store->stat(path));
   const bool directory = there && there->directory();
   INGOT_ASSIGN(const uint64_t on_disk, disk_bytes(*at.store, a, directory, &faults));
+  if (directory) {
+    INGOT_ASSIGN(const IndexCheck index, check_indexes(*at.store, path));
+    faults.insert(faults.end(), index.warnings.begin(), index.warnings.end());
+  }
   TrainingBeside training;
   if (directory && (a.naming == "hf" || a.naming == "peft")) {
     INGOT_ASSIGN(const Probe beside, look_at(*at.store, a.path));

@@ -147,7 +147,9 @@ std::string row_of(const Trial& t) {
   tensors.tensors = {{"large", large->node}};
   const bool writes = output_format(t.format) != nullptr;
   bool streamed = floor(tensors, "safetensors") < kRows * kCols;
-  if (writes && t.format != "deepspeed") streamed = streamed && floor(a, t.format) < kRows * kCols;
+  Artifact given = a;
+  given.files["adapter_config.json"] = "{}";  // which an adapter has
+  if (writes && t.format != "deepspeed") streamed = streamed && floor(given, t.format) < kRows * kCols;
   const auto keeps = [&](const std::string& name) {
     const auto it = opened->values.find(name);
     return it != opened->values.end() && it->second == a.values.at(name);
@@ -168,7 +170,7 @@ std::string row_of(const Trial& t) {
 TEST(FormatsTable, IsWhatTheReadmeHas) {
   const auto all = trials();
   for (const auto name : format_names()) EXPECT_TRUE(std::any_of(all.begin(), all.end(), [&](const Trial& t) { return t.format == name; })) << name << ": no trial";
-  for (const auto* f : output_formats()) EXPECT_TRUE(std::any_of(all.begin(), all.end(), [&](const Trial& t) { return t.format == f->name; })) << f->name << ": no trial";
+  for (const auto* f : output_formats()) EXPECT_TRUE(std::any_of(all.begin(), all.end(), [&](const Trial& t) { return output_format(t.format) == f; })) << f->name << ": no trial";
   std::string table = "| format | read | write | streamed | ranges | ties kept | plain values kept | verified by files of |\n|---|---|---|---|---|---|---|---|\n";
   for (const auto& t : all) table += row_of(t);
   const std::string path = std::string(INGOT_SOURCE_DIR) + "/README.md";

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <set>
 #include <unordered_map>
 
 #include "formats/hf_weights.h"
@@ -121,7 +120,6 @@ const std::vector<std::string>& model_side_files() {
 struct Index {
   std::map<std::string, std::string> shard_of;  // tensor
   std::vector<std::string> shards;              // sorted
-  std::optional<double> total_size;             // bytes of all tensors, as it says; nobody reads it
   bool names(const std::string& file) const { return std::binary_search(shards.begin(), shards.end(), file); }
 };
 
@@ -144,8 +142,6 @@ Result<Index> read_index(Store& store, const std::string& path) {
     out.shard_of[it.key()] = *file;
     out.shards.push_back(*file);
   }
-  if (const Json* metadata = json_member(j, "metadata"))
-    if (const Json* total = json_member(*metadata, "total_size"); total && total->is_number()) out.total_size = total->get<double>();
   std::sort(out.shards.begin(), out.shards.end());
   out.shards.erase(std::unique(out.shards.begin(), out.shards.end()), out.shards.end());
   return out;
@@ -155,7 +151,7 @@ using Shards = std::map<std::string, Result<SafetensorsFile>>;  // by the file's
 
 // Of an index only the files count that it names, as in transformers: all their tensors are taken, and of one that is in two the later file's. What it says
 // of tensors besides is told where it is not so. `where` is the index, or the directory where there is none.
-Status add_shards(Store& store, const Probe& p, const WeightFiles& found, const Index& index, Shards* read, Artifact* a, Faults* faults) {
+Status add_shards(Store& store, const Probe& p, const WeightFiles& found, const Index& index, Shards* read, Artifact* a) {
   const std::string where = join_path(p.path, found.index);
   const bool whole = std::all_of(index.shards.begin(), index.shards.end(), [&](const std::string& s) { return is_listed(p, s); });
   if (!whole && !found.index.empty()) {
@@ -195,17 +191,6 @@ Status add_shards(Store& store, const Probe& p, const WeightFiles& found, const 
       return bad_input("opening {}: none of the {} tensors that it names for {} is there, in that file or another ({}): under that name lies another file, or one of another save; "
                        "copy or download it again", where, count.second, shard, some_of(nowhere));
   a->tensors = TensorList(std::move(tensors));
-  if (faults && index.total_size) {
-    uint64_t all = 0, once = 0;  // once: what is tied
-    std::set<const Node*> counted;
-    for (const LazyTensor& t : a->tensors) {
-      const uint64_t bytes = bytes_of(t.spec());
-      all += bytes;
-      if (counted.insert(t.node.get()).second) once += bytes;
-    }
-    if (*index.total_size != static_cast<double>(all) && *index.total_size != static_cast<double>(once))
-      faults->push_back(fmt::format("{}: its total_size is {:.0f} bytes, the tensors take {}; nothing reads it", where, *index.total_size, all));
-  }
   for (const auto& [what, names] : {std::pair{"tensors in two shards, of which the later counts", &twice}, {"tensors in another shard than the index says", &elsewhere},
                                     {"tensors that the index names and no shard has", &nowhere}})
     if (!names->empty()) a->notices.push_back(fmt::format("{}: {}: {}; all that is in its files is taken, as transformers does", where, what, some_of(*names)));
@@ -214,8 +199,8 @@ Status add_shards(Store& store, const Probe& p, const WeightFiles& found, const 
 }
 
 // The weights, read together with what `calls` asks for.
-Status read_weights(Store& store, const Probe& p, const WeightFiles& found, Calls calls, Artifact* a, Faults* faults) {
-  Result<Index> index = Index{{}, found.files, {}};
+Status read_weights(Store& store, const Probe& p, const WeightFiles& found, Calls calls, Artifact* a) {
+  Result<Index> index = Index{{}, found.files};
   std::atomic<bool> index_read = false;
   if (!found.index.empty())
     calls.push_back([&] {
@@ -231,7 +216,7 @@ Status read_weights(Store& store, const Probe& p, const WeightFiles& found, Call
   INGOT_TRY(call_together(store, "opening " + p.path, calls));
   if (!index.ok()) return index.take_error();
   a->notices = found.notices;
-  return add_shards(store, p, found, *index, &shards, a, faults);
+  return add_shards(store, p, found, *index, &shards, a);
 }
 
 }  // namespace
@@ -367,7 +352,7 @@ int probe_safetensors(const Probe& p) {
   return p.path.ends_with(".safetensors") ? 40 : 0;
 }
 
-Result<Artifact> open_safetensors(Store& store, const Probe& p, Faults* faults) {
+Result<Artifact> open_safetensors(Store& store, const Probe& p, Faults*) {
   Artifact a;
   a.path = p.path;
   a.format = "safetensors";
@@ -386,7 +371,7 @@ Result<Artifact> open_safetensors(Store& store, const Probe& p, Faults* faults) 
   auto found = find_weights(store, p);
   Status read;
   if (found.ok()) {
-    read = read_weights(store, p, *found, std::move(calls), &a, faults);
+    read = read_weights(store, p, *found, std::move(calls), &a);
   } else {
     INGOT_TRY(call_together(store, "opening " + p.path, calls));
     read = found.take_error();
@@ -396,7 +381,7 @@ Result<Artifact> open_safetensors(Store& store, const Probe& p, Faults* faults) 
     if (name != "config.json" || !text.ok()) continue;
     INGOT_ASSIGN(const auto named, named_weights(p, *text));
     if (!named) continue;
-    read = read_weights(store, p, *named, {}, &a, faults);
+    read = read_weights(store, p, *named, {}, &a);
     INGOT_ASSIGN(OrderedJson config, parse_json_ordered(*text, join_path(p.path, name)));
     config.erase("transformers_weights");  // what is made of them has the usual names
     text = json_text(config);

@@ -11,7 +11,7 @@ Artifact state(std::vector<std::string> names) {
   std::vector<LazyTensor> all;
   for (auto& n : names) all.push_back({n, make_memory_tensor({DType::kF32, {1}}, std::vector<std::byte>(4))});
   a.tensors = TensorList(std::move(all));
-  a.values["step"] = "3";
+  a.values.emplace("step", "3");
   return a;
 }
 std::vector<std::string> names(const Artifact& a) {

@@ -31,7 +31,7 @@ class VerifyFormats : public CliTest {
   }
   nlohmann::json hash(const std::string& path) const { return result_of(ingot({"hash", path, "--json"}, cached())); }
   std::string converted(const std::string& from, const std::string& name, std::vector<std::string> more = {}) const {
-    std::vector<std::string> words = {"convert", from, "--out", dir_ / name};
+    std::vector<std::string> words = {"convert", from, "--out", dir_ / name, "--force-copy"};
     words.insert(words.end(), more.begin(), more.end());
     const Finished f = ingot(words, cached());
     EXPECT_EQ(f.exit_code, 0) << name << ": " << shown(f);
