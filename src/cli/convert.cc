@@ -216,8 +216,8 @@ Status command_convert(Context& c) {
       done.add("cast", {{"dtype", info(t).name}}, result);
     }
     if (for_model && !keep_blocks && !result.files.contains("config.json"))
-      return usage("'{}' has no config.json, without which nothing loads the directory '{}'; give the model's own by --config-from DIR, or name one file: {}.safetensors",
-                   opened.path, out, to_path.path);
+      return usage("'{}' has no config.json, without which nothing loads the directory '{}'; give the model's own by --config-from DIR, or name one file: {}.{}",
+                   opened.path, out, to_path.path, format->extensions.substr(0, format->extensions.find(' ')));
     if (one_file && format->name != "safetensors") {
       if (c.args.common.provenance) return usage("--provenance: a {} file has no place for a manifest; write safetensors, or a directory", format->name);
     } else {

@@ -69,9 +69,9 @@ Result<std::vector<DeepspeedFile>> deepspeed_files(const Probe& p) {
     if (e.name.starts_with("layer_") && e.name.ends_with("_states.pt")) pipeline.push_back(e.name);
     const auto f = deepspeed_file(e.name);
     if (f && f->mp > 0)
-      return bad_input("opening {}: {} is of model-parallel rank {}, and how the model is cut over these is not told in the files; convert it with "
-                       "DeepSpeed's ds_to_universal "
-                       "first, and open that", p.path, e.name, f->mp);
+      return bad_input("opening {}: {} is of model-parallel rank {}, and how the model is cut over these is not told in the files; {}", p.path, e.name, f->mp,
+                       p.find("zero") ? "load it with DeepSpeed in one model-parallel rank, save it there, and open that"
+                                      : "convert it with DeepSpeed's ds_to_universal, load that in one model-parallel rank, save it there, and open that");
     if (f) files.push_back(*f);
   }
   if (!pipeline.empty())

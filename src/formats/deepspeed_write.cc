@@ -1,5 +1,5 @@
 // DeepSpeed's universal checkpoints, as ds_to_universal makes them of a ZeRO directory: global_stepN_universal/zero/NAME/{fp32,exp_avg,exp_avg_sq,step}.pt, each
-// parameter whole, and latest_universal. An engine of any stage and world size loads it: the model states stand there by the names of all stages.
+// parameter whole, and latest_universal. An engine of any world size loads it (of stage 3 where it takes parameters in a dict): the model states stand there by the names of all stages.
 #include <algorithm>
 #include <set>
 
@@ -82,6 +82,7 @@ class Planner {
 
   void add_shape(const std::string& below, const LazyTensor& t) {
     const std::string param = t.name.substr(t.name.find('/') + 1);
+    if (t.spec().shape.rank == 0) model_.state.values.emplace_back(below + param, OrderedJson::array());
     for (int d = 0; d < t.spec().shape.rank; ++d) model_.state.values.emplace_back(fmt::format("{}{}/{}", below, param, d), t.spec().shape[d]);
   }
 

@@ -6,7 +6,6 @@
 namespace ingot {
 namespace {
 
-// All of a module, and of those below it.
 // All of a module, and of those below it. Names that scripts give their own modules are not among them (code, test, types): see below.
 constexpr std::string_view kModules[] = {
     "_ctypes", "_frozen_importlib", "_frozen_importlib_external", "_imp", "_osx_support", "_pickle", "_posixsubprocess", "_pyrepl", "_sitebuiltins", "_socket",
