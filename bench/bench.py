@@ -298,6 +298,21 @@ def commit():
     return (git("rev-parse", "--short", "HEAD") or "none") + (" with changes" if git("status", "--porcelain", "src", "include") else "")
 
 
+def table(rows, limits):
+    """A line for each side of each row, beneath the head."""
+    lines = ["| row | who | median s | all s | times faster | peak RSS MiB | output GB | out GB/s | of disk write |",
+             "|---|---|---:|---|---:|---:|---:|---:|---:|"]
+    for row in rows:
+        for side in row["sides"]:
+            rate = side["output_bytes"] / side["median_seconds"]
+            faster = "1" if side["peer"] else f"**{side['times_faster']:.1f}**" if "times_faster" in side else ""
+            steps = "" if len(side["step_seconds"]) == 1 else " (" + " + ".join(f"{s:.1f}" for s in side["step_seconds"]) + f" + fsync {side['fsync_seconds']:.1f})"
+            lines.append(f"| {row['row']} | {side['name']}{steps} | {side['median_seconds']:.2f} | "
+                         f"{' '.join(f'{s:.2f}' for s in side['seconds'])} | {faster} | {side['peak_rss'] / 2**20:.0f} | "
+                         f"{side['output_bytes'] / 1e9:.3f} | {rate / 1e9:.2f} | {rate / limits['disk_write']:.0%} |")
+    return lines
+
+
 def report(bench, command):
     limits = bench.limits
     lines = ["# Benchmark", "", "Made by `bench/bench.py`; do not edit. One run, medians of "
@@ -307,19 +322,8 @@ def report(bench, command):
              f"- Command: `{command}`", f"- Date: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC; commit {commit()}",
              f"- Machine: {machine()}",
              f"- Peers: {versions()}; llama.cpp from the llama-cpp-python 0.3.36 sdist (GGML_NATIVE, 2 threads where it has the option)",
-             model_line(bench.args.small), limits_line(limits), "",
-             "| row | who | median s | all s | times faster | peak RSS MiB | output GB | out GB/s | of disk write |",
-             "|---|---|---:|---|---:|---:|---:|---:|---:|"]
-    for row in bench.rows:
-        for side in row["sides"]:
-            rate = side["output_bytes"] / side["median_seconds"]
-            faster = "1" if side["peer"] else f"**{side['times_faster']:.1f}**" if "times_faster" in side else ""
-            lines.append(f"| {row['row']} | {side['name']} | {side['median_seconds']:.2f} | "
-                         f"{' '.join(f'{s:.2f}' for s in side['seconds'])} | {faster} | {side['peak_rss'] / 2**20:.0f} | "
-                         f"{side['output_bytes'] / 1e9:.3f} | {rate / 1e9:.2f} | {rate / limits['disk_write']:.0%} |")
-            if len(side["step_seconds"]) > 1:
-                lines[-1] = lines[-1].replace(side["name"], side["name"] + " (" + " + ".join(
-                    f"{s:.1f}" for s in side["step_seconds"]) + f" + fsync {side['fsync_seconds']:.1f})")
+             model_line(bench.args.small), limits_line(limits), ""]
+    lines += table(bench.rows, limits)
     copy = next((r["sides"][0] for r in bench.rows if r["row"].startswith("cp")), None)
     convert = next((s for r in bench.rows if r["row"].startswith("convert") for s in r["sides"] if not s["peer"]), None)
     if copy and convert:

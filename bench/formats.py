@@ -73,15 +73,8 @@ def report(b, command):
              "sides. ingot runs with `--memory 128M`; unless told otherwise its time includes reading back from the medium what it wrote, which no peer does. A peak RSS of "
              "about 20 MiB is this script's own.", "",
              f"- Command: `{command}`", f"- Date: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC; commit {bench.commit()}",
-             f"- Machine: {bench.machine()}", f"- Peers: {bench.versions()}", bench.model_line(b.args.small), bench.limits_line(b.limits), "",
-             "| row | who | median s | all s | times faster | peak RSS MiB | output GB | out GB/s | of disk write |",
-             "|---|---|---:|---|---:|---:|---:|---:|---:|"]
-    for row in b.rows:
-        for side in row["sides"]:
-            rate = side["output_bytes"] / side["median_seconds"]
-            faster = "1" if side["peer"] else f"**{side['times_faster']:.1f}**" if "times_faster" in side else ""
-            lines.append(f"| {row['row']} | {side['name']} | {side['median_seconds']:.2f} | {' '.join(f'{s:.2f}' for s in side['seconds'])} | {faster} | "
-                         f"{side['peak_rss'] / 2**20:.0f} | {side['output_bytes'] / 1e9:.3f} | {rate / 1e9:.2f} | {rate / b.limits['disk_write']:.0%} |")
+             f"- Machine: {bench.machine()}", f"- Peers: {bench.versions()}", bench.model_line(b.args.small), bench.limits_line(b.limits), ""]
+    lines += bench.table(b.rows, b.limits)
     lines += ["", "| `ingot inspect` of | GB | median ms | peak RSS MiB |", "|---|---:|---:|---:|"]
     for name, (seconds, rss) in b.inspected.items():
         lines.append(f"| {name} | {size_of(b.dir / name) / 1e9:.2f} | {seconds * 1e3:.0f} | {rss / 2**20:.0f} |")

@@ -42,6 +42,9 @@ int64_t at_of(const Region& region, const Shape& whole, int64_t i) {
   return at;
 }
 
+constexpr int64_t kPiece = 4096;
+constexpr uint64_t kPieceBytes = kPiece * (sizeof(float) + 2 * sizeof(double));
+
 // A fold with one output, a row of doubles; chunks may be larger than asked for, and come as they are.
 class Measure : public Fold {
  public:
@@ -50,8 +53,15 @@ class Measure : public Fold {
   std::vector<TensorSpec> outputs() const override { return {{DType::kF64, {slots_}}}; }
   int64_t chunk() const override { return kChunk; }
   const Shape& shape() const { return shape_; }
+  uint64_t workspace() const override { return kPieceBytes; }
+  Status merge(MutByteView state, ByteView later) const override {
+    join(reinterpret_cast<double*>(state.data()), reinterpret_cast<const double*>(later.data()));
+    return {};
+  }
 
  protected:
+  // Takes what was measured of other elements, later ones, into `s`.
+  virtual void join(double* s, const double* other) const = 0;
   std::vector<NodePtr> in_;
   Shape shape_ = in_[0]->spec().shape;
 
@@ -60,8 +70,6 @@ class Measure : public Fold {
 };
 
 // Pieces of a chunk as doubles, whatever its size: f(first element within the chunk, values of each input).
-constexpr int64_t kPiece = 4096;
-constexpr uint64_t kPieceBytes = kPiece * (sizeof(float) + 2 * sizeof(double));
 template <class F>
 void for_each_piece(const std::vector<View>& in, MutByteView workspace, F f) {
   auto* a = reinterpret_cast<double*>(workspace.data());
@@ -84,7 +92,6 @@ class Values final : public Measure {
   enum { kCount, kNan, kInfinite, kZero, kFinite, kMin, kMax, kSum, kSquares, kFirst, kSlots };  // kFirst: counted from 1
   explicit Values(NodePtr in) : Measure({std::move(in)}, kSlots) {}
   std::string describe() const override { return "measure 1"; }
-  uint64_t workspace() const override { return kPieceBytes; }
   Status add(const std::vector<View>& in, MutByteView state, MutByteView workspace) const override {
     auto* s = reinterpret_cast<double*>(state.data());
     for_each_piece(in, workspace, [&](int64_t from, int64_t n, const double* v, const double*) {
@@ -110,13 +117,9 @@ class Values final : public Measure {
     });
     return {};
   }
-  Status merge(MutByteView state, ByteView later) const override {
-    join(reinterpret_cast<double*>(state.data()), reinterpret_cast<const double*>(later.data()));
-    return {};
-  }
 
  private:
-  static void join(double* s, const double* other) {
+  void join(double* s, const double* other) const override {
     if (other[kFinite] > 0) {
       s[kMin] = s[kFinite] > 0 ? std::min(s[kMin], other[kMin]) : other[kMin];
       s[kMax] = s[kFinite] > 0 ? std::max(s[kMax], other[kMax]) : other[kMax];
@@ -130,7 +133,6 @@ class Bins final : public Measure {
  public:
   Bins(NodePtr in, double min, double max, int bins) : Measure({std::move(in)}, bins), min_(min), max_(max), bins_(bins) {}
   std::string describe() const override { return fmt::format("histogram 1|{}|{}|{}", min_, max_, bins_); }
-  uint64_t workspace() const override { return kPieceBytes; }
   Status add(const std::vector<View>& in, MutByteView state, MutByteView workspace) const override {
     auto* s = reinterpret_cast<double*>(state.data());
     const double scale = max_ > min_ ? bins_ / (max_ - min_) : 0;
@@ -140,12 +142,11 @@ class Bins final : public Measure {
     });
     return {};
   }
-  Status merge(MutByteView state, ByteView later) const override {
-    for (int i = 0; i < bins_; ++i) reinterpret_cast<double*>(state.data())[i] += reinterpret_cast<const double*>(later.data())[i];
-    return {};
-  }
 
  private:
+  void join(double* s, const double* other) const override {
+    for (int i = 0; i < bins_; ++i) s[i] += other[i];
+  }
   double min_, max_;
   int bins_;
 };
@@ -155,7 +156,6 @@ class Pair final : public Measure {
   enum { kCount, kUnequalBytes, kDifferent, kNonfinite, kMax, kSum, kSquaredError, kAA, kBB, kAB, kWorst, kSlots };  // kWorst: counted from 1
   Pair(NodePtr a, NodePtr b) : Measure({a, b}, kSlots), one_type_(a->spec().type == b->spec().type), values_(has_values(a->spec().type) && has_values(b->spec().type)) {}
   std::string describe() const override { return "difference 1"; }
-  uint64_t workspace() const override { return kPieceBytes; }
   Status add(const std::vector<View>& in, MutByteView state, MutByteView workspace) const override {
     auto* s = reinterpret_cast<double*>(state.data());
     const bool same = one_type_ && std::memcmp(in[0].data, in[1].data, bytes_of(in[0].type, in[0].region.elements())) == 0;
@@ -188,13 +188,9 @@ class Pair final : public Measure {
     });
     return {};
   }
-  Status merge(MutByteView state, ByteView later) const override {
-    join(reinterpret_cast<double*>(state.data()), reinterpret_cast<const double*>(later.data()));
-    return {};
-  }
 
  private:
-  static void join(double* s, const double* other) {
+  void join(double* s, const double* other) const override {
     if (other[kMax] > s[kMax]) s[kMax] = other[kMax], s[kWorst] = other[kWorst];
     s[kUnequalBytes] = std::max(s[kUnequalBytes], other[kUnequalBytes]);
     for (int i : {kCount, kDifferent, kNonfinite, kSum, kSquaredError, kAA, kBB, kAB}) s[i] += other[i];

@@ -260,14 +260,13 @@ class Transposed final : public Node {
   TensorSpec spec_;
 };
 
-class Regrouped final : public Node {
+// Rows in another order: `run` of them at a time are neighbours in the input, too.
+class MovedRows : public Node {
  public:
-  Regrouped(NodePtr node, int64_t outer, int64_t inner) : node_(std::move(node)), outer_(outer), inner_(inner), spec_(node_->spec()) {
-    n_ = spec_.shape[0] / (outer * inner);
-    if (NodePtr exact = node_->unrounded()) unrounded_ = std::make_shared<Regrouped>(std::move(exact), outer, inner);
+  MovedRows(NodePtr node, NodePtr unrounded, int64_t rows, int64_t run) : node_(std::move(node)), unrounded_(std::move(unrounded)), run_(run), spec_(node_->spec()) {
+    spec_.shape[0] = rows;
   }
   TensorSpec spec() const override { return spec_; }
-  std::string describe() const override { return fmt::format("regroup v1 {} {}", outer_, inner_); }
   std::vector<NodePtr> inputs() const override { return {node_}; }
   NodePtr unrounded() const override { return unrounded_; }
   Shape granularity() const override {
@@ -291,16 +290,15 @@ class Regrouped final : public Node {
     return {};
   }
 
+ protected:
+  virtual int64_t source_row(int64_t row) const = 0;
+
  private:
-  int64_t source_row(int64_t row) const {
-    const int64_t group = row / n_, k = row % n_;
-    return (group % outer_ * inner_ + group / outer_) * n_ + k;
-  }
-  // Runs of rows that are neighbours in the input as well; `at` is the first one's place in the region.
+  // `at` is the place of a piece's first row in the region.
   template <class F>
   void for_each_piece(const Region& r, F f) const {
     for (int64_t at = 0; at < r.extent[0];) {
-      const int64_t row = r.begin[0] + at, rows = std::min(r.extent[0] - at, n_ - row % n_);
+      const int64_t row = r.begin[0] + at, rows = std::min(r.extent[0] - at, run_ - row % run_);
       Region piece = r;
       piece.begin[0] = source_row(row), piece.extent[0] = rows;
       f(piece, at);
@@ -308,58 +306,35 @@ class Regrouped final : public Node {
     }
   }
   NodePtr node_, unrounded_;
-  int64_t outer_, inner_, n_ = 0;
+  int64_t run_;
   TensorSpec spec_;
 };
 
-class GroupRows final : public Node {
+class Regrouped final : public MovedRows {
  public:
-  GroupRows(NodePtr node, int64_t groups, int64_t begin, int64_t take) : node_(std::move(node)), begin_(begin), take_(take), spec_(node_->spec()) {
-    group_ = spec_.shape[0] / groups;
-    spec_.shape[0] = groups * take;
-    if (NodePtr exact = node_->unrounded()) unrounded_ = std::make_shared<GroupRows>(std::move(exact), groups, begin, take);
-  }
-  TensorSpec spec() const override { return spec_; }
-  std::string describe() const override { return fmt::format("group rows v1 {} of {} from {}", take_, group_, begin_); }
-  std::vector<NodePtr> inputs() const override { return {node_}; }
-  NodePtr unrounded() const override { return unrounded_; }
-  Shape granularity() const override {
-    const Shape g = node_->granularity();
-    Shape own = Node::granularity();
-    for (int i = 1; i < g.rank; ++i) own[i] = g[i];
-    return own;
-  }
-  void needs(const Region& r, std::vector<Need>* out) const override {
-    for_each_piece(r, [&](Region piece, int64_t) { out->push_back({node_, served(*node_, piece), false}); });
-  }
-  void trace(Origin* o) const override {
-    o->index[0] = source_row(o->index[0]);
-    node_->trace(o);
-  }
-  Status compute(const Compute& c) const override {
-    size_t input = 0;
-    for_each_piece(c.region, [&](const Region& piece, int64_t at) {
-      copy_box(c.inputs[input++], piece, piece, piece, c.out.data() + bytes_of(spec_.type, at * (c.region.elements() / c.region.extent[0])));
-    });
-    return {};
-  }
+  Regrouped(NodePtr node, int64_t outer, int64_t inner) : Regrouped(node, node->unrounded(), node->spec().shape[0], outer, inner) {}
+  std::string describe() const override { return fmt::format("regroup v1 {} {}", outer_, inner_); }
 
  private:
-  int64_t source_row(int64_t row) const { return row / take_ * group_ + begin_ + row % take_; }
-  // The rows of one group after another; `at` is the first one's place in the region.
-  template <class F>
-  void for_each_piece(const Region& r, F f) const {
-    for (int64_t at = 0; at < r.extent[0];) {
-      const int64_t row = r.begin[0] + at, rows = std::min(r.extent[0] - at, take_ - row % take_);
-      Region piece = r;
-      piece.begin[0] = source_row(row), piece.extent[0] = rows;
-      f(piece, at);
-      at += rows;
-    }
+  Regrouped(const NodePtr& node, const NodePtr& exact, int64_t rows, int64_t outer, int64_t inner)
+      : MovedRows(node, exact ? std::make_shared<Regrouped>(exact, outer, inner) : nullptr, rows, rows / (outer * inner)), outer_(outer), inner_(inner), n_(rows / (outer * inner)) {}
+  int64_t source_row(int64_t row) const override {
+    const int64_t group = row / n_, k = row % n_;
+    return (group % outer_ * inner_ + group / outer_) * n_ + k;
   }
-  NodePtr node_, unrounded_;
-  int64_t begin_, take_, group_ = 0;
-  TensorSpec spec_;
+  int64_t outer_, inner_, n_;
+};
+
+class GroupRows final : public MovedRows {
+ public:
+  GroupRows(NodePtr node, int64_t groups, int64_t begin, int64_t take) : GroupRows(node, node->unrounded(), groups, begin, take) {}
+  std::string describe() const override { return fmt::format("group rows v1 {} of {} from {}", take_, group_, begin_); }
+
+ private:
+  GroupRows(const NodePtr& node, const NodePtr& exact, int64_t groups, int64_t begin, int64_t take)
+      : MovedRows(node, exact ? std::make_shared<GroupRows>(exact, groups, begin, take) : nullptr, groups * take, take), begin_(begin), take_(take), group_(node->spec().shape[0] / groups) {}
+  int64_t source_row(int64_t row) const override { return row / take_ * group_ + begin_ + row % take_; }
+  int64_t begin_, take_, group_;
 };
 
 // Of the last dimension a block may not be cut.
