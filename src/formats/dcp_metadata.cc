@@ -177,7 +177,8 @@ class MetadataReader {
       e.deep = it->second->size() > 1;
       e.path.clear();
       for (const PickleValue* key : it->second->items()) {
-        INGOT_TRY(spend(key->text().size()));
+        INGOT_TRY(spend(key->text().size() + e.path.size()));
+        m_.kinds.emplace(e.path, key->kind() == PickleKind::kInt ? "list" : "dict");
         if (!e.path.empty()) e.path += '/';
         e.path += pickle_key(*key);
       }

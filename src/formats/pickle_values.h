@@ -32,9 +32,10 @@ Result<std::string> pickle_json(const PickleValue& value, const std::string& doi
 
 // Goes through all beneath `from`, in its order. `take` is asked for each object and what lies outside (tensors, storages) by its path: true, and it is not gone
 // into. All else ends in `values`, as JSON by its path below `prefix`: dicts, lists and objects are gone into, empty ones, long lists of numbers and what has no
-// parts stand there themselves. A torch.nn.Module is gone into as its state_dict() names its tensors ("blocks.0.weight").
+// parts stand there themselves. Sets and what else would be called are gone into where a tensor lies in them, by positions. `kinds`, where it is given, is told of what the state
+// is made (state_tree.h). A torch.nn.Module is gone into as its state_dict() names its tensors ("blocks.0.weight").
 using PickleTake = std::function<Result<bool>(const std::string& path, const PickleValue& value)>;
 Status flatten_pickle(const Pickle& pickle, const PickleValue& from, const std::string& prefix, const std::string& doing, const PickleTake& take,
-                      std::map<std::string, std::string>* values);
+                      std::map<std::string, std::string>* values, std::map<std::string, std::string>* kinds = nullptr);
 
 }  // namespace ingot
