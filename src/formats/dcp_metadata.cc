@@ -178,7 +178,8 @@ class MetadataReader {
       e.path.clear();
       for (const PickleValue* key : it->second->items()) {
         INGOT_TRY(spend(key->text().size() + e.path.size()));
-        m_.kinds.emplace(e.path, key->kind() == PickleKind::kInt ? "list" : "dict");
+        // DCP makes texts of the ints by which a torch optimizer numbers its parameters. Where they are names, it is a dict.
+        m_.kinds.emplace(e.path, key->kind() == PickleKind::kInt ? "list" : e.path == "state" || e.path.ends_with("/state") ? "ints" : "dict");
         if (!e.path.empty()) e.path += '/';
         e.path += pickle_key(*key);
       }

@@ -194,6 +194,7 @@ Result<Artifact> open_zip(const Probe& p) {
     }
     if (const uint64_t want = bytes_of(h.spec), have = e.size - h.size; want != have)
       return bad_input("{} has {} bytes of data, but {} {} needs {}; the file is damaged", what, have, info(h.spec.type).name, to_string(h.spec.shape), want);
+    if (h.pair) a.notices.push_back(fmt::format("{}: '{}' is complex128: kept as F64 with a last dimension of real and imaginary part", p.path, name));
     tensors.push_back({name, place(from, name, at + h.size, h)});
   }
   if (!odd.empty()) a.notices.push_back(fmt::format("{}: of its records {}: passed over", p.path, some_of(odd, 8)));
