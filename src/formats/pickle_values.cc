@@ -149,6 +149,8 @@ std::string kind_of_value(const PickleValue& v) {
 // Whether there is something beneath a value that is a tensor, or may be one: what lies outside the pickle, an array of numpy's.
 class Holds {
  public:
+  explicit Holds(PickleBudget* budget) : budget_(*budget) {}
+  // What the budget does not allow to look at is not found: who goes on with it finds it empty.
   bool operator()(const PickleValue* v) {
     std::vector<const PickleValue*> open = {v};
     std::unordered_set<const PickleValue*> seen;
@@ -157,6 +159,7 @@ class Holds {
       open.pop_back();
       if (!at || (is_plain(*at) && at->kind() != kPersistent) || none_.contains(at) || !seen.insert(at).second) continue;
       if (at->kind() == kPersistent || (!first && is_numpy_array(*at))) return true;
+      if (!budget_.values(at->items().size() + 4)) return false;
       open.insert(open.end(), at->items().begin(), at->items().end());
       open.push_back(at->state());
       if (const PickleObject* o = at->object()) open.insert(open.end(), {o->callable, o->args, o->kwargs});
@@ -166,6 +169,7 @@ class Holds {
   }
 
  private:
+  PickleBudget& budget_;
   std::unordered_set<const PickleValue*> none_;
 };
 
@@ -267,7 +271,7 @@ Status flatten_pickle(const Pickle& pickle, const PickleValue& from, const std::
     size_t next = 0, position = 0;
   };
   PickleBudget budget(pickle);
-  Holds holds;
+  Holds holds(&budget);
   std::vector<Frame> open;
   std::string path = prefix;
   for (const PickleValue* v = &from;;) {

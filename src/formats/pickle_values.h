@@ -14,7 +14,8 @@ namespace ingot {
 class PickleBudget {
  public:
   explicit PickleBudget(const Pickle& p) : values_(16 * uint64_t{p.values()} + 4096), bytes_(16 * uint64_t{p.bytes()} + (1 << 20)) {}
-  bool value() { return values_ && values_--; }
+  bool value() { return values(1); }
+  bool values(uint64_t n) { return n <= values_ ? (values_ -= n, true) : (values_ = 0, false); }
   bool bytes(uint64_t n) { return n <= bytes_ ? (bytes_ -= n, true) : (bytes_ = 0, false); }
 
  private:

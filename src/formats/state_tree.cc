@@ -6,7 +6,7 @@
 namespace ingot {
 namespace {
 
-constexpr size_t kMaxDepth = 200;
+constexpr size_t kMaxDepth = 200, kMaxSlashes = 1000;
 
 bool is_int(const std::string& key, int64_t* n) {
   const auto r = std::from_chars(key.data(), key.data() + key.size(), *n);
@@ -73,13 +73,14 @@ Result<StateKinds> kinds_of(const Artifact& a) {
 
 Result<StateNode*> StateTree::at(const std::string& name) {
   StateNode* n = &root_;
-  size_t from = 0;
+  size_t from = 0, looked = 0;
   for (size_t depth = 0;; ++depth) {
     if (n->tensor >= 0 || n->plain || depth == kMaxDepth)
       return bad_input("{}: '{}' lies {}", doing_, name.substr(0, 200), depth == kMaxDepth ? fmt::format("deeper than {} levels", kMaxDepth) : "below another value");
     size_t slash = nested_ || !kinds_.empty() ? name.find('/', from) : std::string::npos;
-    // A slash is a key's own where nothing that has members ends before it.
-    while (!kinds_.empty() && slash != std::string::npos && !kinds_.contains(name.substr(0, slash))) slash = name.find('/', slash + 1);
+    // A slash is a key's own where nothing that has members ends before it; so are those of a name that is nothing but slashes.
+    while (!kinds_.empty() && slash != std::string::npos && !kinds_.contains(name.substr(0, slash)))
+      slash = ++looked < kMaxSlashes ? name.find('/', slash + 1) : std::string::npos;
     n = child(n, name.substr(from, slash == std::string::npos ? slash : slash - from));
     if (slash == std::string::npos) break;
     from = slash + 1;

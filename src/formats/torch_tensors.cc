@@ -293,6 +293,7 @@ Result<TorchState> torch_state(const Pickle& pickle, TorchTensors tensors, const
     const bool tensor = TorchTensors::is_tensor(v);
     INGOT_ASSIGN(NodePtr node, tensor ? tensors.tensor(at, v) : tensors.array(at, v));
     if (!node) return tensor;
+    if (at.empty()) return bad_input("reading {}: one of its tensors has no name", path);
     if (!seen.emplace(at, true).second) return bad_input("reading {}: two of its tensors are called '{}'", path, at);
     s.tensors.push_back({at, std::move(node)});
     return true;
