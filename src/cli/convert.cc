@@ -213,8 +213,12 @@ Status command_convert(Context& c) {
       INGOT_ASSIGN(const DType t, read_float_type(dtype));
       INGOT_TRY(transform::check_plain(opened.artifact, "converting " + opened.path));
       INGOT_ASSIGN(result, transform::cast_floats(opened.artifact, t, counts));
+      for (size_t i = opened.artifact.notices.size(); i < result.notices.size(); ++i) c.report.notice(result.notices[i]);
       done.add("cast", {{"dtype", info(t).name}}, result);
     }
+    if (result.tensors.empty()) c.report.notice(fmt::format("{}: there is no tensor in it, so the output has none", opened.path));
+    if (format->name == "npz" && !result.values.empty())
+      c.report.notice(fmt::format("{}: its plain values ({}: '{}'..) are left out: npz has no place for them", opened.path, result.values.size(), result.values.begin()->first));
     if (for_model && !keep_blocks && !result.files.contains("config.json"))
       return usage("'{}' has no config.json, without which nothing loads the directory '{}'; give the model's own by --config-from DIR, or name one file: {}.{}",
                    opened.path, out, to_path.path, format->extensions.substr(0, format->extensions.find(' ')));

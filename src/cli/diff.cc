@@ -12,6 +12,7 @@
 #include "cli/paths.h"
 #include "cli/text.h"
 #include "exec/load.h"
+#include "formats/state_tree.h"
 #include "transform/measure.h"
 #include "transform/source_form.h"
 
@@ -99,6 +100,7 @@ void compare_beside(const Artifact& a, const Artifact& b, std::vector<std::strin
     std::map<std::string, std::string> x, y;
     for (const auto& [k, v] : a.metadata) x[k] = meta_text(v, 200);
     for (const auto& [k, v] : b.metadata) y[k] = meta_text(v, 200);
+    for (auto* m : {&x, &y}) m->erase(kKindsKey);  // formats tell more or less of it
     compare_texts("metadata", x, y, out);
   }
   compare_texts("value", a.values, b.values, out);

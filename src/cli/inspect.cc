@@ -15,6 +15,7 @@
 #include "formats/formats.h"
 #include "formats/index_check.h"
 #include "formats/json.h"
+#include "formats/state_tree.h"
 #include "formats/training_beside.h"
 #include "transform/gguf_check.h"
 #include "transform/measure.h"
@@ -259,7 +260,8 @@ Status command_inspect(Context& c) {
   INGOT_ASSIGN(const Located at, input_path(path));
   path = at.path;
   Faults faults;
-  INGOT_ASSIGN(const Artifact a, open_model(*at.store, path, &faults));
+  INGOT_ASSIGN(Artifact a, open_model(*at.store, path, &faults));
+  set_kinds({}, &a);  // what names show already
   if (c.args.has("--tensor")) return inspect_tensor(c, a, tensor);
 
   std::vector<std::pair<std::string, OrderedJson>> config;

@@ -16,7 +16,7 @@ bool is_data(const Entry& e) { return !e.directory && e.name.ends_with(".distcp"
 
 }  // namespace
 
-Result<Artifact> read_dcp(Store& store, const Probe& p, const DcpName& name) {
+Result<Artifact> read_dcp(Store& store, const Probe& p, const DcpName& name, StateKinds* kinds) {
   const std::string path = join_path(p.path, kDcpMetadata);
   INGOT_ASSIGN(std::string bytes, read_side_file(store, path, kMaxMetadata));
   if (bytes.empty()) return bad_input("reading {}: it is empty: the save did not end; take an older checkpoint", path);
@@ -40,7 +40,8 @@ Result<Artifact> read_dcp(Store& store, const Probe& p, const DcpName& name) {
     tensors.push_back({own, make_chunked_tensor(own, e.spec, std::move(chunks), files.all())});
   }
   a.tensors = std::move(tensors);
-  INGOT_TRY(files.values(values, &a));
+  if (kinds) *kinds = m.kinds;
+  INGOT_TRY(files.values(values, &a, kinds));
   return a;
 }
 
@@ -59,7 +60,9 @@ Result<Artifact> open_dcp(Store& store, const Probe& p, Faults*) {
                      "with a dot). Copy it, or take an "
                      "older checkpoint", p.path, kDcpMetadata, p.find(".metadata.tmp") ? ", only .metadata.tmp" : "");
   }
-  INGOT_ASSIGN(Artifact a, read_dcp(store, p, [](const DcpEntry& e) { return e.path; }));
+  StateKinds kinds;
+  INGOT_ASSIGN(Artifact a, read_dcp(store, p, [](const DcpEntry& e) { return e.path; }, &kinds));
+  set_kinds(kinds, &a);
   // What a writer put beside the weights travels with them.
   Calls calls;
   SideFiles side;

@@ -9,7 +9,7 @@ namespace ingot {
 
 // A name for what is stored under a key, or nothing to pass it over.
 using DcpName = std::function<std::string(const DcpEntry&)>;
-// All tensors and values of a DCP directory. Reads `.metadata`, the sizes of the files and the plain values.
-Result<Artifact> read_dcp(Store& store, const Probe& directory, const DcpName& name);
+// All tensors and values of a DCP directory. Reads `.metadata`, the sizes of the files and the plain values. `kinds`, where it is given, gets those of the paths.
+Result<Artifact> read_dcp(Store& store, const Probe& directory, const DcpName& name, StateKinds* kinds = nullptr);
 
 }  // namespace ingot

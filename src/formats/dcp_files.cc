@@ -164,7 +164,7 @@ Result<std::shared_ptr<const Source>> DcpFiles::chunk(const DcpEntry& e, const D
   return std::dynamic_pointer_cast<const Source>(it->second);
 }
 
-Status DcpFiles::values(const std::vector<std::pair<const DcpEntry*, std::string>>& entries, Artifact* a) const {
+Status DcpFiles::values(const std::vector<std::pair<const DcpEntry*, std::string>>& entries, Artifact* a, StateKinds* kinds) const {
   std::vector<size_t> order(entries.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
   const auto place = [&](size_t i) -> const DcpPlace& { return entries[i].first->place; };
@@ -204,12 +204,13 @@ Status DcpFiles::values(const std::vector<std::pair<const DcpEntry*, std::string
       part.head = bytes.substr(entry->place.offset - first.offset, entry->place.length);
       INGOT_ASSIGN(TorchArchive archive, open_torch_archive(part));
       const auto take = [&](const std::string& at, const PickleValue& v) -> Result<bool> {
-        if (!TorchTensors::is_tensor(v)) return false;
-        INGOT_ASSIGN(NodePtr node, archive.tensors.tensor(at, v));
+        const bool tensor = TorchTensors::is_tensor(v);
+        INGOT_ASSIGN(NodePtr node, tensor ? archive.tensors.tensor(at, v) : archive.tensors.array(at, v));
+        const bool taken = tensor || node;
         if (node) a->tensors.push_back({at, std::move(node)});
-        return true;
+        return taken;
       };
-      INGOT_TRY(flatten_pickle(archive.pickle, archive.pickle.root(), name, "reading " + part.path, take, &a->values));
+      INGOT_TRY(flatten_pickle(archive.pickle, archive.pickle.root(), name, "reading " + part.path, take, &a->values, kinds));
       for (auto& notice : archive.tensors.notices()) a->notices.push_back(std::move(notice));
     }
   }

@@ -19,7 +19,7 @@ class DcpFiles {
   // The chunk of a tensor. Where in its archive the data begin is looked up when they are first read.
   Result<std::shared_ptr<const Source>> chunk(const DcpEntry& entry, const DcpChunk& chunk) const;
   // Plain values by their names below the entry's, tensors among them too. Entries that lie together are read together.
-  Status values(const std::vector<std::pair<const DcpEntry*, std::string>>& entries, Artifact* a) const;
+  Status values(const std::vector<std::pair<const DcpEntry*, std::string>>& entries, Artifact* a, StateKinds* kinds) const;
 
  private:
   struct File {

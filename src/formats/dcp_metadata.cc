@@ -2,6 +2,7 @@
 
 #include <map>
 #include <unordered_map>
+#include <utility>
 
 #include "formats/chunked_tensor.h"
 #include "formats/hf_weights.h"
@@ -176,9 +177,12 @@ class MetadataReader {
       if (it == paths_.end() || !it->second->is_sequence() || it->second->size() == 0 || it->second->size() > kMaxParts) continue;
       e.deep = it->second->size() > 1;
       e.path.clear();
+      bool first = true;
       for (const PickleValue* key : it->second->items()) {
-        INGOT_TRY(spend(key->text().size()));
-        if (!e.path.empty()) e.path += '/';
+        INGOT_TRY(spend(key->text().size() + e.path.size()));
+        // DCP makes texts of the ints by which a torch optimizer numbers its parameters. Where they are names, it is a dict.
+        m_.kinds.emplace(e.path, key->kind() == PickleKind::kInt ? "list" : e.path == "state" || e.path.ends_with("/state") ? "ints" : "dict");
+        if (!std::exchange(first, false)) e.path += '/';  // a key may be empty
         e.path += pickle_key(*key);
       }
     }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "formats/state_tree.h"
 #include "tensor/shape.h"
 
 namespace ingot {
@@ -37,6 +38,7 @@ struct DcpEntry {
 struct DcpMetadata {
   std::vector<std::string> files;  // relative paths, none of which leads out of the directory
   std::vector<DcpEntry> entries;
+  StateKinds kinds;  // of the containers that the paths lead through
   std::string hash;  // of the file
 };
 

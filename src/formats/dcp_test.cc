@@ -92,6 +92,7 @@ TEST(Dcp, ListsAreStoredAsTorchFlattensThem) {
 TEST(Dcp, NamesThatWouldBeStoredAsOneAreRefused) {
   Artifact a;
   a.tensors = {{"a/b", f32_tensor({1}, {1})}, {"a.b", f32_tensor({1}, {1})}};
+  a.values = {{"step", "1"}};  // a state, whose slashes lead down
   auto store = make_memory_store();
   const auto output = make_output(a, *store, "d", "dcp");
   ASSERT_TRUE(output.ok());

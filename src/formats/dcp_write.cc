@@ -1,14 +1,14 @@
 // torch.distributed.checkpoint, written as one rank would: `.metadata`, a pickle, and __0_N.distcp, in which each tensor and value is an archive of torch.save of
-// its own; a large tensor is several of them, rows by rows, so that a reader loads it in parts. dcp.load reads it at any world size. Names with slashes are the places of a nested state ("model/emb.weight"), stored as torch flattens them.
+// its own; a large tensor is several of them, rows by rows, so that a reader loads it in parts. dcp.load reads it at any world size. The state that names stand for (state_tree.h) is stored as torch flattens it.
 #include <algorithm>
 #include <set>
-#include <unordered_map>
 
 #include "formats/dcp_metadata.h"
 #include "formats/json.h"
 #include "formats/output_formats.h"
 #include "formats/outputs.h"
 #include "formats/row_range.h"
+#include "formats/state_tree.h"
 #include "formats/torch_write.h"
 #include "formats/zip_write.h"
 #include "kernels/hash.h"
@@ -41,7 +41,7 @@ struct Stored {
   Path path;
   const NamedSpec* tensor = nullptr;
   const TorchType* type = nullptr;
-  OrderedJson value = nullptr;
+  const StateNode* value = nullptr;
   std::vector<Piece> pieces = {};
 };
 
@@ -81,109 +81,41 @@ std::vector<Cut> cut_large(TensorList* tensors, uint64_t most) {
   return cuts;
 }
 
-// The nested state that names with slashes, and values that are JSON, stand for; and what torch flattens it to: each tensor, each plain value, but lists in which
-// there is neither a tensor nor a dict as one.
-class State {
+// What torch flattens a state to: each tensor, each plain value, but lists in which there is neither a tensor nor a dict as one.
+class Flattener {
  public:
-  Status add(const std::string& name, int64_t tensor) {
-    INGOT_ASSIGN(Node * n, at(name));
-    n->tensor = tensor;
-    return {};
-  }
-  Status add(const std::string& name, const OrderedJson& value) {
-    INGOT_ASSIGN(Node * n, at(name));
-    put(n, value);
-    return {};
-  }
   // Of tensors by their numbers, then values.
-  std::vector<Stored> flatten(size_t tensors) {
-    flat_.resize(tensors);
-    Path path;
-    walk(root_, &path);
-    return std::move(flat_);
+  static std::vector<Stored> run(const StateNode& root, size_t tensors) {
+    Flattener f;
+    f.flat_.resize(tensors);
+    f.walk(root, true);
+    return std::move(f.flat_);
   }
 
  private:
-  struct Node {
-    std::string key;
-    std::vector<Node> below;
-    std::unordered_map<std::string, size_t> index;  // of below, by their keys
-    int64_t tensor = -1;
-    bool plain = false, list = false;  // list: `below` are positions
-    OrderedJson value;
-  };
-  static constexpr size_t kMaxDepth = 200;
-
-  static Node* child(Node* n, const std::string& key) {
-    const auto [it, fresh] = n->index.emplace(key, n->below.size());
-    if (fresh) n->below.emplace_back().key = key;
-    return &n->below[it->second];
+  static bool is_value(const StateNode& n, bool root) {
+    if (n.tensor >= 0) return false;
+    return n.plain || (!root && (n.below.empty() || (n.by_position() && std::all_of(n.below.begin(), n.below.end(), [](const StateNode& b) { return is_value(b, false); }) &&
+                                                     std::none_of(n.below.begin(), n.below.end(), [](const StateNode& b) { return b.plain && b.value.is_object(); }))));
   }
-  Result<Node*> at(const std::string& name) {
-    Node* n = &root_;
-    size_t depth = 0;
-    for (size_t from = 0; from <= name.size(); ++depth) {
-      const size_t slash = std::min(name.find('/', from), name.size());
-      if (n->tensor >= 0 || n->plain || depth == kMaxDepth)
-        return bad_input("writing a torch checkpoint: '{}' lies {}", name.substr(0, 200), depth == kMaxDepth ? fmt::format("deeper than {} levels",
-                         kMaxDepth) : "below another value");
-      n = child(n, name.substr(from, slash - from));
-      from = slash + 1;
+  void walk(const StateNode& n, bool root) {
+    const bool value = is_value(n, root);
+    if (value || n.tensor >= 0) {
+      Stored s;
+      s.path = path_;
+      for (const Part& p : path_) s.key += (&p == &path_[0] ? "" : ".") + p.key;
+      if (value) s.value = &n, flat_.push_back(std::move(s));
+      else flat_[static_cast<size_t>(n.tensor)] = std::move(s);
+      return;
     }
-    if (n->tensor >= 0 || n->plain || !n->below.empty()) return bad_input("writing a torch checkpoint: '{}' would stand twice", name.substr(0, 200));
-    return n;
-  }
-  static void put(Node* n, const OrderedJson& value) {
-    if (value.is_object() && !value.empty()) {
-      for (const auto& [key, v] : value.items()) put(child(n, key), v);
-    } else if (value.is_array() && !value.empty()) {
-      n->list = true;
-      for (size_t i = 0; i < value.size(); ++i) put(child(n, std::to_string(i)), value[i]);
-    } else {
-      n->plain = true, n->value = value;
-    }
-  }
-  // Keys that are 0 to n - 1 are a list's positions, but for the parameters of a torch optimizer, which are numbered in a dict.
-  static bool is_list(const Node& n) {
-    if (n.list) return true;
-    if (n.below.empty() || n.key == "state" || n.key.empty()) return false;
-    for (size_t i = 0; i < n.below.size(); ++i)
-      if (!n.index.count(std::to_string(i))) return false;
-    return true;
-  }
-  // A list without a tensor or dict in it, as JSON.
-  static bool is_plain(const Node& n, OrderedJson* out) {
-    if (n.plain) return *out = n.value, !n.value.is_object();
-    if (n.tensor >= 0 || !is_list(n)) return false;
-    *out = OrderedJson::array();
-    for (size_t i = 0; i < n.below.size(); ++i) {
-      OrderedJson item;
-      if (!is_plain(n.below[n.index.at(std::to_string(i))], &item)) return false;
-      out->push_back(std::move(item));
-    }
-    return true;
-  }
-  void walk(const Node& n, Path* path) {
-    Stored s;
-    s.path = *path;
-    for (const Part& p : s.path) s.key += (&p == &s.path[0] ? "" : ".") + p.key;
-    if (n.tensor >= 0) {
-      flat_[static_cast<size_t>(n.tensor)] = std::move(s);
-    } else if (n.plain || is_plain(n, &s.value)) {
-      if (n.plain) s.value = n.value;
-      flat_.push_back(std::move(s));
-    } else {
-      const bool list = is_list(n);
-      for (size_t i = 0; i < n.below.size(); ++i) {
-        const Node& below = list ? n.below[n.index.at(std::to_string(i))] : n.below[i];
-        path->push_back({below.key, list});
-        walk(below, path);
-        path->pop_back();
-      }
+    for (const StateNode& b : n.below) {
+      path_.push_back({b.key, n.by_position()});
+      walk(b, false);
+      path_.pop_back();
     }
   }
 
-  Node root_;
+  Path path_;
   std::vector<Stored> flat_;
 };
 
@@ -309,9 +241,10 @@ class MetadataWriter {
 using Values = std::vector<std::pair<std::string, OrderedJson>>;
 
 // An archive at the end of the file; where the data of the tensor in it begin.
-uint64_t put_archive(FileLayout* file, const Stored& s, Piece* p) {
+Result<uint64_t> put_archive(FileLayout* file, const Stored& s, Piece* p) {
   PickleWriter w;
-  s.tensor ? put_torch_tensor(&w, p->spec, *s.type, 0) : w.json(s.value);
+  if (s.tensor) put_torch_tensor(&w, p->spec, *s.type, 0);
+  else INGOT_TRY(put_state(&w, *s.value, [](size_t) { return Status(); }));
   std::string pickle = w.finish();
   const Hash128 id = hash128(as_bytes((p->begin ? fmt::format("{} {}", s.key, p->begin) : s.key) + pickle));
   p->file = file->name, p->offset = file->size;
@@ -324,12 +257,12 @@ uint64_t put_archive(FileLayout* file, const Stored& s, Piece* p) {
 }
 
 // `cuts`: the tensors that `specs` are, in order, or parts of.
-Result<Layout> layout_dcp(const std::vector<NamedSpec>& specs, const std::vector<Cut>& cuts, const Values& values, const std::map<std::string, std::string>& files,
+Result<Layout> layout_dcp(const std::vector<NamedSpec>& specs, const std::vector<Cut>& cuts, const Values& values, const StateKinds& kinds, const std::map<std::string, std::string>& files,
                           uint64_t max_shard) {
-  State state;
+  StateTree state(kinds, !values.empty(), "writing a torch checkpoint");
   for (size_t i = 0; i < cuts.size(); ++i) INGOT_TRY(state.add(cuts[i].name, static_cast<int64_t>(i)));
   for (const auto& [name, value] : values) INGOT_TRY(state.add(name, value));
-  std::vector<Stored> all = state.flatten(cuts.size());
+  std::vector<Stored> all = Flattener::run(state.finish(), cuts.size());
   std::set<std::string> keys;
   for (const Stored& s : all)
     if (!keys.insert(s.key).second) return bad_input("writing a torch checkpoint: two of its names would be stored as '{}'", s.key);
@@ -348,7 +281,7 @@ Result<Layout> layout_dcp(const std::vector<NamedSpec>& specs, const std::vector
   for (size_t i = 0, at = 0; i < all.size(); ++i) {
     Stored& s = all[i];
     if (i >= cuts.size()) {
-      put_archive(next(0), s, &s.pieces.emplace_back());
+      if (auto put = put_archive(next(0), s, &s.pieces.emplace_back()); !put.ok()) return put.take_error();
       continue;
     }
     s.tensor = &wholes.emplace_back(cuts[i].name, TensorSpec{specs[at].second.type, cuts[i].shape});
@@ -356,7 +289,7 @@ Result<Layout> layout_dcp(const std::vector<NamedSpec>& specs, const std::vector
     for (const int64_t begin : cuts[i].rows) {
       const TensorSpec& part = specs[at++].second;
       FileLayout* file = next(bytes_of(part));
-      const uint64_t data = put_archive(file, s, &s.pieces.emplace_back(Piece{part, begin}));
+      INGOT_ASSIGN(const uint64_t data, put_archive(file, s, &s.pieces.emplace_back(Piece{part, begin})));
       l.tensors.push_back({static_cast<int>(l.files.size()) - 1, data});
     }
   }
@@ -383,9 +316,10 @@ Output dcp_output(Artifact artifact, Store& store, const std::string& path, uint
     if (!values.ok()) break;
   }
   std::vector<Cut> cuts = cut_large(&artifact.tensors, std::clamp(max_shard, kLeastChunk, kMostChunk));
-  o.layout = [cuts = std::move(cuts), values = std::move(values), files = artifact.files, max_shard](const std::vector<NamedSpec>& specs) -> Result<Layout> {
+  o.layout = [cuts = std::move(cuts), values = std::move(values), kinds = kinds_of(artifact), files = artifact.files, max_shard](const std::vector<NamedSpec>& specs) -> Result<Layout> {
     if (!values.ok()) return values.error();
-    return layout_dcp(specs, cuts, *values, side_files_of(files, specs), max_shard);
+    if (!kinds.ok()) return kinds.error();
+    return layout_dcp(specs, cuts, *values, *kinds, side_files_of(files, specs), max_shard);
   };
   o.artifact = std::move(artifact);
   o.store = &store;

@@ -1,10 +1,11 @@
-// NumPy's files: .npz, a ZIP archive of .npy files, and .npy alone (NEP 1; format versions 1.0 to 3.0). Objects, texts and records are no tensors: an error, and never
-// unpickled.
+// NumPy's files: .npz, a ZIP archive of .npy files, and .npy alone (NEP 1; format versions 1.0 to 3.0). Objects, texts and records are no tensors: they are
+// passed over with a notice, or an error where they are all, and never unpickled.
 #include <algorithm>
 #include <charconv>
 
 #include "base/memory.h"
 #include "formats/formats.h"
+#include "formats/hf_weights.h"
 #include "formats/inflated_file.h"
 #include "formats/strided_tensor.h"
 #include "kernels/hash.h"
@@ -18,6 +19,7 @@ constexpr uint64_t kMaxHeader = 64 << 10;  // a dict of three members
 struct NpyHeader {
   TensorSpec spec;
   bool big_endian = false, fortran = false;
+  bool pair = false;  // complex128: real and imaginary part along a last dimension of 2
   uint64_t size = 0;  // of all before the data
 };
 
@@ -86,8 +88,9 @@ class DictReader {
   std::string_view rest_;
 };
 
-// From the first bytes of an .npy; `what` begins errors: "reading a.npz: its record w.npy".
-Result<NpyHeader> read_header(std::string_view head, const std::string& what) {
+// From the first bytes of an .npy; `what` begins errors: "reading a.npz: its record w.npy". `odd`, where it is given, gets why a whole array is no tensor; else
+// that is an error, too.
+Result<NpyHeader> read_header(std::string_view head, const std::string& what, std::string* odd = nullptr) {
   if (!head.starts_with(kMagic) || head.size() < 12) return bad_input("{} does not begin as a .npy file", what);
   const int version = static_cast<unsigned char>(head[6]);
   if (version < 1 || version > 3) return bad_input("{} has version {} of the .npy format; known are 1, 2 and 3", what, version);
@@ -98,18 +101,27 @@ Result<NpyHeader> read_header(std::string_view head, const std::string& what) {
   NpyHeader h;
   h.size = 8 + wide + size;
   if (head.size() < h.size) return bad_input("{} ends within its header, of which it claims {} bytes; the file is truncated, copy it again", what, size);
+  const auto no_tensor = [&](const std::string& why) -> Result<NpyHeader> {
+    if (!odd) return bad_input("{} {}", what, why);
+    *odd = why;
+    return h;
+  };
   std::string descr;
   std::vector<int64_t> shape;
-  if (!DictReader(head.substr(8 + wide, size)).read(&descr, &h.fortran, &shape))
-    return bad_input("{} has a header that is no dict of one descr, fortran_order and shape{}", what,
-                     head.substr(0, h.size).find("'descr': [") == std::string_view::npos ? "; the file is damaged" : " of numbers: it is an array of records; save its fields one by one");
+  if (!DictReader(head.substr(8 + wide, size)).read(&descr, &h.fortran, &shape)) {
+    if (head.substr(0, h.size).find("'descr': [") != std::string_view::npos) return no_tensor("is an array of records; save its fields one by one");
+    return bad_input("{} has a header that is no dict of one descr, fortran_order and shape; the file is damaged", what);
+  }
   std::string_view type = descr;
   if (!type.empty() && (type[0] == '<' || type[0] == '>' || type[0] == '|' || type[0] == '=')) h.big_endian = type[0] == '>', type.remove_prefix(1);
-  if (type == "O") return bad_input("{} is an array of Python objects, which only running its pickle could read; save numbers", what);
+  if (type == "O") return no_tensor("is an array of Python objects, which only running its pickle could read; save numbers");
+  h.pair = type == "c16";
+  if (h.pair) type = "f8";
   const auto known = type_of(type);
   if (!known)
-    return bad_input("{} has the type '{}', which is no type of tensors here{}", what, descr.substr(0, 40), type == "V2" ? " (bfloat16, perhaps: save it as float32, or with safetensors)" : "");
-  if (shape.size() > static_cast<size_t>(kMaxDims)) return bad_input("{} has {} dimensions; at most {} are supported", what, shape.size(), kMaxDims);
+    return no_tensor(fmt::format("has the type '{}', which is no type of tensors here{}", descr.substr(0, 40), type == "V2" ? " (bfloat16, perhaps: save it as float32, or with safetensors)" : ""));
+  if (h.pair) shape.push_back(2);
+  if (shape.size() > static_cast<size_t>(kMaxDims)) return no_tensor(fmt::format("has {} dimensions; at most {} are supported", shape.size(), kMaxDims));
   h.spec.type = *known;
   uint64_t n = static_cast<uint64_t>(info(*known).bytes);
   for (const int64_t d : shape) {
@@ -126,9 +138,10 @@ NodePtr place(const std::shared_ptr<const SourceFile>& source, const std::string
   v.spec = h.spec;
   v.swap = h.big_endian;
   int64_t stride = 1;
-  const int rank = h.spec.shape.rank;
-  for (int k = 0; k < rank; ++k) {
-    const int i = h.fortran ? k : rank - 1 - k;
+  const int rank = h.spec.shape.rank, own = rank - (h.pair ? 1 : 0);  // the pair stands together in either order
+  if (h.pair) v.strides[static_cast<size_t>(own)] = 1, stride = 2;
+  for (int k = 0; k < own; ++k) {
+    const int i = h.fortran ? k : own - 1 - k;
     v.strides[static_cast<size_t>(i)] = stride;
     stride *= std::max<int64_t>(h.spec.shape[i], 1);
   }
@@ -154,11 +167,13 @@ Result<Artifact> open_zip(const Probe& p) {
   INGOT_ASSIGN(const ZipFile zip, ZipFile::open(p.file));
   auto source = std::make_shared<SourceFile>();
   source->file = p.file.file, source->path = p.path, source->header_hash = zip.directory_hash();
+  Artifact a;
+  std::vector<std::string> odd;  // what is passed over
   std::vector<const ZipEntry*> entries;
-  for (const ZipEntry& e : zip.entries()) {
-    if (!e.name.ends_with(".npy")) return bad_input("reading {}: its record '{}' is no .npy file, so it is no archive of NumPy's", p.path, e.name.substr(0, 200));
-    entries.push_back(&e);
-  }
+  for (const ZipEntry& e : zip.entries())
+    if (e.name.ends_with(".npy")) entries.push_back(&e);
+    else if (!e.name.ends_with('/')) odd.push_back(fmt::format("'{}' is no .npy file", e.name.substr(0, 200)));
+  if (entries.empty()) return bad_input("reading {}: none of its {} records is a .npy file, so it is no archive of NumPy's", p.path, zip.entries().size());
   INGOT_ASSIGN(const auto offsets, zip.data_offsets(entries));
   std::vector<LazyTensor> tensors;
   for (size_t i = 0; i < entries.size(); ++i) {
@@ -171,12 +186,18 @@ Result<Artifact> open_zip(const Probe& p) {
     }
     const uint64_t at = e.stored() ? offsets[i] : 0;
     INGOT_ASSIGN(const std::string head, head_of(*from->file, at, e.size));
-    INGOT_ASSIGN(const NpyHeader h, read_header(head, what));
+    std::string why;
+    INGOT_ASSIGN(const NpyHeader h, read_header(head, what, entries.size() > 1 ? &why : nullptr));
+    if (!why.empty()) {
+      odd.push_back(fmt::format("'{}' {}", name.substr(0, 200), why));
+      continue;
+    }
     if (const uint64_t want = bytes_of(h.spec), have = e.size - h.size; want != have)
       return bad_input("{} has {} bytes of data, but {} {} needs {}; the file is damaged", what, have, info(h.spec.type).name, to_string(h.spec.shape), want);
+    if (h.pair) a.notices.push_back(fmt::format("{}: '{}' is complex128: kept as F64 with a last dimension of real and imaginary part", p.path, name));
     tensors.push_back({name, place(from, name, at + h.size, h)});
   }
-  Artifact a;
+  if (!odd.empty()) a.notices.push_back(fmt::format("{}: of its records {}: passed over", p.path, some_of(odd, 8)));
   a.path = p.path, a.format = "npz", a.naming = "hf";
   a.tensors = TensorList(std::move(tensors));
   return a;

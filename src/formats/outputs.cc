@@ -6,6 +6,7 @@
 #include "formats/json.h"
 #include "formats/manifest.h"
 #include "formats/output_formats.h"
+#include "formats/state_tree.h"
 
 namespace ingot {
 namespace {
@@ -150,6 +151,10 @@ Output safetensors_output(Artifact artifact, Store& store, const std::string& pa
     std::string object;
     for (const auto& [name, text] : artifact.values) object += fmt::format("{}{}: {}", object.empty() ? "" : ", ", json_quote(name), text);
     metadata[kValuesKey] = "{" + object + "}";
+  }
+  if (const MetaValue* kinds = artifact.meta(kKindsKey)) {
+    if (metadata.empty()) metadata["format"] = "pt";
+    metadata[kKindsKey] = std::get<std::string>(kinds->v);
   }
   Output o;
   o.layout = [metadata = std::move(metadata)](const std::vector<NamedSpec>& specs) {

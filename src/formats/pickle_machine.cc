@@ -191,6 +191,12 @@ bool PickleMachine::push_dict(size_t n) { return n % 2 ? fail("has a dict with a
 
 bool PickleMachine::push_persistent() {
   if (!need(1)) return false;
+  // torch's old files have a module's class as ('module', class, file, source): the class is what that stands for.
+  const PickleValue& id = *top();
+  if (id.kind_ == kTuple && id.size() == 4 && id.at(0)->text() == "module" && id.at(1)->kind_ == kGlobal) {
+    pop();
+    return push(const_cast<PickleValue*>(id.at(1)));
+  }
   PickleValue* v = make(kPersistent);
   if (v) v->box_->state = pop();
   return push(v);

@@ -60,6 +60,12 @@ double half(uint16_t h) {
 
 }  // namespace
 
+bool is_numpy_array(const PickleValue& v) {
+  if (!v.is_object()) return false;
+  const PickleValue& f = *v.object()->callable;
+  return is_numpy(f, "multiarray", "_reconstruct") || is_numpy(f, "numeric", "_frombuffer");
+}
+
 std::optional<NumpyArray> numpy_array(const PickleValue& v) {
   if (!v.is_object()) return std::nullopt;
   const PickleValue &f = *v.object()->callable, &args = *v.object()->args;
@@ -77,6 +83,23 @@ std::optional<NumpyArray> numpy_array(const PickleValue& v) {
     if (ok && args.at(3)) a.fortran = args.at(3)->text() == "F";
   }
   return ok ? std::optional(std::move(a)) : std::nullopt;
+}
+
+std::string numpy_in_order(const NumpyArray& a) {
+  std::string out = a.bytes;
+  const auto item = static_cast<size_t>(a.item), unit = a.kind == 'c' ? item / 2 : item;
+  if (a.fortran && a.shape.size() > 1) {
+    std::vector<int64_t> index(a.shape.size(), 0);
+    for (size_t to = 0; to < out.size(); to += item) {
+      int64_t at = 0;
+      for (size_t d = index.size(); d-- > 0;) at = at * a.shape[d] + index[d];
+      std::memcpy(out.data() + to, a.bytes.data() + static_cast<size_t>(at) * item, item);
+      for (size_t d = index.size(); d > 0 && ++index[d - 1] == a.shape[d - 1];) index[--d] = 0;
+    }
+  }
+  if (a.big_endian && unit > 1)
+    for (auto at = out.begin(); at != out.end(); at += static_cast<ptrdiff_t>(unit)) std::reverse(at, at + static_cast<ptrdiff_t>(unit));
+  return out;
 }
 
 std::string numpy_element(const NumpyArray& a, int64_t i) {

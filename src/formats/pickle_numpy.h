@@ -18,8 +18,12 @@ struct NumpyArray {
   int64_t elements = 1;
   std::string bytes;      // as many as shape and item say
 };
+// Whether numpy would make an array of it, of whatever elements; a scalar is none.
+bool is_numpy_array(const PickleValue& value);
 // Nothing where the value is none, or contradicts itself.
 std::optional<NumpyArray> numpy_array(const PickleValue& value);
+// Its bytes in C order, little-endian.
+std::string numpy_in_order(const NumpyArray& a);
 // Element number `i` as JSON; empty for a kind that is no number.
 std::string numpy_element(const NumpyArray& a, int64_t i);
 

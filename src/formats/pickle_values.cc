@@ -3,6 +3,7 @@
 #include <simdjson.h>
 
 #include <algorithm>
+#include <unordered_set>
 
 #include "formats/json.h"
 #include "formats/pickle_numpy.h"
@@ -117,6 +118,85 @@ PickleItems module_members(const PickleValue& v) {
   return members;
 }
 
+// A node of OmegaConf, which has its parent and types beside it, is its content.
+const PickleValue* content_of(const PickleValue* v) {
+  for (int i = 0; i < 16 && v->is_object() && v->object()->callable->module().starts_with("omegaconf."); ++i) {
+    const PickleValue* content = v->get("_content");
+    if (!content) content = v->get("_val");
+    if (!content) break;
+    v = content;
+  }
+  return v;
+}
+
+// As StateKinds (state_tree.h) call what is gone into, and values whose JSON does not tell.
+std::string kind_of(const PickleValue& v, std::span<const PickleValue* const> items, bool pairs) {
+  if (v.is_sequence()) return v.kind() == kList ? "list" : v.kind() == kTuple ? "tuple" : "set";
+  bool ints = true, positions = true;
+  for (size_t i = 0; pairs && i < items.size(); i += 2) {
+    ints = ints && items[i] && items[i]->kind() == kInt;
+    positions = positions && !items[i];
+  }
+  return !pairs ? "list" : positions ? (v.size() ? "list" : "tuple") : ints ? "ints" : "dict";
+}
+std::string kind_of_value(const PickleValue& v) {
+  const auto plain = [](const PickleValue* i) { return is_plain(*i) && i->kind() != kBytes && i->kind() != kGlobal; };
+  if (v.kind() == kBytes) return "bytes";
+  if (v.kind() == kTuple) return "tuple";
+  return v.kind() == kSet && std::all_of(v.items().begin(), v.items().end(), plain) ? "set" : "";
+}
+
+// Whether there is something beneath a value that is a tensor, or may be one: what lies outside the pickle, an array of numpy's.
+class Holds {
+ public:
+  explicit Holds(PickleBudget* budget) : budget_(*budget) {}
+  // What the budget does not allow to look at is not found: who goes on with it finds it empty.
+  bool operator()(const PickleValue* v) {
+    std::vector<const PickleValue*> open = {v};
+    std::unordered_set<const PickleValue*> seen;
+    for (bool first = true; !open.empty(); first = false) {
+      const PickleValue* at = open.back();
+      open.pop_back();
+      if (!at || (is_plain(*at) && at->kind() != kPersistent) || none_.contains(at) || !seen.insert(at).second) continue;
+      if (at->kind() == kPersistent || (!first && is_numpy_array(*at))) return true;
+      if (!budget_.values(at->items().size() + 4)) return false;
+      open.insert(open.end(), at->items().begin(), at->items().end());
+      open.push_back(at->state());
+      if (const PickleObject* o = at->object()) open.insert(open.end(), {o->callable, o->args, o->kwargs});
+    }
+    none_.merge(seen);
+    return false;
+  }
+
+ private:
+  PickleBudget& budget_;
+  std::unordered_set<const PickleValue*> none_;
+};
+
+// Keys and values in turn of an object or set with tensors in it, wherever they stand: its items, what calling it was given, its state. A key is null of what has
+// a position only.
+PickleItems parts_of(const PickleValue& v, Holds* holds) {
+  PickleItems parts;
+  const auto positions = [&](std::span<const PickleValue* const> items) {
+    for (const PickleValue* item : items) parts.insert(parts.end(), {nullptr, item});
+  };
+  const auto pairs = [&](const PickleValue* dict) { parts.insert(parts.end(), dict->items().begin(), dict->items().end()); };
+  v.has_pairs() ? pairs(&v) : positions(v.items());
+  const PickleValue* state = v.state();
+  if (is_numpy_array(v) && state && state->at(4) && state->at(4)->is_sequence()) return positions(state->at(4)->items()), parts;  // of objects
+  if (const PickleObject* o = v.object()) {
+    if ((*holds)(o->args)) positions(o->args->items());
+    if (o->kwargs && (*holds)(o->kwargs)) pairs(o->kwargs);
+  }
+  if (!state) return parts;
+  const bool attributes = v.attributes() != nullptr;
+  for (const PickleValue* s : attributes && state->is_sequence() ? state->items() : std::span(&state, 1)) {
+    if (s->is_none() || (!(v.size() == 0 && s == v.attributes()) && !(*holds)(s))) continue;
+    s->is_dict() ? pairs(s) : s->is_sequence() ? positions(s->items()) : positions({&s, 1});
+  }
+  return parts;
+}
+
 }  // namespace
 
 std::string pickle_key(const PickleValue& k) {
@@ -181,19 +261,21 @@ Result<std::string> pickle_json(const PickleValue& value, const std::string& doi
 }
 
 Status flatten_pickle(const Pickle& pickle, const PickleValue& from, const std::string& prefix, const std::string& doing, const PickleTake& take,
-                      std::map<std::string, std::string>* values) {
+                      std::map<std::string, std::string>* values, std::map<std::string, std::string>* kinds) {
   struct Frame {
     const PickleValue* value;
     std::span<const PickleValue* const> items;
     bool pairs, module;
     size_t path;  // its length
     PickleItems own;
-    size_t next = 0;
+    size_t next = 0, position = 0;
   };
   PickleBudget budget(pickle);
+  Holds holds(&budget);
   std::vector<Frame> open;
   std::string path = prefix;
   for (const PickleValue* v = &from;;) {
+    v = content_of(v);
     if (!budget.value()) return too_much(doing);
     if (path.find('\0') != std::string::npos) return bad_input("{}: the name of its value '{}' holds a zero byte", doing, json_quote(path.substr(0, 200)));
     bool taken = false;
@@ -205,21 +287,28 @@ Status flatten_pickle(const Pickle& pickle, const PickleValue& from, const std::
     const size_t before = open.size();
     if (!taken && !within_itself && scalar_json(*v).empty()) {
       if (open.size() >= kMaxDepth) return too_deep(doing);
-      PickleItems members = module_members(*v);
+      PickleItems own = module_members(*v);
+      const bool module = !own.empty();
+      if (!module && (v->is_object() || v->kind() == kSet || v->state()) && holds(v)) own = parts_of(*v, &holds);
       const bool plain = v->is_sequence() && v->size() > kLongList && std::all_of(v->items().begin(), v->items().end(), [](const PickleValue* i) { return is_plain(*i); });
-      const PickleValue* own = v->attributes();
-      if (!members.empty()) {
-        open.push_back({v, {}, true, true, path.size(), std::move(members)});
+      if (!own.empty()) {
+        open.push_back({v, {}, true, module, path.size(), std::move(own)});
         open.back().items = open.back().own;
       } else if (v->size() && ((v->has_pairs() || (v->is_sequence() && v->kind() != kSet && !plain)))) {
         open.push_back({v, v->items(), v->has_pairs(), false, path.size(), {}});
-      } else if (v->is_object() && v->size() == 0 && own && own->size()) {
-        open.push_back({v, own->items(), true, false, path.size(), {}});
+      } else if (const PickleValue* attributes = v->attributes(); v->is_object() && v->size() == 0 && attributes && attributes->size()) {
+        open.push_back({v, attributes->items(), true, false, path.size(), {}});
+      }
+      // Modules within one are no containers: their names have dots.
+      if (kinds && open.size() > before && !(module && before && open[before - 1].module)) {
+        if (!budget.bytes(path.size() + 8)) return too_much(doing);
+        kinds->emplace(path, kind_of(*v, open.back().items, open.back().pairs));
       }
     }
     if (!taken && open.size() == before) {  // nothing to go into
       INGOT_ASSIGN(std::string text, within_itself ? Result<std::string>(kItself) : pickle_json(*v, doing, &budget));
       if (!budget.bytes(path.size() + text.size())) return too_much(doing);
+      if (const std::string kind = kinds && !within_itself ? kind_of_value(*v) : ""; !kind.empty()) kinds->emplace(path, kind);
       if (!values->emplace(path, std::move(text)).second) return bad_input("{}: two of its values are called '{}'", doing, path);
     }
     while (!open.empty() && open.back().next >= open.back().items.size()) open.pop_back();
@@ -229,8 +318,8 @@ Status flatten_pickle(const Pickle& pickle, const PickleValue& from, const std::
     const PickleValue* key = f.pairs ? f.items[f.next] : nullptr;
     if (key && !budget.bytes(text_size(*key))) return too_much(doing);
     const char between = f.module && open.size() > 1 && open[open.size() - 2].module ? '.' : '/';
-    if (!path.empty()) path += between;
-    path += key ? pickle_key(*key) : fmt::format("{}", f.next);
+    if (!path.empty() || open.size() > 1) path += between;  // a key may be empty
+    path += key ? pickle_key(*key) : fmt::format("{}", f.position++);
     f.next += f.pairs ? 2 : 1;
     v = f.items[f.next - 1];
   }

@@ -14,7 +14,8 @@ namespace ingot {
 class PickleBudget {
  public:
   explicit PickleBudget(const Pickle& p) : values_(16 * uint64_t{p.values()} + 4096), bytes_(16 * uint64_t{p.bytes()} + (1 << 20)) {}
-  bool value() { return values_ && values_--; }
+  bool value() { return values(1); }
+  bool values(uint64_t n) { return n <= values_ ? (values_ -= n, true) : (values_ = 0, false); }
   bool bytes(uint64_t n) { return n <= bytes_ ? (bytes_ -= n, true) : (bytes_ = 0, false); }
 
  private:
@@ -32,9 +33,10 @@ Result<std::string> pickle_json(const PickleValue& value, const std::string& doi
 
 // Goes through all beneath `from`, in its order. `take` is asked for each object and what lies outside (tensors, storages) by its path: true, and it is not gone
 // into. All else ends in `values`, as JSON by its path below `prefix`: dicts, lists and objects are gone into, empty ones, long lists of numbers and what has no
-// parts stand there themselves. A torch.nn.Module is gone into as its state_dict() names its tensors ("blocks.0.weight").
+// parts stand there themselves. Sets and what else would be called are gone into where a tensor lies in them, by positions. `kinds`, where it is given, is told of what the state
+// is made (state_tree.h). A torch.nn.Module is gone into as its state_dict() names its tensors ("blocks.0.weight").
 using PickleTake = std::function<Result<bool>(const std::string& path, const PickleValue& value)>;
 Status flatten_pickle(const Pickle& pickle, const PickleValue& from, const std::string& prefix, const std::string& doing, const PickleTake& take,
-                      std::map<std::string, std::string>* values);
+                      std::map<std::string, std::string>* values, std::map<std::string, std::string>* kinds = nullptr);
 
 }  // namespace ingot

@@ -47,6 +47,20 @@ void PickleWriter::text(std::string_view v) {
   memo_op("q", "r", static_cast<uint32_t>(memo_.size() - 1));
 }
 
+void PickleWriter::binary(std::string_view v) {
+  std::string latin1;
+  for (const char c : v) {
+    const auto u = static_cast<unsigned char>(c);
+    if (u < 0x80) latin1 += c;
+    else latin1 += static_cast<char>(0xc0 | u >> 6), latin1 += static_cast<char>(0x80 | (u & 0x3f));
+  }
+  global("_codecs", "encode");
+  open_tuple();
+  text(latin1), text("latin1");
+  close_tuple();
+  call();
+}
+
 void PickleWriter::global(std::string_view module, std::string_view name) {
   const std::string both = fmt::format("{}\n{}\n", module, name);
   if (known("c" + both)) return;

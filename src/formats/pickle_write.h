@@ -25,6 +25,7 @@ class PickleWriter {
   void integer(int64_t v);
   void number(double v);
   void text(std::string_view v);
+  void binary(std::string_view v);  // bytes, as protocol 2 has them
   // A class or function. It and texts stand once; where they come again they are taken from the memo.
   void global(std::string_view module, std::string_view name);
   // Between open and close come the items, of a dict keys and values in turn.

@@ -9,6 +9,7 @@
 #include "formats/manifest.h"
 #include "formats/placeholder.h"
 #include "formats/safetensors_header.h"
+#include "formats/state_tree.h"
 #include "formats/torch_file.h"
 #include "kernels/hash.h"
 
@@ -363,6 +364,7 @@ Result<Artifact> open_safetensors(Store& store, const Probe& p, Faults*) {
     for (auto& [k, v] : file.metadata)
       if (k == kValuesKey) INGOT_TRY(read_values(v, p.path, &a));
       else a.metadata.push_back({k, MetaValue{v}});
+    if (a.meta(kKindsKey)) a.naming.clear();
     return a;
   }
   Calls calls;

@@ -154,7 +154,8 @@ TEST_F(TorchSamples, EdgesOfTorch) {
   EXPECT_FALSE(meta.find("meta"));
   EXPECT_NE(notices(meta).find("'meta' is passed over: it was saved from the meta device"), std::string::npos) << notices(meta);
   Json objects = json_["leaves"]["objects.pt"];
-  same_values(open(folder_ + "/objects.pt"), objects, "", {"numpy", "set"});
+  objects.erase("numpy");  // a tensor
+  same_values(open(folder_ + "/objects.pt"), objects, "", {"set"});
   const Artifact holes = open(folder_ + "/skip_data.pt");
   EXPECT_EQ(holes.tensors.size(), 16U);
   EXPECT_EQ(to_floats(*evaluate(holes.find("scale")->node)), std::vector<float>(3, 0));
@@ -190,7 +191,8 @@ TEST_F(TorchSamples, ScriptsAndTrainers) {
     const Artifact args = open(at + "/training_args.bin"), rng = open(at + "/rng_state.pth");
     EXPECT_EQ(args.values.at("lr_scheduler_type"), "{\"call\": \"transformers.trainer_utils.SchedulerType\", \"args\": [\"cosine\"]}");
     EXPECT_TRUE(rng.find("cpu") && rng.find("cpu")->spec() == (TensorSpec{DType::kU8, {5056}}));
-    EXPECT_EQ(parse_json(rng.values.at("numpy/1"), "")->size(), 624U) << "an array of numpy";
+    ASSERT_TRUE(rng.find("numpy/1"));
+    EXPECT_TRUE(rng.find("numpy/1")->spec() == (TensorSpec{DType::kU32, {624}})) << "an array of numpy";
     EXPECT_EQ(rng.values.at("numpy/0"), "\"MT19937\"");
   }
   for (const char* name : {"lightning", "lightning-bf16"}) {

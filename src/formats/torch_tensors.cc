@@ -125,12 +125,26 @@ Result<NodePtr> TorchTensors::tensor(const std::string& path, const PickleValue&
   if (c.function == "_rebuild_qtensor") return without(path, "it is quantized by torch; save its dequantize()");
   if (c.function == "_rebuild_nested_tensor") return without(path, "it is a nested tensor; save its unbind()");
   if (c.function == "_rebuild_wrapper_subclass") {
-    const PickleValue* local = c.state ? c.state->get("_local_tensor") : nullptr;
+    // The state is a dict, or for a class with slots (dict or None, dict).
+    const auto part = [&](std::string_view key) -> const PickleValue* {
+      const PickleValue* found = c.state ? c.state->get(key) : nullptr;
+      for (size_t i = 0; c.state && c.state->kind() == PickleKind::kTuple && i < c.state->size() && !found; ++i) found = c.state->at(i)->get(key);
+      return found;
+    };
+    const PickleValue* local = part("_local_tensor");
     const Call inner = local ? tensor_call(local) : Call();
     if (inner.function.empty() || inner.function == "_rebuild_wrapper_subclass")
       return without(path, fmt::format("it is of the class {}, whose parts ingot does not know", c.args->at(0) ? c.args->at(0)->global_text() : ""));
-    note(fmt::format("{}: '{}' is a distributed tensor; of it the part is taken that the rank which saved the file holds", source_->path, path));
-    return tensor(path, *local);
+    INGOT_ASSIGN(NodePtr node, tensor(path, *local));
+    const auto whole = read_shape(c.args->at(2));
+    const PickleValue *spec = part("_spec"), *placements = spec ? spec->get("placements") : nullptr;
+    bool partial = false;  // each rank has an addend
+    for (const PickleValue* p : placements ? placements->items() : std::span<const PickleValue* const>())
+      partial = partial || (p->is_object() && p->object()->callable->name().find("Partial") != std::string_view::npos);
+    if (!node || partial || !whole.ok() || *whole != node->spec().shape)
+      note(fmt::format("{}: '{}' is a distributed tensor{}; of it the part is taken that the rank which saved the file holds{}", source_->path, path,
+                       whole.ok() ? fmt::format(" {}", to_string(*whole)) : "", node ? fmt::format(": {}", to_string(node->spec().shape)) : ""));
+    return node;
   }
   return without(path, fmt::format("torch makes it by torch._utils.{}, which ingot does not know", c.function));
 }
@@ -239,21 +253,35 @@ Result<NodePtr> TorchTensors::sparse(const std::string& path, const PickleValue&
   return make_dense_of_csr(path, nodes[0], nodes[1], nodes[2], *shape, csc);
 }
 
-Result<NodePtr> TorchTensors::from_numpy(const std::string& path, const PickleValue& args) {
-  const auto a = args.at(0) ? numpy_array(*args.at(0)) : std::nullopt;
-  const TorchType* type = args.at(1) && args.at(1)->module() == "torch" ? torch_type_by_dtype(args.at(1)->name()) : nullptr;
-  if (!a || a->shape.size() > static_cast<size_t>(kMaxDims)) return bad(path, "the numpy array that it is made of contradicts itself");
+Result<NodePtr> TorchTensors::array(const std::string& path, const PickleValue& value) {
+  if (!is_numpy_array(value)) return NodePtr();
+  if (const auto it = arrays_.find(&value); it != arrays_.end()) return it->second;
+  auto a = numpy_array(value);
+  if (!a || a->shape.empty()) return NodePtr();
   constexpr std::pair<std::string_view, DType> kKinds[] = {{"f4", DType::kF32}, {"f8", DType::kF64}, {"f2", DType::kF16}, {"i8", DType::kI64}, {"i4", DType::kI32}, {"i2", DType::kI16},
                                                            {"i1", DType::kI8},  {"u1", DType::kU8},  {"u2", DType::kU16}, {"u4", DType::kU32}, {"u8", DType::kU64}, {"b1", DType::kBool},
-                                                           {"c8", DType::kC64}};
+                                                           {"c8", DType::kC64}, {"c16", DType::kF64}};
   const std::string kind = fmt::format("{}{}", a->kind, a->item);
   const auto known = std::find_if(std::begin(kKinds), std::end(kKinds), [&](const auto& k) { return k.first == kind; });
-  if (!type || known == std::end(kKinds) || known->second != type->type || a->big_endian || (a->fortran && a->shape.size() > 1))
-    return without(path, fmt::format("it is made of a numpy array of {}, which would have to be cast to {}; save its cpu()", kind, args.at(1) ? args.at(1)->global_text() : ""));
-  TensorSpec spec{type->type, {}};
+  const bool pair = kind == "c16";
+  if (known == std::end(kKinds) || a->shape.size() + pair > static_cast<size_t>(kMaxDims)) return NodePtr();
+  // A pickle may make many arrays of the same bytes.
+  array_bytes_ += a->bytes.size();
+  if (array_bytes_ > Pickle::kMaxBytes) return bad(path, fmt::format("the numpy arrays up to it have {} bytes, more than its pickle can hold", array_bytes_));
+  TensorSpec spec{known->second, {}};
   for (int64_t d : a->shape) spec.shape.push_back(d);
+  if (pair) spec.shape.push_back(2), note(fmt::format("{}: '{}' is complex128: kept as F64 with a last dimension of real and imaginary part", source_->path, path));
+  a->bytes = numpy_in_order(*a);
   const auto* bytes = reinterpret_cast<const std::byte*>(a->bytes.data());
-  return make_memory_tensor(spec, {bytes, bytes + a->bytes.size()});
+  return arrays_[&value] = make_memory_tensor(spec, {bytes, bytes + a->bytes.size()});
+}
+
+Result<NodePtr> TorchTensors::from_numpy(const std::string& path, const PickleValue& args) {
+  INGOT_ASSIGN(NodePtr node, args.at(0) ? array(path, *args.at(0)) : Result<NodePtr>(NodePtr()));
+  const TorchType* type = args.at(1) && args.at(1)->module() == "torch" ? torch_type_by_dtype(args.at(1)->name()) : nullptr;
+  if (!node || !type || type->pair || node->spec().type != type->type)
+    return without(path, fmt::format("it is made of a numpy array that would have to be cast to {}; save its cpu()", args.at(1) ? args.at(1)->global_text() : ""));
+  return node;
 }
 
 Result<TorchState> torch_state(const Pickle& pickle, TorchTensors tensors, const std::string& path, const std::string& name) {
@@ -262,18 +290,19 @@ Result<TorchState> torch_state(const Pickle& pickle, TorchTensors tensors, const
   const bool alone = TorchTensors::is_tensor(root) || !(root.has_pairs() || root.is_sequence() || root.attributes());
   std::unordered_map<std::string, bool> seen;
   const auto take = [&](const std::string& at, const PickleValue& v) -> Result<bool> {
-    if (!TorchTensors::is_tensor(v)) return false;
+    const bool tensor = TorchTensors::is_tensor(v);
+    INGOT_ASSIGN(NodePtr node, tensor ? tensors.tensor(at, v) : tensors.array(at, v));
+    if (!node) return tensor;
     if (at.empty()) return bad_input("reading {}: one of its tensors has no name", path);
-    INGOT_ASSIGN(NodePtr node, tensors.tensor(at, v));
-    if (!node) return true;
     if (!seen.emplace(at, true).second) return bad_input("reading {}: two of its tensors are called '{}'", path, at);
     s.tensors.push_back({at, std::move(node)});
     return true;
   };
-  INGOT_TRY(flatten_pickle(pickle, root, alone ? name : "", "reading " + path, take, &s.values));
+  INGOT_TRY(flatten_pickle(pickle, root, alone ? name : "", "reading " + path, take, &s.values, &s.kinds));
+  if (!alone && root.size() == 0) s.values.erase("");
   s.notices = tensors.notices();
   s.flat = !alone && !root.is_sequence() && s.values.empty();
-  for (size_t i = 1; root.has_pairs() && i < root.items().size(); i += 2) s.flat = s.flat && TorchTensors::is_tensor(*root.items()[i]);
+  for (size_t i = 1; root.has_pairs() && i < root.items().size(); i += 2) s.flat = s.flat && (TorchTensors::is_tensor(*root.items()[i]) || is_numpy_array(*root.items()[i]));
   for (const LazyTensor& t : s.tensors) s.flat = s.flat && (root.has_pairs() || t.name.find('/') == std::string::npos);
   return s;
 }

@@ -8,6 +8,7 @@
 
 #include "formats/file_tensor.h"
 #include "formats/pickle.h"
+#include "formats/state_tree.h"
 #include "formats/torch_types.h"
 #include "tensor/artifact.h"
 
@@ -43,6 +44,8 @@ class TorchTensors {
   // The lazy tensor of such a value, which `path` names in errors and notices. Two views that are alike have one node. Null: it holds no data that can be read as
   // a dense tensor (on the meta device, quantized); a notice says so.
   Result<NodePtr> tensor(const std::string& path, const PickleValue& value);
+  // The tensor that an array of numpy's is, whose bytes are kept in memory. Null: it is none, has no dimensions or is not of numbers.
+  Result<NodePtr> array(const std::string& path, const PickleValue& value);
   // The first of them, and how many more there are.
   std::vector<std::string> notices() const;
 
@@ -58,6 +61,8 @@ class TorchTensors {
   TorchStorages storages_;
   bool big_endian_;
   std::unordered_map<std::string, NodePtr> made_;  // by storage, type, place, shape, strides
+  std::unordered_map<const PickleValue*, NodePtr> arrays_;
+  uint64_t array_bytes_ = 0;
   std::vector<std::string> notices_;
   size_t more_ = 0;
 };
@@ -66,6 +71,7 @@ class TorchTensors {
 struct TorchState {
   std::vector<LazyTensor> tensors;
   std::map<std::string, std::string> values;  // as JSON
+  StateKinds kinds;
   std::vector<std::string> notices;
   bool flat = false;  // one dict of tensors, as a model's state_dict() is, or one module
 };

@@ -60,103 +60,21 @@ void end_torch_archive(ZipLayout* zip, const std::string& folder, const std::str
   zip->finish();
 }
 
-namespace {
-
-// What stands under a name: a tensor, a plain value, or more names.
-struct Member {
-  std::string key;
-  std::vector<Member> below;
-  std::map<std::string, size_t> index;  // of below, by their keys
-  int64_t tensor = -1;
-  const OrderedJson* value = nullptr;
-};
-
-// Positions: 0 to n - 1, in any order. A state of torch.optim numbers its parameters by ints in a dict; elsewhere they are a list's.
-bool is_list(const Member& e) {
-  for (size_t i = 0; i < e.below.size(); ++i)
-    if (!e.index.contains(std::to_string(i))) return false;
-  return !e.below.empty();
-}
-bool is_number(const std::string& key) {
-  return !key.empty() && key.size() < 10 && key.find_first_not_of("0123456789") == std::string::npos && (key == "0" || key[0] != '0');
-}
-
-class StateWriter {
- public:
-  StateWriter(const std::vector<NamedSpec>& specs, const std::vector<size_t>& storages) : specs_(specs), storages_(storages) {}
-
-  Result<std::string> write(const Member& root) {
-    INGOT_TRY(put(root));
-    return w_.finish();
-  }
-
- private:
-  // As deep as names have slashes: see add_name().
-  Status put(const Member& e) {
-    if (e.tensor >= 0) {
-      const auto& t = specs_[static_cast<size_t>(e.tensor)];
-      INGOT_ASSIGN(const TorchType* type, torch_type_to_write(t));
-      put_torch_tensor(&w_, t.second, *type, storages_[static_cast<size_t>(e.tensor)]);
-      return {};
-    }
-    if (e.value) {
-      w_.json(*e.value);
-      return {};
-    }
-    const bool list = e.key != "state" && is_list(e);
-    const bool ints = e.key == "state" && std::all_of(e.below.begin(), e.below.end(), [](const Member& b) { return is_number(b.key); });
-    list ? w_.open_list() : w_.open_dict();
-    for (size_t i = 0; i < e.below.size(); ++i) {
-      const Member& below = list ? e.below[e.index.at(std::to_string(i))] : e.below[i];
-      if (ints) w_.integer(std::stoll(below.key));
-      else if (!list) w_.text(below.key);
-      INGOT_TRY(put(below));
-    }
-    list ? w_.close_list() : w_.close_dict();
-    return {};
-  }
-
-  const std::vector<NamedSpec>& specs_;
-  const std::vector<size_t>& storages_;
-  PickleWriter w_;
-};
-
-constexpr size_t kMaxDepth = 100;
-
-Result<Member*> add_name(Member* root, const std::string& name, bool nested) {
-  Member* e = root;
-  size_t from = 0, depth = 0;
-  while (from <= name.size()) {
-    const size_t slash = nested ? std::min(name.find('/', from), name.size()) : name.size();
-    const std::string key = name.substr(from, slash - from);
-    if (e->tensor >= 0 || e->value || ++depth > kMaxDepth)
-      return bad_input("writing a torch file: '{}' lies {}", name, depth > kMaxDepth ? fmt::format("deeper than {} levels", kMaxDepth) : "below another value of the state");
-    const auto [it, fresh] = e->index.emplace(key, e->below.size());
-    if (fresh) e->below.emplace_back().key = key;
-    e = &e->below[it->second];
-    from = slash + 1;
-  }
-  if (e->tensor >= 0 || e->value || !e->below.empty()) return bad_input("writing a torch file: '{}' would stand twice in the state", name);
-  return e;
-}
-
-}  // namespace
-
 Result<FileLayout> place_torch_archive(const std::vector<NamedSpec>& specs, const TorchWriteState& state, const std::string& folder, const std::vector<int>& which, int file,
                                        std::vector<Placement>* placements) {
   std::vector<size_t> storages(specs.size(), SIZE_MAX);
   for (size_t i = 0; i < which.size(); ++i) storages[static_cast<size_t>(which[i])] = i;
-  Member root;
+  StateTree tree(state.kinds, !state.values.empty(), "writing a torch file");
   for (const auto& [name, tensor] : state.tensors)
-    if (storages[tensor] != SIZE_MAX) {
-      INGOT_ASSIGN(Member * e, add_name(&root, name, state.nested()));
-      e->tensor = static_cast<int64_t>(tensor);
-    }
-  for (const auto& [name, value] : state.values) {
-    INGOT_ASSIGN(Member * e, add_name(&root, name, true));
-    e->value = &value;
-  }
-  INGOT_ASSIGN(std::string pickle, StateWriter(specs, storages).write(root));
+    if (storages[tensor] != SIZE_MAX) INGOT_TRY(tree.add(name, static_cast<int64_t>(tensor)));
+  for (const auto& [name, value] : state.values) INGOT_TRY(tree.add(name, value));
+  PickleWriter w;
+  INGOT_TRY(put_state(&w, tree.finish(), [&](size_t tensor) -> Status {
+    INGOT_ASSIGN(const TorchType* type, torch_type_to_write(specs[tensor]));
+    put_torch_tensor(&w, specs[tensor].second, *type, storages[tensor]);
+    return {};
+  }));
+  std::string pickle = w.finish();
   const Hash128 id = hash128(as_bytes(pickle));
   FileLayout out;
   ZipLayout zip(&out, 0, 64);
@@ -174,6 +92,7 @@ namespace {
 // The artifact without what shares a tensor with an earlier name, and all its names.
 Result<TorchWriteState> take_state(Artifact* a) {
   TorchWriteState s;
+  INGOT_ASSIGN(s.kinds, kinds_of(*a));
   std::map<const Node*, size_t> first;
   std::vector<LazyTensor> kept;
   for (const auto& t : a->tensors) {

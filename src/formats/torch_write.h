@@ -1,12 +1,12 @@
 // torch.save's zip files: one with a state dict, or a Hugging Face directory with pytorch_model.bin. torch.load(weights_only=True) reads them, with mmap=True
-// too: every storage lies at a multiple of 64 bytes. What is written is a dict, nested where names have slashes and there are plain values beside the tensors (a
-// training state as ingot opens it), tensors of one node share a storage (tied weights), and no class of anyone's stands in it.
+// too: every storage lies at a multiple of 64 bytes. What is written is the state that the names stand for (state_tree.h), tensors of one node share a storage (tied weights), and no class of anyone's stands in it.
 #pragma once
 
 #include <string>
 
 #include "exec/executor.h"
 #include "formats/pickle_write.h"
+#include "formats/state_tree.h"
 #include "formats/torch_types.h"
 
 namespace ingot {
@@ -24,7 +24,7 @@ void end_torch_archive(ZipLayout* zip, const std::string& folder, const std::str
 struct TorchWriteState {
   std::vector<std::pair<std::string, size_t>> tensors;      // names in their order; numbers of the tensors that are written
   std::vector<std::pair<std::string, OrderedJson>> values;  // plain ones beside them
-  bool nested() const { return !values.empty(); }           // then slashes in names lead down
+  StateKinds kinds = {};                                    // of their state, where it is known (state_tree.h)
 };
 // One file with the tensors `which` of all, and the values.
 Result<FileLayout> place_torch_archive(const std::vector<NamedSpec>& specs, const TorchWriteState& state, const std::string& folder, const std::vector<int>& which, int file,

@@ -6,6 +6,7 @@
 #include "formats/torch_archive.h"
 #include "formats/torch_file.h"
 #include "formats/zip_read.h"
+#include "kernels/hash.h"
 
 namespace ingot {
 namespace {
@@ -78,15 +79,44 @@ Result<TorchWeights> read_torch_weights(const OpenedFile& file) {
   return w;
 }
 
-int probe_torch(const Probe& p) { return p.directory ? 0 : torch_score(p.file.head, p.path); }
+namespace {
+
+// A pickle by itself, of NumPy's arrays (detectron2's): by its name, and that it begins as one.
+bool is_bare_pickle(const Probe& p) {
+  const std::string_view head = p.file.head;
+  return (p.path.ends_with(".pkl") || p.path.ends_with(".pickle")) && head.size() > 2 && head[0] == '\x80' && head[1] >= 2 && head[1] <= 5;
+}
+
+Result<TorchState> read_bare_pickle(const Probe& p) {
+  const uint64_t size = p.file.file->size();
+  if (size > Pickle::kMaxBytes) return bad_input("reading {}: it is a pickle of {} bytes, more than the {} that are accepted", p.path, size, Pickle::kMaxBytes);
+  std::string bytes(size, '\0');
+  INGOT_TRY(p.file.file->read(0, {reinterpret_cast<std::byte*>(bytes.data()), bytes.size()}));
+  auto source = std::make_shared<SourceFile>();
+  source->file = p.file.file, source->path = p.path, source->header_hash = to_hex(hash128(as_bytes(bytes)));
+  INGOT_ASSIGN(const Pickle pickle, Pickle::run(std::move(bytes), "reading " + p.path));
+  INGOT_ASSIGN(TorchState s, torch_state(pickle, TorchTensors(std::move(source), {}), p.path, torch_stem(p.path)));
+  if (s.tensors.empty()) return bad_input("reading {}: it is a pickle that holds no arrays of numbers; weights are expected", p.path);
+  return s;
+}
+
+}  // namespace
+
+int probe_torch(const Probe& p) {
+  if (p.directory) return 0;
+  const int score = torch_score(p.file.head, p.path);
+  return score ? score : is_bare_pickle(p) ? 60 : 0;
+}
 
 Result<Artifact> open_torch(Store&, const Probe& p, Faults*) {
-  INGOT_ASSIGN(TorchState s, read_torch(p.file));
+  const bool bare = torch_score(p.file.head, p.path) == 0;
+  INGOT_ASSIGN(TorchState s, bare ? read_bare_pickle(p) : read_torch(p.file));
   Artifact a;
   a.path = p.path, a.format = "torch";
   // The names of a nested state are nobody's: they are where its tensors lie.
   if (s.flat) a.naming = "hf";
   a.tensors = std::move(s.tensors), a.values = std::move(s.values), a.notices = std::move(s.notices);
+  set_kinds(s.kinds, &a);
   if (p.path.ends_with(".safetensors")) a.notices.push_back(misnamed(p.path));
   return a;
 }

@@ -155,6 +155,21 @@ class Cast final : public Node {
   std::string describe_;
 };
 
+// Of a state of training (no naming) cast_floats() takes the weights, not what an optimizer keeps of them, nor what has no dimensions, a count of steps. What the
+// names of an optimizer's tensors begin with: its state lies beside its param_groups, DeepSpeed's and Megatron's have parts of their own.
+std::vector<std::string> optimizers_of(const Artifact& a) {
+  std::vector<std::string> all;
+  if (a.format == "deepspeed" || a.format == "megatron") all = {"master/", "exp_avg/", "exp_avg_sq/", "step/"};
+  constexpr std::string_view kGroups = "param_groups/";
+  for (const auto& [name, value] : a.values) {
+    const size_t at = name.starts_with(kGroups) ? 0 : name.find(fmt::format("/{}", kGroups));
+    if (at == std::string::npos) continue;
+    std::string before = at ? name.substr(0, at + 1) + "state/" : "state/";
+    if (all.empty() || all.back() != before) all.push_back(std::move(before));
+  }
+  return all;
+}
+
 }  // namespace
 
 void CastCounts::add(int cast, const Tensor& found) {
@@ -224,10 +239,22 @@ Result<NodePtr> TiedCast::operator()(const LazyTensor& t, DType to, const CastOp
 Result<Artifact> cast_floats(const Artifact& a, DType to, std::shared_ptr<CastCounts> counts) {
   Artifact out = a;
   TiedCast cast;
-  for (size_t i = 0; i < a.tensors.size(); ++i)
-    if (is_float_type(a.tensors[i].spec().type)) {
-      INGOT_ASSIGN(out.tensors.node(i), cast(a.tensors[i], to, {nullptr, counts}));
+  const std::vector<std::string> optimizers = optimizers_of(a);
+  size_t kept = 0;
+  std::string first;
+  for (size_t i = 0; i < a.tensors.size(); ++i) {
+    const LazyTensor& t = a.tensors[i];
+    if (!is_float_type(t.spec().type)) continue;
+    const bool keep = a.naming.empty() && (t.spec().shape.rank == 0 || std::any_of(optimizers.begin(), optimizers.end(), [&](const std::string& o) { return t.name.starts_with(o); }));
+    if (!keep) {
+      INGOT_ASSIGN(out.tensors.node(i), cast(t, to, {nullptr, counts}));
+    } else if (t.spec().type != to && !kept++) {
+      first = t.name;
     }
+  }
+  if (kept)
+    out.notices.push_back(fmt::format("{}: a state of training, of which only the weights are cast: '{}'{} what an optimizer keeps, or a count, and {} as they are",
+                                      a.path, first, kept > 1 ? fmt::format(" and {} others are", kept - 1) : " is", kept > 1 ? "stay" : "stays"));
   return out;
 }
 

@@ -189,5 +189,21 @@ TEST(Pattern, HasLimits) {
   EXPECT_FALSE(Pattern::compile("\\C", "--flag").ok());
 }
 
+TEST(Cast, OfAStateOfTrainingOnlyTheWeightsAreCast) {
+  const auto f32 = [](Shape shape) { return make_memory_tensor({DType::kF32, shape}, std::vector<std::byte>(static_cast<size_t>(4 * shape.elements()))); };
+  Artifact a;
+  a.path = "s.pt", a.format = "torch";
+  a.tensors = {{"model/w", f32({2})}, {"ema/w", f32({2})}, {"steps", f32({})}, {"optim/state/0/step", f32({})}, {"optim/state/0/exp_avg", f32({2})}};
+  a.values = {{"optim/param_groups/0/lr", "0.1"}};
+  const auto cast = cast_floats(a, DType::kBF16);
+  ASSERT_TRUE(cast.ok()) << cast.error().message;
+  for (const auto& t : cast->tensors) EXPECT_EQ(t.spec().type, t.name.ends_with("/w") ? DType::kBF16 : DType::kF32) << t.name;
+  ASSERT_EQ(cast->notices.size(), 1u);
+  EXPECT_NE(cast->notices[0].find("'steps' and 2 others are"), std::string::npos) << cast->notices[0];
+  // A model has what it has: a scale without dimensions is a weight.
+  a.naming = "hf";
+  for (const auto& t : cast_floats(a, DType::kBF16)->tensors) EXPECT_EQ(t.spec().type, DType::kBF16) << t.name;
+}
+
 }  // namespace
 }  // namespace ingot::transform

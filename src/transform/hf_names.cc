@@ -5,6 +5,7 @@
 
 #include "formats/hf_weights.h"
 #include "formats/json.h"
+#include "formats/state_tree.h"
 #include "model/model_config.h"
 #include "model/name_map.h"
 #include "storage/store.h"
@@ -84,6 +85,7 @@ class Namer {
     INGOT_TRY(check_complete());
     tell(given);
     in_.tensors = std::move(out_), in_.naming = "hf", in_.values.clear();
+    set_kinds({}, &in_);
     return std::move(in_);
   }
 

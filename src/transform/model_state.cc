@@ -4,6 +4,7 @@
 #include <map>
 
 #include "formats/hf_weights.h"
+#include "formats/state_tree.h"
 
 namespace ingot::transform {
 namespace {
@@ -42,6 +43,7 @@ Result<Artifact> model_state(const Artifact& state, std::string* notice) {
   Artifact model = state;
   model.naming = "hf";
   model.values.clear();
+  set_kinds({}, &model);
   const std::string prefix = part + "/";
   model.tensors.edit([&](std::vector<LazyTensor>& all) {
     // What is frozen, and buffers, have no copy in full precision.
