@@ -161,7 +161,7 @@ void Args::add_common() {
   text("--name|--model-name", "NAME", &common.name, "general.name of a GGUF file (default: the model's own, or that of its directory)");
   integer("--seed|--random-seed,-s", "N", &common.seed, 0, INT64_MAX, "seed of everything random (default 0)");
   size("--max-shard-size|--out-shard-size,--split-max-size", "SIZE", &common.max_shard_size,
-       "largest file of a Hugging Face directory (default: 5GB), or of a GGUF model, which is then split (default: one file)", 1000);
+       "largest file of a Hugging Face directory (default: 5GB), or of a GGUF model, which is then split (default: one file); 5G is 5GB, 5GiB is more", 1000);
   add("--verify", "HOW", "what was written is read again and compared: medium (default: from the disk itself), cache, none")
       .set = [this](const std::string& name, const std::string& v) -> Status {
     static const std::vector<std::string> kNames = {"medium", "cache", "none"};  // in the order of Verify
