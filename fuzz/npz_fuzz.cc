@@ -1,4 +1,4 @@
-// Fuzzes NumPy's files: the bytes as a .npy, and as an array of a .npz. Whatever opens is readable to its last byte.
+// Fuzzes NumPy's files: the bytes as a .npy, and as an array of a .npz.
 #include "formats/formats.h"
 #include "fuzz_zip.h"
 
@@ -9,10 +9,7 @@ void use(const char* name, const std::string& bytes) {
   ingot::fuzzing::put(*store, name, bytes);
   const auto there = ingot::look_at(*store, name);
   if (!there.ok()) return;
-  const auto a = ingot::open_npz(*store, *there);
-  if (a.ok())
-    for (const auto& t : a->tensors)
-      if (!ingot::evaluate(t.node).ok()) std::abort();
+  if (const auto a = ingot::open_npz(*store, *there); a.ok()) ingot::fuzzing::read_all(*a);
 }
 
 }  // namespace

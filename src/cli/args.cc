@@ -100,10 +100,10 @@ void Args::real(std::string names, std::string value_name, double* value, double
   };
 }
 
-void Args::size(std::string names, std::string value_name, uint64_t* value, std::string help) {
+void Args::size(std::string names, std::string value_name, uint64_t* value, std::string help, double letter) {
   add(std::move(names), std::move(value_name), std::move(help)).set = [=](const std::string& name,
                                                                           const std::string& v) -> Status {
-    auto bytes = parse_size(v);
+    auto bytes = parse_size(v, letter);
     if (!bytes.ok()) return ingot::usage("{}: {}", name, bytes.error().message);
     if (*bytes == 0) return ingot::usage("{} must be more than zero", name);
     *value = *bytes;
@@ -161,7 +161,7 @@ void Args::add_common() {
   text("--name|--model-name", "NAME", &common.name, "general.name of a GGUF file (default: the model's own, or that of its directory)");
   integer("--seed|--random-seed,-s", "N", &common.seed, 0, INT64_MAX, "seed of everything random (default 0)");
   size("--max-shard-size|--out-shard-size,--split-max-size", "SIZE", &common.max_shard_size,
-       "largest file of a Hugging Face directory (default: 5GB), or of a GGUF model, which is then split (default: one file)");
+       "largest file of a Hugging Face directory (default: 5GB), or of a GGUF model, which is then split (default: one file); 5G is 5GB, 5GiB is more", 1000);
   add("--verify", "HOW", "what was written is read again and compared: medium (default: from the disk itself), cache, none")
       .set = [this](const std::string& name, const std::string& v) -> Status {
     static const std::vector<std::string> kNames = {"medium", "cache", "none"};  // in the order of Verify
@@ -215,11 +215,19 @@ Status Args::check_short(const std::string& word) const {
   return std::all_of(word.begin() + 1, word.end(), flag) ? Status() : check_unknown(word);
 }
 
+// An option by the name that was given, where that is a peer's; else by its main name.
+const std::string& Args::spelled(const Spec& s) const {
+  for (size_t i = s.shown; !s.is_positional && i < s.names.size(); ++i)
+    for (const std::string& w : words_)
+      if (w.substr(0, w.find('=')) == s.names[i]) return s.names[i];
+  return s.names[0];
+}
+
 Status Args::set(const Spec& s, const std::string& value) {
   if (!s.repeat && !s.value_name.empty())
     for (const auto& [name, before] : given_)
       if (name == s.names[0]) return ingot::usage("{} is given twice: '{}' and '{}'", name, before, value);
-  INGOT_TRY(s.set(s.names[0], value));
+  INGOT_TRY(s.set(spelled(s), value));
   given_.emplace_back(s.names[0], s.value_name.empty() ? "" : value);
   return {};
 }

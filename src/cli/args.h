@@ -49,7 +49,7 @@ class Args {
                std::string help);
   void real(std::string names, std::string value_name, double* value, double least, double most,
             std::string help);
-  void size(std::string names, std::string value_name, uint64_t* value, std::string help);
+  void size(std::string names, std::string value_name, uint64_t* value, std::string help, double letter = 1024 /* of parse_size() */);
   void duration(std::string names, std::string value_name, double* seconds, std::string help);
   void flag(std::string names, bool* value, std::string help);
   // A name of the contract whose behaviour comes later: refused by name, with `what` it will do.
@@ -97,6 +97,7 @@ class Args {
   Status check_unknown(const std::string& word) const;
   Status check_short(const std::string& word) const;
   Status set(const Spec& spec, const std::string& value);
+  const std::string& spelled(const Spec& spec) const;
   std::string hint() const;
 
   std::string command_;

@@ -186,11 +186,18 @@ void tell_gguf(const Artifact& a, Findings* r) {
   if (const auto* text = name ? std::get_if<std::string>(&name->v) : nullptr) r->row("name", shown(*text, kMostShown));
   for (const LazyTensor& t : a.tensors) r->quantized = r->quantized || is_block_type(t.spec().type);
   const transform::GgufReport report = transform::examine_gguf(a);
-  for (const auto* texts : {&report.faults, &report.warnings})
+  for (const auto* texts : {&report.faults, &report.token_faults, &report.warnings})
     for (const std::string& text : *texts) r->diagnosis.odd.push_back({"warning", text});
 }
 
 }  // namespace
+
+std::string beside_a_model(const Artifact& a) {
+  const MetaValue* type = a.meta("general.type");
+  const auto* name = type ? std::get_if<std::string>(&type->v) : nullptr;
+  if (a.naming == "imatrix") return "imatrix";
+  return a.naming != "gguf" || !name ? "" : *name == "adapter" ? "gguf adapter" : *name == "mmproj" ? "projector" : "";
+}
 
 Result<Findings> find_out(Context& c, const std::string& given, const Located& at, const std::string& base) {
   Findings r;
@@ -198,6 +205,12 @@ Result<Findings> find_out(Context& c, const std::string& given, const Located& a
   const auto opened = open_model(*at.store, at.path);
   const bool adapter = opened.ok() && opened->naming == "peft", gguf = opened.ok() && opened->naming == "gguf";
   r.kind = !opened.ok() ? "unknown" : adapter ? "adapter" : gguf ? "gguf" : "model";
+  if (const std::string beside = opened.ok() ? beside_a_model(*opened) : ""; !beside.empty()) {
+    r.kind = beside, r.json = {{"path", at.path}, {"kind", r.kind}, {"odd", OrderedJson::array()}, {"ship", {{"ok", false}, {"reason", "it is no model"}}}};
+    r.diagnosis.verdict = bad_input("'{}' is no model, but a file beside one: {}", at.path, beside);
+    tell_weights(*opened, &r);
+    return r;
+  }
   const auto own = adapter && base.empty() ? transform::find_base(*opened) : Result<Located>(at);
   if (!opened.ok()) {
     r.diagnosis.verdict = opened.error();

@@ -15,7 +15,7 @@ namespace ingot::cli {
 
 struct Findings {
   std::string given, base;  // as on the command line; no base where an adapter names its own
-  std::string kind;         // "model", "gguf", "adapter", or "unknown": it cannot be opened
+  std::string kind;         // "model", "gguf", "adapter", "unknown" (it cannot be opened), or a file beside a model: "imatrix", "gguf adapter", "projector"
   bool quantized = false;   // a GGUF file with block types
   Diagnosis diagnosis;
   std::string download;     // the command that fetches an adapter's base, which is not here
@@ -31,6 +31,8 @@ struct Findings {
   bool can_ship() const { return diagnosis.verdict.ok() && diagnosis.made; }
   std::vector<std::string> ship_command() const;  // its words, as a shell reads them
 };
+// A file that belongs to a model and is none: "imatrix", "gguf adapter", "projector"; else empty.
+std::string beside_a_model(const Artifact& a);
 // Reads headers, no weights. Fails only where it is interrupted.
 Result<Findings> find_out(Context& context, const std::string& given, const Located& at, const std::string& base);
 

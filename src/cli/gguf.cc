@@ -13,7 +13,7 @@ namespace {
 Result<Artifact> open_gguf_input(Context& c, const std::string& given) {
   INGOT_ASSIGN(const Located at, input_path(given));
   INGOT_ASSIGN(Artifact a, open_told(c, at));
-  if (a.naming != "gguf") return bad_input("'{}' is {}, expected a GGUF file", at.path, a.format);
+  if (a.format != "gguf") return bad_input("'{}' is {}, expected a GGUF file", at.path, a.format);
   return a;
 }
 

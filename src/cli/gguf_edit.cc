@@ -12,6 +12,7 @@
 #include "formats/gguf.h"
 #include "formats/json.h"
 #include "formats/outputs.h"
+#include "storage/hub.h"
 #include "transform/gguf_check.h"
 
 namespace ingot::cli {
@@ -19,7 +20,10 @@ namespace {
 
 using Value = decltype(MetaValue::v);
 
-constexpr std::pair<const char*, size_t> kTypes[] = {{"bool", 0}, {"u8", 1}, {"i8", 2}, {"u16", 3}, {"i16", 4}, {"u32", 5}, {"i32", 6}, {"u64", 7}, {"i64", 8}, {"f32", 9}, {"f64", 10}, {"str", 11}};
+// In the order of the variant's alternatives, each with the number that it has in a file.
+constexpr std::pair<std::string_view, GgufType> kTypes[] = {{"bool", GgufType::kBool}, {"u8", GgufType::kU8},   {"i8", GgufType::kI8},   {"u16", GgufType::kU16},
+                                                            {"i16", GgufType::kI16},   {"u32", GgufType::kU32}, {"i32", GgufType::kI32}, {"u64", GgufType::kU64},
+                                                            {"i64", GgufType::kI64},   {"f32", GgufType::kF32}, {"f64", GgufType::kF64}, {"str", GgufType::kString}};
 
 // One value of the variant's alternative `type`; nothing where the text is none.
 std::optional<Value> scalar_of(const Json& j, size_t type) {
@@ -52,18 +56,21 @@ size_t element_type(const Value& v) {
   if (std::holds_alternative<std::vector<uint32_t>>(v)) return 5;
   if (std::holds_alternative<std::vector<float>>(v)) return 9;
   const auto* list = std::get_if<MetaArray>(&v);
-  return list && !list->empty() && (*list)[0].v.index() <= 11 ? (*list)[0].v.index() : 6;
+  for (size_t i = 0; list && i < std::size(kTypes); ++i)
+    if (list->empty() ? static_cast<uint32_t>(kTypes[i].second) == list->empty_of : (*list)[0].v.index() == i) return i;
+  return 6;
 }
 
-size_t guessed_type(const Json& j) {
-  if (j.is_boolean()) return 0;
-  if (j.is_number_unsigned() || (j.is_number_integer() && j.get<int64_t>() >= 0)) return j.get<uint64_t>() <= UINT32_MAX ? 5 : 7;
-  if (j.is_number_integer()) return j.get<int64_t>() >= INT32_MIN ? 6 : 8;
-  return j.is_number() ? 9 : 11;
+// The narrowest of the usual types that all of these values have: two kinds of integers, then numbers, then texts.
+size_t guessed_type(const Json& values) {
+  for (const size_t type : {0, 5, 6, 7, 8, 9, 10})
+    if (std::all_of(values.begin(), values.end(), [&](const Json& j) { return scalar_of(j, type).has_value(); })) return type;
+  return 11;
 }
 
 std::optional<Value> list_of(const Json& j, size_t type) {
   MetaArray all;
+  all.empty_of = static_cast<uint32_t>(kTypes[type].second);
   for (const Json& e : j) {
     auto v = scalar_of(e, type);
     if (!v) return std::nullopt;
@@ -81,22 +88,38 @@ std::optional<Value> list_of(const Json& j, size_t type) {
   return Value(std::move(all));
 }
 
+// What stands there is a number, but of no type that the format has ("1e400", thirty digits): nobody means a text by it.
+bool is_beyond_numbers(const std::string& text) {
+  double v = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);
+  const bool digits = text.find_first_not_of("0123456789", text[0] == '-') == std::string::npos;
+  return end == text.data() + text.size() && (error == std::errc::result_out_of_range || (digits && !(v >= -0x1p63 && v < 0x1p64)));
+}
+
 // `text` in the type of the value that is there, or in one of its own ("u8:5"), or in the one that it looks like.
 Result<MetaValue> value_of(const std::string& key, std::string text, const MetaValue* old) {
+  const std::string given = text;
   std::optional<size_t> type;
-  for (const auto& [name, index] : kTypes)
-    if (text.starts_with(std::string(name) + ":")) {
-      type = index, text.erase(0, std::string_view(name).size() + 1);
-      break;
-    }
+  for (size_t i = 0; i < std::size(kTypes) && !type; ++i)
+    if (const auto name = kTypes[i].first; text.starts_with(name) && text.substr(name.size()).starts_with(':')) type = i, text.erase(0, name.size() + 1);
+  const bool said = type.has_value();
   auto parsed = parse_json(text, "--set");
   const bool list = parsed.ok() && parsed->is_array() && (!old || old->v.index() > 11) && type != size_t{11};
   if (!type && old) type = old->v.index() <= 11 ? old->v.index() : element_type(old->v);
-  const Json j = list || (parsed.ok() && type != size_t{11} && !parsed->is_structured()) ? *parsed : Json(text);
-  if (!type) type = !list ? guessed_type(j) : j.empty() ? 6 : guessed_type(*std::min_element(j.begin(), j.end()));
-  if (old && old->v.index() > 11 && !list) return usage("--set {}={}: the key has a list; give one, like [1, 2]", key, text);
+  Json j = list || (parsed.ok() && type != size_t{11} && !parsed->is_structured() && !parsed->is_null()) ? *parsed : Json(text);
+  // As Python writes them, and the tools that are written in it.
+  if (!list && (text == "True" || (type == size_t{0} && text == "1"))) j = true;
+  if (!list && (text == "False" || (type == size_t{0} && text == "0"))) j = false;
+  if (type == size_t{11} && !list) j = text;
+  if (!type && !list && is_beyond_numbers(text)) return usage("--set {}={}: the number is beyond what f64 and 64-bit integers hold; a text of it is --set {}=str:{}", key, given, key, text);
+  if (!type) type = list && j.empty() ? 6 : guessed_type(list ? j : Json::array({j}));
+  if (old && old->v.index() > 11 && !list) return usage("--set {}={}: the key has a list; give one, like [1, 2]", key, given);
   if (auto v = list ? list_of(j, *type) : scalar_of(j, *type)) return MetaValue{*std::move(v)};
-  return usage("--set {}={}: expected {}{}{}", key, text, list ? "a list of " : "", kTypes[*type].first, old ? ", which the key is; another type is said so: --set KEY=str:TEXT" : "");
+  std::string other;
+  if (old && !said && !list)
+    for (size_t i = 0; i < std::size(kTypes) && other.empty(); ++i)
+      if (scalar_of(j, i)) other = fmt::format(", which the key is; another type is said so: --set {}={}:{}", key, kTypes[i].first, text);
+  return usage("--set {}={}: expected {}{}{}", key, given, list ? "a list of " : "", kTypes[*type].first, other);
 }
 
 struct Edit {
@@ -104,9 +127,9 @@ struct Edit {
   bool any() const { return !set.empty() || !removed.empty(); }
 };
 
-Result<Edit> edit(Artifact* a, const std::vector<std::pair<std::string, std::string>>& given) {
+Result<Edit> edit(Context& c, Artifact* a) {
   Edit done;
-  for (const auto& [option, value] : given) {
+  for (const auto& [option, value] : c.args.given()) {
     const bool set = option == "--set", text = option == "--set-file";
     if (!set && !text && option != "--delete") continue;
     const size_t equals = set || text ? value.find('=') : value.size();
@@ -124,8 +147,8 @@ Result<Edit> edit(Artifact* a, const std::vector<std::pair<std::string, std::str
     }
     MetaValue made;
     if (text) {
-      INGOT_ASSIGN(const Located from, input_path(value.substr(equals + 1)));
-      INGOT_ASSIGN(made.v, read_text(*from.store, from.path, 16u << 20));
+      INGOT_ASSIGN(const Located from, text_path(value.substr(equals + 1)));
+      INGOT_ASSIGN(made.v, read_text_at(from, 16u << 20, c.cancel));
     } else {
       INGOT_ASSIGN(made, value_of(key, value.substr(equals + 1), there ? &it->second : nullptr));
     }
@@ -164,11 +187,37 @@ Result<std::optional<Patch>> patch_of(Store& store, const std::string& path, con
   return fits_patch(p.offset, p.bytes.size()) ? std::optional(std::move(p)) : std::nullopt;
 }
 
-Status check_edit(const Artifact& before, const Artifact& after) {
-  const auto was = transform::examine_gguf(before).faults, is = transform::examine_gguf(after).faults;
-  for (const std::string& f : is)
-    if (std::find(was.begin(), was.end(), f) == was.end())
-      return bad_input("editing {}: the file would contradict itself: {}; --force writes it all the same", before.path, f);
+Status check_edit(const Artifact& before, const Artifact& after, const Edit& done) {
+  const auto refused = [&](const std::string& why) { return bad_input("editing {}: the file would contradict itself: {}; --force writes it all the same", before.path, why); };
+  for (const auto* keys : {&done.set, &done.removed})
+    for (const std::string& key : *keys)
+      if (key.starts_with("split.")) return refused(fmt::format("{} is of the set of files that it belongs to ('ingot gguf split' and 'ingot gguf merge' make others)", key));
+  const auto was = transform::examine_gguf(before), is = transform::examine_gguf(after);
+  for (const auto list : {&transform::GgufReport::faults, &transform::GgufReport::token_faults})
+    for (const std::string& f : is.*list)
+      if (std::find((was.*list).begin(), (was.*list).end(), f) == (was.*list).end()) return refused(f);
+  return {};
+}
+
+// The file that a name leads to, if it may be changed. Either way of it needs leave to write to the file.
+Status check_changeable(Context& c, Located* at, bool* alone) {
+  INGOT_ASSIGN(const std::string real, at->store->resolve(at->path));
+  if (named_by_hash(at->path) || named_by_hash(real))
+    return usage("changing {}: it lies among downloads that are named by the hash of their bytes; write an edited copy elsewhere with --out FILE", at->path);
+  INGOT_ASSIGN(const auto there, at->store->stat(at->path));
+  if (there && there->link) c.report.notice(fmt::format("'{}' is a link; the file that is edited is '{}'", at->path, real)), at->path = real;
+  *alone = !there || there->links == 1;
+  INGOT_ASSIGN([[maybe_unused]] const auto file, at->store->change(at->path));
+  return {};
+}
+
+// A new file is written as all of ingot's: an old one may be of another order of bytes, or version.
+Status tell_form(Context& c, const Located& at) {
+  INGOT_ASSIGN(const auto file, at.store->open(at.path));
+  unsigned char b[8];
+  INGOT_TRY(file->read(0, std::as_writable_bytes(std::span(b))));
+  const bool big = b[4] == 0;
+  if (big || b[4] != 3) c.report.notice(fmt::format("'{}' is GGUF v{}, {}-endian; the new file is v3, little-endian", at.path, big ? b[7] : b[4], big ? "big" : "little"));
   return {};
 }
 
@@ -181,8 +230,8 @@ Status gguf_edit_command(Context& c) {
   c.args.usage("gguf edit FILE --set KEY=VALUE --delete KEY [--out FILE]");
   c.args.detail("A key that is there keeps its type; one that is new has the type that the value looks like, or is given one: --set KEY=u8:5 (bool, u8, i8, u16, i16, u32, "
                 "i32, u64, i64, f32, f64, str). Lists are written as in JSON: [1, 2].");
-  c.args.detail("Without --out the file itself is changed: in place, where that is one write that a kill cannot cut in two; else a new file takes its place when it is whole. "
-                "Of a set of splits the metadata is in the first file.");
+  c.args.detail("Without --out the file itself is changed: in place, where that is one write that a kill cannot cut in two; else a new file takes its place when it is whole, "
+                "with its mode and owner. Of a set of splits the metadata is in the first file.");
   c.args.positional("FILE|-m,--model", &path, "a GGUF file");
   c.args.section("Options");
   c.args.list("--set", "K=V", &set, "a key's value; may be repeated");
@@ -194,39 +243,40 @@ Status gguf_edit_command(Context& c) {
   c.args.unused({"--strict", "--name", "--provenance", "--max-shard-size"});
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  INGOT_ASSIGN(const Located at, input_path(path));
+  INGOT_ASSIGN(Located at, input_path(path));
+  bool alone = true;  // no other name leads to its bytes
+  if (out.empty()) INGOT_TRY(check_changeable(c, &at, &alone));
   INGOT_ASSIGN(const Artifact before, open_gguf_file(*at.store, at.path));
   Artifact after = before;
-  INGOT_ASSIGN(const Edit done, edit(&after, c.args.given()));
+  INGOT_ASSIGN(const Edit done, edit(c, &after));
   if (!done.any()) return usage("'ingot gguf edit' needs --set KEY=VALUE or --delete KEY");
-  if (!c.args.common.force) INGOT_TRY(check_edit(before, after));
+  if (!c.args.common.force) INGOT_TRY(check_edit(before, after, done));
   OrderedJson j = {{"path", out.empty() ? at.path : out}, {"set", done.set}, {"deleted", done.removed}};
   if (out.empty()) {
     INGOT_ASSIGN(const auto patch, patch_of(*at.store, at.path, before, after));
-    if (patch) {
+    if (patch && (alone || patch->bytes.empty())) {
       if (c.args.common.dry_run) return c.report.done({{"dry_run", true}, {"in_place", true}, {"bytes", patch->bytes.size()}}, fmt::format("would change {} bytes in place\n", patch->bytes.size()));
-      if (!patch->bytes.empty()) INGOT_TRY(patch_file(*at.store, at.path, patch->offset, as_bytes(patch->bytes)));
+      INGOT_TRY(patch_file(*at.store, at.path, patch->offset, as_bytes(patch->bytes), exec_options(c)));
       j["in_place"] = true;
       return c.report.done(j, patch->bytes.empty() ? "nothing to change: the file says so already\n" : fmt::format("changed {} bytes in place\n", patch->bytes.size()));
     }
-    c.report.notice("the metadata cannot be changed in place; a new file takes the old one's when it is whole");
-    c.args.common.force = true;
+    INGOT_TRY(check_parents(at.path));
+    c.report.notice(patch ? "other names (hard links) lead to the file's bytes and keep them; a new file takes this name when it is whole"
+                          : "the metadata cannot be changed in place; a new file takes the old one's when it is whole");
   }
-  // An output is no input of its own job: the new file is one beside it first.
+  INGOT_TRY(tell_form(c, at));
   Located to = at;
-  if (out.empty()) to.path += ".edited";
-  else {
+  if (!out.empty()) {
     INGOT_ASSIGN(to, output_path(out, file_of("gguf"), {at.path}));
   }
   std::vector<Output> outputs;
   outputs.push_back(gguf_output(std::move(after), *to.store, to.path));
+  outputs[0].in_place_of_input = out.empty();
   INGOT_ASSIGN(const auto report, run_reported(c, outputs, nullptr));
   if (!report) return {};
-  if (out.empty()) INGOT_TRY(take_place(*at.store, to.path, at.path));
   OrderedJson all = report_json(outputs, *report);
   all.update(j);
-  if (out.empty()) return c.report.done(all, "a new file has taken its place\n");
-  return c.report.done(all, report_text(outputs, *report));
+  return c.report.done(all, out.empty() ? "a new file has taken its place\n" : report_text(outputs, *report));
 }
 
 }  // namespace ingot::cli

@@ -5,7 +5,7 @@
 #include <set>
 
 #include "cli/command.h"
-#include "cli/diagnosis.h"
+#include "cli/findings.h"
 #include "cli/job.h"
 #include "cli/metadata.h"
 #include "cli/output.h"
@@ -51,7 +51,7 @@ std::vector<std::string> oddities(const Artifact& a, const Diagnosis& d, Faults 
   const auto* name = type ? std::get_if<std::string>(&type->v) : nullptr;
   if (a.naming == "gguf" && (!name || *name == "model")) {
     const transform::GgufReport r = transform::examine_gguf(a);
-    for (const auto* list : {&r.faults, &r.warnings}) faults.insert(faults.end(), list->begin(), list->end());
+    for (const auto* list : {&r.faults, &r.token_faults, &r.warnings}) faults.insert(faults.end(), list->begin(), list->end());
   }
   for (const auto& s : d.odd) faults.push_back(s.message);
   if (!d.verdict.ok()) faults.push_back("'ingot ship' would refuse it: " + d.verdict.error().message);
@@ -176,8 +176,9 @@ constexpr size_t kMostKey = 60, kMostName = 200;
 std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, OrderedJson>>& config, uint64_t on_disk,
                     const TrainingBeside& training, const std::vector<std::string>& odd, const OrderedJson& tokenizer, bool list) {
   const Totals totals = totals_of(a);
-  std::string out = fmt::format("{}: {}, {} on disk\n{} tensors, {} values, {:.2f} bits each\n\n", printable(a.path),
-                                a.format, format_bytes(on_disk), format_count(totals.tensors),
+  const std::string kind = beside_a_model(a);
+  std::string out = fmt::format("{}: {}{}, {} on disk\n{} tensors, {} values, {:.2f} bits each\n\n", printable(a.path),
+                                a.format, kind.empty() || kind == a.format ? "" : fmt::format(" ({})", kind), format_bytes(on_disk), format_count(totals.tensors),
                                 format_count(totals.elements), totals.bits_per_weight());
   const int width = stdout_is_terminal() ? stderr_width() : 100;
   const auto wrapped = [&](const std::string& text, int indent) { return stdout_is_terminal() ? wrap(text, width - 1, indent) : text; };
@@ -307,6 +308,7 @@ Status command_inspect(Context& c) {
                      {"values", totals.elements},
                      {"bytes", totals.bytes},
                      {"bits_per_weight", totals.bits_per_weight()}}}};
+  if (const std::string kind = beside_a_model(a); !kind.empty()) j["kind"] = kind;
   if (!odd.empty()) j["odd"] = odd;
   OrderedJson types = OrderedJson::object();
   for (const auto& [name, t] : by_type(a))

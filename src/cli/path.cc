@@ -37,11 +37,16 @@ std::vector<Fitting> fitting(const Context& c, const Findings& f) {
   }
   if (f.can_ship() && f.kind == "model") add(fmt::format("ingot convert {}", path), "a GGUF file of the type that it has");
   if (f.kind == "gguf") add("ingot verify " + path, "whether it is what was written");
+  if (f.kind == "gguf adapter") add("ingot convert " + path + " --to peft --out DIR", "the adapter as PEFT has it");
+  if (f.kind == "imatrix") add("ingot convert " + path + " --out imatrix.npz", "its sums, for NumPy");
   add("ingot inspect " + path, "all its tensors and metadata");
   return out;
 }
 
 std::string what_it_is(const Findings& f) {
+  if (f.kind == "imatrix") return "an importance matrix of llama-imatrix, for quantizing a model; no model itself";
+  if (f.kind == "gguf adapter") return "a LoRA adapter in GGUF, for the model that it was trained on; no model itself";
+  if (f.kind == "projector") return "what a multimodal model in GGUF sees or hears with (mmproj); no model itself";
   return f.kind == "adapter" ? "an adapter" : f.kind == "gguf" ? f.quantized ? "a GGUF model, quantized" : "a GGUF model" : "a model";
 }
 

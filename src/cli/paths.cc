@@ -239,7 +239,8 @@ Status check_kind(const std::string& path, OutputKind kind) {
   return {};
 }
 
-// The nearest directory above that is there must take what will be made in it.
+}  // namespace
+
 Status check_parents(const std::string& path) {
   std::error_code error;
   std::string there = parent_path(path);
@@ -263,8 +264,6 @@ Status check_parents(const std::string& path) {
   if (errno == EACCES) return failed("cannot write '{}': no permission to write in the directory '{}'", path, there);
   return failed("cannot write '{}': in the directory '{}': {}", path, there, std::strerror(errno));
 }
-
-}  // namespace
 
 OutputKind file_of(std::string_view format) { return {output_format(format), false}; }
 OutputKind directory_of(std::string_view format) { return {output_format(format), true}; }

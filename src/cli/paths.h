@@ -41,6 +41,9 @@ OutputKind directory_of(std::string_view format);
 // the file that an input directory is read from). Nothing is made yet.
 Result<Located> output_path(const std::string& given, OutputKind kind, const std::vector<std::string>& inputs);
 
+// That the nearest directory above what will be written takes new files.
+Status check_parents(const std::string& path);
+
 // `pattern` for each type, {type} replaced. Several types without {type}, or the same path twice: kUsage.
 Result<std::vector<std::string>> output_paths(const std::string& pattern,
                                               const std::vector<std::string>& types);

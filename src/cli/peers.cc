@@ -30,7 +30,9 @@ constexpr Row kOptions[] = {
     {"--no-bos", "it is --no-special"},
     {"--stdin", "it is --file -"},
     {"--print-supported-architectures", "'ingot list architectures' tells them"},
-    {"--split-max-tensors", "a file's size is limited by --max-shard-size"},
+    {"--split-max-tensors,--no-tensor-first-split", "'ingot gguf split IN.gguf PREFIX' has it; elsewhere --max-shard-size limits a file's size"},
+    {"--split", "it is 'ingot gguf split IN.gguf PREFIX'"},
+    {"--merge", "it is 'ingot gguf merge FIRST OUT.gguf'"},
 };
 
 constexpr Row kPrograms[] = {
@@ -41,7 +43,10 @@ constexpr Row kPrograms[] = {
     {"chat", "'ingot run MODEL --chat'"},
     {"llama-tokenize", "'ingot tokenize MODEL --text TEXT'"},
     {"gguf-dump,gguf_dump,gguf_dump.py,gguf-dump.py,dump,show", "'ingot inspect PATH'"},
-    {"llama-gguf-split,gguf-split", "'ingot convert IN.gguf OUT.gguf --max-shard-size 5GB' (split files are read as one)"},
+    {"llama-gguf-split,gguf-split,split", "'ingot gguf split IN.gguf PREFIX --split-max-size 2G', and 'ingot gguf merge FIRST OUT.gguf' (every command reads split files as one)"},
+    {"gguf-merge", "'ingot gguf merge FIRST OUT.gguf'"},
+    {"gguf-set-metadata,gguf_set_metadata.py,gguf_set_metadata,gguf-new-metadata,gguf_new_metadata.py,gguf_new_metadata,gguf-edit,edit",
+     "'ingot gguf edit FILE --set KEY=VALUE' (a copy with --out OUT.gguf)"},
     {"mergekit-yaml,mergekit", "not there yet (merging models)"},
     {"llama-imatrix", "not there yet (importance matrices)"},
     {"llama-perplexity", "not there yet (perplexity)"},

@@ -44,7 +44,7 @@ std::string nonfinite_text(uint64_t nan, uint64_t infinite) {
   return text;
 }
 
-Result<uint64_t> parse_size(std::string_view text) {
+Result<uint64_t> parse_size(std::string_view text, double letter) {
   double v = 0;
   const char* end = text.data() + text.size();
   auto [p, ec] = std::from_chars(text.data(), end, v, std::chars_format::fixed);
@@ -59,7 +59,8 @@ Result<uint64_t> parse_size(std::string_view text) {
     return usage("'{}': a bare B may mean bytes or billions of parameters; write it like 512M, 5GB or 4.5GiB",
                  text);
   } else if (const size_t power = std::string_view("kmgt").find(unit[0]); power != std::string_view::npos) {
-    if (unit.size() == 1 || unit.substr(1) == "ib") scale = std::pow(1024.0, double(power + 1));
+    if (unit.size() == 1) scale = std::pow(letter, double(power + 1));
+    if (unit.substr(1) == "ib") scale = std::pow(1024.0, double(power + 1));
     if (unit.size() == 2 && unit[1] == 'b') scale = std::pow(1000.0, double(power + 1));
   }
   if (scale == 0) return usage("'{}' is not a size; write it like 512M, 5GB or 4.5GiB", text);

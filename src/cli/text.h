@@ -19,8 +19,9 @@ std::string format_rate(double bytes_per_second);
 std::string format_count(uint64_t n);  // "4,096"
 std::string nonfinite_text(uint64_t nan, uint64_t infinite);  // "12 NaN, 3 infinite"
 
-// 512M, 5GB, 4.5GiB, 1000. K M G T (and KiB ...) are powers of 1024; KB MB GB TB powers of 1000.
-Result<uint64_t> parse_size(std::string_view text);
+// 512M, 5GB, 4.5GiB, 1000. KB MB GB TB are powers of 1000, KiB ... of 1024, and K M G T of `letter`: memory is counted by 1024; of the size of a file, which is
+// limited elsewhere (llama-gguf-split, the Hub's 50 GB), they mean 1000.
+Result<uint64_t> parse_size(std::string_view text, double letter = 1024);
 // Seconds: 30, 30s, 10m, 1h, 1.5h.
 Result<double> parse_duration(std::string_view text);
 

@@ -72,7 +72,7 @@ Status Commit::check_names(const std::vector<const ReadFile*>& sources) {
     for (const ReadFile* source : sources) {
       auto from = st.resolve(source->path());
       if (!from.ok()) continue;  // of another store
-      if (*from == mine) return usage("the output {} is an input of the same job; give another name", path(o));
+      if (*from == mine && !outputs_[o].in_place_of_input) return usage("the output {} is an input of the same job; give another name", path(o));
       if (outputs_[o].directory && inside(*from, mine))
         return usage("the output {} holds the input {} of the same job; give another name", path(o), source->path());
     }
@@ -257,7 +257,7 @@ Result<bool> Commit::empty_directory(size_t o) const {
 Status Commit::check_existing(bool publishing) const {
   for (size_t o = 0; o < outputs_.size(); ++o) {
     // Of an output on a store without rename some files may be complete already.
-    if (targets_[o].published || options_.force || (publishing && direct(o))) continue;
+    if (targets_[o].published || options_.force || outputs_[o].in_place_of_input || (publishing && direct(o))) continue;
     INGOT_ASSIGN(const auto there, store(o).stat(path(o)));
     INGOT_ASSIGN(const bool empty, empty_directory(o));
     if (!there || empty) continue;
@@ -393,7 +393,7 @@ Status Commit::publish(size_t o, const FileSizes& files, const std::string& root
   INGOT_ASSIGN(const auto there, st.stat(path(o)));
   INGOT_ASSIGN(const bool empty, empty_directory(o));
   const std::string up = parent_path(path(o));
-  if (there && !empty && !options_.force)
+  if (there && !empty && !options_.force && !outputs_[o].in_place_of_input)
     return failed("writing {}: something else made a file of that name during the run; the same command with --force puts the finished output in its place", path(o));
   bool exchanged = false;
   if (!there || empty || !outputs_[o].directory) {

@@ -20,6 +20,8 @@ struct Destination {
   // Names within the directory that an older output of this kind may have ("model-00001-of-00007.safetensors", "sub/"): what --force may
   // remove beside the files of the new one.
   std::function<bool(const std::string& name)> older_name = nullptr;
+  // A file that takes the place of one that it is made from, with that one's mode and owner.
+  bool in_place_of_input = false;
 };
 
 // A file of an output, by its name within the directory; of no meaning where the output is one file.

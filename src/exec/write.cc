@@ -324,6 +324,7 @@ class Job {
         } else if (sink->owns_any() || st.capabilities().mode == WriteMode::kRandom) {
           const ReadFile* whole = options_.world == 1 && st.capabilities().mode == WriteMode::kRandom ? copied_file(outputs_[o].artifact, po, f) : nullptr;
           INGOT_TRY(sink->open(st, commit_.path_of(o, po.files[f].name), resume, options_.resume ? known : std::map<uint64_t, Hash128>{}, whole));
+          if (outputs_[o].in_place_of_input) INGOT_TRY(st.copy_access(outputs_[o].path, commit_.path_of(o, po.files[f].name)));  // before there is a byte in it
           INGOT_TRY(sink->start(extents[f]));
         }
         resumed_ += sink->resumed_bytes();

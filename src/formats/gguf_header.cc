@@ -196,6 +196,7 @@ bool read_value(HeaderReader* r, GgufType type, int depth, MetaValue* out) {
     return r->fail(fmt::format("its lists of truth values, bytes, 64-bit numbers and lists hold {} elements, at most {} are supported", r->mixed,
                                kMaxMixed));
   MetaArray v;
+  v.empty_of = of;
   v.reserve(n);
   for (uint64_t i = 0; i < n; ++i)
     if (!read_value(r, element, depth + 1, &v.emplace_back())) return false;

@@ -153,6 +153,13 @@ Status read_splits(Store& store, const std::string& path, int64_t count, Artifac
   return {};
 }
 
+// llama-imatrix's: sums and counts of a model's weights, under names of their own.
+void tell_imatrix(Artifact* a) {
+  const MetaValue* type = a->meta("general.type");
+  const auto* name = type ? std::get_if<std::string>(&type->v) : nullptr;
+  if (name && *name == "imatrix") a->naming = "imatrix";
+}
+
 }  // namespace
 
 int probe_gguf(const Probe& p) {
@@ -176,6 +183,7 @@ Result<Artifact> open_gguf(Store& store, const Probe& p, Faults* faults) {
   a.format = a.naming = "gguf";
   INGOT_TRY(read_file(p.file, &a, faults));
   if (auto n = small_int(a, "split.count"); n && *n > 1) INGOT_TRY(read_splits(store, p.path, *n, &a, faults));
+  tell_imatrix(&a);
   return a;
 }
 

@@ -84,6 +84,12 @@ TEST(Gguf, EveryKindOfValueRoundTrips) {
   put("none", std::vector<int32_t>{});
   put("ab", MetaArray{MetaValue{true}, MetaValue{false}});
   put("a64", MetaArray{MetaValue{uint64_t{9}}});
+  // Without elements a list still has their type.
+  for (const GgufType t : {GgufType::kBool, GgufType::kU8, GgufType::kI16, GgufType::kU64, GgufType::kF64, GgufType::kArray}) {
+    MetaArray none;
+    none.empty_of = static_cast<uint32_t>(t);
+    put(("none" + std::to_string(none.empty_of)).c_str(), none);
+  }
   put("nested", MetaArray{MetaValue{std::vector<int32_t>{1}}, MetaValue{std::vector<int32_t>{2, 3}}});
   a.tensors.push_back({"t", f32_tensor({3, 5}, random_floats(15, 1))});
   a.tensors.push_back({"u", f32_tensor({2, 3, 4}, random_floats(24, 2))});
@@ -96,6 +102,7 @@ TEST(Gguf, EveryKindOfValueRoundTrips) {
   EXPECT_EQ(std::get<std::string>(b->meta("s")->v), "text \xff with any bytes");
   EXPECT_EQ(std::get<int64_t>(b->meta("i64")->v), int64_t{-1} << 60);
   EXPECT_EQ(std::get<MetaArray>(b->meta("nested")->v).size(), 2u);
+  for (const uint32_t t : {7u, 0u, 3u, 10u, 12u, 9u}) EXPECT_EQ(std::get<MetaArray>(b->meta("none" + std::to_string(t))->v).empty_of, t);
   EXPECT_TRUE(b->tensors[0].spec().shape == (Shape{3, 5}));
   EXPECT_TRUE(*evaluate(a.tensors[1].node) == *evaluate(b->tensors[1].node));
   expect_regions_match(b->tensors[1].node, 20, 1);

@@ -51,7 +51,7 @@ bool put_value(ByteWriter* w, const MetaValue& value) {
         } else if constexpr (std::is_same_v<T, std::vector<float>>) {
           put_array(w, GgufType::kF32, v);
         } else {
-          const GgufType t = v.empty() ? GgufType::kI32 : type_of(v[0]);
+          const GgufType t = v.empty() ? static_cast<GgufType>(v.empty_of) : type_of(v[0]);
           w->write(static_cast<uint32_t>(t));
           w->write<uint64_t>(v.size());
           for (const MetaValue& e : v)

@@ -77,6 +77,15 @@ class FaultStore final : public ForwardingStore {
     INGOT_ASSIGN(auto f, ForwardingStore::create(path, size, resume));
     return std::unique_ptr<WriteFile>(new FaultWrite(path, std::move(f), state_));
   }
+  Result<std::unique_ptr<WriteFile>> change(const std::string& path) override {
+    INGOT_TRY(state_->step("change", path));
+    INGOT_ASSIGN(auto f, ForwardingStore::change(path));
+    return std::unique_ptr<WriteFile>(new FaultWrite(path, std::move(f), state_));
+  }
+  Status copy_access(const std::string& from, const std::string& to) override {
+    INGOT_TRY(state_->step("copy_access", to));
+    return ForwardingStore::copy_access(from, to);
+  }
   Status make_directory(const std::string& path) override {
     INGOT_TRY(state_->step("make_directory", path));
     return ForwardingStore::make_directory(path);

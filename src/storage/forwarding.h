@@ -47,6 +47,8 @@ class ForwardingStore : public Store {
   Result<std::unique_ptr<WriteFile>> create(const std::string& path, uint64_t size, bool resume) override {
     return beneath_.create(path, size, resume);
   }
+  Result<std::unique_ptr<WriteFile>> change(const std::string& path) override { return beneath_.change(path); }
+  Status copy_access(const std::string& from, const std::string& to) override { return beneath_.copy_access(from, to); }
   Result<std::optional<Stat>> stat(const std::string& path) override { return beneath_.stat(path); }
   Result<std::string> resolve(const std::string& path) override { return beneath_.resolve(path); }
   Result<std::vector<Entry>> list(const std::string& directory) override { return beneath_.list(directory); }

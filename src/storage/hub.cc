@@ -267,6 +267,8 @@ std::optional<HubSnapshot> hub_snapshot(const std::string& path) {
   return std::nullopt;
 }
 
+bool named_by_hash(const std::string& path) { return hub_snapshot(path) || file_name(parent_path(path)) == "blobs"; }
+
 std::string model_name(const std::string& path) {
   const std::string last = file_name(path);
   const auto snapshot = hub_snapshot(path);

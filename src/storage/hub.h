@@ -34,6 +34,8 @@ struct HubSnapshot {
   std::string folder() const;     // of the repository
 };
 std::optional<HubSnapshot> hub_snapshot(const std::string& path);
+// Whether a file at this path lies among downloads that are named by the hash of their bytes (a Hub's cache, Ollama's models): with other bytes it would be a damaged one.
+bool named_by_hash(const std::string& path);
 // The repository whose folder in a cache has this name ("models--org--model"); empty where it is none.
 std::string hub_repository(const std::string& folder_name);
 // The snapshot of a repository's folder that is meant by the revision.

@@ -12,6 +12,7 @@
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 #include "storage/descriptors.h"
 #include "storage/local_file.h"
@@ -40,6 +41,18 @@ class LocalLock final : public StoreLock {
   bool excludes_;
 };
 
+// What users and access lists have noted with a file; what this file system or user may not is left.
+void copy_attributes(const std::string& from, const std::string& to) {
+  std::string names(64 << 10, '\0'), value(64 << 10, '\0');
+  const ssize_t n = ::listxattr(from.c_str(), names.data(), names.size());
+  for (const char* name = names.data(); n > 0 && name < names.data() + n; name += std::strlen(name) + 1) {
+    const std::string_view s = name;
+    if (s == kNote || (!s.starts_with("user.") && s != "system.posix_acl_access")) continue;
+    if (const ssize_t size = ::getxattr(from.c_str(), name, value.data(), value.size()); size >= 0)
+      (void)::setxattr(to.c_str(), name, value.data(), static_cast<size_t>(size), 0);
+  }
+}
+
 class LocalStore final : public Store {
  public:
   std::string name() const override { return "local"; }
@@ -47,6 +60,16 @@ class LocalStore final : public Store {
   Result<std::unique_ptr<ReadFile>> open(const std::string& path) override { return open_local(path); }
   Result<std::unique_ptr<WriteFile>> create(const std::string& path, uint64_t size, bool resume) override {
     return create_local(path, size, resume);
+  }
+  Result<std::unique_ptr<WriteFile>> change(const std::string& path) override { return change_local(path); }
+  Status copy_access(const std::string& from, const std::string& to) override {
+    struct stat st;
+    if (::stat(from.c_str(), &st)) return io_error("looking at", from, errno);
+    // The owner first: a change of it takes bits of the mode away.
+    if (::lchown(to.c_str(), st.st_uid, st.st_gid) && ::lchown(to.c_str(), static_cast<uid_t>(-1), st.st_gid) && errno != EPERM) return io_error("giving an owner to", to, errno);
+    if (::chmod(to.c_str(), st.st_mode & 0777)) return io_error("giving a mode to", to, errno);
+    copy_attributes(from, to);
+    return {};
   }
 
   Result<std::optional<Stat>> stat(const std::string& path) override {
@@ -64,6 +87,7 @@ class LocalStore final : public Store {
     }
     s.kind = S_ISREG(st.st_mode) ? Stat::Kind::kFile : S_ISDIR(st.st_mode) ? Stat::Kind::kDirectory : Stat::Kind::kSpecial;
     s.size = S_ISREG(st.st_mode) ? st.st_size : 0;
+    s.links = S_ISREG(st.st_mode) ? st.st_nlink : 1;
     s.identity = local_identity(st);
     struct stat above;
     s.mount_point = s.directory() && ::stat((path + "/..").c_str(), &above) == 0 && above.st_dev != st.st_dev;

@@ -211,4 +211,21 @@ Result<std::unique_ptr<WriteFile>> create_local(const std::string& path, uint64_
   return std::unique_ptr<WriteFile>(std::move(file));
 }
 
+Result<std::unique_ptr<WriteFile>> change_local(const std::string& path) {
+  const int fd = open_descriptor(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  const int e = fd < 0 ? errno : 0;
+  struct stat st = {};
+  const bool file = fd >= 0 && ::fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+  if (e == EACCES || e == EPERM || e == EROFS || (file && !(st.st_mode & 0222))) {
+    if (fd >= 0) ::close(fd);
+    return failed("changing {}: it is read-only; let it be written to (chmod u+w), or write a copy with --out", path);
+  }
+  if (e && e != ELOOP && e != EISDIR && e != ENXIO) return io_error("changing", path, e);
+  if (!file) {
+    if (fd >= 0) ::close(fd);
+    return bad_input("changing {}: it is no regular file", path);
+  }
+  return std::unique_ptr<WriteFile>(new LocalWrite(path, fd, st));
+}
+
 }  // namespace ingot

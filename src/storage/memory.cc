@@ -159,6 +159,12 @@ class MemoryStore final : public Store {
       if (auto it = uploads_.find(path); it != uploads_.end() && it->second == blob) uploads_.erase(it);
     }));
   }
+  Result<std::unique_ptr<WriteFile>> change(const std::string& path) override {
+    std::lock_guard lock(mutex_);
+    const auto it = files_.find(path);
+    if (it == files_.end() || caps_.mode != WriteMode::kRandom) return Store::change(path);
+    return std::unique_ptr<WriteFile>(new MemoryWrite(path, it->second, caps_, [] {}));
+  }
   Status abandon(const std::string& path) override {
     std::lock_guard lock(mutex_);
     uploads_.erase(path);

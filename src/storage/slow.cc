@@ -79,6 +79,11 @@ class SlowStore final : public ForwardingStore {
     INGOT_ASSIGN(auto f, way_->call([&] { return ForwardingStore::create(path, size, resume); }));
     return std::unique_ptr<WriteFile>(new SlowWrite(std::move(f), way_));
   }
+  Result<std::unique_ptr<WriteFile>> change(const std::string& path) override {
+    INGOT_ASSIGN(auto f, way_->call([&] { return ForwardingStore::change(path); }));
+    return std::unique_ptr<WriteFile>(new SlowWrite(std::move(f), way_));
+  }
+  Status copy_access(const std::string& from, const std::string& to) override { return way_->call([&] { return ForwardingStore::copy_access(from, to); }); }
   Result<std::optional<Stat>> stat(const std::string& path) override { return way_->call([&] { return ForwardingStore::stat(path); }); }
   Result<std::vector<Entry>> list(const std::string& directory) override {
     return way_->call([&] { return ForwardingStore::list(directory); });

@@ -43,6 +43,7 @@ struct Stat {
   bool link = false;         // the name itself is a symbolic link
   bool mount_point = false;  // of a directory: another file system begins here, and it cannot be renamed
   uint64_t size = 0;     // of a file
+  uint64_t links = 1;    // names that lead to the same bytes (hard links)
   std::string identity;  // as ReadFile::identity()
   bool directory() const { return kind == Kind::kDirectory; }
 };
@@ -112,6 +113,11 @@ class Store {
   // Creates the file, or reopens the unfinished one when `resume`; a symbolic link is not followed. `size` is its final size if
   // known, else 0: a longer one is cut to it.
   virtual Result<std::unique_ptr<WriteFile>> create(const std::string& path, uint64_t size, bool resume) = 0;
+  // Opens a file that is there, to change bytes within it: nothing is made, cut, followed or taken from its other names. kFailed where it is read-only by its mode
+  // (whoever asks), or for this user.
+  virtual Result<std::unique_ptr<WriteFile>> change(const std::string& path) { return failed("changing {}: this store cannot change what lies in it", path); }
+  // Mode, owner and attributes of a file, given to another as far as this user may; ingot's own note is not among them.
+  virtual Status copy_access(const std::string& /*from*/, const std::string& /*to*/) { return {}; }
   // Nothing when there is nothing of that name; an error when that could not be found out.
   virtual Result<std::optional<Stat>> stat(const std::string& path) = 0;
   // The one spelling of a name that is or may come to be: two spellings that lead to the same place resolve to the same text.

@@ -21,7 +21,10 @@ struct LazyTensor {
 
 // A typed metadata value, as GGUF has them (arrays hold one scalar type).
 struct MetaValue;
-using MetaArray = std::vector<MetaValue>;
+struct MetaArray : std::vector<MetaValue> {
+  using vector::vector;
+  uint32_t empty_of = 5;  // GGUF's number of the elements' type where there are none to tell (5: i32)
+};
 struct MetaValue {
   std::variant<bool, uint8_t, int8_t, uint16_t, int16_t, uint32_t, int32_t, uint64_t, int64_t, float, double,
                std::string, std::vector<std::string>, std::vector<int32_t>, std::vector<uint32_t>,

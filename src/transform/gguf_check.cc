@@ -206,6 +206,11 @@ void Examiner::check_vocabulary() {
     if (const auto* list = std::get_if<std::vector<float>>(&s->v)) listed("tokenizer.ggml.scores", list->size());
   if (const MetaValue* s = a_.meta("tokenizer.ggml.token_type"))
     if (const auto* list = std::get_if<std::vector<int32_t>>(&s->v)) listed("tokenizer.ggml.token_type", list->size());
+  for (const auto& [key, value] : a_.metadata) {
+    if (!tokens || !key.starts_with("tokenizer.ggml.") || !key.ends_with("_token_id") || report_.token_faults.size() == kMaxFaults) continue;
+    if (const auto id = whole(value); !id || *id >= static_cast<int64_t>(tokens->size()))
+      report_.token_faults.push_back(fmt::format("{} is {}, expected an id of the {} tokens", key, shown(value), tokens->size()));
+  }
   const LazyTensor* e = find("token_embd.weight");
   if (!e) return;
   const Shape shape = e->spec().shape;

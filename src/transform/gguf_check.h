@@ -15,6 +15,8 @@ namespace ingot::transform {
 struct GgufReport {
   // Contradictions, each with what was found and what was expected: whoever uses the file as a model refuses it.
   std::vector<std::string> faults;
+  // Ids of special tokens that no token has: nothing to the weights, but its tokenizer cannot be read, nor the model converted.
+  std::vector<std::string> token_faults;
   // What ingot can live with and llama.cpp cannot.
   std::vector<std::string> warnings;
 };

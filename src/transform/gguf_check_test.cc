@@ -104,6 +104,19 @@ TEST(GgufCheck, AModelThatContradictsItselfIsRefused) {
   }
 }
 
+// Weights are as good without: llama.cpp warns of such ids and goes on.
+TEST(GgufCheck, SpecialIdsOfNoTokenAreTheTokenizersFaults) {
+  Artifact a = good();
+  EXPECT_TRUE(examine_gguf(a).token_faults.empty()) << examine_gguf(a).token_faults[0];
+  set(&a, "tokenizer.ggml.fim_pre_token_id", uint32_t{4096});
+  set(&a, "tokenizer.ggml.eos_token_id", int32_t{-1});
+  set(&a, "tokenizer.ggml.bos_token_id", uint32_t{4095});
+  const GgufReport r = examine_gguf(a);
+  EXPECT_TRUE(r.faults.empty()) << r.faults[0];
+  EXPECT_EQ(r.token_faults.size(), 2u);
+  EXPECT_TRUE(check_gguf(a, GgufUse::kWeights).ok());
+}
+
 TEST(GgufCheck, WhatRealToolsWritePasses) {
   const std::pair<const char*, Change> cases[] = {
       {"as it is", [](auto*) {}},

@@ -325,7 +325,7 @@ Status Mapper::cannot_say(const std::string& text) {
 
 Result<Artifact> Mapper::run() {
   if (hf_.naming != "hf")
-    return bad_input("converting {}: it is {}, expected a Hugging Face model", hf_.path, hf_.format);
+    return bad_input("converting {}: it is {}, expected a Hugging Face model", hf_.path, hf_.naming == "imatrix" ? "an importance matrix" : hf_.format);
   out_.path = hf_.path;
   out_.format = out_.naming = "gguf";
   INGOT_TRY(read_config());

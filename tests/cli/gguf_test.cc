@@ -1,6 +1,7 @@
 // GGUF both ways: to a Hugging Face directory and back, as blocks within safetensors and back, splits, edits of the metadata, hostile files.
 #include <filesystem>
 
+#include "formats/gguf.h"
 #include "program.h"
 
 namespace ingot::testing {
@@ -165,6 +166,142 @@ TEST_F(Gguf, AnEditIsInPlaceOrANewFile) {
   must({"gguf", "edit", dir_ / "p-00001-of-00002.gguf", "--set", "general.name=Edited"});
   EXPECT_EQ(metadata("p-00001-of-00002.gguf")["general.name"], "Edited");
   EXPECT_EQ(json_of({"hash", dir_ / "p-00001-of-00002.gguf"})["exact"], exact);
+}
+
+// Whatever else has the file's bytes, or lies beside it, is left alone; and the file stays whose it was.
+TEST_F(Gguf, AnEditTouchesThatFileAlone) {
+  namespace fs = std::filesystem;
+  const auto path = [&](const std::string& name) { return dir_ / name; };
+  const auto edit = [&](const std::string& name, const std::string& set) { return ingot({"gguf", "edit", path(name), "--set", set}); };
+  const std::string shorter = "llama.rope.freq_base=7777", longer = "general.url=" + std::string(200, 'u');
+  const auto value = [&](const std::string& name) { return json_of({"inspect", path(name)})["metadata"]["llama.rope.freq_base"]; };
+  must({"convert", kBase, "--out", path("m.gguf")});
+  fs::copy_file(path("m.gguf"), path("old.gguf"));
+  // A snapshot by hard links keeps its bytes, either way.
+  fs::create_hard_link(path("m.gguf"), path("backup"));
+  expect_said(edit("m.gguf", shorter), 0, {"other names (hard links)", "a new file has taken its place"});
+  EXPECT_TRUE(same_bytes(path("backup"), path("old.gguf")));
+  EXPECT_EQ(value("m.gguf"), 7777.0);
+  EXPECT_EQ(json_of({"hash", path("m.gguf")})["exact"], json_of({"hash", path("old.gguf")})["exact"]);
+  EXPECT_EQ(ingot({"verify", path("m.gguf")}).exit_code, 0);
+  // What is the user's beside it, and the file's own mode.
+  write_file(path("m.gguf.edited"), "mine");
+  fs::permissions(path("m.gguf"), fs::perms::owner_read | fs::perms::owner_write);
+  EXPECT_EQ(edit("m.gguf", longer).exit_code, 0);
+  EXPECT_EQ(read_file(path("m.gguf.edited")), "mine");
+  EXPECT_EQ(fs::status(path("m.gguf")).permissions(), fs::perms::owner_read | fs::perms::owner_write);
+  // A link stays a link.
+  fs::create_symlink("m.gguf", path("link.gguf"));
+  for (const std::string& set : {std::string("llama.rope.freq_base=8888"), "general.url=" + std::string(300, 'v')}) {
+    expect_said(edit("link.gguf", set), 0, {"is a link; the file that is edited is", "m.gguf"});
+    EXPECT_TRUE(fs::is_symlink(path("link.gguf")));
+  }
+  EXPECT_EQ(value("m.gguf"), 8888.0);
+  // Read-only is read-only, either way and for root as well.
+  const std::string before = read_file(path("m.gguf"));
+  fs::permissions(path("m.gguf"), fs::perms::owner_read);
+  for (const std::string& set : {shorter, std::string("general.url=short")}) expect_said(edit("m.gguf", set), 1, {"changing ", "m.gguf: it is read-only", "chmod u+w", "--out"});
+  EXPECT_TRUE(read_file(path("m.gguf")) == before);
+  // Neither is what a Hub's cache names by its hash.
+  const std::string folder = path("models--org--m");
+  fs::create_directories(folder + "/blobs");
+  fs::create_directories(folder + "/snapshots/abc");
+  fs::copy_file(path("old.gguf"), folder + "/blobs/0123");
+  fs::create_symlink("../../blobs/0123", folder + "/snapshots/abc/m.gguf");
+  fs::create_symlink(folder + "/snapshots/abc/m.gguf", path("mine.gguf"));
+  for (const std::string name : {"models--org--m/snapshots/abc/m.gguf", "models--org--m/blobs/0123", "mine.gguf"}) {
+    expect_said(edit(name, shorter), 2, {"named by the hash of their bytes", "--out"});
+    expect_said(edit(name, longer), 2, {"named by the hash of their bytes", "--out"});
+  }
+  EXPECT_TRUE(same_bytes(folder + "/blobs/0123", path("old.gguf")));
+  must({"gguf", "edit", path("mine.gguf"), "--set", shorter, "--out", path("copy.gguf")});
+  EXPECT_EQ(value("copy.gguf"), 7777.0);
+  EXPECT_EQ(entries(dir_.path()), (std::vector<std::string>{"backup", "copy.gguf", "link.gguf", "m.gguf", "m.gguf.edited", "mine.gguf", "models--org--m", "old.gguf"}));
+}
+
+TEST_F(Gguf, AnEditGivesValuesTheTypeThatHoldsThem) {
+  must({"convert", kBase, "--out", dir_ / "m.gguf"});
+  const auto set = [&](std::vector<std::string> more) {
+    std::vector<std::string> words = {"gguf", "edit", dir_ / "m.gguf"};
+    for (const std::string& s : more) words.insert(words.end(), {"--set", s});
+    return ingot(words);
+  };
+  EXPECT_EQ(set({"x.a=[1, 1.5]", "x.b=[1.5, 1]", "x.c=[-1, 5000000000]", "x.d=[5, -1]", "x.e=1e300", "x.null=null", "x.u8=u8:5", "x.bool=true", "x.none=u8:[]", "x.flag=True"}).exit_code, 0);
+  const auto a = open_gguf_file(local_store(), dir_ / "m.gguf");
+  ASSERT_TRUE(a.ok()) << a.error().message;
+  const auto is = [&]<class T>(const char* key, const T& want) {
+    const auto* v = std::get_if<T>(&a->meta(key)->v);
+    EXPECT_TRUE(v && *v == want) << key;
+  };
+  is("x.a", std::vector<float>{1, 1.5});
+  is("x.b", std::vector<float>{1.5, 1});
+  is("x.d", std::vector<int32_t>{5, -1});
+  is("x.e", 1e300);
+  is("x.null", std::string("null"));
+  is("x.flag", true);
+  EXPECT_EQ(std::get<int64_t>(std::get<MetaArray>(a->meta("x.c")->v).at(1).v), 5000000000);
+  EXPECT_EQ(std::get<MetaArray>(a->meta("x.none")->v).empty_of, static_cast<uint32_t>(GgufType::kU8));
+  for (const char* no : {"False", "0", "false"}) EXPECT_EQ(set({std::string("x.bool=") + no}).exit_code, 0) << no;
+  expect_said(set({"x.bool=maybe"}), 2, {"expected bool", "x.bool=str:maybe"});
+  expect_said(set({"x.u8=-1"}), 2, {"expected u8", "--set x.u8=i8:-1"});
+  expect_said(set({"x.u8=256"}), 2, {"--set x.u8=u16:256"});
+  for (const std::string beyond : {"1e400", "123456789012345678901234567890"}) expect_said(set({"x.new=" + beyond}), 2, {"beyond", "x.new=str:" + beyond});
+  expect_said(ingot({"gguf", "edit", dir_ / "m.gguf", "--set-file", "a=" + (dir_ / "nofile")}), 3, {"no such file"});
+}
+
+TEST_F(Gguf, AnEditThatWouldContradictIsRefused) {
+  must({"convert", kBase, "--out", dir_ / "m.gguf"});
+  must({"gguf", "split", dir_ / "m.gguf", dir_ / "p", "--split-max-tensors", "40"});
+  for (const char* name : {"eos", "bos", "unknown", "padding", "eot", "fim_pre"})
+    expect_said(ingot({"gguf", "edit", dir_ / "m.gguf", "--set", std::string("tokenizer.ggml.") + name + "_token_id=u32:4096"}), 3, {"_token_id is 4096, expected an id of the 4096 tokens", "--force"});
+  expect_said(ingot({"gguf", "edit", dir_ / "p-00001-of-00002.gguf", "--set", "split.count=4"}), 3, {"split.count is of the set"});
+  expect_said(ingot({"gguf", "edit", dir_ / "p-00001-of-00002.gguf", "--delete", "split.no"}), 3, {"split.no is of the set"});
+  must({"gguf", "edit", dir_ / "m.gguf", "--set", "tokenizer.ggml.eos_token_id=5000", "--force"});
+  expect_said(ingot({"inspect", dir_ / "m.gguf"}), 0, {"odd: tokenizer.ggml.eos_token_id is 5000"});
+}
+
+TEST_F(Gguf, AnotherOrderOfBytesIsTold) {
+  const std::string big = INGOT_SOURCE_DIR "/tests/data/gguf/big-endian.gguf";
+  expect_said(ingot({"gguf", "edit", big, "--set", "general.name=a longer one", "--out", dir_ / "little.gguf"}), 0, {"is GGUF v3, big-endian; the new file is v3, little-endian"});
+}
+
+// Files of llama.cpp beside a model.
+TEST_F(Gguf, WhatIsNoModelIsToldByItsName) {
+  must({"convert", kBase, "--out", dir_ / "m.gguf"});
+  const auto make = [&](const std::string& type) {
+    must({"gguf", "edit", dir_ / "m.gguf", "--set", "general.type=" + type, "--force", "--out", dir_ / (type + ".gguf")});
+    return dir_ / (type + ".gguf");
+  };
+  const std::string imatrix = make("imatrix");
+  must({"gguf", "edit", imatrix, "--delete", "general.architecture", "--force"});
+  const Finished told = ingot({imatrix}), inspected = ingot({"inspect", imatrix});
+  expect_said(told, 0, {"an importance matrix of llama-imatrix", "imatrix.npz"});
+  EXPECT_EQ(told.out.find("ingot run"), std::string::npos) << told.out;
+  expect_said(inspected, 0, {"gguf (imatrix)"});
+  EXPECT_EQ(inspected.out.find("general.architecture"), std::string::npos) << inspected.out;
+  expect_said(ingot({"run", imatrix, "-p", "x"}), 3, {"it is an importance matrix"});
+  must({"convert", imatrix, "--out", dir_ / "sums.npz"});
+  must({"convert", imatrix, "--out", dir_ / "sums.safetensors"});
+  EXPECT_EQ(json_of({"inspect", dir_ / "sums.safetensors"})["totals"]["tensors"], 57);
+  expect_said(ingot({make("adapter")}), 0, {"a LoRA adapter in GGUF", "--to peft"});
+  EXPECT_EQ(json_of({"inspect", dir_ / "adapter.gguf"})["kind"], "gguf adapter");
+  expect_said(ingot({make("mmproj")}), 0, {"(mmproj)"});
+}
+
+// A letter alone is 1000 here, as to llama-gguf-split.
+TEST_F(Gguf, SizesOfFilesAreDecimal) {
+  must({"convert", kBase, "--out", dir_ / "m.gguf"});
+  for (const char* size : {"2M", "2MB", "2000000", "2MiB"}) {
+    must({"gguf", "split", dir_ / "m.gguf", dir_ / size, "--split-max-size", size, "--quiet"});
+  }
+  const auto count = [&](const std::string& prefix) {
+    const auto all = entries(dir_.path());
+    return std::count_if(all.begin(), all.end(), [&](const std::string& n) { return n.starts_with(prefix + "-"); });
+  };
+  EXPECT_EQ(count("2M"), count("2000000"));
+  EXPECT_EQ(count("2M"), count("2MB"));
+  EXPECT_GT(count("2M"), count("2MiB"));
+  expect_said(ingot({"gguf", "split", dir_ / "m.gguf", dir_ / "x", "--split-max-size", "0"}), 2, {"--split-max-size must be more than zero"});
 }
 
 // tests/attacks/make_gguf.py: each file gives the error that the table has for it, and names the file.

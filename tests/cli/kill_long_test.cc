@@ -98,6 +98,37 @@ TEST_F(KillLoop, AJobKilledAnywhereEndsWithTheSameBytes) {
   EXPECT_GT(kills, 0);
 }
 
+// In place and by a new file: the old bytes or the new ones, and nothing beside them when it is through.
+TEST_F(KillLoop, AnEditKilledAnywhereLeavesTheOldFileOrTheNew) {
+  int kills = 0, jobs = 0;
+  ASSERT_EQ(ingot({"convert", dir_ / "model", "--out", dir_ / "old.gguf"}).exit_code, 0);
+  while (now() < until_ && !HasFailure()) {
+    const std::string set = ++jobs % 2 ? "general.url=" + std::string(100, 'u') : "llama.rope.freq_base=12345";
+    const std::string folder = dir_ / ("edit" + std::to_string(jobs)), file = folder + "/a.gguf", copy = dir_ / ("new" + std::to_string(jobs % 2) + ".gguf");
+    std::filesystem::create_directory(folder);
+    std::filesystem::copy_file(dir_ / "old.gguf", file);
+    if (!exists(copy)) {
+      ASSERT_EQ(ingot({"gguf", "edit", file, "--set", set, "--out", copy}).exit_code, 0);
+    }
+    for (int i = 0;; ++i) {
+      ASSERT_LT(i, 200) << "no end after 200 starts";
+      Child child({INGOT_PROGRAM, "gguf", "edit", file, "--set", set});
+      child.wait_for([](const std::string&) { return false; }, uniform(i < 20 ? alone_ / 4 : 3 * alone_));
+      child.send(SIGKILL);
+      const Finished f = child.finish();
+      if (f.exit_code == 0) break;
+      ASSERT_EQ(f.signal, SIGKILL) << "exit code " << f.exit_code << ": " << f.err;
+      ++kills;
+      ASSERT_TRUE(same_bytes(file, dir_ / "old.gguf") || same_bytes(file, copy)) << folder;
+    }
+    EXPECT_TRUE(same_bytes(file, copy)) << folder;
+    EXPECT_EQ(entries(folder), (std::vector<std::string>{"a.gguf"}));
+    std::filesystem::remove_all(folder);
+  }
+  std::printf("%d jobs, %d kills\n", jobs, kills);
+  EXPECT_GT(kills, 0);
+}
+
 TEST_F(KillLoop, RanksKilledAndRestartedEndWithTheSameBytes) {
   int kills = 0, jobs = 0;
   while (now() < until_ && !HasFailure()) {

@@ -97,6 +97,9 @@ TEST_F(Slips, OneDashAndAWordIsNoShortOptionWithItsRest) {
 TEST_F(Slips, WhatOtherToolsHaveIsNamedAsItIsHere) {
   refused({"llama-quantize", "m.gguf", "Q4_K_M"}, {"'ingot quantize "});
   refused({"convert_hf_to_gguf.py", "base"}, {"'ingot convert "});
+  for (const char* name : {"llama-gguf-split", "gguf-split", "split"}) refused({name, "m.gguf", "parts"}, {"'ingot gguf split ", "'ingot gguf merge "});
+  refused({"gguf-merge", "m-00001-of-00002.gguf", "m.gguf"}, {"'ingot gguf merge "});
+  for (const char* name : {"gguf_set_metadata.py", "gguf-set-metadata", "gguf_new_metadata.py", "edit"}) refused({name, "m.gguf"}, {"'ingot gguf edit "});
   refused({"llama-imatrix"}, {"not there yet"});
   refused({"version"}, {"ingot --version"});
   refused({"run", "base", "Hello"}, {"--prompt"});

@@ -18,6 +18,10 @@ TEST(Text, SizesAreParsedAsTheContractWritesThem) {
   EXPECT_EQ(*parse_size("64k"), 65536u);
   EXPECT_EQ(*parse_size("1000"), 1000u);
   EXPECT_EQ(*parse_size("1 GB"), 1'000'000'000u);
+  // Of files a letter alone means what it means to llama-gguf-split and on a disk's label.
+  EXPECT_EQ(*parse_size("2G", 1000), 2'000'000'000u);
+  EXPECT_EQ(*parse_size("2GB", 1000), 2'000'000'000u);
+  EXPECT_EQ(*parse_size("2GiB", 1000), 2ull << 30);
   for (const char* bad : {"", "M", "5B", "12X", "-1M", "nan", "inf", "1e30G", "5GBB", "5 5", "99999999999T"})
     EXPECT_FALSE(parse_size(bad).ok()) << bad;
 }
