@@ -213,6 +213,7 @@ Status command_convert(Context& c) {
       INGOT_ASSIGN(const DType t, read_float_type(dtype));
       INGOT_TRY(transform::check_plain(opened.artifact, "converting " + opened.path));
       INGOT_ASSIGN(result, transform::cast_floats(opened.artifact, t, counts));
+      for (size_t i = opened.artifact.notices.size(); i < result.notices.size(); ++i) c.report.notice(result.notices[i]);
       done.add("cast", {{"dtype", info(t).name}}, result);
     }
     if (for_model && !keep_blocks && !result.files.contains("config.json"))
