@@ -59,13 +59,6 @@ std::string dump_safe(const OrderedJson& j) {
   return j.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
 }
 
-// [4096, 256] as people read a matrix.
-OrderedJson shape_json(const Shape& s) {
-  OrderedJson a = OrderedJson::array();
-  for (int i = 0; i < s.rank; ++i) a.push_back(s[i]);
-  return a;
-}
-
 struct TypeTotals {
   uint64_t tensors = 0, elements = 0, bytes = 0;
 };
@@ -128,7 +121,7 @@ Status inspect_tensor(Context& c, const Artifact& a, const std::string& name) {
                    {"nan", s.nan},
                    {"infinite", s.infinite},
                    {"zero", s.zero}};
-  Table table({"", ""});
+  Table table({"", "="});
   table.row({"tensor", printable(t->name)});
   table.row({"type", std::string(info(spec.type).name)});
   table.row({"shape", to_string(spec.shape)});
@@ -156,7 +149,7 @@ Status inspect_tensor(Context& c, const Artifact& a, const std::string& name) {
   table.row({"NaN, infinite", fmt::format("{}, {}{}", format_count(s.nan), format_count(s.infinite), where)});
   if (!first_text.empty()) table.row({"first values", first_text});
   j["first"] = first;
-  return c.report.result(j, table.str());
+  return c.report.result(j, table.str(0, stdout_width()));
 }
 
 constexpr size_t kMostKey = 60, kMostName = 200;
@@ -164,9 +157,9 @@ constexpr size_t kMostKey = 60, kMostName = 200;
 std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, OrderedJson>>& config,
                     uint64_t on_disk, const std::vector<std::string>& odd, const OrderedJson& tokenizer, bool list) {
   const Totals totals = totals_of(a);
-  std::string out = fmt::format("{}: {}, {} on disk\n{} tensors, {} values, {:.2f} bits each\n\n", printable(a.path),
-                                a.format, format_bytes(on_disk), format_count(totals.tensors),
-                                format_count(totals.elements), totals.bits_per_weight());
+  std::string out = fmt::format("{}: {}, {} on disk\n{}, {}, {:.2f} bits each\n\n", printable(a.path),
+                                a.format, format_bytes(on_disk), count_of(totals.tensors, "tensor"),
+                                count_of(totals.elements, "value"), totals.bits_per_weight());
   const int width = stdout_is_terminal() ? stderr_width() : 100;
   const auto wrapped = [&](const std::string& text, int indent) { return stdout_is_terminal() ? wrap(text, width - 1, indent) : text; };
   for (const std::string& text : odd) out += fmt::format("{}\n", wrapped(fmt::format("odd: {}", printable(text)), 5));

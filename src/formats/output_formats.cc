@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "quant/codec.h"
+#include "quant/decode.h"
 
 namespace ingot {
 

@@ -32,8 +32,4 @@ struct Codec {
 // The codec of a type, or nullptr where ingot only carries its bytes.
 const Codec* find_codec(DType t);
 
-// How the values of a type are read as f32: by its codec, and those of F64 (rounded) and the 8-bit floats, which ingot does not write. nullptr of others.
-using Decode = void (*)(const std::byte* in, int64_t n, float* out);
-Decode find_decode(DType t);
-
 }  // namespace ingot

@@ -9,6 +9,7 @@
 #include "kernels/cast.h"
 #include "kernels/hash.h"
 #include "quant/codec.h"
+#include "quant/decode.h"
 
 namespace ingot::transform {
 namespace {

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "quant/codec.h"
+#include "quant/decode.h"
 
 namespace ingot::transform {
 namespace {

@@ -7,6 +7,7 @@
 #include "exec/evaluate.h"
 #include "exec/load.h"
 #include "quant/codec.h"
+#include "quant/decode.h"
 
 namespace ingot::transform {
 namespace {

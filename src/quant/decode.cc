@@ -5,6 +5,8 @@
 #include <cstring>
 #include <utility>
 
+#include "quant/decode.h"
+
 #include "quant/codec.h"
 
 namespace ingot {
