@@ -21,14 +21,21 @@ namespace ingot::cli {
 
 namespace {
 
+// The files in the directory; of a distributed checkpoint those below, too. In a model's directory what lies deeper is another one.
+Status add_files(Store& store, const std::string& directory, int levels, std::set<std::string>* files) {
+  INGOT_ASSIGN(const auto entries, store.list(directory));
+  for (const Entry& e : entries)
+    if (!e.directory) files->insert(join_path(directory, e.name));
+    else if (levels > 1) INGOT_TRY(add_files(store, join_path(directory, e.name), levels - 1, files));
+  return {};
+}
+
 // Of the file, or of those in the directory; of a set of splits, all that were found.
 Result<uint64_t> disk_bytes(Store& store, const Artifact& a, bool directory, Faults* faults) {
   std::set<std::string> files = {a.path};
   if (directory) {
     files.clear();
-    INGOT_ASSIGN(const auto entries, store.list(a.path));
-    for (const Entry& e : entries)
-      if (!e.directory) files.insert(join_path(a.path, e.name));
+    INGOT_TRY(add_files(store, a.path, a.format == "safetensors" || a.format == "torch" ? 1 : 8, &files));
   } else {
     for (const LazyTensor& t : a.tensors)
       if (Origin o = origin_of(*t.node, {}); !o.file.empty()) files.insert(std::move(o.file));
