@@ -316,7 +316,7 @@ std::string Table::str(int indent, int most) const {
     int column = indent;
     for (size_t i = 0; i < cells.size(); ++i) {
       if (left_out[i]) continue;
-      if (column > indent) s += std::string(kGap, ' '), column += kGap;
+      if (i) s += std::string(kGap, ' '), column += kGap;
       std::string cell = display_width(cells[i]) <= width[i] ? cells[i] : marked(i, '=') ? wrap(cells[i], width[i], 0) : shorten_middle(cells[i], width[i]);
       const std::string pad(static_cast<size_t>(std::max(0, width[i] - display_width(cell))), ' ');
       for (size_t at = 0; (at = cell.find('\n', at)) != std::string::npos; at += static_cast<size_t>(column) + 1) cell.insert(at + 1, static_cast<size_t>(column), ' ');

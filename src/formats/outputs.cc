@@ -147,7 +147,7 @@ static void tell_ties(TensorList* tensors, std::map<std::string, std::string>* m
     if (const auto [it, fresh] = first.emplace(t.node.get(), t.name); !fresh) it->second = std::min(it->second, t.name);
   const auto is_other = [&](const LazyTensor& t) { return t.name != first[t.node.get()] && t.spec().shape.elements() > 0; };
   for (const auto& t : *tensors)
-    if (is_other(t)) metadata->emplace(t.name, first[t.node.get()]);
+    if (is_other(t)) (*metadata)[t.name] = first[t.node.get()];
   tensors->edit([&](auto& all) { std::erase_if(all, is_other); });
 }
 
