@@ -53,7 +53,7 @@ TEST_F(Diff, LinesFitTheTerminal) {
   o.columns = 80;
   for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{
            {"diff", dir_ / "q8.gguf", kBase}, {"diff", dir_ / "q8.gguf", kBase, "--all"}, {"hash", kBase, "--tensors"}, {"list", "types"}, {"list", "formats"}, {"list", "stores"},
-           {"list", "architectures"}, {"inspect", kBase, "--tensor", "model.layers.0.mlp.down_proj.weight"}, {"convert", kBase, dir_ / "a-rather-long-name-of-an-output.pt", "--quiet"}}) {
+           {"list", "architectures"}, {"inspect", kBase, "--tensor", "model.layers.0.mlp.down_proj.weight"}, {"convert", kBase, dir_ / "a-rather-long-name-of-an-output.pt", "--force"}}) {
     const Finished f = ingot(command, o);
     EXPECT_EQ(f.exit_code, 0) << f.err;
     for (const std::string& line : render(f.err, 1000).lines) {
