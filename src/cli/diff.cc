@@ -98,9 +98,10 @@ std::map<std::string, std::string> members(const Artifact& a, const std::string&
 void compare_beside(const Artifact& a, const Artifact& b, std::vector<std::string>* out) {
   if (a.naming == b.naming) {
     std::map<std::string, std::string> x, y;
-    for (const auto& [k, v] : a.metadata) x[k] = meta_text(v, 200);
-    for (const auto& [k, v] : b.metadata) y[k] = meta_text(v, 200);
-    for (auto* m : {&x, &y}) m->erase(kKindsKey);  // formats tell more or less of it
+    // {"format": "pt"} is the mark of whoever wrote a safetensors file; of the kinds formats tell more or less.
+    for (const auto& [from, to] : {std::pair{&a, &x}, {&b, &y}})
+      for (const auto& [k, v] : from->metadata)
+        if (k != kKindsKey && (from->format != "safetensors" || k != "format")) (*to)[k] = meta_text(v, 200);
     compare_texts("metadata", x, y, out);
   }
   compare_texts("value", a.values, b.values, out);
@@ -166,9 +167,7 @@ OrderedJson number(double v) { return std::isfinite(v) ? OrderedJson(v) : Ordere
 
 OrderedJson tensor_json(const Compared& p, Verdict v) {
   static constexpr const char* kNames[] = {"same bytes", "same values", "different"};
-  OrderedJson shape = OrderedJson::array();
-  for (int i = 0; i < p.a->spec().shape.rank; ++i) shape.push_back(p.a->spec().shape[i]);
-  return {{"name", p.name}, {"is", kNames[static_cast<int>(v)]}, {"type_a", info(p.type_a).name}, {"type_b", info(p.type_b).name}, {"shape", shape},
+  return {{"name", p.name}, {"is", kNames[static_cast<int>(v)]}, {"type_a", info(p.type_a).name}, {"type_b", info(p.type_b).name}, {"shape", shape_json(p.a->spec().shape)},
           {"values", p.d.count}, {"different", p.d.different}, {"nonfinite", p.d.nonfinite}, {"max_error", number(p.d.max_error)}, {"mean_error", number(p.d.mean_error())},
           {"relative", number(p.d.relative())}, {"cosine", number(p.d.cosine())}};
 }
@@ -221,15 +220,17 @@ Status command_diff(Context& c) {
   j["tensors"] = tensors;
 
   std::string text;
-  Table sides({"", "", ""});
-  for (const auto& [side, x] : {std::pair{"A", &a}, {"B", &b}}) sides.row({side, printable(x->path), fmt::format("{}, {} tensors", x->format, format_count(x->tensors.size()))});
-  text += sides.str();
-  if (!found.under.empty()) text += fmt::format("{}\n", printable(found.under));
+  const int width = stdout_width();
+  const auto fit = [&](std::string line) { return width ? shorten_middle(line, width) : line; };
+  Table sides({"", "~", ""});
+  for (const auto& [side, x] : {std::pair{"A", &a}, {"B", &b}}) sides.row({side, printable(x->path), fmt::format("{}, {}", x->format, count_of(x->tensors.size(), "tensor"))});
+  text += sides.str(0, width);
+  if (!found.under.empty()) text += fmt::format("{}\n", width ? wrap(printable(found.under), width, 0) : printable(found.under));
   text += fmt::format("\nsame bytes   {}\nsame values  {}\ndifferent    {}\n", format_count(counts[0]), format_count(counts[1]), format_count(counts[2]));
   constexpr size_t kShown = 20;
   const size_t most = all ? found.pairs.size() : kShown;
   if (counts[2]) {
-    Table t({"tensor", "type", "shape", ">differ", ">max |A-B|", ">mean |A-B|", ">|A-B|/|B|", ">cosine"});
+    Table t({"~tensor", "type", "?shape", ">differ", ">max |A-B|", "?>mean |A-B|", ">|A-B|/|B|", ">cosine"});
     for (size_t i = 0; i < std::min<size_t>(counts[2], most); ++i) {
       const Compared& p = found.pairs[i];
       const double share = p.d.count ? 100.0 * static_cast<double>(p.d.different) / static_cast<double>(p.d.count) : 0;
@@ -239,13 +240,13 @@ Status command_diff(Context& c) {
                   p.d.nonfinite ? fmt::format("{} NaN or inf", format_count(p.d.nonfinite)) : fmt::format("{:.3g} %", share), fmt::format("{:.3g}", p.d.max_error),
                   fmt::format("{:.3g}", p.d.mean_error()), fmt::format("{:.3g}", p.d.relative()), fmt::format("{:.6f}", p.d.cosine())});
     }
-    text += "\n" + t.str();
+    text += "\n" + t.str(0, width);
     if (counts[2] > most) text += fmt::format("and {} more, of smaller errors (--all)\n", format_count(counts[2] - most));
   }
   const auto list = [&](const char* what, const std::vector<std::string>& names) {
     if (names.empty()) return;
     text += fmt::format("\n{} ({}):\n", what, format_count(names.size()));
-    for (size_t i = 0; i < std::min(names.size(), most); ++i) text += fmt::format("  {}\n", printable(names[i]));
+    for (size_t i = 0; i < std::min(names.size(), most); ++i) text += fit(fmt::format("  {}", printable(names[i]))) + "\n";
     if (names.size() > most) text += fmt::format("  and {} more (--all)\n", format_count(names.size() - most));
   };
   list("only in A", found.only_a);

@@ -1,7 +1,9 @@
 // ingot hash: the exact and the value hash of a model, or of an adapter, and of each of its tensors.
 #include "cli/command.h"
 #include "cli/job.h"
+#include "cli/metadata.h"
 #include "cli/model_args.h"
+#include "cli/output.h"
 #include "cli/paths.h"
 #include "cli/text.h"
 
@@ -12,9 +14,7 @@ namespace {
 OrderedJson tensors_json(const std::vector<transform::ContentHash::Tensor>& tensors, const ContentHashes& hashes) {
   OrderedJson list = OrderedJson::array();
   for (const auto& t : tensors) {
-    OrderedJson shape = OrderedJson::array();
-    for (int i = 0; i < t.spec.shape.rank; ++i) shape.push_back(t.spec.shape[i]);
-    list.push_back({{"name", t.name}, {"type", info(t.spec.type).name}, {"shape", shape}, {"hash", t.hash(hashes.roots)}});
+    list.push_back({{"name", t.name}, {"type", info(t.spec.type).name}, {"shape", shape_json(t.spec.shape)}, {"hash", t.hash(hashes.roots)}});
   }
   return list;
 }
@@ -45,20 +45,20 @@ Status command_hash(Context& c) {
   if (!hashes) return {};
   const Totals totals = totals_of(a);
   OrderedJson j = {{"path", at.path}, {"format", a.format}, {"exact", hashes->exact}, {"value", hashes->value}};
-  std::string text = fmt::format("{}: {}, {} tensors, {}\nexact  {}\nvalue  {}\n", printable(at.path), a.format,
-                                 format_count(totals.tensors), format_bytes(totals.bytes), hashes->exact, hashes->value);
+  std::string text = fmt::format("{}: {}, {}, {}\nexact  {}\nvalue  {}\n", printable(at.path), a.format,
+                                 count_of(totals.tensors, "tensor"), format_bytes(totals.bytes), hashes->exact, hashes->value);
   if (!what.as_it_is.empty()) {
     j["note"] = fmt::format("the value hash is of names and rows as they are here, so that it agrees with no other format's: {}",
                             what.as_it_is);
     text += fmt::format("note: {}\n", printable(j["note"].get<std::string>()));
   }
-  Table table({"", "tensor", "type", "shape", "hash"});
+  Table table({"", "~tensor", "type", "?shape", "hash"});
   for (const auto& [form, tensors] : {std::pair{"exact", &what.exact}, std::pair{"value", &what.value}}) {
     j["tensors"][form] = tensors_json(*tensors, *hashes);
     for (const auto& t : *tensors)
       table.row({form, printable(t.name), std::string(info(t.spec.type).name), to_string(t.spec.shape), t.hash(hashes->roots)});
   }
-  return c.report.result(j, each ? text + table.str() : text);
+  return c.report.result(j, each ? text + table.str(0, stdout_width()) : text);
 }
 
 }  // namespace ingot::cli

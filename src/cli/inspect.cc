@@ -24,14 +24,21 @@ namespace ingot::cli {
 
 namespace {
 
+// The files in the directory; of a distributed checkpoint those below, too. In a model's directory what lies deeper is another one.
+Status add_files(Store& store, const std::string& directory, int levels, std::set<std::string>* files) {
+  INGOT_ASSIGN(const auto entries, store.list(directory));
+  for (const Entry& e : entries)
+    if (!e.directory) files->insert(join_path(directory, e.name));
+    else if (levels > 1) INGOT_TRY(add_files(store, join_path(directory, e.name), levels - 1, files));
+  return {};
+}
+
 // Of the file, or of those in the directory; of a set of splits, all that were found.
 Result<uint64_t> disk_bytes(Store& store, const Artifact& a, bool directory, Faults* faults) {
   std::set<std::string> files = {a.path};
   if (directory) {
     files.clear();
-    INGOT_ASSIGN(const auto entries, store.list(a.path));
-    for (const Entry& e : entries)
-      if (!e.directory) files.insert(join_path(a.path, e.name));
+    INGOT_TRY(add_files(store, a.path, a.format == "safetensors" || a.format == "torch" ? 1 : 8, &files));
   } else {
     for (const LazyTensor& t : a.tensors)
       if (Origin o = origin_of(*t.node, {}); !o.file.empty()) files.insert(std::move(o.file));
@@ -60,13 +67,6 @@ std::vector<std::string> oddities(const Artifact& a, const Diagnosis& d, Faults 
 
 std::string dump_safe(const OrderedJson& j) {
   return j.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
-}
-
-// [4096, 256] as people read a matrix.
-OrderedJson shape_json(const Shape& s) {
-  OrderedJson a = OrderedJson::array();
-  for (int i = 0; i < s.rank; ++i) a.push_back(s[i]);
-  return a;
 }
 
 struct TypeTotals {
@@ -131,7 +131,7 @@ Status inspect_tensor(Context& c, const Artifact& a, const std::string& name) {
                    {"nan", s.nan},
                    {"infinite", s.infinite},
                    {"zero", s.zero}};
-  Table table({"", ""});
+  Table table({"", "="});
   table.row({"tensor", printable(t->name)});
   table.row({"type", std::string(info(spec.type).name)});
   table.row({"shape", to_string(spec.shape)});
@@ -159,7 +159,7 @@ Status inspect_tensor(Context& c, const Artifact& a, const std::string& name) {
   table.row({"NaN, infinite", fmt::format("{}, {}{}", format_count(s.nan), format_count(s.infinite), where)});
   if (!first_text.empty()) table.row({"first values", first_text});
   j["first"] = first;
-  return c.report.result(j, table.str());
+  return c.report.result(j, table.str(0, stdout_width()));
 }
 
 OrderedJson values_json(const std::map<std::string, std::string>& all) {
@@ -177,9 +177,9 @@ std::string text_of(const Artifact& a, const std::vector<std::pair<std::string, 
                     const TrainingBeside& training, const std::vector<std::string>& odd, const OrderedJson& tokenizer, bool list) {
   const Totals totals = totals_of(a);
   const std::string kind = beside_a_model(a);
-  std::string out = fmt::format("{}: {}{}, {} on disk\n{} tensors, {} values, {:.2f} bits each\n\n", printable(a.path),
-                                a.format, kind.empty() || kind == a.format ? "" : fmt::format(" ({})", kind), format_bytes(on_disk), format_count(totals.tensors),
-                                format_count(totals.elements), totals.bits_per_weight());
+  std::string out = fmt::format("{}: {}{}, {} on disk\n{}, {}, {:.2f} bits each\n\n", printable(a.path),
+                                a.format, kind.empty() || kind == a.format ? "" : fmt::format(" ({})", kind), format_bytes(on_disk), count_of(totals.tensors, "tensor"),
+                                count_of(totals.elements, "value"), totals.bits_per_weight());
   const int width = stdout_is_terminal() ? stderr_width() : 100;
   const auto wrapped = [&](const std::string& text, int indent) { return stdout_is_terminal() ? wrap(text, width - 1, indent) : text; };
   for (const std::string& text : odd) out += fmt::format("{}\n", wrapped(fmt::format("odd: {}", printable(text)), 5));

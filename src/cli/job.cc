@@ -50,7 +50,7 @@ std::string plan_text(const PlanReport& plan) {
 
 Status print_plan(Context& c, const PlanReport& plan) {
   OrderedJson files = OrderedJson::array();
-  Table table({"file", ">size"});
+  Table table({"~file", ">size"});
   uint64_t bytes = 0;
   for (const auto& f : plan.files) {
     files.push_back({{"path", f.path}, {"bytes", f.bytes}});
@@ -66,7 +66,7 @@ Status print_plan(Context& c, const PlanReport& plan) {
                         {"tasks", plan.tasks},
                         {"values_spilled", plan.spilled},
                         {"up_to_date", plan.up_to_date}},
-                       (plan.files.empty() ? "" : table.str()) +
+                       (plan.files.empty() ? "" : table.str(0, stdout_width())) +
                            (plan.up_to_date ? "up to date: nothing would be done (--force makes it anew)" : plan_text(plan)) + "\n");
 }
 
@@ -213,7 +213,7 @@ std::string report_text(const std::vector<Output>& outputs, const ExecReport& r)
   uint64_t files = 0;  // as large as the table says, with their headers
   for (const OutputReport& o : r.outputs) files += o.up_to_date ? 0 : o.bytes;
   const uint64_t wrote = files - std::min(files, r.resumed_bytes);
-  Table table({"file", ">size", ">bits/weight", r.verified == Verify::kNone && !up_to_date ? "hash (not verified)" : "hash"});
+  Table table({"~file", ">size", "?>bits/weight", r.verified == Verify::kNone && !up_to_date ? "hash (not verified)" : "hash"});
   for (size_t i = 0; i < r.outputs.size(); ++i) {
     const OutputReport& o = r.outputs[i];
     table.row(
@@ -221,7 +221,8 @@ std::string report_text(const std::vector<Output>& outputs, const ExecReport& r)
          i < outputs.size() ? fmt::format("{:.2f}", totals_of(outputs[i].artifact).bits_per_weight()) : "",
          o.up_to_date && !up_to_date ? o.hash + " (was up to date)" : o.hash});
   }
-  if (up_to_date) return table.str() + "up to date: this same job made it, and nothing was touched since (--force makes it anew)\n";
+  const int width = stdout_width();
+  if (up_to_date) return table.str(0, width) + "up to date: this same job made it, and nothing was touched since (--force makes it anew)\n";
   std::string line = fmt::format("read {}, wrote {} in {}", format_bytes(r.source_bytes),
                                  format_bytes(wrote), format_duration(r.seconds_write));
   if (r.seconds_write > 0 && wrote) line += fmt::format(" ({})", format_rate(static_cast<double>(wrote) / r.seconds_write));
@@ -230,7 +231,7 @@ std::string report_text(const std::vector<Output>& outputs, const ExecReport& r)
                         format_duration(r.seconds_verify));
   if (r.resumed_bytes)
     line += fmt::format("; {} were there from an earlier run", format_bytes(r.resumed_bytes));
-  return table.str() + line + "\n";
+  return table.str(0, width) + (width ? wrap(line, width, 0) : line) + "\n";
 }
 
 OrderedJson report_json(const std::vector<Output>& outputs, const ExecReport& r) {

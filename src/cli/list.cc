@@ -39,7 +39,7 @@ double bits_of(DType t) {
 }
 
 Status list_types(Context& c) {
-  Table table({"type", "of", ">bits/weight", ">8B model", "advice"});
+  Table table({"type", "of", ">bits/weight", ">8B model", "=advice"});
   OrderedJson types = OrderedJson::array();
   for (const transform::FileType& t : transform::file_types()) {
     std::string_view advice;
@@ -59,11 +59,11 @@ Status list_types(Context& c) {
   }
   return c.report.result(
       {{"types", types}},
-      table.str() + "\"of\": the type that most tensors get; mixes (_S, _M) keep some tensors larger.\n");
+      table.str(0, stdout_width()) + "\"of\": the type that most tensors get; mixes (_S, _M) keep some tensors larger.\n");
 }
 
 Status list_formats(Context& c) {
-  Table table({"format", "read", "write", ""});
+  Table table({"format", "read", "write", "="});
   OrderedJson formats = OrderedJson::array();
   static const std::map<std::string_view, const char*> kAbout = {
       {"deepspeed", "DeepSpeed's directories: ZeRO 1, 2 and 3, universal; written as universal ones (--to deepspeed-universal)"},
@@ -76,18 +76,18 @@ Status list_formats(Context& c) {
     table.row({std::string(name), "yes", written ? "yes" : "no", what});
     formats.push_back({{"name", name}, {"read", true}, {"write", written != nullptr}, {"about", what}});
   }
-  return c.report.result({{"formats", formats}}, table.str());
+  return c.report.result({{"formats", formats}}, table.str(0, stdout_width()));
 }
 
 Status list_architectures(Context& c) {
   INGOT_ASSIGN(const std::vector<Architecture>* all, architectures());
-  Table table({"architecture", "classes of config.json"});
+  Table table({"architecture", "=classes of config.json"});
   OrderedJson list = OrderedJson::array();
   for (const Architecture& a : *all) {
     table.row({a.name, join(a.classes, ", ")});
     list.push_back({{"name", a.name}, {"classes", a.classes}});
   }
-  return c.report.result({{"architectures", list}}, table.str());
+  return c.report.result({{"architectures", list}}, table.str(0, stdout_width()));
 }
 
 Status list_methods(Context& c) {
@@ -97,8 +97,10 @@ Status list_methods(Context& c) {
 }
 
 Status list_stores(Context& c) {
+  Table table({"", "="});
+  table.row({"local", "files and directories (paths), and the models in the Hugging Face Hub's local cache (org/model)"});
   return c.report.result({{"stores", {{{"name", "local"}, {"about", "files and directories, and the models in the Hugging Face Hub's local cache"}}}}},
-                         "local  files and directories (paths), and the models in the Hugging Face Hub's local cache (org/model)\n");
+                         table.str(0, stdout_width()));
 }
 
 struct Row {

@@ -51,6 +51,12 @@ OrderedJson meta_json(const MetaValue& value, size_t limit) {
       value.v);
 }
 
+nlohmann::ordered_json shape_json(const Shape& shape) {
+  auto list = nlohmann::ordered_json::array();
+  for (int i = 0; i < shape.rank; ++i) list.push_back(shape[i]);
+  return list;
+}
+
 std::string meta_text(const MetaValue& value, int width) {
   const OrderedJson j = meta_json(value, 6);
   const auto dump = [](const OrderedJson& x) { return x.dump(-1, ' ', false, OrderedJson::error_handler_t::replace); };

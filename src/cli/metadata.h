@@ -8,6 +8,9 @@
 
 namespace ingot::cli {
 
+// [4096, 256], outermost dimension first.
+nlohmann::ordered_json shape_json(const Shape& shape);
+
 // At most `width` columns.
 std::string meta_text(const MetaValue& value, int width);
 // Arrays of more than `limit` values become {"count": n, "first": [...]}.

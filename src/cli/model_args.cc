@@ -18,6 +18,7 @@
 #include "ingot/ingot.h"
 #include "storage/hub.h"
 #include "transform/as_loaded.h"
+#include "transform/class_rules.h"
 #include "transform/dequantize.h"
 #include "transform/empty_tensors.h"
 #include "transform/gguf_check.h"
@@ -77,7 +78,7 @@ void tell_notices(Context& c, const Artifact& a) {
 
 void tell_opened(Context& c, const Artifact& a) {
   const Totals t = totals_of(a);
-  c.report.detail(fmt::format("opened '{}': {}, {} tensors, {} values, {}", a.path, a.format, t.tensors, format_count(t.elements),
+  c.report.detail(fmt::format("opened '{}': {}, {}, {}, {}", a.path, a.format, count_of(t.tensors, "tensor"), count_of(t.elements, "value"),
                               format_bytes(t.bytes)));
 }
 
@@ -294,6 +295,7 @@ Result<Artifact> with_manifest(const Context& c, const OpenedModel& from, Artifa
     INGOT_ASSIGN(const Located at, locate(from.path));
     c.report.notice(fmt::format("{}: the snapshot has no tokenizer; if the model has one, download it{}", from.path, hub_download(*at.store, at.path)));
   }
+  if (kind.directory && kind.format->name == "safetensors") made = transform::without_ties(std::move(made));
   if (!from.provenance) return made;
   OrderedJson options = {{"format", kind.format->name}};
   if (c.args.common.max_shard_size && (kind.directory || kind.format->name == "gguf")) options["max_shard_size"] = c.args.common.max_shard_size;

@@ -54,11 +54,12 @@ bool stderr_can_redraw() {
   return stderr_is_terminal() && !term.empty() && term != "dumb";
 }
 
-int stderr_width() {
+static int columns_of(int fd) {
   winsize w{};
-  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0) return w.ws_col;
-  return 80;
+  return ::ioctl(fd, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col : 80;
 }
+int stderr_width() { return columns_of(STDERR_FILENO); }
+int stdout_width() { return stdout_is_terminal() ? columns_of(STDOUT_FILENO) : 0; }
 
 bool want_colour() { return stderr_can_redraw() && environment("NO_COLOR").empty(); }
 

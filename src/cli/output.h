@@ -20,6 +20,7 @@ bool stderr_is_terminal();
 // stderr is a terminal that moves its cursor (TERM is set and not "dumb").
 bool stderr_can_redraw();
 int stderr_width();  // columns now; 80 when unknown
+int stdout_width();  // of a terminal, its columns; 0 where stdout is none: what is read by programs is not shortened
 bool want_colour();  // of stderr: a terminal, and NO_COLOR is not set
 bool locale_is_utf8();
 

@@ -37,6 +37,7 @@ std::string format_count(uint64_t n) {
   for (int i = static_cast<int>(s.size()) - 3; i > 0; i -= 3) s.insert(static_cast<size_t>(i), 1, ',');
   return s;
 }
+std::string count_of(uint64_t n, std::string_view what) { return fmt::format("{} {}{}", format_count(n), what, n == 1 ? "" : "s"); }
 
 std::string nonfinite_text(uint64_t nan, uint64_t infinite) {
   std::string text = nan ? format_count(nan) + " NaN" : "";
@@ -287,8 +288,9 @@ std::string upper(std::string_view s) {
 
 Table::Table(std::vector<std::string> header) : header_(std::move(header)) {
   for (std::string& h : header_) {
-    right_.push_back(!h.empty() && h[0] == '>');
-    if (right_.back()) h.erase(0, 1);
+    const size_t n = std::min(h.find_first_not_of(">?~="), h.size());
+    marks_.push_back(h.substr(0, n));
+    h.erase(0, n);
   }
 }
 
@@ -297,20 +299,36 @@ void Table::row(std::vector<std::string> cells) {
   rows_.push_back(std::move(cells));
 }
 
-std::string Table::str(int indent) const {
+std::string Table::str(int indent, int most) const {
+  constexpr int kGap = 2, kLeast = 12;
+  const auto marked = [&](size_t i, char mark) { return marks_[i].find(mark) != std::string::npos; };
   std::vector<int> width(header_.size(), 0);
   const auto measure = [&](const std::vector<std::string>& cells) {
     for (size_t i = 0; i < cells.size(); ++i) width[i] = std::max(width[i], display_width(cells[i]));
   };
   measure(header_);
   for (const auto& r : rows_) measure(r);
+  int over = indent - kGap - most;
+  for (const int w : width) over += w + kGap;
+  std::vector<bool> left_out(width.size(), false);
+  for (size_t i = 0; most && over > 0 && i < width.size(); ++i)
+    if (marked(i, '?')) left_out[i] = true, over -= width[i] + kGap;
+  for (size_t i = 0; most && over > 0 && i < width.size(); ++i) {
+    const int less = marked(i, '~') || marked(i, '=') ? std::clamp(width[i] - kLeast, 0, over) : 0;
+    width[i] -= less, over -= less;
+  }
   std::string out;
   const auto line = [&](const std::vector<std::string>& cells) {
     std::string s(static_cast<size_t>(indent), ' ');
+    int column = indent;
     for (size_t i = 0; i < cells.size(); ++i) {
-      const std::string pad(static_cast<size_t>(width[i] - display_width(cells[i])), ' ');
-      if (i) s += "  ";
-      s += right_[i] ? pad + cells[i] : cells[i] + pad;
+      if (left_out[i]) continue;
+      if (i) s += std::string(kGap, ' '), column += kGap;
+      std::string cell = display_width(cells[i]) <= width[i] ? cells[i] : marked(i, '=') ? wrap(cells[i], width[i], 0) : shorten_middle(cells[i], width[i]);
+      const std::string pad(static_cast<size_t>(std::max(0, width[i] - display_width(cell))), ' ');
+      for (size_t at = 0; (at = cell.find('\n', at)) != std::string::npos; at += static_cast<size_t>(column) + 1) cell.insert(at + 1, static_cast<size_t>(column), ' ');
+      s += marked(i, '>') ? pad + cell : cell + pad;
+      column += width[i];
     }
     s.erase(s.find_last_not_of(' ') + 1);
     out += s + "\n";

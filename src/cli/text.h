@@ -18,6 +18,7 @@ std::string format_duration(double seconds);
 std::string format_rate(double bytes_per_second);
 std::string format_count(uint64_t n);  // "4,096"
 std::string nonfinite_text(uint64_t nan, uint64_t infinite);  // "12 NaN, 3 infinite"
+std::string count_of(uint64_t n, std::string_view what);  // "1 tensor", "4,096 tensors"
 
 // 512M, 5GB, 4.5GiB, 1000. KB MB GB TB are powers of 1000, KiB ... of 1024, and K M G T of `letter`: memory is counted by 1024; of the size of a file, which is
 // limited elsewhere (llama-gguf-split, the Hub's 50 GB), they mean 1000.
@@ -46,16 +47,17 @@ std::string join(const std::vector<std::string>& parts, std::string_view separat
 std::string lower(std::string_view s);
 std::string upper(std::string_view s);
 
-// Aligned columns; a column whose header starts with '>' is right-aligned.
+// Aligned columns. What a header starts with says of its column: '>' it is right-aligned, and where the table is wider than it may be: '?' it is left out, '~' its
+// cells lose their middles, '=' they are wrapped (of the last).
 class Table {
  public:
   explicit Table(std::vector<std::string> header);
   void row(std::vector<std::string> cells);
-  std::string str(int indent = 0) const;
+  std::string str(int indent = 0, int most = 0) const;  // columns; 0: as many as it takes
 
  private:
   std::vector<std::string> header_;
-  std::vector<bool> right_;
+  std::vector<std::string> marks_;
   std::vector<std::vector<std::string>> rows_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <tuple>
 
 #include "formats/checkpoints_in.h"
@@ -339,6 +340,8 @@ bool is_inside(const std::string& path) {
   return true;
 }
 
+std::string plain_path(const std::string& path) { return std::filesystem::path(path).lexically_normal().string(); }
+
 bool is_listed(const Probe& p, const std::string& path) { return path.find('/') != std::string::npos || p.find(path); }
 
 Result<std::optional<WeightFiles>> named_weights(const Probe& p, const std::string& config) {
@@ -347,14 +350,15 @@ Result<std::optional<WeightFiles>> named_weights(const Probe& p, const std::stri
   const Json* named = json.ok() ? json_member(*json, kKey) : nullptr;  // who needs a configuration says what is wrong with it
   if (!named) return std::optional<WeightFiles>();
   const auto* name = named->get_ptr<const std::string*>();
-  const bool index = name && name->ends_with(".safetensors.index.json");
-  if (!name || !is_inside(*name) || !(index || name->ends_with(kEnd)))
+  const std::string plain = name ? plain_path(*name) : "";
+  const bool index = plain.ends_with(".safetensors.index.json");
+  if (!is_inside(plain) || !(index || plain.ends_with(kEnd)))
     return bad_input("opening {}: '{}' of config.json is {}, expected a *.safetensors file of the directory, or a *.safetensors.index.json; transformers "
                      "refuses it, too", p.path, kKey, json_brief(*named));
   WeightFiles found;
-  if (index) found.index = *name;
-  else found.files = {*name};
-  found.notices = {fmt::format("{}: {} is taken, which config.json names ({})", p.path, *name, kKey)};
+  if (index) found.index = plain;
+  else found.files = {plain};
+  found.notices = {fmt::format("{}: {} is taken, which config.json names ({})", p.path, plain, kKey)};
   return std::optional(std::move(found));
 }
 

@@ -43,6 +43,8 @@ struct WeightFiles {
 Result<WeightFiles> find_weights(Store& store, const Probe& directory);
 // What config.json names itself (transformers_weights), which goes before all others; nothing where it names none.
 Result<std::optional<WeightFiles>> named_weights(const Probe& directory, const std::string& config);
+// "model.safetensors" of "./model.safetensors" and of "a/../model.safetensors".
+std::string plain_path(const std::string& path);
 // A path that cannot lead out of the directory.
 bool is_inside(const std::string& path);
 // Whether a file that an index names is there; of one in a subdirectory whoever opens it says so.

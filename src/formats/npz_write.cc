@@ -21,8 +21,8 @@ const char* descr_of(DType t) {
 Result<std::string> npy_header(const NamedSpec& t) {
   const char* descr = descr_of(t.second.type);
   if (!descr)
-    return usage("writing npz: tensor '{}' has the type {}, which NumPy does not have; choose f32 or f16 with --dtype, or write safetensors", t.first,
-                 info(t.second.type).name);
+    return usage("writing npz: tensor '{}' has the type {}, which NumPy does not have; {}", t.first, info(t.second.type).name,
+                 another_type(t.second.type, "f32 or f16"));
   std::string shape;
   for (int i = 0; i < t.second.shape.rank; ++i) shape += fmt::format("{}{}", i ? ", " : "", t.second.shape[i]);
   if (t.second.shape.rank == 1) shape += ",";

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "quant/decode.h"
+
 namespace ingot {
 
 #define OUTPUT(name) extern const OutputFormat kOutput_##name;
@@ -34,6 +36,11 @@ const OutputFormat* output_format(std::string_view name) {
 const OutputFormat* output_format_of_extension(std::string_view extension) {
   const auto it = std::find_if(output_formats().begin(), output_formats().end(), [&](const auto* f) { return f->has_extension(extension); });
   return it == output_formats().end() ? nullptr : *it;
+}
+
+std::string another_type(DType type, std::string_view floats) {
+  const char* has_it = info(type).st_name.empty() ? "GGUF" : "safetensors";
+  return find_decode(type) ? fmt::format("choose {} with --dtype, or write {}", floats, has_it) : fmt::format("write {}, which has it", has_it);
 }
 
 }  // namespace ingot

@@ -29,4 +29,7 @@ const std::vector<const OutputFormat*>& output_formats();
 const OutputFormat* output_format(std::string_view name);
 const OutputFormat* output_format_of_extension(std::string_view extension);
 
+// What to do with a tensor whose type the format has not: choose one of `floats`, where it can be cast, or write a format that has it.
+std::string another_type(DType type, std::string_view floats);
+
 }  // namespace ingot

@@ -141,13 +141,25 @@ Output hf_directory_output(Artifact artifact, Store& store, const std::string& p
   return o;
 }
 
+// Of names that are one tensor the first stays, and {other: first} says so, as safetensors.torch.save_model has it.
+static void tell_ties(TensorList* tensors, std::map<std::string, std::string>* metadata) {
+  std::map<const Node*, std::string> first;
+  for (const auto& t : *tensors)
+    if (const auto [it, fresh] = first.emplace(t.node.get(), t.name); !fresh) it->second = std::min(it->second, t.name);
+  const auto is_other = [&](const LazyTensor& t) { return t.name != first[t.node.get()] && t.spec().shape.elements() > 0; };
+  for (const auto& t : *tensors)
+    if (is_other(t)) (*metadata)[t.name] = first[t.node.get()];
+  tensors->edit([&](auto& all) { std::erase_if(all, is_other); });
+}
+
 Output safetensors_output(Artifact artifact, Store& store, const std::string& path) {
   std::map<std::string, std::string> metadata;
   if (artifact.format == "safetensors")
     for (const auto& [k, v] : artifact.metadata)
       if (const auto* s = std::get_if<std::string>(&v.v)) metadata[k] = *s;
+  if (metadata.empty()) metadata["format"] = "pt";
+  tell_ties(&artifact.tensors, &metadata);
   if (!artifact.values.empty()) {
-    if (metadata.empty()) metadata["format"] = "pt";
     std::string object;
     for (const auto& [name, text] : artifact.values) object += fmt::format("{}{}: {}", object.empty() ? "" : ", ", json_quote(name), text);
     metadata[kValuesKey] = "{" + object + "}";

@@ -137,11 +137,12 @@ Result<Index> read_index(Store& store, const std::string& path) {
     if (!file)
       return bad_input("reading {}: the file of tensor '{}' is {}, expected a text", path, it.key(),
                        json_brief(it.value()));
-    if (!is_inside(*file))
-      return bad_input("reading {}: the file '{}' of tensor '{}' lies outside the directory; refused", path,
-                       file->substr(0, 200), it.key());
-    out.shard_of[it.key()] = *file;
-    out.shards.push_back(*file);
+    const std::string plain = plain_path(*file);
+    if (!is_inside(plain))
+      return bad_input("reading {}: the file '{}' of tensor '{}' {}; refused", path, file->substr(0, 200), it.key(),
+                       plain.starts_with("..") || plain.starts_with('/') ? "lies outside the directory" : "is no name of a file");
+    out.shard_of[it.key()] = plain;
+    out.shards.push_back(plain);
   }
   std::sort(out.shards.begin(), out.shards.end());
   out.shards.erase(std::unique(out.shards.begin(), out.shards.end()), out.shards.end());
@@ -274,6 +275,16 @@ Result<SafetensorsFile> read_safetensors(const OpenedFile& opened) {
   for (const auto& p : rows)
     out.tensors.push_back(
         {p.row->name, make_file_tensor(source, p.row->name, 8 + n + p.row->offsets[0], p.spec)});
+  // safetensors.torch.save_model: {"lm_head.weight": "model.embed_tokens.weight"}, one of the names that the tensor has beside its own.
+  std::unordered_map<std::string_view, size_t> stored;
+  for (size_t i = 0; i < rows.size(); ++i) stored.emplace(rows[i].row->name, i);
+  std::erase_if(out.metadata, [&](const auto& entry) {
+    const auto& [other, kept] = entry;
+    const auto it = stored.find(kept);
+    if (it == stored.end() || stored.contains(other) || other == "format") return false;
+    out.tensors.push_back({other, out.tensors[it->second].node});
+    return true;
+  });
   return out;
 }
 

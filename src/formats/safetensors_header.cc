@@ -3,13 +3,15 @@
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 
+#include "tensor/shape.h"
+
 namespace ingot {
 namespace {
 
 using J = nlohmann::json;
 
-// The header has a fixed form: {name: {dtype, shape: [..], data_offsets: [a, b]}, __metadata__: {key: text}}.
-// Anything else ends the parse with a sentence that says where.
+// The header has a fixed form: {name: {dtype, shape: [..], data_offsets: [a, b]}, __metadata__: {key: text} or null}. What else is said of a tensor is passed over, as
+// safetensors does. Anything else ends the parse with a sentence that says where.
 class Handler {
  public:
   using number_integer_t = J::number_integer_t;
@@ -20,15 +22,22 @@ class Handler {
 
   SafetensorsHeader header;
   std::string error;
+  bool beyond_limit = false;  // it is not the file's fault
 
-  bool null() { return wrong("null"); }
+  bool null() {
+    if (depth_ == 1 && in_metadata_) return true;
+    return wrong("null");
+  }
   bool boolean(bool) { return wrong("true or false"); }
   bool number_integer(number_integer_t v) { return wrong(std::to_string(v)); }
   bool number_float(number_float_t, const string_t& s) { return wrong(s.substr(0, 40)); }
   bool binary(binary_t&) { return wrong("binary data"); }
   bool number_unsigned(number_unsigned_t v) {
     if (!list_) return wrong(std::to_string(v));
-    if (list_->size() >= kMaxList) return fail(where() + " has more than 64 entries");
+    if (list_->size() >= kMaxList) {
+      beyond_limit = true;
+      return fail(fmt::format("{} has more than {} entries; at most {} dimensions are supported", where(), kMaxList, kMaxDims));
+    }
     list_->push_back(v);
     return true;
   }
@@ -45,15 +54,18 @@ class Handler {
     return wrong("the text '" + s.substr(0, 40) + "'");
   }
   bool start_object(size_t) {
+    if (passed_over_) return ++nested_ > 0;
     if (depth_ > 1 || list_) return wrong("an object");
     if (depth_++ == 1 && !in_metadata_) header.rows.push_back({name_, {}, {}, {}});
     return true;
   }
   bool end_object() {
-    if (--depth_ == 1) in_metadata_ = false, fields_.clear();
+    if (nested_) return nested_-- > 0;
+    if (--depth_ == 1) in_metadata_ = passed_over_ = false, fields_.clear();
     return true;
   }
   bool start_array(size_t) {
+    if (passed_over_) return ++nested_ > 0;
     if (depth_ != 2 || in_metadata_ || list_) return wrong("a list");
     if (field_ == "shape") list_ = &row().shape, row().has_shape = true;
     else if (field_ == "data_offsets") list_ = &row().offsets, row().has_offsets = true;
@@ -61,26 +73,25 @@ class Handler {
     return true;
   }
   bool end_array() {
+    if (nested_) return nested_-- > 0;
     list_ = nullptr;
     return true;
   }
   bool key(string_t& k) {
+    if (nested_) return true;
     if (depth_ == 1) {
       if (!names_.insert(k).second) return fail("the tensor '" + k + "' stands twice in the header");
       name_ = std::move(k);
       in_metadata_ = name_ == "__metadata__";
       return true;
     }
-    if (!fields_.insert(k).second) return fail("the key '" + k + "' of '" + name_ + "' stands twice");
-    if (!in_metadata_ && k != "dtype" && k != "shape" && k != "data_offsets")
-      return fail("the tensor '" + name_ + "' has the unknown key '" + k +
-                  "' (expected dtype, shape and data_offsets)");
+    passed_over_ = !in_metadata_ && k != "dtype" && k != "shape" && k != "data_offsets";
+    if (!fields_.insert(k).second && !passed_over_) return fail("the key '" + k + "' of '" + name_ + "' stands twice");
     field_ = std::move(k);
     return true;
   }
-  bool parse_error(size_t at, const std::string&, const nlohmann::detail::exception&) {
-    return fail(fmt::format("the header is not valid JSON (byte {} of it)", at));
-  }
+  bool parse_error(size_t at, const std::string&, const nlohmann::detail::exception&) { return no_json(at); }
+  bool no_json(size_t at) { return fail(fmt::format("the header is not valid JSON (byte {} of it)", at)); }
 
  private:
   static constexpr size_t kMaxList = 64;
@@ -90,7 +101,7 @@ class Handler {
     if (depth_ == 1) return "the entry '" + name_ + "'";
     return "'" + field_ + "' of '" + name_ + "'";
   }
-  bool wrong(const std::string& found) { return fail(where() + " may not be " + found); }
+  bool wrong(const std::string& found) { return passed_over_ || fail(where() + " may not be " + found); }
   bool fail(std::string why) {
     if (error.empty()) error = std::move(why);
     return false;
@@ -98,6 +109,8 @@ class Handler {
 
   int depth_ = 0;
   bool in_metadata_ = false;
+  bool passed_over_ = false;  // the value of the key that was read last
+  size_t nested_ = 0;         // objects and lists in it that are open
   std::string name_, field_;
   std::vector<uint64_t>* list_ = nullptr;
   std::unordered_set<std::string> names_, fields_;
@@ -107,10 +120,12 @@ class Handler {
 
 Result<SafetensorsHeader> parse_safetensors_header(std::string_view json, const std::string& path) {
   Handler h;
-  const bool ok = J::sax_parse(json.begin(), json.end(), &h);
+  // For the parser a zero byte is the end.
+  if (const size_t zero = json.find('\0'); zero != std::string_view::npos) h.no_json(zero + 1);
+  const bool ok = h.error.empty() && J::sax_parse(json.begin(), json.end(), &h);
   if (!ok || !h.error.empty())
-    return bad_input("reading {}: {}; the file is damaged or no safetensors file, copy it again", path,
-                     h.error.empty() ? std::string("the header is not valid JSON") : h.error);
+    return bad_input("reading {}: {}{}", path, h.error.empty() ? std::string("the header is not valid JSON") : h.error,
+                     h.beyond_limit ? "" : "; the file is damaged or no safetensors file, copy it again");
   return std::move(h.header);
 }
 

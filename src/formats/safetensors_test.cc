@@ -78,6 +78,43 @@ TEST(Safetensors, ReadsRegions) {
   }
 }
 
+// What safetensors reads, too.
+TEST(Safetensors, HeadersThatSayMoreThanTheyMust) {
+  const std::string w = R"("dtype":"U8","shape":[2],"data_offsets":[0,2])";
+  for (const std::string& header : {R"({"__metadata__":null,"w":{)" + w + "}}", R"({"w":{)" + w + R"(,"note":"x","n":-1.5,"none":null,"on":true}})",
+                                    R"({"w":{"more":{"dtype":["F32",{"a":null}],"shape":{}},"more":[[],{}],)" + w + R"(},"__metadata__":{"a":"b"}})"}) {
+    auto store = make_memory_store();
+    put_file(*store, "m.safetensors", st_file(header, "xy"));
+    const auto a = open_model(*store, "m.safetensors");
+    ASSERT_TRUE(a.ok()) << header << ": " << a.error().message;
+    ASSERT_TRUE(a->find("w")) << header;
+    EXPECT_TRUE(a->find("w")->spec() == (TensorSpec{DType::kU8, {2}})) << header;
+  }
+}
+
+// safetensors.torch.save_model of {"lm_head.weight", "a.weight"} over one storage, "b" and "none" (empty: it is shared with nothing).
+TEST(Safetensors, NamesOfOneTensorAreOneTensor) {
+  const NodePtr tied = f32_tensor({2}, {1, 2}), empty = f32_tensor({0}, {});
+  Artifact a;
+  a.tensors = {{"lm_head.weight", tied}, {"a.weight", tied}, {"b", f32_tensor({1}, {3})}, {"none", empty}, {"nothing", empty}};
+  auto store = make_memory_store();
+  const auto files = render(safetensors_output(a, *store, "m.safetensors"));
+  std::string header = R"({"__metadata__":{"format":"pt","lm_head.weight":"a.weight"},"a.weight":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
+                       R"("b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]},"none":{"dtype":"F32","shape":[0],"data_offsets":[12,12]},)"
+                       R"("nothing":{"dtype":"F32","shape":[0],"data_offsets":[12,12]}})";
+  header.resize((header.size() + 7) / 8 * 8, ' ');
+  EXPECT_EQ(files.begin()->second.substr(0, 8 + header.size()), st_file(header, ""));
+  EXPECT_EQ(files.begin()->second.size(), 8 + header.size() + 12);
+  put_file(*store, "m.safetensors", files.begin()->second);
+  const auto b = open_model(*store, "m.safetensors");
+  ASSERT_TRUE(b.ok()) << b.error().message;
+  ASSERT_EQ(b->tensors.size(), 5u);
+  EXPECT_EQ(b->find("lm_head.weight")->node, b->find("a.weight")->node);
+  ASSERT_EQ(b->metadata.size(), 1u);
+  EXPECT_EQ(b->metadata[0].first, "format");
+  EXPECT_EQ(render(safetensors_output(*b, *store, "m.safetensors")), files);
+}
+
 struct Hostile {
   const char* name;
   std::string bytes;
@@ -111,7 +148,12 @@ TEST(Safetensors, HostileFilesGiveOneClearError) {
       {"deep", st_file(deep, ""), "may not be a list"},
       {"duplicate tensor", st_file(two + "[4,8]},\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[8,8]}}", "12345678"), "'a' stands twice"},
       {"duplicate key", st_file(R"({"w":{"dtype":"U8","dtype":"U8"}})", ""), "'dtype' of 'w' stands twice"},
-      {"unknown key", st_file(R"({"w":{"dtyp":"U8"}})", ""), "unknown key 'dtyp'"},
+      {"misspelt key", st_file(R"({"w":{"dtyp":"U8","shape":[1],"data_offsets":[0,1]}})", "x"), "'w' has no dtype"},
+      {"zeros after the header", st_file(std::string("{}\0\0\0\0\0\0", 8), ""), "not valid JSON (byte 3 of it)"},
+      {"zero and more", st_file(std::string("{}\0{\"evil\":1}", 13), ""), "not valid JSON (byte 3 of it)"},
+      {"null for a tensor", st_file(R"({"w":null})", ""), "may not be null"},
+      {"null for a text", st_file(R"({"__metadata__":{"a":null}})", ""), "may not be null"},
+      {"65 dims", one("U8", "[" + [] { std::string s = "1"; for (int i = 1; i < 65; ++i) s += ",1"; return s; }() + "]", "[0,1]", 1), "at most 8 dimensions are supported"},
       {"missing", st_file(R"({"w":{"dtype":"U8","shape":[1]}})", "x"), "no data_offsets"},
       {"dtype", one("Q9", "[1]", "[0,1]", 1), "dtype 'Q9'"},
       {"negative", one("U8", "[-1]", "[0,1]", 1), "may not be -1"},
@@ -165,7 +207,7 @@ TEST(HfDirectory, ShardsAndIndexRoundTrip) {
   const Artifact a = four_tensors();
   write_output(hf_directory_output(a, *store, "m", 85));
   EXPECT_EQ(get_file(*store, "m/model.safetensors.index.json"),
-            "{\n  \"metadata\": {\n    \"total_size\": 160\n  },\n  \"weight_map\": {\n"
+            "{\n  \"metadata\": {\n    \"total_parameters\": 40,\n    \"total_size\": 160\n  },\n  \"weight_map\": {\n"
             "    \"a\": \"model-00001-of-00002.safetensors\",\n    \"b\": \"model-00001-of-00002.safetensors\",\n"
             "    \"c\": \"model-00002-of-00002.safetensors\",\n    \"d\": \"model-00002-of-00002.safetensors\"\n  }\n}\n");
   // The order of the keys stays, the type is that of the weights.
@@ -305,6 +347,35 @@ TEST(HfDirectory, TheErrorIsTheSameWhoeverMeetsOneFirst) {
   }
 }
 
+// "./model-00001-of-00002.safetensors" and the like, as os.path.join takes them.
+TEST(HfDirectory, FilesOfAnIndexMayHaveDots) {
+  auto store = make_memory_store();
+  write_output(hf_directory_output(four_tensors(), *store, "m", 85));
+  std::string index = get_file(*store, "m/model.safetensors.index.json");
+  size_t n = 0;
+  for (size_t at = 0; (at = index.find(": \"model-", at)) != std::string::npos; at += 10, ++n) index.insert(at + 3, n % 2 ? "./" : "sub/..//./");
+  EXPECT_EQ(n, 4u);
+  put_file(*store, "m/model.safetensors.index.json", index);
+  const auto a = open_model(*store, "m");
+  ASSERT_TRUE(a.ok()) << a.error().message;
+  EXPECT_EQ(a->tensors.size(), 4u);
+  EXPECT_TRUE(a->notices.empty()) << a->notices[0];
+}
+
+// The shards of huggingface_hub's split_torch_state_dict_into_shards of tensors of 40, 100, 60, 50, 100 and 10 bytes with max_shard_size=100 and 99.
+TEST(HfDirectory, ATensorLargerThanAShardIsOneAtOnce) {
+  Artifact a;
+  for (int64_t n : {40, 100, 60, 50, 100, 10}) a.tensors.push_back({fmt::format("t{}", a.tensors.size()), make_memory_tensor({DType::kU8, {n}}, std::vector<std::byte>(static_cast<size_t>(n)))});
+  for (const auto& [max, expected] : {std::pair<uint64_t, std::vector<int>>{100, {1, 2, 3, 4, 5, 6}}, {99, {2, 1, 3, 5, 4, 5}}}) {
+    auto store = make_memory_store();
+    write_output(hf_directory_output(a, *store, "m", max));
+    const Json j = *parse_json(get_file(*store, "m/model.safetensors.index.json"), "index");
+    for (size_t i = 0; i < expected.size(); ++i)
+      EXPECT_EQ(j["weight_map"][fmt::format("t{}", i)].get<std::string>().substr(0, 11), fmt::format("model-{:05}", expected[i])) << max << " t" << i;
+    EXPECT_EQ(j["metadata"].dump(), R"({"total_parameters":360,"total_size":360})");
+  }
+}
+
 TEST(HfDirectory, ContradictoryIndexesAreErrors) {
   struct Case {
     const char* index;
@@ -316,6 +387,8 @@ TEST(HfDirectory, ContradictoryIndexesAreErrors) {
       {R"({"weight_map":{"a":"/etc/passwd"}})", "lies outside the directory"},
       {R"({"weight_map":{"a":".."}})", "lies outside the directory"},
       {R"({"weight_map":{"a":"sub/../../x"}})", "lies outside the directory"},
+      {R"({"weight_map":{"a":""}})", "is no name of a file"},
+      {R"({"weight_map":{"a":"."}})", "is no name of a file"},
       {R"({"weight_map":{"a":"gone.safetensors"}})", "names is not there: gone.safetensors"},
       {R"({"weight_map":{"a":3}})", "expected a text"},
       {R"({"weight_map":{}})", "no 'weight_map'"},

@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 #include "base/utf8.h"
 #include "formats/json.h"
+#include "formats/output_formats.h"
 #include "formats/safetensors.h"
 #include "formats/shards.h"
 
@@ -30,9 +31,8 @@ Result<FileLayout> place_file(const std::vector<NamedSpec>& specs, std::vector<i
   for (int i : which) {
     const auto& [name, spec] = specs[static_cast<size_t>(i)];
     if (dtype_rank(spec.type) < 0)
-      return usage("writing safetensors: tensor '{}' has the type {}, which the format does not have; choose a float "
-                   "type with --dtype, or write GGUF",
-                   name, info(spec.type).name);
+      return usage("writing safetensors: tensor '{}' has the type {}, which the format does not have; {}", name, info(spec.type).name,
+                   another_type(spec.type, "a float type"));
     if (!valid_utf8(name)) return bad_input("writing safetensors: the tensor name '{}' is not UTF-8", name);
   }
   std::sort(which.begin(), which.end(), [&](int a, int b) {

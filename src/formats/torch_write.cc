@@ -14,8 +14,8 @@ namespace ingot {
 
 Result<const TorchType*> torch_type_to_write(const NamedSpec& t) {
   if (const TorchType* type = torch_type_of(t.second.type)) return type;
-  return usage("writing a torch file: tensor '{}' has the type {}, which torch does not have; choose a float type with --dtype, or write GGUF", t.first,
-               info(t.second.type).name);
+  return usage("writing a torch file: tensor '{}' has the type {}, which torch does not have; {}", t.first, info(t.second.type).name,
+               another_type(t.second.type, "a float type"));
 }
 
 void put_torch_tensor(PickleWriter* w, const TensorSpec& spec, const TorchType& type, size_t key) {

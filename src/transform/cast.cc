@@ -5,9 +5,11 @@
 #include <cstring>
 #include <utility>
 
+#include "formats/hf_weights.h"
 #include "kernels/cast.h"
 #include "kernels/hash.h"
 #include "quant/codec.h"
+#include "quant/decode.h"
 
 namespace ingot::transform {
 namespace {
@@ -29,12 +31,15 @@ Geometry geometry(const Region& r) {
 
 class Cast final : public Node {
  public:
-  Cast(std::string tensor, NodePtr input, const Codec& from, const Codec& to, CastOptions options)
-      : tensor_(std::move(tensor)), input_(std::move(input)), from_(from), to_(to), options_(std::move(options)) {
+  Cast(std::string tensor, NodePtr input, const Codec& to, CastOptions options)
+      : tensor_(std::move(tensor)), input_(std::move(input)), to_(to), options_(std::move(options)) {
     spec_ = input_->spec();
+    from_ = spec_.type;
+    decode_ = find_decode(from_);
     spec_.type = to.type;
+    const Codec* codec = find_codec(from_);
     if (options_.counts) number_ = options_.counts->begin();
-    describe_ = fmt::format("cast {}v{} {}v{}", info(from.type).name, from.version, info(to.type).name, to.version);
+    describe_ = fmt::format("cast {}v{} {}v{}", info(from_).name, codec ? codec->version : 1, info(to.type).name, to.version);
     if (options_.importance)
       describe_ += " imatrix " + to_hex(hash128({reinterpret_cast<const std::byte*>(options_.importance->data()),
                                                  options_.importance->size() * sizeof(float)}));
@@ -50,7 +55,7 @@ class Cast final : public Node {
   void trace(Origin* o) const override { input_->trace(o); }
   NodePtr unrounded() const override { return options_.provisional ? input_ : nullptr; }
   uint64_t workspace(const Region& r) const override {
-    if (from_.type == DType::kF32 || to_.type == DType::kF32) return 0;
+    if (from_ == DType::kF32 || to_.type == DType::kF32) return 0;
     const auto g = geometry(r);
     return static_cast<uint64_t>(piece_rows(g) * g.cols) * sizeof(float);
   }
@@ -62,11 +67,12 @@ class Cast final : public Node {
     for (int64_t row = 0; row < g.rows; row += step) {
       const int64_t n = std::min(step, g.rows - row) * g.cols, done = row * g.cols;
       std::byte* out = c.out.data() + bytes_of(to_.type, done);
-      const std::byte* from = in + bytes_of(from_.type, done);
+      const std::byte* from = in + bytes_of(from_, done);
       const float* x = reinterpret_cast<const float*>(from);
-      if (from_.type != DType::kF32) {
+      if (from_ != DType::kF32) {
         float* f = reinterpret_cast<float*>(to_.type == DType::kF32 ? out : c.workspace.data());
-        from_.decode(from, n, f);
+        decode_(from, n, f);
+        if (from_ == DType::kF64) INGOT_TRY(check_f64(c.region, done, from, f, n));
         x = f;
       }
       if (to_.type == DType::kF32) {
@@ -134,8 +140,19 @@ class Cast final : public Node {
     return {};
   }
 
+  // Of what f32 cannot hold: only what was infinite may be.
+  Status check_f64(const Region& region, int64_t first, const std::byte* in, const float* x, int64_t n) const {
+    if (first_nonfinite(x, n) < 0) return {};
+    for (int64_t i = 0; i < n; ++i) {
+      double v;
+      std::memcpy(&v, in + i * 8, 8);
+      if (std::isinf(x[i]) && std::isfinite(v)) return refuse(region, first + i, v);
+    }
+    return {};
+  }
+
   // Element `at` of the region, as an error.
-  Error refuse(const Region& region, int64_t at, float value) const {
+  Error refuse(const Region& region, int64_t at, double value) const {
     const std::string element = element_text(*this, index_in(region, at), tensor_);
     if (std::isfinite(value))
       return bad_input("writing tensor '{}' as {}: {} is {}, beyond the type's range; use BF16 or F32", tensor_,
@@ -147,8 +164,9 @@ class Cast final : public Node {
 
   std::string tensor_;
   NodePtr input_;
-  const Codec& from_;
   const Codec& to_;
+  DType from_;
+  Decode decode_;
   CastOptions options_;
   int number_ = 0;  // of this cast among those that options_.counts counts
   TensorSpec spec_;
@@ -206,9 +224,8 @@ Result<NodePtr> cast(const std::string& tensor, NodePtr node, DType to, const Ca
   const TensorSpec s = node->spec();
   if (s.type == to) return node;
   if (NodePtr exact = node->unrounded()) return cast(tensor, std::move(exact), to, options);
-  const Codec* from_codec = find_codec(s.type);
   const Codec* to_codec = find_codec(to);
-  if (!from_codec)
+  if (!find_decode(s.type))
     return bad_input("tensor {} is {}, whose values ingot cannot read yet; give the model in F32, F16 or BF16", tensor_text(*node, tensor),
                      info(s.type).name);
   if (!to_codec) return usage("tensor {}: ingot cannot write the type {} yet", tensor_text(*node, tensor), info(to).name);
@@ -225,7 +242,7 @@ Result<NodePtr> cast(const std::string& tensor, NodePtr node, DType to, const Ca
       if (!(v >= 0) || std::isinf(v))
         return bad_input("the importance matrix of tensor '{}' holds {}, expected finite numbers from 0", tensor, v);
   }
-  return NodePtr(std::make_shared<Cast>(tensor, std::move(node), *from_codec, *to_codec, options));
+  return NodePtr(std::make_shared<Cast>(tensor, std::move(node), *to_codec, options));
 }
 
 Result<NodePtr> TiedCast::operator()(const LazyTensor& t, DType to, const CastOptions& options) {
@@ -242,16 +259,23 @@ Result<Artifact> cast_floats(const Artifact& a, DType to, std::shared_ptr<CastCo
   const std::vector<std::string> optimizers = optimizers_of(a);
   size_t kept = 0;
   std::string first;
+  std::map<DType, std::vector<std::string>> packed;
   for (size_t i = 0; i < a.tensors.size(); ++i) {
     const LazyTensor& t = a.tensors[i];
-    if (!is_float_type(t.spec().type)) continue;
+    const DType type = t.spec().type;
     const bool keep = a.naming.empty() && (t.spec().shape.rank == 0 || std::any_of(optimizers.begin(), optimizers.end(), [&](const std::string& o) { return t.name.starts_with(o); }));
-    if (!keep) {
+    if (is_block_type(type)) {
+      packed[type].push_back(t.name);
+    } else if (!find_decode(type)) {
+      continue;
+    } else if (!keep) {
       INGOT_ASSIGN(out.tensors.node(i), cast(t, to, {nullptr, counts}));
-    } else if (t.spec().type != to && !kept++) {
+    } else if (type != to && !kept++) {
       first = t.name;
     }
   }
+  for (const auto& [type, names] : packed)
+    out.notices.push_back(fmt::format("{}: {} cannot be cast yet; kept as it is: {}", a.path, info(type).name, some_of(names)));
   if (kept)
     out.notices.push_back(fmt::format("{}: a state of training, of which only the weights are cast: '{}'{} what an optimizer keeps, or a count, and {} as they are",
                                       a.path, first, kept > 1 ? fmt::format(" and {} others are", kept - 1) : " is", kept > 1 ? "stay" : "stays"));

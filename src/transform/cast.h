@@ -58,7 +58,7 @@ class TiedCast {
   std::map<std::tuple<NodePtr, DType, const void*>, NodePtr> made_;  // by input, type and imatrix
 };
 
-// Every float tensor in the type `to`; others as they are.
+// Every tensor of floats in the type `to`, of 8-bit ones and of F64, too; others as they are. Of packed ones, which are not read yet, a notice tells.
 Result<Artifact> cast_floats(const Artifact& a, DType to, std::shared_ptr<CastCounts> counts = nullptr);
 // Every float tensor in the type that the tensor of that name has in `like` (new ones: the type that most of `like` has).
 Result<Artifact> cast_like(const Artifact& a, const Artifact& like, std::shared_ptr<CastCounts> counts = nullptr);

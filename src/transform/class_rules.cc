@@ -1,6 +1,7 @@
 #include "transform/class_rules.h"
 
 #include <algorithm>
+#include <set>
 
 #include "exec/evaluate.h"
 #include "formats/hf_weights.h"
@@ -115,6 +116,23 @@ Result<Artifact> with_class_tensors(Artifact model, Told on_notice) {
     tell(fmt::format("of the tied pair only '{}' is stored: it is '{}', too, as in transformers", tied.head->name, tied.embedding_name));
     model.tensors.edit([&](auto& all) { std::find_if(all.begin(), all.end(), [&](const LazyTensor& t) { return t.name == tied.head_name; })->name = tied.embedding_name; });
   }
+  return model;
+}
+
+Artifact without_ties(Artifact model) {
+  const auto text = model.files.find("config.json");
+  const auto config = text == model.files.end() ? Result<Json>(Json()) : parse_json(text->second, "config.json");
+  if (model.naming != "hf" || !config.ok() || !config->is_object()) return model;
+  std::set<std::string> left_out;
+  if (const auto arch = find_architecture(*config, ""); arch.ok()) {
+    const Tied tied = tied_of(**arch, *config, model);
+    if (tied.head && tied.embedding && tied.head->node == tied.embedding->node) left_out.insert(tied.head_name);
+  } else if (json_bool(language_config(*config), "tie_word_embeddings").value_or(true)) {
+    std::set<const Node*> seen;
+    for (const LazyTensor& t : model.tensors)
+      if (!seen.insert(t.node.get()).second) left_out.insert(t.name);
+  }
+  if (!left_out.empty()) model.tensors.edit([&](auto& all) { std::erase_if(all, [&](const LazyTensor& t) { return left_out.contains(t.name); }); });
   return model;
 }
 

@@ -24,6 +24,10 @@ Result<Artifact> with_class_defaults(Artifact model, const std::function<void(co
 // embedding.
 Result<Artifact> with_class_tensors(Artifact model, const std::function<void(const std::string&)>& on_notice);
 
+// Without the names that transformers does not save because it ties them again as it loads: of one tensor that has them all. The head of a known class; of another one
+// all names but the first, unless the configuration ties nothing.
+Artifact without_ties(Artifact model);
+
 // The model with a configuration that says what transformers 5 makes of a pair that is to be tied: where the two differ, they are not.
 Result<Artifact> with_settled_head(Artifact model, const std::function<void(const std::string&)>& on_notice);
 // By their first rows; the rest is compared as it streams (lora_nodes.h, same_as).

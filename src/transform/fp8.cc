@@ -5,46 +5,29 @@
 #include <cmath>
 
 #include "quant/codec.h"
+#include "quant/decode.h"
 
 namespace ingot::transform {
 namespace {
 
-struct Fp8Format {
-  int mantissa_bits, bias;
-  bool infinities;
-};
-constexpr Fp8Format kE4M3{3, 7, false}, kE5M2{2, 15, true};
-
-float decode(const Fp8Format& f, uint8_t code) {
-  const int magnitude = code & 0x7F, mantissa = magnitude & ((1 << f.mantissa_bits) - 1), exponent = magnitude >> f.mantissa_bits;
-  const int top = 0x7F >> f.mantissa_bits;
-  float v;
-  if (f.infinities ? exponent == top : magnitude == 0x7F)
-    v = f.infinities && mantissa == 0 ? INFINITY : NAN;
-  else if (exponent == 0)
-    v = std::ldexp(static_cast<float>(mantissa), 1 - f.bias - f.mantissa_bits);
-  else
-    v = std::ldexp(static_cast<float>(mantissa + (1 << f.mantissa_bits)), exponent - f.bias - f.mantissa_bits);
-  return code & 0x80 ? -v : v;
-}
-
 using Table = std::array<float, 256>;
 const Table& table_of(DType type) {
-  const auto make = [](const Fp8Format& f) {
-    Table t;
-    for (int i = 0; i < 256; ++i) t[static_cast<size_t>(i)] = decode(f, static_cast<uint8_t>(i));
-    return t;
+  const auto make = [](DType t) {
+    Table values;
+    for (size_t i = 0; i < values.size(); ++i) {
+      const auto code = static_cast<std::byte>(i);
+      find_decode(t)(&code, 1, &values[i]);
+    }
+    return values;
   };
-  static const Table e4m3 = make(kE4M3), e5m2 = make(kE5M2);
+  static const Table e4m3 = make(DType::kF8E4M3), e5m2 = make(DType::kF8E5M2);
   return type == DType::kF8E4M3 ? e4m3 : e5m2;
 }
 
 // Number `at` of the scale.
 float number(const View& v, int64_t at) {
-  const std::byte* p = v.data + bytes_of(v.type, at);
-  if (v.type == DType::kF8E8M0) return *p == std::byte{0xFF} ? NAN : std::ldexp(1.0f, static_cast<int>(*p) - 127);
   float out;
-  find_codec(v.type)->decode(p, 1, &out);
+  find_decode(v.type)(v.data + bytes_of(v.type, at), 1, &out);
   return out;
 }
 
@@ -61,7 +44,7 @@ class Fp8Weight final : public Node {
   std::string describe() const override {
     const DType scale = scale_ ? scale_->spec().type : DType::kF32;
     const Codec* codec = find_codec(scale);
-    return fmt::format("fp8 v1 {} scale {}v{} blocks {}x{}", info(weight_->spec().type).name, scale_ ? info(scale).name : "none",
+    return fmt::format("fp8 v2 {} scale {}v{} blocks {}x{}", info(weight_->spec().type).name, scale_ ? info(scale).name : "none",
                        codec ? codec->version : 1, single_ ? 0 : block_rows_, single_ ? 0 : block_cols_);
   }
   std::vector<NodePtr> inputs() const override { return scale_ ? std::vector<NodePtr>{weight_, scale_} : std::vector<NodePtr>{weight_}; }

@@ -105,9 +105,12 @@ Status Mapper::read_config() {
   if (text.empty()) {
     if (hf_.files.count("config.json")) return bad_input("reading {}: the file is empty; copy it from the model's repository", config_path_);
     const auto at = locate(hf_.path);
+    const std::string parent = parent_path(hf_.path);
     return hf_.path.ends_with(".safetensors")
-               ? bad_input("converting {}: a single file of weights has no configuration and no tokenizer; give the model's directory, {}",
-                           hf_.path, parent_path(hf_.path))
+               ? bad_input("converting {}: a single file of weights has no configuration and no tokenizer; {}", hf_.path,
+                           at.ok() && is_there(*at->store, join_path(parent_path(at->path), "config.json"))
+                               ? fmt::format("give the model's directory, '{}'", parent)
+                               : "put it beside the config.json and the tokenizer of its model, and give that directory")
                : bad_input("converting {}: there is no config.json beside the weights; give the model's directory{}", hf_.path,
                            at.ok() ? hub_download(*at->store, hf_.path) : "");
   }

@@ -7,6 +7,7 @@
 #include "exec/evaluate.h"
 #include "exec/load.h"
 #include "quant/codec.h"
+#include "quant/decode.h"
 
 namespace ingot::transform {
 namespace {
@@ -22,7 +23,7 @@ void widen(const std::byte* in, int64_t n, double* out) {
   }
 }
 
-// What no codec of floats reads.
+// What does not fit an f32.
 constexpr std::pair<DType, void (*)(const std::byte*, int64_t, double*)> kWide[] = {
     {DType::kF64, widen<double>},  {DType::kI8, widen<int8_t>},   {DType::kI16, widen<int16_t>},  {DType::kI32, widen<int32_t>},  {DType::kI64, widen<int64_t>},
     {DType::kBool, widen<uint8_t>}, {DType::kU8, widen<uint8_t>}, {DType::kU16, widen<uint16_t>}, {DType::kU32, widen<uint32_t>}, {DType::kU64, widen<uint64_t>}};
@@ -31,7 +32,7 @@ constexpr std::pair<DType, void (*)(const std::byte*, int64_t, double*)> kWide[]
 void read_values(const View& v, int64_t n, float* floats, double* out) {
   for (const auto& [type, read] : kWide)
     if (type == v.type) return read(v.data, n, out);
-  find_codec(v.type)->decode(v.data, n, floats);
+  find_decode(v.type)(v.data, n, floats);
   std::copy(floats, floats + n, out);
 }
 
@@ -217,7 +218,7 @@ uint64_t whole(double v) { return static_cast<uint64_t>(v); }
 }  // namespace
 
 bool has_values(DType t) {
-  return find_codec(t) || std::any_of(std::begin(kWide), std::end(kWide), [t](const auto& row) { return row.first == t; });
+  return find_decode(t) || std::any_of(std::begin(kWide), std::end(kWide), [t](const auto& row) { return row.first == t; });
 }
 
 double TensorDifference::relative() const { return squared_error == 0 ? 0 : std::sqrt(squared_error / squares_b); }

@@ -1,6 +1,7 @@
 // Tied tensors, one node under two names, stay one through every transform; what a checkpoint keeps beside its tensors goes along.
 #include <cmath>
 
+#include "transform/class_rules.h"
 #include "transform/gguf_map.h"
 #include "transform/lora.h"
 #include "transform/quantize.h"
@@ -53,6 +54,35 @@ TEST(Tied, StayOneThroughAMergeThatTouchesNeither) {
   expect_tied(merged, kTied);
   EXPECT_EQ(merged->values, base.values);
   EXPECT_NE(merged->find("model.layers.0.self_attn.q_proj.weight")->node, base.find("model.layers.0.self_attn.q_proj.weight")->node);
+}
+
+// As transformers' save_pretrained leaves them out; where the configuration ties nothing, loading needs both.
+TEST(Tied, NamesThatLoadingTiesAgainAreNotSaved) {
+  const auto names = [](Artifact a, const std::string& config) {
+    a.naming = "hf";
+    a.files["config.json"] = config;
+    std::string all;
+    for (const auto& t : without_ties(std::move(a)).tensors) all += t.name + " ";
+    return all;
+  };
+  const NodePtr tied = f32_tensor({2}, {1, 2}), other = f32_tensor({2}, {1, 2});
+  Artifact a;
+  a.tensors = {{"model.embed_tokens.weight", tied}, {"model.norm.weight", other}, {"lm_head.weight", tied}};
+  const std::string llama = R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama")";
+  EXPECT_EQ(names(a, llama + R"(, "tie_word_embeddings": true})"), "model.embed_tokens.weight model.norm.weight ");
+  for (const char* end : {R"(, "tie_word_embeddings": false})", "}"})
+    EXPECT_EQ(names(a, llama + end), "model.embed_tokens.weight model.norm.weight lm_head.weight ");
+  Artifact two = a;
+  set_node(&two, "lm_head.weight", other);  // stored twice, as some tuned it
+  EXPECT_EQ(names(two, llama + R"(, "tie_word_embeddings": true})"), "model.embed_tokens.weight model.norm.weight lm_head.weight ");
+  Artifact gpt2;
+  gpt2.tensors = {{"transformer.wte.weight", tied}, {"lm_head.weight", tied}};
+  EXPECT_EQ(names(gpt2, R"({"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"})"), "transformer.wte.weight ");
+  Artifact t5;
+  t5.tensors = {{"shared.weight", tied}, {"encoder.embed_tokens.weight", tied}, {"decoder.embed_tokens.weight", tied}, {"lm_head.weight", other}};
+  const std::string class_of_t5 = R"({"architectures": ["T5ForConditionalGeneration"], "model_type": "t5")";
+  EXPECT_EQ(names(t5, class_of_t5 + R"(, "tie_word_embeddings": true})"), "shared.weight lm_head.weight ");
+  EXPECT_EQ(names(t5, class_of_t5 + R"(, "tie_word_embeddings": false})"), "shared.weight encoder.embed_tokens.weight decoder.embed_tokens.weight lm_head.weight ");
 }
 
 TEST(Tied, StayOneInGgufAndQuantized) {

@@ -117,6 +117,33 @@ TEST_F(Convert, WeightsWithoutAConfigurationAskForOne) {
   EXPECT_TRUE(empty_but_for(dir_.path(), {"model.bin"}));
 }
 
+// One storage under two names: transformers' save_pretrained writes one of them, save_model says both.
+TEST_F(Convert, TiedWeightsAreWrittenOnce) {
+  std::string header = R"({"__metadata__":{"encoder.embed_tokens.weight":"shared.weight","format":"pt"},"shared.weight":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
+  header.resize((header.size() + 7) / 8 * 8, ' ');
+  std::filesystem::create_directory(dir_ / "t5");
+  write_file(dir_ / "t5/model.safetensors", std::string{static_cast<char>(header.size()), 0, 0, 0, 0, 0, 0, 0} + header + "12345678");
+  write_file(dir_ / "t5/config.json", R"({"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "tie_word_embeddings": true})");
+  convert({dir_ / "t5", "--to", "torch", "--out", dir_ / "bin/"});
+  EXPECT_EQ(hash(dir_ / "bin"), hash(dir_ / "t5"));
+  convert({dir_ / "bin", "--out", dir_ / "again/"});
+  EXPECT_EQ(read_file(dir_ / "again/model.safetensors").find("encoder."), std::string::npos);
+  convert({dir_ / "bin/pytorch_model.bin", dir_ / "one.safetensors"});
+  EXPECT_TRUE(same_bytes(dir_ / "one.safetensors", dir_ / "t5/model.safetensors"));
+}
+
+TEST_F(Convert, WhatCannotBeCastIsToldWithoutACircle) {
+  std::string header = R"({"x":{"dtype":"F4","shape":[16],"data_offsets":[0,8]}})";
+  header.resize((header.size() + 7) / 8 * 8, ' ');
+  write_file(dir_ / "f4.safetensors", std::string{static_cast<char>(header.size()), 0, 0, 0, 0, 0, 0, 0} + header + "12345678");
+  for (const char* out : {"f4.pt", "f4.npz"}) {
+    const Finished f = ingot({"convert", dir_ / "f4.safetensors", dir_ / out, "--dtype", "bf16"});
+    EXPECT_EQ(f.exit_code, 2);
+    EXPECT_NE(f.err.find("F4 cannot be cast yet; kept as it is: x"), std::string::npos) << f.err;
+    EXPECT_NE(f.err.find("; write safetensors, which has it"), std::string::npos) << f.err;
+  }
+}
+
 TEST_F(Convert, AnAdapterBecomesPefts) {
   const std::string lora = data_file("adapters/lora-gguf"), base = data_file("checkpoints/megatron/llama/hf");
   // llama.cpp's file of the same adapter: names, the order of rows and the embedding's factors undone.

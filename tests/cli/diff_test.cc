@@ -1,6 +1,7 @@
 // ingot diff, and what inspect --tensor says of values.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "program.h"
@@ -36,6 +37,30 @@ TEST_F(Diff, AcrossFormatsAndFloatTypes) {
   EXPECT_EQ(j["tensors"][0]["type_a"], "F32");
   EXPECT_EQ(j["tensors"][0]["type_b"], "BF16");
   EXPECT_TRUE(j.contains("note"));
+}
+
+// {"format": "pt"} of a safetensors file is its writer's mark, of which torch's files have none.
+TEST_F(Diff, AFormatsOwnMarkIsNoDifference) {
+  ASSERT_EQ(ingot({"convert", kBase, dir_ / "a.pt"}).exit_code, 0);
+  const Finished f = ingot({"diff", dir_ / "a.pt", kBase + "/model.safetensors", "--exit-code"});
+  EXPECT_EQ(f.exit_code, 0) << f.out << f.err;
+}
+
+TEST_F(Diff, LinesFitTheTerminal) {
+  ASSERT_EQ(ingot({"convert", kBase, dir_ / "q8.gguf", "Q8_0"}).exit_code, 0);
+  SpawnOptions o;
+  o.terminal = true;
+  o.columns = 80;
+  for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{
+           {"diff", dir_ / "q8.gguf", kBase}, {"diff", dir_ / "q8.gguf", kBase, "--all"}, {"hash", kBase, "--tensors"}, {"list", "types"}, {"list", "formats"}, {"list", "stores"},
+           {"list", "architectures"}, {"inspect", kBase, "--tensor", "model.layers.0.mlp.down_proj.weight"}, {"convert", kBase, dir_ / "a-rather-long-name-of-an-output.pt", "--force"}}) {
+    const Finished f = ingot(command, o);
+    EXPECT_EQ(f.exit_code, 0) << f.err;
+    for (const std::string& line : render(f.err, 1000).lines) {
+      const auto columns = std::count_if(line.begin(), line.end(), [](char c) { return (c & 0xC0) != 0x80; });
+      EXPECT_LE(columns, 80) << command[0] << " " << command[1] << ": " << line;
+    }
+  }
 }
 
 TEST_F(Diff, QuantizedWeightsByTheirError) {

@@ -1,6 +1,8 @@
 // ingot inspect: the tree of modules.
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "program.h"
 
 namespace ingot::testing {
@@ -14,6 +16,13 @@ TEST_F(Inspect, ModulesOfOneFormAreOneLine) {
   EXPECT_EQ(out.find("model.layers.3"), std::string::npos);
   const std::string list = ingot({"inspect", example("tiny-llama-base"), "--list"}).out;
   EXPECT_NE(list.find("\nmodel.layers.3.self_attn.q_proj.weight "), std::string::npos);
+}
+
+TEST_F(Inspect, AllFilesOfADistributedCheckpointAreOnDisk) {
+  const std::string zero = data_file("checkpoints/deepspeed-zero1-bf16/ckpt");
+  uint64_t bytes = 0;
+  for (const auto& e : std::filesystem::recursive_directory_iterator(zero)) bytes += e.is_regular_file() ? e.file_size() : 0;
+  EXPECT_EQ(result_of(ingot({"inspect", zero, "--json"}))["bytes"], bytes);
 }
 
 TEST_F(Inspect, ALayerOfAnotherFormStandsAlone) {

@@ -65,6 +65,30 @@ TEST(Text, ShorteningCountsColumnsNotBytes) {
     EXPECT_LE(display_width(shorten_middle("日本語 a very mixed 名前 name", w)), w);
 }
 
+TEST(Text, ATableFitsTheTerminalAndIsWholeElsewhere) {
+  Table t({"~tensor", "type", "?shape", ">max", "=about"});
+  t.row({"model.layers.12.mlp.down_proj.weight", "F32", "[4096, 11008]", "0.5", "a text that goes on for longer than a line has room"});
+  t.row({"a", "BF16", "[1]", "12.25", ""});
+  EXPECT_EQ(t.str(),
+            "tensor                                type  shape            max  about\n"
+            "model.layers.12.mlp.down_proj.weight  F32   [4096, 11008]    0.5  a text that goes on for longer than a line has room\n"
+            "a                                     BF16  [1]            12.25\n");
+  EXPECT_EQ(t.str(0, 200), t.str());
+  EXPECT_EQ(t.str(0, 60),
+            "tensor        type    max  about\n"
+            "model..eight  F32     0.5  a text that goes on for longer\n"
+            "                           than a line has room\n"
+            "a             BF16  12.25\n");
+  for (int width : {45, 60, 79, 80, 100})
+    for (const std::string& line : split(t.str(2, width), '\n')) EXPECT_LE(display_width(line), width) << line;
+}
+
+TEST(Text, Plurals) {
+  EXPECT_EQ(count_of(1, "tensor"), "1 tensor");
+  EXPECT_EQ(count_of(0, "tensor"), "0 tensors");
+  EXPECT_EQ(count_of(4096, "tensor"), "4,096 tensors");
+}
+
 TEST(Text, IncompleteUtf8IsHeldBack) {
   EXPECT_EQ(complete_utf8("abc"), 3u);
   EXPECT_EQ(complete_utf8("ab\xc3"), 2u);
