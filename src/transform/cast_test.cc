@@ -253,7 +253,9 @@ TEST(Cast, OfAStateOfTrainingOnlyTheWeightsAreCast) {
   EXPECT_NE(cast->notices[0].find("'steps' and 2 others are"), std::string::npos) << cast->notices[0];
   // A model has what it has: a scale without dimensions is a weight.
   a.naming = "hf";
-  for (const auto& t : cast_floats(a, DType::kBF16)->tensors) EXPECT_EQ(t.spec().type, DType::kBF16) << t.name;
+  const auto model = cast_floats(a, DType::kBF16);
+  ASSERT_TRUE(model.ok());
+  for (const auto& t : model->tensors) EXPECT_EQ(t.spec().type, DType::kBF16) << t.name;
 }
 
 }  // namespace
