@@ -48,6 +48,7 @@ Status convert_adapter(Context& c, const std::string& path, const std::string& o
     INGOT_ASSIGN(const DType t, read_float_type(dtype));
     INGOT_ASSIGN(adapter, transform::cast_floats(adapter, t, counts));
   }
+  if (c.args.common.provenance) return usage("--provenance: an adapter's directory has no place for a manifest");
   OpenedModel opened;
   opened.path = at.path, opened.base = adapter;
   INGOT_ASSIGN(const Located to, output_path(out, directory_of("peft"), input_paths(opened)));

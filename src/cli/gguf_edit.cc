@@ -170,6 +170,7 @@ Result<std::string> header_of(const Artifact& a) {
 struct Patch {
   uint64_t offset = 0;
   std::string bytes;
+  std::string stamp;  // of the file that was looked at
 };
 Result<std::optional<Patch>> patch_of(Store& store, const std::string& path, const Artifact& before, const Artifact& after) {
   INGOT_ASSIGN(const std::string old, header_of(before));
@@ -180,10 +181,10 @@ Result<std::optional<Patch>> patch_of(Store& store, const std::string& path, con
   INGOT_TRY(file->read(0, MutByteView(reinterpret_cast<std::byte*>(lies.data()), lies.size())));
   if (lies != old) return std::optional<Patch>();  // another version, order of bytes or padding than ours
   const auto first = static_cast<size_t>(std::mismatch(old.begin(), old.end(), made.begin()).first - old.begin());
-  if (first == old.size()) return std::optional(Patch());
+  if (first == old.size()) return std::optional(Patch{0, "", file->stamp()});
   size_t last = old.size() - 1;
   while (old[last] == made[last]) --last;
-  Patch p{first, made.substr(first, last + 1 - first)};
+  Patch p{first, made.substr(first, last + 1 - first), file->stamp()};
   return fits_patch(p.offset, p.bytes.size()) ? std::optional(std::move(p)) : std::nullopt;
 }
 
@@ -256,7 +257,7 @@ Status gguf_edit_command(Context& c) {
     INGOT_ASSIGN(const auto patch, patch_of(*at.store, at.path, before, after));
     if (patch && (alone || patch->bytes.empty())) {
       if (c.args.common.dry_run) return c.report.done({{"dry_run", true}, {"in_place", true}, {"bytes", patch->bytes.size()}}, fmt::format("would change {} bytes in place\n", patch->bytes.size()));
-      INGOT_TRY(patch_file(*at.store, at.path, patch->offset, as_bytes(patch->bytes), exec_options(c)));
+      INGOT_TRY(patch_file(*at.store, at.path, patch->offset, as_bytes(patch->bytes), patch->stamp, exec_options(c)));
       j["in_place"] = true;
       return c.report.done(j, patch->bytes.empty() ? "nothing to change: the file says so already\n" : fmt::format("changed {} bytes in place\n", patch->bytes.size()));
     }

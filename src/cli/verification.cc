@@ -40,6 +40,7 @@ Status read_files(Context& c, const Located& at, Scan& scan, Verification* v) {
     p.total += tree_bytes(*at.store, other);
     INGOT_ASSIGN([[maybe_unused]] const TreeHash tree, hash_tree(*at.store, other, run));
   }
+  for (const std::string& other : scan.unseen()) v->errors.push_back({"structure", fmt::format("reading {}: it changed while it was being verified; verify it again once nothing touches it", other)});
   v->bytes = done;
   return {};
 }

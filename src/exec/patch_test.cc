@@ -30,14 +30,15 @@ TEST(Patch, ChangesTheseBytesAndTakesOffTheNote) {
   const std::string before(3 * kPatchPage, 'a');
   put(*store, before);
   ASSERT_TRUE(store->set_note("f", "a hash"));
-  ASSERT_TRUE(patch_file(*store, "f", kPatchPage + 7, as_bytes("xyz"), {}).ok());
+  ASSERT_TRUE(patch_file(*store, "f", kPatchPage + 7, as_bytes("xyz"), {}, {}).ok());
   std::string after = before;
   after.replace(kPatchPage + 7, 3, "xyz");
   EXPECT_TRUE(text_of(*store) == after);
   EXPECT_EQ(store->note("f"), "");
-  EXPECT_FALSE(patch_file(*store, "f", kPatchPage - 1, as_bytes("xy"), {}).ok()) << "two pages";
-  EXPECT_FALSE(patch_file(*store, "f", before.size(), as_bytes("x"), {}).ok()) << "beyond the end";
-  EXPECT_FALSE(patch_file(*store, "none", 0, as_bytes("x"), {}).ok());
+  EXPECT_FALSE(patch_file(*store, "f", kPatchPage - 1, as_bytes("xy"), {}, {}).ok()) << "two pages";
+  EXPECT_FALSE(patch_file(*store, "f", before.size(), as_bytes("x"), {}, {}).ok()) << "beyond the end";
+  EXPECT_FALSE(patch_file(*store, "f", 0, as_bytes("x"), "the stamp of another", {}).ok()) << "changed since";
+  EXPECT_FALSE(patch_file(*store, "none", 0, as_bytes("x"), {}, {}).ok());
   EXPECT_TRUE(text_of(*store) == after);
   EXPECT_FALSE(*store->stat("none"));
 }
@@ -51,7 +52,7 @@ TEST(Patch, AFailureLeavesOldOrNewBytes) {
     FaultHooks hooks;
     hooks.hook = [call](uint64_t number, const char*, const std::string&) { return number + 1 == static_cast<uint64_t>(call) ? "a fault" : ""; };
     const auto store = make_fault_store(*memory, hooks);
-    const Status s = patch_file(*store, "f", 0, as_bytes("behind"), {});
+    const Status s = patch_file(*store, "f", 0, as_bytes("behind"), {}, {});
     const std::string text = text_of(*memory);
     EXPECT_TRUE(text == "before" || (text == "behind" && memory->note("f").empty())) << call << ": " << text;
     if (s.ok()) {
@@ -68,7 +69,7 @@ TEST(Patch, ChangesAFileOfOneNameAlone) {
   const std::string dir = mkdtemp(pattern), a = dir + "/a", b = dir + "/b", link = dir + "/link";
   Store& store = local_store();
   const auto reason = [&](const std::string& path) {
-    const Status s = patch_file(store, path, 0, as_bytes("behind"), {});
+    const Status s = patch_file(store, path, 0, as_bytes("behind"), {}, {});
     return s.ok() ? "" : s.error().message;
   };
   std::ofstream(a) << "before, and more";

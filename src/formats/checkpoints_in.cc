@@ -119,8 +119,9 @@ Result<std::optional<MeantCheckpoint>> checkpoint_meant(Store& store, const Prob
                                                             : fmt::format("{} is taken, which its file '{}' names{}", latest->name, latest->text, newer), names);
   }
   if (latest) return std::optional<MeantCheckpoint>();  // a file, of weights that lie here
-  if (names.size() > kLooked) names.resize(kLooked);
+  const std::vector<std::string> every = names;
   const size_t all = names.size();
+  if (names.size() > kLooked) names.resize(kLooked);
   std::vector<std::string> half;
   std::erase_if(names, [&](const std::string& n) { return !is_complete(store, join_path(p.path, n)) && (half.push_back(n), true); });
   for (const auto& [family, framework] : kRules) {
@@ -130,7 +131,7 @@ Result<std::optional<MeantCheckpoint>> checkpoint_meant(Store& store, const Prob
     for (const auto& n : half)
       if (!own.empty() && family_of(n) == family && step_of(n) > step_of(own[0])) passed.push_back(n);
     if (own.empty() || own.size() != names.size()) continue;
-    const std::string which = own.size() == 1 ? "its only checkpoint" : fmt::format("the last of its {} checkpoints, as {} resumes", own.size(), framework);
+    const std::string which = own.size() == 1 ? "its only checkpoint" : fmt::format("the last of its {} checkpoints, as {} resumes", std::count_if(every.begin(), every.end(), [&](const auto& n) { return family_of(n) == family; }), framework);
     return meant(own[0], fmt::format("{} is taken, {}{}", own[0], which,
                                      passed.empty() ? "" : fmt::format("; passed over, as it was not saved to its end: {}", some_of(passed))), own);
   }

@@ -160,5 +160,15 @@ TEST(Dcp, AChunkOfAnotherShapeIsToldWhenItIsRead) {
   EXPECT_NE(bytes.error().message.find("a chunk of F32 [2, 3] lies there, by the metadata it is F32 [3, 2]"), std::string::npos) << bytes.error().message;
 }
 
+// Half a byte an element: rows of none to divide by.
+TEST(Dcp, TensorsOfLessThanAByteAreRefusedNotDivided) {
+  Artifact a;
+  a.naming = "hf";
+  a.tensors = {{"w", make_memory_tensor({DType::kF4, {1 << 18}}, std::vector<std::byte>(1 << 17))}};
+  auto store = make_memory_store();
+  const auto output = make_output(a, *store, "d", "dcp", 64 << 10);
+  EXPECT_FALSE(output.ok() && plan_job({*output}, {}).ok());
+}
+
 }  // namespace
 }  // namespace ingot

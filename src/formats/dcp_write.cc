@@ -62,7 +62,7 @@ std::vector<Cut> cut_large(TensorList* tensors, uint64_t most) {
     const uint64_t bytes = bytes_of(s);
     const int64_t granule = s.shape.rank ? t.node->granularity()[0] : 1;
     int64_t rows = s.shape.rank ? s.shape[0] : 0;
-    if (bytes > most && rows > granule) rows = std::max<int64_t>(1, static_cast<int64_t>(most / (bytes / static_cast<uint64_t>(rows))) / granule) * granule;
+    if (bytes > most && rows > granule) rows = std::max<int64_t>(1, static_cast<int64_t>(most / std::max<uint64_t>(1, bytes / static_cast<uint64_t>(rows))) / granule) * granule;
     Cut c{t.name, s.shape, {}};
     if (rows >= (s.shape.rank ? s.shape[0] : 0)) {
       c.rows = {0};

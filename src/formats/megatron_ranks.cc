@@ -55,6 +55,7 @@ struct Rank {
   std::string path;
   TorchState state;
   std::map<std::string_view, const LazyTensor*> model;  // by the name, of views of state
+  std::map<std::string, const LazyTensor*> dotted;      // the same by the modules' names
 };
 
 // "mp_rank_01_003": tensor-parallel rank 1, pipeline stage 3.
@@ -63,7 +64,7 @@ bool read_name(std::string_view name, Rank* r) {
   name.remove_prefix(std::string_view(kBegin).size());
   for (int64_t* n : {&r->tensor, &r->pipeline}) {
     const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), *n);
-    if (error != std::errc() || *n < 0) return false;
+    if (error != std::errc() || *n < 0 || *n >= static_cast<int64_t>(kMostRanks)) return false;
     name.remove_prefix(static_cast<size_t>(end - name.data()));
     if (name.empty()) return true;
     if (name[0] != '_') return false;
@@ -149,7 +150,7 @@ class RankReader {
       }
       r.state = *std::move(states[i]);
       for (const LazyTensor& t : r.state.tensors)
-        if (t.name.starts_with(kModel)) r.model.emplace(std::string_view(t.name).substr(sizeof kModel - 1), &t);
+        if (t.name.starts_with(kModel)) r.model.emplace(std::string_view(t.name).substr(sizeof kModel - 1), &t), r.dotted.emplace(dotted(t.name.substr(sizeof kModel - 1)), &t);
         else if (t.name.starts_with("model0/"))
           return bad_input("opening {}: it has virtual pipeline stages (model0), which ingot does not join; convert it with Megatron's --ckpt-convert-format torch_dist", r.path);
       if (r.model.empty()) return bad_input("opening {}: it has no tensors below 'model', expected those of a rank of Megatron", r.path);
@@ -180,9 +181,9 @@ class RankReader {
       // Gate and up are one after the other in each rank, where there are two: then what comes down is half as wide.
       const bool newer = module.ends_with("linear_fc1");
       const std::string down = module.substr(0, module.size() - std::string_view(newer ? "linear_fc1" : "dense_h_to_4h").size()) + (newer ? "linear_fc2" : "dense_4h_to_h") + ".weight";
-      for (const auto& [own, t] : r.model)
-        if (t->spec().shape.rank == 2 && dotted(std::string(own)) == down) return t->spec().shape[1] * 2 == rows ? Cut::kGatedRows : Cut::kRows;
-      return Cut::kUnknown;
+      const auto t = r.dotted.find(down);
+      if (t == r.dotted.end() || t->second->spec().shape.rank != 2) return Cut::kUnknown;
+      return t->second->spec().shape[1] * 2 == rows ? Cut::kGatedRows : Cut::kRows;
     }
     return module.find("norm") != std::string::npos || is_one_of(module, {"position_embeddings"}) ? Cut::kSame : Cut::kUnknown;
   }

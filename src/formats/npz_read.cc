@@ -179,13 +179,18 @@ Result<Artifact> open_zip(const Probe& p) {
   for (size_t i = 0; i < entries.size(); ++i) {
     const ZipEntry& e = *entries[i];
     const std::string name = e.name.substr(0, e.name.size() - 4), what = fmt::format("reading {}: its record {}", p.path, e.name.substr(0, 200));
+    const auto unpacked = [&] { return make_inflated_file(p.file.file, p.path, e, offsets[i]); };
+    const uint64_t at = e.stored() ? offsets[i] : 0;
+    std::shared_ptr<const ReadFile> file = p.file.file;
+    if (!e.stored()) {
+      INGOT_ASSIGN(file, unpacked());
+    }
+    INGOT_ASSIGN(const std::string head, head_of(*file, at, e.size));
     std::shared_ptr<const SourceFile> from = source;
     if (!e.stored()) {
-      INGOT_ASSIGN(auto unpacked, make_inflated_file(p.file.file, p.path, e, offsets[i]));
-      from = std::make_shared<SourceFile>(SourceFile{std::move(unpacked), p.path, source->header_hash});
+      INGOT_ASSIGN(file, unpacked());  // anew: what unpacked the head stays with nobody
+      from = std::make_shared<SourceFile>(SourceFile{file, p.path, source->header_hash});
     }
-    const uint64_t at = e.stored() ? offsets[i] : 0;
-    INGOT_ASSIGN(const std::string head, head_of(*from->file, at, e.size));
     std::string why;
     INGOT_ASSIGN(const NpyHeader h, read_header(head, what, entries.size() > 1 ? &why : nullptr));
     if (!why.empty()) {
@@ -195,6 +200,9 @@ Result<Artifact> open_zip(const Probe& p) {
     if (const uint64_t want = bytes_of(h.spec), have = e.size - h.size; want != have)
       return bad_input("{} has {} bytes of data, but {} {} needs {}; the file is damaged", what, have, info(h.spec.type).name, to_string(h.spec.shape), want);
     if (h.pair) a.notices.push_back(fmt::format("{}: '{}' is complex128: kept as F64 with a last dimension of real and imaginary part", p.path, name));
+    constexpr uint64_t kMostTurned = 64u << 20;  // each of its rows takes the unpacking of nearly all of it
+    if (!e.stored() && h.fortran && h.spec.shape.rank > 1 && e.size > kMostTurned)
+      return bad_input("{} is packed and in Fortran's order, {} bytes of it; more than {} would be unpacked over and over: save it with np.savez, or as np.ascontiguousarray()", what, e.size, kMostTurned);
     tensors.push_back({name, place(from, name, at + h.size, h)});
   }
   if (!odd.empty()) a.notices.push_back(fmt::format("{}: of its records {}: passed over", p.path, some_of(odd, 8)));

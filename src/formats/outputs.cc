@@ -146,7 +146,8 @@ static void tell_ties(TensorList* tensors, std::map<std::string, std::string>* m
   std::map<const Node*, std::string> first;
   for (const auto& t : *tensors)
     if (const auto [it, fresh] = first.emplace(t.node.get(), t.name); !fresh) it->second = std::min(it->second, t.name);
-  const auto is_other = [&](const LazyTensor& t) { return t.name != first[t.node.get()] && t.spec().shape.elements() > 0; };
+  const std::map<std::string, std::string> own = *metadata;  // a name among these has no place to be told of
+  const auto is_other = [&](const LazyTensor& t) { return t.name != first[t.node.get()] && t.spec().shape.elements() > 0 && !own.contains(t.name); };
   for (const auto& t : *tensors)
     if (is_other(t)) (*metadata)[t.name] = first[t.node.get()];
   tensors->edit([&](auto& all) { std::erase_if(all, is_other); });
@@ -164,10 +165,8 @@ Output safetensors_output(Artifact artifact, Store& store, const std::string& pa
     for (const auto& [name, text] : artifact.values) object += fmt::format("{}{}: {}", object.empty() ? "" : ", ", json_quote(name), text);
     metadata[kValuesKey] = "{" + object + "}";
   }
-  if (const MetaValue* kinds = artifact.meta(kKindsKey)) {
-    if (metadata.empty()) metadata["format"] = "pt";
-    metadata[kKindsKey] = std::get<std::string>(kinds->v);
-  }
+  if (const MetaValue* kinds = artifact.meta(kKindsKey))
+    if (const auto* text = std::get_if<std::string>(&kinds->v)) metadata[kKindsKey] = *text;
   Output o;
   o.layout = [metadata = std::move(metadata)](const std::vector<NamedSpec>& specs) {
     return layout_safetensors(specs, metadata);

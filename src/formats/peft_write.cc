@@ -9,7 +9,7 @@ constexpr char kWeights[] = "adapter_model.safetensors";
 
 // Also what older versions and save_pretrained() leave beside.
 bool peft_file(const std::string& name) {
-  return name == kWeights || name == "adapter_config.json" || name == "adapter_model.bin" || name == "README.md" || name.starts_with("tokenizer") ||
+  return name == kWeights || name == "adapter_config.json" || name == "adapter_model.bin" || name == "tokenizer.json" || name == "tokenizer_config.json" || name == "tokenizer.model" ||
       name == "special_tokens_map.json" || name == "added_tokens.json" || name == "chat_template.jinja" || name == "vocab.json" || name == "merges.txt";
 }
 

@@ -14,6 +14,11 @@ bool is_int(const std::string& key, int64_t* n) {
 }
 
 // Whether the keys are 0 to n - 1, in any order.
+// As the items of a set must be: tensors and scalars.
+bool are_hashable(const StateNode& n) {
+  return std::all_of(n.below.begin(), n.below.end(), [](const StateNode& b) { return b.tensor >= 0 || (b.plain && !b.value.is_structured()); });
+}
+
 bool are_positions(const StateNode& n) {
   for (size_t i = 0; i < n.below.size(); ++i)
     if (!n.index.contains(std::to_string(i))) return false;
@@ -47,7 +52,11 @@ std::string bytes_of_hex(const std::string& hex) {
 
 void set_kinds(const StateKinds& kinds, Artifact* a) {
   std::erase_if(a->metadata, [](const auto& kv) { return kv.first == kKindsKey; });
-  if (kinds.empty() || kinds == StateKinds{{"", "dict"}}) return;
+  // Names without a slash say as much themselves.
+  const auto leads_down = [](const std::string& name) { return name.find('/') != std::string::npos; };
+  const bool plain = std::none_of(a->tensors.begin(), a->tensors.end(), [&](const LazyTensor& t) { return leads_down(t.name); }) &&
+                     std::none_of(a->values.begin(), a->values.end(), [&](const auto& v) { return leads_down(v.first); });
+  if (kinds.empty() || (plain && kinds == StateKinds{{"", "dict"}})) return;
   OrderedJson j = OrderedJson::object();
   for (const auto& [path, kind] : kinds) j[kind].push_back(path);
   a->metadata.emplace_back(kKindsKey, MetaValue{json_line(j)});
@@ -127,6 +136,7 @@ void StateTree::settle(StateNode* n, const std::string& path, bool root) {
   if (n->kind.empty() && !kinds_.empty()) n->kind = it == kinds_.end() ? "dict" : it->second;
   if (n->kind.empty()) n->kind = n->key == "state" ? "ints" : !root && !n->below.empty() && are_positions(*n) ? "list" : "dict";
   // Members may have been left out.
+  if (n->kind == "set" && !are_hashable(*n)) n->kind = "list";
   if (n->by_position() && !are_positions(*n)) n->kind = "ints";
   if (n->kind == "ints" && !are_ints(*n)) n->kind = "dict";
   for (StateNode& b : n->below) settle(&b, root ? b.key : path + "/" + b.key, false);
@@ -140,7 +150,8 @@ void StateTree::settle(StateNode* n, const std::string& path, bool root) {
 Status put_state(PickleWriter* w, const StateNode& n, const std::function<Status(size_t)>& tensor) {
   if (n.tensor >= 0) return tensor(static_cast<size_t>(n.tensor));
   if (n.plain && n.kind == "bytes" && n.value.is_string()) return w->binary(bytes_of_hex(n.value.get<std::string>())), Status();
-  const bool items = n.plain && n.value.is_array() && (n.kind == "tuple" || n.kind == "set");
+  const bool flat = n.plain && n.value.is_array() && std::none_of(n.value.begin(), n.value.end(), [](const auto& v) { return v.is_structured(); });
+  const bool items = n.plain && n.value.is_array() && (n.kind == "tuple" || (n.kind == "set" && flat));
   if (n.plain && !items) return w->json(n.value), Status();
   if (n.kind == "set") w->global("builtins", "set"), w->open_tuple();
   const bool tuple = n.kind == "tuple", dict = !items && !n.by_position();

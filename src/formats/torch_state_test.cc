@@ -133,6 +133,23 @@ TEST(TorchState, ASlashInANameOfAModelIsItsOwn) {
   EXPECT_EQ(t.finish().below[0].below[0].key, "a/b");
 }
 
+TEST(TorchState, TheKindsOfARootAreKeptWhereANameHasASlash) {
+  const StateKinds kinds = {{"", "dict"}};
+  for (const char* name : {"a/b", "a.b"}) {
+    Artifact a;
+    a.tensors = {{name, make_memory_tensor({DType::kF32, {1}}, std::vector<std::byte>(4))}};
+    set_kinds(kinds, &a);
+    EXPECT_EQ(*kinds_of(a), std::string_view(name) == "a/b" ? kinds : StateKinds());
+  }
+}
+
+TEST(TorchState, ASetOfListsIsAList) {
+  const StateKinds kinds = {{"", "dict"}, {"s", "set"}, {"s/0", "list"}};
+  StateTree t(kinds, true, "test");
+  EXPECT_TRUE(t.add("s/0/0", 0).ok());
+  EXPECT_EQ(t.finish().below[0].kind, "list");
+}
+
 TEST(TorchState, KindsThatAreBrokenAreAnError) {
   for (const char* text : {"[1]", "{\"list\": 1}", "{\"list\": [1]}", "{"}) {
     Artifact a;

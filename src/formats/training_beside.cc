@@ -10,6 +10,7 @@ namespace {
 
 constexpr uint64_t kMaxState = 64u << 20;  // trainer_state.json has a line for each logged step
 constexpr char kTrainerState[] = "trainer_state.json";
+constexpr std::string_view kEnds[] = {".pt", ".pth", ".bin", ".pkl", ".ckpt"};
 
 struct Kind {
   std::string_view name, begin;
@@ -18,6 +19,10 @@ struct Kind {
 constexpr Kind kKinds[] = {{"optimizer", "optimizer"}, {"optimizer", "optimizer_", true}, {"optimizer", "global_step", true}, {"scheduler", "scheduler."}, {"scaler", "scaler."},
                            {"random numbers", "rng_state"}, {"random numbers", "random_states"}, {"state", "trainer_state.json"}, {"state", "training_state."},
                            {"state", "recipe_state."}, {"arguments", "training_args."}, {"others", "custom_checkpoint_"}, {"others", "sampler"}, {"others", "dl_state_dict"}};
+
+bool is_of_torch(std::string_view name) {
+  return std::any_of(std::begin(kEnds), std::end(kEnds), [&](std::string_view end) { return name.ends_with(end); });
+}
 
 // Of the first parameter that the optimizer has one for: a number, or a tensor of one.
 std::optional<double> optimizer_step(const TorchState& s) {
@@ -54,7 +59,7 @@ TrainingBeside training_beside(Store& store, const Probe& p) {
   TrainingBeside t;
   for (const Entry& e : p.entries)
     for (const Kind& k : kKinds)
-      if (e.directory == k.directory && e.name.starts_with(k.begin) && !e.name.ends_with(".safetensors")) {
+      if (e.directory == k.directory && e.name.starts_with(k.begin) && (e.directory || e.name == kTrainerState || is_of_torch(e.name))) {
         t.files[std::string(k.name)].push_back(e.name);
         break;
       }

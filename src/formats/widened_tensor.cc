@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "quant/codec.h"
+#include "quant/decode.h"
 
 namespace ingot {
 namespace {
@@ -26,11 +26,11 @@ struct Plain {
   Widen widen;
 };
 constexpr Plain kPlain[] = {{DType::kBool, widen<uint8_t>}, {DType::kU8, widen<uint8_t>},   {DType::kI8, widen<int8_t>},   {DType::kI16, widen<int16_t>},
-                            {DType::kI32, widen<int32_t>},  {DType::kI64, widen<int64_t>}};
+                            {DType::kI32, widen<int32_t>},  {DType::kI64, widen<int64_t>},  {DType::kU16, widen<uint16_t>}, {DType::kU32, widen<uint32_t>}, {DType::kU64, widen<uint64_t>}};
 
 class Widened final : public Node {
  public:
-  Widened(NodePtr node, Widen plain, const Codec* codec) : node_(std::move(node)), plain_(plain), codec_(codec) {}
+  Widened(NodePtr node, Widen widen) : node_(std::move(node)), widen_(widen) {}
   TensorSpec spec() const override { return {DType::kF32, node_->spec().shape}; }
   std::string describe() const override { return fmt::format("widened v1 {}", info(node_->spec().type).name); }
   std::vector<NodePtr> inputs() const override { return {node_}; }
@@ -41,14 +41,13 @@ class Widened final : public Node {
     auto* out = reinterpret_cast<float*>(c.out.data());
     const int64_t n = c.region.elements();
     if (n == 0) return {};
-    plain_ ? plain_(c.inputs[0].data, n, out) : codec_->decode(c.inputs[0].data, n, out);
+    widen_(c.inputs[0].data, n, out);
     return {};
   }
 
  private:
   NodePtr node_;
-  Widen plain_;
-  const Codec* codec_;
+  Widen widen_;
 };
 
 }  // namespace
@@ -57,9 +56,8 @@ NodePtr widened_tensor(NodePtr node) {
   const DType type = node->spec().type;
   if (type == DType::kF32) return node;
   const auto plain = std::find_if(std::begin(kPlain), std::end(kPlain), [&](const Plain& p) { return p.type == type; });
-  const Codec* codec = type == DType::kF16 || type == DType::kBF16 || type == DType::kF64 ? find_codec(type) : nullptr;
-  if (plain == std::end(kPlain) && !codec) return nullptr;
-  return std::make_shared<Widened>(std::move(node), plain == std::end(kPlain) ? nullptr : plain->widen, codec);
+  const Widen widen = plain != std::end(kPlain) ? plain->widen : is_block_type(type) ? nullptr : find_decode(type);
+  return widen ? std::make_shared<Widened>(std::move(node), widen) : nullptr;
 }
 
 }  // namespace ingot

@@ -1,6 +1,7 @@
 #include "transform/gguf_lora.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 
@@ -58,7 +59,7 @@ class Maker {
       return bad_input("{}: its adapter.type is '{}', expected 'lora'; ingot writes LoRA adapters for PEFT", what_, kind.substr(0, 100));
     const MetaValue* alpha = in_.meta("adapter.lora.alpha");
     const auto number = alpha ? meta_number(*alpha) : std::nullopt;
-    if (!number) return bad_input("{}: it has no number 'adapter.lora.alpha', by which the product is scaled", what_);
+    if (!number || !number->is_number() || !(std::fabs(number->get<double>()) <= 0x1p53)) return bad_input("{}: it has no number 'adapter.lora.alpha', by which the product is scaled", what_);
     alpha_ = *number;
     if (in_.meta("adapter.alora.invocation_tokens"))
       return bad_input("{}: it is an activated LoRA (adapter.alora.invocation_tokens), which acts on some tokens only; ingot does not write those for PEFT", what_);
@@ -159,7 +160,7 @@ class Maker {
     for (const auto& [module, r] : ranks_)
       if (r != usual) ranks[module] = r;
     const std::string base = base_name();
-    const double whole = static_cast<double>(static_cast<int64_t>(alpha_));
+    const double whole = std::trunc(alpha_);
     OrderedJson j = {{"alora_invocation_tokens", nullptr}, {"alpha_pattern", OrderedJson::object()}, {"arrow_config", nullptr}, {"auto_mapping", nullptr},
                      {"base_model_name_or_path", base.empty() ? OrderedJson() : OrderedJson(base)}, {"bias", "none"}, {"corda_config", nullptr},
                      {"ensure_weight_tying", false}, {"eva_config", nullptr}, {"exclude_modules", nullptr}, {"fan_in_fan_out", false}, {"inference_mode", true},

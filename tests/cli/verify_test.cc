@@ -170,6 +170,12 @@ TEST_F(VerifyFormats, AnIndexIsHeldAgainstItsShards) {
   found = verify(with(changed), 0)["findings"];
   ASSERT_EQ(found.size(), 1u) << found.dump(1);
   EXPECT_NE(found[0]["message"].get<std::string>().find("model.norm.weight"), std::string::npos);
+  // One of weights that are not here is not what was opened.
+  write_file(copy + "/pytorch_model.bin.index.json", R"({"weight_map": {"w": "pytorch_model-00001-of-00002.bin"}})");
+  found = verify(with(j), 0)["findings"];
+  ASSERT_EQ(found.size(), 1u) << found.dump(1);
+  EXPECT_NE(found[0]["message"].get<std::string>().find("none of the files that it names is there"), std::string::npos);
+  std::filesystem::remove(copy + "/pytorch_model.bin.index.json");
   changed = j;
   changed["weight_map"]["not.there"] = j["weight_map"]["model.norm.weight"];
   const Finished f = ingot({"verify", with(changed)}, cached());
