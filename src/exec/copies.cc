@@ -21,19 +21,16 @@ bool holds(const ReadFile& file, uint64_t offset, uint64_t size, const char* byt
   return true;
 }
 
-}  // namespace
+using Placed = std::pair<uint64_t, const Source*>;  // by the place
 
-const ReadFile* copied_file(const Artifact& artifact, const Layout& layout, size_t f) {
+// `tensors`: all that lie in the file.
+const ReadFile* copied_file(const FileLayout& file, const std::vector<Placed>& tensors) {
   const ReadFile* whole = nullptr;
-  const FileLayout& file = layout.files[f];
   std::vector<std::pair<uint64_t, uint64_t>> taken;
-  for (size_t i = 0; i < layout.tensors.size(); ++i) {
-    const Placement& p = layout.tensors[i];
-    if (p.file != static_cast<int>(f)) continue;
-    const auto* source = dynamic_cast<const Source*>(artifact.tensors[i].node.get());
-    if (!source || source->offset() != p.offset || (whole && source->file() != whole)) return nullptr;
+  for (const auto& [place, source] : tensors) {
+    if (!source || source->offset() != place || (whole && source->file() != whole)) return nullptr;
     whole = source->file();
-    taken.emplace_back(p.offset, bytes_of(source->spec()));
+    taken.emplace_back(place, bytes_of(source->spec()));
   }
   if (!whole || whole->size() != file.size || !file.checksums.empty()) return nullptr;
   for (const Extent& e : file.extents) {
@@ -49,13 +46,31 @@ const ReadFile* copied_file(const Artifact& artifact, const Layout& layout, size
   return holds(*whole, at, file.size - at, nullptr) ? whole : nullptr;
 }
 
+// Those of each file.
+std::vector<std::vector<Placed>> placed(const Artifact& artifact, const Layout& layout) {
+  std::vector<std::vector<Placed>> all(layout.files.size());
+  for (size_t i = 0; i < layout.tensors.size(); ++i)
+    all[static_cast<size_t>(layout.tensors[i].file)].emplace_back(layout.tensors[i].offset, dynamic_cast<const Source*>(artifact.tensors[i].node.get()));
+  return all;
+}
+
+}  // namespace
+
+std::vector<const ReadFile*> copied_files(const Artifact& artifact, const Layout& layout) {
+  const auto tensors = placed(artifact, layout);
+  std::vector<const ReadFile*> files;
+  for (size_t f = 0; f < layout.files.size(); ++f) files.push_back(copied_file(layout.files[f], tensors[f]));
+  return files;
+}
+
 Result<std::vector<std::string>> copied_files(const Output& output, Store& store, const std::string& directory) {
   INGOT_ASSIGN(const Layout layout, layout_of(output));
+  const auto tensors = placed(output.artifact, layout);
   std::vector<std::string> files;
   for (size_t f = 0; f < layout.files.size(); ++f) {
     const FileLayout& file = layout.files[f];
-    if (std::any_of(layout.tensors.begin(), layout.tensors.end(), [&](const Placement& p) { return p.file == static_cast<int>(f); })) {
-      const ReadFile* whole = copied_file(output.artifact, layout, f);
+    if (!tensors[f].empty()) {
+      const ReadFile* whole = copied_file(file, tensors[f]);
       if (!whole) return std::vector<std::string>();
       files.push_back(whole->path());
       continue;

@@ -6,9 +6,9 @@
 
 namespace ingot {
 
-// The file that file `f` of a layout would equal byte for byte: every tensor lies there at the same place, and so does what is around them. Null where there is
-// none, or it could not be told. Of the file only what is no tensor's is read.
-const ReadFile* copied_file(const Artifact& artifact, const Layout& layout, size_t f);
+// The file that each file of a layout would equal byte for byte: every tensor lies there at the same place, and so does what is around them. Null where there is
+// none, or it could not be told. Of these files only what is no tensor's is read.
+std::vector<const ReadFile*> copied_files(const Artifact& artifact, const Layout& layout);
 
 // The files that those of an output would equal, in its order: of those with tensors inputs, of the others files of `directory` by their names. Empty unless all would.
 Result<std::vector<std::string>> copied_files(const Output& output, Store& store, const std::string& directory);

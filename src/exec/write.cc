@@ -299,6 +299,8 @@ class Job {
       const bool done = publication_.done(o);
       sinks_.emplace_back();
       if (!done) INGOT_TRY(commit_.make_part(o, publication_.files(o)));
+      std::vector<const ReadFile*> copied;
+      if (!done && options_.world == 1 && st.capabilities().mode == WriteMode::kRandom) copied = copied_files(outputs_[o].artifact, po);
       std::vector<std::vector<std::pair<uint64_t, uint64_t>>> extents(po.files.size());
       for (size_t i = 0; i < po.tensors.size(); ++i)
         extents[po.tensors[i].file].emplace_back(po.tensors[i].offset, bytes_of(outputs_[o].artifact.tensors[i].spec()));
@@ -322,8 +324,7 @@ class Job {
             if (leaf < n) sink->set_hash(leaf, h);
           sink->own(0, 0, false);
         } else if (sink->owns_any() || st.capabilities().mode == WriteMode::kRandom) {
-          const ReadFile* whole = options_.world == 1 && st.capabilities().mode == WriteMode::kRandom ? copied_file(outputs_[o].artifact, po, f) : nullptr;
-          INGOT_TRY(sink->open(st, commit_.path_of(o, po.files[f].name), resume, options_.resume ? known : std::map<uint64_t, Hash128>{}, whole));
+          INGOT_TRY(sink->open(st, commit_.path_of(o, po.files[f].name), resume, options_.resume ? known : std::map<uint64_t, Hash128>{}, copied.empty() ? nullptr : copied[f]));
           if (outputs_[o].in_place_of_input) INGOT_TRY(st.copy_access(outputs_[o].path, commit_.path_of(o, po.files[f].name)));  // before there is a byte in it
           INGOT_TRY(sink->start(extents[f]));
         }

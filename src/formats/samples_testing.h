@@ -16,12 +16,13 @@ class Samples : public ::testing::Test {
     return all ? all : std::string(INGOT_SOURCE_DIR) + "/tests/data/checkpoints";
   }
   // False where the sample is not among those that the repository keeps.
-  bool begin(const std::string& name) {
+  bool begin(const std::string& name, const std::string& expected = "") {
     const std::string at = root() + "/" + name;
     if (!std::filesystem::exists(at)) return false;
     folder_ = at + "/ckpt";
-    expected_ = open(at + "/expected.safetensors");
+    expected_ = open((expected.empty() ? at : root() + "/" + expected) + "/expected.safetensors");
     json_ = *parse_json(*read_text(local_store(), at + "/expected.json"), name);
+    compared_ = 0;
     return true;
   }
   static Artifact open(const std::string& path) {
@@ -39,27 +40,32 @@ class Samples : public ::testing::Test {
     ASSERT_TRUE(bytes.ok()) << bytes.error().message;
     EXPECT_TRUE(*bytes == *wanted) << a.path << ": " << own;
     if (is->spec().shape.elements() > 1) expect_regions_match(is->node, 6, 1);
+    ++compared_;
   }
   void all_of(const Artifact& a, const std::string& kind, const std::string& before) {
     for (const auto& t : expected_.tensors)
       if (t.name.starts_with(kind)) same(a, before + t.name.substr(kind.size()), t.name);
   }
-  static void leaves(const Json& j, const std::string& path, std::map<std::string, Json>* out) {
-    const bool parts = j.is_structured() && !j.empty();
+  static void leaves(const Json& j, const std::string& path, const std::vector<std::string>& whole, std::map<std::string, Json>* out) {
+    const bool parts = j.is_structured() && !j.empty() && std::find(whole.begin(), whole.end(), path) == whole.end();
     if (!parts) (*out)[path] = j;
     size_t i = 0;
-    for (auto it = j.begin(); parts && it != j.end(); ++it, ++i) leaves(*it, (path.empty() ? "" : path + "/") + (j.is_object() ? it.key() : std::to_string(i)), out);
+    for (auto it = j.begin(); parts && it != j.end(); ++it, ++i)
+      leaves(*it, (path.empty() ? "" : path + "/") + (j.is_object() ? it.key() : std::to_string(i)), whole, out);
   }
   // All leaves that are expected, and no others.
-  static void same_values(const Artifact& a, const Json& want) {
+  static void same_values(const Artifact& a, const Json& want, const std::string& before = "", const std::vector<std::string>& whole = {}) {
     std::map<std::string, Json> all;
-    leaves(want, "", &all);
+    leaves(want, before, whole, &all);
     for (const auto& [name, value] : all) {
       const auto it = a.values.find(name);
       ASSERT_TRUE(it != a.values.end()) << a.path << ": no " << name;
-      EXPECT_EQ(*parse_json(it->second, name), value) << a.path << ": " << name;
+      const auto is = parse_json(it->second, name);
+      ASSERT_TRUE(is.ok()) << is.error().message;
+      EXPECT_EQ(*is, value) << a.path << ": " << name << " = " << it->second;
     }
-    EXPECT_EQ(a.values.size(), all.size());
+    for (const auto& [name, value] : a.values)
+      EXPECT_TRUE(all.count(name) || !name.starts_with(before)) << a.path << ": " << name << " = " << value << " is not expected";
   }
   static std::string notices(const Artifact& a) {
     std::string all;
@@ -70,6 +76,7 @@ class Samples : public ::testing::Test {
   std::string folder_;
   Artifact expected_;
   Json json_;
+  size_t compared_ = 0;  // tensors, since begin()
 };
 
 }  // namespace ingot::testing

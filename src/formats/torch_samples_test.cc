@@ -1,11 +1,7 @@
 // Files that torch, transformers, accelerate and Lightning wrote themselves, beside what the writing process held: tests/data/checkpoints (README.md there), or all
 // of the set that these are taken from, in the folder that INGOT_CHECKPOINTS names.
-#include <cstdlib>
-#include <filesystem>
-
-#include "formats/formats_testing.h"
-#include "formats/json.h"
 #include "formats/outputs.h"
+#include "formats/samples_testing.h"
 
 namespace ingot {
 namespace {
@@ -13,39 +9,9 @@ namespace {
 namespace fs = std::filesystem;
 using namespace ingot::testing;
 
-class TorchSamples : public ::testing::Test {
+class TorchSamples : public Samples {
  protected:
-  static std::string root() {
-    const char* all = std::getenv("INGOT_CHECKPOINTS");
-    return all ? all : std::string(INGOT_SOURCE_DIR) + "/tests/data/checkpoints";
-  }
-  void begin(const std::string& name, const std::string& expected = "") {
-    folder_ = root() + "/" + name + "/ckpt";
-    expected_ = open(root() + "/" + (expected.empty() ? name : expected) + "/expected.safetensors");
-    json_ = *parse_json(*read_text(local_store(), root() + "/" + name + "/expected.json"), name);
-    compared_ = 0;
-  }
-  static Artifact open(const std::string& path) {
-    auto a = open_model(local_store(), path);
-    EXPECT_TRUE(a.ok()) << a.error().message;
-    return a.ok() ? *std::move(a) : Artifact();
-  }
-  // `own` of `a` is `name` of what is expected.
-  void same(const Artifact& a, const std::string& own, const std::string& name) {
-    const LazyTensor *is = a.find(own), *want = expected_.find(name);
-    ASSERT_TRUE(is) << a.path << ": no " << own;
-    ASSERT_TRUE(want) << name;
-    EXPECT_TRUE(is->spec() == want->spec()) << own << ": " << info(is->spec().type).name << " " << to_string(is->spec().shape);
-    const auto bytes = evaluate(is->node), wanted = evaluate(want->node);
-    ASSERT_TRUE(bytes.ok()) << bytes.error().message;
-    EXPECT_TRUE(*bytes == *wanted) << a.path << ": " << own;
-    if (is->spec().shape.elements() > 1) expect_regions_match(is->node, 6, 1);
-    ++compared_;
-  }
-  void all_of(const Artifact& a, const std::string& kind, const std::string& before) {
-    for (const auto& t : expected_.tensors)
-      if (t.name.starts_with(kind)) same(a, before + t.name.substr(kind.size()), t.name);
-  }
+  void begin(const std::string& name, const std::string& expected = "") { ASSERT_TRUE(Samples::begin(name, expected)) << name; }
   // The moments of an optimizer's state, whose parameters are in this order.
   void moments(const Artifact& a, const std::string& before, const std::vector<std::string>& order) {
     for (size_t i = 0; i < order.size(); ++i)
@@ -60,43 +26,12 @@ class TorchSamples : public ::testing::Test {
           order.push_back(t.name.substr(before.size()));
     return order;
   }
-  static void leaves(const Json& j, const std::string& path, const std::vector<std::string>& whole, std::map<std::string, Json>* out) {
-    const bool parts = j.is_structured() && !j.empty() && std::find(whole.begin(), whole.end(), path) == whole.end();
-    if (!parts) (*out)[path] = j;
-    size_t i = 0;
-    for (auto it = j.begin(); parts && it != j.end(); ++it, ++i)
-      leaves(*it, (path.empty() ? "" : path + "/") + (j.is_object() ? it.key() : std::to_string(i)), whole, out);
-  }
-  // All leaves that are expected, and no others.
-  static void same_values(const Artifact& a, const Json& want, const std::string& before = "", const std::vector<std::string>& whole = {}) {
-    std::map<std::string, Json> all;
-    leaves(want, before, whole, &all);
-    for (const auto& [name, value] : all) {
-      const auto it = a.values.find(name);
-      ASSERT_TRUE(it != a.values.end()) << a.path << ": no " << name;
-      const auto is = parse_json(it->second, name);
-      ASSERT_TRUE(is.ok()) << is.error().message;
-      EXPECT_EQ(*is, value) << a.path << ": " << name << " = " << it->second;
-    }
-    for (const auto& [name, value] : a.values)
-      EXPECT_TRUE(all.count(name) || !name.starts_with(before)) << a.path << ": " << name << " = " << value << " is not expected";
-  }
   static std::vector<std::string> files(const std::string& folder) {
     std::vector<std::string> names;
     for (const auto& e : fs::directory_iterator(folder)) names.push_back(e.path().filename());
     std::sort(names.begin(), names.end());
     return names;
   }
-  static std::string notices(const Artifact& a) {
-    std::string all;
-    for (const auto& n : a.notices) all += n + "\n";
-    return all;
-  }
-
-  std::string folder_;
-  Artifact expected_;
-  Json json_;
-  size_t compared_ = 0;
 };
 
 TEST_F(TorchSamples, EachZipOfTheSameStateGivesAllOfIt) {

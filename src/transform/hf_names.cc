@@ -41,9 +41,8 @@ std::optional<Named> named(const NameMap& map, const Architecture* arch, std::st
       const auto m = map_to_gguf(*arch, expand(t, 0, 0));
       return m && !m->rule->alternative;
     };
-    if (arch && !std::all_of(r.hf.begin(), r.hf.end(), has)) continue;
     for (const std::string& t : r.from)
-      if (const auto h = match_template(t, name)) return Named{&r, *h, h->expert < 0 && r.hf[0].find("{e}") != std::string::npos};
+      if (const auto h = match_template(t, name); h && (!arch || std::all_of(r.hf.begin(), r.hf.end(), has))) return Named{&r, *h, h->expert < 0 && r.hf[0].find("{e}") != std::string::npos};
   }
   return std::nullopt;
 }
