@@ -64,7 +64,7 @@ void tell_weights(const Artifact& a, Findings* r) {
   std::set<std::string> files;
   std::map<std::string_view, uint64_t> types;
   for (const LazyTensor& t : a.tensors) {
-    files.insert(origin_of(*t.node, {}).file);
+    files.insert(origin_of(*t.node).file);
     ++types[info(t.spec().type).name];
   }
   const Totals totals = totals_of(a);

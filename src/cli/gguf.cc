@@ -20,7 +20,7 @@ Result<Artifact> open_gguf_input(Context& c, const std::string& given) {
 Status write_all(Context& c, std::vector<Output> outputs, const Artifact& in) {
   std::vector<std::string> inputs = {in.path};
   for (const LazyTensor& t : in.tensors)
-    if (Origin o = origin_of(*t.node, {}); !o.file.empty() && o.file != inputs.back()) inputs.push_back(std::move(o.file));
+    if (Origin o = origin_of(*t.node); !o.file.empty() && o.file != inputs.back()) inputs.push_back(std::move(o.file));
   for (const Output& o : outputs) {
     INGOT_ASSIGN([[maybe_unused]] const Located checked, output_path(o.path, file_of("gguf"), inputs));
   }

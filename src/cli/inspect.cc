@@ -41,7 +41,7 @@ Result<uint64_t> disk_bytes(Store& store, const Artifact& a, bool directory, Fau
     INGOT_TRY(add_files(store, a.path, a.format == "safetensors" || a.format == "torch" ? 1 : 8, &files));
   } else {
     for (const LazyTensor& t : a.tensors)
-      if (Origin o = origin_of(*t.node, {}); !o.file.empty()) files.insert(std::move(o.file));
+      if (Origin o = origin_of(*t.node); !o.file.empty()) files.insert(std::move(o.file));
   }
   uint64_t sum = 0;
   for (const std::string& file : files) {

@@ -210,7 +210,7 @@ std::vector<std::string> input_paths(const OpenedModel& model) {
   // Shards and splits too: each is read.
   std::set<std::string> files = {model.path};
   for (const LazyTensor& t : model.base.tensors)
-    if (Origin o = origin_of(*t.node, {}); !o.file.empty()) files.insert(std::move(o.file));
+    if (Origin o = origin_of(*t.node); !o.file.empty()) files.insert(std::move(o.file));
   std::vector<std::string> paths(files.begin(), files.end());
   paths.insert(paths.end(), model.adapters.begin(), model.adapters.end());
   return paths;

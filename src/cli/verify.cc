@@ -35,7 +35,7 @@ std::string difference(const Manifest& told, const ContentHashes& found) {
 
 // Whether all of the model lies in the file or directory that was given; of a set of splits it does not.
 bool whole_in(const Artifact& a, bool directory) {
-  const auto inside = [&](const LazyTensor& t) { return origin_of(*t.node, {}).file == a.path; };
+  const auto inside = [&](const LazyTensor& t) { return origin_of(*t.node).file == a.path; };
   return directory || std::all_of(a.tensors.begin(), a.tensors.end(), inside);
 }
 

@@ -46,7 +46,7 @@ inline std::map<std::string, std::string> render(const Output& o) {
     if (!bytes.ok()) return out;
     const Placement p = layout->tensors[i];
     EXPECT_LE(p.offset + bytes->size(), files[static_cast<size_t>(p.file)].size());
-    std::memcpy(files[static_cast<size_t>(p.file)].data() + p.offset, bytes->data(), bytes->size());
+    if (!bytes->empty()) std::memcpy(files[static_cast<size_t>(p.file)].data() + p.offset, bytes->data(), bytes->size());
   }
   for (size_t i = 0; i < files.size(); ++i) out[layout->files[i].name] = std::move(files[i]);
   return out;

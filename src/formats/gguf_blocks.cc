@@ -1,6 +1,7 @@
 #include "formats/gguf_blocks.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "exec/evaluate.h"
 #include "formats/gguf.h"
@@ -21,8 +22,7 @@ class SameBytes final : public Node {
     Shape g = input_->granularity();
     int64_t& last = g[g.rank - 1];
     const int64_t whole = std::max(info(input_->spec().type).block, input_->spec().type == DType::kU8 ? info(spec_.type).bytes : int64_t{1});
-    while (last % whole != 0) last += g[g.rank - 1];
-    last = from_input(last);
+    last = from_input(std::lcm(last, whole));
     return g;
   }
   void needs(const Region& r, std::vector<Need>* out) const override {

@@ -49,10 +49,14 @@ Origin origin_of(const Node& node, const Shape& index) {
   return o;
 }
 
-std::string tensor_text(const Node& node, const std::string& name) {
+Origin origin_of(const Node& node) {
   Shape first = node.spec().shape;
   for (int i = 0; i < first.rank; ++i) first[i] = 0;
-  const Origin o = origin_of(node, first);
+  return origin_of(node, first);
+}
+
+std::string tensor_text(const Node& node, const std::string& name) {
+  const Origin o = origin_of(node);
   return o.tensor.empty() ? fmt::format("'{}'", name) : fmt::format("'{}' of {}", o.tensor, o.file);
 }
 

@@ -84,6 +84,7 @@ class Node {
 };
 
 Origin origin_of(const Node& node, const Shape& index);
+Origin origin_of(const Node& node);  // of its first element
 // "'model.norm.weight' of /m/model.safetensors", or "'NAME'" where no file holds the tensor.
 std::string tensor_text(const Node& node, const std::string& name);
 // "element [3, 5] of 'model.norm.weight' of /m/model.safetensors".

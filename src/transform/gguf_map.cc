@@ -176,7 +176,7 @@ Status Mapper::make(const Group& g) {
     }
     if (const LazyTensor* other = out_.find(name))
       return bad_input("converting {}: '{}' gives '{}', which another tensor of the model gives, too ({}); one of the two is left over", hf_.path, first.name, other->name,
-                       origin_of(*other->node, Shape()).tensor);
+                       origin_of(*other->node).tensor);
     if (rule.role == "embedding") vocab_rows_ = out[k]->spec().shape[0];
     out_.tensors.push_back({name, out[k]});
   }

@@ -15,7 +15,7 @@ namespace {
 template <class T>
 NodePtr tensor(DType type, Shape shape, const std::vector<T>& v) {
   std::vector<std::byte> bytes(v.size() * sizeof(T));
-  std::memcpy(bytes.data(), v.data(), bytes.size());
+  if (!v.empty()) std::memcpy(bytes.data(), v.data(), bytes.size());
   return make_memory_tensor({type, shape}, std::move(bytes));
 }
 
