@@ -58,6 +58,7 @@ std::string_view PickleValue::name() const { return kind_ == kGlobal ? global_->
 std::string PickleValue::global_text() const { return kind_ == kGlobal ? fmt::format("{}.{}", module(), name()) : ""; }
 bool PickleValue::is_global(std::string_view m, std::string_view n) const { return kind_ == kGlobal && global_->name == n && global_->module == m; }
 
+std::string_view PickleValue::dict_class() const { return is_dict() && box_->object.callable ? box_->object.callable->name() : std::string_view(); }
 const PickleObject* PickleValue::object() const { return is_object() ? &box_->object : nullptr; }
 bool PickleValue::is_call_of(std::string_view m, std::string_view n) const { return is_object() && box_->object.callable->is_global(m, n); }
 const PickleValue* PickleValue::state() const { return is_object() || is_dict() ? box_->state : nullptr; }

@@ -73,6 +73,8 @@ class PickleValue {
   std::span<const PickleValue* const> items() const;
   // A dict, or an object of a subclass of dict.
   bool has_pairs() const { return is_dict() || (is_object() && flag_); }
+  // Of a dict: the name in collections of what it was (OrderedDict, Counter); empty for Python's own.
+  std::string_view dict_class() const;
   size_t size() const { return has_pairs() ? items().size() / 2 : items().size(); }
   // The value of a text key (the last, where a pickle sets one twice), or of an attribute of an object; null where there is none. It looks at one after
   // another: who wants many goes through items().

@@ -276,7 +276,11 @@ bool PickleMachine::call_known(const PickleValue& f, const PickleValue& args, bo
   };
   const bool builtin = m == "builtins", collections = m == "collections";
   if ((collections && (name == "OrderedDict" || name == "Counter")) || (builtin && name == "dict"))
-    if (n == 0 || (n == 1 && (first->is_sequence() || first->is_dict()))) return made(kDict, first);
+    if (n == 0 || (n == 1 && (first->is_sequence() || first->is_dict()))) {
+      if (!made(kDict, first)) return false;
+      if (collections) top()->box_->object.callable = &f;
+      return true;
+    }
   if (collections && name == "defaultdict" && (n <= 1 || (n == 2 && args.at(1)->is_dict()))) return made(kDict, args.at(1));
   const Kind kind = builtin && (name == "set" || name == "frozenset") ? kSet : builtin && name == "list" ? kList : kTuple;
   if (kind != kTuple || (builtin && name == "tuple") || (m == "torch" && name == "Size"))

@@ -130,6 +130,7 @@ const PickleValue* content_of(const PickleValue* v) {
 }
 
 // As StateKinds (state_tree.h) call what is gone into, and values whose JSON does not tell.
+std::string dict_kind(const PickleValue& v) { return v.dict_class() == "Counter" ? "counter" : v.dict_class() == "OrderedDict" ? "odict" : ""; }
 std::string kind_of(const PickleValue& v, std::span<const PickleValue* const> items, bool pairs) {
   if (v.is_sequence()) return v.kind() == kList ? "list" : v.kind() == kTuple ? "tuple" : "set";
   bool ints = true, positions = true;
@@ -137,12 +138,14 @@ std::string kind_of(const PickleValue& v, std::span<const PickleValue* const> it
     ints = ints && items[i] && items[i]->kind() == kInt;
     positions = positions && !items[i];
   }
-  return !pairs ? "list" : positions ? (v.size() ? "list" : "tuple") : ints ? "ints" : "dict";
+  const std::string of = dict_kind(v);
+  return !pairs ? "list" : positions ? (v.size() ? "list" : "tuple") : of.empty() ? (ints ? "ints" : "dict") : ints ? of + "_ints" : of;
 }
 std::string kind_of_value(const PickleValue& v) {
   const auto plain = [](const PickleValue* i) { return is_plain(*i) && i->kind() != kBytes && i->kind() != kGlobal; };
   if (v.kind() == kBytes) return "bytes";
   if (v.kind() == kTuple) return "tuple";
+  if (v.is_dict()) return dict_kind(v);
   return v.kind() == kSet && std::all_of(v.items().begin(), v.items().end(), plain) ? "set" : "";
 }
 

@@ -13,12 +13,12 @@ bool is_int(const std::string& key, int64_t* n) {
   return r.ec == std::errc() && r.ptr == key.data() + key.size() && std::to_string(*n) == key;
 }
 
-// Whether the keys are 0 to n - 1, in any order.
 // As the items of a set must be: tensors and scalars.
 bool are_hashable(const StateNode& n) {
   return std::all_of(n.below.begin(), n.below.end(), [](const StateNode& b) { return b.tensor >= 0 || (b.plain && !b.value.is_structured()); });
 }
 
+// Whether the keys are 0 to n - 1, in any order.
 bool are_positions(const StateNode& n) {
   for (size_t i = 0; i < n.below.size(); ++i)
     if (!n.index.contains(std::to_string(i))) return false;
@@ -26,6 +26,19 @@ bool are_positions(const StateNode& n) {
 }
 bool are_ints(const StateNode& n) {
   return std::all_of(n.below.begin(), n.below.end(), [](const StateNode& b) { int64_t i = 0; return is_int(b.key, &i); });
+}
+
+bool of_ints(std::string_view kind) { return kind == "ints" || kind.ends_with("_ints"); }
+
+// What is called with the items to make a container of that kind, which no operation of pickles makes.
+struct Maker {
+  const char *module = nullptr, *name = nullptr;
+};
+Maker maker_of(std::string_view kind) {
+  if (kind == "set") return {"builtins", "set"};
+  if (kind.starts_with("odict")) return {"collections", "OrderedDict"};
+  if (kind.starts_with("counter")) return {"collections", "Counter"};
+  return {};
 }
 
 bool holds_object(const OrderedJson& v) {
@@ -56,7 +69,7 @@ void set_kinds(const StateKinds& kinds, Artifact* a) {
   const auto leads_down = [](const std::string& name) { return name.find('/') != std::string::npos; };
   const bool plain = std::none_of(a->tensors.begin(), a->tensors.end(), [&](const LazyTensor& t) { return leads_down(t.name); }) &&
                      std::none_of(a->values.begin(), a->values.end(), [&](const auto& v) { return leads_down(v.first); });
-  if (kinds.empty() || (plain && kinds == StateKinds{{"", "dict"}})) return;
+  if (kinds.empty() || (plain && (kinds == StateKinds{{"", "dict"}} || kinds == StateKinds{{"", "odict"}}))) return;
   OrderedJson j = OrderedJson::object();
   for (const auto& [path, kind] : kinds) j[kind].push_back(path);
   a->metadata.emplace_back(kKindsKey, MetaValue{json_line(j)});
@@ -138,7 +151,7 @@ void StateTree::settle(StateNode* n, const std::string& path, bool root) {
   // Members may have been left out.
   if (n->kind == "set" && !are_hashable(*n)) n->kind = "list";
   if (n->by_position() && !are_positions(*n)) n->kind = "ints";
-  if (n->kind == "ints" && !are_ints(*n)) n->kind = "dict";
+  if (of_ints(n->kind) && !are_ints(*n)) n->kind = n->kind == "ints" ? "dict" : n->kind.substr(0, n->kind.size() - 5);
   for (StateNode& b : n->below) settle(&b, root ? b.key : path + "/" + b.key, false);
   if (!n->by_position()) return;
   std::vector<StateNode> sorted;
@@ -151,20 +164,22 @@ Status put_state(PickleWriter* w, const StateNode& n, const std::function<Status
   if (n.tensor >= 0) return tensor(static_cast<size_t>(n.tensor));
   if (n.plain && n.kind == "bytes" && n.value.is_string()) return w->binary(bytes_of_hex(n.value.get<std::string>())), Status();
   const bool flat = n.plain && n.value.is_array() && std::none_of(n.value.begin(), n.value.end(), [](const auto& v) { return v.is_structured(); });
+  const Maker maker = maker_of(n.kind);
   const bool items = n.plain && n.value.is_array() && (n.kind == "tuple" || (n.kind == "set" && flat));
-  if (n.plain && !items) return w->json(n.value), Status();
-  if (n.kind == "set") w->global("builtins", "set"), w->open_tuple();
+  const bool empty = n.plain && n.value.is_object() && n.kind != "set" && maker.name;
+  if (n.plain && !items && !empty) return w->json(n.value), Status();
+  if (maker.name) w->global(maker.module, maker.name), w->open_tuple();
   const bool tuple = n.kind == "tuple", dict = !items && !n.by_position();
   dict ? w->open_dict() : tuple ? w->open_tuple() : w->open_list();
   for (size_t i = 0; items && i < n.value.size(); ++i) w->json(n.value[i]);
   for (const StateNode& b : n.below) {
     int64_t number = 0;
-    if (dict && n.kind == "ints" && is_int(b.key, &number)) w->integer(number);
+    if (dict && of_ints(n.kind) && is_int(b.key, &number)) w->integer(number);
     else if (dict) w->text(b.key);
     INGOT_TRY(put_state(w, b, tensor));
   }
   dict ? w->close_dict() : tuple ? w->close_tuple() : w->close_list();
-  if (n.kind == "set") w->close_tuple(), w->call();
+  if (maker.name) w->close_tuple(), w->call();
   return {};
 }
 

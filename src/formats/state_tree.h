@@ -4,8 +4,8 @@
 //
 //   "" : "dict", "model": "dict", "optimizer/state": "ints", "optimizer/param_groups": "list", "optimizer/param_groups/0/betas": "tuple"
 //
-// dict: of text keys; ints: a dict of int keys; list, tuple, set: by positions; and of plain values that JSON does not tell apart: tuple, set, bytes (whose JSON is
-// their hexadecimal digits). It is inert text: whatever it says, what is written is made of Python's own types, which torch.load(weights_only=True) takes.
+// dict: of text keys; ints: a dict of int keys; odict, odict_ints, counter, counter_ints: collections.OrderedDict and Counter of these; list, tuple, set: by
+// positions; and of plain values that JSON does not tell apart: tuple, set, odict, counter, bytes (whose JSON is their hexadecimal digits). It is inert text: whatever it says, what is written is made of Python's own types, which torch.load(weights_only=True) takes.
 //
 // Where nothing is recorded, slashes lead down if there are plain values beside the tensors (a training state as ingot opens it), and are a key's own if there
 // are none (names of JAX); keys that are 0 to n - 1 are a list, but at the root and for a torch optimizer's "state", which numbers its parameters in a dict.

@@ -79,7 +79,7 @@ TEST(TorchState, KindsComeBackFromEveryFormat) {
   const Artifact a = sample("kinds.pt");
   const auto kinds = kinds_of(a);
   ASSERT_TRUE(kinds.ok()) << kinds.error().message;
-  EXPECT_EQ(kinds->at("milestones"), "ints");
+  EXPECT_EQ(kinds->at("milestones"), "counter_ints") << "which MultiStepLR asks for its elements()";
   EXPECT_EQ(kinds->at("betas"), "tuple");
   EXPECT_EQ(kinds->at("digits"), "dict");
   EXPECT_EQ(kinds->at("by"), "bytes");
@@ -107,6 +107,24 @@ TEST(TorchState, KindsComeBackFromEveryFormat) {
   dcp = make_output(optimizer, *store, "o", "dcp");
   ASSERT_TRUE(dcp.ok() && run_job({*dcp}, {}).ok());
   EXPECT_EQ(kinds_of(opened(*store, "o"))->at("opt/state"), "ints") << "which is what an optimizer loads";
+}
+
+TEST(TorchState, ContainersOfCollectionsComeBack) {
+  const Artifact a = sample("collections.pt");
+  const StateKinds kinds = *kinds_of(a);
+  const std::pair<const char*, const char*> want[] = {{"schedule/_schedulers/1/milestones", "counter_ints"}, {"model", "odict"}, {"by", "odict_ints"}, {"words", "counter"}, {"none", "counter"}};
+  auto store = make_memory_store();
+  ASSERT_TRUE(run_job({safetensors_output(a, *store, "a.safetensors")}, {}).ok());
+  ASSERT_TRUE(run_job({torch_output(opened(*store, "a.safetensors"), *store, "a.pt")}, {}).ok());
+  const Artifact b = opened(*store, "a.pt");
+  for (const auto& [path, kind] : want) EXPECT_EQ(kinds.at(path), kind) << path;
+  EXPECT_EQ(*kinds_of(b), kinds);
+  EXPECT_EQ(values(b), values(a));
+  // Of what is no longer there, the rest is still one.
+  const StateKinds ints = {{"", "dict"}, {"c", "counter_ints"}};
+  StateTree t(ints, true, "test");
+  EXPECT_TRUE(t.add("c/x", 0).ok());
+  EXPECT_EQ(t.finish().below[0].kind, "counter");
 }
 
 TEST(TorchState, ANestedStateWithoutValuesStaysNested) {

@@ -41,6 +41,14 @@ F = np.asfortranarray(np.arange(6, dtype=">i4").reshape(2, 3))
 torch.save({"w": np.arange(3, dtype="f4"), "F": F, "c": np.array([1 + 2j]), "scalar": np.float32(2.5), "zero": np.array(5.0), "text": np.array(["ab"])}, out + "/numpy.pt")
 torch.save({"model": {"a/b": t(1), "c": t(2)}, "0": t(3), "milestones": collections.Counter({3: 1, 6: 2}), "betas": (0.9, 0.99), "rng": (3, (1, 2), None), "by": b"\0\xff",
             "digits": {"0": t(4), "1": t(5)}, "ints": {0: t(6), 1: {"x": t(7)}}, "tuple": (t(8), [t(9), ()]), "seen": {1, 2}, "none": {}, "": {"e": t(10)}}, out + "/kinds.pt")
+def schedule(optimizer):
+    scheduler = torch.optim.lr_scheduler
+    return scheduler.SequentialLR(optimizer, [scheduler.ConstantLR(optimizer), scheduler.MultiStepLR(optimizer, [2, 4, 4])], [3])
+
+
+optimizer = torch.optim.SGD([torch.nn.Parameter(t(0))])
+torch.save({"schedule": schedule(optimizer).state_dict(), "model": collections.OrderedDict(w=t(1)), "by": collections.OrderedDict({7: t(2)}), "words": collections.Counter("aab"),
+            "none": collections.Counter()}, out + "/collections.pt")
 torch.save({"model": {"w": t(1)}, "ema": {"w": t(2)}}, out + "/nested.pt")
 torch.serialization.get_source_lines_and_file = lambda *a, **k: (["class Net: ...\n"], 1, "net.py")
 torch.save(Net(), out + "/module-legacy.pt", _use_new_zipfile_serialization=False)
