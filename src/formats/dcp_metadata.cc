@@ -180,11 +180,15 @@ class MetadataReader {
       bool first = true;
       for (const PickleValue* key : it->second->items()) {
         INGOT_TRY(spend(key->text().size() + e.path.size()));
-        // DCP makes texts of the ints by which a torch optimizer numbers its parameters. Where they are names, it is a dict.
-        m_.kinds.emplace(e.path, key->kind() == PickleKind::kInt ? "list" : e.path == "state" || e.path.ends_with("/state") ? "ints" : "dict");
+        m_.kinds.emplace(e.path, dcp_kind(e.path, key->kind() == PickleKind::kInt));
         if (!std::exchange(first, false)) e.path += '/';  // a key may be empty
         e.path += pickle_key(*key);
       }
+    }
+    if (const PickleValue* told = part(root_, kKindsKey)) {
+      INGOT_ASSIGN(const StateKinds kinds, parse_kinds(told->text(), "reading " + path_));
+      for (const auto& [path, kind] : kinds)
+        if (const auto it = m_.kinds.find(path); it != m_.kinds.end()) it->second = kind;
     }
     for (const DcpEntry& e : m_.entries) ++names[e.path];
     for (DcpEntry& e : m_.entries)
@@ -202,6 +206,9 @@ class MetadataReader {
 };
 
 }  // namespace
+
+// DCP makes texts of the ints by which a torch optimizer numbers its parameters. Where they are names, it is a dict.
+std::string dcp_kind(const std::string& path, bool positions) { return positions ? "list" : path == "state" || path.ends_with("/state") ? "ints" : "dict"; }
 
 Result<DcpMetadata> parse_dcp_metadata(std::string bytes, const std::string& path) {
   const std::string hash = to_hex(hash128(as_bytes(bytes)));

@@ -42,6 +42,9 @@ struct DcpMetadata {
   std::string hash;  // of the file
 };
 
+// What paths tell of the kind of the container at `path`, whose members have positions or texts.
+std::string dcp_kind(const std::string& path, bool positions);
+
 // Chunks that do not fill their tensor, entries without a place and data that are compressed are errors.
 Result<DcpMetadata> parse_dcp_metadata(std::string bytes, const std::string& path);
 

@@ -84,11 +84,12 @@ std::vector<Cut> cut_large(TensorList* tensors, uint64_t most) {
 // What torch flattens a state to: each tensor, each plain value, but lists in which there is neither a tensor nor a dict as one.
 class Flattener {
  public:
-  // Of tensors by their numbers, then values.
-  static std::vector<Stored> run(const StateNode& root, size_t tensors) {
+  // Of tensors by their numbers, then values. `untold`: of the containers the kinds that their members' paths do not tell.
+  static std::vector<Stored> run(const StateNode& root, size_t tensors, StateKinds* untold) {
     Flattener f;
     f.flat_.resize(tensors);
     f.walk(root, true);
+    *untold = std::move(f.untold_);
     return std::move(f.flat_);
   }
 
@@ -108,6 +109,9 @@ class Flattener {
       else flat_[static_cast<size_t>(n.tensor)] = std::move(s);
       return;
     }
+    std::string path;
+    for (const Part& p : path_) path += (&p == &path_[0] ? "" : "/") + p.key;
+    if (n.kind != dcp_kind(path, n.by_position())) untold_[path] = n.kind;
     for (const StateNode& b : n.below) {
       path_.push_back({b.key, n.by_position()});
       walk(b, false);
@@ -117,11 +121,12 @@ class Flattener {
 
   Path path_;
   std::vector<Stored> flat_;
+  StateKinds untold_;
 };
 
 class MetadataWriter {
  public:
-  explicit MetadataWriter(const std::vector<Stored>& all) : all_(all) {}
+  MetadataWriter(const std::vector<Stored>& all, const StateKinds& untold) : all_(all), untold_(untold) {}
 
   std::string write() {
     begin(kMetadataModule, "Metadata");
@@ -139,6 +144,7 @@ class MetadataWriter {
     w_.close_dict();
     w_.text("storage_meta"), w_.none();
     w_.text("version"), w_.text("1.0.0");
+    if (!untold_.empty()) w_.text(kKindsKey), w_.text(kinds_text(untold_));  // torch passes over it
     end();
     return w_.finish();
   }
@@ -235,6 +241,7 @@ class MetadataWriter {
   }
 
   const std::vector<Stored>& all_;
+  const StateKinds& untold_;
   PickleWriter w_;
 };
 
@@ -262,7 +269,8 @@ Result<Layout> layout_dcp(const std::vector<NamedSpec>& specs, const std::vector
   StateTree state(kinds, !values.empty(), "writing a torch checkpoint");
   for (size_t i = 0; i < cuts.size(); ++i) INGOT_TRY(state.add(cuts[i].name, static_cast<int64_t>(i)));
   for (const auto& [name, value] : values) INGOT_TRY(state.add(name, value));
-  std::vector<Stored> all = Flattener::run(state.finish(), cuts.size());
+  StateKinds untold;
+  std::vector<Stored> all = Flattener::run(state.finish(), cuts.size(), &untold);
   std::set<std::string> keys;
   for (const Stored& s : all)
     if (!keys.insert(s.key).second) return bad_input("writing a torch checkpoint: two of its names would be stored as '{}'", s.key);
@@ -294,7 +302,7 @@ Result<Layout> layout_dcp(const std::vector<NamedSpec>& specs, const std::vector
     }
   }
   std::map<std::string, std::string> side = files;
-  side[kDcpMetadata] = MetadataWriter(all).write();
+  side[kDcpMetadata] = MetadataWriter(all, untold).write();
   for (auto& [name, bytes] : side) {
     FileLayout f;
     f.name = name, f.size = bytes.size();

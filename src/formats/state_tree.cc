@@ -70,18 +70,25 @@ void set_kinds(const StateKinds& kinds, Artifact* a) {
   const bool plain = std::none_of(a->tensors.begin(), a->tensors.end(), [&](const LazyTensor& t) { return leads_down(t.name); }) &&
                      std::none_of(a->values.begin(), a->values.end(), [&](const auto& v) { return leads_down(v.first); });
   if (kinds.empty() || (plain && (kinds == StateKinds{{"", "dict"}} || kinds == StateKinds{{"", "odict"}}))) return;
+  a->metadata.emplace_back(kKindsKey, MetaValue{kinds_text(kinds)});
+}
+
+std::string kinds_text(const StateKinds& kinds) {
   OrderedJson j = OrderedJson::object();
   for (const auto& [path, kind] : kinds) j[kind].push_back(path);
-  a->metadata.emplace_back(kKindsKey, MetaValue{json_line(j)});
+  return json_line(j);
 }
 
 Result<StateKinds> kinds_of(const Artifact& a) {
-  StateKinds kinds;
   const MetaValue* v = a.meta(kKindsKey);
   const auto* text = v ? std::get_if<std::string>(&v->v) : nullptr;
-  if (!text) return kinds;
-  const std::string doing = fmt::format("reading {}: '{}' of its metadata", a.path, kKindsKey);
-  INGOT_ASSIGN(const OrderedJson j, parse_json_ordered(*text, doing));
+  return text ? parse_kinds(*text, "reading " + a.path) : StateKinds();
+}
+
+Result<StateKinds> parse_kinds(std::string_view text, const std::string& reading) {
+  StateKinds kinds;
+  const std::string doing = fmt::format("{}: '{}' of its metadata", reading, kKindsKey);
+  INGOT_ASSIGN(const OrderedJson j, parse_json_ordered(text, doing));
   if (!j.is_object()) return bad_input("{}: it is no JSON object", doing);
   for (const auto& [kind, paths] : j.items()) {
     if (!paths.is_array()) return bad_input("{}: '{}' is no list of names", doing, kind.substr(0, 100));

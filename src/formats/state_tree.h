@@ -27,6 +27,9 @@ using StateKinds = std::map<std::string, std::string>;  // by path
 // Into the metadata in place of others, where they tell more than that all is one dict, and from there.
 void set_kinds(const StateKinds& kinds, Artifact* a);
 Result<StateKinds> kinds_of(const Artifact& a);
+// As that text.
+std::string kinds_text(const StateKinds& kinds);
+Result<StateKinds> parse_kinds(std::string_view text, const std::string& reading);
 
 struct StateNode {
   std::string key, kind;
