@@ -210,7 +210,7 @@ Status DcpFiles::values(const std::vector<std::pair<const DcpEntry*, std::string
         if (node) a->tensors.push_back({at, std::move(node)});
         return taken;
       };
-      INGOT_TRY(flatten_pickle(archive.pickle, archive.pickle.root(), name, "reading " + part.path, take, &a->values, kinds));
+      INGOT_TRY(flatten_pickle(archive.pickle, archive.pickle.root(), name, "reading " + part.path, take, &a->values, kinds, &a->notices));
       for (auto& notice : archive.tensors.notices()) a->notices.push_back(std::move(notice));
     }
   }

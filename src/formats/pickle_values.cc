@@ -3,6 +3,7 @@
 #include <simdjson.h>
 
 #include <algorithm>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "formats/json.h"
@@ -90,6 +91,12 @@ std::string scalar_json(const PickleValue& v) {
 uint64_t text_size(const PickleValue& v) {
   if (v.is_text() || v.kind() == kBytes) return v.text().size();
   return 8;
+}
+
+// Spends that much; the first text that utf8_only() changes is told of.
+bool spend_text(const PickleValue& v, PickleBudget* budget) {
+  if (v.is_text() && budget->changed.empty() && !simdjson::validate_utf8(v.text().data(), v.text().size())) budget->changed = utf8_only(v.text().substr(0, 200));
+  return budget->bytes(text_size(v));
 }
 
 bool is_plain(const PickleValue& v) { return !v.is_sequence() && !v.is_dict() && !v.is_object(); }
@@ -240,7 +247,7 @@ Result<std::string> pickle_json(const PickleValue& value, const std::string& doi
   std::string out;
   std::vector<Frame> open;
   for (const PickleValue* v = &value;;) {
-    if (!budget->value() || !budget->bytes(text_size(*v))) return too_much(doing);
+    if (!budget->value() || !spend_text(*v, budget)) return too_much(doing);
     if (std::any_of(open.begin(), open.end(), [&](const Frame& f) { return f.value == v; })) out += kItself;
     else if (std::string s = scalar_json(*v); !s.empty()) {
       if (!budget->bytes(s.size())) return too_much(doing);
@@ -256,7 +263,7 @@ Result<std::string> pickle_json(const PickleValue& value, const std::string& doi
     Frame& f = open.back();
     if (f.next) out += ", ";
     if (f.pairs) {
-      if (!budget->bytes(text_size(*f.items[f.next]))) return too_much(doing);
+      if (!spend_text(*f.items[f.next], budget)) return too_much(doing);
       out += json_quote(pickle_key(*f.items[f.next++])) + ": ";
     }
     v = f.items[f.next++];
@@ -264,7 +271,7 @@ Result<std::string> pickle_json(const PickleValue& value, const std::string& doi
 }
 
 Status flatten_pickle(const Pickle& pickle, const PickleValue& from, const std::string& prefix, const std::string& doing, const PickleTake& take,
-                      std::map<std::string, std::string>* values, std::map<std::string, std::string>* kinds) {
+                      std::map<std::string, std::string>* values, std::map<std::string, std::string>* kinds, std::vector<std::string>* notices) {
   struct Frame {
     const PickleValue* value;
     std::span<const PickleValue* const> items;
@@ -275,6 +282,28 @@ Status flatten_pickle(const Pickle& pickle, const PickleValue& from, const std::
   };
   PickleBudget budget(pickle);
   Holds holds(&budget);
+  std::unordered_map<std::string, bool> met;  // names, and whether they are a container's
+  std::vector<std::pair<std::string, size_t>> slashes;  // names with a slash of a key's own, and where that key begins
+  const auto twice = [&](const std::string& name) { return bad_input("{}: two of its values are called '{}', as keys are joined by '/'; rename one", doing, name.substr(0, 200)); };
+  // What names cannot tell.
+  const auto finish = [&]() -> Status {
+    size_t misleading = 0;
+    std::string sample;
+    for (const auto& [name, key] : slashes)
+      for (size_t at = name.find('/', key); at != std::string::npos; at = name.find('/', at + 1)) {
+        if (!budget.bytes(at)) return too_much(doing);
+        const auto it = met.find(name.substr(0, at));
+        if (it == met.end() || !it->second) continue;
+        if (!misleading++) sample = fmt::format("'{}' is a key within '{}', and '{}' is a dict", name.substr(key, 200), name.substr(0, key), it->first);
+        break;
+      }
+    if (notices && misleading)
+      notices->push_back(fmt::format("{}: {}{}: names do not tell them apart, so that a state written of them has the one within the other", doing, sample,
+                                     misleading > 1 ? fmt::format(" ({} more such keys)", misleading - 1) : ""));
+    if (notices && !budget.changed.empty())
+      notices->push_back(fmt::format("{}: '{}' held what is no UTF-8 (half of a surrogate pair, or bytes of Python 2), as others of its texts may: kept as U+FFFD", doing, budget.changed));
+    return {};
+  };
   std::vector<Frame> open;
   std::string path = prefix;
   for (const PickleValue* v = &from;;) {
@@ -286,6 +315,7 @@ Status flatten_pickle(const Pickle& pickle, const PickleValue& from, const std::
     if (v->is_object() || v->kind() == kPersistent) {
       if (!budget.bytes(path.size())) return too_much(doing);
       INGOT_ASSIGN(taken, take(path, *v));
+      if (taken && !met.emplace(path, false).second) return twice(path);
     }
     const size_t before = open.size();
     if (!taken && !within_itself && scalar_json(*v).empty()) {
@@ -303,26 +333,32 @@ Status flatten_pickle(const Pickle& pickle, const PickleValue& from, const std::
         open.push_back({v, attributes->items(), true, false, path.size(), {}});
       }
       // Modules within one are no containers: their names have dots.
-      if (kinds && open.size() > before && !(module && before && open[before - 1].module)) {
+      if (open.size() > before && !(module && before && open[before - 1].module)) {
         if (!budget.bytes(path.size() + 8)) return too_much(doing);
-        kinds->emplace(path, kind_of(*v, open.back().items, open.back().pairs));
+        if (before && !met.emplace(path, true).second) return twice(path);  // a key of the root may be empty, as its own name is
+        if (kinds) kinds->emplace(path, kind_of(*v, open.back().items, open.back().pairs));
       }
     }
     if (!taken && open.size() == before) {  // nothing to go into
       INGOT_ASSIGN(std::string text, within_itself ? Result<std::string>(kItself) : pickle_json(*v, doing, &budget));
       if (!budget.bytes(path.size() + text.size())) return too_much(doing);
       if (const std::string kind = kinds && !within_itself ? kind_of_value(*v) : ""; !kind.empty()) kinds->emplace(path, kind);
-      if (!values->emplace(path, std::move(text)).second) return bad_input("{}: two of its values are called '{}'", doing, path);
+      if (!values->emplace(path, std::move(text)).second || !met.emplace(path, false).second) return twice(path);
     }
     while (!open.empty() && open.back().next >= open.back().items.size()) open.pop_back();
-    if (open.empty()) return {};
+    if (open.empty()) return finish();
     Frame& f = open.back();
     path.resize(f.path);
     const PickleValue* key = f.pairs ? f.items[f.next] : nullptr;
-    if (key && !budget.bytes(text_size(*key))) return too_much(doing);
+    if (key && !spend_text(*key, &budget)) return too_much(doing);
     const char between = f.module && open.size() > 1 && open[open.size() - 2].module ? '.' : '/';
     if (!path.empty() || open.size() > 1) path += between;  // a key may be empty
+    const size_t begin = path.size();
     path += key ? pickle_key(*key) : fmt::format("{}", f.position++);
+    if (path.find('/', begin) != std::string::npos) {
+      if (!budget.bytes(path.size())) return too_much(doing);
+      slashes.emplace_back(path, begin);
+    }
     f.next += f.pairs ? 2 : 1;
     v = f.items[f.next - 1];
   }

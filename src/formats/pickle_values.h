@@ -17,6 +17,7 @@ class PickleBudget {
   bool value() { return values(1); }
   bool values(uint64_t n) { return n <= values_ ? (values_ -= n, true) : (values_ = 0, false); }
   bool bytes(uint64_t n) { return n <= bytes_ ? (bytes_ -= n, true) : (bytes_ = 0, false); }
+  std::string changed;  // the first text that is no UTF-8, as it is kept
 
  private:
   uint64_t values_, bytes_;
@@ -34,9 +35,9 @@ Result<std::string> pickle_json(const PickleValue& value, const std::string& doi
 // Goes through all beneath `from`, in its order. `take` is asked for each object and what lies outside (tensors, storages) by its path: true, and it is not gone
 // into. All else ends in `values`, as JSON by its path below `prefix`: dicts, lists and objects are gone into, empty ones, long lists of numbers and what has no
 // parts stand there themselves. Sets and what else would be called are gone into where a tensor lies in them, by positions. `kinds`, where it is given, is told of what the state
-// is made (state_tree.h). A torch.nn.Module is gone into as its state_dict() names its tensors ("blocks.0.weight").
+// is made (state_tree.h), `notices` of what names do not tell and of texts that are no UTF-8. Two of one name are an error. A torch.nn.Module is gone into as its state_dict() names its tensors ("blocks.0.weight").
 using PickleTake = std::function<Result<bool>(const std::string& path, const PickleValue& value)>;
 Status flatten_pickle(const Pickle& pickle, const PickleValue& from, const std::string& prefix, const std::string& doing, const PickleTake& take,
-                      std::map<std::string, std::string>* values, std::map<std::string, std::string>* kinds = nullptr);
+                      std::map<std::string, std::string>* values, std::map<std::string, std::string>* kinds = nullptr, std::vector<std::string>* notices = nullptr);
 
 }  // namespace ingot

@@ -134,6 +134,37 @@ TEST(TorchState, ANestedStateWithoutValuesStaysNested) {
   EXPECT_EQ(*kinds_of(opened(*store, "a.pt")), (StateKinds{{"", "dict"}, {"ema", "dict"}, {"model", "dict"}}));
 }
 
+// What is told of a pickle, or its error.
+std::string told(const std::string& pickle, std::map<std::string, std::string>* values) {
+  const auto p = Pickle::run("\x80\x02" + pickle + ".", "test");
+  if (!p.ok()) return ADD_FAILURE() << p.error().message, "";
+  StateKinds kinds;
+  std::vector<std::string> notices;
+  const auto r = flatten_pickle(*p, p->root(), "", "test", [](const std::string&, const PickleValue& v) -> Result<bool> { return v.kind() == PickleKind::kPersistent; }, values, &kinds, &notices);
+  return r.ok() ? fmt::format("{}", fmt::join(notices, "\n")) : r.error().message;
+}
+
+TEST(TorchState, NamesThatMeetAreToldOfOrAnError) {
+  const auto text = [](const std::string& s) { return "U" + std::string(1, static_cast<char>(s.size())) + s; };
+  std::map<std::string, std::string> values;
+  // {"a/b": 1, "a": {"b": 2}}, 1 and "1", dicts that would be one, a tensor and a value.
+  for (const std::string& pickle : {"}(" + text("a/b") + "K\1" + text("a") + "}" + text("b") + "K\2su", "}(K\1K\2" + text("1") + "K\3u",
+                                    "}(K\1}" + text("x") + "K\2s" + text("1") + "}" + text("y") + "K\3su", "}(K\1NQ" + text("1") + "K\3u"})
+    EXPECT_NE(told(pickle, &values).find("two of its values are called"), std::string::npos) << pickle;
+  values.clear();
+  EXPECT_NE(told("}(" + text("a/b") + "K\1" + text("a") + "}" + text("c") + "K\2su", &values).find("'a/b' is a key within '', and 'a' is a dict"), std::string::npos);
+  EXPECT_EQ(values, (std::map<std::string, std::string>{{"a/b", "1"}, {"a/c", "2"}}));
+  values.clear();
+  EXPECT_EQ(told("}(" + text("a/b") + "K\1" + text("a") + "K\2u", &values), "") << "nothing lies within a number";
+}
+
+TEST(TorchState, WhatIsNoUtf8IsToldOf) {
+  for (const char* pickle : {"}U\4a\xed\xa0\x80NQs", "}U\1aU\4b\xed\xa0\x80s", "}U\1a]U\4b\xed\xa0\x80" "as"}) {
+    std::map<std::string, std::string> values;
+    EXPECT_NE(told(pickle, &values).find("\xef\xbf\xbd' held what is no UTF-8"), std::string::npos) << pickle;
+  }
+}
+
 TEST(TorchState, ASlashInANameOfAModelIsItsOwn) {
   Artifact a;
   a.naming = "hf";

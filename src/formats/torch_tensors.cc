@@ -288,19 +288,17 @@ Result<TorchState> torch_state(const Pickle& pickle, TorchTensors tensors, const
   TorchState s;
   const PickleValue& root = pickle.root();
   const bool alone = TorchTensors::is_tensor(root) || !(root.has_pairs() || root.is_sequence() || root.attributes());
-  std::unordered_map<std::string, bool> seen;
   const auto take = [&](const std::string& at, const PickleValue& v) -> Result<bool> {
     const bool tensor = TorchTensors::is_tensor(v);
     INGOT_ASSIGN(NodePtr node, tensor ? tensors.tensor(at, v) : tensors.array(at, v));
     if (!node) return tensor;
     if (at.empty()) return bad_input("reading {}: one of its tensors has no name", path);
-    if (!seen.emplace(at, true).second) return bad_input("reading {}: two of its tensors are called '{}'", path, at);
     s.tensors.push_back({at, std::move(node)});
     return true;
   };
-  INGOT_TRY(flatten_pickle(pickle, root, alone ? name : "", "reading " + path, take, &s.values, &s.kinds));
+  INGOT_TRY(flatten_pickle(pickle, root, alone ? name : "", "reading " + path, take, &s.values, &s.kinds, &s.notices));
   if (!alone && root.size() == 0) s.values.erase("");
-  s.notices = tensors.notices();
+  for (auto& notice : tensors.notices()) s.notices.push_back(std::move(notice));
   s.flat = !alone && !root.is_sequence() && s.values.empty();
   for (size_t i = 1; root.has_pairs() && i < root.items().size(); i += 2) s.flat = s.flat && (TorchTensors::is_tensor(*root.items()[i]) || is_numpy_array(*root.items()[i]));
   for (const LazyTensor& t : s.tensors) s.flat = s.flat && (root.has_pairs() || t.name.find('/') == std::string::npos);
