@@ -67,6 +67,7 @@ class PickleValue {
   std::string_view text() const;
   // Of a kBytes, and of a kText as it stands (the bytes of Python 2 are texts).
   std::string bytes() const;
+  size_t stored() const { return kind_ == PickleKind::kBytes || kind_ == PickleKind::kText ? size_ : 0; }  // what these take in the stream, at least as many
 
   // Of a list, tuple or set its items; where has_pairs() keys and values in turn, in their order; else none. An object that was appended to (a deque) has
   // items as well.

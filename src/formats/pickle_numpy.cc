@@ -45,11 +45,12 @@ bool read_shape(const PickleValue* v, NumpyArray* a) {
   return true;
 }
 
-bool read_bytes(const PickleValue* v, NumpyArray* a) {
-  if (!v || (v->kind() != PickleKind::kBytes && !v->is_text())) return false;
+bool read_bytes(const PickleValue* v, bool content, NumpyArray* a) {
   uint64_t want = 0;
+  if (!v || (v->kind() != PickleKind::kBytes && !v->is_text()) || !checked_mul(static_cast<uint64_t>(a->elements), static_cast<uint64_t>(a->item), &want)) return false;
+  if (want > v->stored() || !content) return want <= v->stored();
   a->bytes = v->bytes();
-  return checked_mul(static_cast<uint64_t>(a->elements), static_cast<uint64_t>(a->item), &want) && want == a->bytes.size();
+  return want == a->bytes.size();
 }
 
 double half(uint16_t h) {
@@ -66,20 +67,20 @@ bool is_numpy_array(const PickleValue& v) {
   return is_numpy(f, "multiarray", "_reconstruct") || is_numpy(f, "numeric", "_frombuffer");
 }
 
-std::optional<NumpyArray> numpy_array(const PickleValue& v) {
+std::optional<NumpyArray> numpy_array(const PickleValue& v, bool content) {
   if (!v.is_object()) return std::nullopt;
   const PickleValue &f = *v.object()->callable, &args = *v.object()->args;
   NumpyArray a;
   bool ok = false;
   if (is_numpy(f, "multiarray", "scalar")) {
     a.scalar = true;
-    ok = read_dtype(args.at(0), &a) && read_bytes(args.at(1), &a);
+    ok = read_dtype(args.at(0), &a) && read_bytes(args.at(1), content, &a);
   } else if (is_numpy(f, "multiarray", "_reconstruct") && v.state()) {  // (version, shape, dtype, fortran, bytes)
     const PickleValue& s = *v.state();
-    ok = read_shape(s.at(1), &a) && read_dtype(s.at(2), &a) && read_bytes(s.at(4), &a);
+    ok = read_shape(s.at(1), &a) && read_dtype(s.at(2), &a) && read_bytes(s.at(4), content, &a);
     if (ok && s.at(3)) a.fortran = s.at(3)->as_bool().value_or(false);
   } else if (is_numpy(f, "numeric", "_frombuffer")) {  // (bytes, dtype, shape, order)
-    ok = read_dtype(args.at(1), &a) && read_shape(args.at(2), &a) && read_bytes(args.at(0), &a);
+    ok = read_dtype(args.at(1), &a) && read_shape(args.at(2), &a) && read_bytes(args.at(0), content, &a);
     if (ok && args.at(3)) a.fortran = args.at(3)->text() == "F";
   }
   return ok ? std::optional(std::move(a)) : std::nullopt;

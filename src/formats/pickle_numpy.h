@@ -20,8 +20,9 @@ struct NumpyArray {
 };
 // Whether numpy would make an array of it, of whatever elements; a scalar is none.
 bool is_numpy_array(const PickleValue& value);
-// Nothing where the value is none, or contradicts itself.
-std::optional<NumpyArray> numpy_array(const PickleValue& value);
+// Nothing where the value is none, or contradicts itself. Without `content` all but its bytes, of which there may be fewer: many references to one large array
+// cost nothing until it is known that these are wanted.
+std::optional<NumpyArray> numpy_array(const PickleValue& value, bool content = true);
 // Its bytes in C order, little-endian.
 std::string numpy_in_order(const NumpyArray& a);
 // Element number `i` as JSON; empty for a kind that is no number.

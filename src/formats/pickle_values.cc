@@ -39,8 +39,9 @@ std::string hex_of(const std::string& bytes) {
   return out;
 }
 
+std::string long_numpy_json(const NumpyArray& a) { return json_quote(utf8_only(fmt::format("<{} elements of numpy's {}{}>", a.elements, a.kind, a.item))); }
+
 std::string numpy_json(const NumpyArray& a) {
-  if (a.elements > kLongArray) return json_quote(fmt::format("<{} elements of numpy's {}{}>", a.elements, a.kind, a.item));
   if (a.elements && numpy_element(a, 0).empty()) return json_quote(utf8_only(fmt::format("{}{}: {}", a.kind, a.item, hex_of(a.bytes))));
   if (a.scalar) return numpy_element(a, 0);
   std::string out;
@@ -77,7 +78,10 @@ std::string scalar_json(const PickleValue& v) {
     case kGlobal: return json_quote(utf8_only(v.global_text()));
     case kPersistent: return json_quote("<outside the pickle>");
     case kObject: {
-      if (const auto a = numpy_array(v)) return numpy_json(*a);
+      if (const auto head = numpy_array(v, false)) {
+        if (head->elements > kLongArray) return long_numpy_json(*head);
+        if (const auto a = numpy_array(v)) return numpy_json(*a);
+      }
       const PickleValue& args = *v.object()->args;
       if (v.is_call_of("torch", "device") && args.at(0) && args.at(0)->is_text())
         return json_quote(args.at(1) ? fmt::format("{}:{}", utf8_only(args.at(0)->text()), pickle_key(*args.at(1))) : utf8_only(args.at(0)->text()));

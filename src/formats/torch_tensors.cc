@@ -256,7 +256,7 @@ Result<NodePtr> TorchTensors::sparse(const std::string& path, const PickleValue&
 Result<NodePtr> TorchTensors::array(const std::string& path, const PickleValue& value) {
   if (!is_numpy_array(value)) return NodePtr();
   if (const auto it = arrays_.find(&value); it != arrays_.end()) return it->second;
-  auto a = numpy_array(value);
+  auto a = numpy_array(value, false);
   if (!a || a->shape.empty()) return NodePtr();
   constexpr std::pair<std::string_view, DType> kKinds[] = {{"f4", DType::kF32}, {"f8", DType::kF64}, {"f2", DType::kF16}, {"i8", DType::kI64}, {"i4", DType::kI32}, {"i2", DType::kI16},
                                                            {"i1", DType::kI8},  {"u1", DType::kU8},  {"u2", DType::kU16}, {"u4", DType::kU32}, {"u8", DType::kU64}, {"b1", DType::kBool},
@@ -266,6 +266,7 @@ Result<NodePtr> TorchTensors::array(const std::string& path, const PickleValue& 
   const bool pair = kind == "c16";
   if (known == std::end(kKinds) || a->shape.size() + pair > static_cast<size_t>(kMaxDims)) return NodePtr();
   // A pickle may make many arrays of the same bytes.
+  if (!(a = numpy_array(value))) return arrays_[&value] = nullptr;
   array_bytes_ += a->bytes.size();
   if (array_bytes_ > Pickle::kMaxBytes) return bad(path, fmt::format("the numpy arrays up to it have {} bytes, more than its pickle can hold", array_bytes_));
   TensorSpec spec{known->second, {}};
