@@ -3,6 +3,7 @@
 #include "formats/formats_testing.h"
 #include "formats/json.h"
 #include "formats/outputs.h"
+#include "formats/zip_records.h"
 
 namespace ingot {
 namespace {
@@ -99,6 +100,30 @@ TEST(Dcp, NamesThatWouldBeStoredAsOneAreRefused) {
   const auto report = run_job({*output}, {});
   ASSERT_FALSE(report.ok());
   EXPECT_NE(report.error().message.find("two of its names would be stored as 'a.b'"), std::string::npos) << report.error().message;
+}
+
+// A hostile .metadata names one place again and again.
+TEST(Dcp, AnArchiveIsOpenedOnceHoweverOftenItIsNamed) {
+  auto store = make_memory_store();
+  Artifact a;
+  for (int i = 0; i < 3; ++i) a.tensors.push_back({fmt::format("w{}", i), f32_tensor({1}, {float(i)})});
+  (void)written(*store, a, "d", "dcp");
+  const std::vector<std::string> files = {".metadata", "__0_0.distcp"};
+  const size_t whole = zip_records(*store, "d", files)->archives.size();
+  EXPECT_EQ(whole, 3u);
+  std::string metadata = get_file(*store, "d/.metadata");
+  const auto m = parse_dcp_metadata(metadata, "d");
+  ASSERT_TRUE(m.ok());
+  // The last one's offset is the first one's.
+  const uint64_t offset = m->entries[2].chunks[0].place.offset;
+  const size_t at = metadata.rfind("J" + std::string(reinterpret_cast<const char*>(&offset), 4));
+  ASSERT_NE(at, std::string::npos);
+  metadata.replace(at, 5, std::string("K\0", 2));
+  put_file(*store, "d/.metadata", metadata);
+  const auto once = zip_records(*store, "d", files);
+  ASSERT_TRUE(once.ok());
+  EXPECT_EQ(once->archives.size(), 2u);
+  EXPECT_TRUE(once->faults.empty());
 }
 
 // Megatron's, made of what is written: layers on a first axis, common.pt, metadata.json, and the text above.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <tuple>
 
 #include "formats/dcp_metadata.h"
 #include "formats/file_pieces.h"
@@ -41,19 +42,29 @@ Status add_dcp(Store& store, const std::string& path, ZipRecords* all, std::set<
     files.push_back(std::move(file));
     parts->insert(own);
   }
-  for (const DcpEntry& e : m.entries) {
-    std::vector<DcpPlace> places;
-    if (e.tensor) for (const DcpChunk& c : e.chunks) places.push_back(c.place);
-    else places.push_back(e.place);
-    for (const DcpPlace& at : places) {
-      OpenedFile part;
-      part.path = fmt::format("{} ('{}', {} bytes at byte {})", files[at.file]->path(), e.key.substr(0, 200), at.length, at.offset);
-      part.file = make_pieces_file(part.path, {{files[at.file], at.offset, at.length}});
-      part.chunk = 64 << 10;
-      char head[4] = {};
-      if (at.length < sizeof head || !part.file->read(0, {reinterpret_cast<std::byte*>(head), sizeof head}).ok() || !ZipFile::is_zip({head, sizeof head})) continue;
-      if (auto s = add_archive(part, all); !s.ok()) all->faults.push_back(s.take_error().message);
+  std::vector<std::pair<DcpPlace, const DcpEntry*>> places;
+  for (const DcpEntry& e : m.entries)
+    if (e.tensor) for (const DcpChunk& c : e.chunks) places.emplace_back(c.place, &e);
+    else places.emplace_back(e.place, &e);
+  std::stable_sort(places.begin(), places.end(), [](const auto& a, const auto& b) { return std::tie(a.first.file, a.first.offset) < std::tie(b.first.file, b.first.offset); });
+  // An archive is read once, however many entries name its place; none lies within another.
+  DcpPlace last;
+  size_t shared = 0;
+  for (const auto& [at, e] : places) {
+    OpenedFile part;
+    part.path = fmt::format("{} ('{}', {} bytes at byte {})", files[at.file]->path(), e->key.substr(0, 200), at.length, at.offset);
+    if (at.length > files[at.file]->size() || at.offset > files[at.file]->size() - at.length) continue;  // which its opener tells
+    part.file = make_pieces_file(part.path, {{files[at.file], at.offset, at.length}});
+    part.chunk = 64 << 10;
+    char head[4] = {};
+    if (at.length < sizeof head || !part.file->read(0, {reinterpret_cast<std::byte*>(head), sizeof head}).ok() || !ZipFile::is_zip({head, sizeof head})) continue;
+    if (at.file == last.file && at.offset < last.offset + last.length) {
+      if (at.offset + at.length != last.offset + last.length && !shared++)
+        all->faults.push_back(fmt::format("reading {}: it lies in the bytes of another entry; the file is damaged", part.path));
+      continue;
     }
+    last = at;
+    if (auto s = add_archive(part, all); !s.ok()) all->faults.push_back(s.take_error().message);
   }
   return {};
 }
