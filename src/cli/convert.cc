@@ -219,6 +219,8 @@ Status command_convert(Context& c) {
     if (result.tensors.empty()) c.report.notice(fmt::format("{}: there is no tensor in it, so the output has none", opened.path));
     if (format->name == "npz" && !result.values.empty())
       c.report.notice(fmt::format("{}: its plain values ({}: '{}'..) are left out: npz has no place for them", opened.path, result.values.size(), result.values.begin()->first));
+    if (format->name == "npz" && !result.files.empty())
+      c.report.notice(fmt::format("{}: {} ({} files) are left out: npz has no place for them", opened.path, result.files.begin()->first, result.files.size()));
     if (for_model && !keep_blocks && !result.files.contains("config.json"))
       return usage("'{}' has no config.json, without which nothing loads the directory '{}'; give the model's own by --config-from DIR, or name one file: {}.{}",
                    opened.path, out, to_path.path, format->extensions.substr(0, format->extensions.find(' ')));

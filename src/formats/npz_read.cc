@@ -132,6 +132,10 @@ Result<NpyHeader> read_header(std::string_view head, const std::string& what, st
   return h;
 }
 
+std::string pair_notice(const std::string& path, const std::string& name) {
+  return fmt::format("{}: '{}' is complex128: kept as F64 with a last dimension of real and imaginary part", path, name);
+}
+
 NodePtr place(const std::shared_ptr<const SourceFile>& source, const std::string& name, uint64_t offset, const NpyHeader& h) {
   StridedView v;
   v.offset = offset;
@@ -199,12 +203,13 @@ Result<Artifact> open_zip(const Probe& p) {
     }
     if (const uint64_t want = bytes_of(h.spec), have = e.size - h.size; want != have)
       return bad_input("{} has {} bytes of data, but {} {} needs {}; the file is damaged", what, have, info(h.spec.type).name, to_string(h.spec.shape), want);
-    if (h.pair) a.notices.push_back(fmt::format("{}: '{}' is complex128: kept as F64 with a last dimension of real and imaginary part", p.path, name));
+    if (h.pair) a.notices.push_back(pair_notice(p.path, name));
     constexpr uint64_t kMostTurned = 64u << 20;  // each of its rows takes the unpacking of nearly all of it
     if (!e.stored() && h.fortran && h.spec.shape.rank > 1 && e.size > kMostTurned)
       return bad_input("{} is packed and in Fortran's order, {} bytes of it; more than {} would be unpacked over and over: save it with np.savez, or as np.ascontiguousarray()", what, e.size, kMostTurned);
     tensors.push_back({name, place(from, name, at + h.size, h)});
   }
+  if (tensors.empty()) return bad_input("reading {}: none of its {} arrays is a tensor: {}", p.path, entries.size(), some_of(odd, 8));
   if (!odd.empty()) a.notices.push_back(fmt::format("{}: of its records {}: passed over", p.path, some_of(odd, 8)));
   a.path = p.path, a.format = "npz", a.naming = "hf";
   a.tensors = TensorList(std::move(tensors));
@@ -235,6 +240,7 @@ Result<Artifact> open_npz(Store&, const Probe& p, Faults*) {
   Artifact a;
   a.path = p.path, a.format = "npz", a.naming = "hf";
   a.tensors = {{name, place(source, name, h.size, h)}};
+  if (h.pair) a.notices.push_back(pair_notice(p.path, name));
   return a;
 }
 

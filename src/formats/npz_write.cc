@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "formats/output_formats.h"
+#include "formats/zip_read.h"
 #include "formats/zip_write.h"
 
 namespace ingot {
@@ -47,6 +48,8 @@ Output npz_output(Artifact artifact, Store& store, const std::string& path) {
     l.files.emplace_back();
     ZipLayout zip(&l.files[0], 0, 64);
     for (const auto& t : specs) {
+      if (const auto why = bad_record_name(t.first + ".npy"); !why.empty())
+        return usage("writing npz: the name of tensor '{}' {}, as no reader of archives takes it; write another format", t.first, why);
       INGOT_ASSIGN(std::string header, npy_header(t));
       l.tensors.push_back({0, zip.reserve(t.first + ".npy", bytes_of(t.second), std::move(header))});
     }

@@ -3,8 +3,10 @@
 #include "formats/formats_testing.h"
 #include "formats/npz_write.h"
 #include "formats/outputs.h"
+#include "formats/pickle_numpy.h"
 #include "formats/pickle_values.h"
 #include "formats/state_tree.h"
+#include "formats/torch_tensors.h"
 #include "formats/torch_write.h"
 
 namespace ingot {
@@ -73,6 +75,27 @@ TEST(TorchState, ArraysOfNumpyAreTensors) {
   EXPECT_EQ(first_number(a, "w"), 0);
   EXPECT_EQ(a.values.at("scalar"), "2.5");
   EXPECT_EQ(a.values.at("zero"), "5.0");
+}
+
+// As many references as a pickle may have to an array of an odd type, of which no bytes are needed.
+TEST(TorchState, ManyReferencesToOneArrayCostNothing) {
+  std::string array = "cnumpy.core.multiarray\n_reconstruct\nN\x85R(K\1J";
+  const uint32_t n = 1 << 21;
+  const auto word = [](uint32_t v) { return std::string(reinterpret_cast<const char*>(&v), 4); };
+  array += word(n) + "\x85" "cnumpy\ndtype\nU\2S1\x85R\x89" "B" + word(n) + std::string(n, 'a') + "tbq\1";
+  std::string s = "\x80\x02](" + array;
+  for (int i = 0; i < 1500; ++i) s += "h\1";
+  const auto p = Pickle::run(s + "e.", "test");
+  ASSERT_TRUE(p.ok()) << p.error().message;
+  const auto whole = numpy_array(*p->root().at(0)), head = numpy_array(*p->root().at(0), false);
+  ASSERT_TRUE(whole && head);
+  EXPECT_EQ(whole->bytes.size(), n);
+  EXPECT_EQ(head->bytes.size(), 0u) << "which is what is asked of each reference";
+  TorchTensors tensors(std::make_shared<SourceFile>(), {});
+  const auto state = torch_state(*p, tensors, "test", "x");
+  ASSERT_TRUE(state.ok()) << state.error().message;
+  EXPECT_EQ(state->values.size(), 1'501u);
+  EXPECT_EQ(state->values.at("7"), "\"<2097152 elements of numpy's S1>\"");
 }
 
 TEST(TorchState, KindsComeBackFromEveryFormat) {
@@ -233,6 +256,9 @@ TEST(TorchState, WhatIsNoTensorInAnNpzIsPassedOver) {
   ASSERT_EQ(bytes->size(), sizeof d);
   std::memcpy(d, bytes->data(), sizeof d);
   EXPECT_EQ(std::vector<double>(d, d + 8), (std::vector<double>{1, 2, 3, 0, 4, 0, 0, 5}));
+  const auto none = open_model(local_store(), std::string(INGOT_SOURCE_DIR) + "/tests/data/checkpoints/containers/none.npz");
+  ASSERT_FALSE(none.ok());
+  EXPECT_NE(none.error().message.find("none of its 2 arrays is a tensor: 'names' has the type '<U1'"), std::string::npos) << none.error().message;
   const Artifact packed = sample("packed.npz");
   float f[6] = {};
   const auto rows = evaluate(packed.find("f")->node);

@@ -250,6 +250,24 @@ TEST(Npz, WhatIsWrittenIsWhatIsRead) {
   EXPECT_EQ(contents(*back), contents(a));
 }
 
+TEST(Npz, WhatNobodyReadsIsNotWritten) {
+  Artifact a;
+  auto store = make_memory_store();
+  for (const std::string name : {"/w", "a/../w", "a\\w"}) {
+    a.tensors = {{name, tensor(DType::kF32, {3})}};
+    const auto report = run_job({npz_output(a, *store, "x.npz")}, {});
+    ASSERT_FALSE(report.ok()) << name;
+    EXPECT_NE(report.error().message.find("the name of tensor '" + name), std::string::npos) << report.error().message;
+  }
+}
+
+TEST(Npz, AComplexArrayAloneIsToldOf) {
+  const auto a = opened(npy("{'descr': '<c16', 'fortran_order': False, 'shape': (1,), }", std::string(16, 'x')), "w.npy");
+  ASSERT_TRUE(a.ok()) << a.error().message;
+  ASSERT_EQ(a->notices.size(), 1u);
+  EXPECT_NE(a->notices[0].find("'w' is complex128"), std::string::npos);
+}
+
 TEST(Npz, OrdersOfBytesAndOfDimensions) {
   const std::string data("\0\1\0\2\0\3\0\4\0\5\0\6", 12);
   for (const int version : {1, 2, 3}) {

@@ -31,7 +31,9 @@ T at(const std::byte* p) {
 }
 
 // "" or why the name of a record is refused.
-std::string_view bad_name(std::string_view name) {
+}  // namespace
+
+std::string_view bad_record_name(std::string_view name) {
   if (name.empty()) return "is empty";
   if (name.find('\0') != std::string_view::npos) return "holds a zero byte";
   if (name[0] == '/' || name.find('\\') != std::string_view::npos || (name.size() > 1 && name[1] == ':')) return "is an absolute path or one of Windows";
@@ -42,6 +44,8 @@ std::string_view bad_name(std::string_view name) {
   }
   return "";
 }
+
+namespace {
 
 // What 32 bits could not hold, in the order of the format; false where the field is not there or too short.
 bool read_zip64(ByteView extra, std::initializer_list<std::pair<uint64_t*, bool>> fields) {
@@ -145,7 +149,7 @@ Status ZipFile::read_directory(uint64_t begin, uint64_t size, uint64_t count) {
       return damaged(i, "ends beyond the directory");
     ZipEntry e;
     e.name = as_text(name);
-    if (const auto why = bad_name(e.name); !why.empty())
+    if (const auto why = bad_record_name(e.name); !why.empty())
       return bad_input("reading {}: the name of its record '{}' {}; refused", path(), e.name.substr(0, 200), why);
     e.flags = at<uint16_t>(f + 8), e.method = at<uint16_t>(f + 10), e.crc = at<uint32_t>(f + 16);
     e.packed = at<uint32_t>(f + 20), e.size = at<uint32_t>(f + 24), e.header = at<uint32_t>(f + 42);

@@ -21,6 +21,9 @@ struct ZipEntry {
   bool stored() const { return method == 0; }
 };
 
+// Why no record may be called that; empty where it may.
+std::string_view bad_record_name(std::string_view name);
+
 class ZipFile {
  public:
   ZipFile(ZipFile&&) = default;

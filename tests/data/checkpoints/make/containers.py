@@ -54,4 +54,5 @@ torch.serialization.get_source_lines_and_file = lambda *a, **k: (["class Net: ..
 torch.save(Net(), out + "/module-legacy.pt", _use_new_zipfile_serialization=False)
 np.savez(out + "/odd.npz", a=np.arange(3, dtype="f4"), names=np.array(["x"]), o=np.array([None], dtype=object), r=np.zeros(2, dtype=[("x", "i4")]),
          c=np.asfortranarray(np.array([[1 + 2j, 3], [4, 5j]])))
+np.savez(out + "/none.npz", names=np.array(["x"]), more=np.array(["y"]))
 np.savez_compressed(out + "/packed.npz", f=np.asfortranarray(np.arange(6, dtype=">f4").reshape(2, 3)))
