@@ -275,13 +275,17 @@ Result<SafetensorsFile> read_safetensors(const OpenedFile& opened) {
   for (const auto& p : rows)
     out.tensors.push_back(
         {p.row->name, make_file_tensor(source, p.row->name, 8 + n + p.row->offsets[0], p.spec)});
-  // safetensors.torch.save_model: {"lm_head.weight": "model.embed_tokens.weight"}, one of the names that the tensor has beside its own.
+  // safetensors.torch.save_model: {"lm_head.weight": "model.embed_tokens.weight"}, one of the names that the tensor has beside its own (the first of them, or what
+  // huggingface_hub was told to keep). Any text may be someone's own; of names that do not end alike it is told.
+  const auto last_part = [](std::string_view name) { return name.substr(name.rfind('.') + 1); };
   std::unordered_map<std::string_view, size_t> stored;
   for (size_t i = 0; i < rows.size(); ++i) stored.emplace(rows[i].row->name, i);
   std::erase_if(out.metadata, [&](const auto& entry) {
     const auto& [other, kept] = entry;
     const auto it = stored.find(kept);
     if (it == stored.end() || stored.contains(other) || other == "format") return false;
+    if (last_part(other) != last_part(kept))
+      out.notices.push_back(fmt::format("{}: its __metadata__ has '{}' as another name of tensor '{}', as save_model writes tied ones: taken as that", path, other.substr(0, 200), kept));
     out.tensors.push_back({other, out.tensors[it->second].node});
     return true;
   });
@@ -371,7 +375,7 @@ Result<Artifact> open_safetensors(Store& store, const Probe& p, Faults*) {
   a.naming = "hf";
   if (!p.directory) {
     INGOT_ASSIGN(auto file, read_safetensors(p.file));
-    a.tensors = std::move(file.tensors);
+    a.tensors = std::move(file.tensors), a.notices = std::move(file.notices);
     for (auto& [k, v] : file.metadata)
       if (k == kValuesKey) INGOT_TRY(read_values(v, p.path, &a));
       else a.metadata.push_back({k, MetaValue{v}});

@@ -115,6 +115,18 @@ TEST(Safetensors, NamesOfOneTensorAreOneTensor) {
   EXPECT_EQ(render(safetensors_output(*b, *store, "m.safetensors")), files);
 }
 
+TEST(Safetensors, ATieOfNamesThatEndOtherwiseIsToldOf) {
+  const std::string tensor = R"("b.weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})";
+  auto store = make_memory_store();
+  for (const auto& [key, tensors, notices] : {std::tuple{"base", 2u, 1u}, {"c.weight", 2u, 0u}, {"a.weight", 2u, 0u}, {"format", 1u, 0u}}) {
+    put_file(*store, "m.safetensors", st_file(fmt::format(R"({{"__metadata__":{{"{}":"b.weight"}},)", key) + tensor, "abcd"));
+    const auto a = open_model(*store, "m.safetensors");
+    ASSERT_TRUE(a.ok()) << a.error().message;
+    EXPECT_EQ(a->tensors.size(), tensors) << key;
+    EXPECT_EQ(a->notices.size(), notices) << key;
+  }
+}
+
 struct Hostile {
   const char* name;
   std::string bytes;
