@@ -75,6 +75,7 @@ TEST(DeepspeedUniversal, WhatNoOptimizerStepsAndTiesAreKept) {
   const NodePtr stepped = f32_tensor({2, 3}, random_floats(6, 1));
   Artifact a;
   a.tensors = {{"model/emb", f32_tensor({2, 3}, random_floats(6, 2))}, {"model/frozen", make_memory_tensor({DType::kBF16, {3}}, std::vector<std::byte>(6, std::byte{0x40}))},
+               {"model/wide", make_memory_tensor({DType::kF64, {1}}, std::vector<std::byte>({std::byte{}, std::byte{}, std::byte{}, std::byte{}, std::byte{}, std::byte{}, std::byte{4}, std::byte{0x40}}))},
                {"model/seen", make_memory_tensor({DType::kI64, {}}, std::vector<std::byte>(8, std::byte{1}))}, {"master/emb", stepped}, {"exp_avg/emb", stepped}};
   a.tensors.push_back({"model/head", a.tensors[0].node});
   a.tensors.push_back({"master/head", stepped});
@@ -85,9 +86,10 @@ TEST(DeepspeedUniversal, WhatNoOptimizerStepsAndTiesAreKept) {
   const auto report = run_job({*output}, {});
   ASSERT_TRUE(report.ok()) << report.error().message;
   const std::string tag = "u/global_step3_universal";
-  for (const auto& [name, value] : {std::pair{"frozen", 3.0f}, {"seen", 72340172838076673.f}}) {
+  for (const auto& [name, value] : {std::pair{"frozen", 3.0f}, {"wide", 2.5f}, {"seen", 72340172838076673.f}}) {
     const auto copy = open_model(*store, fmt::format("{}/zero/{}/fp32.pt", tag, name));
     ASSERT_TRUE(copy.ok()) << copy.error().message;
+    EXPECT_EQ(copy->find("param")->spec().type, DType::kF32) << name;
     EXPECT_EQ(to_floats(*evaluate(copy->find("param")->node))[0], value);
   }
   const auto model = open_model(*store, tag + "/mp_rank_00_model_states.pt");

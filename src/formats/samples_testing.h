@@ -18,12 +18,17 @@ class Samples : public ::testing::Test {
   // False where the sample is not among those that the repository keeps.
   bool begin(const std::string& name, const std::string& expected = "") {
     const std::string at = root() + "/" + name;
-    if (!std::filesystem::exists(at)) return false;
+    if (!std::filesystem::exists(at)) return absent_ += " " + name, false;
+    begun_ = true;
     folder_ = at + "/ckpt";
     expected_ = open((expected.empty() ? at : root() + "/" + expected) + "/expected.safetensors");
     json_ = *parse_json(*read_text(local_store(), at + "/expected.json"), name);
     compared_ = 0;
     return true;
+  }
+  // None of a test's samples is there: that shows.
+  void TearDown() override {
+    if (!begun_ && !absent_.empty()) GTEST_SKIP() << "no sample of" << absent_ << "; INGOT_CHECKPOINTS names where they are";
   }
   static Artifact open(const std::string& path) {
     auto a = open_model(local_store(), path);
@@ -77,6 +82,8 @@ class Samples : public ::testing::Test {
   Artifact expected_;
   Json json_;
   size_t compared_ = 0;  // tensors, since begin()
+  bool begun_ = false;
+  std::string absent_;
 };
 
 }  // namespace ingot::testing
