@@ -220,7 +220,8 @@ Status command_convert(Context& c) {
     if (format->name == "npz" && !result.values.empty())
       c.report.notice(fmt::format("{}: its plain values ({}: '{}'..) are left out: npz has no place for them", opened.path, result.values.size(), result.values.begin()->first));
     if (format->name == "npz" && !result.files.empty())
-      c.report.notice(fmt::format("{}: {} ({} files) are left out: npz has no place for them", opened.path, result.files.begin()->first, result.files.size()));
+      c.report.notice(fmt::format("{}: its {} small files ({}..) are left out: npz has no place for them", opened.path, result.files.size(),
+                                  result.files.contains("config.json") ? "config.json" : result.files.begin()->first));
     if (for_model && !keep_blocks && !result.files.contains("config.json"))
       return usage("'{}' has no config.json, without which nothing loads the directory '{}'; give the model's own by --config-from DIR, or name one file: {}.{}",
                    opened.path, out, to_path.path, format->extensions.substr(0, format->extensions.find(' ')));

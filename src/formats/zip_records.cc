@@ -46,7 +46,7 @@ Status add_dcp(Store& store, const std::string& path, ZipRecords* all, std::set<
   for (const DcpEntry& e : m.entries)
     if (e.tensor) for (const DcpChunk& c : e.chunks) places.emplace_back(c.place, &e);
     else places.emplace_back(e.place, &e);
-  std::stable_sort(places.begin(), places.end(), [](const auto& a, const auto& b) { return std::tie(a.first.file, a.first.offset) < std::tie(b.first.file, b.first.offset); });
+  std::sort(places.begin(), places.end(), [](const auto& a, const auto& b) { return std::tie(a.first.file, a.first.offset, a.second->key) < std::tie(b.first.file, b.first.offset, b.second->key); });
   // An archive is read once, however many entries name its place; none lies within another.
   DcpPlace last;
   size_t shared = 0;
