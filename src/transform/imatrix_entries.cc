@@ -24,7 +24,7 @@ class Entry final : public Node {
   void needs(const Region&, std::vector<Need>* out) const override { out->push_back({sums_, Region::all(sums_->spec().shape), false}); }
   void trace(Origin* o) const override { o->changed = true, sums_->trace(o); }
   Status compute(const Compute& c) const override {
-    const auto* in = reinterpret_cast<const float*>(c.inputs[0].data);
+    const float* in = c.inputs[0].f32();
     auto* out = reinterpret_cast<float*>(c.out.data());
     const size_t n = static_cast<size_t>(c.region.elements()), row = n / counts_.size();
     for (size_t i = 0; i < n; ++i) {

@@ -133,7 +133,7 @@ TEST_F(Diff, ImportanceMatricesOfBothKinds) {
   a.metadata = {{"general.type", {std::string("imatrix")}}, {"imatrix.datasets", {std::vector<std::string>{"wiki.txt"}}}, {"imatrix.chunk_count", {uint32_t{265}}}, {"imatrix.chunk_size", {uint32_t{256}}}};
   a.tensors = {{"blk.0.attn_q.weight.in_sum2", f32({3}, sums)}, {"blk.0.attn_q.weight.counts", f32({1}, {67840})},
                {"blk.0.ffn_up_exps.weight.in_sum2", f32({3, 2}, experts)}, {"blk.0.ffn_up_exps.weight.counts", f32({3, 1}, {512, 0, 300})}};
-  ASSERT_TRUE(run_job({*make_output(a, local_store(), dir_ / "i.gguf", "gguf")}, {}).ok());
+  ASSERT_TRUE(run_job({gguf_output(a, local_store(), dir_ / "i.gguf")}, {}).ok());
   ByteWriter w;
   const auto entry = [&w](std::string_view name, int32_t calls, const std::vector<float>& values) {
     w.text(name), w.write(calls), w.write(static_cast<int32_t>(values.size()));
