@@ -13,6 +13,7 @@
 #include "cli/text.h"
 #include "exec/load.h"
 #include "formats/state_tree.h"
+#include "transform/imatrix_entries.h"
 #include "transform/measure.h"
 #include "transform/source_form.h"
 
@@ -38,18 +39,27 @@ struct Comparison {
   std::vector<std::string> beside;  // metadata and files that differ
 };
 
-// The type that the tensor has in the file that it comes from.
-DType type_in_file(const Node& node) {
-  const Node* n = &node;
-  for (auto in = n->inputs(); !in.empty(); in = n->inputs()) n = in[0].get();
-  return n->spec().type;
-}
+// The types that tensors have as a side was opened, beneath what brings it into another form.
+class TypesOf {
+ public:
+  explicit TypesOf(const Artifact& opened) {
+    for (const LazyTensor& t : opened.tensors) nodes_.insert(t.node.get());
+  }
+  DType operator()(const Node& node) const {
+    const Node* n = &node;
+    for (auto in = n->inputs(); !in.empty() && !nodes_.contains(n); in = n->inputs()) n = in[0].get();
+    return n->spec().type;
+  }
+
+ private:
+  std::set<const Node*> nodes_;
+};
 
 std::string type_text(DType a, DType b) {
   return a == b ? std::string(info(a).name) : fmt::format("{}, {}", info(a).name, info(b).name);
 }
 
-void match(const Artifact& a, const Artifact& b, Comparison* c) {
+void match(const Artifact& a, const Artifact& b, const TypesOf& type_a, const TypesOf& type_b, Comparison* c) {
   for (const auto& t : a.tensors) {
     const LazyTensor* other = b.find(t.name);
     if (!other) {
@@ -58,7 +68,7 @@ void match(const Artifact& a, const Artifact& b, Comparison* c) {
     }
     // GGUF has no tensors without a dimension.
     const Shape one = t.spec().shape, two = other->spec().shape;
-    if (one == two) c->pairs.push_back({t.name, t.node, other->node, type_in_file(*t.node), type_in_file(*other->node), {}});
+    if (one == two) c->pairs.push_back({t.name, t.node, other->node, type_a(*t.node), type_b(*other->node), {}});
     else c->shapes.emplace_back(t.name, fmt::format("{} and {}", to_string(one), to_string(two)));
   }
   for (const auto& t : b.tensors)
@@ -118,17 +128,23 @@ void compare_beside(const Artifact& a, const Artifact& b, std::vector<std::strin
   }
 }
 
-Result<Comparison> compare(Context& c, const Artifact& a, const Artifact& b) {
+Result<Comparison> compare(Context& c, Artifact a, Artifact b) {
   Comparison out;
+  if (a.naming == "imatrix" && b.naming == "imatrix" && a.format != b.format) {
+    INGOT_ASSIGN(a, transform::imatrix_entries(a));
+    INGOT_ASSIGN(b, transform::imatrix_entries(b));
+    out.under = "compared as llama-imatrix's older files have them: the mean of each column's squares, times the chunks";
+  }
   compare_beside(a, b, &out.beside);
-  match(a, b, &out);
+  const TypesOf type_a(a), type_b(b);
+  match(a, b, type_a, type_b, &out);
   if (a.naming != b.naming || (out.pairs.empty() && out.shapes.empty())) {
     std::string why_a, why_b;
     INGOT_ASSIGN(const Artifact x, transform::source_form(a, &why_a));
     INGOT_ASSIGN(const Artifact y, transform::source_form(b, &why_b));
     if (why_a.empty() && why_b.empty()) {
       Comparison form;
-      match(x, y, &form);
+      match(x, y, type_a, type_b, &form);
       if (!form.pairs.empty() || !form.shapes.empty()) {
         form.beside = std::move(out.beside);
         out = std::move(form);

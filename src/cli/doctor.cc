@@ -26,7 +26,8 @@ Status command_doctor(Context& c) {
   INGOT_ASSIGN(const Findings r, find_out(c, given, at, base));
   const bool adapter = r.kind == "adapter", opened = r.kind != "unknown";
   if (!base.empty() && opened && !adapter) return usage("--base is for an adapter; '{}' is a model", at.path);
-  const std::string head = fmt::format("{}: {}\n", printable(at.path), adapter ? "an adapter" : opened ? "a model" : "cannot be opened");
+  const std::string beside = kind_text(r.kind);
+  const std::string head = fmt::format("{}: {}\n", printable(at.path), adapter ? "an adapter" : !beside.empty() ? beside : opened ? "a model" : "cannot be opened");
   const Status& verdict = r.diagnosis.verdict;
   if (verdict.ok()) return c.report.result(r.json, head + r.text());
   const ErrorKind kind = verdict.error().kind == ErrorKind::kUsage ? ErrorKind::kBadInput : verdict.error().kind;
@@ -35,6 +36,7 @@ Status command_doctor(Context& c) {
     return Error{kind, verdict.error().message};
   }
   INGOT_TRY(print(head + r.text()));
+  if (!beside.empty()) return Error{kind, verdict.error().message};  // no other reason was told
   return Error{kind, fmt::format("'ingot ship' would refuse '{}', for the reason above", at.path)};
 }
 

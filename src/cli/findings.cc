@@ -9,6 +9,7 @@
 #include "cli/output.h"
 #include "cli/text.h"
 #include "formats/formats.h"
+#include "formats/gguf.h"
 #include "formats/hf_weights.h"
 #include "formats/outputs.h"
 #include "transform/empty_tensors.h"
@@ -83,8 +84,7 @@ void tell_architecture(const Artifact& a, Findings* r) {
   const Json* classes = json_member(config, "architectures");
   std::string name;
   if (classes && classes->is_array() && !classes->empty() && classes->front().is_string()) name = classes->front().get<std::string>();
-  if (const MetaValue* m = a.meta("general.architecture"); name.empty() && m)
-    if (const auto* s = std::get_if<std::string>(&m->v)) name = *s;
+  if (const auto* s = meta_string(a, "general.architecture"); name.empty() && s) name = *s;
   std::string text = name.empty() ? "unknown" : shown(name, kMostShown);
   add_number(config, "num_hidden_layers", ", {} layers", &text);
   add_number(config, "hidden_size", " of width {}", &text);
@@ -182,8 +182,7 @@ void tell_verdict(const Diagnosis& d, Store& store, Findings* r) {
 
 // What a GGUF file tells of itself; ship makes others of it only if it is not quantized yet.
 void tell_gguf(const Artifact& a, Findings* r) {
-  const MetaValue* name = a.meta("general.name");
-  if (const auto* text = name ? std::get_if<std::string>(&name->v) : nullptr) r->row("name", shown(*text, kMostShown));
+  if (const auto* name = meta_string(a, "general.name")) r->row("name", shown(*name, kMostShown));
   for (const LazyTensor& t : a.tensors) r->quantized = r->quantized || is_block_type(t.spec().type);
   const transform::GgufReport report = transform::examine_gguf(a);
   for (const auto* texts : {&report.faults, &report.token_faults, &report.warnings})
@@ -193,10 +192,15 @@ void tell_gguf(const Artifact& a, Findings* r) {
 }  // namespace
 
 std::string beside_a_model(const Artifact& a) {
-  const MetaValue* type = a.meta("general.type");
-  const auto* name = type ? std::get_if<std::string>(&type->v) : nullptr;
+  const std::string* type = meta_string(a, "general.type");
   if (a.naming == "imatrix") return "imatrix";
-  return a.naming != "gguf" || !name ? "" : *name == "adapter" ? "gguf adapter" : *name == "mmproj" ? "projector" : "";
+  return a.naming != "gguf" || !type ? "" : *type == "adapter" ? "gguf adapter" : *type == "mmproj" ? "projector" : "";
+}
+
+std::string kind_text(std::string_view kind) {
+  if (kind == "imatrix") return "an importance matrix of llama-imatrix, for quantizing a model";
+  if (kind == "gguf adapter") return "a LoRA adapter in GGUF, for the model that it was trained on";
+  return kind == "projector" ? "what a multimodal model in GGUF sees or hears with (mmproj)" : "";
 }
 
 Result<Findings> find_out(Context& c, const std::string& given, const Located& at, const std::string& base) {
@@ -207,7 +211,7 @@ Result<Findings> find_out(Context& c, const std::string& given, const Located& a
   r.kind = !opened.ok() ? "unknown" : adapter ? "adapter" : gguf ? "gguf" : "model";
   if (const std::string beside = opened.ok() ? beside_a_model(*opened) : ""; !beside.empty()) {
     r.kind = beside, r.json = {{"path", at.path}, {"kind", r.kind}, {"odd", OrderedJson::array()}, {"ship", {{"ok", false}, {"reason", "it is no model"}}}};
-    r.diagnosis.verdict = bad_input("'{}' is no model, but a file beside one: {}", at.path, beside);
+    r.diagnosis.verdict = bad_input("'{}' is no model, but {}", at.path, kind_text(beside));
     tell_weights(*opened, &r);
     return r;
   }

@@ -33,6 +33,7 @@ struct Findings {
 };
 // A file that belongs to a model and is none: "imatrix", "gguf adapter", "projector"; else empty.
 std::string beside_a_model(const Artifact& a);
+std::string kind_text(std::string_view kind);  // of such a file: what it is
 // Reads headers, no weights. Fails only where it is interrupted.
 Result<Findings> find_out(Context& context, const std::string& given, const Located& at, const std::string& base);
 

@@ -13,6 +13,7 @@
 #include "cli/text.h"
 #include "cli/tree.h"
 #include "formats/formats.h"
+#include "formats/gguf.h"
 #include "formats/index_check.h"
 #include "formats/json.h"
 #include "formats/state_tree.h"
@@ -24,12 +25,19 @@ namespace ingot::cli {
 
 namespace {
 
-// The files in the directory; of a distributed checkpoint those below, too. In a model's directory what lies deeper is another one.
+// The files in the directory; of a distributed checkpoint those below, too. In a model's directory what lies deeper is another one, and so is what a link to a
+// directory leads to. (Links to files are how the Hub's cache holds them.)
 Status add_files(Store& store, const std::string& directory, int levels, std::set<std::string>* files) {
   INGOT_ASSIGN(const auto entries, store.list(directory));
-  for (const Entry& e : entries)
-    if (!e.directory) files->insert(join_path(directory, e.name));
-    else if (levels > 1) INGOT_TRY(add_files(store, join_path(directory, e.name), levels - 1, files));
+  for (const Entry& e : entries) {
+    const std::string path = join_path(directory, e.name);
+    if (!e.directory) {
+      files->insert(path);
+    } else if (levels > 1) {
+      INGOT_ASSIGN(const auto there, store.stat(path));
+      if (there && !there->link) INGOT_TRY(add_files(store, path, levels - 1, files));
+    }
+  }
   return {};
 }
 
@@ -54,9 +62,8 @@ Result<uint64_t> disk_bytes(Store& store, const Artifact& a, bool directory, Fau
 
 // What contradicts itself in the file; of a Hugging Face model what ship would tell of it, too.
 std::vector<std::string> oddities(const Artifact& a, const Diagnosis& d, Faults faults) {
-  const MetaValue* type = a.meta("general.type");
-  const auto* name = type ? std::get_if<std::string>(&type->v) : nullptr;
-  if (a.naming == "gguf" && (!name || *name == "model")) {
+  const std::string* type = meta_string(a, "general.type");
+  if (a.naming == "gguf" && (!type || *type == "model")) {
     const transform::GgufReport r = transform::examine_gguf(a);
     for (const auto* list : {&r.faults, &r.token_faults, &r.warnings}) faults.insert(faults.end(), list->begin(), list->end());
   }

@@ -68,7 +68,7 @@ Status list_formats(Context& c) {
   static const std::map<std::string_view, const char*> kAbout = {
       {"deepspeed", "DeepSpeed's directories: ZeRO 1, 2 and 3, universal; written as universal ones (--to deepspeed-universal)"},
       {"imatrix", "importance matrices of llama-imatrix, .dat and GGUF"},
-      {"megatron", "directories of Megatron Core and NeMo (torch_dist)"}};
+      {"megatron", "directories of Megatron-LM and NeMo: torch_dist, and the older files of ranks (mp_rank_NN)"}};
   for (const std::string_view name : format_names()) {
     const OutputFormat* written = output_format(name);
     const auto other = kAbout.find(name);

@@ -8,10 +8,12 @@
 #include <map>
 #include <set>
 
+#include "cli/findings.h"
 #include "cli/job.h"
 #include "cli/model_folders.h"
 #include "cli/text.h"
 #include "formats/formats.h"
+#include "formats/gguf.h"
 #include "formats/manifest.h"
 #include "formats/outputs.h"
 #include "formats/safetensors.h"
@@ -89,8 +91,7 @@ std::string with_base(const Context& c, const std::string& base, const std::stri
 }
 
 std::string meta_or(const Artifact& a, const char* key, const char* other) {
-  const MetaValue* m = a.meta(key);
-  const auto* s = m ? std::get_if<std::string>(&m->v) : nullptr;
+  const std::string* s = meta_string(a, key);
   return s ? *s : other;
 }
 
@@ -100,6 +101,12 @@ Result<Artifact> open_told(Context& c, const Located& at, Faults* faults) {
   auto a = open_model(*at.store, at.path, faults);
   if (a.ok()) tell_notices(c, *a);
   return a;
+}
+
+Status check_is_model(const Artifact& a) {
+  const std::string kind = beside_a_model(a);
+  if (kind != "imatrix" && kind != "gguf adapter") return {};  // a projector has an architecture of its own
+  return bad_input("'{}' is {}; no model itself. What can be made of it: ingot {}", a.path, kind_text(kind), shell_word(a.path));
 }
 
 Result<OpenedModel> open_with_adapters(Context& c, const std::string& given, const std::vector<AdapterArgument>& given_adapters, Given what,
@@ -146,6 +153,7 @@ Result<OpenedModel> with_adapters(Context& c, Artifact base, const std::vector<A
   const CommonOptions& common = c.args.common;
   if (common.provenance) m.provenance = std::make_shared<transform::Provenance>(version(), static_cast<uint64_t>(common.seed));
   INGOT_TRY(add_input(&m.base));
+  if (what != Given::kState || m.is_gguf()) INGOT_TRY(check_is_model(m.base));
   if (m.is_gguf()) INGOT_TRY(transform::check_gguf(m.base, transform::GgufUse::kWeights));
   INGOT_TRY(go_on(c));
   tell_opened(c, m.base);
@@ -189,10 +197,12 @@ Result<OpenedModel> with_adapters(Context& c, Artifact base, const std::vector<A
     m.adapters.push_back(adapter.path);
     if (const std::string folder = parent_path(from.path); adapter.naming != "peft" && is_there(*from.store, join_path(folder, "adapter_config.json")))
       return bad_input("--adapter '{}' is a file of an adapter; give its directory: --adapter {}", from.path, shell_word(folder));
-    if (adapter.naming != "peft")
-      return bad_input(
-          "--adapter '{}' is no PEFT adapter (a directory with adapter_config.json) but a model in {}", from.path,
-          adapter.format);
+    if (adapter.naming != "peft") {
+      const std::string kind = beside_a_model(adapter);
+      return bad_input("--adapter '{}' is no PEFT adapter (a directory with adapter_config.json) but {}{}", from.path,
+                       kind.empty() ? fmt::format("a model in {}", adapter.format) : kind_text(kind),
+                       kind == "gguf adapter" ? fmt::format("; make one of it: ingot convert {} --to peft --out DIR", shell_word(from.path)) : "");
+    }
     INGOT_TRY(transform::check_gathered(adapter));
     tell_opened(c, adapter);
     INGOT_TRY(add_input(&adapter));

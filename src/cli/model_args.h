@@ -40,6 +40,9 @@ Result<DType> read_float_type(const std::string& name);
 // Opens what lies there, and tells what its opener noticed.
 Result<Artifact> open_told(Context& context, const Located& at, Faults* faults = nullptr);
 
+// kBadInput of a file beside a model, of whichever kind, for a command that needs a model.
+Status check_is_model(const Artifact& a);
+
 // A model as given on the command line.
 struct OpenedModel {
   std::string path;

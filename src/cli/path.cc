@@ -44,9 +44,7 @@ std::vector<Fitting> fitting(const Context& c, const Findings& f) {
 }
 
 std::string what_it_is(const Findings& f) {
-  if (f.kind == "imatrix") return "an importance matrix of llama-imatrix, for quantizing a model; no model itself";
-  if (f.kind == "gguf adapter") return "a LoRA adapter in GGUF, for the model that it was trained on; no model itself";
-  if (f.kind == "projector") return "what a multimodal model in GGUF sees or hears with (mmproj); no model itself";
+  if (const std::string beside = kind_text(f.kind); !beside.empty()) return beside + "; no model itself";
   return f.kind == "adapter" ? "an adapter" : f.kind == "gguf" ? f.quantized ? "a GGUF model, quantized" : "a GGUF model" : "a model";
 }
 

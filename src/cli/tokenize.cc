@@ -68,6 +68,7 @@ Status command_tokenize(Context& c) {
   INGOT_ASSIGN(const Located at, input_path(path));
   INGOT_ASSIGN(auto files, open_tokenizer_files(*at.store, at.path));
   INGOT_ASSIGN(const Artifact artifact, files ? Result<Artifact>(std::move(*files)) : open_told(c, at));
+  INGOT_TRY(check_is_model(artifact));
   if (artifact.naming == "gguf") INGOT_TRY(transform::check_gguf(artifact, transform::GgufUse::kTokenizer));
   INGOT_TRY(go_on(c));
   auto tokenizer_of = open_tokenizer(c, artifact);

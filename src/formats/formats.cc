@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "formats/checkpoints_in.h"
 #include "formats/gguf_blocks.h"
 #include "formats/hf_weights.h"
@@ -104,6 +105,16 @@ std::pair<const Format*, int> surest(const Probe& probe) {
   return best;
 }
 
+// Of what is given instead of a model: a dataset, most often.
+const char* what_else(std::string_view head) {
+  if (head.starts_with("PAR1")) return "it is a Parquet file, a dataset's";
+  std::string_view text = head.substr(0, std::min<size_t>(head.size(), 512));
+  for (int cut = 0; cut < 3 && !text.empty() && !valid_utf8(text); ++cut) text.remove_suffix(1);  // within a character
+  const auto control = [](char c) { return static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\r' && c != '\t'; };
+  const bool plain = text.size() > 1 && valid_utf8(text) && std::none_of(text.begin(), text.end(), control);
+  return plain ? "it is text, not weights" : "is the file whole?";
+}
+
 // `above`: directories of checkpoints that it was found in.
 Result<Artifact> open_at(Store& store, const std::string& path, Faults* faults, int above) {
   INGOT_ASSIGN(const Probe probe, look_at(store, path));
@@ -134,8 +145,7 @@ Result<Artifact> open_at(Store& store, const std::string& path, Faults* faults, 
         probe.path, probe.entries.size(), without_weights(store, probe), known_formats());
   if (probe.path.ends_with(".json"))
     return bad_input("opening {}: it is JSON, not weights; give the directory that it lies in: {}", probe.path, parent_path(probe.path));
-  return bad_input("opening {}: the content is of no format that ingot knows ({}); is the file whole?", probe.path,
-                   known_formats());
+  return bad_input("opening {}: the content is of no format that ingot knows ({}); {}", probe.path, known_formats(), what_else(probe.file.head));
 }
 
 }  // namespace

@@ -93,7 +93,7 @@ std::vector<Trial> trials() {
            {samples + "torch-zip/ckpt/default.pt", samples + "torch-zip/ckpt/nocrc.pt", samples + "torch-legacy/ckpt/legacy.pt", samples + "torch-sharded/ckpt", samples + "accelerate-bin/ckpt",
             samples + "hf-trainer-bf16/ckpt/checkpoint-3/optimizer.pt"}},
           {"dcp", "m", like("dcp"), "", "", "torch", {samples + "dcp-4rank/ckpt", samples + "dcp-hf/ckpt"}},
-          {"megatron", "m", make_megatron, "", "model/", "", {}},
+          {"megatron", "m", make_megatron, "", "model/", "torch, under Megatron's names", {samples + "megatron/llama/megatron", samples + "megatron/moe/nemo"}},
           {"deepspeed", "m", make_deepspeed, "master/", "master/", "DeepSpeed", {samples + "deepspeed-zero1-bf16/ckpt", samples + "deepspeed-zero3-bf16-frozen/ckpt"}},
           {"gguf", "m.gguf", like("gguf"), "", "", "llama.cpp's gguf", {data + "gguf/little-endian.gguf", data + "gguf/big-endian.gguf"}},
           {"imatrix", "m.dat", make_imatrix, "blk.0.", "blk.0.", "", {}},

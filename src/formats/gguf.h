@@ -25,6 +25,12 @@ inline constexpr size_t kMaxGgufTensorName = 63;
 
 inline constexpr size_t kMaxGgufSplits = 65535;  // split.count is a u16
 
+// The text that a key of the metadata has; null where it is missing, or has another type.
+inline const std::string* meta_string(const Artifact& a, std::string_view key) {
+  const MetaValue* m = a.meta(key);
+  return m ? std::get_if<std::string>(&m->v) : nullptr;
+}
+
 // One file as it is, whatever set it is a part of.
 Result<Artifact> open_gguf_file(Store& store, const std::string& path);
 

@@ -155,9 +155,7 @@ Status read_splits(Store& store, const std::string& path, int64_t count, Artifac
 
 // llama-imatrix's: sums and counts of a model's weights, under names of their own.
 void tell_imatrix(Artifact* a) {
-  const MetaValue* type = a->meta("general.type");
-  const auto* name = type ? std::get_if<std::string>(&type->v) : nullptr;
-  if (name && *name == "imatrix") a->naming = "imatrix";
+  if (const auto* type = meta_string(*a, "general.type"); type && *type == "imatrix") a->naming = "imatrix";
 }
 
 }  // namespace

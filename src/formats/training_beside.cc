@@ -1,5 +1,6 @@
 #include "formats/training_beside.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "formats/json.h"
@@ -24,27 +25,28 @@ bool is_of_torch(std::string_view name) {
   return std::any_of(std::begin(kEnds), std::end(kEnds), [&](std::string_view end) { return name.ends_with(end); });
 }
 
-// Of the first parameter that the optimizer has one for: a number, or a tensor of one.
+// The most that a parameter has taken: who was unfrozen later, or frozen since, has taken fewer. A step is a number, or a tensor of one.
 std::optional<double> optimizer_step(const TorchState& s) {
+  std::optional<double> most;
+  const auto is_step = [](std::string_view name) { return name.starts_with("state/") && name.ends_with("/step"); };
   for (const auto& [name, value] : s.values)
-    if (name.starts_with("state/") && name.ends_with("/step")) {
-      const auto j = parse_json(value, name);
-      if (j.ok() && j->is_number()) return j->get<double>();
-    }
+    if (is_step(name))
+      if (const auto j = parse_json(value, name); j.ok() && j->is_number()) most = std::max(most.value_or(0), j->get<double>());
+  constexpr size_t kMost = 1 << 14;  // each is a read
+  size_t looked = 0;
   for (const LazyTensor& t : s.tensors) {
     const auto* source = dynamic_cast<const Source*>(t.node.get());
-    if (!t.name.starts_with("state/") || !t.name.ends_with("/step") || !source || t.spec().shape.elements() != 1) continue;
+    const TensorSpec spec = t.spec();
+    if (!is_step(t.name) || !source || spec.shape.elements() != 1 || (spec.type != DType::kF32 && spec.type != DType::kI64) || ++looked > kMost) continue;
     std::byte bytes[8];
-    const DType type = t.spec().type;
-    const MutByteView out{bytes, bytes_of(t.spec())};
-    if ((type != DType::kF32 && type != DType::kI64) || !source->read(Region::all(t.spec().shape), out).ok()) return std::nullopt;
+    if (!source->read(Region::all(spec.shape), {bytes, bytes_of(spec)}).ok()) return std::nullopt;
     float f = 0;
     int64_t i = 0;
-    if (type == DType::kF32) std::memcpy(&f, bytes, sizeof f);
+    if (spec.type == DType::kF32) std::memcpy(&f, bytes, sizeof f);
     else std::memcpy(&i, bytes, sizeof i);
-    return type == DType::kF32 ? f : static_cast<double>(i);
+    most = std::max(most.value_or(0), spec.type == DType::kF32 ? f : static_cast<double>(i));
   }
-  return std::nullopt;
+  return most;
 }
 
 std::optional<double> number(const std::map<std::string, std::string>& values, const char* name) {

@@ -14,7 +14,7 @@ struct TrainingBeside {
   std::map<std::string, std::string> values;              // step, epoch, best_metric, .., as JSON
   std::vector<std::string> notices;                       // what is of another step, cannot be read, or is missing where training would go on
 };
-// Reads the small states, and of the optimizer's file the header and one step. Empty where there is none of it.
+// Reads the small states, and of the optimizer's file the header and its steps. Empty where there is none of it.
 TrainingBeside training_beside(Store& store, const Probe& directory);
 
 }  // namespace ingot

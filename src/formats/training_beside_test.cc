@@ -59,6 +59,11 @@ TEST_F(TrainingBesides, OfAScript) {
   put_file(*store, "m/training_state.pt", get_file(local_store(), folder_ + "/checkpoint-3/training_state.pt"));
   t = at(*store, "m");
   EXPECT_NE(said(t).find("the optimizer in optimizer.pt has taken 2 steps, but training_state.pt is of step 3"), std::string::npos) << said(t);
+  // Who was unfrozen later has taken fewer steps.
+  a.tensors.push_back({"state/1/step", f32_tensor({}, {3})}), a.tensors.push_back({"state/1/exp_avg", f32_tensor({1}, {0})});
+  write_output(*make_output(a, *store, "later/optimizer.pt", "torch"));
+  put_file(*store, "later/training_state.pt", get_file(local_store(), folder_ + "/checkpoint-3/training_state.pt"));
+  EXPECT_EQ(said(at(*store, "later")), "");
   put_file(*store, "n/model.safetensors", "x");
   EXPECT_TRUE(at(*store, "n").files.empty());
 }

@@ -5,6 +5,7 @@
 #include <optional>
 #include <type_traits>
 
+#include "formats/gguf.h"
 #include "transform/gguf_check.h"
 
 namespace ingot {
@@ -177,8 +178,7 @@ Status read_scales(const Reader& r, ModelConfig* c) {
 }  // namespace
 
 Result<ModelConfig> read_model_config(const Artifact& artifact) {
-  const MetaValue* m = artifact.meta("general.architecture");
-  const std::string* name = m ? std::get_if<std::string>(&m->v) : nullptr;
+  const std::string* name = meta_string(artifact, "general.architecture");
   if (!name)
     return bad_input("metadata general.architecture is missing: this is not a model that can be run");
   ModelConfig c;

@@ -123,6 +123,7 @@ Result<const Architecture*> find_architecture(const Json& config, const std::str
   for (const auto& c : classes)
     if (const Architecture* a = architecture_of_class(c)) return a;
   if (const Architecture* a = text_part(*all, config, classes)) return a;
+  if (const Architecture* a = inferred_architecture(config)) return a;
   return unknown_architecture(config, what, "");
 }
 
@@ -155,6 +156,12 @@ const Architecture* architecture_of_type(std::string_view model_type) {
   for (const auto& a : **all)
     if (std::find(a.model_types.begin(), a.model_types.end(), model_type) != a.model_types.end()) return &a;
   return nullptr;
+}
+
+const Architecture* inferred_architecture(const Json& config) {
+  const auto classes = classes_of(config);
+  if (json_member(config, "text_config") || json_member(config, "auto_map") || !(classes.empty() || classes[0].ends_with("ForCausalLM"))) return nullptr;
+  return architecture_of_type(json_string(config, "model_type").value_or(""));
 }
 
 const Architecture* find_architecture_by_name(std::string_view name, bool mixture) {

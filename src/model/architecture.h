@@ -133,13 +133,16 @@ struct MappedName {
 Result<Architecture> parse_architecture(std::string_view json, const std::string& what);
 // All that are built in, by name. A file of ours that does not parse is an error here and a failing test.
 Result<const std::vector<Architecture>*> architectures();
-// By config.json's "architectures"; the error lists what is known. `what` names the file.
+// By config.json's "architectures", else as inferred_architecture(); the error lists what is known. `what` names the file.
 Result<const Architecture*> find_architecture(const Json& config, const std::string& what);
 // That error, with what was tried besides.
 Error unknown_architecture(const Json& config, const std::string& what, const std::string& tried);
 // By the class alone, or by config.json's model_type; null if it is not known.
 const Architecture* architecture_of_class(std::string_view name);
 const Architecture* architecture_of_type(std::string_view model_type);
+// As transformers takes a configuration that names no class, or an unknown one for the next token: by model_type. Of a class for another task, or with code of its
+// own, nothing is inferred (null).
+const Architecture* inferred_architecture(const Json& config);
 // By general.architecture; `mixture`: of experts, which may share its name with one that is none.
 const Architecture* find_architecture_by_name(std::string_view name, bool mixture = false);
 

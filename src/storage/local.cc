@@ -42,14 +42,14 @@ class LocalLock final : public StoreLock {
 };
 
 // What users and access lists have noted with a file; what this file system or user may not is left.
-void copy_attributes(const std::string& from, const std::string& to) {
+void copy_attributes(int from, int to) {
   std::string names(64 << 10, '\0'), value(64 << 10, '\0');
-  const ssize_t n = ::listxattr(from.c_str(), names.data(), names.size());
+  const ssize_t n = ::flistxattr(from, names.data(), names.size());
   for (const char* name = names.data(); n > 0 && name < names.data() + n; name += std::strlen(name) + 1) {
     const std::string_view s = name;
     if (s == kNote || (!s.starts_with("user.") && s != "system.posix_acl_access")) continue;
-    if (const ssize_t size = ::getxattr(from.c_str(), name, value.data(), value.size()); size >= 0)
-      (void)::setxattr(to.c_str(), name, value.data(), static_cast<size_t>(size), 0);
+    if (const ssize_t size = ::fgetxattr(from, name, value.data(), value.size()); size >= 0)
+      (void)::fsetxattr(to, name, value.data(), static_cast<size_t>(size), 0);
   }
 }
 
@@ -62,13 +62,20 @@ class LocalStore final : public Store {
     return create_local(path, size, resume);
   }
   Result<std::unique_ptr<WriteFile>> change(const std::string& path) override { return change_local(path); }
+  // By descriptors: a name can come to lead elsewhere at any time.
   Status copy_access(const std::string& from, const std::string& to) override {
+    const Descriptor source(open_descriptor(from, O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     struct stat st;
-    if (::stat(from.c_str(), &st)) return io_error("looking at", from, errno);
+    if (source < 0 || ::fstat(source, &st)) return io_error("looking at", from, errno);
+    const Descriptor made(open_descriptor(to, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    struct stat own;
+    if (made < 0 ? errno == ELOOP : ::fstat(made, &own) == 0 && (!S_ISREG(own.st_mode) || own.st_nlink != 1))
+      return failed("giving a mode to {}: something else took its name while it was written", to);
+    if (made < 0) return io_error("giving a mode to", to, errno);
     // The owner first: a change of it takes bits of the mode away.
-    if (::lchown(to.c_str(), st.st_uid, st.st_gid) && ::lchown(to.c_str(), static_cast<uid_t>(-1), st.st_gid) && errno != EPERM) return io_error("giving an owner to", to, errno);
-    if (::chmod(to.c_str(), st.st_mode & 0777)) return io_error("giving a mode to", to, errno);
-    copy_attributes(from, to);
+    if (::fchown(made, st.st_uid, st.st_gid) && ::fchown(made, static_cast<uid_t>(-1), st.st_gid) && errno != EPERM) return io_error("giving an owner to", to, errno);
+    if (::fchmod(made, st.st_mode & 0777)) return io_error("giving a mode to", to, errno);
+    copy_attributes(source, made);
     return {};
   }
 

@@ -1,6 +1,7 @@
 // Stores: the promises of store.h, on the local file system and in memory.
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <condition_variable>
@@ -102,6 +103,24 @@ TEST_F(LocalStoreTest, TemporariesAreNotWrittenThroughLinks) {
   EXPECT_FALSE(store_.create(at("link"), 100, true).ok());
   EXPECT_FALSE(store_.lock(at("link")).ok());
   EXPECT_EQ(*read_text(store_, at("victim")), "precious");
+}
+
+TEST_F(LocalStoreTest, ModeAndAttributesAreGivenToNoLinkThatTookTheName) {
+  for (const char* name : {"from", "to", "victim"}) put(name, "precious"), fs::permissions(at(name), fs::perms(0600));
+  fs::permissions(at("from"), fs::perms(0644));
+  const bool noted = store_.set_note(at("from"), "hash") && ::setxattr(at("from").c_str(), "user.mine", "1", 1, 0) == 0;
+  ASSERT_TRUE(store_.copy_access(at("from"), at("to")).ok());
+  EXPECT_EQ(fs::status(at("to")).permissions(), fs::perms(0644));
+  EXPECT_EQ(::getxattr(at("to").c_str(), "user.mine", nullptr, 0), noted ? 1 : -1);
+  EXPECT_EQ(store_.note(at("to")), "");
+  fs::create_symlink(at("victim"), at("link"));
+  fs::create_hard_link(at("victim"), at("second"));
+  for (const char* trap : {"link", "second"}) {
+    const Status s = store_.copy_access(at("from"), at(trap));
+    ASSERT_FALSE(s.ok()) << trap;
+    EXPECT_NE(s.error().message.find("something else took its name"), std::string::npos) << s.error().message;
+    EXPECT_EQ(fs::status(at("victim")).permissions(), fs::perms(0600)) << trap;
+  }
 }
 
 TEST_F(LocalStoreTest, AFileThatIsLongerThanItsKnownSizeIsCut) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #include "formats/hf_weights.h"
@@ -155,8 +156,10 @@ class Cast final : public Node {
   Error refuse(const Region& region, int64_t at, double value) const {
     const std::string element = element_text(*this, index_in(region, at), tensor_);
     if (std::isfinite(value))
-      return bad_input("writing tensor '{}' as {}: {} is {}, beyond the type's range; use BF16 or F32", tensor_,
-                       info(to_.type).name, element, value);
+      return bad_input("writing tensor '{}' as {}: {} is {}, beyond the type's range; {}", tensor_, info(to_.type).name, element, value,
+                       std::fabs(value) <= std::numeric_limits<float>::max()
+                           ? "use BF16 or F32"
+                           : "F32 and BF16 end at 3.4e38, too: the weights are damaged, or the tensor stays F64 (safetensors, torch and npz without --dtype)");
     return bad_input("writing tensor '{}' as {}: {} is {}, which the type cannot hold; the weights are damaged, or keep the "
                      "tensor in a float type",
                      tensor_, info(to_.type).name, element, std::isnan(value) ? "NaN" : value > 0 ? "inf" : "-inf");

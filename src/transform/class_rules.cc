@@ -15,7 +15,7 @@ namespace {
 
 using Told = const std::function<void(const std::string&)>&;
 
-// Sets the class by model_type where the configuration names none that is known. Of a class for another task, or with code of its own, nothing is guessed.
+// Sets the class that is inferred where the configuration names none that is known.
 Result<const Architecture*> settle_class(const Json& config, const std::string& path, OrderedJson* out, Told on_notice) {
   if (json_member(config, "text_config")) return nullptr;
   const std::string name = class_of(config), type = json_string(config, "model_type").value_or("");
@@ -24,16 +24,17 @@ Result<const Architecture*> settle_class(const Json& config, const std::string& 
     return bad_input("reading {}: 'architectures' says {} and 'model_type' {}, which contradict each other: transformers goes by model_type, others by the "
                      "class; make them those of the model that was trained", path, name, type);
   if (by_name) return by_name;
-  if (!by_type || json_member(config, "auto_map") || !(name.empty() || name.ends_with("ForCausalLM"))) {
+  const Architecture* inferred = inferred_architecture(config);
+  if (!inferred) {
     const auto other = find_architecture(config, path);  // by another class in the list
     return other.ok() ? *other : nullptr;
   }
-  const std::string& taken = by_type->classes[0];
+  const std::string& taken = inferred->classes[0];
   (*out)["architectures"] = OrderedJson::array({taken});
   if (on_notice)
     on_notice(fmt::format("{}: {}; by its model_type, {}, it is {}, as in transformers", path,
                           name.empty() ? "'architectures' names no class" : fmt::format("the class {} is unknown", name), type, taken));
-  return by_type;
+  return inferred;
 }
 
 // "q_proj.bias" and the like in a layer of a class that has none there.

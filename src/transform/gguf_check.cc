@@ -7,6 +7,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "formats/gguf.h"
 #include "model/model_config.h"
 #include "transform/gguf_rope.h"
 
@@ -77,13 +78,8 @@ std::string shown(const MetaValue& m) {
       m.v);
 }
 
-const std::string* text(const Artifact& a, const std::string& key) {
-  const MetaValue* m = a.meta(key);
-  return m ? std::get_if<std::string>(&m->v) : nullptr;
-}
-
 bool has_experts(const Artifact& a) {
-  const std::string* arch = text(a, "general.architecture");
+  const std::string* arch = meta_string(a, "general.architecture");
   const MetaValue* m = arch ? a.meta(*arch + ".expert_count") : nullptr;
   const auto experts = m ? numbers(*m) : std::nullopt;
   return experts && experts->at(0) > 0;
@@ -116,7 +112,7 @@ class Examiner {
   }
 
   GgufReport run() {
-    const std::string* arch = text(a_, "general.architecture");
+    const std::string* arch = meta_string(a_, "general.architecture");
     if (!arch) {
       fault("there is no general.architecture in its metadata, which every model has");
       return std::move(report_);
@@ -124,7 +120,7 @@ class Examiner {
     prefix_ = *arch + ".";
     check_layers();
     check_vocabulary();
-    const std::string* type = text(a_, "general.type");
+    const std::string* type = meta_string(a_, "general.type");
     if (!a_.tensors.empty() && report_.faults.empty() && (!type || *type == "model"))
       if (const Architecture* known = architecture_of(a_)) check_architecture(*known);
     return std::move(report_);
@@ -378,7 +374,7 @@ Error not_a_model(const Artifact& gguf, const std::string& why) { return bad_inp
 }  // namespace
 
 const Architecture* architecture_of(const Artifact& gguf) {
-  const std::string* name = text(gguf, "general.architecture");
+  const std::string* name = meta_string(gguf, "general.architecture");
   return name ? find_architecture_by_name(*name, has_experts(gguf)) : nullptr;
 }
 
@@ -392,7 +388,7 @@ MetadataParams metadata_params(const Artifact& gguf, const Architecture& arch) {
 GgufReport examine_gguf(const Artifact& gguf) { return Examiner(gguf).run(); }
 
 Status check_gguf(const Artifact& gguf, GgufUse use) {
-  if (const std::string* type = text(gguf, "general.type"))
+  if (const std::string* type = meta_string(gguf, "general.type"))
     if (*type == "adapter" || *type == "imatrix")
       return not_a_model(gguf, fmt::format("its general.type is '{}', expected 'model'", *type));
   if (gguf.tensors.empty() && use == GgufUse::kWeights) return not_a_model(gguf, "it has no tensors; it is a vocabulary alone");

@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "formats/gguf.h"
 #include "formats/hf_weights.h"
 #include "model/model_config.h"
 #include "transform/cast.h"
@@ -19,8 +20,7 @@ namespace {
 constexpr char kPrefix[] = "base_model.model.";
 
 std::string text_of(const Artifact& a, std::string_view key) {
-  const MetaValue* m = a.meta(key);
-  const auto* s = m ? std::get_if<std::string>(&m->v) : nullptr;
+  const std::string* s = meta_string(a, key);
   return s ? *s : std::string();
 }
 

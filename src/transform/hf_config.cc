@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "formats/gguf.h"
 #include "formats/hf_weights.h"
 #include "model/model_config.h"
 #include "transform/gguf_check.h"
@@ -245,8 +246,7 @@ std::optional<OrderedJson> meta_number(const MetaValue& m) {
 Result<HfConfig> hf_config(const Artifact& gguf, const Architecture& arch) { return Builder(gguf, arch).run(); }
 
 Result<const Architecture*> hf_architecture(const Artifact& gguf) {
-  const MetaValue* m = gguf.meta("general.architecture");
-  const auto* name = m ? std::get_if<std::string>(&m->v) : nullptr;
+  const std::string* name = meta_string(gguf, "general.architecture");
   const Architecture* usual = architecture_of(gguf);
   INGOT_ASSIGN(const auto* all, architectures());
   if (!name || !usual) {

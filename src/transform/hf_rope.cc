@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "exec/evaluate.h"
+#include "formats/gguf.h"
 #include "model/rope_config.h"
 #include "quant/codec.h"
 #include "transform/gguf_rope.h"
@@ -26,8 +27,7 @@ class Rope {
       factors.push_back(std::move(list));
     }
     std::string type;
-    if (const MetaValue* m = a_.meta(own("type")))
-      if (const auto* s = std::get_if<std::string>(&m->v)) type = *s;
+    if (const auto* s = meta_string(a_, own("type"))) type = *s;
     if (!factors[1].empty() && !factors[2].empty()) add_longrope(factors[1], factors[2]);
     else if (!factors[0].empty()) add_factors(factors[0]);
     else if (type == "linear" || type == "yarn") add_stretched(type);

@@ -34,6 +34,9 @@ Result<Artifact> model_state(const Artifact& state, std::string* notice) {
   if (state.format == "megatron" && parts.contains("model")) part = "model";
   for (const std::string_view p : kParts)
     if (part.empty() && parts.contains(std::string(p))) part = p;
+  const auto begins = [](const auto& value) { return value.first.starts_with("param_groups/"); };
+  if (part.empty() && parts.contains("state") && std::any_of(state.values.begin(), state.values.end(), begins))
+    return bad_input("{}: it is an optimizer's state (param_groups, and {} tensors of 'state'), no model; give the model's own file or directory", state.path, parts["state"]);
   if (part.empty()) {
     std::vector<std::string> names;
     for (const auto& [name, count] : parts) names.push_back(fmt::format("'{}' ({} tensors)", name, count));

@@ -5,6 +5,7 @@
 #include <map>
 #include <tuple>
 
+#include "formats/gguf.h"
 #include "quant/codec.h"
 #include "transform/pattern.h"
 
@@ -89,8 +90,7 @@ int64_t layer_of(const std::string& name) {
 }
 
 std::optional<int64_t> meta_int(const Artifact& a, std::string_view suffix) {
-  const MetaValue* arch = a.meta("general.architecture");
-  const auto* name = arch ? std::get_if<std::string>(&arch->v) : nullptr;
+  const std::string* name = meta_string(a, "general.architecture");
   const MetaValue* m = name ? a.meta(*name + "." + std::string(suffix)) : nullptr;
   if (!m) return std::nullopt;
   if (auto* v = std::get_if<uint32_t>(&m->v)) return *v;

@@ -1,9 +1,12 @@
 #include "transform/source_form.h"
 
+#include <map>
+
+#include "formats/gguf.h"
 #include "formats/json.h"
+#include "formats/widened_tensor.h"
 #include "model/model_config.h"
 #include "quant/codec.h"
-#include "transform/cast.h"
 #include "transform/gguf_check.h"
 #include "transform/gguf_to_hf.h"
 #include "transform/rule_nodes.h"
@@ -18,8 +21,7 @@ bool widens(DType type) {
 
 // The text says what stands in the way.
 Result<std::vector<LazyTensor>> from_gguf(const Artifact& a) {
-  const MetaValue* m = a.meta("general.architecture");
-  const auto* name = m ? std::get_if<std::string>(&m->v) : nullptr;
+  const std::string* name = meta_string(a, "general.architecture");
   if (!name) return bad_input("its metadata names no architecture");
   const Architecture* arch = architecture_of(a);
   if (!arch) return bad_input("ingot does not know the architecture '{}' (ingot list architectures)", *name);
@@ -54,10 +56,13 @@ Result<Artifact> source_form(const Artifact& a, std::string* as_it_is) {
   out.format = a.format;
   out.naming = tensors.ok() && a.naming == "gguf" ? "hf" : a.naming;
   out.tensors = tensors.ok() ? TensorList(*std::move(tensors)) : a.tensors;
-  TiedCast cast;
+  // No cast, which would take what a value was before it was rounded: what has the same bytes has the same values.
+  std::map<NodePtr, NodePtr> wide;
   for (size_t i = 0; i < out.tensors.size(); ++i)
-    if (widens(out.tensors[i].spec().type)) {
-      INGOT_ASSIGN(out.tensors.node(i), cast(out.tensors[i], DType::kF32));
+    if (const NodePtr node = out.tensors[i].node; widens(node->spec().type)) {
+      NodePtr& made = wide[node];
+      if (!made) made = widened_tensor(node);
+      out.tensors.node(i) = made;
     }
   return out;
 }

@@ -2,8 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 
+#include "base/bytes.h"
+#include "exec/executor.h"
+#include "formats/outputs.h"
 #include "program.h"
 
 namespace ingot::testing {
@@ -100,6 +104,53 @@ TEST_F(Diff, OneTensorOneKeyOneFile) {
   EXPECT_EQ(j["tensors"][0]["different"], 1);
   const std::string beside = j["beside"].dump();
   for (const char* part : {"config.json rope_parameters.rope_theta: nothing, 10000", "config.json rope_parameters.rope_thetb: 10000", "[\"config.json", "\"generation_config.json: only in B\"]"}) EXPECT_NE(beside.find(part), std::string::npos) << part << beside;
+}
+
+// Of DeepSpeed's stage 3 the model's weights are those that its optimizer steps, rounded: BF16 is what they are.
+TEST_F(Diff, RoundedWeightsHaveTheirOwnTypeAndValues) {
+  const std::string sample = data_file("checkpoints/deepspeed-zero3-bf16-frozen");
+  const auto j = diff(sample + "/ckpt", sample + "/expected.safetensors");
+  EXPECT_EQ(j["different"], 0);
+  EXPECT_EQ(j["same_bytes"], j["tensors"].size());
+  for (const auto& t : j["tensors"]) EXPECT_EQ(t["type_a"], t["type_b"]) << t["name"];
+  ASSERT_EQ(ingot({"convert", sample + "/ckpt", dir_ / "same.pt"}).exit_code, 0);
+  const auto hash = [&](const std::string& path) { return result_of(ingot({"hash", path, "--json"})); };
+  const auto a = hash(sample + "/ckpt"), b = hash(dir_ / "same.pt");
+  EXPECT_EQ(a["exact"], b["exact"]);
+  EXPECT_EQ(a["value"], b["value"]);
+}
+
+// llama-imatrix's two kinds of files, of the same run: sums and counts, and means times the chunks. An expert that was never chosen counts as 1.
+TEST_F(Diff, ImportanceMatricesOfBothKinds) {
+  const auto f32 = [](const Shape& shape, const std::vector<float>& v) {
+    std::vector<std::byte> bytes(v.size() * sizeof(float));
+    std::memcpy(bytes.data(), v.data(), bytes.size());
+    return make_memory_tensor({DType::kF32, shape}, bytes);
+  };
+  const std::vector<float> sums = {47294.6F, 28708.7F, 32092.6F}, experts = {10, 20, 0, 0, 7, 9};
+  Artifact a;
+  a.format = a.naming = "gguf";
+  a.metadata = {{"general.type", {std::string("imatrix")}}, {"imatrix.datasets", {std::vector<std::string>{"wiki.txt"}}}, {"imatrix.chunk_count", {uint32_t{265}}}, {"imatrix.chunk_size", {uint32_t{256}}}};
+  a.tensors = {{"blk.0.attn_q.weight.in_sum2", f32({3}, sums)}, {"blk.0.attn_q.weight.counts", f32({1}, {67840})},
+               {"blk.0.ffn_up_exps.weight.in_sum2", f32({3, 2}, experts)}, {"blk.0.ffn_up_exps.weight.counts", f32({3, 1}, {512, 0, 300})}};
+  ASSERT_TRUE(run_job({gguf_output(a, local_store(), dir_ / "i.gguf")}, {}).ok());
+  ByteWriter w;
+  const auto entry = [&w](std::string_view name, int32_t calls, const std::vector<float>& values) {
+    w.text(name), w.write(calls), w.write(static_cast<int32_t>(values.size()));
+    w.append(values.data(), values.size() * sizeof(float));
+  };
+  w.write<int32_t>(2);
+  entry("blk.0.attn_q.weight", 265, {sums[0] / 67840 * 265, sums[1] / 67840 * 265, sums[2] / 67840 * 265});
+  entry("blk.0.ffn_up_exps.weight", 2, {10 / 512.0F * 2, 20 / 512.0F * 2, 2, 2, 7 / 300.0F * 2, 9 / 300.0F * 2});
+  w.write<int32_t>(265);
+  w.text("wiki.txt");
+  write_file(dir_ / "i.dat", w.str());
+  for (const auto& [x, y] : {std::pair{"i.gguf", "i.dat"}, {"i.dat", "i.gguf"}}) {
+    const auto j = diff(dir_ / x, dir_ / y);
+    EXPECT_EQ(j["same_bytes"], 2) << j;
+    EXPECT_TRUE(j["beside"].empty() && j["only_a"].empty() && j["only_b"].empty()) << j;
+    EXPECT_TRUE(j.contains("note"));
+  }
 }
 
 TEST_F(Diff, WhatOnlyOneHasAndOtherShapes) {

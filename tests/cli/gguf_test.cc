@@ -279,11 +279,18 @@ TEST_F(Gguf, WhatIsNoModelIsToldByItsName) {
   EXPECT_EQ(told.out.find("ingot run"), std::string::npos) << told.out;
   expect_said(inspected, 0, {"gguf (imatrix)"});
   EXPECT_EQ(inspected.out.find("general.architecture"), std::string::npos) << inspected.out;
-  expect_said(ingot({"run", imatrix, "-p", "x"}), 3, {"it is an importance matrix"});
+  const std::string adapter = make("adapter"), lora = example("lora-code");
+  for (const auto& [file, is] : {std::pair{imatrix, "is an importance matrix"}, {adapter, "is a LoRA adapter in GGUF"}})
+    for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{
+             {"run", file, "-p", "x"}, {"tokenize", file, "--text", "x"}, {"quantize", file, dir_ / "q.gguf", "Q4_0"}, {"convert", file, dir_ / "c.gguf"}, {"convert", file, dir_ / "c"},
+             {"ship", file, "--out", dir_ / "s.gguf"}, {"lora", "merge", file, "--adapter", lora, "--out", dir_ / "l"}})
+      expect_said(ingot(command), 3, {is, "no model itself", "ingot " + file});
+  expect_said(ingot({"doctor", imatrix}), 3, {"imatrix.gguf: an importance matrix", "no model, but an importance matrix"});
+  expect_said(ingot({"ship", kBase, "--adapter", adapter, "--out", dir_ / "s.gguf"}), 3, {"is no PEFT adapter", "a LoRA adapter in GGUF", "--to peft"});
   must({"convert", imatrix, "--out", dir_ / "sums.npz"});
   must({"convert", imatrix, "--out", dir_ / "sums.safetensors"});
   EXPECT_EQ(json_of({"inspect", dir_ / "sums.safetensors"})["totals"]["tensors"], 57);
-  expect_said(ingot({make("adapter")}), 0, {"a LoRA adapter in GGUF", "--to peft"});
+  expect_said(ingot({adapter}), 0, {"a LoRA adapter in GGUF", "--to peft"});
   EXPECT_EQ(json_of({"inspect", dir_ / "adapter.gguf"})["kind"], "gguf adapter");
   expect_said(ingot({make("mmproj")}), 0, {"(mmproj)"});
 }

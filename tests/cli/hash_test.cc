@@ -82,6 +82,17 @@ TEST_F(Hashes, ArePrintedWithALineForEachTensorIfAsked) {
   expect_said(ingot({"hash", kBase, "--force", "--provenance"}, cached()), 0, {"--force changes nothing", "--provenance changes nothing"});
 }
 
+TEST_F(Hashes, AClassThatIsNamedByModelTypeAloneIsKnown) {
+  ASSERT_EQ(ingot({"convert", kBase, "--out", dir_ / "m.gguf"}).exit_code, 0);
+  const std::string base = copy(kBase, "nameless");
+  auto config = nlohmann::json::parse(read_file(base + "/config.json"));
+  config.erase("architectures");
+  write_file(base + "/config.json", config.dump());
+  const auto nameless = hash(base);
+  EXPECT_EQ(nameless["value"], hash(dir_ / "m.gguf")["value"]);
+  EXPECT_FALSE(nameless.contains("note")) << nameless["note"];
+}
+
 TEST_F(Hashes, OfAnUnknownArchitectureTheValueSaysSo) {
   ASSERT_EQ(ingot({"convert", kBase, "--out", dir_ / "m.gguf"}).exit_code, 0);
   std::string bytes = read_file(dir_ / "m.gguf");

@@ -23,6 +23,13 @@ TEST_F(Inspect, AllFilesOfADistributedCheckpointAreOnDisk) {
   uint64_t bytes = 0;
   for (const auto& e : std::filesystem::recursive_directory_iterator(zero)) bytes += e.is_regular_file() ? e.file_size() : 0;
   EXPECT_EQ(result_of(ingot({"inspect", zero, "--json"}))["bytes"], bytes);
+  // What a link to a directory leads to is none of it; a file may lie elsewhere, as in the Hub's cache.
+  std::filesystem::copy(zero, dir_ / "zero", std::filesystem::copy_options::recursive);
+  std::filesystem::rename(dir_ / "zero/latest", dir_ / "blob");
+  std::filesystem::create_symlink("../blob", dir_ / "zero/latest");
+  std::filesystem::create_directory_symlink(".", dir_ / "zero/loop");
+  std::filesystem::create_directory_symlink(example("tiny-llama-base"), dir_ / "zero/elsewhere");
+  EXPECT_EQ(result_of(ingot({"inspect", dir_ / "zero", "--json"}))["bytes"], bytes);
 }
 
 TEST_F(Inspect, ALayerOfAnotherFormStandsAlone) {

@@ -167,6 +167,13 @@ TEST_F(Slips, AnAdapterIsNotFoldedInTwiceUnasked) {
   expect_said(run({"ship", "base", "--adapter", "lora/adapter_model.safetensors"}), 3, {"give its directory: --adapter lora"});
   expect_said(run({"convert", "lora"}), 3, {"ingot ship lora F16", "ingot lora merge BASE lora OUT"});
   expect_said(run({"tokenize", "lora", "--text", "x"}), 3, {"ingot tokenize base"});
+  // What lies beside a model.
+  for (const char* command : {"quantize", "convert", "ship"})
+    expect_said(run({command, data_file("checkpoints/hf-trainer-bf16/ckpt/checkpoint-3/optimizer.pt"), "--out", "o.gguf"}), 3, {"it is an optimizer's state", "no model"});
+  write_file(dir_ / "data.jsonl", "{\"text\": \"caf\u00e9\"}\n");
+  expect_said(run({"ship", "data.jsonl"}), 3, {"it is text, not weights"});
+  write_file(dir_ / "data.parquet", "PAR1\x15\x04");
+  expect_said(run({"ship", "data.parquet"}), 3, {"a Parquet file, a dataset's"});
 }
 
 TEST_F(Slips, QuietLeavesTheTextOfATest) {

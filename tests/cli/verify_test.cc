@@ -1,4 +1,5 @@
 // What verify finds in files of every format: nothing in what the frameworks wrote, each damaged record and each NaN by name; and hashes that no format changes.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -46,9 +47,9 @@ struct Row {
 std::string safetensors(const std::vector<Row>& rows) {
   std::string header = "{", data;
   for (const Row& r : rows) {
-    header += (header.size() > 1 ? "," : "") + ("\"" + r.name + "\":{\"dtype\":\"" + r.dtype + "\",\"shape\":" + r.shape + ",\"data_offsets\":[" + std::to_string(data.size()) + ",");
+    const size_t begin = data.size();
     data += r.bytes;
-    header += std::to_string(data.size()) + "]}";
+    header += fmt::format("{}\"{}\":{{\"dtype\":\"{}\",\"shape\":{},\"data_offsets\":[{},{}]}}", header.size() > 1 ? "," : "", r.name, r.dtype, r.shape, begin, data.size());
   }
   header += "}";
   header.resize((header.size() + 7) / 8 * 8, ' ');
