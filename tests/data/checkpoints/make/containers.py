@@ -1,6 +1,6 @@
-"""containers/: tensors in every container that a pickle may have, a state whose keys and kinds are odd, NumPy's arrays, a legacy file of a whole module, an archive
+"""containers/: tensors in every container that a pickle may have, a state whose keys and kinds are odd, NumPy's arrays, whole modules, what getattr names, an archive
 of NumPy's with what are no tensors. Usage: containers.py OUT (torch 2.14, numpy 2)."""
-import collections, functools, os, sys, warnings
+import collections, enum, functools, os, sys, warnings
 import numpy as np, torch
 
 out = sys.argv[1]
@@ -25,6 +25,21 @@ class Net(torch.nn.Module):
         torch.nn.init.ones_(self.l.weight), torch.nn.init.zeros_(self.l.bias)
 
 
+class Rotary(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("passing", torch.tensor([9.0]), persistent=False)
+
+
+class Outer:
+    class Inner:
+        def __init__(self): self.lr = 0.5
+    class Mode(enum.Enum):
+        A = "a"
+
+        def __reduce_ex__(self, protocol): return getattr, (self.__class__, self._name_)  # as Python 3.11's own
+
+
 def slots():
     s = Slots()
     s.t, s.x = torch.tensor([8.0]), torch.tensor([9.0])
@@ -42,6 +57,11 @@ torch.save({"w": np.arange(3, dtype="f4"), "F": F, "c": np.array([1 + 2j]), "sca
 torch.save({"model": {"a/b": t(1), "c": t(2)}, "0": t(3), "milestones": collections.Counter({3: 1, 6: 2}), "betas": (0.9, 0.99), "rng": (3, (1, 2), None), "by": b"\0\xff",
             "digits": {"0": t(4), "1": t(5)}, "ints": {0: t(6), 1: {"x": t(7)}}, "tuple": (t(8), [t(9), ()]), "seen": {1, 2}, "none": {}, "": {"e": t(10)}}, out + "/kinds.pt")
 torch.save({"model": {"w": t(1)}, "ema": {"w": t(2)}}, out + "/nested.pt")
+whole = torch.nn.Sequential(Net(), torch.nn.SiLU(), Rotary())
+whole.register_buffer("kept", t(3))
+torch.save(torch.nn.DataParallel(whole), out + "/module.pt")
+torch.save(torch.compile(whole, backend="eager"), out + "/module-compiled.pt")
+torch.save({"model": {"w": t(1)}, "cfg": Outer.Inner(), "mode": Outer.Mode.A, "loss": torch.nn.MSELoss().forward, "join": ",".join}, out + "/getattr.pt")
 torch.serialization.get_source_lines_and_file = lambda *a, **k: (["class Net: ...\n"], 1, "net.py")
 torch.save(Net(), out + "/module-legacy.pt", _use_new_zipfile_serialization=False)
 np.savez(out + "/odd.npz", a=np.arange(3, dtype="f4"), names=np.array(["x"]), o=np.array([None], dtype=object), r=np.zeros(2, dtype=[("x", "i4")]),
