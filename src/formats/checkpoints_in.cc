@@ -41,14 +41,14 @@ uint64_t bytes_at(Store& store, const std::string& path) {
 // A checkpoint that was written to its end, by all that its names tell.
 bool is_complete(Store& store, const std::string& path) {
   const auto p = look_at(store, path);
-  return p.ok() && p->directory && !p->find(kUnfinished) && (surest_score(*p) > kConfigScore || p->find("checkpoints") || p->find("pytorch_model_fsdp_0"));
+  return p.ok() && p->directory && !p->find(kUnfinished) && (surest_score(*p) > kConfigScore || p->find("checkpoints") || p->find("checkpoint") || p->find("pytorch_model_fsdp_0"));
 }
 
 // The greatest number first; FSDP's optimizer_0/ lies beside its model.
 std::vector<std::string> numbered_directories(const Probe& p) {
   std::vector<std::string> names;
   for (const Entry& e : p.entries)
-    if (e.directory && e.name[0] != '.' && step_of(e.name) && !e.name.starts_with("optimizer_")) names.push_back(e.name);
+    if (e.directory && e.name[0] != '.' && step_of(e.name.ends_with(".ckpt") ? without_extension(e.name) : e.name) && !e.name.starts_with("optimizer_")) names.push_back(e.name);
   newest_first(&names);
   return names;
 }
@@ -140,8 +140,8 @@ Result<std::optional<MeantCheckpoint>> checkpoint_meant(Store& store, const Prob
     if (const auto& last = half[0]; std::any_of(std::begin(kRules), std::end(kRules), [&](const auto& r) { return r.first == family_of(last); }))
       return bad_input("opening {}: none of its {} checkpoints has weights that are whole (the last is {}): they were not saved to their end, or not copied whole", p.path, all,
                        join_path(p.path, last));
-  // One within the other: Lightning's, accelerate's.
-  for (const char* within : {"checkpoints", "lightning_logs"})
+  // One within the other: Lightning's, accelerate's; checkpoint/ of Lightning with DeepSpeed, without its `latest`.
+  for (const char* within : {"checkpoints", "lightning_logs", "checkpoint"})
     if (const Entry* e = p.find(within); e && e->directory && names.empty()) return meant(within, fmt::format("its directory {} is taken", within), {});
   if (names.size() == 1) return meant(names[0], fmt::format("{} is taken, its only checkpoint", names[0]), {});
   if (names.empty()) return std::optional<MeantCheckpoint>();

@@ -127,6 +127,17 @@ TEST_F(CheckpointsIn, Lightning) {
   refused("logs", "give one, like: logs/lightning_logs/version_1");
 }
 
+// With DeepSpeed a checkpoint is a directory, whose checkpoint/ `latest` names: also without that.
+TEST_F(CheckpointsIn, LightningWithDeepSpeed) {
+  const std::string at = "version_0/checkpoints/epoch=0-step=3.ckpt";
+  save(at + "/checkpoint", 3);
+  put(at + "/zero_to_fp32.py", "x");
+  opens(at, 3, at + ": its directory checkpoint is taken");
+  opens("version_0", 3, "version_0/checkpoints: epoch=0-step=3.ckpt is taken, its only checkpoint");
+  save("version_0/checkpoints/epoch=1-step=6.ckpt/checkpoint", 6);
+  refused("version_0", "give one, like: version_0/checkpoints/epoch=1-step=6.ckpt");
+}
+
 TEST_F(CheckpointsIn, WhatLatestNamesIsTaken) {
   for (int n : {2, 3}) save(fmt::format("run/checkpoint-{}", n), static_cast<float>(n));
   for (const char* text : {"checkpoint-2", "checkpoint-2\n", "checkpoint-2\r\n", " checkpoint-2/ \n", "2", "2\n"}) {

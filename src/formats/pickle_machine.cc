@@ -61,6 +61,11 @@ bool PickleMachine::fail(std::string what) {
   return false;
 }
 
+bool PickleMachine::refuse(std::string_view what) {
+  if (error_.empty()) error_ = fmt::format("asks to call {}: not run, file refused. No checkpoint needs that; do not load it with other programs", what);
+  return false;
+}
+
 bool PickleMachine::take(uint64_t n, std::string_view* out) {
   if (n > arena_.stream.size() - at_) {
     cut_ = true;
@@ -151,10 +156,8 @@ bool PickleMachine::push_digits(std::string_view digits) {
 
 bool PickleMachine::push_global(std::string_view module, std::string_view name) {
   if (module.size() > kMaxName || name.size() > kMaxName || module.empty() || name.empty()) return fail("asks for a class without a name of reasonable length");
-  if (is_refused_global(module, name)) {
-    if (error_.empty()) error_ = fmt::format("asks to call {}.{}: not run, file refused. No checkpoint needs that; do not load it with other programs", module, name);
-    return false;
-  }
+  const bool attribute_of = name == "getattr" && python3_module(module) == "builtins";  // see call_getattr()
+  if (!attribute_of && is_refused_global(module, name)) return refuse(fmt::format("{}.{}", module, name));
   PickleValue* v = make(kGlobal);
   if (v) v->global_ = &arena_.globals.emplace_back(PickleValue::Global{python3_module(module), name});
   return push(v);
@@ -182,6 +185,9 @@ bool PickleMachine::push_sequence(Kind kind, size_t n) {
   if (!need(n)) return false;
   PickleValue* v = make(kind);
   if (!v) return false;
+  // A function that calls its arguments would do with it what call_getattr() refuses.
+  if (kind == kTuple && std::any_of(stack_.end() - static_cast<ptrdiff_t>(n), stack_.end(), [](const PickleValue* i) { return i->is_global("builtins", "getattr"); }))
+    return refuse("builtins.getattr");
   v->box_->items.assign(stack_.end() - static_cast<ptrdiff_t>(n), stack_.end());
   stack_.resize(stack_.size() - n);
   return push(v);
@@ -299,9 +305,38 @@ bool PickleMachine::call_known(const PickleValue& f, const PickleValue& args, bo
   return true;
 }
 
+// getattr(Outer, "Inner") and getattr(object, "method"): how protocols below 4 name nested classes and bound methods, and Python 3.11 members of enums. Of a
+// global it is the global that protocol 4 names with a dot; of all else a record that nothing may call or ask further. What leads from there to code (__globals__,
+// a module's "system") is refused; a class may have attributes of such names, uncalled: roles of a chat are user and system.
+bool PickleMachine::call_getattr(PickleValue* f, PickleValue* args) {
+  const std::string_view attribute = args->size() == 2 ? args->at(1)->text() : "";
+  if (args->size() != 2 || !args->at(1)->is_text() || attribute.empty()) return refuse("builtins.getattr");
+  const PickleValue& of = *args->at(0);
+  const bool special = attribute.starts_with("__") && attribute.ends_with("__") && attribute != "__call__" && attribute != "__getitem__";
+  if (of.kind_ != kGlobal) {
+    if (special || of.is_call_of("builtins", "getattr")) return refuse(fmt::format("builtins.getattr for '{}' of an object", attribute.substr(0, 80)));
+    PickleValue* v = make(kObject);
+    if (v) v->box_->object = {f, args, nullptr};
+    return push(v);
+  }
+  if (of.name().size() + attribute.size() >= kMaxName) return fail("asks for a class without a name of reasonable length");
+  const std::string_view last = of.name().substr(of.name().rfind('.') + 1);
+  const size_t letter = last.find_first_not_of('_');
+  const bool of_class = letter != std::string_view::npos && last[letter] >= 'A' && last[letter] <= 'Z';
+  if (!spend(of.name().size() + attribute.size())) return false;
+  const std::string& name = arena_.texts.emplace_back(fmt::format("{}.{}", of.name(), attribute));
+  if (special || (!of_class && is_refused_global(of.module(), name))) return refuse(fmt::format("{}.{}", of.module(), name));
+  PickleValue* v = make(kGlobal);
+  if (v) v->global_ = &arena_.globals.emplace_back(PickleValue::Global{of.module(), name});
+  return push(v);
+}
+
 bool PickleMachine::call(PickleValue* f, PickleValue* args, PickleValue* kwargs) {
   if (args->kind_ != kTuple || (kwargs && kwargs->kind_ != kDict)) return fail("calls something with what are no arguments");
   if (f->kind_ != kGlobal && f->kind_ != kObject) return fail("calls what is no function");
+  if (f->is_global("builtins", "getattr")) return kwargs ? refuse("builtins.getattr") : call_getattr(f, args);
+  if (f->is_call_of("builtins", "getattr")) return refuse(fmt::format("the method '{}' of an object", f->object()->args->at(1)->text().substr(0, 80)));
+  if (f->name().find('.') != std::string_view::npos && is_refused_global(f->module(), f->name())) return refuse(f->global_text());
   bool known = false;
   if (f->kind_ == kGlobal && !kwargs && (!call_known(*f, *args, &known) || known)) return known && error_.empty();
   // Objects of Python 2's protocols: copyreg makes them.

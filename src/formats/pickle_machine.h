@@ -40,6 +40,7 @@ class PickleMachine {
  private:
   using Kind = PickleKind;
   bool fail(std::string what);
+  bool refuse(std::string_view what);  // as an attack
   bool step(unsigned char op);
   bool read_text_op(unsigned char op);  // of protocol 0
   // Bytes of the stream. False (and cut) where it ends before.
@@ -73,6 +74,7 @@ class PickleMachine {
   bool set_items(size_t n);
   bool add_items(size_t n);
   bool call(PickleValue* callable, PickleValue* args, PickleValue* kwargs);
+  bool call_getattr(PickleValue* getattr, PickleValue* args);
   bool call_known(const PickleValue& callable, const PickleValue& args, bool* known);
   bool copy_into(PickleValue* to, const PickleValue& from, bool pairs);
   bool build();

@@ -43,7 +43,9 @@ bool is_refused_global(std::string_view module, std::string_view name) {
     if (full.size() == module.size() + 1 + name.size() && full.starts_with(module) && full[module.size()] == '.' && full.ends_with(name)) return true;
   for (size_t from = 0; from <= name.size();) {
     const size_t end = std::min(name.find('.', from), name.size());
-    if (has(kFunctions, name.substr(from, end - from))) return true;
+    const std::string_view one = name.substr(from, end - from);
+    // A module imports others: "shutil.rmtree", "io.open".
+    if (has(kFunctions, one) || (end < name.size() && (has(kModules, one) || has(kNames, name.substr(from))))) return true;
     from = end + 1;
   }
   return false;

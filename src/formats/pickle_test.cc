@@ -113,10 +113,58 @@ TEST(Pickle, CodeIsRefusedByItsName) {
   const std::pair<std::string, std::string> all[] = {
       {"cos\nsystem\n(S'true'\ntR.", "os.system"}, {"cposix\nsystem\n(S'true'\ntR.", "posix.system"}, {"c__builtin__\neval\n(S'1'\ntR.", "__builtin__.eval"},
       {"cbuiltins\nexec\n(S'1'\ntR.", "builtins.exec"}, {"csubprocess\nPopen\n(S'true'\ntR.", "subprocess.Popen"}, {"(S'true'\nios\nsystem\n.", "os.system"},
-      {"cbuiltins\ngetattr\n(c__main__\nA\nS'b'\ntR.", "builtins.getattr"}, {B("\x80\x04\x8c\x13torch.serialization\x8c\x09os.system\x93."), "torch.serialization.os.system"},
+      {B("\x80\x04\x8c\x13torch.serialization\x8c\x09os.system\x93."), "torch.serialization.os.system"},
       {"cnt\nsystem\n.", "nt.system"}, {"cimportlib\nimport_module\n.", "importlib.import_module"}, {"ctorch\nload\n.", "torch.load"}};
   for (const auto& [bytes, name] : all)
     EXPECT_NE(error_of(bytes).find("the pickle asks to call " + name + ": not run, file refused"), std::string::npos) << error_of(bytes);
+}
+
+// getattr(c, 'name') of a global, or of what the bytes make.
+std::string attribute(const std::string& of, const std::string& name) { return "cbuiltins\ngetattr\n(" + of + "S'" + name + "'\ntR"; }
+
+TEST(Pickle, GetattrNamesWhatIsNotCalled) {
+  const std::string role = "c__main__\nRole\n", object = role + ")\x81";
+  const auto p = Pickle::run(attribute(attribute(role, "Inner"), "system") + ".", "reading p");
+  ASSERT_TRUE(p.ok()) << p.error().message;
+  EXPECT_TRUE(p->root().is_global("__main__", "Role.Inner.system")) << "a class's own, as protocol 4 names it";
+  const auto made = Pickle::run(attribute(role, "Inner") + ")\x81.", "reading p");
+  ASSERT_TRUE(made.ok()) << made.error().message;
+  EXPECT_TRUE(made->root().is_call_of("__main__", "Role.Inner"));
+  const auto method = Pickle::run(attribute(object, "system") + ".", "reading p");
+  ASSERT_TRUE(method.ok()) << method.error().message;
+  EXPECT_TRUE(method->root().is_call_of("builtins", "getattr"));
+}
+
+TEST(Pickle, GetattrOfCodeIsRefused) {
+  const std::string role = "c__main__\nRole\n", object = role + ")\x81";
+  const std::pair<std::string, std::string> all[] = {
+      {attribute("crandom\n_os\n", "system"), "random._os.system"},
+      {attribute("cos\npath\n", "join"), "os.path"},
+      {attribute("c__builtin__\nlen\n", "__self__"), "builtins.len.__self__"},
+      {attribute("ctorch.serialization\nshutil\n", "rmtree"), "torch.serialization.shutil.rmtree"},
+      {attribute("ctorch\nhub\n", "load"), "torch.hub.load"},
+      {attribute(role, "__init__"), "__main__.Role.__init__"},
+      {attribute(attribute(role, "Inner"), "__globals__"), "__main__.Role.Inner.__globals__"},
+      {attribute(role, "eval") + "(S'1'\ntR", "__main__.Role.eval"},
+      {attribute(object, "__class__"), "builtins.getattr for '__class__' of an object"},
+      {attribute(attribute(object, "os"), "system"), "builtins.getattr for 'system' of an object"},
+      {attribute(object, "f") + "(S'1'\ntR", "the method 'f' of an object"},
+      {attribute(object, "f") + ")\x81", "the method 'f' of an object"},
+      {"cbuiltins\ngetattr\n(" + role + "tR", "builtins.getattr"},
+      {"cbuiltins\ngetattr\n(" + role + "S'a'\nNtR", "builtins.getattr"},
+      {"cbuiltins\ngetattr\n(" + role + "K\x01tR", "builtins.getattr"},
+      {"cfunctools\nreduce\n(cbuiltins\ngetattr\n" + role + "tR", "builtins.getattr"},
+      {B("\x80\x04\x8c\x13torch.serialization\x8c\x0dshutil.rmtree\x93"), "torch.serialization.shutil.rmtree"}};
+  for (const auto& [bytes, name] : all)
+    EXPECT_NE(error_of(bytes + ".").find("the pickle asks to call " + name + ": not run, file refused"), std::string::npos) << name << ": " << error_of(bytes + ".");
+}
+
+TEST(Pickle, NamesOfGetattrAreBounded) {
+  // The same class asked again and again for the same long name.
+  std::string bytes = "cbuiltins\ngetattr\nq\x01(c__main__\nA\nS'" + std::string(900, 'b') + "'\ntq\x02R0";
+  for (int i = 0; i < 10'000; ++i) bytes += "h\x01h\x02R0";
+  EXPECT_NE(error_of(bytes + "N.").find("copies its own values over and over"), std::string::npos) << error_of(bytes + "N.");
+  EXPECT_NE(error_of(attribute("c__main__\nA\n", std::string(2000, 'b')) + ".").find("without a name of reasonable length"), std::string::npos);
 }
 
 TEST(Pickle, WhatIsBrokenIsAnError) {

@@ -110,12 +110,12 @@ Error too_much(const std::string& doing) {
 }
 Error too_deep(const std::string& doing) { return bad_input("{}: its values are nested deeper than {} levels; refused", doing, kMaxDepth); }
 
-// Names and members of a torch.nn.Module as its state_dict() has them; none of what is no module.
-PickleItems module_members(const PickleValue& v) {
-  PickleItems members;
+// Names and members of a torch.nn.Module as its state_dict() has them; nothing of what is no module.
+std::optional<PickleItems> module_members(const PickleValue& v) {
   const PickleValue* own = v.is_object() ? v.attributes() : nullptr;
   const PickleValue *parameters = own ? own->get("_parameters") : nullptr, *buffers = own ? own->get("_buffers") : nullptr, *modules = own ? own->get("_modules") : nullptr;
-  if (!parameters || !buffers || !modules) return members;
+  if (!parameters || !buffers || !modules) return std::nullopt;
+  PickleItems members;
   const PickleValue* passing = own->get("_non_persistent_buffers_set");
   for (const PickleValue* from : {parameters, buffers, modules}) {
     const auto items = from->is_dict() ? from->items() : std::span<const PickleValue* const>();
@@ -127,17 +127,6 @@ PickleItems module_members(const PickleValue& v) {
     }
   }
   return members;
-}
-
-// A node of OmegaConf, which has its parent and types beside it, is its content.
-const PickleValue* content_of(const PickleValue* v) {
-  for (int i = 0; i < 16 && v->is_object() && v->object()->callable->module().starts_with("omegaconf."); ++i) {
-    const PickleValue* content = v->get("_content");
-    if (!content) content = v->get("_val");
-    if (!content) break;
-    v = content;
-  }
-  return v;
 }
 
 // As StateKinds (state_tree.h) call what is gone into, and values whose JSON does not tell.
@@ -212,6 +201,17 @@ PickleItems parts_of(const PickleValue& v, Holds* holds) {
 }
 
 }  // namespace
+
+const PickleValue* pickle_content(const PickleValue* v) {
+  if (v->is_call_of("torch._dynamo.eval_frame", "OptimizedModule") && v->object()->args->at(0)) v = v->object()->args->at(0);
+  for (int i = 0; i < 16 && v->is_object() && v->object()->callable->module().starts_with("omegaconf."); ++i) {
+    const PickleValue* content = v->get("_content");
+    if (!content) content = v->get("_val");
+    if (!content) break;
+    v = content;
+  }
+  return v;
+}
 
 std::string pickle_key(const PickleValue& k) {
   switch (k.kind()) {
@@ -311,7 +311,7 @@ Status flatten_pickle(const Pickle& pickle, const PickleValue& from, const std::
   std::vector<Frame> open;
   std::string path = prefix;
   for (const PickleValue* v = &from;;) {
-    v = content_of(v);
+    v = pickle_content(v);
     if (!budget.value()) return too_much(doing);
     if (path.find('\0') != std::string::npos) return bad_input("{}: the name of its value '{}' holds a zero byte", doing, json_quote(path.substr(0, 200)));
     bool taken = false;
@@ -322,9 +322,12 @@ Status flatten_pickle(const Pickle& pickle, const PickleValue& from, const std::
       if (taken && !met.emplace(path, false).second) return twice(path);
     }
     const size_t before = open.size();
-    if (!taken && !within_itself && scalar_json(*v).empty()) {
+    const std::optional<PickleItems> members = taken || within_itself ? std::nullopt : module_members(*v);
+    // Of a module without any, within another, state_dict() has nothing.
+    const bool nothing = members && members->empty() && before && open.back().module;
+    if (!taken && !within_itself && !nothing && scalar_json(*v).empty()) {
       if (open.size() >= kMaxDepth) return too_deep(doing);
-      PickleItems own = module_members(*v);
+      PickleItems own = members.value_or(PickleItems());
       const bool module = !own.empty();
       if (!module && (v->is_object() || v->kind() == kSet || v->state()) && holds(v)) own = parts_of(*v, &holds);
       const bool plain = v->is_sequence() && v->size() > kLongList && std::all_of(v->items().begin(), v->items().end(), [](const PickleValue* i) { return is_plain(*i); });
@@ -343,7 +346,7 @@ Status flatten_pickle(const Pickle& pickle, const PickleValue& from, const std::
         if (kinds) kinds->emplace(path, kind_of(*v, open.back().items, open.back().pairs));
       }
     }
-    if (!taken && open.size() == before) {  // nothing to go into
+    if (!taken && !nothing && open.size() == before) {  // no parts
       INGOT_ASSIGN(std::string text, within_itself ? Result<std::string>(kItself) : pickle_json(*v, doing, &budget));
       if (!budget.bytes(path.size() + text.size())) return too_much(doing);
       if (const std::string kind = kinds && !within_itself ? kind_of_value(*v) : ""; !kind.empty()) kinds->emplace(path, kind);

@@ -26,6 +26,10 @@ class PickleBudget {
 // Of a key as Python's str() has it: 0, "name", (1, 2).
 std::string pickle_key(const PickleValue& key);
 
+// A node of OmegaConf, which has its parent and types beside it, is its content; what torch.compile gives, which has the compiler beside it, its module. All else
+// is itself.
+const PickleValue* pickle_content(const PickleValue* v);
+
 // A value as JSON: numbers as Python's json writes them (NaN, Infinity), bytes as hexadecimal digits, sets and tuples as lists, a class or dtype as
 // "torch.bfloat16", a device as "cuda:0", numpy's arrays and scalars as their numbers, an object as its attributes, and what else would be called as
 // {"call": "module.name", "args": [..]}. A value within itself is "<itself>".

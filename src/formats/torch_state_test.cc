@@ -238,6 +238,25 @@ TEST(TorchState, KindsThatAreBrokenAreAnError) {
   EXPECT_EQ(root.below[1].kind, "dict");
 }
 
+TEST(TorchState, AWholeModuleIsItsStateDict) {
+  // Within DataParallel, with a module of no tensors and one of a buffer that is not kept; and compiled.
+  for (const auto& [file, prefix] : {std::pair<const char*, std::string>{"module.pt", "module."}, {"module-compiled.pt", ""}}) {
+    const Artifact a = sample(file);
+    EXPECT_EQ(names(a), (std::vector<std::string>{prefix + "0.l.bias", prefix + "0.l.weight", prefix + "kept"}));
+    EXPECT_TRUE(a.values.empty()) << a.values.begin()->first;
+    EXPECT_EQ(a.naming, "hf");
+  }
+}
+
+TEST(TorchState, WhatGetattrNamesIsRead) {
+  const Artifact a = sample("getattr.pt");
+  EXPECT_EQ(names(a), (std::vector<std::string>{"model/w"}));
+  EXPECT_EQ(a.values.at("cfg/lr"), "0.5") << "an object of a nested class";
+  EXPECT_EQ(a.values.at("mode"), "\"__main__.Outer.Mode.A\"");
+  EXPECT_EQ(a.values.at("join"), "{\"call\": \"builtins.getattr\", \"args\": [\",\", \"join\"]}");
+  EXPECT_NE(a.values.at("loss").find("\"forward\"]"), std::string::npos) << a.values.at("loss");
+}
+
 TEST(TorchState, AWholeModuleOfTheOldFormIsItsStateDict) {
   const Artifact a = sample("module-legacy.pt");
   EXPECT_EQ(names(a), (std::vector<std::string>{"l.bias", "l.weight"}));

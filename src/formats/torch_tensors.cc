@@ -133,6 +133,9 @@ Result<NodePtr> TorchTensors::tensor(const std::string& path, const PickleValue&
     };
     const PickleValue* local = part("_local_tensor");
     const Call inner = local ? tensor_call(local) : Call();
+    if (const PickleValue* kind = c.args->at(0); !local && kind && kind->is_global("torch.distributed._shard.sharded_tensor.api", "ShardedTensor"))
+      return without(path, "it is one rank's part of a tensor that FSDP cut (a ShardedTensor); save it with torch.distributed.checkpoint, which ingot joins, or whole "
+                           "(StateDictType.FULL_STATE_DICT)");
     if (inner.function.empty() || inner.function == "_rebuild_wrapper_subclass")
       return without(path, fmt::format("it is of the class {}, whose parts ingot does not know", c.args->at(0) ? c.args->at(0)->global_text() : ""));
     INGOT_ASSIGN(NodePtr node, tensor(path, *local));
@@ -287,7 +290,7 @@ Result<NodePtr> TorchTensors::from_numpy(const std::string& path, const PickleVa
 
 Result<TorchState> torch_state(const Pickle& pickle, TorchTensors tensors, const std::string& path, const std::string& name) {
   TorchState s;
-  const PickleValue& root = pickle.root();
+  const PickleValue& root = *pickle_content(&pickle.root());
   const bool alone = TorchTensors::is_tensor(root) || !(root.has_pairs() || root.is_sequence() || root.attributes());
   const auto take = [&](const std::string& at, const PickleValue& v) -> Result<bool> {
     const bool tensor = TorchTensors::is_tensor(v);

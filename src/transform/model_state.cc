@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "formats/hf_weights.h"
 #include "formats/state_tree.h"
@@ -21,6 +22,28 @@ bool is_models(std::string_view name) {
   for (const std::string_view first : {"model.", "transformer.", "gpt_neox.", "lm_head.", "backbone."})
     if (name.starts_with(first)) return true;
   return false;
+}
+
+// Copies of the model within its module, averages of its weights or a reference ("ema.model.norm.weight" beside "model.model.norm.weight"): attributes that have all
+// tensors below the wrapper `w`. They are taken out where nothing but them lies beside `w`; the result is for the notice.
+std::string take_out_copies(std::string_view w, std::vector<LazyTensor>* all) {
+  std::map<std::string_view, std::set<std::string_view>> attributes;  // names below each
+  for (const auto& t : *all) {
+    const size_t dot = std::min(t.name.find('.'), t.name.size() - 1);
+    attributes[std::string_view(t.name).substr(0, dot + 1)].insert(std::string_view(t.name).substr(dot + 1));
+  }
+  const auto own = attributes.extract(w);
+  if (own.empty() || attributes.empty() || std::none_of(own.mapped().begin(), own.mapped().end(), is_models)) return "";
+  std::vector<std::string> told;
+  for (const auto& [attribute, names] : attributes) {
+    const auto has_all = [&](std::string_view between) {
+      return std::all_of(own.mapped().begin(), own.mapped().end(), [&](std::string_view n) { return names.contains(fmt::format("{}{}", between, n)); });
+    };
+    if (!has_all("") && !has_all("module.")) return "";
+    told.push_back(fmt::format("'{}' ({} tensors)", attribute, names.size()));
+  }
+  std::erase_if(*all, [&](const LazyTensor& t) { return !t.name.starts_with(w); });
+  return fmt::format("; of its copies of the model '{}' is taken, not {}: to have another, save it alone", w, some_of(told));
 }
 
 }  // namespace
@@ -48,6 +71,7 @@ Result<Artifact> model_state(const Artifact& state, std::string* notice) {
   model.values.clear();
   set_kinds({}, &model);
   const std::string prefix = part + "/";
+  std::string copies;
   model.tensors.edit([&](std::vector<LazyTensor>& all) {
     // What is frozen, and buffers, have no copy in full precision.
     if (part == "master")
@@ -62,6 +86,7 @@ Result<Artifact> model_state(const Artifact& state, std::string* notice) {
     for (bool again = true; again;) {
       again = false;
       for (const std::string_view w : kWrappers) {
+        if (copies.empty()) copies = take_out_copies(w, &all);
         const auto beneath = [&](const LazyTensor& t) { return t.name.starts_with(w); };
         const auto models = [&](const LazyTensor& t) { return is_models(std::string_view(t.name).substr(w.size())); };
         if (all.empty() || !std::all_of(all.begin(), all.end(), beneath) || !std::any_of(all.begin(), all.end(), models)) continue;
@@ -73,7 +98,7 @@ Result<Artifact> model_state(const Artifact& state, std::string* notice) {
   std::vector<std::string> left;
   for (const auto& [name, count] : parts)
     if (name != part) left.push_back(fmt::format("'{}'", name));
-  *notice = fmt::format("{}: a state of training; its part '{}' is the model{}", state.path, part, left.empty() ? "" : fmt::format(", the rest is left out: {}", some_of(left, 8)));
+  *notice = fmt::format("{}: a state of training; its part '{}' is the model{}{}", state.path, part, left.empty() ? "" : fmt::format(", the rest is left out: {}", some_of(left, 8)), copies);
   return model;
 }
 

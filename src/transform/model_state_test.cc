@@ -41,6 +41,22 @@ TEST(ModelState, WrappersAroundAllOfIt) {
   EXPECT_EQ(names(*model_state(state({"state_dict/model.norm.weight"}), &notice)), (Names{"model.norm.weight"}));
 }
 
+TEST(ModelState, OfCopiesTheModelsOwn) {
+  std::string notice;
+  const std::string m = "state_dict/model.", e = "state_dict/ema.";
+  EXPECT_EQ(names(*model_state(state({e + "model.norm.weight", e + "lm_head.weight", m + "model.norm.weight", m + "lm_head.weight", "optimizer/x"}), &notice)),
+            (Names{"model.norm.weight", "lm_head.weight"}));
+  EXPECT_EQ(notice, "ckpt.pt: a state of training; its part 'state_dict' is the model, the rest is left out: 'optimizer'; of its copies of the model 'model.' is taken, not "
+                    "'ema.' (2 tensors): to have another, save it alone");
+  // With what wraps the average, and what it counts.
+  EXPECT_EQ(names(*model_state(state({"state_dict/avg.module.model.norm.weight", "state_dict/avg.n_averaged", m + "model.norm.weight"}), &notice)), (Names{"model.norm.weight"}));
+  EXPECT_NE(notice.find("not 'avg.' (2 tensors)"), std::string::npos) << notice;
+  // Part of a model is no copy, nor is a model of its own one beside transformers' "model.".
+  EXPECT_EQ(model_state(state({m + "model.norm.weight", m + "lm_head.weight", e + "lm_head.weight"}), &notice)->tensors.size(), 3U);
+  EXPECT_EQ(notice.find("copies"), std::string::npos) << notice;
+  EXPECT_EQ(model_state(state({m + "norm.weight", e + "norm.weight"}), &notice)->tensors.size(), 2U);
+}
+
 TEST(ModelState, DeepSpeedsFullPrecision) {
   std::string notice;
   EXPECT_EQ(names(*model_state(state({"model/model.norm.weight", "master/model.norm.weight", "exp_avg/model.norm.weight"}), &notice)), (Names{"model.norm.weight"}));

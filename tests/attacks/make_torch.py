@@ -131,6 +131,15 @@ for i, (m, n) in enumerate([("os", "system"), ("posix", "system"), ("nt", "syste
                             ("builtins", "__import__"), ("builtins", "getattr"), ("__builtin__", "apply"), ("importlib", "import_module"), ("runpy", "run_path"),
                             ("torch.hub", "load"), ("numpy.testing._private.utils", "runstring"), ("webbrowser", "open"), ("socket", "create_connection")]):
     put(f"code-{i:02d}.pt", torch(call(m, n, text("true"))), f"asks to call {m}.{n}: not run, file refused")
+def attribute(of, name):
+    return b"c__builtin__\ngetattr\n" + tup(of, text(name)) + b"R"
+for i, (code, said) in enumerate([(attribute(b"crandom\n_os\n", "system") + tup(text("true")) + b"R", "random._os.system"),
+                                  (attribute(attribute(b"c__main__\nA\n", "f"), "__globals__"), "__main__.A.f.__globals__"),
+                                  (attribute(b"cpandas\nDataFrame\n", "eval") + tup(text("1")) + b"R", "pandas.DataFrame.eval"),
+                                  (attribute(b"c__main__\nA\n)\x81", "__class__"), "builtins.getattr for '__class__' of an object"),
+                                  (attribute(b"c__main__\nA\n)\x81", "run") + tup(text("true")) + b"R", "the method 'run' of an object")]):
+    put(f"getattr-{i}.pt", torch(state(w=tensor(), x=code)), f"asks to call {said}: not run, file refused")
+put("getattr-uncalled.pt", torch(state(w=tensor(), x=attribute(b"c__main__\nRole\n", "system"))), "")
 put("code-within.pt", torch(state(w=tensor(), x=call("os", "system", text("true"))[2:-1])), "asks to call os.system: not run")
 put("code-dotted.pt", torch(b"\x80\x04\x8c\x13torch.serialization\x8c\x09os.system\x93\x8c\x04true\x85R."), "asks to call torch.serialization.os.system")
 put("code-build.pt", torch(b"\x80\x02c__main__\nA\n)\x81}" + text("__setstate__") + b"cos\nsystem\nsbX\x04\0\0\0trueb."), "asks to call os.system")

@@ -1,6 +1,6 @@
-"""containers/: tensors in every container that a pickle may have, a state whose keys and kinds are odd, NumPy's arrays, a legacy file of a whole module, an archive
+"""containers/: tensors in every container that a pickle may have, a state whose keys and kinds are odd, NumPy's arrays, whole modules, what getattr names, an archive
 of NumPy's with what are no tensors. Usage: containers.py OUT (torch 2.14, numpy 2)."""
-import collections, functools, os, sys, warnings
+import collections, enum, functools, os, sys, warnings
 import numpy as np, torch
 
 out = sys.argv[1]
@@ -23,6 +23,21 @@ class Net(torch.nn.Module):
         super().__init__()
         self.l = torch.nn.Linear(2, 1)
         torch.nn.init.ones_(self.l.weight), torch.nn.init.zeros_(self.l.bias)
+
+
+class Rotary(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("passing", torch.tensor([9.0]), persistent=False)
+
+
+class Outer:
+    class Inner:
+        def __init__(self): self.lr = 0.5
+    class Mode(enum.Enum):
+        A = "a"
+
+        def __reduce_ex__(self, protocol): return getattr, (self.__class__, self._name_)  # as Python 3.11's own
 
 
 def slots():
@@ -50,6 +65,11 @@ optimizer = torch.optim.SGD([torch.nn.Parameter(t(0))])
 torch.save({"schedule": schedule(optimizer).state_dict(), "model": collections.OrderedDict(w=t(1)), "by": collections.OrderedDict({7: t(2)}), "words": collections.Counter("aab"),
             "none": collections.Counter()}, out + "/collections.pt")
 torch.save({"model": {"w": t(1)}, "ema": {"w": t(2)}}, out + "/nested.pt")
+whole = torch.nn.Sequential(Net(), torch.nn.SiLU(), Rotary())
+whole.register_buffer("kept", t(3))
+torch.save(torch.nn.DataParallel(whole), out + "/module.pt")
+torch.save(torch.compile(whole, backend="eager"), out + "/module-compiled.pt")
+torch.save({"model": {"w": t(1)}, "cfg": Outer.Inner(), "mode": Outer.Mode.A, "loss": torch.nn.MSELoss().forward, "join": ",".join}, out + "/getattr.pt")
 torch.serialization.get_source_lines_and_file = lambda *a, **k: (["class Net: ...\n"], 1, "net.py")
 torch.save(Net(), out + "/module-legacy.pt", _use_new_zipfile_serialization=False)
 np.savez(out + "/odd.npz", a=np.arange(3, dtype="f4"), names=np.array(["x"]), o=np.array([None], dtype=object), r=np.zeros(2, dtype=[("x", "i4")]),
