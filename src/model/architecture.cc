@@ -160,6 +160,7 @@ const Architecture* architecture_of_type(std::string_view model_type) {
 
 const Architecture* inferred_architecture(const Json& config) {
   const auto classes = classes_of(config);
+  if (const Json* given = json_member(config, "architectures"); given && !given->empty() && classes.empty()) return nullptr;  // no names: the field is wrong
   if (json_member(config, "text_config") || json_member(config, "auto_map") || !(classes.empty() || classes[0].ends_with("ForCausalLM"))) return nullptr;
   return architecture_of_type(json_string(config, "model_type").value_or(""));
 }

@@ -150,6 +150,7 @@ TEST(RealDirectories, WhetherABaseIsTied) {
   for (const bool head : {false, true}) {
     World gemma(!head);
     gemma.config["architectures"] = {"GemmaForCausalLM"};
+    gemma.config["model_type"] = "gemma";
     gemma.config.erase("tie_word_embeddings");
     gemma.adapter_config["modules_to_save"] = {"embed_tokens"};
     gemma.save(kEmbedding, plus(gemma.base.at(kEmbedding), 1));
