@@ -11,6 +11,8 @@
 #include "cli/verification.h"
 #include "commit/commit.h"
 #include "formats/manifest.h"
+#include "transform/as_loaded.h"
+#include "transform/class_check.h"
 
 namespace ingot::cli {
 
@@ -188,6 +190,9 @@ Status command_verify(Context& c) {
   const std::string manifest = opened.ok() ? take_manifest(&model) : "";
   INGOT_ASSIGN(Verification v, examine(c, at, model, faults));
   if (!opened.ok()) v.errors.push_back({"structure", std::move(opened.take_error()).during("verifying " + at.path).message});
+  if (const auto loaded = transform::as_loaded(model, {}); loaded.ok())
+    if (const auto report = transform::examine_class(*loaded))
+      for (const std::string& text : report->errors) v.errors.push_back({"structure", fmt::format("'{}': {}", model.path, text)});
   INGOT_ASSIGN(const Verdict verdict, check_hashes(c, model, noted, manifest, at.store->list(at.path).ok(), &v));
   if (!verdict.done) return {};
   // NaN are what a training left, and no damage: --strict is for whoever ships. Elsewhere --strict makes errors of notices, too.
