@@ -67,7 +67,7 @@ TEST(ClassCheck, WhatMayDifferPasses) {
   expect_part(error_of(headless), "'lm_head.weight'");
   EXPECT_EQ(error_of(with_config(headless, [](auto& j) { j["tie_word_embeddings"] = true; })), "");
   const auto of_class = [](const char* name) {
-    return [name](OrderedJson& j) { j["architectures"] = {name}; };
+    return [name](OrderedJson& j) { j["architectures"] = OrderedJson::array({name}); };
   };
   for (const char* other : {"LlamaModel", "LlamaForSequenceClassification"}) EXPECT_EQ(error_of(with_config(headless, of_class(other))), "") << other;
   Artifact quantized = with_config(headless, [](auto& j) { j["quantization_config"] = {{"quant_method", "gptq"}}; });
