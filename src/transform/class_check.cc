@@ -20,7 +20,10 @@ class Examiner {
 
   ClassReport run() {
     for (const LazyTensor& t : model_.tensors) look(t);
-    tied_ = json_bool(config_, "tie_word_embeddings").value_or(arch_.tied_by_default);
+    // Saved from the bare model ("LlamaModel"), it has no head.
+    const std::string own = class_of(config_);
+    const bool bare = own.ends_with("Model") && std::find(arch_.classes.begin(), arch_.classes.end(), own) == arch_.classes.end();
+    headless_ = bare || json_bool(config_, "tie_word_embeddings").value_or(arch_.tied_by_default);
     for (const TensorRule& r : arch_.tensors) expect(r);
     const std::string& name = arch_.classes[0];
     if (!missing_.empty())
@@ -52,7 +55,7 @@ class Examiner {
   }
 
   void expect(const TensorRule& r) {
-    if (r.optional || (r.role == "output" && tied_) || !announced(r)) return;
+    if (r.optional || (r.role == "output" && headless_) || !announced(r)) return;
     if (!seen_.count(&r) && (r.alternative || spelled_otherwise(r))) return;
     const auto experts = hf_count(r, [this](const std::string& name) { return param(name); });
     const int64_t layers = r.per_layer() ? params_.at("layers") : 1, n = experts.ok() ? static_cast<int64_t>(*experts) : 1;
@@ -80,7 +83,7 @@ class Examiner {
   const Architecture& arch_;
   const Json& config_;
   const Params& params_;
-  bool tied_ = false;
+  bool headless_ = false;
   std::set<std::string> have_;
   std::set<const TensorRule*> seen_;
   std::vector<std::string> missing_, shapes_;
