@@ -136,8 +136,11 @@ Result<NodePtr> TorchTensors::tensor(const std::string& path, const PickleValue&
     };
     const PickleValue* local = part("_local_tensor");
     const Call inner = local ? tensor_call(local) : Call();
-    if (inner.function.empty() || inner.function == "_rebuild_wrapper_subclass")
-      return without(path, fmt::format("it is of the class {}, whose parts ingot does not know", c.args->at(0) ? c.args->at(0)->global_text() : ""));
+    if (inner.function.empty() || inner.function == "_rebuild_wrapper_subclass") {
+      const std::string name = c.args->at(0) ? c.args->at(0)->global_text() : "";
+      const bool quantized = name.starts_with("torchao.") || name.find("quanto.") != name.npos;
+      return without(path, fmt::format("it is of the class {}, {}", name, quantized ? "quantized: save its dequantize(), or take the model that it was made from" : "whose parts ingot does not know"));
+    }
     INGOT_ASSIGN(NodePtr node, tensor(path, *local));
     const auto whole = read_shape(c.args->at(2));
     const PickleValue *spec = part("_spec"), *placements = spec ? spec->get("placements") : nullptr;
