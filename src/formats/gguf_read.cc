@@ -57,7 +57,7 @@ Status check_placement(const std::vector<GgufInfo>& infos, DataPart data, const 
   // Writers pad the last tensor to the alignment or to the format's 32, or not at all.
   const uint64_t last = std::max(align_up(end, data.alignment), align_up(end, 32));
   char next[4] = {};  // of what follows
-  if (data.size >= last + sizeof next) INGOT_TRY(file.read(data.begin + last, std::as_writable_bytes(std::span(next))));
+  if (data.size > last && data.size - last >= sizeof next) INGOT_TRY(file.read(data.begin + last, std::as_writable_bytes(std::span(next))));
   if (std::string_view(next, sizeof next) == "GGUF")
     INGOT_TRY(fault(faults, bad_input("reading {}: after its {} bytes another GGUF file begins: files were joined by their bytes, as cat does. Splits are no parts of a file's "
                                       "bytes: give the first of the originals (...-00001-of-0000N.gguf), or make one file of them: ingot gguf merge", path, data.begin + last)));

@@ -155,11 +155,11 @@ Result<NodePtr> TorchTensors::tensor(const std::string& path, const PickleValue&
       if (kind == "Shard" && part_of.known) part_of.axis = static_cast<int>(*dim->as_int());
     }
     const PickleValue *mesh = spec ? spec->get("mesh") : nullptr, *place = mesh ? mesh->get("_coordinate_on_dim") : nullptr;
-    if (place && place->size()) part_of.place = place->at(place->size() - 1)->as_int().value_or(-1);
+    if (place && place->is_sequence() && place->size()) part_of.place = place->at(place->size() - 1)->as_int().value_or(-1);
     if (node && whole.ok() && placements) part_of.whole = *whole, shards_.emplace(path, part_of);
     if (!node || partial || !whole.ok() || *whole != node->spec().shape)
       note("distributed", fmt::format("{}: '{}' is a distributed tensor{}; of it the part is taken that the rank which saved the file holds{}", source_->path, path,
-                       whole.ok() ? fmt::format(" {}", to_string(*whole)) : "", node ? fmt::format(": {}", to_string(node->spec().shape)) : ""));
+                                      whole.ok() ? fmt::format(" {}", to_string(*whole)) : "", node ? fmt::format(": {}", to_string(node->spec().shape)) : ""));
     return node;
   }
   return without(path, fmt::format("torch makes it by torch._utils.{}, which ingot does not know", c.function));
