@@ -16,8 +16,8 @@ class FsdpRanks : public ::testing::Test {
     for (const char* name : {"model_world_size_2_rank_0.pt", "model_world_size_2_rank_1.pt", "optim_world_size_2_rank_0.pt"})
       put_file(*store_, std::string("run/") + name, get_file(local_store(), std::string(INGOT_SOURCE_DIR "/tests/data/checkpoints/fsdp-ranks/") + name));
   }
-  void refused(const std::string& part) {
-    const auto a = open_model(*store_, "run");
+  void refused(const std::string& part, const std::string& path = "run") {
+    const auto a = open_model(*store_, path);
     ASSERT_FALSE(a.ok());
     EXPECT_NE(a.error().message.find(part), std::string::npos) << a.error().message;
   }
@@ -53,6 +53,7 @@ TEST_F(FsdpRanks, NeedEachRankOnceAndInItsPlace) {
   refused("does not follow those of the ranks before");
   put_file(*store_, "run/model_world_size_4_rank_3.pt", first);
   refused("ranks of 2 and of 4");
+  refused("its subdirectory has: give run", ".");
   // One rank is no model, and says so once for all of its tensors.
   const auto one = open_model(*store_, "run/model_world_size_2_rank_0.pt");
   ASSERT_TRUE(one.ok()) << one.error().message;

@@ -160,7 +160,7 @@ std::vector<std::string> folders_with_weights(Store& store, const Probe& p) {
   if (folders.size() > kLooked) folders.erase(folders.begin(), folders.end() - kLooked);
   for (const std::string& f : folders) {
     const auto entries = store.list(join_path(p.path, f));
-    if (entries.ok() && std::any_of(entries->begin(), entries->end(), [](const Entry& e) { return !e.directory && (e.name.ends_with(kEnd) || e.name.starts_with(kTorchName)); }))
+    if (entries.ok() && std::any_of(entries->begin(), entries->end(), [](const Entry& e) { return !e.directory && (e.name.ends_with(kEnd) || e.name.starts_with(kTorchName) || e.name.starts_with("model_world_size_")); }))
       found.push_back(f);
   }
   return found;
