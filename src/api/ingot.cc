@@ -17,6 +17,7 @@
 #include "storage/hub.h"
 #include "transform/as_loaded.h"
 #include "transform/cast.h"
+#include "transform/class_check.h"
 #include "transform/class_rules.h"
 #include "transform/dequantize.h"
 #include "transform/empty_tensors.h"
@@ -212,7 +213,10 @@ Result<WriteReport> write(const std::vector<WriteTarget>& targets, const WriteOp
     INGOT_ASSIGN(Located to, locate(t.path, "write to a path here and copy it there"));
     while (to.path.size() > 1 && to.path.back() == '/') to.path.pop_back();
     INGOT_ASSIGN(Output output, make_output(t.model.impl().artifact, *to.store, to.path, "", o.max_shard_bytes));
-    if (output.directory) output.artifact = transform::without_ties(std::move(output.artifact));
+    if (output.directory) {
+      INGOT_TRY(transform::check_class(output.artifact, false, {}));
+      output.artifact = transform::without_ties(std::move(output.artifact));
+    }
     outputs.push_back(std::move(output));
   }
   CancelPoll poll(o.cancel);

@@ -157,7 +157,7 @@ void Args::add_common() {
   flag("--provenance", &common.provenance,
        "write a manifest into each output: hashes of what it was made from, operations, versions, options, and hashes of its tensors, "
        "which 'ingot verify' compares");
-  flag("--strict", &common.strict, "what GGUF cannot say of a model, and NaN that 'ingot verify' finds, is an error, not a notice");
+  flag("--strict", &common.strict, "what GGUF cannot say of a model, tensors that its class has not, and NaN that 'ingot verify' finds, is an error, not a notice");
   text("--name|--model-name", "NAME", &common.name, "general.name of a GGUF file (default: the model's own, or that of its directory)");
   integer("--seed|--random-seed,-s", "N", &common.seed, 0, INT64_MAX, "seed of everything random (default 0)");
   size("--max-shard-size|--out-shard-size,--split-max-size", "SIZE", &common.max_shard_size,

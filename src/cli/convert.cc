@@ -14,6 +14,7 @@
 #include "formats/gguf_blocks.h"
 #include "formats/output_formats.h"
 #include "formats/outputs.h"
+#include "transform/class_check.h"
 #include "transform/dequantize.h"
 #include "transform/gguf_to_hf.h"
 
@@ -200,9 +201,10 @@ Status command_convert(Context& c) {
     INGOT_ASSIGN(outputs, gguf_files(c, opened, std::move(gguf), done, out));
   } else {
     for (const char* name : {"--strict", "--name"})
-      if (c.args.has(name) && (!opened.is_gguf() || name == std::string_view("--name")))
+      if (c.args.has(name) && (name == std::string_view("--name") || !(opened.is_gguf() || for_model)))
         c.report.warning(fmt::format("{} changes nothing for '{}', which is no GGUF file", name, to_path.path));
     Artifact result = opened.artifact;
+    if (for_model && !opened.is_gguf()) INGOT_TRY(transform::check_class(result, c.args.common.strict, [&c](const std::string& text) { c.report.notice(text); }));
     if (keep_blocks && !opened.is_gguf()) return usage("--keep-blocks is for GGUF files; '{}' has no blocks", opened.path);
     if (keep_blocks) {
       INGOT_ASSIGN(result, gguf_as_bytes(opened.artifact));

@@ -138,19 +138,22 @@ Result<Comparison> compare(Context& c, Artifact a, Artifact b) {
   compare_beside(a, b, &out.beside);
   const TypesOf type_a(a), type_b(b);
   match(a, b, type_a, type_b, &out);
-  if (a.naming != b.naming || (out.pairs.empty() && out.shapes.empty())) {
+  // Both of one naming, but with names that the other has not: it may spell them otherwise.
+  const auto alone = [](const Comparison& x) { return x.only_a.size() + x.only_b.size(); };
+  const bool spelled = a.naming == b.naming && !out.only_a.empty() && !out.only_b.empty() && !(out.pairs.empty() && out.shapes.empty());
+  if (a.naming != b.naming || (out.pairs.empty() && out.shapes.empty()) || spelled) {
     std::string why_a, why_b;
     INGOT_ASSIGN(const Artifact x, transform::source_form(a, &why_a));
     INGOT_ASSIGN(const Artifact y, transform::source_form(b, &why_b));
     if (why_a.empty() && why_b.empty()) {
       Comparison form;
       match(x, y, type_a, type_b, &form);
-      if (!form.pairs.empty() || !form.shapes.empty()) {
+      if ((!form.pairs.empty() || !form.shapes.empty()) && (!spelled || alone(form) < alone(out))) {
         form.beside = std::move(out.beside);
         out = std::move(form);
         out.under = "compared under the names and in the row order of the Hugging Face model";
       }
-    } else {
+    } else if (!spelled) {
       out.under = fmt::format("names are compared as they are: {}", why_a.empty() ? why_b : why_a);
     }
   }

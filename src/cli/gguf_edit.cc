@@ -13,6 +13,8 @@
 #include "formats/json.h"
 #include "formats/outputs.h"
 #include "storage/hub.h"
+#include "tokenizer/jinja_parser.h"
+#include "tokenizer/pretokenizer.h"
 #include "transform/gguf_check.h"
 
 namespace ingot::cli {
@@ -200,6 +202,24 @@ Status check_edit(const Artifact& before, const Artifact& after, const Edit& don
   return {};
 }
 
+// What nobody forbids, but after which others cannot read the file's texts as the model was trained to.
+void tell_edit(Context& c, const Artifact& before, const Artifact& after, const Edit& done) {
+  const auto was = transform::examine_gguf(before), is = transform::examine_gguf(after);
+  for (const std::string& w : is.warnings)
+    if (std::find(was.warnings.begin(), was.warnings.end(), w) == was.warnings.end()) c.report.warning(w);
+  for (const std::string& key : done.set) {
+    const MetaValue* m = after.meta(key);
+    const auto* text = m ? std::get_if<std::string>(&m->v) : nullptr;
+    if (!text) continue;
+    if (key == "tokenizer.ggml.pre" && !find_pre_tokenizer(*text))
+      c.report.warning(fmt::format("{} '{}' is no name of a pre-tokenizer that ingot knows; llama.cpp does not load a file with a name that it does not know", key, shown(*text, 60)));
+    if (key != "tokenizer.chat_template" && !key.starts_with("tokenizer.chat_template.")) continue;
+    jinja::Budget budget;
+    if (const auto parsed = jinja::parse_template(*text, budget); !parsed.ok())
+      c.report.warning(fmt::format("{}: the template cannot be read: {}; programs that chat with the model refuse it", key, parsed.error().message));
+  }
+}
+
 // The file that a name leads to, if it may be changed. Either way of it needs leave to write to the file.
 Status check_changeable(Context& c, Located* at, bool* alone) {
   INGOT_ASSIGN(const std::string real, at->store->resolve(at->path));
@@ -252,6 +272,7 @@ Status gguf_edit_command(Context& c) {
   INGOT_ASSIGN(const Edit done, edit(c, &after));
   if (!done.any()) return usage("'ingot gguf edit' needs --set KEY=VALUE or --delete KEY");
   if (!c.args.common.force) INGOT_TRY(check_edit(before, after, done));
+  tell_edit(c, before, after, done);
   OrderedJson j = {{"path", out.empty() ? at.path : out}, {"set", done.set}, {"deleted", done.removed}};
   if (out.empty()) {
     INGOT_ASSIGN(const auto patch, patch_of(*at.store, at.path, before, after));

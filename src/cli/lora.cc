@@ -8,6 +8,7 @@
 #include "formats/formats.h"
 #include "formats/outputs.h"
 #include "storage/hub.h"
+#include "transform/class_check.h"
 #include "transform/lora_base.h"
 
 namespace ingot::cli {
@@ -67,6 +68,7 @@ Status lora_merge_command(Context& c) {
 
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, adapters));
   INGOT_ASSIGN(const Located target, output_path(out, directory_of("safetensors"), input_paths(opened)));
+  INGOT_TRY(transform::check_class(opened.artifact, false, [&c](const std::string& text) { c.report.notice(text); }));
   const auto counts = std::make_shared<transform::CastCounts>();
   transform::Operations done = opened.operations;
   Artifact merged;

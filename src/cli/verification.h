@@ -13,7 +13,7 @@
 namespace ingot::cli {
 
 struct Finding {
-  const char* kind;  // as --json has it: structure, checksum, index, unreadable, nonfinite, hash, manifest
+  const char* kind;  // as --json has it: structure, checksum, index, unreadable, nonfinite, metadata, hash, manifest
   std::string message;
   std::vector<std::string> tensors = {};
 };

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "cli/command.h"
+#include "cli/findings.h"
 #include "cli/job.h"
 #include "cli/model_args.h"
 #include "cli/output.h"
@@ -11,6 +12,9 @@
 #include "cli/verification.h"
 #include "commit/commit.h"
 #include "formats/manifest.h"
+#include "transform/as_loaded.h"
+#include "transform/class_check.h"
+#include "transform/gguf_check.h"
 
 namespace ingot::cli {
 
@@ -188,6 +192,11 @@ Status command_verify(Context& c) {
   const std::string manifest = opened.ok() ? take_manifest(&model) : "";
   INGOT_ASSIGN(Verification v, examine(c, at, model, faults));
   if (!opened.ok()) v.errors.push_back({"structure", std::move(opened.take_error()).during("verifying " + at.path).message});
+  if (model.naming == "gguf" && beside_a_model(model).empty())
+    for (std::string& text : transform::examine_gguf(model).warnings) v.warnings.push_back({"metadata", fmt::format("'{}': {}", model.path, text)});
+  if (const auto loaded = transform::as_loaded(model, {}); model.naming == "hf" && loaded.ok())
+    if (const auto report = transform::examine_class(*loaded))
+      for (const std::string& text : report->errors) v.errors.push_back({"structure", fmt::format("'{}': {}", model.path, text)});
   INGOT_ASSIGN(const Verdict verdict, check_hashes(c, model, noted, manifest, at.store->list(at.path).ok(), &v));
   if (!verdict.done) return {};
   // NaN are what a training left, and no damage: --strict is for whoever ships. Elsewhere --strict makes errors of notices, too.

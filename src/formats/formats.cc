@@ -7,6 +7,7 @@
 #include "formats/checkpoints_in.h"
 #include "formats/gguf_blocks.h"
 #include "formats/hf_weights.h"
+#include "formats/no_model.h"
 #include "formats/safetensors.h"
 #include "storage/hub.h"
 
@@ -118,6 +119,7 @@ const char* what_else(std::string_view head) {
 // `above`: directories of checkpoints that it was found in.
 Result<Artifact> open_at(Store& store, const std::string& path, Faults* faults, int above) {
   INGOT_ASSIGN(const Probe probe, look_at(store, path));
+  INGOT_TRY(check_no_model(store, probe));
   const auto [best, score] = surest(probe);
   constexpr int kMostAbove = 4;  // lightning_logs/version_0/checkpoints/x.ckpt/; a link could lead back for ever
   if (probe.directory && score <= kStrayScore && above < kMostAbove) {

@@ -1,5 +1,6 @@
 // Reading GGUF: what the header tells of must lie in the file, and nothing else; a set of splits is one model.
 #include <algorithm>
+#include <span>
 
 #include "formats/formats.h"
 #include "formats/gguf.h"
@@ -23,7 +24,7 @@ Status fault(Faults* faults, Error e) {
 struct DataPart {
   uint64_t begin, size, alignment;
 };
-Status check_placement(const std::vector<GgufInfo>& infos, DataPart data, const std::string& path, Faults* faults) {
+Status check_placement(const std::vector<GgufInfo>& infos, DataPart data, const ReadFile& file, const std::string& path, Faults* faults) {
   std::vector<const GgufInfo*> by_offset;
   for (const auto& t : infos) {
     const uint64_t size = bytes_of(t.spec);
@@ -55,7 +56,12 @@ Status check_placement(const std::vector<GgufInfo>& infos, DataPart data, const 
   }
   // Writers pad the last tensor to the alignment or to the format's 32, or not at all.
   const uint64_t last = std::max(align_up(end, data.alignment), align_up(end, 32));
-  if (data.size > last)
+  char next[4] = {};  // of what follows
+  if (data.size > last && data.size - last >= sizeof next) INGOT_TRY(file.read(data.begin + last, std::as_writable_bytes(std::span(next))));
+  if (std::string_view(next, sizeof next) == "GGUF")
+    INGOT_TRY(fault(faults, bad_input("reading {}: after its {} bytes another GGUF file begins: files were joined by their bytes, as cat does. Splits are no parts of a file's "
+                                      "bytes: give the first of the originals (...-00001-of-0000N.gguf), or make one file of them: ingot gguf merge", path, data.begin + last)));
+  else if (data.size > last)
     INGOT_TRY(fault(faults, bad_input("reading {}: it has {} bytes, but what its header tells of ends at byte {}: bytes were added, or the "
                                       "header is damaged; copy it again",
                                       path, data.begin + data.size, data.begin + end)));
@@ -72,7 +78,7 @@ Status read_file(const OpenedFile& opened, Artifact* a, Faults* faults) {
   const uint64_t size = opened.file->size();
   if (!h.tensors.empty() && h.data > size)
     INGOT_TRY(fault(faults, bad_input("reading {}: the file ends at byte {}, before the data at {}; it is truncated, copy it again", opened.path, size, h.data)));
-  INGOT_TRY(check_placement(h.tensors, {h.data, size > h.data ? size - h.data : 0, h.alignment}, opened.path, faults));
+  INGOT_TRY(check_placement(h.tensors, {h.data, size > h.data ? size - h.data : 0, h.alignment}, *opened.file, opened.path, faults));
   a->metadata = std::move(h.metadata);
   for (auto& t : h.tensors) {
     NodePtr node = make_file_tensor(source, t.name, h.data + t.offset, t.spec);
@@ -116,7 +122,10 @@ Status read_splits(Store& store, const std::string& path, int64_t count, Artifac
     return fault(faults, bad_input("opening {}: split.count is {}, expected at most {}", path, count, kMaxGgufSplits));
   const std::string tail = fmt::format("-00001-of-{:05}.gguf", count);
   if (path.size() < tail.size() || path.substr(path.size() - tail.size()) != tail)
-    return fault(faults, bad_input("opening {}: it is part of a set of {} files; give the first one, named ...{}", path, count, tail));
+    return fault(faults, small_int(*a, "split.no") == 0
+                             ? bad_input("opening {0}: it is the first of a set of {1} files, but has not the name of one, by which the others are found: give it the name that "
+                                         "they have, ...{2}", path, count, tail)
+                             : bad_input("opening {}: it is part of a set of {} files; give the first one, named ...{}", path, count, tail));
   const std::string stem = path.substr(0, path.size() - tail.size());
   // Not all at once: of a set that claims thousands of parts and has none, a few are looked for.
   constexpr int64_t kTogether = 64;

@@ -342,6 +342,25 @@ TEST(Gguf, SplitsAreOneModel) {
   EXPECT_FALSE(open_model(*store, "m-00001-of-00002.gguf").ok());
 }
 
+TEST(Gguf, SplitsUnderOtherNamesOrJoinedByTheirBytesSaySo) {
+  auto store = make_memory_store();
+  std::string joined;
+  for (int no : {0, 1}) {
+    Artifact a;
+    a.metadata = {{"general.architecture", MetaValue{std::string("llama")}}, {"split.no", MetaValue{static_cast<uint16_t>(no)}}, {"split.count", MetaValue{uint16_t{2}}}};
+    a.tensors.push_back({no ? "b" : "a", f32_tensor({1}, {1})});
+    const auto files = render(gguf_output(a, *store, "m"));
+    if (no == 0) put_file(*store, "model.gguf", files.begin()->second);
+    joined += files.begin()->second;
+  }
+  put_file(*store, "joined.gguf", joined);
+  for (const auto& [path, part] : {std::pair{"model.gguf", "it is the first of a set of 2 files, but has not the name of one"}, {"joined.gguf", "another GGUF file begins: files were joined"}}) {
+    const auto a = open_model(*store, path);
+    ASSERT_FALSE(a.ok());
+    EXPECT_NE(a.error().message.find(part), std::string::npos) << a.error().message;
+  }
+}
+
 TEST(Gguf, SplitsOpenInFewRoundTrips) {
   auto store = make_memory_store();
   Artifact a;

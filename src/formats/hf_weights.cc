@@ -22,7 +22,7 @@ bool is_weights(const Entry& e, std::string_view end = kEnd) {
 
 // What trainers leave beside a model in torch's files.
 bool is_of_training(std::string_view name) {
-  for (const char* begin : {"optimizer", "scheduler", "rng_state", "random_states", "training_args", "training_state", "trainer_state", "scaler", "custom_checkpoint", "sampler"})
+  for (const char* begin : {"optimizer", "scheduler", "rng_state", "random_states", "training_args", "training_state", "trainer_state", "scaler", "custom_checkpoint", "sampler", "optim_world_size_", "extra_state_world_size_"})
     if (name.starts_with(begin)) return true;
   return false;
 }
@@ -160,7 +160,7 @@ std::vector<std::string> folders_with_weights(Store& store, const Probe& p) {
   if (folders.size() > kLooked) folders.erase(folders.begin(), folders.end() - kLooked);
   for (const std::string& f : folders) {
     const auto entries = store.list(join_path(p.path, f));
-    if (entries.ok() && std::any_of(entries->begin(), entries->end(), [](const Entry& e) { return !e.directory && (e.name.ends_with(kEnd) || e.name.starts_with(kTorchName)); }))
+    if (entries.ok() && std::any_of(entries->begin(), entries->end(), [](const Entry& e) { return !e.directory && (e.name.ends_with(kEnd) || e.name.starts_with(kTorchName) || e.name.starts_with("model_world_size_")); }))
       found.push_back(f);
   }
   return found;
@@ -213,6 +213,9 @@ Result<WeightFiles> unnamed_weights(Store& store, const Probe& p, const Weights&
 // Where there are no safetensors of any name.
 Result<WeightFiles> unnamed_torch_weights(Store& store, const Probe& p, WeightFiles found) {
   const Weights w = sort_out_torch(p);
+  if (std::any_of(w.others.begin(), w.others.end(), [](const std::string& n) { return n.starts_with("consolidated.") && n.ends_with(".pth"); }))
+    return bad_input("opening {}: its weights ({}) are in Meta's own format, one file a rank, with other names and rows; download the files that the same repository has for "
+                     "transformers ({} or {}, and config.json), or make them: transformers' convert_llama_weights_to_hf.py", p.path, some_of(w.others), kSingleName, kIndexName);
   if (!w.sets.empty()) return unnamed_weights(store, p, w, kTorchIndexName, std::move(found));
   if (w.others.size() > 1) {
     const auto taken = [&](const std::string& name, const std::string& why) {

@@ -385,6 +385,11 @@ TEST_F(HfWeights, OtherFormatsAreNamed) {
   copy("n/model.safetensors", "m/consolidated.safetensors");
   put("m/params.json", "{}");
   refused({"consolidated.safetensors", "Mistral's own format", "convert_mistral_weights_to_hf.py"});
+  put("meta/params.json", "{}");
+  for (const char* rank : {"meta/consolidated.00.pth", "meta/consolidated.01.pth"}) {
+    put(rank, "weights");
+    refused({"consolidated.00.pth", "Meta's own format", "convert_llama_weights_to_hf.py"}, "meta");
+  }
   save("v", 2, true);
   for (int i : {1, 2}) copy(fmt::format("v/model-0000{}-of-00002.safetensors", i), fmt::format("f/model-0000{}-of-00002.fp16.safetensors", i));
   put("f/model.safetensors.index.fp16.json", "{}");

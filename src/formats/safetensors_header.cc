@@ -23,6 +23,7 @@ class Handler {
   SafetensorsHeader header;
   std::string error;
   bool beyond_limit = false;  // it is not the file's fault
+  bool of_writer = false;     // a value of __metadata__ that is no text: no damage, but the program that wrote it
 
   bool null() {
     if (depth_ == 1 && in_metadata_) return true;
@@ -101,7 +102,11 @@ class Handler {
     if (depth_ == 1) return "the entry '" + name_ + "'";
     return "'" + field_ + "' of '" + name_ + "'";
   }
-  bool wrong(const std::string& found) { return passed_over_ || fail(where() + " may not be " + found); }
+  bool wrong(const std::string& found) {
+    if (passed_over_) return true;
+    of_writer = depth_ == 2 && in_metadata_;
+    return fail(where() + " may not be " + found);
+  }
   bool fail(std::string why) {
     if (error.empty()) error = std::move(why);
     return false;
@@ -125,7 +130,9 @@ Result<SafetensorsHeader> parse_safetensors_header(std::string_view json, const 
   const bool ok = h.error.empty() && J::sax_parse(json.begin(), json.end(), &h);
   if (!ok || !h.error.empty())
     return bad_input("reading {}: {}{}", path, h.error.empty() ? std::string("the header is not valid JSON") : h.error,
-                     h.beyond_limit ? "" : "; the file is damaged or no safetensors file, copy it again");
+                     h.beyond_limit ? ""
+                     : h.of_writer  ? ": of all of it the format has texts alone. The program that wrote the file must write them, as str(value) does in Python"
+                                    : "; the file is damaged or no safetensors file, copy it again");
   return std::move(h.header);
 }
 

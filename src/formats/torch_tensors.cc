@@ -96,20 +96,23 @@ Error TorchTensors::bad(const std::string& path, const std::string& what) const 
   return bad_input("reading {}: of tensor '{}' {}; the file is damaged, or made to mislead", source_->path, path, what);
 }
 
-void TorchTensors::note(std::string text) {
-  constexpr size_t kShown = 16;
-  if (notices_.size() < kShown) notices_.push_back(std::move(text));
+void TorchTensors::note(const std::string& kind, std::string text) {
+  constexpr size_t kKinds = 16;
+  const auto it = std::find_if(notices_.begin(), notices_.end(), [&](const Noted& n) { return n.kind == kind; });
+  if (it != notices_.end()) ++it->more;
+  else if (notices_.size() < kKinds) notices_.push_back({kind, std::move(text)});
   else ++more_;
 }
 
 std::vector<std::string> TorchTensors::notices() const {
-  std::vector<std::string> all = notices_;
-  if (more_) all.push_back(fmt::format("{}: and {} tensors more of these kinds", source_->path, more_));
+  std::vector<std::string> all;
+  for (const Noted& n : notices_) all.push_back(n.first + (n.more ? fmt::format("; so {} {} more", n.more == 1 ? "is" : "are", n.more) : ""));
+  if (more_) all.push_back(fmt::format("{}: and {} tensors of other kinds", source_->path, more_));
   return all;
 }
 
 NodePtr TorchTensors::without(const std::string& path, const std::string& what) {
-  note(fmt::format("{}: '{}' is passed over: {}", source_->path, path, what));
+  note(what, fmt::format("{}: '{}' is passed over: {}", source_->path, path, what));
   return nullptr;
 }
 
@@ -136,17 +139,30 @@ Result<NodePtr> TorchTensors::tensor(const std::string& path, const PickleValue&
     if (const PickleValue* kind = c.args->at(0); !local && kind && kind->is_global("torch.distributed._shard.sharded_tensor.api", "ShardedTensor"))
       return without(path, "it is one rank's part of a tensor that FSDP cut (a ShardedTensor); save it with torch.distributed.checkpoint, which ingot joins, or whole "
                            "(StateDictType.FULL_STATE_DICT)");
-    if (inner.function.empty() || inner.function == "_rebuild_wrapper_subclass")
-      return without(path, fmt::format("it is of the class {}, whose parts ingot does not know", c.args->at(0) ? c.args->at(0)->global_text() : ""));
+    if (inner.function.empty() || inner.function == "_rebuild_wrapper_subclass") {
+      const std::string name = c.args->at(0) ? c.args->at(0)->global_text() : "";
+      const bool quantized = name.starts_with("torchao.") || name.find("quanto.") != name.npos;
+      return without(path, fmt::format("it is of the class {}, {}", name, quantized ? "quantized: save its dequantize(), or take the model that it was made from" : "whose parts ingot does not know"));
+    }
     INGOT_ASSIGN(NodePtr node, tensor(path, *local));
     const auto whole = read_shape(c.args->at(2));
     const PickleValue *spec = part("_spec"), *placements = spec ? spec->get("placements") : nullptr;
     bool partial = false;  // each rank has an addend
-    for (const PickleValue* p : placements ? placements->items() : std::span<const PickleValue* const>())
-      partial = partial || (p->is_object() && p->object()->callable->name().find("Partial") != std::string_view::npos);
+    TorchShard part_of;
+    for (const PickleValue* p : placements ? placements->items() : std::span<const PickleValue* const>()) {
+      const std::string_view kind = p->is_object() ? p->object()->callable->name() : "";
+      const PickleValue* dim = p->get("dim");
+      partial = partial || kind.find("Partial") != kind.npos;
+      // After a cut no copies, and no second cut.
+      part_of.known = part_of.known && part_of.axis < 0 && (kind == "Replicate" || (kind == "Shard" && dim && dim->as_int().value_or(-1) >= 0 && *dim->as_int() < kMaxDims));
+      if (kind == "Shard" && part_of.known) part_of.axis = static_cast<int>(*dim->as_int());
+    }
+    const PickleValue *mesh = spec ? spec->get("mesh") : nullptr, *place = mesh ? mesh->get("_coordinate_on_dim") : nullptr;
+    if (place && place->is_sequence() && place->size()) part_of.place = place->at(place->size() - 1)->as_int().value_or(-1);
+    if (node && whole.ok() && placements) part_of.whole = *whole, shards_.emplace(path, part_of);
     if (!node || partial || !whole.ok() || *whole != node->spec().shape)
-      note(fmt::format("{}: '{}' is a distributed tensor{}; of it the part is taken that the rank which saved the file holds{}", source_->path, path,
-                       whole.ok() ? fmt::format(" {}", to_string(*whole)) : "", node ? fmt::format(": {}", to_string(node->spec().shape)) : ""));
+      note("distributed", fmt::format("{}: '{}' is a distributed tensor{}; of it the part is taken that the rank which saved the file holds{}", source_->path, path,
+                                      whole.ok() ? fmt::format(" {}", to_string(*whole)) : "", node ? fmt::format(": {}", to_string(node->spec().shape)) : ""));
     return node;
   }
   return without(path, fmt::format("torch makes it by torch._utils.{}, which ingot does not know", c.function));
@@ -207,7 +223,7 @@ Result<NodePtr> TorchTensors::dense(const std::string& path, const PickleValue* 
     for (int i = 0; i < v.spec.shape.rank; ++i) v.strides[static_cast<size_t>(i)] *= 2;
     v.strides[static_cast<size_t>(v.spec.shape.rank)] = 1;
     v.spec.shape.push_back(2);
-    note(fmt::format("{}: '{}' is {}: kept as {} with a last dimension of real and imaginary part", source_->path, path, type->dtype, info(type->type).name));
+    note("complex", fmt::format("{}: '{}' is {}: kept as {} with a last dimension of real and imaginary part", source_->path, path, type->dtype, info(type->type).name));
   }
   std::string id = fmt::format("{}|{}|{}|{}{}|", storage->key, type->dtype, v.offset, v.conjugate ? "c" : "", v.negate ? "n" : "");
   for (int i = 0; i < v.spec.shape.rank; ++i) id += fmt::format("{}:{},", v.spec.shape[i], v.spec.shape[i] == 1 ? 0 : v.strides[static_cast<size_t>(i)]);
@@ -274,7 +290,7 @@ Result<NodePtr> TorchTensors::array(const std::string& path, const PickleValue& 
   if (array_bytes_ > Pickle::kMaxBytes) return bad(path, fmt::format("the numpy arrays up to it have {} bytes, more than its pickle can hold", array_bytes_));
   TensorSpec spec{known->second, {}};
   for (int64_t d : a->shape) spec.shape.push_back(d);
-  if (pair) spec.shape.push_back(2), note(fmt::format("{}: '{}' is complex128: kept as F64 with a last dimension of real and imaginary part", source_->path, path));
+  if (pair) spec.shape.push_back(2), note("complex", fmt::format("{}: '{}' is complex128: kept as F64 with a last dimension of real and imaginary part", source_->path, path));
   a->bytes = numpy_in_order(*a);
   const auto* bytes = reinterpret_cast<const std::byte*>(a->bytes.data());
   return arrays_[&value] = make_memory_tensor(spec, {bytes, bytes + a->bytes.size()});
@@ -303,6 +319,7 @@ Result<TorchState> torch_state(const Pickle& pickle, TorchTensors tensors, const
   INGOT_TRY(flatten_pickle(pickle, root, alone ? name : "", "reading " + path, take, &s.values, &s.kinds, &s.notices));
   if (!alone && root.size() == 0) s.values.erase("");
   for (auto& notice : tensors.notices()) s.notices.push_back(std::move(notice));
+  s.shards = tensors.take_shards();
   s.flat = !alone && !root.is_sequence() && s.values.empty();
   for (size_t i = 1; root.has_pairs() && i < root.items().size(); i += 2) s.flat = s.flat && (TorchTensors::is_tensor(*root.items()[i]) || is_numpy_array(*root.items()[i]));
   for (const LazyTensor& t : s.tensors) s.flat = s.flat && (root.has_pairs() || t.name.find('/') == std::string::npos);

@@ -33,6 +33,15 @@ struct TorchStorageId {
 // Nothing for what is no such id, or one that contradicts itself.
 std::optional<TorchStorageId> torch_storage_id(const PickleValue& persistent);
 
+// A part of a DTensor, which the rank that saved it holds.
+struct TorchShard {
+  Shape whole;
+  int axis = -1;        // that is cut over the ranks; -1: it is not cut
+  bool known = true;    // no other placements than at most one cut, the last
+  int64_t place = -1;   // among those that hold a part each; -1: not told
+};
+using TorchShards = std::map<std::string, TorchShard>;  // by the tensor's path
+
 class TorchTensors {
  public:
   // Of the file that `source` is.
@@ -46,8 +55,9 @@ class TorchTensors {
   Result<NodePtr> tensor(const std::string& path, const PickleValue& value);
   // The tensor that an array of numpy's is, whose bytes are kept in memory. Null: it is none, has no dimensions or is not of numbers.
   Result<NodePtr> array(const std::string& path, const PickleValue& value);
-  // The first of them, and how many more there are.
+  // Of each kind the first, and how many more there are.
   std::vector<std::string> notices() const;
+  TorchShards take_shards() { return std::move(shards_); }
 
  private:
   Result<NodePtr> dense(const std::string& path, const PickleValue* storage, const PickleValue& args, std::string_view function);
@@ -55,7 +65,7 @@ class TorchTensors {
   Result<NodePtr> from_numpy(const std::string& path, const PickleValue& args);
   Error bad(const std::string& path, const std::string& what) const;
   NodePtr without(const std::string& path, const std::string& what);
-  void note(std::string text);
+  void note(const std::string& kind, std::string text);
 
   std::shared_ptr<const SourceFile> source_;
   TorchStorages storages_;
@@ -63,8 +73,13 @@ class TorchTensors {
   std::unordered_map<std::string, NodePtr> made_;  // by storage, type, place, shape, strides
   std::unordered_map<const PickleValue*, NodePtr> arrays_;
   uint64_t array_bytes_ = 0;
-  std::vector<std::string> notices_;
-  size_t more_ = 0;
+  struct Noted {
+    std::string kind, first;
+    size_t more = 0;
+  };
+  std::vector<Noted> notices_;
+  size_t more_ = 0;  // of kinds beyond the first ones
+  TorchShards shards_;
 };
 
 // Everything that a torch pickle holds, by the paths of flatten_pickle().
@@ -73,6 +88,7 @@ struct TorchState {
   std::map<std::string, std::string> values;  // as JSON
   StateKinds kinds;
   std::vector<std::string> notices;
+  TorchShards shards;
   bool flat = false;  // one dict of tensors, as a model's state_dict() is, or one module
 };
 // `name`: of a tensor or value that stands alone.

@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 #include "formats/formats.h"
+#include "formats/fsdp_ranks.h"
 #include "formats/torch_archive.h"
 #include "formats/torch_file.h"
 #include "formats/zip_read.h"
@@ -103,12 +104,13 @@ Result<TorchState> read_bare_pickle(const Probe& p) {
 }  // namespace
 
 int probe_torch(const Probe& p) {
-  if (p.directory) return 0;
+  if (p.directory) return is_fsdp_ranks(p) ? kStrayScore + 10 : 0;
   const int score = torch_score(p.file.head, p.path);
   return score ? score : is_bare_pickle(p) ? 60 : 0;
 }
 
-Result<Artifact> open_torch(Store&, const Probe& p, Faults*) {
+Result<Artifact> open_torch(Store& store, const Probe& p, Faults*) {
+  if (p.directory) return read_fsdp_ranks(store, p);
   const bool bare = torch_score(p.file.head, p.path) == 0;
   INGOT_ASSIGN(TorchState s, bare ? read_bare_pickle(p) : read_torch(p.file));
   Artifact a;

@@ -200,6 +200,10 @@ std::string likely_origin(const std::string& name, const KnownName& known) {
   if (rest.starts_with(kPeft) || is_method(rest)) return fmt::format(" ({})", kPeftOrigin);
   if (rest.find("unembed_tokens") != std::string::npos)
     return " ('unembed_tokens' is Tinker's name for 'lm_head': have its cookbook export the adapter for PEFT)";
+  if (rest.ends_with(".weight._data") || rest.ends_with(".weight._scale"))
+    return " (it is optimum-quanto's, quantized: save the model that it was made from, or its dequantize())";
+  if (rest == "tok_embeddings.weight" || (rest.starts_with("layers.") && (rest.find(".attention.w") != std::string::npos || rest.find(".feed_forward.w") != std::string::npos)))
+    return " (Meta's names, of its consolidated.00.pth: convert all of these with transformers' convert_llama_weights_to_hf.py)";
   if (rest.find("language_model.") != std::string::npos) return fmt::format(" ('language_model.' is {})", kTextOrigin);
   for (const auto& prefix : prefixes(name))
     if (const auto all = candidates_within(prefix, name, known); const Candidate* c = first_known(all, known))

@@ -1,5 +1,7 @@
 #include "transform/source_form.h"
 
+#include <algorithm>
+#include <iterator>
 #include <map>
 
 #include "formats/gguf.h"
@@ -28,6 +30,24 @@ Result<std::vector<LazyTensor>> from_gguf(const Artifact& a) {
   return hf_tensors(a, *arch, [](const LazyTensor& t) -> Result<NodePtr> { return t.node; }, false);
 }
 
+// What the class's usual names have of a tensor under another spelling: experts that were fused, one by one. Empty where it does not fit.
+std::vector<LazyTensor> spelled_usually(const Architecture& arch, const Params& params, const LazyTensor& t, const MappedName& m) {
+  const auto param = [&](const std::string& name) {
+    const auto it = params.find(name);
+    return it == params.end() ? std::nullopt : std::optional<int64_t>(it->second);
+  };
+  const auto want = shape_of(m.rule->hf_shape(m.part), params, t.name);
+  const auto parts = want.ok() && *want == t.spec().shape ? to_gguf_nodes(*m.rule, {t.node}, param) : Result<std::vector<NodePtr>>(std::vector<NodePtr>());
+  std::vector<LazyTensor> out;
+  for (size_t k = 0; parts.ok() && k < parts->size(); ++k) {
+    const auto usual = std::find_if(arch.tensors.begin(), arch.tensors.end(), [&](const TensorRule& r) { return !r.alternative && r.gguf == std::vector{m.rule->gguf[k]}; });
+    const auto nodes = usual == arch.tensors.end() ? Result<std::vector<NodePtr>>(std::vector<NodePtr>()) : to_hf_nodes(*usual, {(*parts)[k]}, param);
+    if (!nodes.ok() || nodes->empty()) return {};
+    for (size_t e = 0; e < nodes->size(); ++e) out.push_back({expand(usual->hf[usual->per_expert() ? 0 : e], m.layer, static_cast<int>(e)), (*nodes)[e]});
+  }
+  return out;
+}
+
 Result<std::vector<LazyTensor>> from_hf(const Artifact& a) {
   std::vector<LazyTensor> out(a.tensors.begin(), a.tensors.end());
   const auto text = a.files.find("config.json");
@@ -40,6 +60,16 @@ Result<std::vector<LazyTensor>> from_hf(const Artifact& a) {
   const bool tied = head && embedding && a.find(embedding->hf[0]) &&
                     json_bool(config, "tie_word_embeddings").value_or((*arch)->tied_by_default);
   std::erase_if(out, [&](const LazyTensor& t) { return is_dropped(**arch, t.name) || (tied && t.name == head->hf[0]); });
+  if (const auto params = config_params(**arch, with_defaults(**arch, config), "config.json"); params.ok()) {
+    std::vector<LazyTensor> usual;
+    for (LazyTensor& t : out) {
+      const auto m = map_to_gguf(**arch, t.name);
+      auto parts = m && m->rule->alternative ? spelled_usually(**arch, *params, t, *m) : std::vector<LazyTensor>();
+      if (parts.empty()) parts.push_back(std::move(t));
+      std::move(parts.begin(), parts.end(), std::back_inserter(usual));
+    }
+    out = std::move(usual);
+  }
   // As GGUF has them: the other way the difference would be rounded.
   for (LazyTensor& t : out)
     if (const auto m = map_to_gguf(**arch, t.name); m && m->rule->add != 0 && widens(t.spec().type)) t.node = add_constant(t.node, m->rule->add);

@@ -38,6 +38,31 @@ TEST(SourceForm, AGgufComesBackToTheNamesRowsAndValuesThatItWasMadeFrom) {
   }
 }
 
+TEST(SourceForm, FusedExpertsAreThoseThatHaveNamesOfTheirOwn) {
+  Artifact fused, plain;
+  fused.naming = plain.naming = "hf";
+  OrderedJson config = {{"architectures", OrderedJson::array({"Qwen3MoeForCausalLM"})}, {"hidden_size", 4}, {"moe_intermediate_size", 3}, {"num_experts", 2},
+                        {"num_hidden_layers", 1}, {"num_attention_heads", 1}, {"num_key_value_heads", 1}, {"head_dim", 4}, {"vocab_size", 8}, {"intermediate_size", 3},
+                        {"num_experts_per_tok", 1}, {"max_position_embeddings", 8}, {"norm_topk_prob", true}};
+  fused.files["config.json"] = plain.files["config.json"] = json_text(config);
+  const auto v = random_floats(2 * 6 * 4 + 2 * 4 * 3, 1);
+  const std::string experts = "model.layers.0.mlp.experts.";
+  fused.tensors = {{experts + "gate_up_proj", f32_tensor({2, 6, 4}, {v.begin(), v.begin() + 48})}, {experts + "down_proj", f32_tensor({2, 4, 3}, {v.begin() + 48, v.end()})}};
+  std::vector<LazyTensor> all;
+  for (int e : {0, 1})
+    for (const auto& [name, at, shape] : {std::tuple{"gate_proj", 24 * e, Shape{3, 4}}, {"up_proj", 24 * e + 12, Shape{3, 4}}, {"down_proj", 48 + 12 * e, Shape{4, 3}}})
+      all.push_back({fmt::format("{}{}.{}.weight", experts, e, name), f32_tensor(shape, {v.begin() + at, v.begin() + at + 12})});
+  plain.tensors = all;
+  const Artifact form = form_of(fused), want = form_of(plain);
+  ASSERT_EQ(form.tensors.size(), want.tensors.size());
+  for (const LazyTensor& t : want.tensors) {
+    const LazyTensor* same = form.find(t.name);
+    ASSERT_NE(same, nullptr) << t.name;
+    EXPECT_EQ(same->spec(), t.spec()) << t.name;
+    EXPECT_EQ(*evaluate(same->node), *evaluate(t.node)) << t.name;
+  }
+}
+
 TEST(SourceForm, QuantizedRowsGoBackToTheirOrderAsBytes) {
   const Artifact gguf = gguf_of(example_base());
   const Artifact q = *quantize_gguf(gguf, "Q8_0");

@@ -118,6 +118,24 @@ TEST_F(Convert, WeightsWithoutAConfigurationAskForOne) {
 }
 
 // One storage under two names: transformers' save_pretrained writes one of them, save_model says both.
+TEST_F(Convert, ADirectoryIsOnlyMadeOfTheTensorsOfItsClass) {
+  std::filesystem::copy(kBase, dir_ / "other");
+  auto config = nlohmann::json::parse(read_file(kBase + "/config.json"));
+  const int64_t layers = config["num_hidden_layers"], rows = config["vocab_size"];
+  for (const auto& [key, value, part] : {std::tuple{"num_hidden_layers", layers + 1, "9 of the tensors that LlamaForCausalLM has by config.json are missing"},
+                                         std::tuple{"vocab_size", rows + 1, "have another shape than config.json makes"}}) {
+    auto changed = config;
+    changed[key] = value;
+    write_file(dir_ / "other/config.json", changed.dump());
+    refused({"convert", kBase, "--out", dir_ / "made", "--config-from", dir_ / "other", "--dtype", "f32"}, 3, part);
+    refused({"lora", "merge", dir_ / "other", example("lora-code"), dir_ / "made"}, 3, part);
+    EXPECT_FALSE(exists(dir_ / "made"));
+    // Of weights that another program saved, too.
+    refused({"verify", dir_ / "other"}, 3, part);
+  }
+  convert({kBase, "--out", dir_ / "one.bin", "--dtype", "f32", "--config-from", dir_ / "other"});  // a file of weights is none of a class
+}
+
 TEST_F(Convert, TiedWeightsAreWrittenOnce) {
   std::string header = R"({"__metadata__":{"encoder.embed_tokens.weight":"shared.weight","format":"pt"},"shared.weight":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
   header.resize((header.size() + 7) / 8 * 8, ' ');

@@ -260,6 +260,21 @@ TEST_F(Gguf, AnEditThatWouldContradictIsRefused) {
   expect_said(ingot({"inspect", dir_ / "m.gguf"}), 0, {"odd: tokenizer.ggml.eos_token_id is 5000"});
 }
 
+TEST_F(Gguf, WhatLlamaCppCannotReadOfTheTokenizerIsTold) {
+  const std::string file = dir_ / "a.gguf", without = "no tokenizer.ggml.merges";
+  must({"convert", kBase, "--out", file});
+  expect_said(ingot({"gguf", "edit", file, "--delete", "tokenizer.ggml.merges", "--out", dir_ / "b.gguf"}), 0, {without});
+  for (const char* command : {"inspect", "verify"}) {
+    expect_said(ingot({command, dir_ / "b.gguf"}), 0, {without});
+    EXPECT_EQ(ingot({command, file}).err.find(without), std::string::npos);
+  }
+  expect_said(ingot({"quantize", dir_ / "b.gguf", dir_ / "c.gguf", "Q8_0"}), 0, {without});
+  expect_said(ingot({"gguf", "edit", file, "--set", "tokenizer.ggml.pre=unknown", "--set", "tokenizer.chat_template={% if x %}", "--out", dir_ / "d.gguf"}), 0,
+              {"'unknown' is no name of a pre-tokenizer", "tokenizer.chat_template: the template cannot be read: line 1"});
+  const Finished fine = ingot({"gguf", "edit", file, "--set", "tokenizer.ggml.pre=qwen2", "--set", "tokenizer.chat_template={{ x }}", "--out", dir_ / "e.gguf"});
+  EXPECT_EQ(fine.err.find("warning"), std::string::npos) << fine.err;
+}
+
 TEST_F(Gguf, AnotherOrderOfBytesIsTold) {
   const std::string big = INGOT_SOURCE_DIR "/tests/data/gguf/big-endian.gguf";
   expect_said(ingot({"gguf", "edit", big, "--set", "general.name=a longer one", "--out", dir_ / "little.gguf"}), 0, {"is GGUF v3, big-endian; the new file is v3, little-endian"});

@@ -160,7 +160,7 @@ TEST_F(Options, StrictRefusesWhatGgufCannotSay) {
     strict.insert(strict.end(), {words, "qwen2"});
     expect_said(ingot(strict), 3, {"GGUF cannot say by which rules", "Without --strict this is a notice"});
   }
-  expect_said(ingot({"convert", kBase, "--strict", "--force-copy", "--out", dir_ / "c"}), 0, {"--strict changes nothing"});
+  expect_said(ingot({"convert", kBase, "--strict", "--force-copy", "--out", dir_ / "c.safetensors"}), 0, {"--strict changes nothing"});
   expect_said(ingot({"quantize", dir_ / "a.gguf", "--type", "Q8_0", "--strict", "--out", dir_ / "d.gguf"}), 0, {"--strict changes nothing"});
   expect_said(ingot({"lora", "merge", kBase, "--adapter", kLora, "--strict", "--out", dir_ / "e"}), 0, {"--strict changes nothing"});
 }
