@@ -1,6 +1,6 @@
 """A small real training run that survives being killed at any instant: run it, kill it, run it again.
 
-    python examples/train.py --checkpoints /tmp/run --steps 200
+    python examples/train.py --checkpoints my-run --steps 200
 
 A character model learns the text of this file, with dropout, shuffling, warm-up and gradient accumulation of two. Whatever kills it, the next run goes on at the last
 checkpoint and ends with the weights, to the bit, of a run that was never killed.

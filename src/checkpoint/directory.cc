@@ -50,6 +50,9 @@ Result<Found> look_at(Store& store, const std::string& path) {
   INGOT_ASSIGN(const auto entries, store.list(path));
   const auto has = [&](std::string_view name) { return std::any_of(entries.begin(), entries.end(), [&](const Entry& e) { return e.name == name && !e.directory; }); };
   f.bytes = tree_bytes(store, path);
+  for (const Entry& e : entries)
+    if (const auto s = store.stat(join_path(path, e.name)); s.ok() && *s && (*s)->links == 1) f.unique += (*s)->size;
+  f.pinned = has(kPinnedFile);
   const std::string record = join_path(path, kManifestFile);
   if (!has(kManifestFile)) {
     // One of ours has its nest before its manifest; in what others make nothing tells whether it is whole.
@@ -130,6 +133,11 @@ Status put_metrics(Store& store, const Found& c, const Metrics& metrics) {
     if (auto m = parse_metrics(*t, path); m.ok()) all = std::move(*m);
   for (const auto& [name, value] : metrics) all[name] = value;
   return replace_text(store, path, metrics_text(all) + "\n");
+}
+
+Status put_pinned(Store& store, const Found& c, bool pinned) {
+  const std::string path = join_path(c.path, kPinnedFile);
+  return pinned ? replace_text(store, path, "") : remove_file(store, path);
 }
 
 Status put_quarantine(Store& store, const Found& c, const std::string& reason, double time) {

@@ -25,7 +25,9 @@ struct Found {
   std::string reason;  // why it is not whole
   Manifest manifest;   // of one with a manifest that could be read
   Metrics metrics;     // late ones before those of the manifest
+  bool pinned = false;
   uint64_t bytes = 0;  // of its files
+  uint64_t unique = 0;  // of those that no other name leads to
 };
 
 // Newest first: by epoch and step; those without a manifest by their step, after those with one. Names are checkpoint-N (also step-N, global_stepN). kBadInput
@@ -40,6 +42,8 @@ Status verify(Store& store, const Found& checkpoint, int threads);
 Status put_latest(Store& store, const std::string& directory, int64_t step);
 // Adds to, or changes, what came after the commit.
 Status put_metrics(Store& store, const Found& checkpoint, const Metrics& metrics);
+// Retention leaves a pinned one alone.
+Status put_pinned(Store& store, const Found& checkpoint, bool pinned);
 Status put_quarantine(Store& store, const Found& checkpoint, const std::string& reason, double time);
 
 }  // namespace ingot::checkpoint

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/status.h"
+#include "commit/small_file.h"
 
 namespace ingot::checkpoint {
 namespace {
@@ -66,7 +67,7 @@ std::vector<Decision> decide(const std::vector<Found>& found, const Keep& keep, 
     else if (keep.last && i < static_cast<size_t>(*keep.last)) r.want(fmt::format("of the last {}", *keep.last), false);
     if (step == needed.resumed_from) r.want("this run resumed from it", true);
     if (step == needed.verified && i > 0) r.want("the last one that was verified", true);
-    if (keep.pinned.contains(step)) r.want("pinned", true);
+    if (r.found->pinned || keep.pinned.contains(step)) r.want("pinned", true);
     if (keep.every_steps && step % *keep.every_steps == 0) r.want(fmt::format("every {} steps", *keep.every_steps), true);
   }
   if (keep.best) want_best(rows, keep);
@@ -87,6 +88,12 @@ std::vector<Decision> decide(const std::vector<Found>& found, const Keep& keep, 
     }
   }
   return out;
+}
+
+Status prune(Store& store, const std::vector<Found>& found, const std::vector<Decision>& decisions) {
+  for (size_t i = found.size(); i-- > 0;)
+    if (!decisions[i].keep) INGOT_TRY(remove_directory(store, found[i].path, kManifestFile));
+  return {};
 }
 
 }  // namespace ingot::checkpoint

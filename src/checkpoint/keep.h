@@ -34,6 +34,8 @@ struct Decision {
   std::string why;  // "the newest; best val_loss (1.25)"
 };
 
+// Removes what is decided against, the oldest first, each durably before the next.
+Status prune(Store& store, const std::vector<Found>& found, const std::vector<Decision>& decisions);
 // kUsage for rules that contradict themselves: best without a metric, numbers below 0.
 Status check(const Keep& keep);
 // One for each of `found`, in its order. What is not whole is kept (rescue and people look at it), and does not count.

@@ -43,7 +43,7 @@ bool is_hash(const std::string& s) { return s.size() == kDigits && s.find_first_
 // A file of the directory itself, and none that is not the manifest's to name.
 bool is_object_name(const std::string& s) {
   return !s.empty() && s != "." && s != ".." && s.find('/') == std::string::npos && s.find('\0') == std::string::npos && s != kManifestFile && s != kMetricsFile &&
-         s != kQuarantineFile;
+         s != kQuarantineFile && s != kPinnedFile;
 }
 
 }  // namespace

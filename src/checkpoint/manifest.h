@@ -16,6 +16,7 @@ inline constexpr char kManifestFile[] = "manifest.json";
 inline constexpr char kStateFile[] = "state.json";
 inline constexpr char kMetricsFile[] = "metrics.json";
 inline constexpr char kQuarantineFile[] = "quarantine.json";
+inline constexpr char kPinnedFile[] = "pinned";
 inline constexpr int kVersion = 1;
 
 using Metrics = std::map<std::string, double>;

@@ -78,7 +78,7 @@ class Planner {
   }
 
  private:
-  bool find(const std::string& name) const { return name == kManifestFile || name == kMetricsFile || name == kQuarantineFile || p_.manifest.find(name); }
+  bool find(const std::string& name) const { return name == kManifestFile || name == kMetricsFile || name == kQuarantineFile || name == kPinnedFile || p_.manifest.find(name); }
 
   Status add(const Group& g) {
     const auto files = files_of(g, o_.max_shard);

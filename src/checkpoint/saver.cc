@@ -167,10 +167,7 @@ Status Saver::write(const Snapshot& snapshot, Save* handle) {
 Status Saver::prune() {
   INGOT_TRY(still_mine(store_, directory_, lease_));
   INGOT_ASSIGN(const auto found, scan(store_, directory_));
-  const auto decisions = decide(found, options_.keep, {options_.parent, std::nullopt}, now());
-  for (size_t i = 0; i < found.size(); ++i)
-    if (!decisions[i].keep && found[i].manifest.epoch <= lease_.epoch) INGOT_TRY(remove_directory(store_, found[i].path, kManifestFile));
-  return {};
+  return checkpoint::prune(store_, found, decide(found, options_.keep, {options_.parent, std::nullopt}, now()));
 }
 
 Status Saver::report(int64_t step, const Metrics& metrics) {

@@ -29,9 +29,13 @@ Status replace_text(Store& store, const std::string& path, const std::string& te
   return store.sync_directory(parent_path(path));
 }
 
+Status remove_file(Store& store, const std::string& path) {
+  INGOT_TRY(store.remove(path));
+  return store.sync_directory(parent_path(path));
+}
+
 Status remove_directory(Store& store, const std::string& path, const std::string& first) {
-  INGOT_TRY(store.remove(join_path(path, first)));
-  INGOT_TRY(store.sync_directory(path));
+  INGOT_TRY(remove_file(store, join_path(path, first)));
   INGOT_TRY(store.remove(path));
   return store.sync_directory(parent_path(path));
 }
