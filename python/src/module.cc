@@ -12,8 +12,9 @@
 
 #include <pthread.h>
 
-#include "checkpoint/saver.h"
+#include "checkpoint/preemption.h"
 #include "checkpoint/restore.h"
+#include "checkpoint/saver.h"
 #include "formats/json.h"
 
 namespace nb = nanobind;
@@ -89,6 +90,13 @@ nb::dict dict_of(const Found& f) {
   d["epoch"] = f.manifest.epoch, d["time"] = f.manifest.time, d["metrics"] = f.metrics, d["world"] = f.manifest.world, d["run"] = f.manifest.run;
   return d;
 }
+
+struct PyPreemption {
+  std::unique_ptr<Preemption> listening;
+  ~PyPreemption() {
+    if (forked) (void)listening.release();  // its thread is the parent's
+  }
+};
 
 // A saver with the notices it made, which Python asks for.
 struct PySaver {
@@ -195,6 +203,17 @@ NB_MODULE(_ingot, m) {
         d["stall_seconds"] = s.stall_seconds, d["save_seconds"] = s.save_seconds, d["bytes"] = s.bytes, d["written_bytes"] = s.written_bytes, d["staging_bytes"] = s.staging_bytes;
         return d;
       });
+
+  nb::class_<PyPreemption>(m, "Preemption")
+      .def("__init__", [](PyPreemption* self, const std::vector<int>& signals, std::optional<double> deadline) {
+        new (self) PyPreemption{value(Preemption::listen(signals, deadline))};
+      }, nb::arg("signals"), nb::arg("deadline").none())
+      .def("close", [](PyPreemption& self) {
+        nb::gil_scoped_release without;
+        if (!forked) self.listening.reset();
+      });
+  // The signal that came, 0: none.
+  m.def("preempted", &Preemption::seen);
 
   m.def("scan", [](const std::string& directory) {
     const Located at = located(directory);

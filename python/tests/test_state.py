@@ -289,6 +289,21 @@ with ingot.Checkpointer(sys.argv[1]) as ck:
         self.assertEqual(p.wait(60), 75, err)
         self.assertTrue(ingot.latest(self.dir).endswith("checkpoint-" + last[0].split()[1]))
 
+    def test_a_step_that_is_too_long_ends_at_the_deadline(self):
+        script = """
+import sys, time, numpy as np, ingot
+ck = ingot.Checkpointer(sys.argv[1], deadline=1.5)
+ck.save(1, {"n": np.zeros(3_000_000)})
+print("saving", flush=True)
+time.sleep(60)  # a step
+"""
+        p = subprocess.Popen([sys.executable, "-c", script, self.dir], stdout=subprocess.PIPE, text=True, env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)))
+        self.addCleanup(p.stdout.close)
+        p.stdout.readline()
+        p.terminate()
+        self.assertEqual(p.wait(30), 75)
+        self.assertTrue(ingot.latest(self.dir).endswith("checkpoint-1"))
+
     def test_a_forked_child_does_no_harm(self):
         ck = self.checkpointer()
         ck.save(1, {"n": 1}).wait()
