@@ -18,7 +18,7 @@ _NUMPY_TYPES = {
     "float16": "F16", "float32": "F32", "float64": "F64", "complex64": "C64", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
     "float8_e4m3fnuz": "F8_E4M3FNUZ", "float8_e5m2fnuz": "F8_E5M2FNUZ", "float8_e8m0fnu": "F8_E8M0",
 }
-_TYPE_NAMES = {st: name for name, st in _NUMPY_TYPES.items()}
+TYPE_NAMES = {st: name for name, st in _NUMPY_TYPES.items()}
 
 
 def torch_if_loaded() -> Any:
@@ -67,7 +67,8 @@ def _group_of(key: str) -> str:
 
 
 class _Packer:
-    def __init__(self) -> None:
+    def __init__(self, groups: bool) -> None:
+        self.groups = groups
         self.entries: List[Entry] = []
         self.names: Dict[str, set] = {}
         self.known: Dict[tuple, List[str]] = {}  # tensors that are one, by what they are
@@ -83,7 +84,7 @@ class _Packer:
     def add(self, path: Tuple[str, ...], type: str, shape: Tuple[int, ...], address: int, owner: Any, identity: tuple, kind: str) -> dict:
         ref = self.known.get(identity)
         if ref is None:
-            group = _group_of(path[0])
+            group = _group_of(path[0]) if self.groups else ""
             rest = path[1:] if group == path[0] and len(path) > 1 else path
             name = base = ".".join(rest)
             taken = self.names.setdefault(group, set())
@@ -193,11 +194,11 @@ class _Packer:
         raise StateError(f"{'/'.join(path)}: a {type(x).__module__}.{type(x).__qualname__} cannot be kept: it is no plain value, tensor or array, and has no state_dict and load_state_dict")
 
 
-def pack(state: Dict[str, Any]) -> Tuple[str, List[Entry]]:
-    """The text of state.json and the tensors of a state."""
+def pack(state: Dict[str, Any], groups: bool = True) -> Tuple[str, List[Entry]]:
+    """The text of state.json and the tensors of a state; without groups they are all of one, ""."""
     if not isinstance(state, dict) or not all(type(k) is str for k in state):
         raise StateError("a state is a dict with text keys, as {'model': model, 'optimizer': optimizer}")
-    p = _Packer()
+    p = _Packer(groups)
     tree = {k: p.pack(v, (k,)) for k, v in state.items()}
     return json.dumps({"ingot": "state", "version": 1, "state": tree}, ensure_ascii=False, allow_nan=False), p.entries
 
@@ -254,7 +255,7 @@ def unpack(tree: Any, tensor: Callable[[str, str, str], Any]) -> Any:
 
 def empty(kind: str, type_name: str, shape: Tuple[int, ...]) -> Tuple[Any, int]:
     """A tensor or an array for what is read, and its address. A tensor where torch is not there is an array."""
-    name = _TYPE_NAMES[type_name]
+    name = TYPE_NAMES[type_name]
     torch = torch_if_loaded()
     if kind == "$tensor":
         try:

@@ -15,7 +15,10 @@
 #include "checkpoint/preemption.h"
 #include "checkpoint/restore.h"
 #include "checkpoint/saver.h"
-#include "formats/json.h"
+#include "exec/load.h"
+#include "formats/formats.h"
+#include "formats/outputs.h"
+#include "storage/hub.h"
 
 namespace nb = nanobind;
 using namespace ingot;
@@ -215,6 +218,72 @@ NB_MODULE(_ingot, m) {
   // The signal that came, 0: none.
   m.def("preempted", &Preemption::seen);
 
+  nb::class_<Artifact>(m, "Artifact")
+      .def_ro("format", &Artifact::format)
+      .def_ro("notices", &Artifact::notices)
+      .def_ro("values", &Artifact::values)
+      // (name, type, shape); the type as safetensors has it, else as ggml has it.
+      .def("tensors",
+           [](const Artifact& a) {
+             nb::list out;
+             for (const LazyTensor& t : a.tensors) {
+               const TensorSpec spec = t.spec();
+               nb::list shape;
+               for (int i = 0; i < spec.shape.rank; ++i) shape.append(spec.shape[i]);
+               const auto& type = info(spec.type);
+               out.append(nb::make_tuple(t.name, std::string(type.st_name.empty() ? type.name : type.st_name), nb::tuple(shape)));
+             }
+             return out;
+           })
+      // The metadata of a safetensors file.
+      .def("metadata",
+           [](const Artifact& a) {
+             nb::dict d;
+             for (const auto& [key, v] : a.metadata)
+               if (const auto* text = std::get_if<std::string>(&v.v)) d[key.c_str()] = *text;
+             return d;
+           })
+      // Tensors by their numbers into memory.
+      .def("load", [](const Artifact& a, const std::vector<std::pair<size_t, uintptr_t>>& rows, int threads) {
+        TensorList tensors;
+        std::vector<MutByteView> into;
+        for (const auto& [i, address] : rows) {
+          if (i >= a.tensors.size()) raise(usage("there is no tensor number {}", i));
+          tensors.push_back(a.tensors[i]);
+          into.push_back({reinterpret_cast<std::byte*>(address), bytes_of(a.tensors[i].spec())});
+        }
+        ExecOptions o;
+        o.threads = threads;
+        Status s;
+        {
+          nb::gil_scoped_release without;
+          s = load(tensors, into, o);
+        }
+        check(s);
+      });
+  m.def("open", [](const std::string& path) {
+    const Located at = value(locate_model(path));
+    nb::gil_scoped_release without;
+    auto a = open_model(*at.store, at.path);
+    nb::gil_scoped_acquire with;
+    return value(std::move(a));
+  });
+  // One safetensors file, by the executor: whole, durable and read back under its name.
+  m.def("save_file", [](const std::string& path, const std::vector<TensorRow>& rows, const std::map<std::string, std::string>& metadata, int threads) {
+    const Located at = located(path);
+    Output o;
+    o.store = at.store, o.path = at.path;
+    o.layout = [metadata](const std::vector<NamedSpec>& specs) { return layout_safetensors(specs, metadata); };
+    for (const auto& [name, type, shape, address, still] : rows)
+      o.artifact.tensors.push_back({name, make_resident_tensor(spec_of(name, type, shape), reinterpret_cast<const std::byte*>(address), nullptr)});
+    ExecOptions e;
+    e.threads = threads, e.force = true, e.resume = false;
+    nb::gil_scoped_release without;
+    auto r = run_job({o}, e);
+    nb::gil_scoped_acquire with;
+    return value(std::move(r)).outputs[0].bytes;
+  });
+
   m.def("scan", [](const std::string& directory) {
     const Located at = located(directory);
     nb::list out;
@@ -223,7 +292,7 @@ NB_MODULE(_ingot, m) {
   });
   m.def("look_at", [](const std::string& path) {
     const Located at = located(path);
-    return dict_of(value(look_at(*at.store, at.path)));
+    return dict_of(value(checkpoint::look_at(*at.store, at.path)));
   });
   m.def("read_text", [](const std::string& path) {
     const Located at = located(path);
@@ -232,7 +301,7 @@ NB_MODULE(_ingot, m) {
   // (group, name, type, shape, file, offset) of each.
   m.def("tensors", [](const std::string& path) {
     const Located at = located(path);
-    const Found f = value(look_at(*at.store, at.path));
+    const Found f = value(checkpoint::look_at(*at.store, at.path));
     nb::list out;
     for (const Stored& s : value(tensors_of(*at.store, f))) {
       nb::list shape;
@@ -244,7 +313,7 @@ NB_MODULE(_ingot, m) {
   // rows: (type, shape, file, offset, address). All files are read and compared.
   m.def("restore", [](const std::string& path, const std::vector<std::tuple<std::string, std::vector<int64_t>, std::string, uint64_t, uintptr_t>>& rows, int threads) {
     const Located at = located(path);
-    const Found f = value(look_at(*at.store, at.path));
+    const Found f = value(checkpoint::look_at(*at.store, at.path));
     std::vector<Target> targets;
     for (const auto& [type, shape, file, offset, address] : rows) {
       Target t;
@@ -262,7 +331,7 @@ NB_MODULE(_ingot, m) {
   });
   m.def("verify", [](const std::string& path, int threads) {
     const Located at = located(path);
-    const Found f = value(look_at(*at.store, at.path));
+    const Found f = value(checkpoint::look_at(*at.store, at.path));
     Status s;
     {
       nb::gil_scoped_release without;
@@ -272,10 +341,10 @@ NB_MODULE(_ingot, m) {
   });
   m.def("quarantine", [](const std::string& path, const std::string& reason, double time) {
     const Located at = located(path);
-    check(put_quarantine(*at.store, value(look_at(*at.store, at.path)), reason, time));
+    check(put_quarantine(*at.store, value(checkpoint::look_at(*at.store, at.path)), reason, time));
   });
   m.def("put_metrics", [](const std::string& path, const Metrics& metrics) {
     const Located at = located(path);
-    check(put_metrics(*at.store, value(look_at(*at.store, at.path)), metrics));
+    check(put_metrics(*at.store, value(checkpoint::look_at(*at.store, at.path)), metrics));
   });
 }

@@ -230,6 +230,26 @@ class Checkpoints(Case):
             self.assertEqual(np.frombuffer(f.read(end - begin), np.float32).tolist(), [0, 1, 2])
 
 
+class Files(Case):
+    def test_a_state_in_one_file(self):
+        path = os.path.join(self.tmp.name, "s.safetensors")
+        state = {"a": {"x": np.arange(4.0), "n": 3, "t": (1, 2)}, "b": np.float32(2)}
+        ingot.save(path, state)
+        self.assertTrue(same(ingot.load(path), state))
+        state["a"]["n"] = 4
+        ingot.save(path, state)
+        self.assertEqual(ingot.load(path)["a"]["n"], 4)
+
+    def test_any_format_is_opened(self):
+        path = os.path.join(self.tmp.name, "a.npz")
+        np.savez(path, x=np.arange(6, dtype=np.int32).reshape(2, 3))
+        f = ingot.open(path)
+        self.assertEqual((list(f), f.format, f.shape("x"), f.dtype("x")), (["x"], "npz", (2, 3), "I32"))
+        self.assertEqual(np.asarray(f["x"]).tolist(), [[0, 1, 2], [3, 4, 5]])
+        with self.assertRaises(ingot.BadInput):
+            ingot.open(os.path.join(self.tmp.name, "nothing.pt"))
+
+
 class Processes(Case):
     SCRIPT = """
 import os, signal, sys
