@@ -284,7 +284,8 @@ class Checkpointer:
         problems += [f"'{k}' is in the checkpoint and not in the state" for k in tree if k not in state]
         live = {k: _live_tensors(state[k]) for k in state if k in tree}
         for key, tensors in live.items():
-            problems += _differences(key, tree[key], tensors)
+            if not isinstance(state[key], dict):
+                problems += _differences(key, tree[key], tensors)
         stored = {(group, name): (type_name, shape, file, offset) for group, name, type_name, shape, file, offset in _ingot.tensors(found["path"])}
         wanted: Dict[Tuple[str, str], Any] = {}
         rows = []
@@ -296,7 +297,7 @@ class Checkpointer:
                     raise _ingot.BadInput(f"{found['path']}: its state.json names the tensor '{name}' of '{group}', which no file has")
                 type_name, shape, file, offset = stored[group, name]
                 target = live[key].get(path)
-                if target is not None and tuple(target.shape) != tuple(shape):
+                if target is not None and tuple(target.shape) != tuple(shape) and not isinstance(state[key], dict):
                     problems.append(f"'{key}': '{path}' has the shape {list(target.shape)}, in the checkpoint {list(shape)}")
                 address = nest.in_place(target, type_name, shape)
                 if address is not None:
@@ -326,12 +327,19 @@ class Checkpointer:
             warnings.warn("the state has no " + " and no ".join(missing) + ": a resumed run will not go on as this one would have", RuntimeWarning, stacklevel=4)
 
 
-def _live_tensors(value: Any) -> Dict[str, Any]:
-    """The tensors of a module by their names in its state_dict, so that bytes can be read straight into them."""
+def _live_tensors(value: Any, path: str = "") -> Dict[str, Any]:
+    """The tensors of a module by their names in its state_dict, and of dicts, so that bytes can be read straight into them."""
+    if isinstance(value, dict):
+        out: Dict[str, Any] = {}
+        for k, v in value.items():
+            if type(k) is str:
+                out.update(_live_tensors(v, f"{path}.{k}" if path else k))
+        return out
     module = nest.unwrapped(value)
     if callable(getattr(module, "named_parameters", None)) and nest.is_stateful(module):
-        return {k: v for k, v in module.state_dict().items() if hasattr(v, "data_ptr")}
-    return {}
+        return {f"{path}.{k}" if path else k: v for k, v in module.state_dict().items() if hasattr(v, "data_ptr")}
+    torch = nest.torch_if_loaded()
+    return {path: value} if path and torch is not None and isinstance(value, torch.Tensor) else {}
 
 
 def _named_references(tree: Any) -> List[Tuple[str, str, str, str]]:
@@ -363,7 +371,7 @@ def _differences(key: str, tree: Any, live: Dict[str, Any]) -> List[str]:
            ([f"'{key}': the model has no {', '.join(repr(k) for k in extra[:4])}{' and more' if len(extra) > 4 else ''}"] if extra else [])
 
 
-def _put(state: Dict[str, Any], key: str, value: Any, strict: bool) -> None:
+def _put(state: Dict[str, Any], key: Any, value: Any, strict: bool) -> None:
     target = nest.unwrapped(state[key])
     torch = nest.torch_if_loaded()
     if nest.is_stateful(target):
@@ -372,15 +380,18 @@ def _put(state: Dict[str, Any], key: str, value: Any, strict: bool) -> None:
         else:
             target.load_state_dict(value)
     elif torch is not None and isinstance(target, torch.Tensor) and isinstance(value, torch.Tensor) and target.shape == value.shape:
-        with torch.no_grad():
-            target.copy_(value)
-    elif isinstance(target, dict) and isinstance(value, dict) and any(nest.is_stateful(v) or isinstance(v, dict) for v in target.values()):
-        for k in list(target):
-            if k in value:
-                _put(target, k, value[k], strict)
-        for k in value:
-            if k not in target:
-                target[k] = value[k]
+        if target.data_ptr() != value.data_ptr() or target.stride() != value.stride():
+            with torch.no_grad():
+                target.copy_(value)
+    elif isinstance(target, dict) and isinstance(value, dict):
+        # The same dict goes on, with what was saved.
+        for k in [k for k in target if k not in value]:
+            del target[k]
+        for k, v in value.items():
+            if k in target:
+                _put(target, k, v, strict)
+            else:
+                target[k] = v
     else:
         state[key] = value
 

@@ -38,7 +38,8 @@ class Torch(unittest.TestCase):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with ingot.Checkpointer(self.dir, signals=False) as ck:
-                ck.save(1, state)
+                self.step_ = getattr(self, "step_", 0) + 1
+                ck.save(self.step_, state)
         return self.checkpointer().restore(into, **options)
 
     def assertSame(self, a, b, where=""):
@@ -85,6 +86,20 @@ class Torch(unittest.TestCase):
         self.assertTrue(b.weight.requires_grad)
         with open(os.path.join(self.dir, "checkpoint-1", "model.safetensors"), "rb") as f:
             self.assertIn(b'"weight"', f.read(200))
+
+    def test_dicts_of_tensors_are_read_into_place(self):
+        a = {"ema": {"w": torch.randn(100), "n": 3}, "new": {"x": 1}}
+        b = {"ema": {"w": torch.zeros(100), "n": 0, "gone": 1}, "new": {}}
+        inner, w = b["ema"], b["ema"]["w"]
+        self.again(a, b)
+        self.assertIs(b["ema"], inner)
+        self.assertIs(b["ema"]["w"], w)
+        self.assertSame(a, b)
+        nested = {"all": {"model": torch.nn.Linear(4, 4), "list": [torch.ones(2)]}}
+        other = {"all": {"model": torch.nn.Linear(4, 4), "list": None}}
+        self.again(nested, other)
+        self.assertSame(nested["all"]["model"].state_dict(), other["all"]["model"].state_dict())
+        self.assertSame(nested["all"]["list"], other["all"]["list"])
 
     def test_a_module_of_another_type_takes_the_values(self):
         a, b = torch.nn.Linear(30, 20), torch.nn.Linear(30, 20).to(torch.bfloat16)
