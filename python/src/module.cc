@@ -12,6 +12,7 @@
 
 #include <pthread.h>
 
+#include "checkpoint/place.h"
 #include "checkpoint/preemption.h"
 #include "checkpoint/restore.h"
 #include "checkpoint/saver.h"
@@ -158,8 +159,13 @@ NB_MODULE(_ingot, m) {
                std::lock_guard lock(self->mutex);
                self->notices.push_back(text);
              };
-             const Located at = located(directory);
              nb::gil_scoped_release without;
+             auto place = place_for_checkpoints(directory);
+             if (!place.ok()) {
+               nb::gil_scoped_acquire with;
+               raise(place.error());
+             }
+             const Located at = place->at;
              auto saver = Saver::open(*at.store, at.path, std::move(o));
              nb::gil_scoped_acquire with;
              self->saver = value(std::move(saver));

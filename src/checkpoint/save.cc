@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "commit/small_file.h"
 #include "commit/verify.h"
 #include "formats/json.h"
 #include "formats/safetensors.h"
@@ -68,7 +69,8 @@ class Planner {
     m.step = s_.step, m.epoch = o_.epoch, m.time = o_.time, m.run = o_.run, m.parent = o_.parent, m.metrics = s_.metrics;
     FileLayout record;
     record.name = kManifestFile;
-    record.extents.push_back({0, manifest_text(m), [m = p_.manifest](const Digests& digests) mutable -> Result<std::string> {
+    record.extents.push_back({0, manifest_text(m), [m = p_.manifest, may_commit = o_.may_commit](const Digests& digests) mutable -> Result<std::string> {
+                                if (may_commit) INGOT_TRY(may_commit());  // where nothing is renamed, this is the commit
                                 for (size_t i = 0; i < m.objects.size(); ++i) m.objects[i].hash = digests(0, i);
                                 return manifest_text(m);
                               }});
@@ -156,9 +158,11 @@ std::string directory_name(int64_t step) { return fmt::format("checkpoint-{}", s
 Result<Saved> save(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options) {
   INGOT_ASSIGN(Plan plan, Planner(snapshot, options).plan());
   const std::unique_ptr<Store> journal = make_memory_store();
+  const std::string path = join_path(directory, directory_name(snapshot.step));
+  if (!store.capabilities().rename) INGOT_TRY(remove_directory(store, path, kManifestFile));  // what is there would be mixed with what comes
   Output o;
   o.store = &store;
-  o.path = join_path(directory, directory_name(snapshot.step));
+  o.path = path;
   o.directory = true;
   o.older_name = [](const std::string&) { return true; };
   o.artifact.path = o.path;

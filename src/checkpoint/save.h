@@ -21,7 +21,7 @@ struct SaveOptions {
   // The newest checkpoint of this process: what is the same there is linked, not written. None: a full copy.
   const Manifest* previous = nullptr;
   std::string previous_path;
-  // Looked at when everything is durable under a hidden name, before the name is given.
+  // Asked when everything but the commit record is durable, and again before the name is given.
   std::function<Status()> may_commit = nullptr;
   CancelToken* cancel = nullptr;
 };

@@ -9,6 +9,7 @@
 #include "checkpoint/checkpoint_testing.h"
 #include "checkpoint/keep.h"
 #include "checkpoint/saver.h"
+#include "storage/mount.h"
 
 namespace ingot::checkpoint {
 namespace {
@@ -97,6 +98,46 @@ TEST_F(Checkpoints, StillTensorsAreLinked) {
   auto back = load_state(store_, newest(store_), s);
   ASSERT_TRUE(back.ok()) << back.error().message;
   EXPECT_EQ(*back, s.values);
+}
+
+// A mounted bucket: no rename, no link; the manifest comes last, and whatever call the world ends at, what loads was saved.
+TEST_F(Checkpoints, AMountedBucketTakesTheManifestLast) {
+  const TestState one = make_state(1, {{"model", {5000, 3}}}, true), two = make_state(2, {{"model", {5000, 3}}}, true);
+  for (uint64_t stop = 0;; ++stop) {
+    SetUp();
+    uint64_t calls = 0;
+    bool armed = false;
+    const auto faulty = make_fault_store(store_, {[&](uint64_t, const char*, const std::string&) { return armed && calls++ >= stop ? std::string("the machine stops") : std::string(); }, {}});
+    const auto mount = make_mount_store(*faulty);
+    auto first = save(*mount, dir_, one.snapshot, {});
+    ASSERT_TRUE(first.ok()) << first.error().message;
+    armed = true;
+    SaveOptions o;
+    o.previous = &first->manifest, o.previous_path = dir_ + "/checkpoint-1";
+    const bool ended = save(*mount, dir_, two.snapshot, o).ok();
+    const Found f = newest(store_);
+    ASSERT_TRUE(f.step == 1 || f.step == 2) << stop;
+    auto back = load_state(store_, f, one);
+    ASSERT_TRUE(back.ok()) << stop << ": " << back.error().message;
+    EXPECT_EQ(*back, f.step == 1 ? one.values : two.values) << stop;
+    if (!ended) continue;
+    EXPECT_EQ(f.step, 2);
+    EXPECT_GT(stop, 8U);
+    // Saved again over itself, and by a saver.
+    armed = false;
+    auto again = save(*mount, dir_, two.snapshot, {});
+    ASSERT_TRUE(again.ok()) << again.error().message;
+    auto saver = Saver::open(*mount, dir_, {});
+    ASSERT_TRUE(saver.ok()) << saver.error().message;
+    TestState three = make_state(3, {{"model", {5000, 3}}});
+    Status s = (*(*saver)->save(three.snapshot))->wait();
+    EXPECT_TRUE(s.ok()) << s.error().message;
+    EXPECT_TRUE((*saver)->report(3, {{"loss", 1}}).ok());
+    EXPECT_TRUE((*saver)->close().ok());
+    EXPECT_EQ(newest(store_).step, 3);
+    EXPECT_TRUE(verify(store_, newest(store_), 2).ok());
+    break;
+  }
 }
 
 // Whatever call the world ends at, the newest whole checkpoint is the one before or the new one, and loads bit for bit.

@@ -7,7 +7,7 @@ namespace ingot {
 namespace {
 
 Status write_text(Store& store, const std::string& path, const std::string& text) {
-  INGOT_ASSIGN(const auto file, store.create(path, 0, false));
+  INGOT_ASSIGN(const auto file, store.create(path, store.capabilities().rename ? 0 : text.size(), false));
   INGOT_TRY(file->write(0, as_bytes(text)));
   INGOT_TRY(file->sync());
   return file->complete();
@@ -35,6 +35,8 @@ Status remove_file(Store& store, const std::string& path) {
 }
 
 Status remove_directory(Store& store, const std::string& path, const std::string& first) {
+  INGOT_ASSIGN(const auto there, store.stat(path));
+  if (!there) return {};
   INGOT_TRY(remove_file(store, join_path(path, first)));
   INGOT_TRY(store.remove(path));
   return store.sync_directory(parent_path(path));
