@@ -26,6 +26,10 @@ step() {  # NAME COMMAND...: quiet unless it fails
 "$python" -c 'import peft, transformers, gguf, sentencepiece' 2>/dev/null ||
   step python-packages "$python" -m pip install peft==0.21.2 transformers==5.23.0 gguf==0.19.0 sentencepiece
 [[ ${INGOT_BENCH:-} != formats.py ]] || "$python" -c 'import deepspeed' 2>/dev/null || step deepspeed "$python" -m pip install deepspeed==0.18.2
+if [[ ${INGOT_BENCH:-} == checkpoints.py ]]; then
+  "$python" -c 'import torch_checkpointing' 2>/dev/null || step torch_checkpointing "$python" -m pip install torch_checkpointing==0.1.1 safetensors
+  exec "$python" -B bench/checkpoints.py "$@"
+fi
 if [[ ! -f $llama_cpp/convert_hf_to_gguf.py ]]; then
   step scikit-build-core "$python" -m pip install scikit-build-core
   step sdist "$python" -m pip download --no-deps --no-binary :all: --no-build-isolation -d "$peers/sdist" \

@@ -28,7 +28,7 @@ const GroupRow kGroups[] = {{"Start", {}},
                             {"Make", {"merge", "imatrix"}},
                             {"Try", {"eval"}},
                             {"Look", {}},
-                            {"Train", {"checkpoint"}},
+                            {"Train", {}},
                             {"Move", {"push", "pull", "sync", "gc"}}};
 
 struct Row {

@@ -36,6 +36,8 @@ struct FileLayout {
   uint64_t size = 0;
   std::vector<Extent> extents = {};
   std::vector<Checksum> checksums = {};
+  // A file of the same store that has these very bytes: where the store can, it gets a second name, and what comes is hashed, not written.
+  std::string link = {};
 };
 
 struct Placement {

@@ -303,11 +303,16 @@ class Pipeline {
       // What goes to memory as it is is read into its place.
       for (const Tile& t : running.task.tiles)
         if (node_of(t) == read.source.get() && t.region == read.region) bytes.data = place_of(t).data();
+      INGOT_TRY(check_region(*read.source, read.region));
+      if (const std::byte* there = bytes.data ? nullptr : resident_bytes(*read.source, read.region)) {
+        bytes.data = const_cast<std::byte*>(there);  // of a read: nobody writes to it
+        running.reads.push_back(std::move(bytes));
+        continue;
+      }
       if (!bytes.data) {
         bytes.own = pool_.get(read.bytes);
         bytes.data = bytes.own.data();
       }
-      INGOT_TRY(check_region(*read.source, read.region));
       INGOT_ASSIGN(const uint64_t n, read.source->read(read.region, {bytes.data, read.bytes}));
       c_.source_bytes += n;
       running.reads.push_back(std::move(bytes));

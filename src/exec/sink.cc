@@ -33,6 +33,13 @@ Status SinkFile::open(Store& store, const std::string& path, bool resume,
     INGOT_ASSIGN(file_, store.create(path, 0, false));  // without room of its own
     shared_ = file_->share(*whole);
   }
+  if (!shared_ && !layout_.link.empty() && caps_.mode == WriteMode::kRandom) {
+    INGOT_TRY(store.remove(path));
+    INGOT_ASSIGN(shared_, store.link(layout_.link, path));
+    // Whoever may not open it to write (another user's) writes a file of his own.
+    if (auto linked = shared_ ? store.change(path) : Result<std::unique_ptr<WriteFile>>(usage("")); linked.ok()) file_ = std::move(*linked);
+    else shared_ = false;
+  }
   if (!shared_) {
     file_.reset();
     INGOT_ASSIGN(file_, store.create(path, layout_.size, resume));

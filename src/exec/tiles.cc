@@ -319,7 +319,8 @@ std::vector<Task> Tiling::split_maker(const Task& coarse) {
 void Tiling::measure(Task& task) {
   std::sort(task.values.begin(), task.values.end());
   task.values.erase(std::unique(task.values.begin(), task.values.end()), task.values.end());
-  for (const auto& r : task.reads) task.buffers += BufferPool::rounded(r.bytes) + r.source->workspace(r.region);
+  for (const auto& r : task.reads)
+    if (!resident_bytes(*r.source, r.region)) task.buffers += BufferPool::rounded(r.bytes) + r.source->workspace(r.region);
   const auto arena = [&](const std::vector<Need>& needs) {
     Footprint f;
     for (const auto& need : needs) add_need(need, f);

@@ -98,6 +98,10 @@ class FaultStore final : public ForwardingStore {
     INGOT_TRY(state_->step("exchange", b));
     return ForwardingStore::exchange(a, b);
   }
+  Result<bool> link(const std::string& from, const std::string& to) override {
+    INGOT_TRY(state_->step("link", to));
+    return ForwardingStore::link(from, to);
+  }
   Status abandon(const std::string& path) override {
     INGOT_TRY(state_->step("abandon", path));
     return ForwardingStore::abandon(path);

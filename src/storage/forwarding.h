@@ -55,6 +55,7 @@ class ForwardingStore : public Store {
   Status make_directory(const std::string& path) override { return beneath_.make_directory(path); }
   Status rename(const std::string& from, const std::string& to, bool replace) override { return beneath_.rename(from, to, replace); }
   Result<bool> exchange(const std::string& a, const std::string& b) override { return beneath_.exchange(a, b); }
+  Result<bool> link(const std::string& from, const std::string& to) override { return beneath_.link(from, to); }
   Status remove(const std::string& path) override { return beneath_.remove(path); }
   Status abandon(const std::string& path) override { return beneath_.abandon(path); }
   Status sync_directory(const std::string& path) override { return beneath_.sync_directory(path); }

@@ -180,6 +180,13 @@ class LocalStore final : public Store {
     return io_error("exchanging with", b, errno);
   }
 
+  Result<bool> link(const std::string& from, const std::string& to) override {
+    if (::link(from.c_str(), to.c_str()) == 0) return true;
+    // No links here, too many of this file, another file system, or not for this user: the bytes can be written instead.
+    if (errno == EPERM || errno == EMLINK || errno == EXDEV || errno == ENOTSUP || errno == ENOSYS || errno == EACCES || errno == ENOENT) return false;
+    return io_error("linking", to, errno);
+  }
+
   Status remove(const std::string& path) override {
     struct stat st;
     if (::lstat(path.c_str(), &st))

@@ -242,6 +242,13 @@ class MemoryStore final : public Store {
     INGOT_TRY(rename(a + ".exchange", b, false));
     return true;
   }
+  Result<bool> link(const std::string& from, const std::string& to) override {
+    std::lock_guard lock(mutex_);
+    const auto it = files_.find(from);
+    if (!caps_.rename || it == files_.end() || files_.count(to)) return false;
+    files_[to] = it->second;
+    return true;
+  }
   Status remove(const std::string& path) override {
     std::lock_guard lock(mutex_);
     for (auto it = files_.begin(); it != files_.end();)

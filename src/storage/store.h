@@ -130,6 +130,8 @@ class Store {
   virtual Status rename(const std::string& from, const std::string& to, bool replace) = 0;
   // Both names change places in one step; false, and nothing done, where the store cannot.
   virtual Result<bool> exchange(const std::string& a, const std::string& b) = 0;
+  // A second name for the bytes of a file (a hard link); false, and nothing done, where that cannot be.
+  virtual Result<bool> link(const std::string& /*from*/, const std::string& /*to*/) { return false; }
   // Removes a file, or a directory and all in it (links are removed, not followed); success if it is not there.
   virtual Status remove(const std::string& path) = 0;
   // Discards what create() began under that name and complete() did not end (a store without rename).

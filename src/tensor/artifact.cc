@@ -11,23 +11,24 @@ namespace {
 
 class MemoryTensor final : public Source {
  public:
-  MemoryTensor(TensorSpec spec, std::vector<std::byte> bytes, std::string identity)
-      : spec_(spec), bytes_(std::move(bytes)), identity_(std::move(identity)) {
-    if (identity_.empty()) identity_ = to_hex(hash128(bytes_));
+  MemoryTensor(TensorSpec spec, const std::byte* bytes, std::shared_ptr<const void> owner, std::string identity)
+      : spec_(spec), bytes_(bytes), owner_(std::move(owner)), identity_(std::move(identity)) {
+    if (identity_.empty()) identity_ = to_hex(hash128({bytes_, bytes_of(spec_)}));
   }
+  const std::byte* resident() const override { return bytes_; }
   TensorSpec spec() const override { return spec_; }
   std::string describe() const override { return "memory:" + identity_; }
   Result<uint64_t> read(const Region& region, MutByteView out) const override {
     for_each_run(Region::all(spec_.shape), region, [&](int64_t at, int64_t to, int64_t n) {
-      std::memcpy(out.data() + bytes_of(spec_.type, to), bytes_.data() + bytes_of(spec_.type, at),
-                  bytes_of(spec_.type, n));
+      std::memcpy(out.data() + bytes_of(spec_.type, to), bytes_ + bytes_of(spec_.type, at), bytes_of(spec_.type, n));
     });
     return bytes_of(spec_.type, region.elements());
   }
 
  private:
   TensorSpec spec_;
-  std::vector<std::byte> bytes_;
+  const std::byte* bytes_;
+  std::shared_ptr<const void> owner_;
   std::string identity_;
 };
 
@@ -70,7 +71,12 @@ const MetaValue* Artifact::meta(std::string_view key) const {
 }
 
 NodePtr make_memory_tensor(TensorSpec spec, std::vector<std::byte> bytes, std::string identity) {
-  return std::make_shared<MemoryTensor>(spec, std::move(bytes), std::move(identity));
+  const auto owner = std::make_shared<const std::vector<std::byte>>(std::move(bytes));
+  return make_resident_tensor(spec, owner->data(), owner, std::move(identity));
+}
+
+NodePtr make_resident_tensor(TensorSpec spec, const std::byte* bytes, std::shared_ptr<const void> owner, std::string identity) {
+  return std::make_shared<MemoryTensor>(spec, bytes, std::move(owner), std::move(identity));
 }
 
 }  // namespace ingot

@@ -87,8 +87,10 @@ struct Artifact {
   const MetaValue* meta(std::string_view key) const;
 };
 
-// A tensor held in memory as a source, for tests, eager sources and generated tensors. `identity` stands for its
+// A tensor held in memory as a source, for tests and generated tensors. `identity` stands for its
 // content in the job's key; empty means a hash of the bytes.
 NodePtr make_memory_tensor(TensorSpec spec, std::vector<std::byte> bytes, std::string identity = "");
+// The same of bytes that lie somewhere already (a staged tensor of a training run), row-major and packed; `owner` keeps them there.
+NodePtr make_resident_tensor(TensorSpec spec, const std::byte* bytes, std::shared_ptr<const void> owner, std::string identity = "");
 
 }  // namespace ingot

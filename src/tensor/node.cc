@@ -34,6 +34,13 @@ Status check_region(const Node& node, const Region& region) {
   return failed("{}: asked for region {} of {}; this is a defect of ingot", node.describe(), to_string(region), to_string(shape));
 }
 
+const std::byte* resident_bytes(const Source& source, const Region& region) {
+  const std::byte* all = source.resident();
+  int64_t first = 0;
+  if (!all || !contiguous_in(Region::all(source.spec().shape), region, &first)) return nullptr;
+  return all + bytes_of(source.spec().type, first);
+}
+
 bool keeps_granularity(const Region& region, const Shape& whole, const Shape& granularity) {
   for (int i = 0; i < region.extent.rank; ++i) {
     const int64_t g = granularity[i], end = region.begin[i] + region.extent[i];

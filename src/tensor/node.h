@@ -103,12 +103,17 @@ class Source : public Node {
  public:
   // The bytes truly read for it: gaps that are cheaper read than skipped count. workspace() is what that takes beside `out`.
   virtual Result<uint64_t> read(const Region& region, MutByteView out) const = 0;
+  // Where its packed row-major bytes lie in memory, if they do, for as long as it lives: then nothing is read.
+  virtual const std::byte* resident() const { return nullptr; }
   // The file that it reads from, if there is one: looked at again before a job's outputs are published.
   virtual const ReadFile* file() const { return nullptr; }
   // Where in file() its packed bytes lie just as read() gives them, if they do.
   virtual std::optional<uint64_t> offset() const { return std::nullopt; }
   Status compute(const Compute&) const final { return failed("a source is read, not computed"); }
 };
+
+// A region of it as it lies in memory: null unless it does, in one piece.
+const std::byte* resident_bytes(const Source& source, const Region& region);
 
 // What consumes its inputs whole (a threshold, norms, a Hessian, an SVD over models, a layer's GPTQ); its outputs are nodes like any others
 // (FoldOutput). A small output is used through a broadcast need, a large one by region.

@@ -1,0 +1,41 @@
+"""The states of the random number generators: Python's, NumPy's, torch's on the CPU and on every GPU."""
+from __future__ import annotations
+
+import random
+from typing import Any, Dict
+
+from .nest import numpy_if_loaded, torch_if_loaded
+
+
+class Rng:
+    """As an object of the state, ``{"rng": ingot.rng()}``. ``restore`` puts it back after everything else, so that whatever is drawn on the way counts for nothing."""
+
+    def state_dict(self) -> Dict[str, Any]:
+        version, internal, gauss = random.getstate()
+        out: Dict[str, Any] = {"python": {"version": version, "state": list(internal), "gauss": gauss}}
+        numpy, torch = numpy_if_loaded(), torch_if_loaded()
+        if numpy is not None:
+            name, keys, pos, has_gauss, cached = numpy.random.get_state()
+            out["numpy"] = {"name": name, "keys": keys, "pos": pos, "has_gauss": has_gauss, "cached": cached}
+        if torch is not None:
+            out["torch"] = torch.get_rng_state()
+            if torch.cuda.is_available() and torch.cuda.is_initialized():
+                out["cuda"] = torch.cuda.get_rng_state_all()
+        return out
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        python = state["python"]
+        random.setstate((python["version"], tuple(python["state"]), python["gauss"]))
+        numpy, torch = numpy_if_loaded(), torch_if_loaded()
+        if "numpy" in state and numpy is not None:
+            n = state["numpy"]
+            numpy.random.set_state((n["name"], n["keys"], n["pos"], n["has_gauss"], n["cached"]))
+        if "torch" in state and torch is not None:
+            torch.set_rng_state(state["torch"])
+            if "cuda" in state and torch.cuda.is_available():
+                for device, s in zip(range(torch.cuda.device_count()), state["cuda"]):
+                    torch.cuda.set_rng_state(s, device)
+
+
+def rng() -> Rng:
+    return Rng()

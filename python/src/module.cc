@@ -1,0 +1,356 @@
+// ingot._ingot: the engine of checkpoints for the package. Only addresses, names and JSON texts cross this border; what they mean for Python, NumPy and torch is
+// the package's matter. Calls that wait or copy release the GIL, and no thread of the engine touches Python.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/map.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/set.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <pthread.h>
+
+#include "checkpoint/place.h"
+#include "checkpoint/preemption.h"
+#include "checkpoint/restore.h"
+#include "checkpoint/saver.h"
+#include "exec/load.h"
+#include "formats/formats.h"
+#include "formats/outputs.h"
+#include "storage/hub.h"
+
+namespace nb = nanobind;
+using namespace ingot;
+using namespace ingot::checkpoint;
+
+namespace {
+
+// A child of fork() has none of the engine's threads.
+std::atomic<bool> forked{false};
+
+// The Python exceptions of the package, by the kind of failure.
+PyObject *error_type, *bad_input_type, *interrupted_type;
+
+[[noreturn]] void raise(const Error& e) {
+  PyObject* type = e.kind == ErrorKind::kUsage ? PyExc_ValueError : e.kind == ErrorKind::kBadInput ? bad_input_type : e.kind == ErrorKind::kInterrupted ? interrupted_type : error_type;
+  PyErr_SetString(type, e.message.c_str());
+  throw nb::python_error();
+}
+template <class T>
+T value(Result<T> r) {
+  if (!r.ok()) raise(r.error());
+  return std::move(r).value();
+}
+void check(const Status& s) {
+  if (!s.ok()) raise(s.error());
+}
+
+Located located(const std::string& path) { return value(locate(path)); }
+
+// (name, type as in safetensors, shape, address, still)
+using TensorRow = std::tuple<std::string, std::string, std::vector<int64_t>, uintptr_t, bool>;
+
+TensorSpec spec_of(const std::string& name, const std::string& type, const std::vector<int64_t>& shape) {
+  const auto t = dtype_by_st_name(type);
+  if (!t) raise(usage("'{}' has the type {}, which safetensors has not", name, type));
+  if (shape.size() > kMaxDims) raise(usage("'{}' has {} dimensions, at most {} are kept", name, shape.size(), kMaxDims));
+  TensorSpec s;
+  s.type = *t;
+  for (const int64_t d : shape) s.shape.push_back(d);
+  return s;
+}
+
+Snapshot snapshot_of(int64_t step, const std::vector<std::pair<std::string, std::vector<TensorRow>>>& groups, std::string state, std::map<std::string, std::string> files,
+                     Metrics metrics) {
+  Snapshot s;
+  s.step = step, s.state = std::move(state), s.files = std::move(files), s.metrics = std::move(metrics);
+  for (const auto& [group, rows] : groups) {
+    s.groups.push_back({group, {}});
+    for (const auto& [name, type, shape, address, still] : rows)
+      s.groups.back().tensors.push_back({name, spec_of(name, type, shape), reinterpret_cast<const std::byte*>(address), still});
+  }
+  return s;
+}
+
+Keep keep_of(const nb::dict& d) {
+  Keep k;
+  const auto get = [&]<class T>(const char* name, std::optional<T>* into) {
+    if (d.contains(name) && !d[name].is_none()) *into = nb::cast<T>(d[name]);
+  };
+  get("last", &k.last), get("best", &k.best), get("every_steps", &k.every_steps), get("max_age", &k.max_age), get("max_bytes", &k.max_bytes);
+  std::optional<std::string> metric;
+  std::optional<bool> greatest, exponential;
+  std::optional<std::set<int64_t>> pinned;
+  get("metric", &metric), get("greatest", &greatest), get("exponential", &exponential), get("pinned", &pinned);
+  k.metric = metric.value_or(""), k.greatest = greatest.value_or(false), k.exponential = exponential.value_or(false), k.pinned = pinned.value_or(std::set<int64_t>());
+  return k;
+}
+
+nb::dict dict_of(const Found& f) {
+  nb::dict d;
+  d["step"] = f.step, d["path"] = f.path, d["state"] = state_name(f.state), d["reason"] = f.reason, d["bytes"] = f.bytes;
+  d["epoch"] = f.manifest.epoch, d["time"] = f.manifest.time, d["metrics"] = f.metrics, d["world"] = f.manifest.world, d["run"] = f.manifest.run;
+  return d;
+}
+
+struct PyPreemption {
+  std::unique_ptr<Preemption> listening;
+  ~PyPreemption() {
+    if (forked) (void)listening.release();  // its thread is the parent's
+  }
+};
+
+// A saver with the notices it made, which Python asks for.
+struct PySaver {
+  std::unique_ptr<Saver> saver;
+  std::mutex mutex;
+  std::vector<std::string> notices;
+  Saver& get() {
+    if (forked) raise(failed("saving a checkpoint in a child of fork(): only the process that made the checkpointer saves"));
+    if (!saver) raise(usage("the checkpointer is closed"));
+    return *saver;
+  }
+  ~PySaver() {
+    // Its thread is the parent's.
+    if (forked) (void)saver.release();
+    else if (saver) {
+      nb::gil_scoped_release without;
+      saver.reset();
+    }
+  }
+};
+
+}  // namespace
+
+NB_MODULE(_ingot, m) {
+  m.doc() = "The engine of checkpoints. Use the package's names instead of these.";
+  pthread_atfork(nullptr, nullptr, [] { forked = true; });
+  error_type = nb::exception<std::runtime_error>(m, "Error").release().ptr();
+  bad_input_type = nb::exception<std::domain_error>(m, "BadInput", error_type).release().ptr();
+  interrupted_type = nb::exception<std::logic_error>(m, "Interrupted", error_type).release().ptr();
+
+  nb::class_<Save>(m, "Save")
+      .def_prop_ro("step", &Save::step)
+      .def_prop_ro("done", &Save::done)
+      .def("abort", &Save::abort)
+      // True when it is over; what went wrong is raised.
+      .def("wait", [](const Save& s, double seconds) {
+        Status status;
+        bool over = false;
+        {
+          nb::gil_scoped_release without;
+          status = s.wait(seconds);
+          over = s.done();
+        }
+        if (over) check(status);
+        return over;
+      });
+
+  nb::class_<PySaver>(m, "Saver")
+      .def("__init__",
+           [](PySaver* self, const std::string& directory, const nb::dict& keep, bool skip, int threads, uint64_t max_shard, const std::string& run, std::optional<int64_t> parent) {
+             new (self) PySaver();
+             SaverOptions o;
+             o.keep = keep_of(keep), o.overlap = skip ? Overlap::kSkip : Overlap::kWait, o.threads = threads, o.run = run, o.parent = parent;
+             if (max_shard) o.max_shard = max_shard;
+             o.on_notice = [self](const std::string& text) {
+               std::lock_guard lock(self->mutex);
+               self->notices.push_back(text);
+             };
+             nb::gil_scoped_release without;
+             auto place = place_for_checkpoints(directory);
+             if (!place.ok()) {
+               nb::gil_scoped_acquire with;
+               raise(place.error());
+             }
+             const Located at = place->at;
+             auto saver = Saver::open(*at.store, at.path, std::move(o));
+             nb::gil_scoped_acquire with;
+             self->saver = value(std::move(saver));
+           },
+           nb::arg("directory"), nb::arg("keep"), nb::arg("skip"), nb::arg("threads"), nb::arg("max_shard"), nb::arg("run"), nb::arg("parent").none())
+      .def("save",
+           [](PySaver& self, int64_t step, const std::vector<std::pair<std::string, std::vector<TensorRow>>>& groups, const std::string& state,
+              const std::map<std::string, std::string>& files, const Metrics& metrics) -> SavePtr {
+             Snapshot s = snapshot_of(step, groups, state, files, metrics);
+             Saver& saver = self.get();
+             nb::gil_scoped_release without;
+             auto r = saver.save(std::move(s));
+             nb::gil_scoped_acquire with;
+             return value(std::move(r));
+           })
+      .def("report", [](PySaver& self, int64_t step, const Metrics& metrics) { check(self.get().report(step, metrics)); })
+      .def("wait", [](PySaver& self) {
+        Saver& saver = self.get();
+        Status s;
+        {
+          nb::gil_scoped_release without;
+          s = saver.wait();
+        }
+        check(s);
+      })
+      .def("close", [](PySaver& self) {
+        Saver& saver = self.get();
+        Status s;
+        {
+          nb::gil_scoped_release without;
+          s = saver.close();
+        }
+        check(s);
+      })
+      .def_prop_ro("epoch", [](PySaver& self) { return self.get().epoch(); })
+      .def("notices", [](PySaver& self) {
+        std::lock_guard lock(self.mutex);
+        return std::exchange(self.notices, {});
+      })
+      .def("stats", [](PySaver& self) {
+        const Stats s = self.get().stats();
+        nb::dict d;
+        d["saves"] = s.saves, d["skipped"] = s.skipped, d["failed"] = s.failed, d["newest"] = s.newest, d["newest_time"] = s.newest_time;
+        d["stall_seconds"] = s.stall_seconds, d["save_seconds"] = s.save_seconds, d["bytes"] = s.bytes, d["written_bytes"] = s.written_bytes, d["staging_bytes"] = s.staging_bytes;
+        return d;
+      });
+
+  nb::class_<PyPreemption>(m, "Preemption")
+      .def("__init__", [](PyPreemption* self, const std::vector<int>& signals, std::optional<double> deadline) {
+        new (self) PyPreemption{value(Preemption::listen(signals, deadline))};
+      }, nb::arg("signals"), nb::arg("deadline").none())
+      .def("close", [](PyPreemption& self) {
+        nb::gil_scoped_release without;
+        if (!forked) self.listening.reset();
+      });
+  // The signal that came, 0: none.
+  m.def("preempted", &Preemption::seen);
+
+  nb::class_<Artifact>(m, "Artifact")
+      .def_ro("format", &Artifact::format)
+      .def_ro("notices", &Artifact::notices)
+      .def_ro("values", &Artifact::values)
+      // (name, type, shape); the type as safetensors has it, else as ggml has it.
+      .def("tensors",
+           [](const Artifact& a) {
+             nb::list out;
+             for (const LazyTensor& t : a.tensors) {
+               const TensorSpec spec = t.spec();
+               nb::list shape;
+               for (int i = 0; i < spec.shape.rank; ++i) shape.append(spec.shape[i]);
+               const auto& type = info(spec.type);
+               out.append(nb::make_tuple(t.name, std::string(type.st_name.empty() ? type.name : type.st_name), nb::tuple(shape)));
+             }
+             return out;
+           })
+      // The metadata of a safetensors file.
+      .def("metadata",
+           [](const Artifact& a) {
+             nb::dict d;
+             for (const auto& [key, v] : a.metadata)
+               if (const auto* text = std::get_if<std::string>(&v.v)) d[key.c_str()] = *text;
+             return d;
+           })
+      // Tensors by their numbers into memory.
+      .def("load", [](const Artifact& a, const std::vector<std::pair<size_t, uintptr_t>>& rows, int threads) {
+        TensorList tensors;
+        std::vector<MutByteView> into;
+        for (const auto& [i, address] : rows) {
+          if (i >= a.tensors.size()) raise(usage("there is no tensor number {}", i));
+          tensors.push_back(a.tensors[i]);
+          into.push_back({reinterpret_cast<std::byte*>(address), bytes_of(a.tensors[i].spec())});
+        }
+        ExecOptions o;
+        o.threads = threads;
+        Status s;
+        {
+          nb::gil_scoped_release without;
+          s = load(tensors, into, o);
+        }
+        check(s);
+      });
+  m.def("open", [](const std::string& path) {
+    const Located at = value(locate_model(path));
+    nb::gil_scoped_release without;
+    auto a = open_model(*at.store, at.path);
+    nb::gil_scoped_acquire with;
+    return value(std::move(a));
+  });
+  // One safetensors file, by the executor: whole, durable and read back under its name.
+  m.def("save_file", [](const std::string& path, const std::vector<TensorRow>& rows, const std::map<std::string, std::string>& metadata, int threads) {
+    const Located at = located(path);
+    Output o;
+    o.store = at.store, o.path = at.path;
+    o.layout = [metadata](const std::vector<NamedSpec>& specs) { return layout_safetensors(specs, metadata); };
+    for (const auto& [name, type, shape, address, still] : rows)
+      o.artifact.tensors.push_back({name, make_resident_tensor(spec_of(name, type, shape), reinterpret_cast<const std::byte*>(address), nullptr)});
+    ExecOptions e;
+    e.threads = threads, e.force = true, e.resume = false;
+    nb::gil_scoped_release without;
+    auto r = run_job({o}, e);
+    nb::gil_scoped_acquire with;
+    return value(std::move(r)).outputs[0].bytes;
+  });
+
+  m.def("scan", [](const std::string& directory) {
+    const Located at = located(directory);
+    nb::list out;
+    for (const Found& f : value(scan(*at.store, at.path))) out.append(dict_of(f));
+    return out;
+  });
+  m.def("look_at", [](const std::string& path) {
+    const Located at = located(path);
+    return dict_of(value(checkpoint::look_at(*at.store, at.path)));
+  });
+  m.def("read_text", [](const std::string& path) {
+    const Located at = located(path);
+    return value(read_text(*at.store, at.path));
+  });
+  // (group, name, type, shape, file, offset) of each.
+  m.def("tensors", [](const std::string& path) {
+    const Located at = located(path);
+    const Found f = value(checkpoint::look_at(*at.store, at.path));
+    nb::list out;
+    for (const Stored& s : value(tensors_of(*at.store, f))) {
+      nb::list shape;
+      for (int i = 0; i < s.spec.shape.rank; ++i) shape.append(s.spec.shape[i]);
+      out.append(nb::make_tuple(s.group, s.name, std::string(info(s.spec.type).st_name), nb::tuple(shape), s.file, s.offset));
+    }
+    return out;
+  });
+  // rows: (type, shape, file, offset, address). All files are read and compared.
+  m.def("restore", [](const std::string& path, const std::vector<std::tuple<std::string, std::vector<int64_t>, std::string, uint64_t, uintptr_t>>& rows, int threads) {
+    const Located at = located(path);
+    const Found f = value(checkpoint::look_at(*at.store, at.path));
+    std::vector<Target> targets;
+    for (const auto& [type, shape, file, offset, address] : rows) {
+      Target t;
+      t.from.spec = spec_of(file, type, shape);
+      t.from.file = file, t.from.offset = offset;
+      t.into = {reinterpret_cast<std::byte*>(address), bytes_of(t.from.spec)};
+      targets.push_back(std::move(t));
+    }
+    Status s;
+    {
+      nb::gil_scoped_release without;
+      s = restore(*at.store, f, targets, threads);
+    }
+    check(s);
+  });
+  m.def("verify", [](const std::string& path, int threads) {
+    const Located at = located(path);
+    const Found f = value(checkpoint::look_at(*at.store, at.path));
+    Status s;
+    {
+      nb::gil_scoped_release without;
+      s = verify(*at.store, f, threads);
+    }
+    check(s);
+  });
+  m.def("quarantine", [](const std::string& path, const std::string& reason, double time) {
+    const Located at = located(path);
+    check(put_quarantine(*at.store, value(checkpoint::look_at(*at.store, at.path)), reason, time));
+  });
+  m.def("put_metrics", [](const std::string& path, const Metrics& metrics) {
+    const Located at = located(path);
+    check(put_metrics(*at.store, value(checkpoint::look_at(*at.store, at.path)), metrics));
+  });
+}

@@ -1,0 +1,343 @@
+"""The package with NumPy alone: what is kept, found again, refused."""
+import collections
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+import warnings
+
+import numpy as np
+
+import ingot
+from ingot import nest
+
+
+class Counter2:
+    """An object with a state."""
+
+    def __init__(self, n=0):
+        self.n, self.w = n, np.arange(n, dtype=np.float32)
+
+    def state_dict(self):
+        return {"n": self.n, "w": self.w}
+
+    def load_state_dict(self, s):
+        self.n, self.w = s["n"], s["w"]
+
+
+def same(a, b):
+    if isinstance(a, np.ndarray):
+        return isinstance(b, np.ndarray) and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    if isinstance(a, dict):
+        return type(a) is type(b) and list(a) == list(b) and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple, collections.deque)):
+        return type(a) is type(b) and len(a) == len(b) and all(same(x, y) for x, y in zip(a, b))
+    if isinstance(a, float) and a != a:
+        return b != b
+    return type(a) is type(b) and a == b
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.tmp = tempfile.TemporaryDirectory()
+        self.addCleanup(self.tmp.cleanup)
+        self.dir = os.path.join(self.tmp.name, "ck")
+
+    def checkpointer(self, **options):
+        ck = ingot.Checkpointer(self.dir, signals=False, **options)
+        self.addCleanup(ck.close)
+        return ck
+
+
+class Nests(Case):
+    NEST = {
+        "plain": {"int": 1, "big": 10**30, "negative": -5, "none": None, "yes": True, "text": "a\u00e9\u4e2d\n\"", "float": 0.1, "tiny": 5e-324, "nan": float("nan"), "inf": float("-inf"),
+                  "bytes": b"\x00\xff", "complex": 1 - 2j, "empty": {}, "list": [1, [2, []]], "tuple": (1, (2,), ()), "set": {1, 2}, "frozen": frozenset({3}),
+                  "deque": collections.deque([1, 2]), "counter": collections.Counter({"a": 2}), "ordered": collections.OrderedDict([("b", 1), ("a", 2)]),
+                  "int_keys": {0: "a", 1: {2: 3.5}}, "mixed": {(1, 2): "t", None: 1}, "dollar": {"$tensor": 1}, "dots": {"a.b": {"c": 1}, "a": {"b.c": 2}}},
+        "scalars": {"f": np.float32(1.5), "i": np.int64(-7), "b": np.bool_(True)},
+        "arrays": {"zero_d": np.array(3.5), "empty": np.zeros((0, 4), np.int16), "f16": np.arange(7, dtype=np.float16), "c64": np.array([1 + 2j], np.complex64),
+                   "strided": np.arange(24, dtype=np.int32).reshape(4, 6)[::2, ::-1], "big_endian": np.arange(5, dtype=">f8"), "bool": np.array([True, False]),
+                   "a.b": {"c": np.ones(2)}, "a": {"b.c": np.zeros(3)}},
+    }
+
+    def test_come_back_as_they_were(self):
+        want = {k: v for k, v in self.NEST.items()}
+        want["arrays"] = dict(want["arrays"], big_endian=np.arange(5, dtype="=f8"), strided=np.ascontiguousarray(want["arrays"]["strided"]))
+        ck = self.checkpointer()
+        ck.save(3, dict(self.NEST)).wait()
+        state = {k: None for k in self.NEST}
+        self.assertEqual(ck.restore(state), 3)
+        for k in want:
+            self.assertTrue(same(state[k], want[k]), f"{k}: {state[k]!r}")
+
+    def test_one_array_named_twice_is_kept_once(self):
+        a = np.arange(100_000, dtype=np.float32)
+        ck = self.checkpointer()
+        ck.save(1, {"x": {"a": a, "b": a, "c": a[:]}, "y": a.reshape(10, -1)}).wait()
+        size = sum(e.stat().st_size for e in os.scandir(os.path.join(self.dir, "checkpoint-1")))
+        self.assertLess(size, 3 * a.nbytes)
+
+    def test_what_cannot_be_kept_is_named_by_its_place(self):
+        ck = self.checkpointer()
+        loop = []
+        loop.append(loop)
+        for bad, words in ((object(), "object"), (loop, "holds itself"), (np.array(["a"]), "<U1"), (lambda: 0, "function"), (np.array([1], np.longdouble), "128")):
+            with self.assertRaises(TypeError) as e:
+                ck.save(1, {"x": {"deep": [0, bad]}})
+            self.assertIn("x/deep/1", str(e.exception))
+            self.assertIn(words, str(e.exception))
+        self.assertEqual(os.listdir(self.dir) if os.path.isdir(self.dir) else [], [])
+
+    def test_names_that_meet_are_kept_apart(self):
+        state = {"x/y": {"a": np.ones(1)}, "state": {"a": np.zeros(1)}, "model": np.full(1, 5.0), "weird name!": np.full(1, 6.0)}
+        ck = self.checkpointer()
+        ck.save(1, state).wait()
+        back = dict.fromkeys(state)
+        ck.restore(back)
+        self.assertTrue(same(back, state))
+
+
+class Checkpoints(Case):
+    def test_restore_into_objects(self):
+        ck = self.checkpointer()
+        ck.save(5, {"c": Counter2(4), "n": 1}).wait()
+        state = {"c": Counter2(), "n": None}
+        self.assertEqual(ck.restore(state), 5)
+        self.assertEqual((state["c"].n, state["c"].w.tolist(), state["n"]), (4, [0, 1, 2, 3], 1))
+        self.assertEqual(ck.resumed_from, os.path.join(self.dir, "checkpoint-5"))
+
+    def test_nothing_there_is_a_fresh_start(self):
+        ck = self.checkpointer()
+        self.assertEqual(ck.restore({"a": 1}), 0)
+        self.assertIsNone(ck.resumed_from)
+        self.assertIsNone(ingot.latest(self.dir))
+
+    def test_a_damaged_one_is_put_aside(self):
+        ck = self.checkpointer()
+        for step in (1, 2):
+            ck.save(step, {"a": np.full(1000, step)}).wait()
+        path = os.path.join(self.dir, "checkpoint-2", "a.safetensors")
+        with open(path, "r+b") as f:
+            f.seek(500)
+            b = f.read(1)
+            f.seek(500)
+            f.write(bytes([b[0] ^ 1]))
+        state = {"a": None}
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            self.assertEqual(ck.restore(state), 1)
+        self.assertIn("checkpoint-2", str(told[0].message))
+        self.assertEqual(state["a"][0], 1)
+        with open(os.path.join(self.dir, "checkpoint-2", "quarantine.json")) as f:
+            self.assertIn("hash", json.load(f)["reason"])
+        self.assertTrue(ingot.latest(self.dir).endswith("checkpoint-1"))
+        with self.assertRaises(ingot.BadInput):
+            ck.restore(state, which=2)
+
+    def test_what_differs_is_told(self):
+        ck = self.checkpointer()
+        ck.save(1, {"a": 1, "b": 2}).wait()
+        with self.assertRaises(ingot.Mismatch) as e:
+            ck.restore({"a": 1, "c": 3})
+        self.assertIn("'c' is in the state and not in the checkpoint", str(e.exception))
+        self.assertIn("'b' is in the checkpoint and not in the state", str(e.exception))
+        state = {"a": None, "c": 3}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.assertEqual(ck.restore(state, strict=False), 1)
+        self.assertEqual(state, {"a": 1, "c": 3})
+
+    def test_which(self):
+        ck = self.checkpointer(keep=ingot.Keep(best=1, last=2, metric="loss"))
+        for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0), (4, 5.0)):
+            ck.save(step, {"n": step}, metrics={"loss": loss})
+        ck.wait()
+        steps = lambda: sorted(int(d.split("-")[1]) for d in os.listdir(self.dir) if d.startswith("checkpoint-"))
+        ck.close()
+        self.assertEqual(steps(), [2, 3, 4])
+        ck = self.checkpointer(keep=ingot.Keep(best=1, last=2, metric="loss"))
+        state = {"n": 0}
+        for which, step in (("latest", 4), ("best", 2), (3, 3), (os.path.join(self.dir, "checkpoint-2"), 2)):
+            self.assertEqual(ck.restore(state, which=which), step)
+            self.assertEqual(state["n"], step)
+
+    def test_late_metrics(self):
+        ck = self.checkpointer(keep=ingot.Keep(best=1, last=1, metric="loss"))
+        for step, loss in ((1, 0.5), (2, 0.7), (3, 0.9)):
+            ck.save(step, {"n": step})
+            ck.report(step, {"loss": loss})
+        ck.close()
+        self.assertEqual(sorted(d for d in os.listdir(self.dir) if d.startswith("checkpoint-")), ["checkpoint-1", "checkpoint-3"])
+
+    def test_the_error_of_a_save_comes_out(self):
+        ck = self.checkpointer()
+        ck.save(1, {"n": np.zeros(10)}).wait()
+        os.mkdir(os.path.join(self.dir, ".checkpoint-2.ingot-lock"))  # nobody can take that lock
+        handle = ck.save(2, {"n": np.zeros(10)})
+        with self.assertRaises(ingot.Error):
+            handle.wait()
+        self.assertIsInstance(handle.error, ingot.Error)
+        with self.assertRaises(ingot.Error):
+            ck.save(3, {"n": np.zeros(10)})
+        ck.save(4, {"n": np.zeros(10)}).wait()
+
+    def test_a_step_already_saved_gives_its_handle(self):
+        ck = self.checkpointer()
+        h = ck.save(1, {"n": 1})
+        self.assertIs(ck.save(1, {"n": 1}), h)
+
+    def test_changes_after_save_are_not_seen(self):
+        ck = self.checkpointer()
+        a = np.ones(2_000_000)
+        for step in range(1, 4):
+            a[:] = step
+            ck.save(step, {"a": a})
+            a[:] = -1
+        state = {"a": None}
+        ck.wait()
+        ck.restore(state)
+        self.assertTrue((state["a"] == 3).all())
+
+    def test_steps_and_cadence(self):
+        seen = []
+        with ingot.Checkpointer(self.dir, ingot.Cadence(steps=3), signals=False) as ck:
+            for step in ck.steps(7, {"n": 1}):
+                seen.append(step)
+        self.assertEqual(seen, list(range(1, 8)))
+        with ingot.Checkpointer(self.dir, ingot.Cadence(steps=3), signals=False) as ck:
+            self.assertEqual(list(ck.steps(9, {"n": 1})), [8, 9])
+
+    def test_paths(self):
+        os.environ["INGOT_TEST_ID"] = "run7"
+        self.assertEqual(ingot.expand("/a/${INGOT_TEST_ID}/${INGOT_UNSET_X:-b}"), "/a/run7/b")
+        with self.assertRaises(ValueError) as e:
+            ingot.expand("${INGOT_UNSET_X}")
+        self.assertIn("INGOT_UNSET_X", str(e.exception))
+
+    def test_readable_without_ingot(self):
+        ck = self.checkpointer()
+        ck.save(1, {"opt": {"state": {0: {"m": np.arange(3, dtype=np.float32)}}, "lr": 0.5}}).wait()
+        with open(os.path.join(self.dir, "checkpoint-1", "state.json")) as f:
+            self.assertEqual(json.load(f)["state"]["opt"]["lr"], 0.5)
+        with open(os.path.join(self.dir, "checkpoint-1", "opt.safetensors"), "rb") as f:
+            n = int.from_bytes(f.read(8), "little")
+            header = json.loads(f.read(n))
+            begin, end = header["state.0.m"]["data_offsets"]
+            f.seek(8 + n + begin)
+            self.assertEqual(np.frombuffer(f.read(end - begin), np.float32).tolist(), [0, 1, 2])
+
+
+class Files(Case):
+    def test_a_state_in_one_file(self):
+        path = os.path.join(self.tmp.name, "s.safetensors")
+        state = {"a": {"x": np.arange(4.0), "n": 3, "t": (1, 2)}, "b": np.float32(2)}
+        ingot.save(path, state)
+        self.assertTrue(same(ingot.load(path), state))
+        state["a"]["n"] = 4
+        ingot.save(path, state)
+        self.assertEqual(ingot.load(path)["a"]["n"], 4)
+
+    def test_any_format_is_opened(self):
+        path = os.path.join(self.tmp.name, "a.npz")
+        np.savez(path, x=np.arange(6, dtype=np.int32).reshape(2, 3))
+        f = ingot.open(path)
+        self.assertEqual((list(f), f.format, f.shape("x"), f.dtype("x")), (["x"], "npz", (2, 3), "I32"))
+        self.assertEqual(np.asarray(f["x"]).tolist(), [[0, 1, 2], [3, 4, 5]])
+        with self.assertRaises(ingot.BadInput):
+            ingot.open(os.path.join(self.tmp.name, "nothing.pt"))
+
+
+class Processes(Case):
+    SCRIPT = """
+import os, signal, sys
+import numpy as np
+import ingot
+with ingot.Checkpointer(sys.argv[1]) as ck:
+    state = {"n": np.zeros(50_000), "i": 0}
+    step = ck.restore(state)
+    print("begin", step, flush=True)
+    while True:
+        step += 1
+        state["n"] += 1
+        state["i"] = step
+        ck.save(step, state)
+        print("saved", step, flush=True)
+        if ck.preempted:
+            ck.save(step, state).wait()
+            sys.exit(ck.exit_code)
+"""
+
+    def start(self):
+        return subprocess.Popen([sys.executable, "-c", self.SCRIPT, self.dir], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)))
+
+    def test_killed_at_any_instant(self):
+        least = 0
+        for round_ in range(6):
+            p = self.start()
+            last = 0
+            for line in p.stdout:
+                word, step = line.split()
+                if word == "begin":
+                    self.assertGreaterEqual(int(step), least)
+                last = int(step)
+                if word == "saved" and last >= least + 4 + round_:
+                    break
+            p.kill()
+            p.communicate()
+            # Of two saves the first is over when the second has been taken.
+            least = last - 2
+            state = {"n": None, "i": 0}
+            ck = ingot.Checkpointer(self.dir, signals=False)
+            step = ck.restore(state)
+            self.assertGreaterEqual(step, least)
+            self.assertEqual(state["i"], step)
+            self.assertTrue((state["n"] == step).all())
+
+    def test_a_preemption_saves_and_exits_75(self):
+        p = self.start()
+        for line in p.stdout:
+            if line.startswith("saved 3"):
+                break
+        p.terminate()
+        self.addCleanup(p.stdout.close)
+        self.addCleanup(p.stderr.close)
+        last = [line for line in p.stdout][-1:] or [line]
+        err = p.stderr.read()
+        self.assertEqual(p.wait(60), 75, err)
+        self.assertTrue(ingot.latest(self.dir).endswith("checkpoint-" + last[0].split()[1]))
+
+    def test_a_step_that_is_too_long_ends_at_the_deadline(self):
+        script = """
+import sys, time, numpy as np, ingot
+ck = ingot.Checkpointer(sys.argv[1], deadline=1.5)
+ck.save(1, {"n": np.zeros(3_000_000)})
+print("saving", flush=True)
+time.sleep(60)  # a step
+"""
+        p = subprocess.Popen([sys.executable, "-c", script, self.dir], stdout=subprocess.PIPE, text=True, env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)))
+        self.addCleanup(p.stdout.close)
+        p.stdout.readline()
+        p.terminate()
+        self.assertEqual(p.wait(30), 75)
+        self.assertTrue(ingot.latest(self.dir).endswith("checkpoint-1"))
+
+    def test_a_forked_child_does_no_harm(self):
+        ck = self.checkpointer()
+        ck.save(1, {"n": 1}).wait()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                ck.save(2, {"n": 2})
+                os._exit(1)
+            except ingot.Error:
+                os._exit(7)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 7)
+        ck.save(3, {"n": 3}).wait()
+        self.assertTrue(ingot.latest(self.dir).endswith("checkpoint-3"))
+
+
+if __name__ == "__main__":
+    unittest.main()

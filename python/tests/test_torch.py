@@ -1,0 +1,266 @@
+"""With torch: modules, optimizers, schedulers, loaders, and a training run that is killed."""
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import warnings
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+import ingot
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+
+
+@unittest.skipIf(torch is None, "torch is not there")
+class Torch(unittest.TestCase):
+    def setUp(self):
+        self.tmp = tempfile.TemporaryDirectory()
+        self.addCleanup(self.tmp.cleanup)
+        self.dir = os.path.join(self.tmp.name, "ck")
+        torch.manual_seed(3)
+
+    def checkpointer(self, **options):
+        ck = ingot.Checkpointer(self.dir, signals=False, **options)
+        self.addCleanup(ck.close)
+        return ck
+
+    def again(self, state, into, **options):
+        """Saved by one checkpointer, restored by another."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with ingot.Checkpointer(self.dir, signals=False) as ck:
+                self.step_ = getattr(self, "step_", 0) + 1
+                ck.save(self.step_, state)
+        return self.checkpointer().restore(into, **options)
+
+    def assertSame(self, a, b, where=""):
+        if isinstance(a, torch.Tensor):
+            self.assertEqual((a.dtype, a.shape), (b.dtype, b.shape), where)
+            self.assertTrue(torch.equal(a.contiguous().view(torch.uint8) if a.numel() and a.dim() else a, b.contiguous().view(torch.uint8) if b.numel() and b.dim() else b), where)
+        elif isinstance(a, dict):
+            self.assertEqual(list(a), list(b), where)
+            for k in a:
+                self.assertSame(a[k], b[k], f"{where}/{k}")
+        elif isinstance(a, (list, tuple)):
+            self.assertEqual((type(a), len(a)), (type(b), len(b)), where)
+            for i, (x, y) in enumerate(zip(a, b)):
+                self.assertSame(x, y, f"{where}/{i}")
+        else:
+            self.assertEqual(a, b, where)
+
+    def test_every_type_shape_and_view(self):
+        tensors = {str(t): torch.arange(12).reshape(3, 4).to(t) for t in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.uint8, torch.int16, torch.int32,
+                                                                           torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2)}
+        base = torch.arange(24.0).reshape(4, 6)
+        tensors.update(zero_d=torch.tensor(2.5), empty=torch.zeros(0, 3), transposed=base.t(), column=base[:, 2], flipped=base.flip(0), expanded=torch.ones(1).expand(5),
+                       nan=torch.tensor([float("nan"), float("inf"), -0.0, 1e-45]), conj=torch.tensor([1 + 2j]).conj(), parameter=torch.nn.Parameter(torch.ones(2)),
+                       size=torch.Size([2, 3]), dtype=torch.bfloat16, device=torch.device("cpu"))
+        state = {"x": None}
+        self.again({"x": tensors}, state)
+        for k, v in tensors.items():
+            self.assertSame(v.detach().resolve_conj() if isinstance(v, torch.Tensor) else v, state["x"][k], k)
+
+    def test_what_cannot_be_kept_is_named(self):
+        ck = self.checkpointer()
+        for bad, words in ((torch.eye(2).to_sparse(), "sparse"), (torch.ones(2, device="meta"), "meta"), (torch.ones(2, dtype=torch.complex128), "complex128")):
+            with self.assertRaises(ingot.StateError) as e:
+                ck.save(1, {"model": {"w": bad}})
+            self.assertIn("model/w", str(e.exception))
+            self.assertIn(words, str(e.exception))
+
+    def test_a_module_is_read_into_place(self):
+        a, b = torch.nn.Linear(300, 200), torch.nn.Linear(300, 200)
+        address = b.weight.data_ptr()
+        self.again({"model": a}, {"model": b})
+        self.assertEqual(b.weight.data_ptr(), address)
+        self.assertSame(a.state_dict(), b.state_dict())
+        self.assertTrue(b.weight.requires_grad)
+        with open(os.path.join(self.dir, "checkpoint-1", "model.safetensors"), "rb") as f:
+            self.assertIn(b'"weight"', f.read(200))
+
+    def test_dicts_of_tensors_are_read_into_place(self):
+        a = {"ema": {"w": torch.randn(100), "n": 3}, "new": {"x": 1}}
+        b = {"ema": {"w": torch.zeros(100), "n": 0, "gone": 1}, "new": {}}
+        inner, w = b["ema"], b["ema"]["w"]
+        self.again(a, b)
+        self.assertIs(b["ema"], inner)
+        self.assertIs(b["ema"]["w"], w)
+        self.assertSame(a, b)
+        nested = {"all": {"model": torch.nn.Linear(4, 4), "list": [torch.ones(2)]}}
+        other = {"all": {"model": torch.nn.Linear(4, 4), "list": None}}
+        self.again(nested, other)
+        self.assertSame(nested["all"]["model"].state_dict(), other["all"]["model"].state_dict())
+        self.assertSame(nested["all"]["list"], other["all"]["list"])
+
+    def test_a_module_of_another_type_takes_the_values(self):
+        a, b = torch.nn.Linear(30, 20), torch.nn.Linear(30, 20).to(torch.bfloat16)
+        self.again({"model": a}, {"model": b})
+        self.assertSame(a.weight.detach().to(torch.bfloat16), b.weight.detach())
+
+    def test_names_and_shapes_that_differ(self):
+        ck = self.checkpointer()
+        ck.save(1, {"model": torch.nn.Linear(3, 2)}).wait()
+        with self.assertRaises(ingot.Mismatch) as e:
+            ck.restore({"model": torch.nn.Linear(4, 2)})
+        self.assertIn("'weight' has the shape [2, 4], in the checkpoint [2, 3]", str(e.exception))
+        with self.assertRaises(ingot.Mismatch) as e:
+            ck.restore({"model": torch.nn.Linear(3, 2, bias=False)})
+        self.assertIn("the model has no 'bias'", str(e.exception))
+        model = torch.nn.Linear(3, 2, bias=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.assertEqual(ck.restore({"model": model}, strict=False), 1)
+
+    def test_ties_are_kept_once(self):
+        def tied():
+            m = torch.nn.Sequential(torch.nn.Embedding(500, 64), torch.nn.Linear(64, 500, bias=False))
+            m[1].weight = m[0].weight
+            return m
+        a, b = tied(), tied()
+        self.again({"model": a}, {"model": b})
+        self.assertSame(a.state_dict(), b.state_dict())
+        self.assertEqual(b[0].weight.data_ptr(), b[1].weight.data_ptr())
+        self.assertLess(os.path.getsize(os.path.join(self.dir, "checkpoint-1", "model.safetensors")), 1.5 * 500 * 64 * 4)
+
+    def test_wrappers_are_stripped(self):
+        class DataParallel(torch.nn.Module):  # by its name, as the real one needs a GPU
+            def __init__(self, module):
+                super().__init__()
+                self.module = module
+        a, b = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+        self.again({"model": DataParallel(a)}, {"model": b})
+        self.assertSame(a.state_dict(), b.state_dict())
+
+    def trained(self, steps):
+        model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(16), torch.nn.Linear(16, 1))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, amsgrad=True)
+        scheduler = torch.optim.lr_scheduler.SequentialLR(optimizer, [torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=4),
+                                                                      torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 5])], milestones=[4])
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0 ** 8, growth_interval=3)
+        state = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler, "rng": ingot.rng(), "gradients": ingot.gradients(model)}
+        return state, lambda n: [self.step(state) for _ in range(n)]
+
+    def step(self, state):
+        x = torch.randn(16, 8)
+        loss = (state["model"](x) - x.sum(1, keepdim=True)).pow(2).mean()
+        state["scaler"].scale(loss).backward()
+        if random.random() < 0.5:
+            state["scaler"].step(state["optimizer"])
+            state["scaler"].update()
+            state["optimizer"].zero_grad()
+            state["scheduler"].step()
+        return loss.item()
+
+    def test_a_run_goes_on_exactly(self):
+        random.seed(5)
+        state, go = self.trained(0)
+        go(9)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with ingot.Checkpointer(self.dir, signals=False) as ck:
+                ck.save(9, state)
+        want = go(9)
+        other, go_on = self.trained(0)
+        random.seed(99)
+        torch.manual_seed(99)
+        self.checkpointer().restore(other)
+        self.assertEqual(go_on(9), want)
+        self.assertSame(state["model"].state_dict(), other["model"].state_dict())
+        self.assertSame(state["optimizer"].state_dict(), other["optimizer"].state_dict())
+        self.assertEqual(state["scheduler"].state_dict().keys(), other["scheduler"].state_dict().keys())
+
+    def test_a_loader_goes_on_with_the_next_batch(self):
+        data = torch.utils.data.TensorDataset(torch.arange(50))
+        for options in ({"shuffle": True}, {"shuffle": True, "generator": 1}, {"sampler": "random"}, {"shuffle": True, "num_workers": 2}, {}, {"shuffle": True, "batch_size": None}):
+            for stop in (1, 4, 10, 13, 17):
+                def make():
+                    o = dict(options)
+                    if o.get("generator"):
+                        o["generator"] = torch.Generator().manual_seed(11)
+                    if o.get("sampler"):
+                        o["sampler"] = torch.utils.data.RandomSampler(data, replacement=True, num_samples=40)
+                    return ingot.loader(torch.utils.data.DataLoader(data, **{"batch_size": 5, **o}))
+
+                def run(loader, state, n, save_at=None):
+                    seen = []
+                    while True:
+                        for (batch,) in loader:
+                            seen.append((batch.tolist(), torch.rand(1).item()))
+                            if len(seen) == save_at:
+                                with ingot.Checkpointer(self.dir, signals=False) as ck:
+                                    ck.save(1, state)
+                            if len(seen) == n:
+                                return seen
+                torch.manual_seed(1)
+                loader = make()
+                want = run(loader, {"data": loader, "rng": ingot.rng()}, 20, save_at=stop)
+                torch.manual_seed(77)
+                loader = make()
+                state = {"data": loader, "rng": ingot.rng()}
+                with ingot.Checkpointer(self.dir, signals=False) as ck:
+                    ck.restore(state)
+                self.assertEqual(run(loader, state, 20 - stop), want[stop:], f"{options} after {stop}")
+
+    def test_a_frozen_base_is_written_once(self):
+        model = torch.nn.Sequential(torch.nn.Linear(1000, 500), torch.nn.Linear(500, 10))
+        model[0].requires_grad_(False)
+        with ingot.Checkpointer(self.dir, signals=False) as ck, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ck.save(1, {"model": model}).wait()
+            with torch.no_grad():
+                model[1].weight.add_(1)
+            ck.save(2, {"model": model}).wait()
+            self.assertLess(ck.stats["written_bytes"], 100_000)
+        other = torch.nn.Sequential(torch.nn.Linear(1000, 500), torch.nn.Linear(500, 10))
+        self.checkpointer().restore({"model": other})
+        self.assertSame(model.state_dict(), other.state_dict())
+
+    def test_examples_train_killed_at_random(self):
+        rounds = int(os.environ.get("INGOT_KILLS", "4"))
+        script = os.path.join(ROOT, "examples", "train.py")
+        env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+
+        def start(directory):
+            return subprocess.Popen([sys.executable, script, "--checkpoints", directory, "--steps", "120", "--every", "6"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+        def end(p):
+            out, err = p.communicate()
+            self.assertEqual(p.returncode, 0, err)
+            return json.loads(out)
+        whole = end(start(os.path.join(self.tmp.name, "whole")))
+        choose = random.Random(int(os.environ.get("INGOT_SEED", "1")))
+        for k in range(rounds):
+            newest = ingot.latest(self.dir)
+            least = int(newest.rsplit("-", 1)[1]) if newest else 0
+            if least >= 100:
+                break
+            p = start(self.dir)
+            # Killed some time after it has got beyond what there was.
+            while p.poll() is None:
+                newest = ingot.latest(self.dir)
+                step = int(newest.rsplit("-", 1)[1]) if newest else 0
+                if step > least:
+                    break
+                time.sleep(0.005)
+            try:
+                p.wait(choose.uniform(0, 0.1))
+            except subprocess.TimeoutExpired:
+                p.send_signal(signal.SIGTERM if k % 3 == 2 else signal.SIGKILL)
+            _, err = p.communicate()
+            self.assertIn(p.returncode, (0, 75, -signal.SIGKILL), err)
+            if k:
+                self.assertIn("resumed at step", err)
+        self.assertEqual(end(start(self.dir))["weights"], whole["weights"])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,49 @@
+// What lies in a directory of checkpoints, newest first; the hints, notes and metrics beside them.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/manifest.h"
+#include "storage/store.h"
+
+namespace ingot::checkpoint {
+
+enum class State {
+  kWhole,        // its manifest is, and all objects are there with their sizes; hashes are a resume's matter, and verify()'s
+  kTorn,         // a save that did not end, or files that went away
+  kQuarantined,  // a resume found it damaged and passed it over
+  kUnverified,   // made by others, without a manifest: what it should be nobody knows
+};
+const char* state_name(State s);
+
+struct Found {
+  int64_t step = 0;
+  std::string path;
+  State state = State::kTorn;
+  std::string reason;  // why it is not whole
+  Manifest manifest;   // of one with a manifest that could be read
+  Metrics metrics;     // late ones before those of the manifest
+  bool pinned = false;
+  uint64_t bytes = 0;  // of its files
+  uint64_t unique = 0;  // of those that no other name leads to
+};
+
+// Newest first: by epoch and step; those without a manifest by their step, after those with one. Names are checkpoint-N (also step-N, global_stepN). kBadInput
+// where the directory cannot be read; none there is an empty list.
+Result<std::vector<Found>> scan(Store& store, const std::string& directory);
+// One of them, by its own path.
+Result<Found> look_at(Store& store, const std::string& path);
+
+// Every object read and compared. kBadInput names the first that differs.
+Status verify(Store& store, const Found& checkpoint, int threads);
+
+Status put_latest(Store& store, const std::string& directory, int64_t step);
+// Adds to, or changes, what came after the commit.
+Status put_metrics(Store& store, const Found& checkpoint, const Metrics& metrics);
+// Retention leaves a pinned one alone.
+Status put_pinned(Store& store, const Found& checkpoint, bool pinned);
+Status put_quarantine(Store& store, const Found& checkpoint, const std::string& reason, double time);
+
+}  // namespace ingot::checkpoint

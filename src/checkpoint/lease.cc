@@ -1,0 +1,55 @@
+#include "checkpoint/lease.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <random>
+
+#include "commit/small_file.h"
+#include "formats/json.h"
+
+namespace ingot::checkpoint {
+namespace {
+
+std::string lease_path(const std::string& directory) { return join_path(directory, "lease.json"); }
+
+// Of what the file says; epoch 0 where it says nothing.
+Lease read_lease(Store& store, const std::string& directory) {
+  Lease l;
+  l.epoch = 0;
+  const std::string path = lease_path(directory);
+  const auto text = read_text(store, path, 1 << 16);
+  const auto j = text.ok() ? parse_json(*text, path) : Result<Json>(failed("nothing"));
+  if (!j.ok()) return l;
+  l.epoch = json_int(*j, "epoch").value_or(0);
+  l.owner = json_string(*j, "owner").value_or("");
+  l.host = json_string(*j, "host").value_or("");
+  l.pid = json_int(*j, "pid").value_or(0);
+  l.time = json_number(*j, "time").value_or(0);
+  return l;
+}
+
+}  // namespace
+
+Result<Lease> take_lease(Store& store, const std::string& directory, int64_t newest, double now) {
+  Lease l;
+  l.epoch = std::max({read_lease(store, directory).epoch, newest, int64_t{0}}) + 1;
+  std::random_device random;
+  l.owner = fmt::format("{:08x}{:08x}{:08x}{:08x}", random(), random(), random(), random());
+  char host[256] = "";
+  (void)::gethostname(host, sizeof host - 1);
+  l.host = host, l.pid = ::getpid(), l.time = now;
+  OrderedJson j;
+  j["epoch"] = l.epoch, j["owner"] = l.owner, j["host"] = l.host, j["pid"] = l.pid, j["time"] = l.time;
+  INGOT_TRY(replace_text(store, lease_path(directory), json_text(j)));
+  return l;
+}
+
+Status still_mine(Store& store, const std::string& directory, const Lease& mine) {
+  const Lease now = read_lease(store, directory);
+  if (now.epoch == 0 || now.owner == mine.owner || now.epoch < mine.epoch) return {};
+  return failed("saving into {}: process {} of {} has taken over (epoch {}, this is {}): this process was taken for lost, and writes there no more. End it; the other one goes on",
+                directory, now.pid, now.host, now.epoch, mine.epoch);
+}
+
+}  // namespace ingot::checkpoint

@@ -1,0 +1,25 @@
+// Who writes into a directory now: an epoch for each process that took it. One that was replaced finds out before it commits or removes anything.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/status.h"
+#include "storage/store.h"
+
+namespace ingot::checkpoint {
+
+struct Lease {
+  int64_t epoch = 1;
+  std::string owner;  // of no meaning but to be the same
+  std::string host;
+  int64_t pid = 0;
+  double time = 0;
+};
+
+// The next epoch after that of the lease file and `newest` (of the manifests there), written.
+Result<Lease> take_lease(Store& store, const std::string& directory, int64_t newest, double now);
+// kFailed where another process has taken it since. What cannot be read, or is not there any more, replaces nobody.
+Status still_mine(Store& store, const std::string& directory, const Lease& mine);
+
+}  // namespace ingot::checkpoint

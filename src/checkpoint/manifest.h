@@ -1,0 +1,54 @@
+// The commit record of a checkpoint: docs/formats/checkpoint.md.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+
+namespace ingot::checkpoint {
+
+inline constexpr char kManifestFile[] = "manifest.json";
+inline constexpr char kStateFile[] = "state.json";
+inline constexpr char kMetricsFile[] = "metrics.json";
+inline constexpr char kQuarantineFile[] = "quarantine.json";
+inline constexpr char kPinnedFile[] = "pinned";
+inline constexpr int kVersion = 1;
+
+using Metrics = std::map<std::string, double>;
+
+// A file of the checkpoint.
+struct Object {
+  std::string name;
+  uint64_t bytes = 0;
+  std::string hash = std::string(32, '0');  // of the tree of its 1 MiB leaves
+  std::optional<int64_t> same_as;           // the step of an earlier checkpoint that has these very bytes
+};
+
+struct Manifest {
+  int64_t step = 0, epoch = 1;
+  double time = 0;  // seconds since 1970
+  int world = 1;
+  std::string run;
+  std::optional<int64_t> parent;  // that the run had resumed from
+  Metrics metrics;
+  std::vector<Object> objects;
+
+  const Object* find(std::string_view name) const;
+  uint64_t bytes() const;
+};
+
+// As many bytes whatever the hashes are.
+std::string manifest_text(const Manifest& m);
+// kBadInput: it is torn or damaged, no manifest, one of a newer ingot, or names what cannot lie in the directory.
+Result<Manifest> parse_manifest(std::string_view text, const std::string& path);
+
+// {"val_loss": 1.25}: numbers; what is not finite as "nan", "inf", "-inf".
+std::string metrics_text(const Metrics& m);
+Result<Metrics> parse_metrics(std::string_view text, const std::string& path);
+
+}  // namespace ingot::checkpoint

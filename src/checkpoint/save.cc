@@ -1,0 +1,195 @@
+#include "checkpoint/save.h"
+
+#include <algorithm>
+
+#include "commit/small_file.h"
+#include "commit/verify.h"
+#include "formats/json.h"
+#include "formats/safetensors.h"
+#include "kernels/hash.h"
+
+namespace ingot::checkpoint {
+namespace {
+
+// What the job writes: tensors in files, the places of both, and which files are objects of the manifest (all but the last, itself).
+struct Plan {
+  TensorList tensors;
+  Layout layout;
+  Manifest manifest;
+};
+
+// Indexes of tensors, a file each: still ones apart, and no file of more than max_shard bytes unless one tensor alone is.
+std::vector<std::vector<size_t>> files_of(const Group& group, uint64_t max_shard) {
+  std::vector<std::vector<size_t>> files;
+  for (const bool still : {true, false}) {
+    uint64_t room = 0;
+    for (size_t i = 0; i < group.tensors.size(); ++i) {
+      if (group.tensors[i].still != still) continue;
+      const uint64_t bytes = bytes_of(group.tensors[i].spec);
+      if (bytes > room) files.emplace_back(), room = max_shard;
+      files.back().push_back(i);
+      room -= std::min(room, bytes);
+    }
+  }
+  return files;
+}
+
+// The hash of an object whose bytes are in memory: those of its file, between the extents of no tensor.
+std::string hash_of(const FileLayout& file, const std::vector<std::pair<uint64_t, ByteView>>& tensors) {
+  std::map<uint64_t, ByteView> pieces;
+  for (const Extent& e : file.extents) pieces[e.offset] = as_bytes(e.bytes);
+  for (const auto& [offset, bytes] : tensors)
+    if (!bytes.empty()) pieces[offset] = bytes;
+  constexpr uint64_t kLeaf = 1 << 20;
+  std::vector<std::optional<Hash128>> leaves;
+  uint64_t at = 0;
+  auto hasher = std::make_unique<Hasher128>();
+  for (const auto& [offset, bytes] : pieces)
+    for (size_t done = 0; done < bytes.size();) {
+      const size_t n = std::min<uint64_t>(bytes.size() - done, kLeaf - at % kLeaf);
+      hasher->update(bytes.subspan(done, n));
+      done += n, at += n;
+      if (at % kLeaf == 0 || at == file.size) leaves.emplace_back(hasher->digest()), hasher = std::make_unique<Hasher128>();
+    }
+  return root_of({{"", leaves}});
+}
+
+class Planner {
+ public:
+  Planner(const Snapshot& s, const SaveOptions& o) : s_(s), o_(o) {}
+
+  Result<Plan> plan() {
+    for (const Group& g : s_.groups) INGOT_TRY(add(g));
+    add_text(kStateFile, s_.state);
+    for (const auto& [name, text] : s_.files) {
+      if (find(name)) return usage("saving step {}: the file '{}' is one that the checkpoint makes itself; leave it out of the model's files", s_.step, name);
+      add_text(name, text);
+    }
+    Manifest& m = p_.manifest;
+    m.step = s_.step, m.epoch = o_.epoch, m.time = o_.time, m.run = o_.run, m.parent = o_.parent, m.metrics = s_.metrics;
+    FileLayout record;
+    record.name = kManifestFile;
+    record.extents.push_back({0, manifest_text(m), [m = p_.manifest, may_commit = o_.may_commit](const Digests& digests) mutable -> Result<std::string> {
+                                if (may_commit) INGOT_TRY(may_commit());  // where nothing is renamed, this is the commit
+                                for (size_t i = 0; i < m.objects.size(); ++i) m.objects[i].hash = digests(0, i);
+                                return manifest_text(m);
+                              }});
+    record.size = record.extents[0].bytes.size();
+    p_.layout.files.push_back(std::move(record));
+    return std::move(p_);
+  }
+
+ private:
+  bool find(const std::string& name) const { return name == kManifestFile || name == kMetricsFile || name == kQuarantineFile || name == kPinnedFile || p_.manifest.find(name); }
+
+  Status add(const Group& g) {
+    const auto files = files_of(g, o_.max_shard);
+    OrderedJson map = OrderedJson::object();
+    uint64_t total = 0;
+    for (size_t k = 0; k < files.size(); ++k) {
+      const std::string name = files.size() == 1 ? g.name + ".safetensors" : fmt::format("{}-{:05}-of-{:05}.safetensors", g.name, k + 1, files.size());
+      if (find(name)) return usage("saving step {}: two keys of the state make the file '{}'", s_.step, name);
+      std::vector<NamedSpec> specs;
+      for (size_t i : files[k]) specs.emplace_back(g.tensors[i].name, g.tensors[i].spec);
+      INGOT_ASSIGN(Layout one, layout_safetensors(specs));
+      FileLayout& file = one.files[0];
+      file.name = name;
+      std::vector<std::pair<uint64_t, ByteView>> bytes;
+      for (size_t t = 0; t < files[k].size(); ++t) {
+        const Tensor& tensor = g.tensors[files[k][t]];
+        const ByteView view(tensor.bytes, bytes_of(tensor.spec));
+        bytes.emplace_back(one.tensors[t].offset, view);
+        p_.layout.tensors.push_back({static_cast<int>(p_.layout.files.size()), one.tensors[t].offset});
+        p_.tensors.push_back({tensor.name, make_resident_tensor(tensor.spec, tensor.bytes, s_.memory, fmt::format("step {} {}", s_.step, p_.tensors.size()))});
+        map[tensor.name] = name;
+        total += view.size();
+      }
+      Object object;
+      object.name = name, object.bytes = file.size;
+      if (o_.previous && g.tensors[files[k][0]].still) link(&file, &object, hash_of(file, bytes));
+      p_.manifest.objects.push_back(std::move(object));
+      p_.layout.files.push_back(std::move(file));
+    }
+    if (files.size() > 1) {
+      OrderedJson index;
+      index["metadata"]["total_size"] = total;
+      index["weight_map"] = std::move(map);
+      add_text(g.name + ".safetensors.index.json", json_text(index));
+    }
+    return {};
+  }
+
+  // A file of the last checkpoint with these bytes, whatever it is called there.
+  void link(FileLayout* file, Object* object, const std::string& hash) const {
+    for (const Object& o : o_.previous->objects)
+      if (o.bytes == object->bytes && o.hash == hash) {
+        file->link = o_.previous_path + "/" + o.name;
+        object->same_as = o.same_as.value_or(o_.previous->step);
+        return;
+      }
+  }
+
+  void add_text(const std::string& name, const std::string& text) {
+    FileLayout file;
+    file.name = name, file.size = text.size();
+    if (!text.empty()) file.extents.push_back({0, text});
+    p_.manifest.objects.emplace_back().name = name;
+    p_.manifest.objects.back().bytes = text.size();
+    p_.layout.files.push_back(std::move(file));
+  }
+
+  const Snapshot& s_;
+  const SaveOptions& o_;
+  Plan p_;
+};
+
+}  // namespace
+
+uint64_t Snapshot::bytes() const {
+  uint64_t sum = state.size();
+  for (const Group& g : groups)
+    for (const Tensor& t : g.tensors) sum += bytes_of(t.spec);
+  for (const auto& [name, text] : files) sum += text.size();
+  return sum;
+}
+
+std::string directory_name(int64_t step) { return fmt::format("checkpoint-{}", step); }
+
+Result<Saved> save(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options) {
+  INGOT_ASSIGN(Plan plan, Planner(snapshot, options).plan());
+  const std::unique_ptr<Store> journal = make_memory_store();
+  const std::string path = join_path(directory, directory_name(snapshot.step));
+  if (!store.capabilities().rename) INGOT_TRY(remove_directory(store, path, kManifestFile));  // what is there would be mixed with what comes
+  Output o;
+  o.store = &store;
+  o.path = path;
+  o.directory = true;
+  o.older_name = [](const std::string&) { return true; };
+  o.artifact.path = o.path;
+  o.artifact.tensors = std::move(plan.tensors);
+  o.layout = [&plan](const std::vector<NamedSpec>&) { return Result<Layout>(plan.layout); };
+  ExecOptions e;
+  e.threads = options.threads;
+  e.memory = options.memory;
+  e.force = true;
+  e.resume = false;
+  e.verify = Verify::kNone;
+  e.cancel = options.cancel;
+  e.journal_store = journal.get();
+  e.journal_path = "journal";
+  INGOT_ASSIGN(const Written written, write({o}, e));
+  if (options.may_commit) INGOT_TRY(options.may_commit());
+  INGOT_TRY(publish({o}, {written}, e));
+  Saved saved;
+  saved.manifest = std::move(plan.manifest);
+  for (size_t i = 0; i < saved.manifest.objects.size(); ++i) {
+    Object& object = saved.manifest.objects[i];
+    std::vector<std::optional<Hash128>> leaves;
+    for (const auto& [leaf, hash] : written.files[i].leaves) leaves.emplace_back(hash);
+    object.hash = root_of({{"", leaves}});
+    if (!object.same_as) saved.written += object.bytes;
+  }
+  return saved;
+}
+
+}  // namespace ingot::checkpoint

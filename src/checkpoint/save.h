@@ -1,0 +1,41 @@
+// One checkpoint, from a snapshot to its name in the directory: an ordinary job of the executor, with its journal in memory.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "checkpoint/manifest.h"
+#include "checkpoint/snapshot.h"
+#include "exec/executor.h"
+
+namespace ingot::checkpoint {
+
+struct SaveOptions {
+  int threads = 0;
+  uint64_t memory = 64u << 20;    // beside the snapshot
+  uint64_t max_shard = 5'000'000'000;
+  int64_t epoch = 1;
+  double time = 0;
+  std::string run;
+  std::optional<int64_t> parent;
+  // The newest checkpoint of this process: what is the same there is linked, not written. None: a full copy.
+  const Manifest* previous = nullptr;
+  std::string previous_path;
+  // Asked when everything but the commit record is durable, and again before the name is given.
+  std::function<Status()> may_commit = nullptr;
+  CancelToken* cancel = nullptr;
+};
+
+struct Saved {
+  Manifest manifest;
+  uint64_t written = 0;  // bytes; without what was linked
+};
+
+// "checkpoint-1200".
+std::string directory_name(int64_t step);
+
+// Durable and verified by its manifest on return. A checkpoint of that step that is there is replaced. Errors: kUsage for a snapshot that cannot be laid out
+// (a name twice, a type that safetensors has not), kFailed, kInterrupted.
+Result<Saved> save(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options);
+
+}  // namespace ingot::checkpoint

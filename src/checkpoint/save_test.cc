@@ -1,0 +1,307 @@
+#include "checkpoint/save.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "checkpoint/checkpoint_testing.h"
+#include "checkpoint/keep.h"
+#include "checkpoint/saver.h"
+#include "storage/mount.h"
+
+namespace ingot::checkpoint {
+namespace {
+
+using testing::load_state;
+using testing::make_state;
+using testing::TestState;
+
+class Checkpoints : public ::testing::Test {
+ protected:
+  void SetUp() override { std::filesystem::remove_all(dir_); }
+  void TearDown() override { std::filesystem::remove_all(dir_); }
+  // Its newest whole one.
+  Found newest(Store& store) const {
+    auto all = scan(store, dir_);
+    EXPECT_TRUE(all.ok()) << all.error().message;
+    for (const Found& f : all.ok() ? *all : std::vector<Found>())
+      if (f.state == State::kWhole) return f;
+    return {};
+  }
+  std::string dir_ = ::testing::TempDir() + "ingot_checkpoints_" + std::to_string(::getpid());
+  Store& store_ = local_store();
+};
+
+const std::vector<std::pair<std::string, std::vector<int64_t>>> kGroups = {{"model", {300'000, 1, 0, 70'000}}, {"optimizer", {300'001, 5}}};
+
+TEST_F(Checkpoints, ComeBackBitForBit) {
+  for (const uint64_t shard : {uint64_t{5'000'000'000}, uint64_t{300'000}}) {
+    const TestState s = make_state(7, kGroups, true);
+    SaveOptions o;
+    o.max_shard = shard;
+    auto saved = save(store_, dir_, s.snapshot, o);
+    ASSERT_TRUE(saved.ok()) << saved.error().message;
+    const Found f = newest(store_);
+    ASSERT_EQ(f.step, 7);
+    EXPECT_TRUE(verify(store_, f, 2).ok());
+    EXPECT_EQ(manifest_text(f.manifest), manifest_text(saved->manifest));
+    EXPECT_TRUE(f.manifest.find("model.safetensors.index.json"));
+    auto back = load_state(store_, f, s);
+    ASSERT_TRUE(back.ok()) << back.error().message;
+    EXPECT_EQ(*back, s.values);
+  }
+}
+
+TEST_F(Checkpoints, EveryFlippedByteIsFound) {
+  const TestState s = make_state(7, {{"model", {40, 3}}, {"optimizer", {17}}});
+  ASSERT_TRUE(save(store_, dir_, s.snapshot, {}).ok());
+  size_t files = 0;
+  for (const auto& e : std::filesystem::directory_iterator(dir_ + "/checkpoint-7")) {
+    ++files;
+    const auto size = std::filesystem::file_size(e.path());
+    for (uintmax_t at = 0; at < size; ++at) {
+      std::fstream f(e.path(), std::ios::in | std::ios::out | std::ios::binary);
+      f.seekg(static_cast<std::streamoff>(at));
+      const char c = static_cast<char>(f.get());
+      const auto put = [&](char x) { f.seekp(static_cast<std::streamoff>(at)), f.put(x), f.flush(); };
+      put(static_cast<char>(c ^ 1));
+      const auto found = look_at(store_, dir_ + "/checkpoint-7");
+      EXPECT_FALSE(found.ok() && found->state == State::kWhole && load_state(store_, *found, s).ok()) << e.path() << " at " << at;
+      put(c);
+    }
+  }
+  EXPECT_EQ(files, 4U);
+  EXPECT_TRUE(load_state(store_, newest(store_), s).ok());
+}
+
+TEST_F(Checkpoints, StillTensorsAreLinked) {
+  TestState s = make_state(1, kGroups, true);
+  auto first = save(store_, dir_, s.snapshot, {});
+  ASSERT_TRUE(first.ok()) << first.error().message;
+  SaveOptions o;
+  o.previous = &first->manifest, o.previous_path = dir_ + "/checkpoint-1";
+  s.snapshot.step = 2;
+  s.fill(0, 1, 9);
+  s.fill(1, 0, 9);  // said to be still, and is not
+  auto second = save(store_, dir_, s.snapshot, o);
+  ASSERT_TRUE(second.ok()) << second.error().message;
+  const Object* still = second->manifest.find("model-00001-of-00002.safetensors");
+  ASSERT_TRUE(still);
+  EXPECT_EQ(still->same_as, 1);
+  EXPECT_EQ(std::filesystem::hard_link_count(dir_ + "/checkpoint-2/model-00001-of-00002.safetensors"), 2U);
+  EXPECT_FALSE(second->manifest.find("optimizer-00001-of-00002.safetensors")->same_as);
+  EXPECT_LT(second->written, first->written - 1'000'000);
+  // The one that has the link does not need the one that was linked to.
+  std::filesystem::remove_all(dir_ + "/checkpoint-1");
+  auto back = load_state(store_, newest(store_), s);
+  ASSERT_TRUE(back.ok()) << back.error().message;
+  EXPECT_EQ(*back, s.values);
+}
+
+// A mounted bucket: no rename, no link; the manifest comes last, and whatever call the world ends at, what loads was saved.
+TEST_F(Checkpoints, AMountedBucketTakesTheManifestLast) {
+  const TestState one = make_state(1, {{"model", {5000, 3}}}, true), two = make_state(2, {{"model", {5000, 3}}}, true);
+  for (uint64_t stop = 0;; ++stop) {
+    SetUp();
+    uint64_t calls = 0;
+    bool armed = false;
+    const auto faulty = make_fault_store(store_, {[&](uint64_t, const char*, const std::string&) { return armed && calls++ >= stop ? std::string("the machine stops") : std::string(); }, {}});
+    const auto mount = make_mount_store(*faulty);
+    auto first = save(*mount, dir_, one.snapshot, {});
+    ASSERT_TRUE(first.ok()) << first.error().message;
+    armed = true;
+    SaveOptions o;
+    o.previous = &first->manifest, o.previous_path = dir_ + "/checkpoint-1";
+    const bool ended = save(*mount, dir_, two.snapshot, o).ok();
+    const Found f = newest(store_);
+    ASSERT_TRUE(f.step == 1 || f.step == 2) << stop;
+    auto back = load_state(store_, f, one);
+    ASSERT_TRUE(back.ok()) << stop << ": " << back.error().message;
+    EXPECT_EQ(*back, f.step == 1 ? one.values : two.values) << stop;
+    if (!ended) continue;
+    EXPECT_EQ(f.step, 2);
+    EXPECT_GT(stop, 8U);
+    // Saved again over itself, and by a saver.
+    armed = false;
+    auto again = save(*mount, dir_, two.snapshot, {});
+    ASSERT_TRUE(again.ok()) << again.error().message;
+    auto saver = Saver::open(*mount, dir_, {});
+    ASSERT_TRUE(saver.ok()) << saver.error().message;
+    TestState three = make_state(3, {{"model", {5000, 3}}});
+    Status s = (*(*saver)->save(three.snapshot))->wait();
+    EXPECT_TRUE(s.ok()) << s.error().message;
+    EXPECT_TRUE((*saver)->report(3, {{"loss", 1}}).ok());
+    EXPECT_TRUE((*saver)->close().ok());
+    EXPECT_EQ(newest(store_).step, 3);
+    EXPECT_TRUE(verify(store_, newest(store_), 2).ok());
+    break;
+  }
+}
+
+// Whatever call the world ends at, the newest whole checkpoint is the one before or the new one, and loads bit for bit.
+TEST_F(Checkpoints, SurviveAStopAtEveryCall) {
+  const TestState one = make_state(1, {{"model", {5000, 3}}}), two = make_state(2, {{"model", {5000, 3}}});
+  int rounds = 0;
+  for (uint64_t stop = 0;; ++stop) {
+    SetUp();
+    uint64_t calls = 0;
+    bool armed = false;
+    const auto faulty = make_fault_store(store_, {[&](uint64_t, const char*, const std::string&) { return armed && calls++ >= stop ? std::string("the machine stops") : std::string(); }, {}});
+    ASSERT_TRUE(save(*faulty, dir_, one.snapshot, {}).ok());
+    armed = true;
+    const bool ended = save(*faulty, dir_, two.snapshot, {}).ok();
+    const Found f = newest(store_);
+    ASSERT_TRUE(f.step == 1 || f.step == 2) << stop;
+    EXPECT_TRUE(!ended || f.step == 2);
+    auto back = load_state(store_, f, one);
+    ASSERT_TRUE(back.ok()) << stop << ": " << back.error().message;
+    EXPECT_EQ(*back, f.step == 1 ? one.values : two.values) << stop;
+    ++rounds;
+    if (ended) break;
+  }
+  EXPECT_GT(rounds, 15);
+}
+
+TEST_F(Checkpoints, TheSameStepIsReplaced) {
+  const TestState one = make_state(1, kGroups);
+  TestState again = make_state(1, kGroups);
+  again.fill(0, 0, 77);
+  ASSERT_TRUE(save(store_, dir_, one.snapshot, {}).ok());
+  ASSERT_TRUE(save(store_, dir_, again.snapshot, {}).ok());
+  auto back = load_state(store_, newest(store_), one);
+  ASSERT_TRUE(back.ok());
+  EXPECT_EQ(*back, again.values);
+}
+
+TEST_F(Checkpoints, ASaverGoesOnBehindTheTraining) {
+  TestState s = make_state(0, kGroups);
+  SaverOptions o;
+  o.keep.last = 2;
+  auto saver = Saver::open(store_, dir_, o);
+  ASSERT_TRUE(saver.ok()) << saver.error().message;
+  std::vector<std::vector<std::vector<float>>> want;
+  for (int64_t step = 1; step <= 6; ++step) {
+    s.snapshot.step = step;
+    s.fill(1, 0, static_cast<float>(step));
+    want = s.values;
+    auto handle = (*saver)->save(s.snapshot);
+    ASSERT_TRUE(handle.ok()) << handle.error().message;
+    s.fill(1, 0, -5);  // after save() has returned nobody sees it
+    EXPECT_EQ((*handle)->step(), step);
+    ASSERT_TRUE((*saver)->report(step, {{"loss", 1.0 / static_cast<double>(step)}}).ok());
+    if (step == 6) {
+      Status done = (*handle)->wait();
+      EXPECT_TRUE(done.ok()) << done.error().message;
+      auto same = (*saver)->save(s.snapshot);
+      ASSERT_TRUE(same.ok());
+      EXPECT_EQ((*same).get(), (*handle).get());
+    }
+  }
+  Status closed = (*saver)->close();
+  EXPECT_TRUE(closed.ok()) << closed.error().message;
+  auto all = scan(store_, dir_);
+  ASSERT_TRUE(all.ok());
+  ASSERT_EQ(all->size(), 2U);
+  EXPECT_EQ((*all)[0].step, 6);
+  EXPECT_EQ((*all)[1].step, 5);
+  EXPECT_NEAR((*all)[1].metrics.at("loss"), 0.2, 1e-9);
+  // What did not change was found out, and is in the directory once.
+  EXPECT_TRUE(std::any_of((*all)[0].manifest.objects.begin(), (*all)[0].manifest.objects.end(), [](const Object& x) { return x.same_as.has_value(); }));
+  auto back = load_state(store_, (*all)[0], s);
+  ASSERT_TRUE(back.ok()) << back.error().message;
+  EXPECT_EQ(*back, want);
+  EXPECT_EQ((*saver)->stats().saves, 6);
+  EXPECT_EQ(read_text(store_, dir_ + "/latest").value(), "6\n");
+}
+
+TEST_F(Checkpoints, AReplacedProcessWritesNothingMore) {
+  TestState s = make_state(1, {{"model", {100}}});
+  auto zombie = Saver::open(store_, dir_, {});
+  ASSERT_TRUE(zombie.ok());
+  ASSERT_TRUE((*(*zombie)->save(s.snapshot))->wait().ok());
+  auto heir = Saver::open(store_, dir_, {});
+  ASSERT_TRUE(heir.ok());
+  EXPECT_EQ((*heir)->epoch(), (*zombie)->epoch() + 1);
+  s.snapshot.step = 9;
+  Status late = (*(*zombie)->save(s.snapshot))->wait();
+  ASSERT_FALSE(late.ok());
+  EXPECT_NE(late.error().message.find("has taken over"), std::string::npos) << late.error().message;
+  s.snapshot.step = 2;
+  ASSERT_TRUE((*(*heir)->save(s.snapshot))->wait().ok());
+  EXPECT_EQ(newest(store_).step, 2);
+  EXPECT_FALSE((*zombie)->close().ok());
+}
+
+TEST_F(Checkpoints, AnAbortedSaveLeavesTheOneBefore) {
+  TestState s = make_state(1, {{"model", {3'000'000}}});
+  auto saver = Saver::open(store_, dir_, {});
+  ASSERT_TRUE(saver.ok());
+  ASSERT_TRUE((*(*saver)->save(s.snapshot))->wait().ok());
+  s.snapshot.step = 2;
+  auto handle = (*saver)->save(s.snapshot);
+  ASSERT_TRUE(handle.ok());
+  (*handle)->abort();
+  Status end = (*handle)->wait();
+  EXPECT_TRUE(end.ok() || end.error().kind == ErrorKind::kInterrupted) << end.error().message;
+  EXPECT_EQ(newest(store_).step, end.ok() ? 2 : 1);
+  EXPECT_TRUE((*saver)->close().ok());
+  for (const auto& e : std::filesystem::directory_iterator(dir_)) EXPECT_EQ(e.path().filename().string().find(".ingot-"), std::string::npos) << e.path();
+}
+
+Found whole(int64_t step, double loss, double time = 0) {
+  Found f;
+  f.step = step, f.state = State::kWhole, f.bytes = 100;
+  f.manifest.time = time;
+  f.metrics["loss"] = loss;
+  return f;
+}
+
+std::vector<int64_t> kept(const std::vector<Found>& found, const Keep& keep, const Needed& needed = {}) {
+  std::vector<int64_t> out;
+  for (const Decision& d : decide(found, keep, needed, 1000)) {
+    EXPECT_FALSE(d.why.empty());
+    if (d.keep) out.push_back(d.step);
+  }
+  return out;
+}
+
+TEST(CheckpointKeep, EveryRuleAddsAndTheNewestStays) {
+  std::vector<Found> all;
+  for (int64_t step = 10; step >= 1; --step) all.push_back(whole(step * 100, step == 4 ? std::nan("") : static_cast<double>(step % 5), static_cast<double>(step * 90)));
+  using Steps = std::vector<int64_t>;
+  EXPECT_EQ(kept(all, {}).size(), 10U);
+  Keep k;
+  k.last = 2;
+  EXPECT_EQ(kept(all, k), (Steps{1000, 900}));
+  k.best = 2, k.metric = "loss";
+  EXPECT_EQ(kept(all, k), (Steps{1000, 900, 500}));  // 1000 and 500 have 0
+  k.greatest = true;
+  EXPECT_EQ(kept(all, k), (Steps{1000, 900, 800}));  // 900 has 4, then 800 has 3; 400 has no number
+  k.every_steps = 300;
+  EXPECT_EQ(kept(all, k), (Steps{1000, 900, 800, 600, 300}));
+  EXPECT_EQ(kept(all, k, {700, std::nullopt}), (Steps{1000, 900, 800, 700, 600, 300}));
+  k = {};
+  k.exponential = true;
+  EXPECT_EQ(kept(all, k), (Steps{1000, 900, 800, 500, 100}));  // 0; 100 (7 bits); 200 (8); 300..500 (9); 600..900 (10)
+  k = {};
+  k.last = 8, k.max_age = 500.0;
+  EXPECT_EQ(kept(all, k), (Steps{1000, 900, 800, 700, 600}));  // 600 is 460 s old
+  k = {};
+  k.max_bytes = 300;
+  EXPECT_EQ(kept(all, k), (Steps{1000, 900, 800}));
+  k.max_bytes = 0;
+  EXPECT_EQ(kept(all, k), (Steps{1000}));
+}
+
+TEST(CheckpointKeep, WhatIsNotWholeIsLeft) {
+  std::vector<Found> all = {whole(3, 1), whole(2, 1), whole(1, 1)};
+  all[0].state = State::kTorn;
+  Keep k;
+  k.last = 1;
+  EXPECT_EQ(kept(all, k), (std::vector<int64_t>{3, 2}));
+}
+
+}  // namespace
+}  // namespace ingot::checkpoint

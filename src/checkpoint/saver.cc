@@ -1,0 +1,206 @@
+#include "checkpoint/saver.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/clock.h"
+#include "base/threads.h"
+#include "commit/small_file.h"
+
+namespace ingot::checkpoint {
+namespace {
+
+double now() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
+
+}  // namespace
+
+bool Save::done() const {
+  std::lock_guard lock(mutex_);
+  return done_;
+}
+
+Status Save::wait(std::optional<double> seconds) const {
+  std::unique_lock lock(mutex_);
+  if (!seconds) ended_.wait(lock, [&] { return done_; });
+  else if (!ended_.wait_for(lock, std::chrono::duration<double>(*seconds), [&] { return done_; })) return failed("step {} is still being written", step_);
+  return status_;
+}
+
+void Save::finish(Status s) {
+  {
+    std::lock_guard lock(mutex_);
+    status_ = std::move(s), done_ = true;
+  }
+  ended_.notify_all();
+}
+
+Result<std::unique_ptr<Saver>> Saver::open(Store& store, const std::string& directory, SaverOptions options) {
+  INGOT_TRY(check(options.keep));
+  std::unique_ptr<Saver> s(new Saver(store, directory, std::move(options)));
+  INGOT_ASSIGN(const auto found, scan(store, directory));
+  int64_t newest = 0;
+  for (const Found& f : found) newest = std::max(newest, f.manifest.objects.empty() ? 0 : f.manifest.epoch);
+  INGOT_ASSIGN(s->lease_, take_lease(store, directory, newest, now()));
+  INGOT_TRY(remove_parts(store, directory, "checkpoint-"));
+  // What is whole there can be linked to, by its hashes.
+  for (const Found& f : found)
+    if (f.state == State::kWhole) {
+      s->previous_ = f.manifest;
+      break;
+    }
+  try {
+    s->thread_ = std::thread([saver = s.get()] { saver->work(); });
+  } catch (const std::system_error&) {
+    return Threads::refused("saving checkpoints");
+  }
+  return s;
+}
+
+Saver::~Saver() { (void)close(); }
+
+Result<SavePtr> Saver::save(Snapshot live) {
+  const auto called = Clock::now();
+  SavePtr handle(new Save(live.step));
+  {
+    std::unique_lock lock(mutex_);
+    if (closing_) return usage("saving step {}: the checkpointer is closed", live.step);
+    if (current_ && current_->step() == live.step) return current_;
+    if (current_ && options_.overlap == Overlap::kSkip) {
+      ++stats_.skipped;
+      return SavePtr();
+    }
+    changed_.wait(lock, [&] { return !current_; });
+    if (!error_.ok()) return std::exchange(error_, Status()).take_error();
+    if (last_ && last_->step() == live.step) return last_;
+    current_ = handle;  // from here on this save's
+    called_ = called;
+  }
+  const auto staged = [&]() -> Status {
+    const uint64_t bytes = live.bytes();
+    INGOT_ASSIGN(const uint64_t room, store_.free_space(directory_));
+    if (room < bytes) return failed("saving step {} into {}: it takes {} bytes and {} are free there; remove something, or keep fewer checkpoints", live.step, directory_, bytes, room);
+    still_.mark(&live);
+    uint64_t at = 0;
+    for (const Group& g : live.groups)
+      for (const Tensor& t : g.tensors) at += align_up(bytes_of(t.spec), 64);
+    INGOT_ASSIGN(const auto block, staging_.take(at));
+    std::vector<Copy> copies;
+    at = 0;
+    for (Group& g : live.groups)
+      for (Tensor& t : g.tensors) {
+        copies.push_back({block.get() + at, t.bytes, bytes_of(t.spec)});
+        t.bytes = copies.back().to;
+        at += align_up(copies.back().bytes, 64);
+      }
+    INGOT_TRY(copy_all(copies, options_.threads));
+    live.memory = block;
+    return {};
+  }();
+  std::lock_guard lock(mutex_);
+  stats_.stall_seconds = seconds_since(called);
+  stats_.staging_bytes = staging_.bytes();
+  if (!staged.ok()) {
+    current_.reset();
+    changed_.notify_all();
+    handle->finish(staged);
+    return staged;
+  }
+  next_ = std::move(live);
+  changed_.notify_all();
+  return handle;
+}
+
+void Saver::work() {
+  for (;;) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return next_ || (closing_ && !current_); });
+    if (!next_) return;
+    Snapshot snapshot = std::move(*std::exchange(next_, std::nullopt));
+    const SavePtr handle = current_;
+    lock.unlock();
+    Status s = guarded([&] { return write(snapshot, handle.get()); });
+    const bool aborted = !s.ok() && handle->cancel_.cancelled();
+    if (!s.ok()) (void)remove_parts(store_, directory_, directory_name(handle->step()));
+    if (aborted) s = Error{ErrorKind::kInterrupted, fmt::format("the save of step {} was aborted; nothing of it is left", handle->step())};
+    handle->finish(s);
+    if (s.ok()) {
+      // After it is told: nobody waits for these.
+      still_.note(snapshot);
+      snapshot = {};
+      if (Status p = guarded([&] { return prune(); }); !p.ok()) notice("pruning " + directory_ + ": " + p.error().message);
+    }
+    lock.lock();
+    if (s.ok()) last_ = handle;
+    else if (!aborted) ++stats_.failed, error_ = std::move(s);
+    current_.reset();
+    const auto reports = std::exchange(reports_, {});
+    lock.unlock();
+    snapshot = {};
+    changed_.notify_all();
+    for (const auto& [step, metrics] : reports)
+      if (Status r = report(step, metrics); !r.ok()) notice(r.error().message);
+  }
+}
+
+Status Saver::write(const Snapshot& snapshot, Save* handle) {
+  SaveOptions o;
+  o.threads = options_.threads, o.max_shard = options_.max_shard;
+  o.epoch = lease_.epoch, o.time = now(), o.run = options_.run, o.parent = options_.parent;
+  o.cancel = &handle->cancel_;
+  o.may_commit = [&]() -> Status {
+    if (handle->cancel_.cancelled()) return interrupted();
+    return still_mine(store_, directory_, lease_);
+  };
+  const bool full = options_.keep.every_steps && snapshot.step % *options_.keep.every_steps == 0;
+  if (previous_ && !full && previous_->step != snapshot.step) o.previous = &*previous_, o.previous_path = join_path(directory_, directory_name(previous_->step));
+  INGOT_ASSIGN(Saved saved, ingot::checkpoint::save(store_, directory_, snapshot, o));
+  if (Status hint = put_latest(store_, directory_, snapshot.step); !hint.ok()) notice(hint.error().message);
+  std::lock_guard lock(mutex_);
+  ++stats_.saves;
+  stats_.newest = snapshot.step, stats_.newest_time = now();
+  stats_.save_seconds = seconds_since(called_);
+  stats_.bytes = saved.manifest.bytes(), stats_.written_bytes = saved.written;
+  previous_ = std::move(saved.manifest);
+  return {};
+}
+
+Status Saver::prune() {
+  INGOT_TRY(still_mine(store_, directory_, lease_));
+  INGOT_ASSIGN(const auto found, scan(store_, directory_));
+  return checkpoint::prune(store_, found, decide(found, options_.keep, {options_.parent, std::nullopt}, now()));
+}
+
+Status Saver::report(int64_t step, const Metrics& metrics) {
+  {
+    std::lock_guard lock(mutex_);
+    if (current_ && current_->step() == step) {
+      reports_.emplace_back(step, metrics);
+      return {};
+    }
+  }
+  INGOT_ASSIGN(const Found f, look_at(store_, join_path(directory_, directory_name(step))));
+  return put_metrics(store_, f, metrics);
+}
+
+Status Saver::wait() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return !current_; });
+  return std::exchange(error_, Status());
+}
+
+Status Saver::close() {
+  {
+    std::lock_guard lock(mutex_);
+    closing_ = true;
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+  return wait();
+}
+
+Stats Saver::stats() const {
+  std::lock_guard lock(mutex_);
+  return stats_;
+}
+
+}  // namespace ingot::checkpoint

@@ -1,0 +1,118 @@
+// Saves of a training run, one after another, each behind the back of the training: save() copies the state and returns; a thread hashes, writes, commits and
+// prunes. docs/design/checkpoints.md.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/cancel.h"
+#include "checkpoint/keep.h"
+#include "checkpoint/lease.h"
+#include "checkpoint/save.h"
+#include "checkpoint/staging.h"
+#include "checkpoint/still.h"
+
+namespace ingot::checkpoint {
+
+enum class Overlap { kWait, kSkip };  // what a save does while another is under way
+
+struct SaverOptions {
+  Keep keep;
+  Overlap overlap = Overlap::kWait;
+  int threads = 0;                     // of the copy, and of the writing
+  uint64_t max_shard = 5'000'000'000;
+  std::string run;
+  std::optional<int64_t> parent;       // the step that the run resumed from
+  std::function<void(const std::string&)> on_notice;
+};
+
+// One save under way or done.
+class Save {
+ public:
+  int64_t step() const { return step_; }
+  bool done() const;
+  // Until it is durable, for at most `seconds`; its error. kInterrupted where it was aborted; kFailed "is still being written" where the time is over.
+  Status wait(std::optional<double> seconds = std::nullopt) const;
+  // It is given up, unless it is committed already; the checkpoint before it stays the newest.
+  void abort() { cancel_.cancel(); }
+
+ private:
+  friend class Saver;
+  explicit Save(int64_t step) : step_(step) {}
+  void finish(Status s);
+  const int64_t step_;
+  CancelToken cancel_;
+  mutable std::mutex mutex_;
+  mutable std::condition_variable ended_;
+  bool done_ = false;
+  Status status_;
+};
+using SavePtr = std::shared_ptr<Save>;
+
+struct Stats {
+  int64_t saves = 0, skipped = 0, failed = 0;
+  int64_t newest = -1;         // the newest durable step of this process, -1: none
+  double newest_time = 0;      // seconds since 1970
+  double stall_seconds = 0;    // of the last save(): what the training waited
+  double save_seconds = 0;     // of the last one, from the call until it was durable
+  uint64_t bytes = 0;          // of the last one
+  uint64_t written_bytes = 0;  // without what an earlier checkpoint had
+  uint64_t staging_bytes = 0;  // memory held for copies
+};
+
+// Thread-safe. Everything that is done to the directory is this object's, until close().
+class Saver {
+ public:
+  // Takes the lease and removes what saves left that did not end. Errors: kFailed for a directory that cannot be written to.
+  static Result<std::unique_ptr<Saver>> open(Store& store, const std::string& directory, SaverOptions options);
+  ~Saver();
+
+  // Copies `live` and returns; its tensors may change then. The error of an earlier save comes out here, once. A step that is under way or that this process has saved
+  // gives the handle it had. Null: skipped, as the options say. Errors: kFailed (no room on the disk, no memory), kUsage.
+  Result<SavePtr> save(Snapshot live);
+  Status report(int64_t step, const Metrics& metrics);
+  // Until nothing is under way; an error that has not come out yet.
+  Status wait();
+  // The same, and nothing is saved any more.
+  Status close();
+  Stats stats() const;
+  int64_t epoch() const { return lease_.epoch; }
+
+ private:
+  Saver(Store& store, std::string directory, SaverOptions options) : store_(store), directory_(std::move(directory)), options_(std::move(options)) {}
+  void work();
+  Status write(const Snapshot& snapshot, Save* handle);
+  Status prune();
+  void notice(const std::string& text) const {
+    if (options_.on_notice) options_.on_notice(text);
+  }
+
+  Store& store_;
+  const std::string directory_;
+  SaverOptions options_;
+  Lease lease_;
+  Staging staging_;
+  StillTensors still_;
+  std::optional<Manifest> previous_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::optional<Snapshot> next_;
+  SavePtr current_, last_;  // under way; the last that ended well
+  std::chrono::steady_clock::time_point called_;
+  Status error_;  // of a save, until it comes out
+  std::vector<std::pair<int64_t, Metrics>> reports_;  // of a step that is under way
+  Stats stats_;
+  bool closing_ = false;
+  std::thread thread_;
+};
+
+}  // namespace ingot::checkpoint

@@ -1,0 +1,38 @@
+// A state that has been copied: what one checkpoint is made of.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "checkpoint/manifest.h"
+#include "tensor/shape.h"
+
+namespace ingot::checkpoint {
+
+struct Tensor {
+  std::string name;
+  TensorSpec spec;
+  const std::byte* bytes = nullptr;  // row-major, packed
+  bool still = false;                // in a file apart from those that change: an earlier checkpoint may have it
+};
+
+// The tensors of one key of the state: GROUP.safetensors, or shards of that stem.
+struct Group {
+  std::string name;
+  std::vector<Tensor> tensors;
+};
+
+struct Snapshot {
+  int64_t step = 0;
+  std::vector<Group> groups;
+  std::string state;                         // the text of state.json
+  std::map<std::string, std::string> files;  // by name: config.json, the tokenizer's
+  Metrics metrics;
+  std::shared_ptr<const void> memory;  // keeps the tensors' bytes
+  uint64_t bytes() const;
+};
+
+}  // namespace ingot::checkpoint

@@ -1,0 +1,32 @@
+// Memory that a state is copied into while its training waits: asked for once, faulted in once, reused from save to save.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/status.h"
+
+namespace ingot::checkpoint {
+
+class Staging {
+ public:
+  // One block of at least that many bytes, 4096-aligned; the last one again once nobody holds it. kFailed where the system has no memory for it.
+  Result<std::shared_ptr<std::byte>> take(uint64_t bytes);
+  uint64_t bytes() const { return capacity_; }
+
+ private:
+  std::shared_ptr<std::byte> block_;
+  uint64_t capacity_ = 0;
+};
+
+struct Copy {
+  std::byte* to;
+  const std::byte* from;
+  uint64_t bytes;
+};
+// All of them, by that many threads; on return the sources may change.
+Status copy_all(const std::vector<Copy>& copies, int threads);
+
+}  // namespace ingot::checkpoint

@@ -1,0 +1,91 @@
+#include "storage/probe.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+#include "storage/descriptors.h"
+#include "storage/store.h"
+
+namespace ingot {
+namespace {
+
+// One system call after another on a descriptor of its own; false at the first that fails.
+bool put(const std::string& path, int flags, const char* text, off_t at = -1) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC | flags, 0666);
+  if (fd < 0) return false;
+  const auto n = static_cast<ssize_t>(std::strlen(text));
+  const bool written = (at < 0 ? ::write(fd, text, static_cast<size_t>(n)) : ::pwrite(fd, text, static_cast<size_t>(n), at)) == n;
+  return (::close(fd) == 0) && written;
+}
+
+std::string get(const std::string& path) {
+  std::ifstream f(path, std::ios::binary);
+  std::ostringstream s;
+  s << f.rdbuf();
+  return s.str();
+}
+
+// The mount that a directory lies in, by the longest mount point above it.
+void find_mount(const std::string& directory, MountProbe* p) {
+  std::ifstream table("/proc/self/mountinfo");
+  size_t longest = 0;
+  for (std::string line; std::getline(table, line);) {
+    std::istringstream words(line);
+    std::string word, point;
+    for (int i = 0; i < 5 && words >> word; ++i) point = word;  // id, parent, device, root, mount point
+    while (words >> word && word != "-") {
+    }
+    std::string type, source;
+    if (!(words >> type >> source)) continue;
+    const bool above = point == "/" || directory == point || directory.starts_with(point + "/");
+    if (above && point.size() >= longest) longest = point.size(), p->type = type, p->source = source;
+  }
+}
+
+}  // namespace
+
+Result<MountProbe> probe_directory(const std::string& directory) {
+  INGOT_ASSIGN(const Located at, locate(directory));
+  INGOT_ASSIGN(const std::string where, at.store->resolve(at.path));
+  MountProbe p;
+  find_mount(where, &p);
+  const std::string scratch = join_path(where, fmt::format(".ingot-probe-{}", ::getpid()));
+  INGOT_TRY(at.store->remove(scratch));
+  INGOT_TRY(at.store->make_directory(scratch));
+  struct statvfs fs;
+  if (::statvfs(where.c_str(), &fs) == 0) p.free = static_cast<uint64_t>(fs.f_bavail) * fs.f_frsize;
+  const auto name = [&](const char* n) { return join_path(scratch, n); };
+  if (!put(name("a"), O_CREAT, "0123456789")) {
+    const int e = errno;
+    (void)at.store->remove(scratch);
+    return failed("writing into {}: {}", directory, std::strerror(e));
+  }
+  p.read_after_write = get(name("a")) == "0123456789";
+  p.exclusive = !put(name("a"), O_CREAT | O_EXCL, "x") && errno == EEXIST;
+  p.append = put(name("a"), O_APPEND, "ab") && get(name("a")) == "0123456789ab";
+  put(name("b"), O_CREAT, "0123456789");
+  p.random_write = put(name("b"), 0, "xy", 3) && get(name("b")) == "012xy56789";
+  put(name("c"), O_CREAT | O_TRUNC, "c");
+  put(name("d"), O_CREAT | O_TRUNC, "d");
+  p.rename_file = ::rename(name("c").c_str(), name("d").c_str()) == 0 && get(name("d")) == "c";
+  p.link = ::link(name("d").c_str(), name("e").c_str()) == 0 && get(name("e")) == "c";
+  p.rename_directory = ::mkdir(name("dir").c_str(), 0777) == 0 && put(name("dir/f"), O_CREAT, "f") && ::rename(name("dir").c_str(), name("moved").c_str()) == 0 && get(name("moved/f")) == "f";
+  if (const int fd = ::open(name("d").c_str(), O_RDWR | O_CLOEXEC); fd >= 0) {
+    p.sync = ::fsync(fd) == 0;
+    p.lock = ::flock(fd, LOCK_EX | LOCK_NB) == 0;
+    ::close(fd);
+  }
+  INGOT_TRY(at.store->remove(scratch));
+  return p;
+}
+
+}  // namespace ingot
