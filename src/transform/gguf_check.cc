@@ -195,7 +195,7 @@ void Examiner::check_vocabulary() {
   const MetaValue* m = a_.meta("tokenizer.ggml.tokens");
   const auto* tokens = m ? std::get_if<std::vector<std::string>>(&m->v) : nullptr;
   if (m && !tokens) return fault("tokenizer.ggml.tokens is no list of texts");
-  if (const std::string* model = text(a_, "tokenizer.ggml.model"); tokens && model && *model == "gpt2" && !a_.meta("tokenizer.ggml.merges"))
+  if (const std::string* model = meta_string(a_, "tokenizer.ggml.model"); tokens && model && *model == "gpt2" && !a_.meta("tokenizer.ggml.merges"))
     report_.warnings.push_back("tokenizer.ggml.model is 'gpt2', but there is no tokenizer.ggml.merges, without which llama.cpp does not load the file: convert the model "
                                "anew, or take the key from another file of it");
   const auto listed = [&](const char* key, size_t n) {
