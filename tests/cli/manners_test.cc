@@ -111,7 +111,7 @@ TEST_F(Manners, WrongUsageIsNamedAndTheNearestSuggested) {
       {{"shpi"}, 2, {"no command 'shpi'", "did you mean 'ingot ship'"}},
       {{"quantise", "x"}, 2, {"did you mean 'ingot quantize'"}},
       {{"imatrix", "x"}, 2, {"not there yet"}},
-      {{"checkpoint", "ls", "x"}, 2, {"not there yet"}},
+      {{"eval", "x"}, 2, {"not there yet"}},
       {{"--json"}, 2, {}},
       {{"ship", base, "--adaptr", lora}, 2, {"--adaptr", "did you mean --adapter?"}},
       {{"ship"}, 2, {"BASE"}},
