@@ -11,7 +11,7 @@ import warnings
 import weakref
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
-from . import _ingot, nest
+from . import _ingot, foreign, nest
 from .preempt import Preemption
 from .rng import Rng
 
@@ -38,6 +38,23 @@ class Keep:
             raise ValueError(f"Keep: mode is 'min' or 'max', not {mode!r}")
         self._rules = {"last": last, "best": best, "metric": metric, "greatest": mode == "max", "every_steps": every_steps, "exponential": exponential,
                        "max_age": max_age, "max_bytes": max_bytes, "pinned": set(pinned)}
+
+
+    @classmethod
+    def from_nemo(cls, config: Any) -> "Keep":
+        """NeMo's exp_manager (a dict, or the path of a YAML): save_top_k, monitor and mode of its checkpoint_callback_params; save_last. -1 keeps all, as there."""
+        if not isinstance(config, Mapping):
+            import yaml  # PyYAML: whoever has NeMo has it
+            with open(expand(config), encoding="utf-8") as f:
+                config = yaml.safe_load(f)
+        manager = config.get("exp_manager", config) or {}
+        p = manager.get("checkpoint_callback_params", manager) or {}
+        top, monitor = p.get("save_top_k", 3), p.get("monitor", "val_loss")
+        if not isinstance(top, int) or top < -1:
+            raise ValueError(f"Keep.from_nemo: save_top_k is {top!r}, expected an integer of at least -1")
+        if top == -1:
+            return cls()
+        return cls(best=top, metric=str(monitor), mode=str(p.get("mode", "min")), last=1 if p.get("save_last", True) or top == 0 else None)
 
 
 def expand(path: Union[str, os.PathLike]) -> str:
@@ -246,7 +263,11 @@ class Checkpointer:
         """
         for found in self._candidates(which):
             try:
-                self._restore(found, state, strict)
+                if found["state"] == "unverified":
+                    warnings.warn(f"{found['path']} has no manifest: what it should hold nobody knows, and it is taken unverified", RuntimeWarning, stacklevel=2)
+                    found["step"] = foreign.restore(found["path"], state, strict, _put)
+                else:
+                    self._restore(found, state, strict)
             except _ingot.BadInput as e:
                 asked = not isinstance(which, str) or which not in ("latest", "best")
                 if asked:
@@ -259,7 +280,7 @@ class Checkpointer:
                 continue
             self.resumed_from = found["path"]
             self._parent = found["step"]
-            print(f"ingot: resumed at step {found['step']} from {found['path']}", file=sys.stderr)
+            print(f"ingot: resumed at step {found['step']} from {found['path']}{' (unverified)' if found['state'] == 'unverified' else ''}", file=sys.stderr)
             return found["step"]
         print(f"ingot: fresh start, no checkpoint in {self.directory}", file=sys.stderr)
         return 0
@@ -269,9 +290,10 @@ class Checkpointer:
             return [_ingot.look_at(os.path.join(self.directory, f"checkpoint-{which}"))]
         if which not in ("latest", "best"):
             return [_ingot.look_at(expand(which))]
-        whole = [f for f in _ingot.scan(self.directory) if f["state"] == "whole"]
+        there = _ingot.scan(self.directory)
+        whole = [f for f in there if f["state"] == "whole"]
         if which == "latest":
-            return whole
+            return whole or [f for f in there if f["state"] == "unverified"]
         metric, greatest = self.keep._rules["metric"], self.keep._rules["greatest"]
         if not metric:
             raise ValueError("restore: 'best' by what? Give the checkpointer keep=Keep(best=..., metric=...)")

@@ -24,8 +24,9 @@ class Rng:
         return out
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
-        python = state["python"]
-        random.setstate((python["version"], tuple(python["state"]), python["gauss"]))
+        if "python" in state:
+            python = state["python"]
+            random.setstate((python["version"], tuple(python["state"]), python["gauss"]))
         numpy, torch = numpy_if_loaded(), torch_if_loaded()
         if "numpy" in state and numpy is not None:
             n = state["numpy"]

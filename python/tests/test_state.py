@@ -210,6 +210,13 @@ class Checkpoints(Case):
         with ingot.Checkpointer(self.dir, ingot.Cadence(steps=3), signals=False) as ck:
             self.assertEqual(list(ck.steps(9, {"n": 1})), [8, 9])
 
+    def test_nemos_rules(self):
+        rules = ingot.Keep.from_nemo({"exp_manager": {"checkpoint_callback_params": {"save_top_k": 5, "monitor": "acc", "mode": "max", "save_last": True}}})._rules
+        self.assertEqual((rules["best"], rules["metric"], rules["greatest"], rules["last"]), (5, "acc", True, 1))
+        self.assertIsNone(ingot.Keep.from_nemo({"checkpoint_callback_params": {"save_top_k": -1}})._rules["best"])
+        with self.assertRaises(ValueError):
+            ingot.Keep.from_nemo({"save_top_k": "many"})
+
     def test_paths(self):
         os.environ["INGOT_TEST_ID"] = "run7"
         self.assertEqual(ingot.expand("/a/${INGOT_TEST_ID}/${INGOT_UNSET_X:-b}"), "/a/run7/b")
@@ -228,6 +235,56 @@ class Checkpoints(Case):
             begin, end = header["state.0.m"]["data_offsets"]
             f.seek(8 + n + begin)
             self.assertEqual(np.frombuffer(f.read(end - begin), np.float32).tolist(), [0, 1, 2])
+
+
+class WithoutIngot(Case):
+    """docs/formats/read_checkpoint.py, which needs NumPy alone (and compares hashes where xxhash is there)."""
+
+    def setUp(self):
+        super().setUp()
+        import importlib.util
+        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "docs", "formats", "read_checkpoint.py")
+        spec = importlib.util.spec_from_file_location("read_checkpoint", path)
+        self.reader = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.reader)
+
+    def test_it_reads_what_was_saved(self):
+        state = {"model": {"w": np.arange(700_000, dtype=np.float32), "b": np.ones(3, np.float16)}, "optimizer": {"state": {0: {"m": np.zeros(2)}}, "lr": 0.5, "betas": (0.9, 0.99)},
+                 "nan": float("nan"), "bytes": b"x", "n": np.int64(3)}
+        ck = self.checkpointer()
+        ck.save(12, state).wait()
+        path = os.path.join(self.dir, "checkpoint-12")
+        manifest, back = self.reader.read(path)
+        self.assertEqual(manifest["step"], 12)
+        self.assertTrue(same(back["model"], state["model"]))
+        self.assertEqual(back["optimizer"]["state"][0]["m"].tolist(), [0, 0])
+        self.assertEqual((back["optimizer"]["lr"], back["optimizer"]["betas"], back["bytes"], back["n"]), (0.5, (0.9, 0.99), b"x", 3))
+        file = os.path.join(path, "model.safetensors")
+        os.truncate(file, os.path.getsize(file) - 1)
+        with self.assertRaises(ValueError):
+            self.reader.read(path)
+
+    def test_it_finds_a_flipped_bit(self):
+        try:
+            import xxhash  # noqa: F401
+        except ImportError:
+            self.skipTest("xxhash is not there")
+        ck = self.checkpointer()
+        ck.save(1, {"a": np.zeros(500_000)}).wait()
+        path = os.path.join(self.dir, "checkpoint-1")
+        for name in os.listdir(path):
+            file = os.path.join(path, name)
+            with open(file, "r+b") as f:
+                f.seek(os.path.getsize(file) * 2 // 3)
+                b = f.read(1)
+                f.seek(-1, 1)
+                f.write(bytes([b[0] ^ 1]))
+            with self.assertRaises(ValueError, msg=name):
+                self.reader.check(path)
+            with open(file, "r+b") as f:
+                f.seek(os.path.getsize(file) * 2 // 3)
+                f.write(b)
+        self.reader.check(path)
 
 
 class Files(Case):

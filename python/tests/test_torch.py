@@ -224,6 +224,51 @@ class Torch(unittest.TestCase):
         self.checkpointer().restore({"model": other})
         self.assertSame(model.state_dict(), other.state_dict())
 
+    def test_what_other_scripts_saved(self):
+        model = torch.nn.Linear(4, 3)
+        optimizer = torch.optim.Adam(model.parameters())
+        model(torch.ones(1, 4)).sum().backward()
+        optimizer.step()
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 5)
+
+        def into():
+            m = torch.nn.Linear(4, 3)
+            o = torch.optim.Adam(m.parameters())
+            return {"model": m, "optimizer": o, "scheduler": torch.optim.lr_scheduler.StepLR(o, 5), "rng": ingot.rng()}
+
+        def check(directory, step):
+            state = into()
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                self.assertEqual(ingot.Checkpointer(directory, signals=False).restore(state, strict=False), step)
+            self.assertIn("unverified", str(told[0].message))
+            self.assertSame(model.state_dict(), state["model"].state_dict())
+            self.assertSame(optimizer.state_dict(), state["optimizer"].state_dict())
+        # Trainer's
+        d = os.path.join(self.tmp.name, "trainer", "checkpoint-7")
+        os.makedirs(d)
+        import numpy
+        torch.save(model.state_dict(), os.path.join(d, "pytorch_model.bin"))
+        torch.save(optimizer.state_dict(), os.path.join(d, "optimizer.pt"))
+        torch.save(scheduler.state_dict(), os.path.join(d, "scheduler.pt"))
+        torch.save({"python": random.getstate(), "numpy": numpy.random.get_state(), "cpu": torch.get_rng_state()}, os.path.join(d, "rng_state.pth"))
+        with open(os.path.join(d, "trainer_state.json"), "w") as f:
+            json.dump({"global_step": 7}, f)
+        want = (random.getstate(), torch.get_rng_state().tolist())
+        random.seed(1)
+        torch.manual_seed(1)
+        check(os.path.dirname(d), 7)
+        self.assertEqual((random.getstate(), torch.get_rng_state().tolist()), want)
+        # A script's, in one file
+        d = os.path.join(self.tmp.name, "script", "checkpoint-9")
+        os.makedirs(d)
+        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "scheduler_state_dict": scheduler.state_dict(), "step": 9}, os.path.join(d, "training_state.pt"))
+        check(os.path.dirname(d), 9)
+        with self.assertRaises(ValueError) as e, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ingot.Checkpointer(os.path.dirname(d), signals=False).restore(into())
+        self.assertIn("nothing for 'rng'", str(e.exception))
+
     def test_examples_train_killed_at_random(self):
         rounds = int(os.environ.get("INGOT_KILLS", "4"))
         script = os.path.join(ROOT, "examples", "train.py")

@@ -1,0 +1,142 @@
+"""Checkpoints that other programs left: Trainer's directories, and scripts that save model, optimizer and the rest with torch.save. Nothing tells whether they are whole."""
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import Any, Callable, Dict, List, Optional
+
+from . import _ingot, nest
+from .rng import Rng
+
+# Where each thing of a state may lie, by what it is; the first that is there is taken.
+_FILES: Dict[str, List[str]] = {
+    "optimizer": ["optimizer.pt", "optimizer.bin", "optimizer.pth"],
+    "scheduler": ["scheduler.pt", "scheduler.bin", "scheduler.pth", "lr_scheduler.pt"],
+    "scaler": ["scaler.pt", "scaler.pth"],
+    "rng": ["rng_state.pth", "rng_state_0.pth", "random_states_0.pkl"],
+}
+_MODELS = ["model.pt", "model.pth", "pytorch_model.pt", "checkpoint.pt", "checkpoint.pth"]
+_STATES = ["training_state.pt", "training_state.pth", "trainer_state.pt", "state.pt", "checkpoint.pt", "checkpoint.pth"]
+
+
+def _load(path: str) -> Any:
+    """Of torch's own kinds alone: nothing that a file says is run."""
+    import torch
+    try:
+        import numpy
+        core = getattr(numpy, "_core", None) or numpy.core
+        allowed = [core.multiarray._reconstruct, numpy.ndarray, numpy.dtype, type(numpy.dtype(numpy.uint32)), type(numpy.dtype(numpy.int64)), type(numpy.dtype(numpy.float64))]
+    except ImportError:
+        allowed = []
+    with torch.serialization.safe_globals(allowed):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _kind(key: str, value: Any) -> str:
+    """What an object of the state is, whatever it is called there."""
+    value = nest.unwrapped(value)
+    if isinstance(value, Rng):
+        return "rng"
+    if callable(getattr(value, "named_parameters", None)):
+        return "model"
+    if hasattr(value, "param_groups"):
+        return "optimizer"
+    name = type(value).__name__.lower()
+    if "scaler" in name:
+        return "scaler"
+    if "scheduler" in name or name.endswith("lr") or hasattr(value, "last_epoch"):
+        return "scheduler"
+    return key
+
+
+class Foreign:
+    """One such directory. ``state_of(key, value)`` gives the state for an object of the caller's, or None where the directory has none."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self.names = set(os.listdir(path))
+        self._both: Optional[Dict[str, Any]] = None
+
+    def _find(self, names: List[str]) -> Optional[str]:
+        return next((os.path.join(self.path, n) for n in names if n in self.names), None)
+
+    def _state(self) -> Dict[str, Any]:
+        """The one file of a script that saves everything into one, if there is one."""
+        if self._both is None:
+            path = self._find(_STATES)
+            found = _load(path) if path else {}
+            self._both = found if isinstance(found, dict) else {}
+        return self._both
+
+    @property
+    def step(self) -> int:
+        path = self._find(["trainer_state.json"])
+        if path:
+            with open(path, encoding="utf-8") as f:
+                step = json.load(f).get("global_step")
+            if isinstance(step, int):
+                return step
+        for name in ("step", "global_step", "iteration", "iter"):
+            if isinstance(self._state().get(name), int):
+                return self._state()[name]
+        digits = re.search(r"(\d+)$", self.path.rstrip("/"))
+        return int(digits[1]) if digits else 0
+
+    def state_of(self, key: str, value: Any) -> Any:
+        kind = _kind(key, value)
+        inside = self._state()
+        for name in (key, f"{key}_state_dict", f"{kind}_state_dict", kind):
+            if name in inside:
+                return inside[name]
+        if kind == "model":
+            return self._model()
+        path = self._find(_FILES.get(kind, []) + [f"{key}.pt", f"{key}.pth", f"{key}.bin"])
+        if path is None:
+            return None
+        found = _load(path)
+        return _rng(found) if kind == "rng" else found
+
+    def _model(self) -> Optional[Dict[str, Any]]:
+        path = self._find(_MODELS)
+        if path is not None:
+            found = _load(path)
+            for name in ("model", "model_state_dict", "state_dict"):
+                if isinstance(found, dict) and isinstance(found.get(name), dict):
+                    return found[name]
+            return found
+        if any(n.endswith((".safetensors", ".bin")) and not n.startswith(("optimizer", "scheduler")) for n in self.names):
+            from .files import File
+            return File(self.path).read()
+        return None
+
+
+def _rng(found: Dict[str, Any]) -> Dict[str, Any]:
+    """Trainer's and accelerate's names for what Rng has."""
+    out: Dict[str, Any] = {}
+    python = found.get("python", found.get("random_state"))
+    if python is not None:
+        out["python"] = {"version": python[0], "state": list(python[1]), "gauss": python[2]}
+    numpy = found.get("numpy", found.get("numpy_random_seed"))
+    if numpy is not None:
+        out["numpy"] = dict(zip(("name", "keys", "pos", "has_gauss", "cached"), numpy))
+    torch = found.get("cpu", found.get("torch_manual_seed"))
+    if torch is not None:
+        out["torch"] = torch
+    if found.get("cuda") is not None:
+        out["cuda"] = found["cuda"] if isinstance(found["cuda"], list) else [found["cuda"]]
+    return out
+
+
+def restore(path: str, state: Dict[str, Any], strict: bool, put: Callable[[Dict[str, Any], str, Any, bool], None]) -> int:
+    """Puts what the directory has into the state's objects; the step. ValueError names what it has not."""
+    foreign = Foreign(path)
+    found = {key: foreign.state_of(key, value) for key, value in state.items()}
+    missing = [key for key, value in found.items() if value is None]
+    if missing and strict:
+        raise ValueError(f"restoring {path}: it has nothing for {', '.join(repr(k) for k in missing)}; it has {', '.join(sorted(foreign.names)[:12])}. strict=False goes on without")
+    order = sorted(found, key=lambda k: isinstance(state[k], Rng))
+    for key in order:
+        if found[key] is not None:
+            put(state, key, found[key], strict)
+    return foreign.step
