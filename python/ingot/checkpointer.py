@@ -133,7 +133,8 @@ class Checkpointer:
                     sys.exit(ck.exit_code)
 
     ``overlap``: what a save does while another is being written: "wait" for it, or "skip" itself. ``model_files``: a directory whose config and tokenizer files go
-    into each checkpoint, so that transformers loads it as a model. ``threads``: of copies and writes, 0 for all. ``deadline``: seconds after a
+    into each checkpoint, so that transformers loads it as a model. ``settle``: seconds that a mount with a cache (rclone; SkyPilot's MOUNT_CACHED) gets to upload a
+    checkpoint before an older one is removed; 300 there, 0 elsewhere. ``threads``: of copies and writes, 0 for all. ``deadline``: seconds after a
     preemption signal by which the process must be gone.
     """
 
@@ -141,14 +142,14 @@ class Checkpointer:
 
     def __init__(self, directory: Union[str, os.PathLike], cadence: Optional[Cadence] = None, keep: Optional[Keep] = None, *, overlap: str = "wait",
                  model_files: Union[None, str, os.PathLike] = None, threads: int = 0, max_shard_bytes: int = 0, deadline: Optional[float] = None, signals: bool = True,
-                 run: Optional[str] = None):
+                 run: Optional[str] = None, settle: Optional[float] = None):
         if overlap not in ("wait", "skip"):
             raise ValueError(f"Checkpointer: overlap is 'wait' or 'skip', not {overlap!r}")
         self.directory = expand(directory)
         self.cadence = cadence or Cadence()
         self.keep = keep or Keep()
         self.resumed_from: Optional[str] = None
-        self._options = (overlap == "skip", threads, max_shard_bytes, run_id() if run is None else run)
+        self._options = (overlap == "skip", threads, max_shard_bytes, run_id() if run is None else run, settle)
         self._files = _model_files(model_files)
         self._saver: Any = None
         self._parent: Optional[int] = None
@@ -163,8 +164,8 @@ class Checkpointer:
 
     def _engine(self) -> Any:
         if self._saver is None:
-            skip, threads, shard, run = self._options
-            self._saver = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, run, self._parent)
+            skip, threads, shard, run, settle = self._options
+            self._saver = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, run, self._parent, settle)
         return self._saver
 
     def _tell(self) -> None:

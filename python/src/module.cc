@@ -150,7 +150,7 @@ NB_MODULE(_ingot, m) {
 
   nb::class_<PySaver>(m, "Saver")
       .def("__init__",
-           [](PySaver* self, const std::string& directory, const nb::dict& keep, bool skip, int threads, uint64_t max_shard, const std::string& run, std::optional<int64_t> parent) {
+           [](PySaver* self, const std::string& directory, const nb::dict& keep, bool skip, int threads, uint64_t max_shard, const std::string& run, std::optional<int64_t> parent, std::optional<double> settle) {
              new (self) PySaver();
              SaverOptions o;
              o.keep = keep_of(keep), o.overlap = skip ? Overlap::kSkip : Overlap::kWait, o.threads = threads, o.run = run, o.parent = parent;
@@ -166,11 +166,12 @@ NB_MODULE(_ingot, m) {
                raise(place.error());
              }
              const Located at = place->at;
+             o.settle = settle.value_or(place->probe.caches() ? 300 : 0);
              auto saver = Saver::open(*at.store, at.path, std::move(o));
              nb::gil_scoped_acquire with;
              self->saver = value(std::move(saver));
            },
-           nb::arg("directory"), nb::arg("keep"), nb::arg("skip"), nb::arg("threads"), nb::arg("max_shard"), nb::arg("run"), nb::arg("parent").none())
+           nb::arg("directory"), nb::arg("keep"), nb::arg("skip"), nb::arg("threads"), nb::arg("max_shard"), nb::arg("run"), nb::arg("parent").none(), nb::arg("settle").none())
       .def("save",
            [](PySaver& self, int64_t step, const std::vector<std::pair<std::string, std::vector<TensorRow>>>& groups, const std::string& state,
               const std::map<std::string, std::string>& files, const Metrics& metrics) -> SavePtr {

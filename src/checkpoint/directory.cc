@@ -42,7 +42,7 @@ const char* state_name(State s) {
   return kNames[static_cast<int>(s)];
 }
 
-Result<Found> look_at(Store& store, const std::string& path) {
+Result<Found> look_at(Store& store, const std::string& path, const Found* before) {
   Found f;
   f.path = path;
   const auto step = step_of(file_name(path));
@@ -61,13 +61,22 @@ Result<Found> look_at(Store& store, const std::string& path) {
     f.reason = ours ? "it has no manifest: its save did not end" : "it has no manifest: other software made it";
     return f;
   }
-  auto text = read_text(store, record, kTextLimit);
-  auto manifest = text.ok() ? parse_manifest(*text, record) : Result<Manifest>(text.take_error());
-  if (!manifest.ok()) {
-    f.reason = manifest.error().message;
-    return f;
+  const auto identity = [&](const std::string& file) {
+    const auto s = store.stat(file);
+    return s.ok() && *s ? (*s)->identity : std::string();
+  };
+  f.manifest_identity = identity(record);
+  if (before && !before->manifest.objects.empty() && before->manifest_identity == f.manifest_identity) {
+    f.manifest = before->manifest;
+  } else {
+    auto text = read_text(store, record, kTextLimit);
+    auto manifest = text.ok() ? parse_manifest(*text, record) : Result<Manifest>(text.take_error());
+    if (!manifest.ok()) {
+      f.reason = manifest.error().message;
+      return f;
+    }
+    f.manifest = std::move(*manifest);
   }
-  f.manifest = std::move(*manifest);
   if (step && f.manifest.step != f.step) {
     f.reason = fmt::format("its manifest says step {}: the directory has been renamed", f.manifest.step);
     return f;
@@ -77,9 +86,11 @@ Result<Found> look_at(Store& store, const std::string& path) {
   if (has(kMetricsFile)) {
     // A torn one takes nothing away from the checkpoint.
     const std::string late = join_path(path, kMetricsFile);
-    if (auto t = read_text(store, late, kTextLimit); t.ok())
-      if (auto m = parse_metrics(*t, late); m.ok())
-        for (const auto& [name, value] : *m) f.metrics[name] = value;
+    f.late_identity = identity(late);
+    if (before && before->late_identity == f.late_identity) f.late = before->late;
+    else if (auto t = read_text(store, late, kTextLimit); t.ok())
+      if (auto m = parse_metrics(*t, late); m.ok()) f.late = std::move(*m);
+    for (const auto& [name, value] : f.late) f.metrics[name] = value;
   }
   if (has(kQuarantineFile)) {
     f.state = State::kQuarantined;
@@ -96,7 +107,7 @@ Result<Found> look_at(Store& store, const std::string& path) {
   return f;
 }
 
-Result<std::vector<Found>> scan(Store& store, const std::string& directory) {
+Result<std::vector<Found>> scan(Store& store, const std::string& directory, const std::vector<Found>& before) {
   std::vector<Found> all;
   INGOT_ASSIGN(const auto there, store.stat(directory));
   if (!there) return all;
@@ -104,7 +115,9 @@ Result<std::vector<Found>> scan(Store& store, const std::string& directory) {
   for (const Entry& e : entries) {
     if (!e.directory || !step_of(e.name)) continue;
     // One that cannot be looked at (it went away meanwhile) is none.
-    if (auto f = look_at(store, join_path(directory, e.name)); f.ok()) all.push_back(std::move(*f));
+    const std::string path = join_path(directory, e.name);
+    const auto known = std::find_if(before.begin(), before.end(), [&](const Found& f) { return f.path == path; });
+    if (auto f = look_at(store, path, known == before.end() ? nullptr : &*known); f.ok()) all.push_back(std::move(*f));
   }
   const auto age = [](const Found& f) { return std::tuple(f.manifest.objects.empty() ? 0 : f.manifest.epoch, f.step); };
   std::sort(all.begin(), all.end(), [&](const Found& a, const Found& b) { return age(a) > age(b); });

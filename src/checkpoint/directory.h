@@ -28,13 +28,16 @@ struct Found {
   bool pinned = false;
   uint64_t bytes = 0;  // of its files
   uint64_t unique = 0;  // of those that no other name leads to
+  std::string manifest_identity, late_identity;  // of the files that were read, as Stat has it
+  Metrics late;
 };
 
 // Newest first: by epoch and step; those without a manifest by their step, after those with one. Names are checkpoint-N (also step-N, global_stepN). kBadInput
 // where the directory cannot be read; none there is an empty list.
-Result<std::vector<Found>> scan(Store& store, const std::string& directory);
+// `before`: an earlier answer; what has not changed since is not read again (rclone puts off the upload of a file each time that it is read).
+Result<std::vector<Found>> scan(Store& store, const std::string& directory, const std::vector<Found>& before = {});
 // One of them, by its own path.
-Result<Found> look_at(Store& store, const std::string& path);
+Result<Found> look_at(Store& store, const std::string& path, const Found* before = nullptr);
 
 // Every object read and compared. kBadInput names the first that differs.
 Status verify(Store& store, const Found& checkpoint, int threads);

@@ -70,6 +70,12 @@ std::vector<Decision> decide(const std::vector<Found>& found, const Keep& keep, 
     if (r.found->pinned || keep.pinned.contains(step)) r.want("pinned", true);
     if (keep.every_steps && step % *keep.every_steps == 0) r.want(fmt::format("every {} steps", *keep.every_steps), true);
   }
+  for (Row& r : rows) {
+    if (needed.settle <= 0) break;
+    const bool settled = now - r.found->manifest.time >= needed.settle;
+    r.want(settled ? "the newest that has had the time to reach the bucket" : "may not have reached the bucket yet", true);
+    if (settled) break;
+  }
   if (keep.best) want_best(rows, keep);
   if (keep.exponential) want_exponential(rows);
   uint64_t bytes = 0;

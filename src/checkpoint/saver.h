@@ -31,6 +31,7 @@ struct SaverOptions {
   uint64_t max_shard = 5'000'000'000;
   std::string run;
   std::optional<int64_t> parent;       // the step that the run resumed from
+  double settle = 0;                   // Needed::settle
   std::function<void(const std::string&)> on_notice;
 };
 
@@ -102,6 +103,7 @@ class Saver {
   Staging staging_;
   StillTensors still_;
   std::optional<Manifest> previous_;
+  std::vector<Found> found_;  // as prune() saw the directory last
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;

@@ -1,4 +1,5 @@
 // ingot doctor: what lies in a directory, what is odd, what 'ship' would make of it.
+#include "cli/doctor_checkpoints.h"
 #include "cli/findings.h"
 #include "cli/output.h"
 #include "cli/paths.h"
@@ -12,7 +13,7 @@ Status command_doctor(Context& c) {
   c.args.detail(
       "DIR holds a model or an adapter. Says what is in it, what is odd, and what 'ingot ship' would make of it: by going the same way up to "
       "the first byte of output. Headers are read, no weights. Exit code 0: ship would work; 3: it would be refused; 1: "
-      "something could not be read.");
+      "something could not be read. Of a directory of training checkpoints, or an empty one where some are to be: what its file system does (tried in a scratch name), and a checklist.");
   c.args.positional("DIR|-m,--model", &given, "a model's directory or file, an adapter's directory, or a name like org/model");
   c.args.section("Options");
   c.args.text("--base", "DIR", &base, "the base model that an adapter is tried on (default: the one that it names, if that is here)");
@@ -22,6 +23,10 @@ Status command_doctor(Context& c) {
                  "--provenance", "--name"});
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
+  if (base.empty()) {
+    INGOT_ASSIGN(const bool checkpoints, doctor_checkpoints(c, given));
+    if (checkpoints) return {};
+  }
   INGOT_ASSIGN(const Located at, input_path(given));
   INGOT_ASSIGN(const Findings r, find_out(c, given, at, base));
   const bool adapter = r.kind == "adapter", opened = r.kind != "unknown";

@@ -78,7 +78,8 @@ Result<MountProbe> probe_directory(const std::string& directory) {
   put(name("d"), O_CREAT | O_TRUNC, "d");
   p.rename_file = ::rename(name("c").c_str(), name("d").c_str()) == 0 && get(name("d")) == "c";
   p.link = ::link(name("d").c_str(), name("e").c_str()) == 0 && get(name("e")) == "c";
-  p.rename_directory = ::mkdir(name("dir").c_str(), 0777) == 0 && put(name("dir/f"), O_CREAT, "f") && ::rename(name("dir").c_str(), name("moved").c_str()) == 0 && get(name("moved/f")) == "f";
+  // rclone goes on to upload what was in it after all is removed: of a bucket it would not count anyway.
+  p.rename_directory = !p.bucket() && ::mkdir(name("dir").c_str(), 0777) == 0 && put(name("dir/f"), O_CREAT, "f") && ::rename(name("dir").c_str(), name("moved").c_str()) == 0 && get(name("moved/f")) == "f";
   if (const int fd = ::open(name("d").c_str(), O_RDWR | O_CLOEXEC); fd >= 0) {
     p.sync = ::fsync(fd) == 0;
     p.lock = ::flock(fd, LOCK_EX | LOCK_NB) == 0;
