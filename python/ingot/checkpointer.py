@@ -423,7 +423,7 @@ _SIDE_FILES = ("config.json", "generation_config.json", "tokenizer.json", "token
                "merges.txt", "chat_template.jinja", "preprocessor_config.json", "processor_config.json", "adapter_config.json")
 
 
-def _model_files(directory: Union[None, str, os.PathLike]) -> Dict[str, str]:
+def _model_files(directory: Union[None, str, os.PathLike]) -> Dict[str, bytes]:
     if directory is None:
         return {}
     directory = expand(directory)

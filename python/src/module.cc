@@ -174,8 +174,10 @@ NB_MODULE(_ingot, m) {
            nb::arg("directory"), nb::arg("keep"), nb::arg("skip"), nb::arg("threads"), nb::arg("max_shard"), nb::arg("run"), nb::arg("parent").none(), nb::arg("settle").none())
       .def("save",
            [](PySaver& self, int64_t step, const std::vector<std::pair<std::string, std::vector<TensorRow>>>& groups, const std::string& state,
-              const std::map<std::string, std::string>& files, const Metrics& metrics) -> SavePtr {
-             Snapshot s = snapshot_of(step, groups, state, files, metrics);
+              const std::map<std::string, nb::bytes>& files, const Metrics& metrics) -> SavePtr {
+             std::map<std::string, std::string> texts;
+             for (const auto& [name, bytes] : files) texts[name] = std::string(bytes.c_str(), bytes.size());
+             Snapshot s = snapshot_of(step, groups, state, std::move(texts), metrics);
              Saver& saver = self.get();
              nb::gil_scoped_release without;
              auto r = saver.save(std::move(s));

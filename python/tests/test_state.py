@@ -210,6 +210,20 @@ class Checkpoints(Case):
         with ingot.Checkpointer(self.dir, ingot.Cadence(steps=3), signals=False) as ck:
             self.assertEqual(list(ck.steps(9, {"n": 1})), [8, 9])
 
+    def test_the_models_files_travel(self):
+        model = os.path.join(self.tmp.name, "model")
+        os.mkdir(model)
+        with self.assertRaises(ValueError):
+            self.checkpointer(model_files=model)
+        for name, data in (("config.json", b"{}"), ("tokenizer.model", b"\x00\xff"), ("other.txt", b"no")):
+            with open(os.path.join(model, name), "wb") as f:
+                f.write(data)
+        ck = self.checkpointer(model_files=model)
+        ck.save(1, {"n": 1}).wait()
+        with open(os.path.join(self.dir, "checkpoint-1", "tokenizer.model"), "rb") as f:
+            self.assertEqual(f.read(), b"\x00\xff")
+        self.assertEqual(sorted(os.listdir(os.path.join(self.dir, "checkpoint-1"))), ["config.json", "manifest.json", "state.json", "tokenizer.model"])
+
     def test_nemos_rules(self):
         rules = ingot.Keep.from_nemo({"exp_manager": {"checkpoint_callback_params": {"save_top_k": 5, "monitor": "acc", "mode": "max", "save_last": True}}})._rules
         self.assertEqual((rules["best"], rules["metric"], rules["greatest"], rules["last"]), (5, "acc", True, 1))
