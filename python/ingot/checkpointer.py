@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import threading
 import time
 import warnings
 import weakref
@@ -152,6 +153,8 @@ class Checkpointer:
         self._options = (overlap == "skip", threads, max_shard_bytes, run_id() if run is None else run, settle)
         self._files = _model_files(model_files)
         self._saver: Any = None
+        self._lock = threading.Lock()
+        self._closed = False
         self._parent: Optional[int] = None
         self._last_due = time.monotonic()
         self._last: Optional[Handle] = None
@@ -163,6 +166,12 @@ class Checkpointer:
     # -- the process that saves
 
     def _engine(self) -> Any:
+        with self._lock:
+            return self._engine_locked()
+
+    def _engine_locked(self) -> Any:
+        if self._closed:
+            raise ValueError("the checkpointer is closed")
         if self._saver is None:
             skip, threads, shard, run, settle = self._options
             self._saver = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, run, self._parent, settle)
@@ -178,10 +187,19 @@ class Checkpointer:
         by_time = c.minutes is not None and time.monotonic() - self._last_due >= 60 * c.minutes
         return (c.steps is not None and step % c.steps == 0) or by_time
 
-    def save(self, step: int, state: Dict[str, Any], metrics: Optional[Mapping[str, float]] = None) -> Handle:
-        """Copies the state and returns: everything may change then. A step that is under way or saved gives the handle it had."""
+    def save(self, step: int, state: Dict[str, Any], metrics: Optional[Mapping[str, float]] = None) -> Optional[Handle]:
+        """Copies the state and returns: everything may change then. A step that is under way or saved gives the handle it had. None: it was skipped, as overlap="skip" says, because
+        another is being written; never while a preemption is under way."""
+        if self._closed:
+            raise ValueError("the checkpointer is closed")
+        if step < 0:
+            raise ValueError(f"save: step is {step}; steps begin at 0")
         if self._last is not None and self._last.step == step and not (self._last.done and self._last.error):
             return self._last
+        if self._last is not None and step < self._last.step:
+            self._go_back()
+        if self.preempted:
+            self._settle()  # this one is not left out, whatever overlap says
         self._warn_once(state)
         text, entries = nest.pack(state)
         groups: Dict[str, List[Tuple]] = {}
@@ -190,14 +208,32 @@ class Checkpointer:
         save = self._engine().save(step, list(groups.items()), text, self._files, {k: float(v) for k, v in (metrics or {}).items()})
         self._tell()
         self._last_due = time.monotonic()
-        if save is None:  # overlap="skip", and another is being written
-            return self._last
+        if save is None:
+            return None
         self._last = Handle(save)
         return self._last
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Metrics of a step that is saved or being saved; they count for ``Keep(best=)``."""
-        self._engine().report(step, {k: float(v) for k, v in metrics.items()})
+        """Metrics of a step that is saved or being saved; they count for ``Keep(best=)``. From a process that saves nothing, too: an evaluation."""
+        numbers = {str(k): float(v) for k, v in metrics.items()}
+        if self._saver is None:
+            _ingot.put_metrics(os.path.join(self.directory, f"checkpoint-{step}"), numbers)
+        else:
+            self._saver.report(step, numbers)
+
+    def _settle(self) -> None:
+        """Until nothing is being written; errors stay with their handles."""
+        if self._last is not None:
+            try:
+                self._last.wait()
+            except _ingot.Error:
+                pass
+
+    def _go_back(self) -> None:
+        """What follows is another branch of the run: newer than what was saved before, whatever its steps are."""
+        saver, self._saver, self._last = self._saver, None, None
+        if saver is not None:
+            saver.close()
 
     def wait(self) -> None:
         """Until nothing is being written."""
@@ -210,12 +246,15 @@ class Checkpointer:
 
     def close(self) -> None:
         """Waits for what is being written. An error that nobody has seen is raised."""
-        saver, self._saver = self._saver, None
+        saver, self._saver, self._closed = self._saver, None, True
         self._at_exit.detach()
-        if self._preemption is not None:
-            self._preemption.close()
-        if saver is not None and os.getpid() == self._pid:
-            saver.close()
+        try:
+            if saver is not None and os.getpid() == self._pid:
+                saver.close()
+        finally:
+            # Last: a signal that comes while the end is written waits for it.
+            if self._preemption is not None:
+                self._preemption.close()
 
     def __enter__(self) -> "Checkpointer":
         return self
@@ -250,6 +289,8 @@ class Checkpointer:
                 self.save(step, state).wait()
                 self.close()
                 sys.exit(self.exit_code)
+            if step == n:
+                self._settle()
             if self.due(step) or step == n:
                 self.save(step, state)
         self.wait()
@@ -262,27 +303,41 @@ class Checkpointer:
         which: "latest", "best" (by ``Keep``'s metric), a step, or a path. Sizes and hashes are compared while the bytes are read; one that fails is put aside
         with the reason, and the next older one is taken. Plain values and tensors directly in ``state`` are replaced in it. strict=False tells of what does not fit instead of raising.
         """
-        for found in self._candidates(which):
-            try:
-                if found["state"] == "unverified":
-                    warnings.warn(f"{found['path']} has no manifest: what it should hold nobody knows, and it is taken unverified", RuntimeWarning, stacklevel=2)
-                    found["step"] = foreign.restore(found["path"], state, strict, _put)
-                else:
-                    self._restore(found, state, strict)
-            except _ingot.BadInput as e:
-                asked = not isinstance(which, str) or which not in ("latest", "best")
-                if asked:
-                    raise
-                warnings.warn(f"{found['path']} is damaged and put aside; the one before it is taken: {e}", RuntimeWarning, stacklevel=2)
+        self._go_back()
+        tried: List[str] = []
+        for again in (False, True):
+            candidates = self._candidates(which)
+            for i, found in enumerate(candidates):
+                if again and found["path"] in tried:
+                    continue
                 try:
-                    _ingot.quarantine(found["path"], str(e), time.time())
-                except _ingot.Error:
-                    pass  # a directory that is read only
-                continue
-            self.resumed_from = found["path"]
-            self._parent = found["step"]
-            print(f"ingot: resumed at step {found['step']} from {found['path']}{' (unverified)' if found['state'] == 'unverified' else ''}", file=sys.stderr)
-            return found["step"]
+                    if found["state"] == "unverified":
+                        warnings.warn(f"{found['path']} has no manifest: what it should hold nobody knows, and it is taken unverified", RuntimeWarning, stacklevel=2)
+                        found["step"] = foreign.restore(found["path"], state, strict, lambda s, k, v, t: s.__setitem__(k, _merged(s[k], v, t, k)))
+                    else:
+                        if i + 1 == len(candidates):
+                            _ingot.verify(found["path"], self._options[1])  # nothing could be taken in its place: it must not be half in the state when it fails
+                        self._restore(found, state, strict)
+                except _ingot.BadInput as e:
+                    if not isinstance(which, str) or which not in ("latest", "best"):
+                        raise
+                    tried.append(found["path"])
+                    if not os.path.isdir(found["path"]):
+                        continue  # retention removed it meanwhile
+                    warnings.warn(f"{found['path']} is damaged and put aside: {e}", RuntimeWarning, stacklevel=2)
+                    try:
+                        _ingot.quarantine(found["path"], str(e), time.time())
+                    except _ingot.Error:
+                        pass  # a directory that is read only
+                    continue
+                self.resumed_from = found["path"]
+                self._parent = found["step"]
+                print(f"ingot: resumed at step {found['step']} from {found['path']}{' (unverified)' if found['state'] == 'unverified' else ''}", file=sys.stderr)
+                return found["step"]
+            if not tried:
+                break
+        if tried:
+            raise _ingot.BadInput(f"{self.directory}: none of its checkpoints can be taken ({len(tried)} tried): 'ingot checkpoint ls' tells why. To start afresh, give another directory, or remove them")
         print(f"ingot: fresh start, no checkpoint in {self.directory}", file=sys.stderr)
         return 0
 
@@ -292,6 +347,9 @@ class Checkpointer:
         if which not in ("latest", "best"):
             return [_ingot.look_at(expand(which))]
         there = _ingot.scan(self.directory)
+        newer = [f for f in there if f["state"] == "newer"]
+        if newer:
+            raise _ingot.Error(newer[0]["reason"])
         whole = [f for f in there if f["state"] == "whole"]
         if which == "latest":
             return whole or [f for f in there if f["state"] == "unverified"]
@@ -299,31 +357,41 @@ class Checkpointer:
         if not metric:
             raise ValueError("restore: 'best' by what? Give the checkpointer keep=Keep(best=..., metric=...)")
         by = [f for f in whole if f["metrics"].get(metric) is not None and f["metrics"][metric] == f["metrics"][metric]]
+        if whole and not by:
+            raise ValueError(f"restore: none of the checkpoints in {self.directory} has the metric '{metric}'")
         return sorted(by, key=lambda f: f["metrics"][metric], reverse=greatest)
 
     def _restore(self, found: Dict[str, Any], state: Dict[str, Any], strict: bool) -> None:
-        tree = json.loads(_ingot.read_text(os.path.join(found["path"], "state.json")))["state"]
+        tree = json.loads(_ingot.read_object(found["path"], "state.json"))["state"]
         problems = [f"'{k}' is in the state and not in the checkpoint" for k in state if k not in tree]
         problems += [f"'{k}' is in the checkpoint and not in the state" for k in tree if k not in state]
-        live = {k: _live_tensors(state[k]) for k in state if k in tree}
-        for key, tensors in live.items():
-            if not isinstance(state[key], dict):
-                problems += _differences(key, tree[key], tensors)
         stored = {(group, name): (type_name, shape, file, offset) for group, name, type_name, shape, file, offset in _ingot.tensors(found["path"])}
         wanted: Dict[Tuple[str, str], Any] = {}
-        rows = []
-        for key in live:
-            for path, kind, group, name in _named_references(tree[key]):
-                if (group, name) in wanted:
-                    continue
+        rows, taken = [], set()
+        for key in state:
+            if key not in tree:
+                continue
+            live, modules = _live_tensors(state[key])
+            named = _named_references(tree[key])
+            there = {path for path, _, _, _ in named}
+            for module in modules:  # the names of each are its structure
+                inside = lambda path: path[:len(module)] == module and len(path) == len(module) + 1
+                missing, extra = [p[-1] for p in live if inside(p) and p not in there], [p[-1] for p in there if inside(p) and p not in live]
+                where = "/".join((key,) + module)
+                problems += [f"'{where}': the checkpoint has no {_some(missing)}"] if missing else []
+                problems += [f"'{where}': the model has no {_some(extra)}"] if extra else []
+            for path, kind, group, name in named:
                 if (group, name) not in stored:
                     raise _ingot.BadInput(f"{found['path']}: its state.json names the tensor '{name}' of '{group}', which no file has")
                 type_name, shape, file, offset = stored[group, name]
-                target = live[key].get(path)
-                if target is not None and tuple(target.shape) != tuple(shape) and not isinstance(state[key], dict):
-                    problems.append(f"'{key}': '{path}' has the shape {list(target.shape)}, in the checkpoint {list(shape)}")
+                target = live.get(path)
+                if target is not None and tuple(target.shape) != tuple(shape) and path[:-1] in modules:
+                    problems.append(f"'{key}': '{path[-1]}' has the shape {list(target.shape)}, in the checkpoint {list(shape)}")
+                if (group, name) in wanted:
+                    continue
                 address = nest.in_place(target, type_name, shape)
-                if address is not None:
+                if address is not None and address not in taken:
+                    taken.add(address)
                     wanted[group, name] = target.detach()
                 else:
                     wanted[group, name], address = nest.empty(kind, type_name, shape)
@@ -334,10 +402,10 @@ class Checkpointer:
                 raise Mismatch(text + ". strict=False goes on without them")
             warnings.warn(text, RuntimeWarning, stacklevel=3)
         _ingot.restore(found["path"], rows, self._options[1])
-        order = [k for k in live if not isinstance(state[k], Rng)] + [k for k in live if isinstance(state[k], Rng)]
-        for key in order:
+        both = [k for k in state if k in tree]
+        for key in [k for k in both if not isinstance(state[k], Rng)] + [k for k in both if isinstance(state[k], Rng)]:
             value = nest.unpack(tree[key], lambda kind, group, name: wanted[group, name])
-            _put(state, key, value, strict)
+            state[key] = _merged(state[key], value, strict, key)
 
     def _warn_once(self, state: Dict[str, Any]) -> None:
         if self._checked:
@@ -350,26 +418,41 @@ class Checkpointer:
             warnings.warn("the state has no " + " and no ".join(missing) + ": a resumed run will not go on as this one would have", RuntimeWarning, stacklevel=4)
 
 
-def _live_tensors(value: Any, path: str = "") -> Dict[str, Any]:
-    """The tensors of a module by their names in its state_dict, and of dicts, so that bytes can be read straight into them."""
-    if isinstance(value, dict):
-        out: Dict[str, Any] = {}
-        for k, v in value.items():
-            if type(k) is str:
-                out.update(_live_tensors(v, f"{path}.{k}" if path else k))
-        return out
-    module = nest.unwrapped(value)
-    if callable(getattr(module, "named_parameters", None)) and nest.is_stateful(module):
-        return {f"{path}.{k}" if path else k: v for k, v in module.state_dict().items() if hasattr(v, "data_ptr")}
+def _live_tensors(value: Any) -> Tuple[Dict[Tuple[str, ...], Any], List[Tuple[str, ...]]]:
+    """The tensors of a nest by their places in its tree, so that bytes can be read straight into them; and the places of its modules."""
+    out: Dict[Tuple[str, ...], Any] = {}
+    modules: List[Tuple[str, ...]] = []
     torch = nest.torch_if_loaded()
-    return {path: value} if path and torch is not None and isinstance(value, torch.Tensor) else {}
+
+    def go(x: Any, path: Tuple[str, ...]) -> None:
+        if isinstance(x, dict):
+            for k, v in x.items():
+                if type(k) is str:
+                    go(v, path + (k,))
+        elif isinstance(x, (list, tuple)):
+            for i, v in enumerate(x):
+                go(v, path + (("$tuple",) if isinstance(x, tuple) else ()) + (str(i),))
+        elif torch is not None and isinstance(x, torch.Tensor):
+            if path:
+                out[path] = x
+        else:
+            module = nest.unwrapped(x)
+            if callable(getattr(module, "named_parameters", None)) and nest.is_stateful(module):
+                modules.append(path)
+                out.update({path + (k,): v for k, v in module.state_dict().items() if hasattr(v, "data_ptr")})
+    go(value, ())
+    return out, modules
 
 
-def _named_references(tree: Any) -> List[Tuple[str, str, str, str]]:
-    """(path in the tree, kind, group, name)."""
-    out: List[Tuple[str, str, str, str]] = []
+def _some(names: List[str]) -> str:
+    return ", ".join(repr(n) for n in names[:4]) + (" and more" if len(names) > 4 else "")
 
-    def go(x: Any, path: str) -> None:
+
+def _named_references(tree: Any) -> List[Tuple[Tuple[str, ...], str, str, str]]:
+    """(place in the tree, kind, group, name)."""
+    out: List[Tuple[Tuple[str, ...], str, str, str]] = []
+
+    def go(x: Any, path: Tuple[str, ...]) -> None:
         if isinstance(x, dict):
             if len(x) == 1:
                 (kind, v), = x.items()
@@ -377,46 +460,57 @@ def _named_references(tree: Any) -> List[Tuple[str, str, str, str]]:
                     out.append((path, kind, v[0], v[1]))
                     return
             for k, v in x.items():
-                go(v, f"{path}.{k}" if path else k)
+                go(v, path + (k,))
         elif isinstance(x, list):
             for i, v in enumerate(x):
-                go(v, f"{path}.{i}" if path else str(i))
-    go(tree, "")
+                go(v, path + (str(i),))
+    go(tree, ())
     return out
 
 
-def _differences(key: str, tree: Any, live: Dict[str, Any]) -> List[str]:
-    if not live or not isinstance(tree, dict):
-        return []
-    missing = [k for k in live if k not in tree]
-    extra = [k for k, v in tree.items() if k not in live and isinstance(v, dict) and "$tensor" in v]
-    return ([f"'{key}': the checkpoint has no {', '.join(repr(k) for k in missing[:4])}{' and more' if len(missing) > 4 else ''}"] if missing else []) + \
-           ([f"'{key}': the model has no {', '.join(repr(k) for k in extra[:4])}{' and more' if len(extra) > 4 else ''}"] if extra else [])
+def _has_objects(x: Any) -> bool:
+    """Whether something in it takes a state, rather than being one."""
+    if isinstance(x, dict):
+        return any(_has_objects(v) for v in x.values())
+    if isinstance(x, (list, tuple)):
+        return any(_has_objects(v) for v in x)
+    return nest.is_stateful(x)
 
 
-def _put(state: Dict[str, Any], key: Any, value: Any, strict: bool) -> None:
-    target = nest.unwrapped(state[key])
+def _merged(target: Any, value: Any, strict: bool, where: str) -> Any:
+    """What stands in the target's place when the value has been put into it: itself wherever it can take it."""
+    inner = nest.unwrapped(target)
     torch = nest.torch_if_loaded()
-    if nest.is_stateful(target):
-        if torch is not None and isinstance(target, torch.nn.Module):
-            target.load_state_dict(value, strict=strict)
+    if nest.is_stateful(inner):
+        if torch is not None and isinstance(inner, torch.nn.Module):
+            inner.load_state_dict(value, strict=strict)
         else:
-            target.load_state_dict(value)
-    elif torch is not None and isinstance(target, torch.Tensor) and isinstance(value, torch.Tensor) and target.shape == value.shape:
+            inner.load_state_dict(value)
+        return target
+    if torch is not None and isinstance(target, torch.Tensor) and isinstance(value, torch.Tensor) and target.shape == value.shape:
         if target.data_ptr() != value.data_ptr() or target.stride() != value.stride():
             with torch.no_grad():
                 target.copy_(value)
-    elif isinstance(target, dict) and isinstance(value, dict):
-        # The same dict goes on, with what was saved.
+        return target
+    if isinstance(target, dict) and isinstance(value, dict):
+        # The same dict goes on, with what was saved; objects that were not saved stay.
         for k in [k for k in target if k not in value]:
-            del target[k]
+            if not _has_objects(target[k]):
+                del target[k]
+            elif strict:
+                raise Mismatch(f"'{where}/{k}' is in the state and not in the checkpoint. strict=False goes on without it")
         for k, v in value.items():
-            if k in target:
-                _put(target, k, v, strict)
-            else:
-                target[k] = v
-    else:
-        state[key] = value
+            target[k] = _merged(target[k], v, strict, f"{where}/{k}") if k in target else v
+        return target
+    if isinstance(target, (list, tuple)) and type(target) is type(value) and len(target) == len(value):
+        each = [_merged(t, v, strict, f"{where}/{i}") for i, (t, v) in enumerate(zip(target, value))]
+        if isinstance(target, tuple):
+            return tuple(each)
+        target[:] = each
+        return target
+    if _has_objects(target):
+        raise Mismatch(f"'{where}' holds objects that take a state, and the checkpoint has something of another form there")
+    return value
 
 
 _SIDE_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json",

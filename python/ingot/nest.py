@@ -35,7 +35,7 @@ class StateError(TypeError):
 
 
 class Entry:
-    """One tensor that is to be saved: where it lies, and whatever keeps it there."""
+    """One tensor that is to be saved: where it lies, and whatever keeps it, and what it was made from, there: an address is one tensor's for as long as its owner lives."""
 
     __slots__ = ("group", "name", "type", "shape", "address", "still", "owner")
 
@@ -63,7 +63,7 @@ def is_stateful(x: Any) -> bool:
 def _group_of(key: str) -> str:
     """Keys become names of files; one that cannot is among the others'."""
     ok = key and len(key) <= 80 and not key.startswith(".") and all(c.isalnum() and c.isascii() or c in "_-." for c in key)
-    return key if ok and key not in ("manifest", "metrics", "quarantine", "state") else "state"
+    return key if ok and key not in ("manifest", "metrics", "quarantine", "state") and "-of-" not in key else "state"
 
 
 class _Packer:
@@ -72,6 +72,7 @@ class _Packer:
         self.entries: List[Entry] = []
         self.names: Dict[str, set] = {}
         self.known: Dict[tuple, List[str]] = {}  # tensors that are one, by what they are
+        self.keep: List[Any] = []
         self.open: set = set()  # containers above the one that is looked at
         self.frozen: set = set()  # addresses of parameters that need no gradient
 
@@ -87,7 +88,7 @@ class _Packer:
             group = _group_of(path[0]) if self.groups else ""
             rest = path[1:] if group == path[0] and len(path) > 1 else path
             name = base = ".".join(rest)
-            taken = self.names.setdefault(group, set())
+            taken = self.names.setdefault(group, {"__metadata__"})
             n = 1
             while name in taken:
                 n += 1
@@ -95,6 +96,8 @@ class _Packer:
             taken.add(name)
             self.entries.append(Entry(group, name, type, shape, address, address in self.frozen, owner))
             ref = self.known[identity] = [group, name]
+        else:
+            self.keep.append(owner)
         return {kind: list(ref)}
 
     def tensor(self, t: Any, path: Tuple[str, ...]) -> dict:
@@ -114,7 +117,7 @@ class _Packer:
         if data.device.type != "cpu":
             data = data.cpu()
         data = data.contiguous()
-        return self.add(path, type_name, tuple(data.shape), data.data_ptr(), data, identity, "$tensor")
+        return self.add(path, type_name, tuple(data.shape), data.data_ptr(), (t, data), identity, "$tensor")
 
     def array(self, a: Any, path: Tuple[str, ...]) -> dict:
         numpy = numpy_if_loaded()
@@ -123,7 +126,7 @@ class _Packer:
             raise StateError(f"{'/'.join(path)}: an array of {a.dtype} cannot be kept; convert it to one of {', '.join(sorted(_NUMPY_TYPES))}")
         identity = ("numpy", a.__array_interface__["data"][0], a.shape, a.strides, a.dtype.name) if a.size else (id(a),)
         data = numpy.ascontiguousarray(a.astype(a.dtype.newbyteorder("="), copy=False)).reshape(a.shape)
-        return self.add(path, type_name, tuple(data.shape), data.ctypes.data, data, identity, "$array")
+        return self.add(path, type_name, tuple(data.shape), data.ctypes.data, (a, data), identity, "$array")
 
     def pairs(self, items: Any, path: Tuple[str, ...]) -> list:
         return [[self.pack(k, path), self.pack(v, path + (str(k),))] for k, v in items]

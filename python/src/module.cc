@@ -10,7 +10,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
-#include <pthread.h>
+#include <unistd.h>
 
 #include "checkpoint/place.h"
 #include "checkpoint/preemption.h"
@@ -26,9 +26,6 @@ using namespace ingot;
 using namespace ingot::checkpoint;
 
 namespace {
-
-// A child of fork() has none of the engine's threads.
-std::atomic<bool> forked{false};
 
 // The Python exceptions of the package, by the kind of failure.
 PyObject *error_type, *bad_input_type, *interrupted_type;
@@ -95,10 +92,12 @@ nb::dict dict_of(const Found& f) {
   return d;
 }
 
+// A child of fork() has none of the threads of what its parent made.
 struct PyPreemption {
   std::unique_ptr<Preemption> listening;
+  pid_t process = ::getpid();
   ~PyPreemption() {
-    if (forked) (void)listening.release();  // its thread is the parent's
+    if (::getpid() != process) (void)listening.release();
   }
 };
 
@@ -107,14 +106,14 @@ struct PySaver {
   std::unique_ptr<Saver> saver;
   std::mutex mutex;
   std::vector<std::string> notices;
+  pid_t process = ::getpid();
   Saver& get() {
-    if (forked) raise(failed("saving a checkpoint in a child of fork(): only the process that made the checkpointer saves"));
+    if (::getpid() != process) raise(failed("saving a checkpoint in a child of fork(): only the process that made the checkpointer saves"));
     if (!saver) raise(usage("the checkpointer is closed"));
     return *saver;
   }
   ~PySaver() {
-    // Its thread is the parent's.
-    if (forked) (void)saver.release();
+    if (::getpid() != process) (void)saver.release();
     else if (saver) {
       nb::gil_scoped_release without;
       saver.reset();
@@ -126,7 +125,6 @@ struct PySaver {
 
 NB_MODULE(_ingot, m) {
   m.doc() = "The engine of checkpoints. Use the package's names instead of these.";
-  pthread_atfork(nullptr, nullptr, [] { forked = true; });
   error_type = nb::exception<std::runtime_error>(m, "Error").release().ptr();
   bad_input_type = nb::exception<std::domain_error>(m, "BadInput", error_type).release().ptr();
   interrupted_type = nb::exception<std::logic_error>(m, "Interrupted", error_type).release().ptr();
@@ -222,7 +220,7 @@ NB_MODULE(_ingot, m) {
       }, nb::arg("signals"), nb::arg("deadline").none())
       .def("close", [](PyPreemption& self) {
         nb::gil_scoped_release without;
-        if (!forked) self.listening.reset();
+        if (::getpid() == self.process) self.listening.reset();
       });
   // The signal that came, 0: none.
   m.def("preempted", &Preemption::seen);
@@ -303,9 +301,10 @@ NB_MODULE(_ingot, m) {
     const Located at = located(path);
     return dict_of(value(checkpoint::look_at(*at.store, at.path)));
   });
-  m.def("read_text", [](const std::string& path) {
+  // An object of a checkpoint, compared with its manifest.
+  m.def("read_object", [](const std::string& path, const std::string& name) {
     const Located at = located(path);
-    return value(read_text(*at.store, at.path));
+    return value(read_object(*at.store, value(checkpoint::look_at(*at.store, at.path)), name));
   });
   // (group, name, type, shape, file, offset) of each.
   m.def("tensors", [](const std::string& path) {

@@ -164,6 +164,136 @@ class Checkpoints(Case):
             self.assertEqual(ck.restore(state, which=which), step)
             self.assertEqual(state["n"], step)
 
+    def test_an_empty_array_may_come_first(self):
+        ck = self.checkpointer()
+        ck.save(1, {"x": {"e": np.empty((0, 3)), "f": np.ones(2)}, "y": np.empty(0)}).wait()
+        state = {"x": None, "y": None}
+        ck.restore(state)
+        self.assertEqual((state["x"]["e"].shape, state["x"]["f"].tolist(), state["y"].shape), ((0, 3), [1, 1], (0,)))
+
+    def test_arrays_made_for_the_save_are_not_one(self):
+        class Made:
+            def __init__(self, n):
+                self.n, self.got = n, None
+
+            def state_dict(self):
+                return {"w": np.full((30, 20), self.n).T}
+
+            def load_state_dict(self, s):
+                self.got = s["w"]
+        ck = self.checkpointer()
+        ck.save(1, {f"o{n}": Made(n) for n in range(6)}).wait()
+        state = {f"o{n}": Made(-1) for n in range(6)}
+        ck.restore(state)
+        self.assertEqual([int(state[f"o{n}"].got[0, 0]) for n in range(6)], list(range(6)))
+
+    def test_objects_in_lists_and_tuples(self):
+        ck = self.checkpointer()
+        ck.save(1, {"all": [Counter2(3), (Counter2(4), {"x": Counter2(5)})]}).wait()
+        a, b, c = Counter2(), Counter2(), Counter2()
+        state = {"all": [a, (b, {"x": c})]}
+        ck.restore(state)
+        self.assertEqual((a.n, b.n, c.n), (3, 4, 5))
+        self.assertIs(state["all"][0], a)
+        with self.assertRaises(ingot.Mismatch):
+            ck.restore({"all": [a]})
+
+    def test_names_that_join_alike(self):
+        ck = self.checkpointer()
+        ck.save(1, {"x": {"a.b": np.ones(3), "a": {"b": np.zeros(3)}}}).wait()
+        state = {"x": {"a.b": np.full(3, 7.0), "a": {"b": np.full(3, 7.0)}}}
+        ck.restore(state)
+        self.assertEqual((state["x"]["a.b"].tolist(), state["x"]["a"]["b"].tolist()), ([1, 1, 1], [0, 0, 0]))
+
+    def damage(self, step, name):
+        file = os.path.join(self.dir, f"checkpoint-{step}", name)
+        with open(file, "r+b") as f:
+            f.seek(os.path.getsize(file) // 2)
+            b = f.read(1)
+            f.seek(-1, 1)
+            f.write(bytes([b[0] ^ 4]))
+
+    def test_where_none_is_whole_nothing_starts_afresh(self):
+        ck = self.checkpointer()
+        ck.save(1, {"a": np.full(1000, 5.0), "n": 1}).wait()
+        self.damage(1, "a.safetensors")
+        state = {"a": np.zeros(1000), "n": 0}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with self.assertRaises(ingot.BadInput) as e:
+                ck.restore(state)
+        self.assertIn("none of its checkpoints can be taken", str(e.exception))
+        self.assertEqual((state["a"].sum(), state["n"]), (0, 0))
+
+    def test_every_damaged_file_is_passed_over(self):
+        for name in ("state.json", "manifest.json", "a.safetensors"):
+            ck = self.checkpointer()
+            for step in (1, 2):
+                ck.save(step, {"a": np.full(1000, step), "n": step})
+            ck.wait()
+            self.damage(2, name)
+            state = {"a": None, "n": 0}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.assertEqual(ck.restore(state), 1, name)
+            self.assertEqual((state["n"], int(state["a"][0])), (1, 1))
+            ck.close()
+            import shutil
+            shutil.rmtree(self.dir)
+
+    def test_a_newer_format_is_not_a_fresh_start(self):
+        ck = self.checkpointer()
+        ck.save(1, {"n": 1}).wait()
+        path = os.path.join(self.dir, "checkpoint-1", "manifest.json")
+        with open(path) as f:
+            text = f.read().replace('"version":1', '"version":2')
+        body = text[:text.rindex(',"hash"')]
+        try:
+            import xxhash
+        except ImportError:
+            self.skipTest("xxhash is not there")
+        with open(path, "w") as f:
+            f.write(f'{body},"hash":"{xxhash.xxh3_128_hexdigest(body.encode())}"}}\n')
+        with self.assertRaises(ingot.Error) as e:
+            ck.restore({"n": 0})
+        self.assertIn("version 2", str(e.exception))
+
+    def test_going_back_is_a_newer_branch(self):
+        ck = self.checkpointer(keep=ingot.Keep(last=2))
+        for step in (2, 4, 6):
+            ck.save(step, {"n": step}).wait()
+        state = {"n": 0}
+        self.assertEqual(ck.restore(state, which=4), 4)
+        ck.save(5, {"n": 50}).wait()
+        ck.close()
+        self.assertTrue(ingot.latest(self.dir).endswith("checkpoint-5"))
+        ck = self.checkpointer(keep=ingot.Keep(last=1))
+        ck.save(9, {"n": 9}).wait()
+        ck.save(3, {"n": 3}).wait()
+        ck.close()
+        self.assertTrue(ingot.latest(self.dir).endswith("checkpoint-3"))
+
+    def test_a_skipped_save_is_told(self):
+        a = np.zeros(20_000_000)
+        with ingot.Checkpointer(self.dir, signals=False, overlap="skip") as ck:
+            first = ck.save(1, {"a": a})
+            second = ck.save(2, {"a": a})
+            self.assertTrue(second is None or first.done)
+        with ingot.Checkpointer(self.dir, ingot.Cadence(steps=1), signals=False, overlap="skip") as ck:
+            for _ in ck.steps(4, {"a": a}):
+                pass
+        self.assertTrue(ingot.latest(self.dir).endswith("checkpoint-4"))
+
+    def test_after_close_nothing_is_saved(self):
+        ck = self.checkpointer()
+        ck.save(1, {"n": 1})
+        ck.close()
+        with self.assertRaises(ValueError):
+            ck.save(2, {"n": 2})
+        ck.report(1, {"loss": 0.5})  # an evaluation's
+        with self.assertRaises(ValueError):
+            self.checkpointer().save(-1, {"n": 1})
+
     def test_late_metrics(self):
         ck = self.checkpointer(keep=ingot.Keep(best=1, last=1, metric="loss"))
         for step, loss in ((1, 0.5), (2, 0.7), (3, 0.9)):
@@ -180,9 +310,12 @@ class Checkpoints(Case):
         with self.assertRaises(ingot.Error):
             handle.wait()
         self.assertIsInstance(handle.error, ingot.Error)
+        ck.save(3, {"n": np.zeros(10)}).wait()  # the error has been told
+        os.mkdir(os.path.join(self.dir, ".checkpoint-4.ingot-lock"))
+        ck.save(4, {"n": np.zeros(10)})
         with self.assertRaises(ingot.Error):
-            ck.save(3, {"n": np.zeros(10)})
-        ck.save(4, {"n": np.zeros(10)}).wait()
+            ck.save(5, {"n": np.zeros(10)})
+        ck.save(6, {"n": np.zeros(10)}).wait()
 
     def test_a_step_already_saved_gives_its_handle(self):
         ck = self.checkpointer()
@@ -394,6 +527,33 @@ time.sleep(60)  # a step
         p.terminate()
         self.assertEqual(p.wait(30), 75)
         self.assertTrue(ingot.latest(self.dir).endswith("checkpoint-1"))
+
+    def test_a_child_that_makes_its_own_saves(self):
+        ck = self.checkpointer()
+        ck.save(1, {"n": 1}).wait()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                with ingot.Checkpointer(os.path.join(self.tmp.name, "child"), signals=False) as mine:
+                    mine.save(1, {"n": 1}).wait()
+                os._exit(7)
+            except BaseException:
+                os._exit(1)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 7)
+
+    def test_a_child_can_be_terminated(self):
+        script = """
+import os, signal, sys, time, ingot
+ck = ingot.Checkpointer(sys.argv[1])
+pid = os.fork()
+if pid == 0:
+    time.sleep(60)
+    os._exit(0)
+os.kill(pid, signal.SIGTERM)
+print(os.waitpid(pid, 0)[1], flush=True)
+"""
+        p = subprocess.run([sys.executable, "-c", script, self.dir], stdout=subprocess.PIPE, text=True, timeout=30, env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)))
+        self.assertEqual(p.stdout.strip(), "15")
 
     def test_a_forked_child_does_no_harm(self):
         ck = self.checkpointer()

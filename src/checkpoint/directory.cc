@@ -7,6 +7,7 @@
 #include "commit/small_file.h"
 #include "commit/verify.h"
 #include "formats/json.h"
+#include "kernels/hash.h"
 
 namespace ingot::checkpoint {
 namespace {
@@ -38,7 +39,7 @@ Status check_objects(Store& store, const std::string& path, const Manifest& m) {
 }  // namespace
 
 const char* state_name(State s) {
-  constexpr const char* kNames[] = {"whole", "torn", "quarantined", "unverified"};
+  constexpr const char* kNames[] = {"whole", "torn", "quarantined", "newer", "unverified"};
   return kNames[static_cast<int>(s)];
 }
 
@@ -73,6 +74,7 @@ Result<Found> look_at(Store& store, const std::string& path, const Found* before
     auto manifest = text.ok() ? parse_manifest(*text, record) : Result<Manifest>(text.take_error());
     if (!manifest.ok()) {
       f.reason = manifest.error().message;
+      if (manifest.error().kind == ErrorKind::kUsage) f.state = State::kNewer;
       return f;
     }
     f.manifest = std::move(*manifest);
@@ -122,6 +124,19 @@ Result<std::vector<Found>> scan(Store& store, const std::string& directory, cons
   const auto age = [](const Found& f) { return std::tuple(f.manifest.objects.empty() ? 0 : f.manifest.epoch, f.step); };
   std::sort(all.begin(), all.end(), [&](const Found& a, const Found& b) { return age(a) > age(b); });
   return all;
+}
+
+Result<std::string> read_object(Store& store, const Found& c, const std::string& name) {
+  const Object* o = c.manifest.find(name);
+  if (!o) return bad_input("reading {}: its manifest names no {}", c.path, name);
+  const std::string file = join_path(c.path, name);
+  INGOT_ASSIGN(std::string text, read_text(store, file, o->bytes));
+  std::vector<std::optional<Hash128>> leaves;
+  constexpr size_t kLeaf = 1 << 20;
+  for (size_t at = 0; at < text.size(); at += kLeaf) leaves.emplace_back(hash128(as_bytes(std::string_view(text).substr(at, kLeaf))));
+  if (const std::string found = root_of({{"", leaves}}); text.size() != o->bytes || found != o->hash)
+    return bad_input("reading {}: its hash is {}, the manifest says {}: its bytes have changed", file, found, o->hash);
+  return text;
 }
 
 Status verify(Store& store, const Found& c, int threads) {

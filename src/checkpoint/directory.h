@@ -14,6 +14,7 @@ enum class State {
   kWhole,        // its manifest is, and all objects are there with their sizes; hashes are a resume's matter, and verify()'s
   kTorn,         // a save that did not end, or files that went away
   kQuarantined,  // a resume found it damaged and passed it over
+  kNewer,        // of a version that this ingot does not know
   kUnverified,   // made by others, without a manifest: what it should be nobody knows
 };
 const char* state_name(State s);
@@ -39,6 +40,8 @@ Result<std::vector<Found>> scan(Store& store, const std::string& directory, cons
 // One of them, by its own path.
 Result<Found> look_at(Store& store, const std::string& path, const Found* before = nullptr);
 
+// A small object's text, compared with what the manifest says of it: kBadInput where it has changed.
+Result<std::string> read_object(Store& store, const Found& checkpoint, const std::string& name);
 // Every object read and compared. kBadInput names the first that differs.
 Status verify(Store& store, const Found& checkpoint, int threads);
 

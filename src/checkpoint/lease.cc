@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <random>
 
+#include "checkpoint/manifest.h"
 #include "commit/small_file.h"
 #include "formats/json.h"
 
@@ -33,7 +34,9 @@ Lease read_lease(Store& store, const std::string& directory) {
 
 Result<Lease> take_lease(Store& store, const std::string& directory, int64_t newest, double now) {
   Lease l;
-  l.epoch = std::max({read_lease(store, directory).epoch, newest, int64_t{0}}) + 1;
+  const int64_t before = read_lease(store, directory).epoch;
+  if (before < 0 || before > kMostEpochs) return bad_input("taking {}: its epoch is {}, which nobody wrote; remove the file", lease_path(directory), before);
+  l.epoch = std::max(before, newest) + 1;
   std::random_device random;
   l.owner = fmt::format("{:08x}{:08x}{:08x}{:08x}", random(), random(), random(), random());
   char host[256] = "";

@@ -97,7 +97,7 @@ Result<Manifest> parse_manifest(std::string_view text, const std::string& path) 
   if (json_string(j, "ingot") != "checkpoint") return bad_input("reading {}: it is no manifest of a checkpoint (\"ingot\": \"checkpoint\")", path);
   const auto version = json_int(j, "version");
   if (!version || *version < 1) return damaged("it has no version");
-  if (*version > kVersion) return bad_input("reading {}: it is of version {}, this ingot knows {}; a newer ingot reads it", path, *version, kVersion);
+  if (*version > kVersion) return usage("reading {}: it is of version {}, this ingot knows {}; a newer ingot reads it", path, *version, kVersion);
   Manifest m;
   const auto wanted = [&](const char* name, int64_t least, int64_t* into) -> Status {
     const auto n = json_int(j, name);
@@ -107,6 +107,7 @@ Result<Manifest> parse_manifest(std::string_view text, const std::string& path) 
   };
   INGOT_TRY(wanted("step", 0, &m.step));
   INGOT_TRY(wanted("epoch", 1, &m.epoch));
+  if (m.epoch > kMostEpochs) return damaged(fmt::format("its epoch is {}", m.epoch));
   int64_t world = 1;
   INGOT_TRY(wanted("world", 1, &world));
   m.world = static_cast<int>(std::min<int64_t>(world, INT32_MAX));

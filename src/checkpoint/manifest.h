@@ -18,6 +18,7 @@ inline constexpr char kMetricsFile[] = "metrics.json";
 inline constexpr char kQuarantineFile[] = "quarantine.json";
 inline constexpr char kPinnedFile[] = "pinned";
 inline constexpr int kVersion = 1;
+inline constexpr int64_t kMostEpochs = int64_t{1} << 48;
 
 using Metrics = std::map<std::string, double>;
 
@@ -44,7 +45,7 @@ struct Manifest {
 
 // As many bytes whatever the hashes are.
 std::string manifest_text(const Manifest& m);
-// kBadInput: it is torn or damaged, no manifest, one of a newer ingot, or names what cannot lie in the directory.
+// kBadInput: it is torn or damaged, no manifest, or names what cannot lie in the directory. kUsage: it is whole, and of a newer ingot.
 Result<Manifest> parse_manifest(std::string_view text, const std::string& path);
 
 // {"val_loss": 1.25}: numbers; what is not finite as "nan", "inf", "-inf".

@@ -14,7 +14,8 @@
 
 namespace ingot::checkpoint {
 
-// One at a time in a process. Whoever listened to a signal before still hears it, unless that would have ended the process.
+// One at a time in a process. Whoever listened to a signal before still hears it, unless that would have ended the process; that it does after all where a second one comes
+// 30 seconds after the first and nobody has asked. A child of fork() has its signals as they were.
 class Preemption {
  public:
   // With `deadline` (seconds after the signal) a thread waits: where the process is still there shortly before it, it ends with exit code 75. A save that is under way

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "checkpoint/directory.h"
+#include "commit/names.h"
 #include "commit/small_file.h"
 #include "commit/verify.h"
 #include "formats/json.h"
@@ -23,10 +25,11 @@ std::vector<std::vector<size_t>> files_of(const Group& group, uint64_t max_shard
   std::vector<std::vector<size_t>> files;
   for (const bool still : {true, false}) {
     uint64_t room = 0;
+    bool begun = false;
     for (size_t i = 0; i < group.tensors.size(); ++i) {
       if (group.tensors[i].still != still) continue;
       const uint64_t bytes = bytes_of(group.tensors[i].spec);
-      if (bytes > room) files.emplace_back(), room = max_shard;
+      if (!begun || bytes > room) files.emplace_back(), room = max_shard, begun = true;
       files.back().push_back(i);
       room -= std::min(room, bytes);
     }
@@ -159,7 +162,13 @@ Result<Saved> save(Store& store, const std::string& directory, const Snapshot& s
   INGOT_ASSIGN(Plan plan, Planner(snapshot, options).plan());
   const std::unique_ptr<Store> journal = make_memory_store();
   const std::string path = join_path(directory, directory_name(snapshot.step));
-  if (!store.capabilities().rename) INGOT_TRY(remove_directory(store, path, kManifestFile));  // what is there would be mixed with what comes
+  if (!store.capabilities().rename) {
+    // What is there would be mixed with what comes. One of this process's time or later is not this one's to remove.
+    if (options.may_commit) INGOT_TRY(options.may_commit());
+    const auto there = checkpoint::look_at(store, path);
+    if (there.ok() && there->state == State::kWhole && there->manifest.epoch >= options.epoch) return failed("saving step {}: {} is there already, of epoch {}", snapshot.step, path, there->manifest.epoch);
+    INGOT_TRY(remove_directory(store, path, kManifestFile));
+  }
   Output o;
   o.store = &store;
   o.path = path;
@@ -177,9 +186,18 @@ Result<Saved> save(Store& store, const std::string& directory, const Snapshot& s
   e.cancel = options.cancel;
   e.journal_store = journal.get();
   e.journal_path = "journal";
-  INGOT_ASSIGN(const Written written, write({o}, e));
-  if (options.may_commit) INGOT_TRY(options.may_commit());
-  INGOT_TRY(publish({o}, {written}, e));
+  if (!options.attempt.empty()) e.key = options.attempt;
+  Written written;
+  const Status done = [&]() -> Status {
+    INGOT_ASSIGN(written, write({o}, e));
+    if (options.may_commit) INGOT_TRY(options.may_commit());
+    return publish({o}, {written}, e);
+  }();
+  if (!done.ok()) {
+    // Only what this save began: another process may be writing beside.
+    if (store.capabilities().rename && !options.attempt.empty()) (void)remove_part(store, temporary_path(path, to_hex(hash128(as_bytes("job " + e.key))), ".part"));
+    return done;
+  }
   Saved saved;
   saved.manifest = std::move(plan.manifest);
   for (size_t i = 0; i < saved.manifest.objects.size(); ++i) {

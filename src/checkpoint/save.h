@@ -15,6 +15,7 @@ struct SaveOptions {
   uint64_t memory = 64u << 20;    // beside the snapshot
   uint64_t max_shard = 5'000'000'000;
   int64_t epoch = 1;
+  std::string attempt;  // no other save has it: what is unfinished carries a name made of it
   double time = 0;
   std::string run;
   std::optional<int64_t> parent;

@@ -123,9 +123,10 @@ TEST_F(Checkpoints, AMountedBucketTakesTheManifestLast) {
     if (!ended) continue;
     EXPECT_EQ(f.step, 2);
     EXPECT_GT(stop, 8U);
-    // Saved again over itself, and by a saver.
+    // Saved again over itself by a later process, and by a saver.
     armed = false;
-    auto again = save(*mount, dir_, two.snapshot, {});
+    o.epoch = 2;
+    auto again = save(*mount, dir_, two.snapshot, o);
     ASSERT_TRUE(again.ok()) << again.error().message;
     auto saver = Saver::open(*mount, dir_, {});
     ASSERT_TRUE(saver.ok()) << saver.error().message;
@@ -231,7 +232,7 @@ TEST_F(Checkpoints, AReplacedProcessWritesNothingMore) {
   s.snapshot.step = 2;
   ASSERT_TRUE((*(*heir)->save(s.snapshot))->wait().ok());
   EXPECT_EQ(newest(store_).step, 2);
-  EXPECT_FALSE((*zombie)->close().ok());
+  EXPECT_TRUE((*zombie)->close().ok());  // its error was told
 }
 
 TEST_F(Checkpoints, AnAbortedSaveLeavesTheOneBefore) {
@@ -248,6 +249,48 @@ TEST_F(Checkpoints, AnAbortedSaveLeavesTheOneBefore) {
   EXPECT_EQ(newest(store_).step, end.ok() ? 2 : 1);
   EXPECT_TRUE((*saver)->close().ok());
   for (const auto& e : std::filesystem::directory_iterator(dir_)) EXPECT_EQ(e.path().filename().string().find(".ingot-"), std::string::npos) << e.path();
+}
+
+// A zombie's save that fails takes nothing of the run that took over, whatever the two steps are called.
+TEST_F(Checkpoints, AFailedSaveRemovesOnlyItsOwn) {
+  std::filesystem::create_directories(dir_ + "/.checkpoint-10.ingot-0123456789ab.part");
+  TestState s = make_state(1, {{"model", {10}}});
+  SaveOptions o;
+  o.attempt = "zombie 1";
+  o.may_commit = [] { return Status(failed("replaced")); };
+  EXPECT_FALSE(save(store_, dir_, s.snapshot, o).ok());
+  std::vector<std::string> left;
+  for (const auto& e : std::filesystem::directory_iterator(dir_)) left.push_back(e.path().filename());
+  EXPECT_EQ(left, std::vector<std::string>{".checkpoint-10.ingot-0123456789ab.part"});
+}
+
+TEST_F(Checkpoints, OnAMountWhatIsNewerIsNotRemoved) {
+  const auto mount = make_mount_store(store_);
+  TestState s = make_state(2, {{"model", {10}}});
+  SaveOptions o;
+  o.epoch = 5;
+  ASSERT_TRUE(save(*mount, dir_, s.snapshot, o).ok());
+  o.epoch = 4;
+  EXPECT_FALSE(save(*mount, dir_, s.snapshot, o).ok());
+  o.epoch = 6, o.may_commit = [] { return Status(failed("replaced")); };
+  EXPECT_FALSE(save(*mount, dir_, s.snapshot, o).ok());
+  EXPECT_EQ(newest(store_).manifest.epoch, 5);
+  EXPECT_TRUE(verify(store_, newest(store_), 1).ok());
+}
+
+TEST_F(Checkpoints, ClosingWhileASaveWaitsEnds) {
+  for (int i = 0; i < 20; ++i) {
+    TestState s = make_state(1, {{"model", {500'000}}}), t = make_state(2, {{"model", {500'000}}});
+    auto saver = Saver::open(store_, dir_, {});
+    ASSERT_TRUE(saver.ok());
+    ASSERT_TRUE((*saver)->save(s.snapshot).ok());
+    std::thread other([&] {
+      auto handle = (*saver)->save(t.snapshot);
+      if (handle.ok()) (void)(*handle)->wait();
+    });
+    (void)(*saver)->close();
+    other.join();
+  }
 }
 
 Found whole(int64_t step, double loss, double time = 0) {

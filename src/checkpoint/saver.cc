@@ -23,7 +23,13 @@ Status Save::wait(std::optional<double> seconds) const {
   std::unique_lock lock(mutex_);
   if (!seconds) ended_.wait(lock, [&] { return done_; });
   else if (!ended_.wait_for(lock, std::chrono::duration<double>(*seconds), [&] { return done_; })) return failed("step {} is still being written", step_);
+  told_ = true;
   return status_;
+}
+
+Status Save::untold() const {
+  std::lock_guard lock(mutex_);
+  return std::exchange(told_, true) ? Status() : status_;
 }
 
 void Save::finish(Status s) {
@@ -60,6 +66,7 @@ Saver::~Saver() { (void)close(); }
 
 Result<SavePtr> Saver::save(Snapshot live) {
   const auto called = Clock::now();
+  if (live.step < 0) return usage("saving step {}: steps begin at 0", live.step);
   SavePtr handle(new Save(live.step));
   {
     std::unique_lock lock(mutex_);
@@ -70,7 +77,9 @@ Result<SavePtr> Saver::save(Snapshot live) {
       return SavePtr();
     }
     changed_.wait(lock, [&] { return !current_; });
-    if (!error_.ok()) return std::exchange(error_, Status()).take_error();
+    if (closing_) return usage("saving step {}: the checkpointer is closed", live.step);
+    if (const SavePtr failed = std::exchange(failed_, nullptr))
+      if (Status s = failed->untold(); !s.ok()) return s;
     if (last_ && last_->step() == live.step) return last_;
     current_ = handle;  // from here on this save's
     called_ = called;
@@ -120,7 +129,6 @@ void Saver::work() {
     lock.unlock();
     Status s = guarded([&] { return write(snapshot, handle.get()); });
     const bool aborted = !s.ok() && handle->cancel_.cancelled();
-    if (!s.ok()) (void)remove_parts(store_, directory_, directory_name(handle->step()));
     if (aborted) s = Error{ErrorKind::kInterrupted, fmt::format("the save of step {} was aborted; nothing of it is left", handle->step())};
     handle->finish(s);
     if (s.ok()) {
@@ -131,7 +139,7 @@ void Saver::work() {
     }
     lock.lock();
     if (s.ok()) last_ = handle;
-    else if (!aborted) ++stats_.failed, error_ = std::move(s);
+    else if (!aborted) ++stats_.failed, failed_ = handle;
     current_.reset();
     const auto reports = std::exchange(reports_, {});
     lock.unlock();
@@ -147,6 +155,7 @@ Status Saver::write(const Snapshot& snapshot, Save* handle) {
   o.threads = options_.threads, o.max_shard = options_.max_shard;
   o.epoch = lease_.epoch, o.time = now(), o.run = options_.run, o.parent = options_.parent;
   o.cancel = &handle->cancel_;
+  o.attempt = fmt::format("{} {}", lease_.owner, ++attempts_);
   o.may_commit = [&]() -> Status {
     if (handle->cancel_.cancelled()) return interrupted();
     return still_mine(store_, directory_, lease_);
@@ -178,6 +187,7 @@ Status Saver::report(int64_t step, const Metrics& metrics) {
       return {};
     }
   }
+  std::lock_guard lock(metrics_mutex_);
   INGOT_ASSIGN(const Found f, look_at(store_, join_path(directory_, directory_name(step))));
   return put_metrics(store_, f, metrics);
 }
@@ -185,7 +195,8 @@ Status Saver::report(int64_t step, const Metrics& metrics) {
 Status Saver::wait() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return !current_; });
-  return std::exchange(error_, Status());
+  const SavePtr failed = std::exchange(failed_, nullptr);
+  return failed ? failed->untold() : Status();
 }
 
 Status Saver::close() {

@@ -49,11 +49,14 @@ class Save {
   friend class Saver;
   explicit Save(int64_t step) : step_(step) {}
   void finish(Status s);
+  // Its error, if nobody has heard of it.
+  Status untold() const;
   const int64_t step_;
   CancelToken cancel_;
   mutable std::mutex mutex_;
   mutable std::condition_variable ended_;
   bool done_ = false;
+  mutable bool told_ = false;  // its error has come out somewhere
   Status status_;
 };
 using SavePtr = std::shared_ptr<Save>;
@@ -110,7 +113,9 @@ class Saver {
   std::optional<Snapshot> next_;
   SavePtr current_, last_;  // under way; the last that ended well
   std::chrono::steady_clock::time_point called_;
-  Status error_;  // of a save, until it comes out
+  SavePtr failed_;  // whose error may not have come out
+  std::mutex metrics_mutex_;
+  uint64_t attempts_ = 0;
   std::vector<std::pair<int64_t, Metrics>> reports_;  // of a step that is under way
   Stats stats_;
   bool closing_ = false;

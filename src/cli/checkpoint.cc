@@ -26,7 +26,8 @@ struct Directory {
 // DIR and what is in it. Not there: kNotFound.
 Result<Directory> directory(const std::string& given) {
   Directory d;
-  INGOT_ASSIGN(d.at, locate(given));
+  INGOT_ASSIGN(const std::string path, expand_variables(given));
+  INGOT_ASSIGN(d.at, locate(path));
   INGOT_ASSIGN(d.all, checkpoint::scan(*d.at.store, d.at.path));
   return d;
 }
@@ -237,7 +238,10 @@ Status prune_command(Context& c) {
     return usage("'ingot checkpoint prune' needs a rule, as in: ingot checkpoint prune {} --last 3", shell_word(dir));
   INGOT_TRY(checkpoint::check(keep));
   if (d.all.empty()) return none(d);
-  const auto decisions = checkpoint::decide(d.all, keep, {}, now());
+  // What a run that is under way may have resumed from stays.
+  checkpoint::Needed needed;
+  needed.resumed_from = d.all.front().manifest.parent;
+  const auto decisions = checkpoint::decide(d.all, keep, needed, now());
   const bool dry = c.args.common.dry_run;
   OrderedJson rows = OrderedJson::array();
   Table table({">step", dry ? "would be" : "", ">size", "=why"});

@@ -42,6 +42,8 @@ Status remove_directory(Store& store, const std::string& path, const std::string
   return store.sync_directory(parent_path(path));
 }
 
+Status remove_part(Store& store, const std::string& path) { return store.remove(path); }
+
 Status remove_parts(Store& store, const std::string& directory, const std::string& prefix) {
   INGOT_ASSIGN(const auto entries, store.list(directory));
   for (const Entry& e : entries) {

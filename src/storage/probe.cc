@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <random>
 #include <sstream>
 
 #include "storage/descriptors.h"
@@ -58,7 +59,7 @@ Result<MountProbe> probe_directory(const std::string& directory) {
   INGOT_ASSIGN(const std::string where, at.store->resolve(at.path));
   MountProbe p;
   find_mount(where, &p);
-  const std::string scratch = join_path(where, fmt::format(".ingot-probe-{}", ::getpid()));
+  const std::string scratch = join_path(where, fmt::format(".ingot-probe-{}-{:x}", ::getpid(), std::random_device()()));
   INGOT_TRY(at.store->remove(scratch));
   INGOT_TRY(at.store->make_directory(scratch));
   struct statvfs fs;
@@ -85,7 +86,7 @@ Result<MountProbe> probe_directory(const std::string& directory) {
     p.lock = ::flock(fd, LOCK_EX | LOCK_NB) == 0;
     ::close(fd);
   }
-  INGOT_TRY(at.store->remove(scratch));
+  (void)at.store->remove(scratch);  // a mount may refuse what it has just taken
   return p;
 }
 
