@@ -74,7 +74,9 @@ Result<bool> doctor_checkpoints(Context& c, const std::string& given) {
   if (!there.ok() || !*there || !(*there)->directory()) return false;
   const auto found = checkpoint::scan(*at->store, at->path);
   const auto entries = at->store->list(at->path);
-  if (!found.ok() || !entries.ok() || (found->empty() && !entries->empty())) return false;
+  if (!found.ok() || !entries.ok()) return false;
+  // Those of other software are models, to be looked at one by one.
+  if (!entries->empty() && std::none_of(found->begin(), found->end(), [](const Found& f) { return !f.manifest.objects.empty(); })) return false;
   INGOT_ASSIGN(const MountProbe p, probe_directory(at->path));
   const std::pair<const char*, bool> rows[] = {{"append", p.append}, {"write anywhere", p.random_write}, {"rename a file", p.rename_file}, {"rename a directory", p.rename_directory}, {"hard links", p.link},
                                                {"exclusive creation", p.exclusive}, {"locks", p.lock}, {"fsync", p.sync}, {"read after write", p.read_after_write}};
