@@ -38,6 +38,12 @@ mmdebstrap --variant=minbase --include=apt "${options[@]}" "$suite" "$root" ${IN
 if [[ $suite == noble ]]; then cp "$keyring" "$root/etc/apt/trusted.gpg.d/"; fi
 cp -L /etc/resolv.conf /etc/hosts "$root/etc/" 2>/dev/null || true
 if [[ -n ${http_proxy:-} ]]; then echo "Acquire::http::Proxy \"$http_proxy\";" >"$root/etc/apt/apt.conf.d/01proxy"; fi
+# PyPI, too, as pip is configured here: where it is, and whose certificates it has.
+pip=()
+while IFS= read -r variable; do
+  if [[ $variable == PIP_INDEX_URL=* || $variable == PIP_EXTRA_INDEX_URL=* || $variable == PIP_CERT=* || $variable == *_proxy=* ]]; then pip+=("$variable"); fi
+done < <(env)
+if [[ -r ${PIP_CERT:-} ]]; then install -D -m 644 "$PIP_CERT" "$root$PIP_CERT"; fi
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev" 2>/dev/null || mount --bind /dev "$root/dev"
 mount --make-rslave "$root/dev" 2>/dev/null || true
@@ -53,7 +59,7 @@ failed=0
 inside() {  # COMMAND: its output is shown and kept
   local start=$SECONDS rc=0
   echo "== in the root: $1"
-  chroot "$root" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb \
+  chroot "$root" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb "${pip[@]}" \
     bash -c "cd /ingot && $1" </dev/null >"$work/out" 2>&1 || rc=$?
   cat "$work/out"
   outcome+=("  $1: exit code $rc in $((SECONDS - start)) s; last line: $(tail -n 1 "$work/out")")
