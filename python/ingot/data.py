@@ -1,9 +1,11 @@
 """What a loop holds between two steps: a plain DataLoader that knows where it is (epoch, generator, position), and gradients that wait for their step."""
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, Optional
+import warnings
+from typing import Any, Dict, Iterator, List, Optional
 
 from .nest import torch_if_loaded, unwrapped
+from .rng import Rng
 
 
 class _Skipping:
@@ -34,40 +36,50 @@ class _Skipping:
 class Loader:
     """Iterates as the DataLoader does; as an object of the state, a restored one goes on with the batch after the last that was given out.
 
-    Exact with ``num_workers=0``, and with workers that draw nothing at random. An epoch is one ``for``: one that is left early counts as
-    begun, and the next ``for`` begins the next epoch.
+    Exact for map-style datasets with ``num_workers=0``, and with workers that draw nothing at random and end with their epoch (no persistent_workers). An epoch is one
+    ``for``: one that is left early counts as begun, and the next ``for`` begins the next epoch.
     """
 
     def __init__(self, dataloader: Any):
         self.dataloader = dataloader
         self.epoch = 0
         self.position = 0  # batches given out in this epoch
-        self._start: Optional[Dict[str, Any]] = None  # generators as they were when this epoch began
+        self._start: Optional[Dict[str, Any]] = None  # what is drawn from, as it was when this epoch began
         self._resume = False
+        if getattr(dataloader, "persistent_workers", False):
+            warnings.warn("ingot.loader: persistent_workers draw seeds of their own across epochs: a resumed epoch will not be the same", RuntimeWarning, stacklevel=3)
 
     def __len__(self) -> int:
         return len(self.dataloader)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "dataloader" not in self.__dict__:
+            raise AttributeError(name)
         return getattr(self.__dict__["dataloader"], name)
 
-    def _generators(self) -> Dict[str, Any]:
+    def _samplers(self) -> List[Any]:
         loader = self.dataloader
-        found = {"loader": getattr(loader, "generator", None), "sampler": getattr(getattr(loader, "sampler", None), "generator", None)}
-        return {name: g for name, g in found.items() if g is not None}
+        batches = getattr(loader, "batch_sampler", None)
+        found = [loader, getattr(loader, "sampler", None), batches, getattr(batches, "sampler", None)]
+        return [x for i, x in enumerate(found) if x is not None and all(x is not y for y in found[:i])]
 
     def _capture(self) -> Dict[str, Any]:
-        torch = torch_if_loaded()
-        state = {name: g.get_state() for name, g in self._generators().items()}
-        state["torch"] = torch.get_rng_state()
-        return state
+        """The loader's and the samplers' own generators and epochs."""
+        out: Dict[str, Any] = {}
+        for i, x in enumerate(self._samplers()):
+            generator = getattr(x, "generator", None)
+            if hasattr(generator, "get_state"):
+                out[f"generator{i}"] = generator.get_state()
+            if callable(getattr(x, "set_epoch", None)) and isinstance(getattr(x, "epoch", None), int):
+                out[f"epoch{i}"] = x.epoch
+        return out
 
     def _put(self, state: Dict[str, Any]) -> None:
-        torch = torch_if_loaded()
-        for name, g in self._generators().items():
-            if name in state:
-                g.set_state(state[name])
-        torch.set_rng_state(state["torch"])
+        for i, x in enumerate(self._samplers()):
+            if f"generator{i}" in state and hasattr(getattr(x, "generator", None), "set_state"):
+                x.generator.set_state(state[f"generator{i}"])
+            if f"epoch{i}" in state and callable(getattr(x, "set_epoch", None)):
+                x.set_epoch(state[f"epoch{i}"])
 
     def _rest(self, skip: int) -> Iterator[Any]:
         """The iterator of this epoch after its first batches, with the draws of the whole one."""
@@ -89,34 +101,35 @@ class Loader:
         return batches
 
     def __iter__(self) -> Iterator[Any]:
-        torch = torch_if_loaded()
         if self._resume:
-            # What was drawn when the epoch began is drawn again from the same state; what torch has drawn since stays as it was restored.
+            # What was drawn when the epoch began is drawn again from the same states; what the process has drawn since stays as it was restored.
             self._resume = False
-            now = torch.get_rng_state()
-            sampler = getattr(self.dataloader, "sampler", None)
-            if callable(getattr(sampler, "set_epoch", None)):
-                sampler.set_epoch(self.epoch)
-            self._put(self._start)
+            now = Rng().state_dict()
+            self._put(self._start["own"])
+            Rng().load_state_dict(self._start["process"])
             batches = self._rest(self.position)
-            torch.set_rng_state(now)
+            Rng().load_state_dict(now)
         else:
-            self._start, self.position = self._capture(), 0
+            self._start, self.position = {"own": self._capture(), "process": Rng().state_dict()}, 0
             batches = iter(self.dataloader)
+        mine = self._start
         try:
             for batch in batches:
                 self.position += 1
                 yield batch
         finally:
-            self._start = None
-            self.epoch += 1
+            if self._start is mine:  # else another epoch has begun, or another state been restored, meanwhile
+                self._start = None
+                self.epoch += 1
 
     def state_dict(self) -> Dict[str, Any]:
-        return {"epoch": self.epoch, "position": self.position, "start": self._start}
+        return {"epoch": self.epoch, "position": self.position, "start": self._start, "own": self._capture()}
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         self.epoch, self.position, self._start = state["epoch"], state["position"], state["start"]
         self._resume = self._start is not None
+        if not self._resume:
+            self._put(state["own"])
 
 
 def loader(dataloader: Any) -> Loader:

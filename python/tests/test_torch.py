@@ -210,6 +210,68 @@ class Torch(unittest.TestCase):
                     ck.restore(state)
                 self.assertEqual(run(loader, state, 20 - stop), want[stop:], f"{options} after {stop}")
 
+    def test_a_loader_between_epochs_and_with_other_generators(self):
+        import numpy
+        data = torch.utils.data.TensorDataset(torch.arange(20))
+
+        class Python(torch.utils.data.Sampler):
+            def __len__(self):
+                return 20
+
+            def __iter__(self):
+                order = list(range(20))
+                random.shuffle(order)
+                return iter(order)
+
+        class Counting(torch.utils.data.Sampler):  # as DistributedSampler does
+            epoch = 5
+
+            def set_epoch(self, epoch):
+                self.epoch = epoch
+
+            def __len__(self):
+                return 20
+
+            def __iter__(self):
+                return iter(torch.randperm(20, generator=torch.Generator().manual_seed(self.epoch)).tolist())
+
+        def inner(generator):
+            return torch.utils.data.BatchSampler(torch.utils.data.RandomSampler(data, generator=generator), 4, False)
+        makers = {"own": lambda: {"shuffle": True, "batch_size": 4, "generator": torch.Generator().manual_seed(2)}, "python": lambda: {"sampler": Python(), "batch_size": 4},
+                  "counting": lambda: {"sampler": Counting(), "batch_size": 4}, "inner": lambda: {"batch_sampler": inner(torch.Generator().manual_seed(4))}}
+        for name, options in makers.items():
+            for stop in (3, 5, 7, 10, 12):
+                def run(loader, n, save_at=None, state=None):
+                    seen, epochs = [], 0
+                    while True:
+                        for (batch,) in loader:
+                            seen.append((batch.tolist(), random.random(), numpy.random.rand(), torch.rand(1).item()))
+                            if len(seen) == save_at:
+                                with ingot.Checkpointer(self.dir, signals=False) as ck:
+                                    ck.save(1, state)
+                            if len(seen) == n:
+                                return seen
+                random.seed(1), numpy.random.seed(1), torch.manual_seed(1)
+                loader = ingot.loader(torch.utils.data.DataLoader(data, **options()))
+                want = run(loader, 16, stop, {"data": loader, "rng": ingot.rng()})
+                random.seed(9), numpy.random.seed(9), torch.manual_seed(9)
+                loader = ingot.loader(torch.utils.data.DataLoader(data, **options()))
+                state = {"data": loader, "rng": ingot.rng()}
+                with ingot.Checkpointer(self.dir, signals=False) as ck:
+                    ck.restore(state)
+                self.assertEqual(run(loader, 16 - stop), want[stop:], f"{name} after {stop}")
+        # Between two epochs.
+        torch.manual_seed(1)
+        loader = ingot.loader(torch.utils.data.DataLoader(data, shuffle=True, batch_size=4, generator=torch.Generator().manual_seed(2)))
+        list(loader)
+        with ingot.Checkpointer(self.dir, signals=False) as ck:
+            ck.save(1, {"data": loader})
+        want = [b.tolist() for (b,) in loader]
+        loader = ingot.loader(torch.utils.data.DataLoader(data, shuffle=True, batch_size=4, generator=torch.Generator().manual_seed(2)))
+        with ingot.Checkpointer(self.dir, signals=False) as ck:
+            ck.restore({"data": loader})
+        self.assertEqual([b.tolist() for (b,) in loader], want)
+
     def test_a_frozen_base_is_written_once(self):
         model = torch.nn.Sequential(torch.nn.Linear(1000, 500), torch.nn.Linear(500, 10))
         model[0].requires_grad_(False)
