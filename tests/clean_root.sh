@@ -41,9 +41,13 @@ if [[ -n ${http_proxy:-} ]]; then echo "Acquire::http::Proxy \"$http_proxy\";" >
 # PyPI, too, as pip is configured here: where it is, and whose certificates it has.
 pip=()
 while IFS= read -r variable; do
-  if [[ $variable == PIP_INDEX_URL=* || $variable == PIP_EXTRA_INDEX_URL=* || $variable == PIP_CERT=* || $variable == *_proxy=* ]]; then pip+=("$variable"); fi
+  if [[ $variable == PIP_INDEX_URL=* || $variable == PIP_EXTRA_INDEX_URL=* || $variable == *_proxy=* ]]; then pip+=("$variable"); fi
 done < <(env)
-if [[ -r ${PIP_CERT:-} ]]; then install -D -m 644 "$PIP_CERT" "$root$PIP_CERT"; fi
+# Under a name of its own: the package of certificates makes its file anew.
+if [[ -r ${PIP_CERT:-} ]]; then
+  install -m 644 "$PIP_CERT" "$root/etc/pip-certificates.pem"
+  pip+=(PIP_CERT=/etc/pip-certificates.pem)
+fi
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev" 2>/dev/null || mount --bind /dev "$root/dev"
 mount --make-rslave "$root/dev" 2>/dev/null || true
