@@ -294,7 +294,10 @@ def versions():
 
 def commit():
     def git(*words):
-        return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True).stdout.strip()
+        try:
+            return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True).stdout.strip()
+        except FileNotFoundError:  # no git here
+            return ""
     return (git("rev-parse", "--short", "HEAD") or "none") + (" with changes" if git("status", "--porcelain", "src", "include") else "")
 
 

@@ -58,6 +58,7 @@ Result<MountProbe> probe_directory(const std::string& directory) {
   INGOT_ASSIGN(const Located at, locate(directory));
   INGOT_ASSIGN(const std::string where, at.store->resolve(at.path));
   MountProbe p;
+  p.type = p.source = "unknown";  // in a chroot the table may have no row for it
   find_mount(where, &p);
   const std::string scratch = join_path(where, fmt::format(".ingot-probe-{}-{:x}", ::getpid(), std::random_device()()));
   INGOT_TRY(at.store->remove(scratch));
