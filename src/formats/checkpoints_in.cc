@@ -15,9 +15,6 @@ constexpr const char* kLatestTexts[] = {"latest", "latest.txt", "last_checkpoint
 constexpr std::pair<std::string_view, std::string_view> kRules[] = {{"checkpoint-", "transformers"}, {"checkpoint_", "accelerate"}, {"epoch_", "torchtune"}};
 constexpr char kUnfinished[] = "checkpoint-is-incomplete.txt";  // transformers writes it before a checkpoint, and removes it after
 
-// "checkpoint-" of "checkpoint-500".
-std::string_view family_of(std::string_view name) { return name.substr(0, name.find_last_not_of("0123456789") + 1); }
-
 std::string without_extension(const std::string& name) {
   const size_t dot = name.rfind('.');
   return dot == std::string::npos || dot == 0 ? name : name.substr(0, dot);

@@ -94,14 +94,9 @@ Result<Artifact> read_fsdp_ranks(Store& store, const Probe& p) {
     if (!p.find(name)) return bad_input("opening {}: of its {} ranks {} is missing; copy the files of all ranks", p.path, world, name);
     ranks[i].path = join_path(p.path, name);
   }
-  Calls calls;
-  std::vector<Result<TorchState>> states(ranks.size(), Result<TorchState>(TorchState()));
-  for (size_t i = 0; i < ranks.size(); ++i)
-    calls.push_back([&, i] {
-      const auto file = open_head(store, ranks[i].path);
-      states[i] = file.ok() ? read_torch(*file) : Result<TorchState>(file.error());
-    });
-  INGOT_TRY(call_together(store, "opening " + p.path, calls));
+  std::vector<std::string> paths;
+  for (const Rank& r : ranks) paths.push_back(r.path);
+  INGOT_ASSIGN(auto states, read_torch_together(store, "opening " + p.path, paths));
   for (size_t i = 0; i < ranks.size(); ++i) {
     INGOT_ASSIGN(ranks[i].state, std::move(states[i]));
     for (const LazyTensor& t : ranks[i].state.tensors) ranks[i].tensors.emplace(t.name, &t);

@@ -241,11 +241,13 @@ Result<WeightFiles> unnamed_torch_weights(Store& store, const Probe& p, WeightFi
 }  // namespace
 
 std::optional<uint64_t> step_of(const std::string& name) {
-  const size_t at = name.find_last_not_of("0123456789") + 1;
+  const size_t at = family_of(name).size();
   uint64_t step = 0;
   if (at == 0 || at == name.size() || std::from_chars(name.data() + at, name.data() + name.size(), step).ec != std::errc()) return std::nullopt;
   return step;
 }
+
+std::string_view family_of(std::string_view name) { return name.substr(0, name.find_last_not_of("0123456789") + 1); }
 
 std::string some_of(const std::vector<std::string>& names, size_t most) {
   std::string s;

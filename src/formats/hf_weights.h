@@ -32,6 +32,8 @@ std::string some_of(const std::vector<std::string>& names, size_t most = 3);
 
 // The number that a name ends with: "checkpoint-500". Nothing of a name that is a number alone.
 std::optional<uint64_t> step_of(const std::string& name);
+// What is before it: "checkpoint-".
+std::string_view family_of(std::string_view name);
 
 struct WeightFiles {
   std::vector<std::string> files;  // by name; where an index says which belong to the model: all that lie there

@@ -115,14 +115,9 @@ class RankReader {
   }
 
   Status open() {
-    Calls calls;
-    std::vector<Result<TorchState>> states(ranks_.size(), Result<TorchState>(TorchState()));
-    for (size_t i = 0; i < ranks_.size(); ++i)
-      calls.push_back([this, i, &states] {
-        const auto file = open_head(store_, ranks_[i].path);
-        states[i] = file.ok() ? read_torch(*file) : Result<TorchState>(file.error());
-      });
-    INGOT_TRY(call_together(store_, "opening " + p_.path, calls));
+    std::vector<std::string> paths;
+    for (const Rank& r : ranks_) paths.push_back(r.path);
+    INGOT_ASSIGN(auto states, read_torch_together(store_, "opening " + p_.path, paths));
     const auto rank_there = [&](int64_t t, int64_t s) { return std::any_of(ranks_.begin(), ranks_.end(), [&](const Rank& r) { return r.tensor == t && r.pipeline == s; }); };
     // What the run says of itself, before what lies there.
     for (const auto& s : states) {

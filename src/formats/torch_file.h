@@ -12,6 +12,8 @@ namespace ingot {
 int torch_score(std::string_view head, std::string_view name);
 // What the file holds. Reads its pickle and where its storages lie, no data.
 Result<TorchState> read_torch(const OpenedFile& file);
+// Of several files (ranks), as many at a time as their store serves.
+Result<std::vector<Result<TorchState>>> read_torch_together(Store& store, const std::string& doing, const std::vector<std::string>& paths);
 // Of the old form, which begins with a pickle of this.
 bool is_torch_legacy(std::string_view head);
 Result<TorchState> read_torch_legacy(const OpenedFile& file);

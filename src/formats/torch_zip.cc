@@ -60,6 +60,18 @@ Result<TorchState> read_torch(const OpenedFile& file) {
   });
 }
 
+Result<std::vector<Result<TorchState>>> read_torch_together(Store& store, const std::string& doing, const std::vector<std::string>& paths) {
+  Calls calls;
+  std::vector<Result<TorchState>> states(paths.size(), Result<TorchState>(TorchState()));
+  for (size_t i = 0; i < paths.size(); ++i)
+    calls.push_back([&, i] {
+      const auto file = open_head(store, paths[i]);
+      states[i] = file.ok() ? read_torch(*file) : Result<TorchState>(file.error());
+    });
+  INGOT_TRY(call_together(store, doing, calls));
+  return states;
+}
+
 Result<TorchWeights> read_torch_weights(const OpenedFile& file) {
   const std::string& path = file.path;
   if (torch_score(file.head, path) == 0)
