@@ -1,13 +1,12 @@
 #include "checkpoint/directory.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "commit/names.h"
 #include "commit/small_file.h"
 #include "commit/verify.h"
+#include "formats/hf_weights.h"
 #include "formats/json.h"
-#include "kernels/hash.h"
 
 namespace ingot::checkpoint {
 namespace {
@@ -15,21 +14,29 @@ namespace {
 constexpr uint64_t kTextLimit = 64u << 20;
 
 // The step that a directory's name tells.
-std::optional<int64_t> step_of(std::string_view name) {
-  for (const std::string_view prefix : {"checkpoint-", "checkpoint_", "step-", "step_", "global_step"}) {
-    if (!name.starts_with(prefix)) continue;
-    const std::string_view digits = name.substr(prefix.size());
-    int64_t step = 0;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), step);
-    if (error == std::errc() && end == digits.data() + digits.size() && !digits.starts_with('-')) return step;
-  }
-  return std::nullopt;
+std::optional<int64_t> step_named(const std::string& name) {
+  static constexpr std::string_view kFamilies[] = {"checkpoint-", "checkpoint_", "step-", "step_", "global_step"};
+  const auto step = step_of(name);
+  if (!step || *step > INT64_MAX || std::find(std::begin(kFamilies), std::end(kFamilies), family_of(name)) == std::end(kFamilies)) return std::nullopt;
+  return static_cast<int64_t>(*step);
 }
 
-Status check_objects(Store& store, const std::string& path, const Manifest& m) {
+using Files = std::map<std::string, Stat>;  // by their names in the directory
+
+// Those that could be looked at.
+Files files_in(Store& store, const std::string& path, const std::vector<Entry>& entries) {
+  Files files;
+  for (const Entry& e : entries)
+    if (const auto s = e.directory ? Result<std::optional<Stat>>(std::nullopt) : store.stat(join_path(path, e.name)); s.ok() && *s) files.emplace(e.name, **s);
+  return files;
+}
+
+// `known`: what has been looked at already.
+Status check_objects(Store& store, const std::string& path, const Manifest& m, const Files& known) {
   for (const Object& o : m.objects) {
     const std::string file = join_path(path, o.name);
-    INGOT_ASSIGN(const auto there, store.stat(file));
+    const auto it = known.find(o.name);
+    INGOT_ASSIGN(const auto there, it == known.end() ? store.stat(file) : Result<std::optional<Stat>>(it->second));
     if (!there || there->kind != Stat::Kind::kFile) return bad_input("{} is not there", file);
     if (there->size != o.bytes) return bad_input("{} has {} bytes, its manifest says {}", file, there->size, o.bytes);
   }
@@ -46,27 +53,23 @@ const char* state_name(State s) {
 Result<Found> look_at(Store& store, const std::string& path, const Found* before) {
   Found f;
   f.path = path;
-  const auto step = step_of(file_name(path));
+  const auto step = step_named(file_name(path));
   f.step = step.value_or(0);
   INGOT_ASSIGN(const auto entries, store.list(path));
-  const auto has = [&](std::string_view name) { return std::any_of(entries.begin(), entries.end(), [&](const Entry& e) { return e.name == name && !e.directory; }); };
-  f.bytes = tree_bytes(store, path);
+  const Files files = files_in(store, path, entries);
+  for (const auto& [name, s] : files) f.bytes += s.size, f.unique += s.links == 1 ? s.size : 0;
   for (const Entry& e : entries)
-    if (const auto s = store.stat(join_path(path, e.name)); s.ok() && *s && (*s)->links == 1) f.unique += (*s)->size;
-  f.pinned = has(kPinnedFile);
+    if (e.directory) f.bytes += tree_bytes(store, join_path(path, e.name));
+  f.pinned = files.contains(kPinnedFile);
   const std::string record = join_path(path, kManifestFile);
-  if (!has(kManifestFile)) {
+  if (!files.contains(kManifestFile)) {
     // One of ours has its nest before its manifest; in what others make nothing tells whether it is whole.
-    const bool ours = has(kStateFile) || entries.empty();
+    const bool ours = files.contains(kStateFile) || entries.empty();
     f.state = ours ? State::kTorn : State::kUnverified;
     f.reason = ours ? "it has no manifest: its save did not end" : "it has no manifest: other software made it";
     return f;
   }
-  const auto identity = [&](const std::string& file) {
-    const auto s = store.stat(file);
-    return s.ok() && *s ? (*s)->identity : std::string();
-  };
-  f.manifest_identity = identity(record);
+  f.manifest_identity = files.at(kManifestFile).identity;
   if (before && !before->manifest.objects.empty() && before->manifest_identity == f.manifest_identity) {
     f.manifest = before->manifest;
   } else {
@@ -85,23 +88,23 @@ Result<Found> look_at(Store& store, const std::string& path, const Found* before
   }
   f.step = f.manifest.step;
   f.metrics = f.manifest.metrics;
-  if (has(kMetricsFile)) {
+  if (const auto late_file = files.find(kMetricsFile); late_file != files.end()) {
     // A torn one takes nothing away from the checkpoint.
     const std::string late = join_path(path, kMetricsFile);
-    f.late_identity = identity(late);
+    f.late_identity = late_file->second.identity;
     if (before && before->late_identity == f.late_identity) f.late = before->late;
     else if (auto t = read_text(store, late, kTextLimit); t.ok())
       if (auto m = parse_metrics(*t, late); m.ok()) f.late = std::move(*m);
     for (const auto& [name, value] : f.late) f.metrics[name] = value;
   }
-  if (has(kQuarantineFile)) {
+  if (files.contains(kQuarantineFile)) {
     f.state = State::kQuarantined;
     const std::string note = join_path(path, kQuarantineFile);
     if (auto t = read_text(store, note, kTextLimit); t.ok())
       if (auto j = parse_json(*t, note); j.ok()) f.reason = json_string(*j, "reason").value_or("");
     return f;
   }
-  if (Status s = check_objects(store, path, f.manifest); !s.ok()) {
+  if (Status s = check_objects(store, path, f.manifest, files); !s.ok()) {
     f.reason = s.error().message;
     return f;
   }
@@ -115,7 +118,7 @@ Result<std::vector<Found>> scan(Store& store, const std::string& directory, cons
   if (!there) return all;
   INGOT_ASSIGN(const auto entries, store.list(directory));
   for (const Entry& e : entries) {
-    if (!e.directory || !step_of(e.name)) continue;
+    if (!e.directory || !step_named(e.name)) continue;
     // One that cannot be looked at (it went away meanwhile) is none.
     const std::string path = join_path(directory, e.name);
     const auto known = std::find_if(before.begin(), before.end(), [&](const Found& f) { return f.path == path; });
@@ -131,17 +134,16 @@ Result<std::string> read_object(Store& store, const Found& c, const std::string&
   if (!o) return bad_input("reading {}: its manifest names no {}", c.path, name);
   const std::string file = join_path(c.path, name);
   INGOT_ASSIGN(std::string text, read_text(store, file, o->bytes));
-  std::vector<std::optional<Hash128>> leaves;
-  constexpr size_t kLeaf = 1 << 20;
-  for (size_t at = 0; at < text.size(); at += kLeaf) leaves.emplace_back(hash128(as_bytes(std::string_view(text).substr(at, kLeaf))));
-  if (const std::string found = root_of({{"", leaves}}); text.size() != o->bytes || found != o->hash)
+  TreeHasher tree;
+  tree.update(as_bytes(text));
+  if (const std::string found = tree.root(); text.size() != o->bytes || found != o->hash)
     return bad_input("reading {}: its hash is {}, the manifest says {}: its bytes have changed", file, found, o->hash);
   return text;
 }
 
 Status verify(Store& store, const Found& c, int threads) {
   if (c.manifest.objects.empty()) return bad_input("verifying {}: {}", c.path, c.reason);
-  INGOT_TRY(check_objects(store, c.path, c.manifest));
+  INGOT_TRY(check_objects(store, c.path, c.manifest, {}));
   VerifyRun run;
   run.threads = threads;
   for (const Object& o : c.manifest.objects) {
@@ -165,7 +167,7 @@ Status put_metrics(Store& store, const Found& c, const Metrics& metrics) {
 
 Status put_pinned(Store& store, const Found& c, bool pinned) {
   const std::string path = join_path(c.path, kPinnedFile);
-  return pinned ? replace_text(store, path, "") : remove_file(store, path);
+  return pinned ? replace_text(store, path, "") : remove_durably(store, path);
 }
 
 Status put_quarantine(Store& store, const Found& c, const std::string& reason, double time) {

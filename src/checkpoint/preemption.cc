@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <system_error>
 
@@ -84,7 +85,6 @@ Result<std::unique_ptr<Preemption>> Preemption::listen(const std::vector<int>& s
     sigfillset(&mine.sa_mask);
     if (s < 1 || s > 64 || ::sigaction(s, nullptr, &g_before[s])) return usage("listening to preemption signals: there is no signal {}", s);
     if (::sigaction(s, &mine, nullptr)) return usage("listening to preemption signals: nobody may listen to signal {}", s);
-    p->before_[s] = g_before[s];
     if (g_count < 64) g_signals[g_count++] = s;
   }
   if (deadline) {
@@ -120,10 +120,11 @@ int Preemption::seen() {
 }
 
 Preemption::~Preemption() {
-  for (const auto& [s, before] : before_) {
+  for (int i = 0; i < g_count; ++i) {
+    const int s = g_signals[i];
     struct sigaction now;
     // Whoever has taken the signal since keeps it.
-    if (::sigaction(s, nullptr, &now) == 0 && (now.sa_flags & SA_SIGINFO) && now.sa_sigaction == handle) ::sigaction(s, &before, nullptr);
+    if (::sigaction(s, nullptr, &now) == 0 && (now.sa_flags & SA_SIGINFO) && now.sa_sigaction == handle) ::sigaction(s, &g_before[s], nullptr);
   }
   g_ending = true, g_count = 0;
   const uint64_t one = 1;

@@ -1,10 +1,7 @@
 // The signals that say that this machine is about to go, and a deadline by which the process has gone by itself: never killed, whatever the step it is in takes.
 #pragma once
 
-#include <csignal>
-
 #include <chrono>
-#include <map>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -31,7 +28,6 @@ class Preemption {
  private:
   Preemption() = default;
   void watch(double deadline);
-  std::map<int, struct sigaction> before_;
   int wake_ = -1;  // an eventfd: the handler, or the end, writes to it
   std::thread watchdog_;
 };

@@ -15,7 +15,6 @@
 namespace ingot::checkpoint {
 namespace {
 
-constexpr uint64_t kLeaf = 1 << 20;
 constexpr std::string_view kEnd = ".safetensors";
 
 // "model-00001-of-00002.safetensors" -> "model".
@@ -41,10 +40,10 @@ struct File {
 
 // One leaf: read straight into place where it is all one tensor's, and hashed there.
 Status read_leaf(File& f, uint64_t leaf, std::vector<std::byte>& buffer) {
-  const uint64_t at = leaf * kLeaf, size = std::min(kLeaf, f.object->bytes - at);
+  const uint64_t at = leaf * kLeafBytes, size = std::min(kLeafBytes, f.object->bytes - at);
   auto p = std::partition_point(f.places.begin(), f.places.end(), [&](const Place& x) { return x.offset + x.into.size() <= at; });
   const bool inside = p != f.places.end() && p->offset <= at && p->offset + p->into.size() >= at + size;
-  if (!inside) buffer.resize(kLeaf);
+  if (!inside) buffer.resize(kLeafBytes);
   const MutByteView v = inside ? p->into.subspan(at - p->offset, size) : MutByteView(buffer.data(), size);
   INGOT_TRY(f.file->read(at, v));
   f.hashes[leaf] = hash128(v);
@@ -81,7 +80,7 @@ Status restore(Store& store, const Found& c, const std::vector<Target>& targets,
     f.path = join_path(c.path, o.name);
     INGOT_ASSIGN(f.file, store.open(f.path));
     if (f.file->size() != o.bytes) return bad_input("restoring {}: it has {} bytes, its manifest says {}", f.path, f.file->size(), o.bytes);
-    f.hashes.resize((o.bytes + kLeaf - 1) / kLeaf);
+    f.hashes.resize((o.bytes + kLeafBytes - 1) / kLeafBytes);
   }
   for (const Target& t : targets) {
     const auto it = files.find(t.from.file);

@@ -43,23 +43,14 @@ std::string hash_of(const FileLayout& file, const std::vector<std::pair<uint64_t
   for (const Extent& e : file.extents) pieces[e.offset] = as_bytes(e.bytes);
   for (const auto& [offset, bytes] : tensors)
     if (!bytes.empty()) pieces[offset] = bytes;
-  constexpr uint64_t kLeaf = 1 << 20;
-  std::vector<std::optional<Hash128>> leaves;
-  uint64_t at = 0;
-  auto hasher = std::make_unique<Hasher128>();
-  for (const auto& [offset, bytes] : pieces)
-    for (size_t done = 0; done < bytes.size();) {
-      const size_t n = std::min<uint64_t>(bytes.size() - done, kLeaf - at % kLeaf);
-      hasher->update(bytes.subspan(done, n));
-      done += n, at += n;
-      if (at % kLeaf == 0 || at == file.size) leaves.emplace_back(hasher->digest()), hasher = std::make_unique<Hasher128>();
-    }
-  return root_of({{"", leaves}});
+  TreeHasher tree;
+  for (const auto& [offset, bytes] : pieces) tree.update(bytes);
+  return tree.root();
 }
 
 class Planner {
  public:
-  Planner(const Snapshot& s, const SaveOptions& o) : s_(s), o_(o) {}
+  Planner(const std::string& directory, const Snapshot& s, const SaveOptions& o) : directory_(directory), s_(s), o_(o) {}
 
   Result<Plan> plan() {
     for (const Group& g : s_.groups) INGOT_TRY(add(g));
@@ -126,7 +117,7 @@ class Planner {
   void link(FileLayout* file, Object* object, const std::string& hash) const {
     for (const Object& o : o_.previous->objects)
       if (o.bytes == object->bytes && o.hash == hash) {
-        file->link = o_.previous_path + "/" + o.name;
+        file->link = join_path(join_path(directory_, directory_name(o_.previous->step)), o.name);
         object->same_as = o.same_as.value_or(o_.previous->step);
         return;
       }
@@ -141,6 +132,7 @@ class Planner {
     p_.layout.files.push_back(std::move(file));
   }
 
+  const std::string& directory_;
   const Snapshot& s_;
   const SaveOptions& o_;
   Plan p_;
@@ -159,7 +151,7 @@ uint64_t Snapshot::bytes() const {
 std::string directory_name(int64_t step) { return fmt::format("checkpoint-{}", step); }
 
 Result<Saved> save(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options) {
-  INGOT_ASSIGN(Plan plan, Planner(snapshot, options).plan());
+  INGOT_ASSIGN(Plan plan, Planner(directory, snapshot, options).plan());
   const std::unique_ptr<Store> journal = make_memory_store();
   const std::string path = join_path(directory, directory_name(snapshot.step));
   if (!store.capabilities().rename) {
@@ -195,7 +187,7 @@ Result<Saved> save(Store& store, const std::string& directory, const Snapshot& s
   }();
   if (!done.ok()) {
     // Only what this save began: another process may be writing beside.
-    if (store.capabilities().rename && !options.attempt.empty()) (void)remove_part(store, temporary_path(path, to_hex(hash128(as_bytes("job " + e.key))), ".part"));
+    if (store.capabilities().rename && !options.attempt.empty()) (void)remove_durably(store, temporary_path(path, to_hex(hash128(as_bytes("job " + e.key))), ".part"));
     return done;
   }
   Saved saved;

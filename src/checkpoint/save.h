@@ -19,9 +19,8 @@ struct SaveOptions {
   double time = 0;
   std::string run;
   std::optional<int64_t> parent;
-  // The newest checkpoint of this process: what is the same there is linked, not written. None: a full copy.
+  // The newest checkpoint in the directory: what is the same there is linked, not written. None: a full copy.
   const Manifest* previous = nullptr;
-  std::string previous_path;
   // Asked when everything but the commit record is durable, and again before the name is given.
   std::function<Status()> may_commit = nullptr;
   CancelToken* cancel = nullptr;

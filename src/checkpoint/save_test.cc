@@ -81,7 +81,7 @@ TEST_F(Checkpoints, StillTensorsAreLinked) {
   auto first = save(store_, dir_, s.snapshot, {});
   ASSERT_TRUE(first.ok()) << first.error().message;
   SaveOptions o;
-  o.previous = &first->manifest, o.previous_path = dir_ + "/checkpoint-1";
+  o.previous = &first->manifest;
   s.snapshot.step = 2;
   s.fill(0, 1, 9);
   s.fill(1, 0, 9);  // said to be still, and is not
@@ -113,7 +113,7 @@ TEST_F(Checkpoints, AMountedBucketTakesTheManifestLast) {
     ASSERT_TRUE(first.ok()) << first.error().message;
     armed = true;
     SaveOptions o;
-    o.previous = &first->manifest, o.previous_path = dir_ + "/checkpoint-1";
+    o.previous = &first->manifest;
     const bool ended = save(*mount, dir_, two.snapshot, o).ok();
     const Found f = newest(store_);
     ASSERT_TRUE(f.step == 1 || f.step == 2) << stop;

@@ -1,19 +1,12 @@
 #include "checkpoint/saver.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "base/clock.h"
 #include "base/threads.h"
 #include "commit/small_file.h"
 
 namespace ingot::checkpoint {
-namespace {
-
-double now() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
-
-}  // namespace
-
 bool Save::done() const {
   std::lock_guard lock(mutex_);
   return done_;
@@ -46,7 +39,7 @@ Result<std::unique_ptr<Saver>> Saver::open(Store& store, const std::string& dire
   INGOT_ASSIGN(const auto found, scan(store, directory));
   int64_t newest = 0;
   for (const Found& f : found) newest = std::max(newest, f.manifest.objects.empty() ? 0 : f.manifest.epoch);
-  INGOT_ASSIGN(s->lease_, take_lease(store, directory, newest, now()));
+  INGOT_ASSIGN(s->lease_, take_lease(store, directory, newest, unix_time()));
   INGOT_TRY(remove_parts(store, directory, "checkpoint-"));
   // What is whole there can be linked to, by its hashes.
   for (const Found& f : found)
@@ -153,7 +146,7 @@ void Saver::work() {
 Status Saver::write(const Snapshot& snapshot, Save* handle) {
   SaveOptions o;
   o.threads = options_.threads, o.max_shard = options_.max_shard;
-  o.epoch = lease_.epoch, o.time = now(), o.run = options_.run, o.parent = options_.parent;
+  o.epoch = lease_.epoch, o.time = unix_time(), o.run = options_.run, o.parent = options_.parent;
   o.cancel = &handle->cancel_;
   o.attempt = fmt::format("{} {}", lease_.owner, ++attempts_);
   o.may_commit = [&]() -> Status {
@@ -161,12 +154,12 @@ Status Saver::write(const Snapshot& snapshot, Save* handle) {
     return still_mine(store_, directory_, lease_);
   };
   const bool full = options_.keep.every_steps && snapshot.step % *options_.keep.every_steps == 0;
-  if (previous_ && !full && previous_->step != snapshot.step) o.previous = &*previous_, o.previous_path = join_path(directory_, directory_name(previous_->step));
+  if (previous_ && !full && previous_->step != snapshot.step) o.previous = &*previous_;
   INGOT_ASSIGN(Saved saved, ingot::checkpoint::save(store_, directory_, snapshot, o));
   if (Status hint = put_latest(store_, directory_, snapshot.step); !hint.ok()) notice(hint.error().message);
   std::lock_guard lock(mutex_);
   ++stats_.saves;
-  stats_.newest = snapshot.step, stats_.newest_time = now();
+  stats_.newest = snapshot.step, stats_.newest_time = unix_time();
   stats_.save_seconds = seconds_since(called_);
   stats_.bytes = saved.manifest.bytes(), stats_.written_bytes = saved.written;
   previous_ = std::move(saved.manifest);
@@ -176,7 +169,7 @@ Status Saver::write(const Snapshot& snapshot, Save* handle) {
 Status Saver::prune() {
   INGOT_TRY(still_mine(store_, directory_, lease_));
   INGOT_ASSIGN(found_, scan(store_, directory_, found_));
-  return checkpoint::prune(store_, found_, decide(found_, options_.keep, {options_.parent, std::nullopt, options_.settle}, now()));
+  return checkpoint::prune(store_, found_, decide(found_, options_.keep, {options_.parent, std::nullopt, options_.settle}, unix_time()));
 }
 
 Status Saver::report(int64_t step, const Metrics& metrics) {

@@ -12,6 +12,9 @@
 
 namespace ingot {
 
+// Of the hash tree of a file.
+inline constexpr uint64_t kLeafBytes = 1 << 20;
+
 // A name that a finished output takes: a file, or a directory of files.
 struct Destination {
   Store* store = nullptr;  // null only within load(): the caller's memory
@@ -45,7 +48,7 @@ struct CommitOptions {
   Verify verify = Verify::kMedium;
   int rank = 0, world = 1;
   double rank_timeout = 600;  // seconds without progress after which a rank no longer waits for another
-  uint64_t leaf_bytes = 1 << 20;  // of the hash tree; other than 1 MiB only in tests
+  uint64_t leaf_bytes = kLeafBytes;  // of the hash tree; others only in tests
   CancelToken* cancel = nullptr;
   // Notices for the user ("starting over: ...").
   std::function<void(const std::string&)> on_notice;

@@ -29,7 +29,7 @@ Status replace_text(Store& store, const std::string& path, const std::string& te
   return store.sync_directory(parent_path(path));
 }
 
-Status remove_file(Store& store, const std::string& path) {
+Status remove_durably(Store& store, const std::string& path) {
   INGOT_TRY(store.remove(path));
   return store.sync_directory(parent_path(path));
 }
@@ -37,12 +37,9 @@ Status remove_file(Store& store, const std::string& path) {
 Status remove_directory(Store& store, const std::string& path, const std::string& first) {
   INGOT_ASSIGN(const auto there, store.stat(path));
   if (!there) return {};
-  INGOT_TRY(remove_file(store, join_path(path, first)));
-  INGOT_TRY(store.remove(path));
-  return store.sync_directory(parent_path(path));
+  INGOT_TRY(remove_durably(store, join_path(path, first)));
+  return remove_durably(store, path);
 }
-
-Status remove_part(Store& store, const std::string& path) { return store.remove(path); }
 
 Status remove_parts(Store& store, const std::string& directory, const std::string& prefix) {
   INGOT_ASSIGN(const auto entries, store.list(directory));

@@ -10,12 +10,10 @@ namespace ingot {
 
 // The file has this text, durable, or what it had before; directories above it are made. Where the store cannot rename it is written under its own name.
 Status replace_text(Store& store, const std::string& path, const std::string& text);
-// Durable; success where it is not there.
-Status remove_file(Store& store, const std::string& path);
+// A file, or a directory and all in it; success where it is not there.
+Status remove_durably(Store& store, const std::string& path);
 // Removes a directory and all in it (success where it is not there), `first` before everything else, durably: without that file the rest means nothing, whenever this is stopped.
 Status remove_directory(Store& store, const std::string& path, const std::string& first);
-// Removes a hidden, unfinished output.
-Status remove_part(Store& store, const std::string& path);
 // Removes the hidden, unfinished outputs (.NAME.ingot-KEY.part) in a directory whose NAME begins so: those of a writer that is gone, or gave up.
 Status remove_parts(Store& store, const std::string& directory, const std::string& prefix);
 

@@ -55,6 +55,25 @@ std::string root_of(const std::map<std::string, std::vector<std::optional<Hash12
   return to_hex(hash128(as_bytes(leaves)));
 }
 
+void TreeHasher::update(ByteView bytes) {
+  while (!bytes.empty()) {
+    const size_t n = std::min<uint64_t>(bytes.size(), kLeafBytes - in_leaf_);
+    leaf_->update(bytes.first(n));
+    bytes = bytes.subspan(n), in_leaf_ += n;
+    if (in_leaf_ == kLeafBytes) end_leaf();
+  }
+}
+
+void TreeHasher::end_leaf() {
+  leaves_.emplace_back(leaf_->digest());
+  leaf_ = std::make_unique<Hasher128>(), in_leaf_ = 0;
+}
+
+std::string TreeHasher::root() {
+  if (in_leaf_) end_leaf();
+  return root_of({{"", leaves_}});
+}
+
 Result<TreeHash> hash_tree(Store& store, const std::string& path, const VerifyRun& run) {
   INGOT_ASSIGN(const auto there, store.stat(path));
   if (!there) return bad_input("reading {}: no such file or directory", path);

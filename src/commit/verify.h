@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -26,7 +27,7 @@ struct LeavesToVerify {
 
 struct VerifyRun {
   int threads = 1;
-  uint64_t leaf_bytes = 1 << 20;
+  uint64_t leaf_bytes = kLeafBytes;
   CancelToken* cancel = nullptr;
   std::function<void(uint64_t bytes, const std::string& file)> progress;  // may be empty
   // Of hash_tree: what else looks at the bytes of a file while they pass, leaf by leaf, from several threads at a time; null for a file that it has no interest in.
@@ -37,6 +38,19 @@ struct VerifyRun {
 
 // The root of a tree of leaf hashes: the hash of all of them, file after file in the order of their names.
 std::string root_of(const std::map<std::string, std::vector<std::optional<Hash128>>>& files);
+
+// The same of one file whose bytes arrive in order.
+class TreeHasher {
+ public:
+  void update(ByteView bytes);
+  std::string root();
+
+ private:
+  void end_leaf();
+  std::unique_ptr<Hasher128> leaf_ = std::make_unique<Hasher128>();
+  uint64_t in_leaf_ = 0;
+  std::vector<std::optional<Hash128>> leaves_;
+};
 
 // The root of what lies at `path`, a file or a directory, and its bytes; read by `run.threads` threads. Errors: kBadInput for nothing there.
 struct TreeHash {
