@@ -1,11 +1,12 @@
 // ingot checkpoint: what lies in a directory of training checkpoints, which one to go on from, which to keep.
 #include <algorithm>
-#include <chrono>
 
+#include "base/clock.h"
 #include "checkpoint/keep.h"
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/paths.h"
+#include "cli/subcommands.h"
 #include "cli/text.h"
 #include "formats/json.h"
 
@@ -14,9 +15,8 @@ namespace {
 
 using checkpoint::Found;
 
-constexpr std::initializer_list<const char*> kLooks = {"--memory", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance", "--strict", "--name"};
-
-double now() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
+// Of those that read whole files, or remove some: --threads and --dry-run are theirs to name.
+constexpr std::initializer_list<const char*> kForModels = {"--memory", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance", "--strict", "--name"};
 
 struct Directory {
   Located at;
@@ -65,7 +65,7 @@ OrderedJson found_json(const Found& f) {
   return j;
 }
 
-std::string age_of(const Found& f) { return f.manifest.time > 0 ? format_duration(std::max(0.0, now() - f.manifest.time)) : "?"; }
+std::string age_of(const Found& f) { return f.manifest.time > 0 ? format_duration(std::max(0.0, unix_time() - f.manifest.time)) : "?"; }
 std::string state_of(const Found& f) { return fmt::format("{}{}", state_name(f.state), f.pinned ? ", pinned" : ""); }
 
 Status ls_command(Context& c) {
@@ -152,6 +152,9 @@ Status path_command(Context& c, bool best) {
   return none(d, best ? fmt::format("whole checkpoint with a metric '{}'", printable(metric)) : "whole checkpoint");
 }
 
+Status latest_command(Context& c) { return path_command(c, false); }
+Status best_command(Context& c) { return path_command(c, true); }
+
 Status verify_command(Context& c) {
   std::string dir, which;
   c.args.summary("whether checkpoints have the bytes that their manifests tell");
@@ -159,7 +162,7 @@ Status verify_command(Context& c) {
   c.args.detail("Every file is read and its hash compared. Exit code 3 where one differs.");
   c.args.positional("DIR", &dir, "where a training run saves");
   c.args.positional("STEP", &which, "one of them, or latest; without it all that have a manifest", false);
-  c.args.unused(kLooks);
+  c.args.unused(kForModels);
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
   INGOT_ASSIGN(const Directory d, directory(dir));
@@ -220,7 +223,8 @@ Status prune_command(Context& c) {
   c.args.duration("--max-age", "TIME", &age, "no older than this");
   c.args.size("--max-bytes", "SIZE", &most, "no more than this in all");
   c.args.example("ingot checkpoint prune run/ --last 3 --best 2 --metric val_loss --dry-run");
-  c.args.unused({"--threads", "--memory", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance", "--strict", "--name"});
+  c.args.unused(kForModels);
+  c.args.unused({"--threads"});
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
   if (last) keep.last = static_cast<int>(last);
@@ -241,7 +245,7 @@ Status prune_command(Context& c) {
   // What a run that is under way may have resumed from stays.
   checkpoint::Needed needed;
   needed.resumed_from = d.all.front().manifest.parent;
-  const auto decisions = checkpoint::decide(d.all, keep, needed, now());
+  const auto decisions = checkpoint::decide(d.all, keep, needed, unix_time());
   const bool dry = c.args.common.dry_run;
   OrderedJson rows = OrderedJson::array();
   Table table({">step", dry ? "would be" : "", ">size", "=why"});
@@ -308,31 +312,19 @@ Status pin_command(Context& c) {
 }  // namespace
 
 Status command_checkpoint(Context& c) {
-  const std::string what = c.args.take_word();
-  c.report.set_command(c.args.command());
-  if (what == "ls") return ls_command(c);
-  if (what == "show") return show_command(c);
-  if (what == "latest" || what == "best") return path_command(c, what == "best");
-  if (what == "verify") return verify_command(c);
-  if (what == "prune") return prune_command(c);
-  if (what == "annotate") return annotate_command(c);
-  if (what == "pin") return pin_command(c);
-  static const std::vector<std::string> kWords = {"ls", "show", "latest", "best", "verify", "prune", "annotate", "pin"};
-  c.args.usage("checkpoint ls DIR");
-  c.args.usage("checkpoint show DIR [STEP]");
-  c.args.usage("checkpoint latest DIR, checkpoint best DIR --metric NAME");
-  c.args.usage("checkpoint verify DIR [STEP]");
-  c.args.usage("checkpoint prune DIR --last N");
-  c.args.usage("checkpoint annotate DIR STEP NAME=NUMBER, checkpoint pin DIR STEP");
-  c.args.detail("'ingot checkpoint ls --help' tells its options, and so do the others. Checkpoints are saved by the Python package: docs/checkpoints.md.");
-  c.args.example("ingot checkpoint ls run/");
-  c.args.unused(kForWriters);
-  if (what.empty()) {
-    INGOT_ASSIGN(const bool go, c.args.parse());
-    return go ? Status(usage("'ingot checkpoint' needs a subcommand: {}", join(kWords, ", "))) : Status();
-  }
-  const std::string near = nearest(what, kWords);
-  return usage("'ingot checkpoint' has no subcommand '{}'; {}there are {}", printable(what), near.empty() ? "" : fmt::format("did you mean {}? ", near), join(kWords, ", "));
+  const std::vector<Subcommand> all = {{"ls", ls_command}, {"show", show_command}, {"latest", latest_command}, {"best", best_command}, {"verify", verify_command}, {"prune", prune_command},
+                                       {"annotate", annotate_command}, {"pin", pin_command}};
+  return run_subcommand(c, all, [](Args& args) {
+    args.usage("checkpoint ls DIR");
+    args.usage("checkpoint show DIR [STEP]");
+    args.usage("checkpoint latest DIR, checkpoint best DIR --metric NAME");
+    args.usage("checkpoint verify DIR [STEP]");
+    args.usage("checkpoint prune DIR --last N");
+    args.usage("checkpoint annotate DIR STEP NAME=NUMBER, checkpoint pin DIR STEP");
+    args.detail("'ingot checkpoint ls --help' tells its options, and so do the others. Checkpoints are saved by the Python package: docs/checkpoints.md.");
+    args.example("ingot checkpoint ls run/");
+    args.unused(kForWriters);
+  });
 }
 
 }  // namespace ingot::cli

@@ -5,7 +5,6 @@
 #include "checkpoint/directory.h"
 #include "cli/output.h"
 #include "cli/text.h"
-#include "commit/names.h"
 #include "formats/json.h"
 #include "storage/probe.h"
 

@@ -3,6 +3,7 @@
 
 #include "cli/job.h"
 #include "cli/paths.h"
+#include "cli/subcommands.h"
 #include "cli/text.h"
 #include "formats/formats.h"
 #include "formats/outputs.h"
@@ -86,23 +87,14 @@ Status merge_command(Context& c) {
 }  // namespace
 
 Status command_gguf(Context& c) {
-  const std::string what = c.args.take_word();
-  c.report.set_command(c.args.command());
-  if (what == "split") return split_command(c);
-  if (what == "merge") return merge_command(c);
-  if (what == "edit") return gguf_edit_command(c);
-  c.args.usage("gguf edit FILE --set KEY=VALUE --delete KEY");
-  c.args.usage("gguf split FILE PREFIX --split-max-size SIZE");
-  c.args.usage("gguf merge FIRST OUT");
-  c.args.detail("'ingot gguf edit --help' tells its options, and so do the others.");
-  c.args.example("ingot gguf edit model.gguf --set 'general.name=My model'");
-  c.args.unused(kForWriters);
-  if (what.empty()) {
-    INGOT_ASSIGN(const bool go, c.args.parse());
-    return go ? Status(usage("'ingot gguf' needs a subcommand: edit, split or merge")) : Status();
-  }
-  const std::string near = nearest(what, {"edit", "split", "merge"});
-  return usage("'ingot gguf' has no subcommand '{}'; {}there are edit, split and merge", what, near.empty() ? "" : fmt::format("did you mean {}? ", near));
+  return run_subcommand(c, {{"edit", gguf_edit_command}, {"split", split_command}, {"merge", merge_command}}, [](Args& args) {
+    args.usage("gguf edit FILE --set KEY=VALUE --delete KEY");
+    args.usage("gguf split FILE PREFIX --split-max-size SIZE");
+    args.usage("gguf merge FIRST OUT");
+    args.detail("'ingot gguf edit --help' tells its options, and so do the others.");
+    args.example("ingot gguf edit model.gguf --set 'general.name=My model'");
+    args.unused(kForWriters);
+  });
 }
 
 }  // namespace ingot::cli

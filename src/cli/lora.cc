@@ -4,6 +4,7 @@
 #include "cli/model_args.h"
 #include "cli/output.h"
 #include "cli/paths.h"
+#include "cli/subcommands.h"
 #include "cli/text.h"
 #include "formats/formats.h"
 #include "formats/outputs.h"
@@ -95,20 +96,11 @@ Status lora_merge_command(Context& c) {
 }  // namespace
 
 Status command_lora(Context& c) {
-  const std::string what = c.args.take_word();
-  c.report.set_command(c.args.command());
-  if (what == "merge") return lora_merge_command(c);
-  c.args.usage("lora merge BASE ADAPTER... OUT");
-  c.args.detail(
-      "'ingot lora merge --help' tells its options. Later: stack, combine, extract, inspect, convert.");
-  c.args.example("ingot lora merge base/ lora/ merged/");
-  if (what.empty()) {
-    INGOT_ASSIGN(const bool go, c.args.parse());
-    return go ? Status(usage("'ingot lora' needs a subcommand: merge")) : Status();
-  }
-  for (const char* later : {"stack", "combine", "extract", "inspect", "convert"})
-    if (what == later) return usage("'ingot lora {}' is not there yet in this version of ingot", what);
-  return usage("'ingot lora' has no subcommand '{}'; {}there is merge", what, nearest(what, {"merge"}).empty() ? "" : "did you mean merge? ");
+  return run_subcommand(c, {{"merge", lora_merge_command}, {"stack", nullptr}, {"combine", nullptr}, {"extract", nullptr}, {"inspect", nullptr}, {"convert", nullptr}}, [](Args& args) {
+    args.usage("lora merge BASE ADAPTER... OUT");
+    args.detail("'ingot lora merge --help' tells its options. Later: stack, combine, extract, inspect, convert.");
+    args.example("ingot lora merge base/ lora/ merged/");
+  });
 }
 
 }  // namespace ingot::cli
