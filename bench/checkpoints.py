@@ -28,19 +28,11 @@ WAYS = {
 }
 
 
-def sync(path):
-    for p in [path, *pathlib.Path(path).rglob("*")] if os.path.isdir(path) else [path]:
-        fd = os.open(p, os.O_RDONLY)
-        os.fsync(fd)
-        os.close(fd)
-
-
 def cold(path):
-    for p in pathlib.Path(path).rglob("*") if os.path.isdir(path) else [pathlib.Path(path)]:
-        if p.is_file():
-            fd = os.open(p, os.O_RDONLY)
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.close(fd)
+    for p in bench.files_under(path):
+        fd = os.open(p, os.O_RDONLY)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
 
 
 def worker(way, folder, tensors, reps):
@@ -64,7 +56,7 @@ def worker(way, folder, tensors, reps):
     elif way == "torch":
         def save(i, path):
             torch.save(state, path)
-            return lambda: sync(path)
+            return lambda: bench.sync(path)
 
         def load(path, into):
             for k, v in torch.load(path, mmap=False).items():
@@ -74,7 +66,7 @@ def worker(way, folder, tensors, reps):
 
         def save(i, path):
             save_file(state, path)
-            return lambda: sync(path)
+            return lambda: bench.sync(path)
 
         def load(path, into):
             for k, v in load_file(path).items():
@@ -95,7 +87,7 @@ def worker(way, folder, tensors, reps):
             writer = dcp.FileSystemWriter(path, sync_files=True)
             future = dcp.async_save({"model": state}, storage_writer=writer, planner=dcp.DefaultSavePlanner(enable_plan_caching=True), **options)
             future = getattr(future, "upload_completion", future)
-            return lambda: (future.result(), sync(path))
+            return lambda: (future.result(), bench.sync(path))
 
         def load(path, into):
             dcp.load({"model": into}, storage_reader=dcp.FileSystemReader(path))
@@ -117,7 +109,7 @@ def worker(way, folder, tensors, reps):
             future = manager.save(str(path), {"model": state})
             if manager._staging_future is not None:
                 manager._staging_future.result()
-            return lambda: (future.result(), sync(path))
+            return lambda: (future.result(), bench.sync(path))
 
         def load(path, into):
             manager.load(str(path), into={"model": into})

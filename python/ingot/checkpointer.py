@@ -139,7 +139,7 @@ class Checkpointer:
     preemption signal by which the process must be gone.
     """
 
-    exit_code = 75  # what a preempted script exits with, for SkyPilot's recover_on_exit_codes
+    exit_code = _ingot.PREEMPTED_EXIT_CODE  # what a preempted script exits with, for SkyPilot's recover_on_exit_codes
 
     def __init__(self, directory: Union[str, os.PathLike], cadence: Optional[Cadence] = None, keep: Optional[Keep] = None, *, overlap: str = "wait",
                  model_files: Union[None, str, os.PathLike] = None, threads: int = 0, max_shard_bytes: int = 0, deadline: Optional[float] = None, signals: bool = True,
@@ -167,15 +167,12 @@ class Checkpointer:
 
     def _engine(self) -> Any:
         with self._lock:
-            return self._engine_locked()
-
-    def _engine_locked(self) -> Any:
-        if self._closed:
-            raise ValueError("the checkpointer is closed")
-        if self._saver is None:
-            skip, threads, shard, run, settle = self._options
-            self._saver = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, run, self._parent, settle)
-        return self._saver
+            if self._closed:
+                raise ValueError("the checkpointer is closed")
+            if self._saver is None:
+                skip, threads, shard, run, settle = self._options
+                self._saver = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, run, self._parent, settle)
+            return self._saver
 
     def _tell(self) -> None:
         for text in self._saver.notices() if self._saver is not None else ():
@@ -217,7 +214,7 @@ class Checkpointer:
         """Metrics of a step that is saved or being saved; they count for ``Keep(best=)``. From a process that saves nothing, too: an evaluation."""
         numbers = {str(k): float(v) for k, v in metrics.items()}
         if self._saver is None:
-            _ingot.put_metrics(os.path.join(self.directory, f"checkpoint-{step}"), numbers)
+            self._at(step).put_metrics(numbers)
         else:
             self._saver.report(step, numbers)
 
@@ -238,8 +235,7 @@ class Checkpointer:
     def wait(self) -> None:
         """Until nothing is being written."""
         if self._last is not None:
-            while not self._last._save.wait(0.2):
-                pass
+            self._last.wait()
         if self._saver is not None:
             self._saver.wait()
             self._tell()
@@ -308,32 +304,33 @@ class Checkpointer:
         for again in (False, True):
             candidates = self._candidates(which)
             for i, found in enumerate(candidates):
-                if again and found["path"] in tried:
+                if again and found.path in tried:
                     continue
                 try:
-                    if found["state"] == "unverified":
-                        warnings.warn(f"{found['path']} has no manifest: what it should hold nobody knows, and it is taken unverified", RuntimeWarning, stacklevel=2)
-                        found["step"] = foreign.restore(found["path"], state, strict, lambda s, k, v, t: s.__setitem__(k, _merged(s[k], v, t, k)))
+                    if found.state == "unverified":
+                        warnings.warn(f"{found.path} has no manifest: what it should hold nobody knows, and it is taken unverified", RuntimeWarning, stacklevel=2)
+                        step = foreign.restore(found.path, state, strict, lambda s, k, v, t: s.__setitem__(k, _merged(s[k], v, t, k)))
                     else:
                         if i + 1 == len(candidates):
-                            _ingot.verify(found["path"], self._options[1])  # nothing could be taken in its place: it must not be half in the state when it fails
+                            found.verify(self._options[1])  # nothing could be taken in its place: it must not be half in the state when it fails
                         self._restore(found, state, strict)
+                        step = found.step
                 except _ingot.BadInput as e:
                     if not isinstance(which, str) or which not in ("latest", "best"):
                         raise
-                    tried.append(found["path"])
-                    if not os.path.isdir(found["path"]):
+                    tried.append(found.path)
+                    if not os.path.isdir(found.path):
                         continue  # retention removed it meanwhile
-                    warnings.warn(f"{found['path']} is damaged and put aside: {e}", RuntimeWarning, stacklevel=2)
+                    warnings.warn(f"{found.path} is damaged and put aside: {e}", RuntimeWarning, stacklevel=2)
                     try:
-                        _ingot.quarantine(found["path"], str(e), time.time())
+                        found.quarantine(str(e))
                     except _ingot.Error:
                         pass  # a directory that is read only
                     continue
-                self.resumed_from = found["path"]
-                self._parent = found["step"]
-                print(f"ingot: resumed at step {found['step']} from {found['path']}{' (unverified)' if found['state'] == 'unverified' else ''}", file=sys.stderr)
-                return found["step"]
+                self.resumed_from = found.path
+                self._parent = step
+                print(f"ingot: resumed at step {step} from {found.path}{' (unverified)' if found.state == 'unverified' else ''}", file=sys.stderr)
+                return step
             if not tried:
                 break
         if tried:
@@ -341,31 +338,34 @@ class Checkpointer:
         print(f"ingot: fresh start, no checkpoint in {self.directory}", file=sys.stderr)
         return 0
 
-    def _candidates(self, which: Union[str, int]) -> List[Dict[str, Any]]:
+    def _at(self, step: int) -> Any:
+        return _ingot.look_at(os.path.join(self.directory, f"checkpoint-{step}"))
+
+    def _candidates(self, which: Union[str, int]) -> List[Any]:
         if isinstance(which, int):
-            return [_ingot.look_at(os.path.join(self.directory, f"checkpoint-{which}"))]
+            return [self._at(which)]
         if which not in ("latest", "best"):
             return [_ingot.look_at(expand(which))]
         there = _ingot.scan(self.directory)
-        newer = [f for f in there if f["state"] == "newer"]
+        newer = [f for f in there if f.state == "newer"]
         if newer:
-            raise _ingot.Error(newer[0]["reason"])
-        whole = [f for f in there if f["state"] == "whole"]
+            raise _ingot.Error(newer[0].reason)
+        whole = [f for f in there if f.state == "whole"]
         if which == "latest":
-            return whole or [f for f in there if f["state"] == "unverified"]
+            return whole or [f for f in there if f.state == "unverified"]
         metric, greatest = self.keep._rules["metric"], self.keep._rules["greatest"]
         if not metric:
             raise ValueError("restore: 'best' by what? Give the checkpointer keep=Keep(best=..., metric=...)")
-        by = [f for f in whole if f["metrics"].get(metric) is not None and f["metrics"][metric] == f["metrics"][metric]]
+        by = [f for f in whole if f.metrics.get(metric) is not None and f.metrics[metric] == f.metrics[metric]]
         if whole and not by:
             raise ValueError(f"restore: none of the checkpoints in {self.directory} has the metric '{metric}'")
-        return sorted(by, key=lambda f: f["metrics"][metric], reverse=greatest)
+        return sorted(by, key=lambda f: f.metrics[metric], reverse=greatest)
 
-    def _restore(self, found: Dict[str, Any], state: Dict[str, Any], strict: bool) -> None:
-        tree = json.loads(_ingot.read_object(found["path"], "state.json"))["state"]
+    def _restore(self, found: Any, state: Dict[str, Any], strict: bool) -> None:
+        tree = json.loads(found.read_object("state.json"))["state"]
         problems = [f"'{k}' is in the state and not in the checkpoint" for k in state if k not in tree]
         problems += [f"'{k}' is in the checkpoint and not in the state" for k in tree if k not in state]
-        stored = {(group, name): (type_name, shape, file, offset) for group, name, type_name, shape, file, offset in _ingot.tensors(found["path"])}
+        stored = {(group, name): (type_name, shape, file, offset) for group, name, type_name, shape, file, offset in found.tensors()}
         wanted: Dict[Tuple[str, str], Any] = {}
         rows, taken = [], set()
         for key in state:
@@ -382,7 +382,7 @@ class Checkpointer:
                 problems += [f"'{where}': the model has no {_some(extra)}"] if extra else []
             for path, kind, group, name in named:
                 if (group, name) not in stored:
-                    raise _ingot.BadInput(f"{found['path']}: its state.json names the tensor '{name}' of '{group}', which no file has")
+                    raise _ingot.BadInput(f"{found.path}: its state.json names the tensor '{name}' of '{group}', which no file has")
                 type_name, shape, file, offset = stored[group, name]
                 target = live.get(path)
                 if target is not None and tuple(target.shape) != tuple(shape) and path[:-1] in modules:
@@ -397,11 +397,11 @@ class Checkpointer:
                     wanted[group, name], address = nest.empty(kind, type_name, shape)
                 rows.append((type_name, list(shape), file, offset, address))
         if problems:
-            text = f"restoring {found['path']}: " + "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
+            text = f"restoring {found.path}: " + "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
             if strict:
                 raise Mismatch(text + ". strict=False goes on without them")
             warnings.warn(text, RuntimeWarning, stacklevel=3)
-        _ingot.restore(found["path"], rows, self._options[1])
+        found.restore(rows, self._options[1])
         both = [k for k in state if k in tree]
         for key in [k for k in both if not isinstance(state[k], Rng)] + [k for k in both if isinstance(state[k], Rng)]:
             value = nest.unpack(tree[key], lambda kind, group, name: wanted[group, name])
@@ -513,16 +513,12 @@ def _merged(target: Any, value: Any, strict: bool, where: str) -> Any:
     return value
 
 
-_SIDE_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-               "merges.txt", "chat_template.jinja", "preprocessor_config.json", "processor_config.json", "adapter_config.json")
-
-
 def _model_files(directory: Union[None, str, os.PathLike]) -> Dict[str, bytes]:
     if directory is None:
         return {}
     directory = expand(directory)
     files = {}
-    for name in _SIDE_FILES:
+    for name in ("config.json", "preprocessor_config.json", "processor_config.json", "adapter_config.json", *_ingot.tokenizer_files()):
         path = os.path.join(directory, name)
         if os.path.isfile(path):
             with open(path, "rb") as f:
@@ -555,6 +551,6 @@ def _close_at_exit(ck: Checkpointer) -> Any:
 def latest(directory: Union[str, os.PathLike]) -> Optional[str]:
     """The path of the newest whole checkpoint, for Trainer's ``resume_from_checkpoint``; None where there is none."""
     for f in _ingot.scan(expand(directory)):
-        if f["state"] == "whole":
-            return f["path"]
+        if f.state == "whole":
+            return f.path
     return None

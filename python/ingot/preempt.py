@@ -20,7 +20,6 @@ class Preemption:
             self._native = _ingot.Preemption([int(s) for s in signals], deadline)
         except ValueError:
             pass  # another checkpointer listens: it has the flag
-        self._signals = signals
 
     @property
     def seen(self) -> bool:

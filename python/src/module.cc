@@ -12,6 +12,7 @@
 
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "checkpoint/place.h"
 #include "checkpoint/preemption.h"
 #include "checkpoint/restore.h"
@@ -44,6 +45,13 @@ void check(const Status& s) {
   if (!s.ok()) raise(s.error());
 }
 
+// What needs no Python: other threads of it run meanwhile.
+template <class F>
+auto without_gil(F f) {
+  nb::gil_scoped_release released;
+  return f();
+}
+
 Located located(const std::string& path) { return value(locate(path)); }
 
 // (name, type as in safetensors, shape, address, still)
@@ -57,6 +65,12 @@ TensorSpec spec_of(const std::string& name, const std::string& type, const std::
   s.type = *t;
   for (const int64_t d : shape) s.shape.push_back(d);
   return s;
+}
+
+nb::tuple shape_of(const TensorSpec& spec) {
+  nb::list shape;
+  for (int i = 0; i < spec.shape.rank; ++i) shape.append(spec.shape[i]);
+  return nb::tuple(shape);
 }
 
 Snapshot snapshot_of(int64_t step, const std::vector<std::pair<std::string, std::vector<TensorRow>>>& groups, std::string state, std::map<std::string, std::string> files,
@@ -85,12 +99,11 @@ Keep keep_of(const nb::dict& d) {
   return k;
 }
 
-nb::dict dict_of(const Found& f) {
-  nb::dict d;
-  d["step"] = f.step, d["path"] = f.path, d["state"] = state_name(f.state), d["reason"] = f.reason, d["bytes"] = f.bytes;
-  d["epoch"] = f.manifest.epoch, d["time"] = f.manifest.time, d["metrics"] = f.metrics, d["world"] = f.manifest.world, d["run"] = f.manifest.run;
-  return d;
-}
+// A checkpoint as it was found: what is done with it looks at no directory again.
+struct PyFound {
+  Store* store;
+  Found found;
+};
 
 // A child of fork() has none of the threads of what its parent made.
 struct PyPreemption {
@@ -114,10 +127,7 @@ struct PySaver {
   }
   ~PySaver() {
     if (::getpid() != process) (void)saver.release();
-    else if (saver) {
-      nb::gil_scoped_release without;
-      saver.reset();
-    }
+    else if (saver) without_gil([&] { saver.reset(); });
   }
 };
 
@@ -135,13 +145,8 @@ NB_MODULE(_ingot, m) {
       .def("abort", &Save::abort)
       // True when it is over; what went wrong is raised.
       .def("wait", [](const Save& s, double seconds) {
-        Status status;
-        bool over = false;
-        {
-          nb::gil_scoped_release without;
-          status = s.wait(seconds);
-          over = s.done();
-        }
+        const Status status = without_gil([&] { return s.wait(seconds); });
+        const bool over = s.done();
         if (over) check(status);
         return over;
       });
@@ -157,17 +162,9 @@ NB_MODULE(_ingot, m) {
                std::lock_guard lock(self->mutex);
                self->notices.push_back(text);
              };
-             nb::gil_scoped_release without;
-             auto place = place_for_checkpoints(directory);
-             if (!place.ok()) {
-               nb::gil_scoped_acquire with;
-               raise(place.error());
-             }
-             const Located at = place->at;
-             o.settle = settle.value_or(place->probe.caches() ? 300 : 0);
-             auto saver = Saver::open(*at.store, at.path, std::move(o));
-             nb::gil_scoped_acquire with;
-             self->saver = value(std::move(saver));
+             const Place place = value(without_gil([&] { return place_for_checkpoints(directory); }));
+             o.settle = settle.value_or(place.probe.caches() ? 300 : 0);
+             self->saver = value(without_gil([&] { return Saver::open(*place.at.store, place.at.path, std::move(o)); }));
            },
            nb::arg("directory"), nb::arg("keep"), nb::arg("skip"), nb::arg("threads"), nb::arg("max_shard"), nb::arg("run"), nb::arg("parent").none(), nb::arg("settle").none())
       .def("save",
@@ -177,30 +174,23 @@ NB_MODULE(_ingot, m) {
              for (const auto& [name, bytes] : files) texts[name] = std::string(bytes.c_str(), bytes.size());
              Snapshot s = snapshot_of(step, groups, state, std::move(texts), metrics);
              Saver& saver = self.get();
-             nb::gil_scoped_release without;
-             auto r = saver.save(std::move(s));
-             nb::gil_scoped_acquire with;
-             return value(std::move(r));
+             return value(without_gil([&] { return saver.save(std::move(s)); }));
            })
-      .def("report", [](PySaver& self, int64_t step, const Metrics& metrics) { check(self.get().report(step, metrics)); })
-      .def("wait", [](PySaver& self) {
-        Saver& saver = self.get();
-        Status s;
-        {
-          nb::gil_scoped_release without;
-          s = saver.wait();
-        }
-        check(s);
-      })
-      .def("close", [](PySaver& self) {
-        Saver& saver = self.get();
-        Status s;
-        {
-          nb::gil_scoped_release without;
-          s = saver.close();
-        }
-        check(s);
-      })
+      .def("report",
+           [](PySaver& self, int64_t step, const Metrics& metrics) {
+             Saver& saver = self.get();
+             check(without_gil([&] { return saver.report(step, metrics); }));
+           })
+      .def("wait",
+           [](PySaver& self) {
+             Saver& saver = self.get();
+             check(without_gil([&] { return saver.wait(); }));
+           })
+      .def("close",
+           [](PySaver& self) {
+             Saver& saver = self.get();
+             check(without_gil([&] { return saver.close(); }));
+           })
       .def_prop_ro("epoch", [](PySaver& self) { return self.get().epoch(); })
       .def("notices", [](PySaver& self) {
         std::lock_guard lock(self.mutex);
@@ -219,8 +209,7 @@ NB_MODULE(_ingot, m) {
         new (self) PyPreemption{value(Preemption::listen(signals, deadline))};
       }, nb::arg("signals"), nb::arg("deadline").none())
       .def("close", [](PyPreemption& self) {
-        nb::gil_scoped_release without;
-        if (::getpid() == self.process) self.listening.reset();
+        if (::getpid() == self.process) without_gil([&] { self.listening.reset(); });
       });
   // The signal that came, 0: none.
   m.def("preempted", &Preemption::seen);
@@ -234,11 +223,8 @@ NB_MODULE(_ingot, m) {
            [](const Artifact& a) {
              nb::list out;
              for (const LazyTensor& t : a.tensors) {
-               const TensorSpec spec = t.spec();
-               nb::list shape;
-               for (int i = 0; i < spec.shape.rank; ++i) shape.append(spec.shape[i]);
-               const auto& type = info(spec.type);
-               out.append(nb::make_tuple(t.name, std::string(type.st_name.empty() ? type.name : type.st_name), nb::tuple(shape)));
+               const auto& type = info(t.spec().type);
+               out.append(nb::make_tuple(t.name, std::string(type.st_name.empty() ? type.name : type.st_name), shape_of(t.spec())));
              }
              return out;
            })
@@ -261,19 +247,11 @@ NB_MODULE(_ingot, m) {
         }
         ExecOptions o;
         o.threads = threads;
-        Status s;
-        {
-          nb::gil_scoped_release without;
-          s = load(tensors, into, o);
-        }
-        check(s);
+        check(without_gil([&] { return load(tensors, into, o); }));
       });
   m.def("open", [](const std::string& path) {
     const Located at = value(locate_model(path));
-    nb::gil_scoped_release without;
-    auto a = open_model(*at.store, at.path);
-    nb::gil_scoped_acquire with;
-    return value(std::move(a));
+    return value(without_gil([&] { return open_model(*at.store, at.path); }));
   });
   // One safetensors file, by the executor: whole, durable and read back under its name.
   m.def("save_file", [](const std::string& path, const std::vector<TensorRow>& rows, const std::map<std::string, std::string>& metadata, int threads) {
@@ -285,74 +263,52 @@ NB_MODULE(_ingot, m) {
       o.artifact.tensors.push_back({name, make_resident_tensor(spec_of(name, type, shape), reinterpret_cast<const std::byte*>(address), nullptr)});
     ExecOptions e;
     e.threads = threads, e.force = true, e.resume = false;
-    nb::gil_scoped_release without;
-    auto r = run_job({o}, e);
-    nb::gil_scoped_acquire with;
-    return value(std::move(r)).outputs[0].bytes;
+    return value(without_gil([&] { return run_job({o}, e); })).outputs[0].bytes;
   });
 
+  nb::class_<PyFound>(m, "Found")
+      .def_prop_ro("step", [](const PyFound& f) { return f.found.step; })
+      .def_prop_ro("path", [](const PyFound& f) { return f.found.path; })
+      .def_prop_ro("state", [](const PyFound& f) { return state_name(f.found.state); })
+      .def_prop_ro("reason", [](const PyFound& f) { return f.found.reason; })
+      .def_prop_ro("metrics", [](const PyFound& f) { return f.found.metrics; })
+      // An object's text, compared with the manifest.
+      .def("read_object", [](const PyFound& f, const std::string& name) { return value(read_object(*f.store, f.found, name)); })
+      // (group, name, type, shape, file, offset) of each.
+      .def("tensors",
+           [](const PyFound& f) {
+             nb::list out;
+             for (const Stored& s : value(tensors_of(*f.store, f.found)))
+               out.append(nb::make_tuple(s.group, s.name, std::string(info(s.spec.type).st_name), shape_of(s.spec), s.file, s.offset));
+             return out;
+           })
+      // rows: (type, shape, file, offset, address). All files are read and compared.
+      .def("restore",
+           [](const PyFound& f, const std::vector<std::tuple<std::string, std::vector<int64_t>, std::string, uint64_t, uintptr_t>>& rows, int threads) {
+             std::vector<Target> targets;
+             for (const auto& [type, shape, file, offset, address] : rows) {
+               Target t;
+               t.from.spec = spec_of(file, type, shape);
+               t.from.file = file, t.from.offset = offset;
+               t.into = {reinterpret_cast<std::byte*>(address), bytes_of(t.from.spec)};
+               targets.push_back(std::move(t));
+             }
+             check(without_gil([&] { return restore(*f.store, f.found, targets, threads); }));
+           })
+      .def("verify", [](const PyFound& f, int threads) { check(without_gil([&] { return verify(*f.store, f.found, threads); })); })
+      .def("quarantine", [](const PyFound& f, const std::string& reason) { check(put_quarantine(*f.store, f.found, reason, unix_time())); })
+      .def("put_metrics", [](const PyFound& f, const Metrics& metrics) { check(put_metrics(*f.store, f.found, metrics)); });
   m.def("scan", [](const std::string& directory) {
     const Located at = located(directory);
     nb::list out;
-    for (const Found& f : value(scan(*at.store, at.path))) out.append(dict_of(f));
+    for (Found& f : value(scan(*at.store, at.path))) out.append(nb::cast(PyFound{at.store, std::move(f)}));
     return out;
   });
   m.def("look_at", [](const std::string& path) {
     const Located at = located(path);
-    return dict_of(value(checkpoint::look_at(*at.store, at.path)));
+    return PyFound{at.store, value(checkpoint::look_at(*at.store, at.path))};
   });
-  // An object of a checkpoint, compared with its manifest.
-  m.def("read_object", [](const std::string& path, const std::string& name) {
-    const Located at = located(path);
-    return value(read_object(*at.store, value(checkpoint::look_at(*at.store, at.path)), name));
-  });
-  // (group, name, type, shape, file, offset) of each.
-  m.def("tensors", [](const std::string& path) {
-    const Located at = located(path);
-    const Found f = value(checkpoint::look_at(*at.store, at.path));
-    nb::list out;
-    for (const Stored& s : value(tensors_of(*at.store, f))) {
-      nb::list shape;
-      for (int i = 0; i < s.spec.shape.rank; ++i) shape.append(s.spec.shape[i]);
-      out.append(nb::make_tuple(s.group, s.name, std::string(info(s.spec.type).st_name), nb::tuple(shape), s.file, s.offset));
-    }
-    return out;
-  });
-  // rows: (type, shape, file, offset, address). All files are read and compared.
-  m.def("restore", [](const std::string& path, const std::vector<std::tuple<std::string, std::vector<int64_t>, std::string, uint64_t, uintptr_t>>& rows, int threads) {
-    const Located at = located(path);
-    const Found f = value(checkpoint::look_at(*at.store, at.path));
-    std::vector<Target> targets;
-    for (const auto& [type, shape, file, offset, address] : rows) {
-      Target t;
-      t.from.spec = spec_of(file, type, shape);
-      t.from.file = file, t.from.offset = offset;
-      t.into = {reinterpret_cast<std::byte*>(address), bytes_of(t.from.spec)};
-      targets.push_back(std::move(t));
-    }
-    Status s;
-    {
-      nb::gil_scoped_release without;
-      s = restore(*at.store, f, targets, threads);
-    }
-    check(s);
-  });
-  m.def("verify", [](const std::string& path, int threads) {
-    const Located at = located(path);
-    const Found f = value(checkpoint::look_at(*at.store, at.path));
-    Status s;
-    {
-      nb::gil_scoped_release without;
-      s = verify(*at.store, f, threads);
-    }
-    check(s);
-  });
-  m.def("quarantine", [](const std::string& path, const std::string& reason, double time) {
-    const Located at = located(path);
-    check(put_quarantine(*at.store, value(checkpoint::look_at(*at.store, at.path)), reason, time));
-  });
-  m.def("put_metrics", [](const std::string& path, const Metrics& metrics) {
-    const Located at = located(path);
-    check(put_metrics(*at.store, value(checkpoint::look_at(*at.store, at.path)), metrics));
-  });
+  // The names of the small files that travel with a model's weights.
+  m.def("tokenizer_files", &tokenizer_side_files);
+  m.attr("PREEMPTED_EXIT_CODE") = kPreemptedExitCode;
 }

@@ -14,6 +14,9 @@ import ingot
 from ingot import nest
 
 
+WITH_PACKAGE = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+
+
 class Counter2:
     """An object with a state."""
 
@@ -348,14 +351,14 @@ class Checkpoints(Case):
         os.mkdir(model)
         with self.assertRaises(ValueError):
             self.checkpointer(model_files=model)
-        for name, data in (("config.json", b"{}"), ("tokenizer.model", b"\x00\xff"), ("other.txt", b"no")):
+        for name, data in (("config.json", b"{}"), ("tokenizer.model", b"\x00\xff"), ("vocab.txt", b"a"), ("tekken.json", b"{}"), ("other.txt", b"no")):
             with open(os.path.join(model, name), "wb") as f:
                 f.write(data)
         ck = self.checkpointer(model_files=model)
         ck.save(1, {"n": 1}).wait()
         with open(os.path.join(self.dir, "checkpoint-1", "tokenizer.model"), "rb") as f:
             self.assertEqual(f.read(), b"\x00\xff")
-        self.assertEqual(sorted(os.listdir(os.path.join(self.dir, "checkpoint-1"))), ["config.json", "manifest.json", "state.json", "tokenizer.model"])
+        self.assertEqual(sorted(os.listdir(os.path.join(self.dir, "checkpoint-1"))), ["config.json", "manifest.json", "state.json", "tekken.json", "tokenizer.model", "vocab.txt"])
 
     def test_nemos_rules(self):
         rules = ingot.Keep.from_nemo({"exp_manager": {"checkpoint_callback_params": {"save_top_k": 5, "monitor": "acc", "mode": "max", "save_last": True}}})._rules
@@ -475,7 +478,7 @@ with ingot.Checkpointer(sys.argv[1]) as ck:
 """
 
     def start(self):
-        return subprocess.Popen([sys.executable, "-c", self.SCRIPT, self.dir], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)))
+        return subprocess.Popen([sys.executable, "-c", self.SCRIPT, self.dir], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=WITH_PACKAGE)
 
     def test_killed_at_any_instant(self):
         least = 0
@@ -521,7 +524,7 @@ ck.save(1, {"n": np.zeros(3_000_000)})
 print("saving", flush=True)
 time.sleep(60)  # a step
 """
-        p = subprocess.Popen([sys.executable, "-c", script, self.dir], stdout=subprocess.PIPE, text=True, env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)))
+        p = subprocess.Popen([sys.executable, "-c", script, self.dir], stdout=subprocess.PIPE, text=True, env=WITH_PACKAGE)
         self.addCleanup(p.stdout.close)
         p.stdout.readline()
         p.terminate()
@@ -552,7 +555,7 @@ if pid == 0:
 os.kill(pid, signal.SIGTERM)
 print(os.waitpid(pid, 0)[1], flush=True)
 """
-        p = subprocess.run([sys.executable, "-c", script, self.dir], stdout=subprocess.PIPE, text=True, timeout=30, env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)))
+        p = subprocess.run([sys.executable, "-c", script, self.dir], stdout=subprocess.PIPE, text=True, timeout=30, env=WITH_PACKAGE)
         self.assertEqual(p.stdout.strip(), "15")
 
     def test_a_forked_child_does_no_harm(self):
