@@ -142,7 +142,7 @@ Result<std::string> read_object(Store& store, const Found& c, const std::string&
 }
 
 Status verify(Store& store, const Found& c, int threads) {
-  if (c.manifest.objects.empty()) return bad_input("verifying {}: {}", c.path, c.reason);
+  if (c.state == State::kTorn || c.manifest.objects.empty()) return bad_input("verifying {}: {}", c.path, c.reason);
   INGOT_TRY(check_objects(store, c.path, c.manifest, {}));
   VerifyRun run;
   run.threads = threads;

@@ -81,6 +81,15 @@ TEST_F(CheckpointCommand, VerifyFindsTheFileThatChanged) {
   }
 }
 
+// Of a directory under another step's name verify says what ls says, and a resume does: nobody knows which step it is.
+TEST_F(CheckpointCommand, ARenamedOneIsNotWhole) {
+  std::filesystem::copy(at(100), at(900), std::filesystem::copy_options::recursive);
+  EXPECT_EQ(checkpoint_command({"latest", dir_.path()}).out, at(500) + "\n");
+  const Finished f = checkpoint_command({"verify", dir_.path(), "900"});
+  EXPECT_EQ(f.exit_code, 3);
+  EXPECT_NE(f.out.find("its manifest says step 100"), std::string::npos) << f.out;
+}
+
 TEST_F(CheckpointCommand, PruneTellsWhyAndRemovesNothingDry) {
   EXPECT_EQ(checkpoint_command({"pin", dir_.path(), "100"}).exit_code, 0);
   const Finished dry = checkpoint_command({"prune", dir_.path(), "--last", "2", "--best", "1", "--metric", "val_loss", "--dry-run"});
