@@ -66,7 +66,6 @@ std::vector<Decision> decide(const std::vector<Found>& found, const Keep& keep, 
     if (i == 0) r.want("the newest", true);
     else if (keep.last && i < static_cast<size_t>(*keep.last)) r.want(fmt::format("of the last {}", *keep.last), false);
     if (step == needed.resumed_from) r.want("this run resumed from it", true);
-    if (step == needed.verified && i > 0) r.want("the last one that was verified", true);
     if (r.found->pinned || keep.pinned.contains(step)) r.want("pinned", true);
     if (keep.every_steps && step % *keep.every_steps == 0) r.want(fmt::format("every {} steps", *keep.every_steps), true);
   }

@@ -25,7 +25,7 @@ struct Keep {
 
 // What no rule may take away.
 struct Needed {
-  std::optional<int64_t> resumed_from, verified;  // steps
+  std::optional<int64_t> resumed_from;  // a step; the resume has verified it
   // On a mount that uploads behind one's back: seconds after which what was closed is taken to be in the bucket. Until then nothing goes that was there before.
   double settle = 0;
 };

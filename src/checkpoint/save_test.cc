@@ -324,7 +324,7 @@ TEST(CheckpointKeep, EveryRuleAddsAndTheNewestStays) {
   EXPECT_EQ(kept(all, k), (Steps{1000, 900, 800}));  // 900 has 4, then 800 has 3; 400 has no number
   k.every_steps = 300;
   EXPECT_EQ(kept(all, k), (Steps{1000, 900, 800, 600, 300}));
-  EXPECT_EQ(kept(all, k, {700, std::nullopt, 0}), (Steps{1000, 900, 800, 700, 600, 300}));
+  EXPECT_EQ(kept(all, k, {700, 0}), (Steps{1000, 900, 800, 700, 600, 300}));
   k = {};
   k.exponential = true;
   EXPECT_EQ(kept(all, k), (Steps{1000, 900, 800, 500, 100}));  // 0; 100 (7 bits); 200 (8); 300..500 (9); 600..900 (10)
@@ -338,8 +338,8 @@ TEST(CheckpointKeep, EveryRuleAddsAndTheNewestStays) {
   EXPECT_EQ(kept(all, k), (Steps{1000}));
   // 1000 is 100 s old, 900 190 s, 800 280 s.
   k.max_bytes = std::nullopt, k.last = 1;
-  EXPECT_EQ(kept(all, k, {std::nullopt, std::nullopt, 200}), (Steps{1000, 900, 800}));
-  EXPECT_EQ(kept(all, k, {std::nullopt, std::nullopt, 50}), (Steps{1000}));
+  EXPECT_EQ(kept(all, k, {std::nullopt, 200}), (Steps{1000, 900, 800}));
+  EXPECT_EQ(kept(all, k, {std::nullopt, 50}), (Steps{1000}));
 }
 
 TEST(CheckpointKeep, WhatIsNotWholeIsLeft) {

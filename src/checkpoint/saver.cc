@@ -169,7 +169,7 @@ Status Saver::write(const Snapshot& snapshot, Save* handle) {
 Status Saver::prune() {
   INGOT_TRY(still_mine(store_, directory_, lease_));
   INGOT_ASSIGN(found_, scan(store_, directory_, found_));
-  return checkpoint::prune(store_, found_, decide(found_, options_.keep, {options_.parent, std::nullopt, options_.settle}, unix_time()));
+  return checkpoint::prune(store_, found_, decide(found_, options_.keep, {options_.parent, options_.settle}, unix_time()));
 }
 
 Status Saver::report(int64_t step, const Metrics& metrics) {
