@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Saving and loading a training state beside the peers, in one run (./run bench --checkpoints): the stall of a save, the time until it is durable, cold and warm loads.
 
-Every way runs in a process of its own, one after another, on the same state: F32 tensors on the CPU, all of them changed between saves. The stall is how long the caller
+Every way runs in a process of its own, one after another, on the same state: F32 tensors on the CPU (--cuda: on a GPU), all of them changed between saves. The stall is how long the caller
 waits until it may change the state; durable is counted from the call until everything is on the medium (fsync of the peers' files is in their time, as ours is in ours).
 """
 import argparse
@@ -35,22 +35,24 @@ def cold(path):
         os.close(fd)
 
 
-def worker(way, folder, tensors, reps):
+def worker(way, folder, tensors, reps, device):
     import torch
     torch.set_num_threads(os.cpu_count())
     torch.manual_seed(0)
-    state = {f"w{i}": torch.randn(4096, 4096) for i in range(tensors)}
+    state = {f"w{i}": torch.randn(4096, 4096, device=device) for i in range(tensors)}
+    settle = torch.cuda.synchronize if device == "cuda" else lambda: None
     out = pathlib.Path(folder) / way
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     result = {"stall": [], "durable": [], "cold": [], "warm": [], "bytes": tensors * 4096 * 4096 * 4}
     close = lambda: None
     if way == "copy":
-        warm = {k: torch.zeros_like(v) for k, v in state.items()}
+        warm = {k: torch.zeros(v.shape, pin_memory=device == "cuda") for k, v in state.items()}
 
         def save(i, path):
             for k, v in state.items():
-                warm[k].copy_(v)
+                warm[k].copy_(v, non_blocking=True)
+            settle()
             return lambda: None
         load = None
     elif way == "torch":
@@ -76,12 +78,12 @@ def worker(way, folder, tensors, reps):
         import torch.distributed.checkpoint as dcp
         from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29617", RANK="0", WORLD_SIZE="1")
-        dist.init_process_group("cpu:gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "cpu:gloo")
         options = {}
         if way == "dcp_process":
             from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
             options = {"async_checkpointer_type": AsyncCheckpointerType.PROCESS,
-                       "async_stager": DefaultStager(StagingOptions(use_pinned_memory=False, use_shared_memory=True, use_async_staging=False, use_non_blocking_copy=False))}
+                       "async_stager": DefaultStager(StagingOptions(use_pinned_memory=device == "cuda", use_shared_memory=True, use_async_staging=False, use_non_blocking_copy=device == "cuda"))}
 
         def save(i, path):
             writer = dcp.FileSystemWriter(path, sync_files=True)
@@ -102,7 +104,7 @@ def worker(way, folder, tensors, reps):
 
         def make_manager():  # its direct I/O fails on this kind of file system ("Invalid argument" at close)
             return CheckpointManager(CheckpointManager.Config(storage_config=LocalFileSystemStorageConfig(use_direct_io=False), save=AsyncCheckpointSaverConfig(
-                staging_config=CheckpointStagerConfig(use_pinned_memory=False, use_shared_memory=True, use_async_staging=False, use_non_blocking_copy=False))))
+                staging_config=CheckpointStagerConfig(use_pinned_memory=device == "cuda", use_shared_memory=True, use_async_staging=False, use_non_blocking_copy=device == "cuda"))))
         manager = make_manager()
 
         def save(i, path):
@@ -131,6 +133,7 @@ def worker(way, folder, tensors, reps):
     for i in range(1, reps + 2):
         for v in state.values():
             v.add_(1)
+        settle()
         before, path = path, out / f"save-{i}"
         start = time.perf_counter()
         durable = save(i, path)
@@ -144,7 +147,7 @@ def worker(way, folder, tensors, reps):
         into = {k: torch.zeros_like(v) for k, v in state.items()}
         where = out / f"checkpoint-{reps + 1}" if way == "ingot" else path
         if way.startswith("dcp"):
-            dist.init_process_group("cpu:gloo")
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "cpu:gloo")
         if way == "torch_checkpointing":
             manager = make_manager()
         for i in range(reps):
@@ -153,6 +156,7 @@ def worker(way, folder, tensors, reps):
                     cold(where)
                 start = time.perf_counter()
                 load(path, into)
+                settle()
                 result[kind].append(time.perf_counter() - start)
         assert all(torch.equal(into[k], state[k]) for k in state), f"{way}: what was loaded is not what was saved"
         result["stored"] = bench.size_of(where)
@@ -169,18 +173,19 @@ def main():
     p.add_argument("--reps", type=int, default=5)
     p.add_argument("--small", action="store_true")
     p.add_argument("--only", action="append")
+    p.add_argument("--cuda", action="store_true", help="the state is on a GPU; the plain copy is into pinned memory")
     p.add_argument("--worker")
     args = p.parse_args()
     tensors = 2 if args.small else 48
     if args.worker:
-        return worker(args.worker, args.dir, tensors, args.reps)
+        return worker(args.worker, args.dir, tensors, args.reps, "cuda" if args.cuda else "cpu")
     args.dir.mkdir(parents=True, exist_ok=True)
     limits = bench.measured_limits(args.dir, args.small)
     env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(bench.ROOT / "build" / "release" / "python"), str(bench.ROOT / "bench")]))
     results = {}
     for way in args.only or WAYS:
         bench.say(WAYS[way])
-        words = [sys.executable, "-B", __file__, "--worker", way, "--dir", str(args.dir), "--reps", str(args.reps), *(["--small"] if args.small else [])]
+        words = [sys.executable, "-B", __file__, "--worker", way, "--dir", str(args.dir), "--reps", str(args.reps), *(["--small"] if args.small else []), *(["--cuda"] if args.cuda else [])]
         found = subprocess.run(words, env=env, capture_output=True, text=True)
         if found.returncode:
             print(found.stderr[-2000:], file=sys.stderr)
@@ -189,7 +194,7 @@ def main():
         print({k: [round(x, 3) for x in v] for k, v in results[way].items() if isinstance(v, list)})
     size = next(iter(results.values()))["bytes"]
     later = lambda r, k: statistics.median(r[k][1:]) if len(r[k]) > 1 else r[k][0]
-    lines = ["# Saving and loading a training state beside the peers", "", f"Made by `bench/checkpoints.py`; do not edit. One run; {tensors} F32 tensors of 4096 x 4096 on the CPU ({size / 1e9:.2f} GB), all changed "
+    lines = ["# Saving and loading a training state beside the peers", "", f"Made by `bench/checkpoints.py`; do not edit. One run; {tensors} F32 tensors of 4096 x 4096 on the {'GPU' if args.cuda else 'CPU'} ({size / 1e9:.2f} GB), all changed "
              f"between saves; medians of {args.reps} after the first, which is told apart. **Stall**: until the state may change. **Durable**: from the call until everything is on the medium, hashes "
              "included where the way makes any (ingot alone does). Loads go into tensors that are there; cold: the files' pages were dropped; ingot's loads verify every byte.", "",
              f"- Command: `./run bench --checkpoints {' '.join(sys.argv[1:])}`", f"- Date: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC; commit {bench.commit()}",
@@ -205,7 +210,7 @@ def main():
     text = "\n".join(lines) + "\n"
     print(text)
     if not args.small and not args.only:
-        (bench.ROOT / "docs" / "bench-checkpoints.md").write_text(text)
+        (bench.ROOT / "docs" / f"bench-checkpoints{'-gpu' if args.cuda else ''}.md").write_text(text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 // What the fuzzers have in common: files in memory, and tensors read to their end.
 #pragma once
 
+#include <algorithm>
 #include <cstdlib>
 #include <string>
 #include <string_view>
@@ -20,9 +21,14 @@ inline void put(Store& store, const std::string& path, std::string_view bytes) {
 }
 
 // What opens may turn out to be damaged only when it is read; that is an error and nothing worse. A header may claim more than a fuzzer has time for.
-inline void read_all(const Artifact& a, uint64_t most = 1 << 20) {
+inline constexpr uint64_t kMostOfOne = 64 << 10, kMostOfAll = 1 << 20;
+
+inline void read_all(const Artifact& a, uint64_t most = kMostOfAll) {
   for (const auto& t : a.tensors)
-    if (bytes_of(t.spec()) <= most) (void)evaluate(t.node);
+    if (const uint64_t bytes = bytes_of(t.spec()); bytes <= std::min(kMostOfOne, most)) {
+      most -= bytes;
+      (void)evaluate(t.node);
+    }
 }
 
 }  // namespace ingot::fuzzing

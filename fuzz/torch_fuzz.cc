@@ -13,8 +13,11 @@ void use(const std::string& bytes) {
   (void)ingot::read_torch_weights(there->file);
   const auto a = ingot::open_torch(*store, *there);
   if (!a.ok()) return;
+  uint64_t most = ingot::fuzzing::kMostOfAll;
   for (const auto& t : a->tensors) {
-    if (ingot::bytes_of(t.spec()) > 1 << 20) continue;
+    const uint64_t bytes_of_it = ingot::bytes_of(t.spec());
+    if (bytes_of_it > std::min(ingot::fuzzing::kMostOfOne, most)) continue;
+    most -= bytes_of_it;
     // Only a sparse tensor's indices are data that can be wrong.
     if (const auto read = ingot::evaluate(t.node); !read.ok() && dynamic_cast<const ingot::Source*>(t.node.get())) std::abort();
   }

@@ -12,7 +12,7 @@ import warnings
 import weakref
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
-from . import _ingot, foreign, nest
+from . import _ingot, devices, foreign, nest
 from .preempt import Preemption
 from .rng import Rng
 
@@ -171,7 +171,7 @@ class Checkpointer:
                 raise ValueError("the checkpointer is closed")
             if self._saver is None:
                 skip, threads, shard, run, settle = self._options
-                self._saver = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, run, self._parent, settle)
+                self._saver = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, run, self._parent, settle, devices.lock, devices.unlock)
             return self._saver
 
     def _tell(self) -> None:
@@ -199,10 +199,12 @@ class Checkpointer:
             self._settle()  # this one is not left out, whatever overlap says
         self._warn_once(state)
         text, entries = nest.pack(state)
-        groups: Dict[str, List[Tuple]] = {}
+        groups: Dict[str, List[nest.Entry]] = {}
         for e in entries:
-            groups.setdefault(e.group, []).append((e.name, e.type, e.shape, e.address, e.still))
-        save = self._engine().save(step, list(groups.items()), text, self._files, {k: float(v) for k, v in (metrics or {}).items()})
+            groups.setdefault(e.group, []).append(e)
+        rows = [(group, [(e.name, e.type, e.shape, e.address, e.still) for e in members]) for group, members in groups.items()]
+        on_devices = [e.on_device for members in groups.values() for e in members if e.on_device is not None]
+        save = self._engine().save(step, rows, text, self._files, {k: float(v) for k, v in (metrics or {}).items()}, devices.copier(on_devices))
         self._tell()
         self._last_due = time.monotonic()
         if save is None:

@@ -73,6 +73,10 @@ def open(path: Union[str, os.PathLike]) -> File:  # noqa: A001: the package's na
 def save(path: Union[str, os.PathLike], state: Dict[str, Any]) -> int:
     """Writes a state as one safetensors file, whole or not at all, and reads it back; its bytes. What is there is replaced."""
     text, entries = nest.pack(state, groups=False)
+    for e in entries:
+        if e.on_device is not None:
+            e.owner = e.on_device.cpu().contiguous()
+            e.address = e.owner.data_ptr()
     plain = all(isinstance(v, dict) and set(v) == {"$tensor"} for v in json.loads(text)["state"].values())
     # A dict of tensors is what any reader of safetensors sees; what else there is stands in the metadata.
     metadata = {"format": "pt"} if plain and len(entries) == len(state) else {"format": "pt", _STATE: text}

@@ -35,12 +35,13 @@ class StateError(TypeError):
 
 
 class Entry:
-    """One tensor that is to be saved: where it lies, and whatever keeps it, and what it was made from, there: an address is one tensor's for as long as its owner lives."""
+    """One tensor that is to be saved: where it lies, and whatever keeps it, and what it was made from, there: an address is one tensor's for as long as its owner lives.
+    One on a device has the address 0, and is ``on_device``."""
 
-    __slots__ = ("group", "name", "type", "shape", "address", "still", "owner")
+    __slots__ = ("group", "name", "type", "shape", "address", "still", "owner", "on_device")
 
-    def __init__(self, group: str, name: str, type: str, shape: Tuple[int, ...], address: int, still: bool, owner: Any):
-        self.group, self.name, self.type, self.shape, self.address, self.still, self.owner = group, name, type, shape, address, still, owner
+    def __init__(self, group: str, name: str, type: str, shape: Tuple[int, ...], address: int, still: bool, owner: Any, on_device: Any = None):
+        self.group, self.name, self.type, self.shape, self.address, self.still, self.owner, self.on_device = group, name, type, shape, address, still, owner, on_device
 
 
 def unwrapped(module: Any) -> Any:
@@ -54,6 +55,11 @@ def unwrapped(module: Any) -> Any:
         else:
             break
     return module
+
+
+def on_host(t: Any) -> bool:
+    """Whether a tensor of torch lies in memory that the engine reads."""
+    return t.device.type == "cpu"
 
 
 def is_stateful(x: Any) -> bool:
@@ -82,7 +88,7 @@ class _Packer:
                 if not p.requires_grad:
                     self.frozen.add(p.data_ptr())
 
-    def add(self, path: Tuple[str, ...], type: str, shape: Tuple[int, ...], address: int, owner: Any, identity: tuple, kind: str) -> dict:
+    def add(self, path: Tuple[str, ...], type: str, shape: Tuple[int, ...], address: int, owner: Any, identity: tuple, kind: str, on_device: Any = None) -> dict:
         ref = self.known.get(identity)
         if ref is None:
             group = _group_of(path[0]) if self.groups else ""
@@ -94,7 +100,8 @@ class _Packer:
                 n += 1
                 name = f"{base}~{n}"
             taken.add(name)
-            self.entries.append(Entry(group, name, type, shape, address, address in self.frozen, owner))
+            still = (on_device.data_ptr() if on_device is not None else address) in self.frozen
+            self.entries.append(Entry(group, name, type, shape, address, still, owner, on_device))
             ref = self.known[identity] = [group, name]
         else:
             self.keep.append(owner)
@@ -114,9 +121,9 @@ class _Packer:
         if data.is_conj() or data.is_neg():
             data = data.resolve_conj().resolve_neg()
         identity = (str(data.device), data.data_ptr(), tuple(data.shape), tuple(data.stride()), data.dtype) if data.numel() else (id(t),)
-        if data.device.type != "cpu":
-            data = data.cpu()
-        data = data.contiguous()
+        if not on_host(data) and data.numel():
+            return self.add(path, type_name, tuple(data.shape), 0, (t, data), identity, "$tensor", data)
+        data = data.cpu().contiguous()
         return self.add(path, type_name, tuple(data.shape), data.data_ptr(), (t, data), identity, "$tensor")
 
     def array(self, a: Any, path: Tuple[str, ...]) -> dict:
@@ -278,7 +285,7 @@ def empty(kind: str, type_name: str, shape: Tuple[int, ...]) -> Tuple[Any, int]:
 def in_place(t: Any, type_name: str, shape: Tuple[int, ...]) -> Optional[int]:
     """The address of a live tensor that can take the stored bytes as they are; None for one that cannot."""
     torch = torch_if_loaded()
-    if torch is None or not isinstance(t, torch.Tensor) or t.device.type != "cpu" or t.layout != torch.strided or not t.is_contiguous():
+    if torch is None or not isinstance(t, torch.Tensor) or not on_host(t) or t.layout != torch.strided or not t.is_contiguous():
         return None
     if _NUMPY_TYPES.get(str(t.dtype).removeprefix("torch.")) != type_name or tuple(t.shape) != tuple(shape):
         return None

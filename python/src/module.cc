@@ -54,7 +54,7 @@ auto without_gil(F f) {
 
 Located located(const std::string& path) { return value(locate(path)); }
 
-// (name, type as in safetensors, shape, address, still)
+// (name, type as in safetensors, shape, address, still); the address of one that lies on a device is 0
 using TensorRow = std::tuple<std::string, std::string, std::vector<int64_t>, uintptr_t, bool>;
 
 TensorSpec spec_of(const std::string& name, const std::string& type, const std::vector<int64_t>& shape) {
@@ -97,6 +97,52 @@ Keep keep_of(const nb::dict& d) {
   get("metric", &metric), get("greatest", &greatest), get("exponential", &exponential), get("pinned", &pinned);
   k.metric = metric.value_or(""), k.greatest = greatest.value_or(false), k.exponential = exponential.value_or(false), k.pinned = pinned.value_or(std::set<int64_t>());
   return k;
+}
+
+// A call into Python from C++ that has released the GIL. What it raises is kept for the caller of the engine, and an error to the engine.
+class Callbacks {
+ public:
+  template <class F>
+  Status run(F f) {
+    nb::gil_scoped_acquire held;
+    try {
+      f();
+      return {};
+    } catch (const std::exception&) {
+      raised_ = std::current_exception();
+      return failed("copying from a device");
+    }
+  }
+  void rethrow() const {
+    if (raised_) std::rethrow_exception(raised_);
+  }
+
+ private:
+  std::exception_ptr raised_;
+};
+
+// A Python object that the engine's threads may drop.
+std::shared_ptr<nb::object> shared(nb::object o) {
+  return {new nb::object(std::move(o)), [](nb::object* p) {
+            if (!Py_IsInitialized()) return;
+            nb::gil_scoped_acquire held;
+            delete p;
+          }};
+}
+
+PageLock page_lock_of(const nb::object& lock, const nb::object& unlock) {
+  const auto calls = shared(nb::make_tuple(lock, unlock));
+  const auto call = [calls](size_t i, auto... arguments) {
+    if (!Py_IsInitialized()) return false;
+    nb::gil_scoped_acquire held;
+    try {
+      return nb::cast<bool>((*calls)[i](arguments...));
+    } catch (const std::exception&) {
+      return false;
+    }
+  };
+  return {[call](std::byte* block, uint64_t bytes) { return call(0, reinterpret_cast<uintptr_t>(block), bytes); },
+          [call](std::byte* block) { (void)call(1, reinterpret_cast<uintptr_t>(block)); }};
 }
 
 // A checkpoint as it was found: what is done with it looks at no directory again.
@@ -153,11 +199,13 @@ NB_MODULE(_ingot, m) {
 
   nb::class_<PySaver>(m, "Saver")
       .def("__init__",
-           [](PySaver* self, const std::string& directory, const nb::dict& keep, bool skip, int threads, uint64_t max_shard, const std::string& run, std::optional<int64_t> parent, std::optional<double> settle) {
+           [](PySaver* self, const std::string& directory, const nb::dict& keep, bool skip, int threads, uint64_t max_shard, const std::string& run, std::optional<int64_t> parent, std::optional<double> settle,
+              const nb::object& lock, const nb::object& unlock) {
              new (self) PySaver();
              SaverOptions o;
              o.keep = keep_of(keep), o.overlap = skip ? Overlap::kSkip : Overlap::kWait, o.threads = threads, o.run = run, o.parent = parent;
              if (max_shard) o.max_shard = max_shard;
+             o.page_lock = page_lock_of(lock, unlock);
              o.on_notice = [self](const std::string& text) {
                std::lock_guard lock(self->mutex);
                self->notices.push_back(text);
@@ -166,15 +214,29 @@ NB_MODULE(_ingot, m) {
              o.settle = settle.value_or(place.probe.caches() ? 300 : 0);
              self->saver = value(without_gil([&] { return Saver::open(*place.at.store, place.at.path, std::move(o)); }));
            },
-           nb::arg("directory"), nb::arg("keep"), nb::arg("skip"), nb::arg("threads"), nb::arg("max_shard"), nb::arg("run"), nb::arg("parent").none(), nb::arg("settle").none())
+           nb::arg("directory"), nb::arg("keep"), nb::arg("skip"), nb::arg("threads"), nb::arg("max_shard"), nb::arg("run"), nb::arg("parent").none(), nb::arg("settle").none(),
+           nb::arg("lock"), nb::arg("unlock"))
+      // from_devices(addresses): begins to copy the rows without an address there, in their order, and returns a call that waits for them.
       .def("save",
            [](PySaver& self, int64_t step, const std::vector<std::pair<std::string, std::vector<TensorRow>>>& groups, const std::string& state,
-              const std::map<std::string, nb::bytes>& files, const Metrics& metrics) -> SavePtr {
+              const std::map<std::string, nb::bytes>& files, const Metrics& metrics, const nb::object& from_devices) -> SavePtr {
              std::map<std::string, std::string> texts;
              for (const auto& [name, bytes] : files) texts[name] = std::string(bytes.c_str(), bytes.size());
              Snapshot s = snapshot_of(step, groups, state, std::move(texts), metrics);
              Saver& saver = self.get();
-             return value(without_gil([&] { return saver.save(std::move(s)); }));
+             Callbacks callbacks;
+             nb::object arrived;
+             const DeviceCopy copy = [&](const std::vector<std::byte*>& into) -> Result<std::function<Status()>> {
+               INGOT_TRY(callbacks.run([&] {
+                 nb::list addresses;
+                 for (std::byte* p : into) addresses.append(reinterpret_cast<uintptr_t>(p));
+                 arrived = from_devices(addresses);
+               }));
+               return std::function<Status()>([&] { return callbacks.run([&] { arrived(); }); });
+             };
+             auto saved = without_gil([&] { return saver.save(std::move(s), copy); });
+             callbacks.rethrow();
+             return value(std::move(saved));
            })
       .def("report",
            [](PySaver& self, int64_t step, const Metrics& metrics) {

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 import unittest
+import unittest.mock
 import warnings
 
 try:
@@ -68,6 +69,36 @@ class Torch(unittest.TestCase):
         self.again({"x": tensors}, state)
         for k, v in tensors.items():
             self.assertSame(v.detach().resolve_conj() if isinstance(v, torch.Tensor) else v, state["x"][k], k)
+
+    def test_tensors_on_a_device_are_copied_by_torch(self):
+        # No device is needed for the way they go: larger tensors are said to lie on one.
+        base = torch.arange(24.0)
+        state = {"a": {"x": torch.randn(5, 7), "small": torch.tensor([1, 2]), "t": torch.randn(6, 4).t(), "b": torch.rand(9) > 0.5, "bf": torch.randn(11).bfloat16(), "f8": torch.randn(13).to(torch.float8_e4m3fn)},
+                 "b": [torch.randn(4, dtype=torch.complex64), base, base, base[::2], torch.randn(3, 1, 2)], "c": torch.tensor(2.5)}
+        with unittest.mock.patch("ingot.nest.on_host", lambda t: t.numel() < 4):
+            into = {"a": {}, "b": [], "c": torch.zeros(())}
+            self.assertEqual(self.again(state, into), 1)
+        self.assertSame(into, state)
+        self.assertEqual(into["b"][1].data_ptr(), into["b"][2].data_ptr())
+
+    def test_a_device_that_fails_is_heard_of(self):
+        def refused(tensors):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+        def lost(tensors):
+            return lambda addresses: lambda: refused(tensors)
+        ck = self.checkpointer()
+        state = {"x": torch.randn(8)}
+        with unittest.mock.patch("ingot.nest.on_host", lambda t: False):
+            ck.save(1, state).wait()
+            for copier in (lambda tensors: refused, lost):
+                with unittest.mock.patch("ingot.devices.copier", copier), self.assertRaisesRegex(RuntimeError, "illegal memory access"):
+                    ck.save(2, state)
+            ck.save(3, state).wait()
+        ck.close()
+        into = {"x": torch.zeros(8)}
+        self.assertEqual(self.checkpointer().restore(into), 3)
+        self.assertSame(into, state)
 
     def test_what_cannot_be_kept_is_named(self):
         ck = self.checkpointer()

@@ -57,7 +57,7 @@ Result<std::unique_ptr<Saver>> Saver::open(Store& store, const std::string& dire
 
 Saver::~Saver() { (void)close(); }
 
-Result<SavePtr> Saver::save(Snapshot live) {
+Result<SavePtr> Saver::save(Snapshot live, const DeviceCopy& from_devices) {
   const auto called = Clock::now();
   if (live.step < 0) return usage("saving step {}: steps begin at 0", live.step);
   SavePtr handle(new Save(live.step));
@@ -77,30 +77,10 @@ Result<SavePtr> Saver::save(Snapshot live) {
     current_ = handle;  // from here on this save's
     called_ = called;
   }
-  const auto staged = [&]() -> Status {
-    const uint64_t bytes = live.bytes();
-    INGOT_ASSIGN(const uint64_t room, store_.free_space(directory_));
-    if (room < bytes) return failed("saving step {} into {}: it takes {} bytes and {} are free there; remove something, or keep fewer checkpoints", live.step, directory_, bytes, room);
-    still_.mark(&live);
-    uint64_t at = 0;
-    for (const Group& g : live.groups)
-      for (const Tensor& t : g.tensors) at += align_up(bytes_of(t.spec), 64);
-    INGOT_ASSIGN(const auto block, staging_.take(at));
-    std::vector<Copy> copies;
-    at = 0;
-    for (Group& g : live.groups)
-      for (Tensor& t : g.tensors) {
-        copies.push_back({block.get() + at, t.bytes, bytes_of(t.spec)});
-        t.bytes = copies.back().to;
-        at += align_up(copies.back().bytes, 64);
-      }
-    INGOT_TRY(copy_all(copies, options_.threads));
-    live.memory = block;
-    return {};
-  }();
+  const Status staged = guarded([&] { return stage(&live, from_devices); });
   std::lock_guard lock(mutex_);
   stats_.stall_seconds = seconds_since(called);
-  stats_.staging_bytes = staging_.bytes();
+  stats_.staging_bytes = staging_.bytes() + device_staging_.bytes();
   if (!staged.ok()) {
     current_.reset();
     changed_.notify_all();
@@ -110,6 +90,46 @@ Result<SavePtr> Saver::save(Snapshot live) {
   next_ = std::move(live);
   changed_.notify_all();
   return handle;
+}
+
+Status Saver::stage(Snapshot* live, const DeviceCopy& from_devices) {
+  const uint64_t bytes = live->bytes();
+  INGOT_ASSIGN(const uint64_t room, store_.free_space(directory_));
+  if (room < bytes) return failed("saving step {} into {}: it takes {} bytes and {} are free there; remove something, or keep fewer checkpoints", live->step, directory_, bytes, room);
+  still_.mark(live);
+  uint64_t host = 0, device = 0;
+  for (const Group& g : live->groups)
+    for (const Tensor& t : g.tensors) (t.on_device() ? device : host) += align_up(bytes_of(t.spec), 64);
+  struct Blocks {
+    std::shared_ptr<std::byte> host, device;
+  };
+  const auto blocks = std::make_shared<Blocks>();
+  INGOT_ASSIGN(blocks->host, staging_.take(host));
+  if (device) {
+    INGOT_ASSIGN(blocks->device, device_staging_.take(device));
+  }
+  std::vector<Copy> copies;
+  std::vector<std::byte*> from_device;
+  std::byte *to_host = blocks->host.get(), *to_device = blocks->device.get();
+  for (Group& g : live->groups)
+    for (Tensor& t : g.tensors) {
+      const uint64_t size = bytes_of(t.spec);
+      std::byte*& to = t.on_device() ? to_device : to_host;
+      if (t.on_device()) from_device.push_back(to);
+      else copies.push_back({to, t.bytes, size});
+      t.bytes = std::exchange(to, to + align_up(size, 64));
+    }
+  // A device copies beside the processor.
+  std::function<Status()> arrived;
+  if (!from_device.empty()) {
+    if (!from_devices) return usage("saving step {}: it has tensors without memory, and nothing that copies them from a device", live->step);
+    INGOT_ASSIGN(arrived, from_devices(from_device));
+  }
+  const Status copied = copy_all(copies, options_.threads);
+  if (arrived) INGOT_TRY(arrived());
+  INGOT_TRY(copied);
+  live->memory = blocks;
+  return {};
 }
 
 void Saver::work() {
@@ -124,10 +144,10 @@ void Saver::work() {
     const bool aborted = !s.ok() && handle->cancel_.cancelled();
     if (aborted) s = Error{ErrorKind::kInterrupted, fmt::format("the save of step {} was aborted; nothing of it is left", handle->step())};
     handle->finish(s);
+    // After it is told: nobody waits for these.
+    if (s.ok()) still_.note(snapshot);
+    snapshot = {};  // its memory is the next one's
     if (s.ok()) {
-      // After it is told: nobody waits for these.
-      still_.note(snapshot);
-      snapshot = {};
       if (Status p = guarded([&] { return prune(); }); !p.ok()) notice("pruning " + directory_ + ": " + p.error().message);
     }
     lock.lock();
@@ -136,7 +156,6 @@ void Saver::work() {
     current_.reset();
     const auto reports = std::exchange(reports_, {});
     lock.unlock();
-    snapshot = {};
     changed_.notify_all();
     for (const auto& [step, metrics] : reports)
       if (Status r = report(step, metrics); !r.ok()) notice(r.error().message);

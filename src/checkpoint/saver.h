@@ -32,8 +32,12 @@ struct SaverOptions {
   std::string run;
   std::optional<int64_t> parent;       // the step that the run resumed from
   double settle = 0;                   // Needed::settle
+  PageLock page_lock;                  // of memory that devices copy into
   std::function<void(const std::string&)> on_notice;
 };
+
+// Begins to copy the tensors of a snapshot that lie on devices, in the snapshot's order, into memory of the host; what comes back waits until they are there.
+using DeviceCopy = std::function<Result<std::function<Status()>>(const std::vector<std::byte*>& into)>;
 
 // One save under way or done.
 class Save {
@@ -81,7 +85,7 @@ class Saver {
 
   // Copies `live` and returns; its tensors may change then. The error of an earlier save comes out here, once. A step that is under way or that this process has saved
   // gives the handle it had. Null: skipped, as the options say. Errors: kFailed (no room on the disk, no memory), kUsage.
-  Result<SavePtr> save(Snapshot live);
+  Result<SavePtr> save(Snapshot live, const DeviceCopy& from_devices = nullptr);
   Status report(int64_t step, const Metrics& metrics);
   // Until nothing is under way; an error that has not come out yet.
   Status wait();
@@ -91,7 +95,9 @@ class Saver {
   int64_t epoch() const { return lease_.epoch; }
 
  private:
-  Saver(Store& store, std::string directory, SaverOptions options) : store_(store), directory_(std::move(directory)), options_(std::move(options)) {}
+  Saver(Store& store, std::string directory, SaverOptions options) : store_(store), directory_(std::move(directory)), options_(std::move(options)), device_staging_(options_.page_lock) {}
+  // The bytes of the tensors into staging memory.
+  Status stage(Snapshot* live, const DeviceCopy& from_devices);
   void work();
   Status write(const Snapshot& snapshot, Save* handle);
   Status prune();
@@ -103,7 +109,7 @@ class Saver {
   const std::string directory_;
   SaverOptions options_;
   Lease lease_;
-  Staging staging_;
+  Staging staging_, device_staging_;
   StillTensors still_;
   std::optional<Manifest> previous_;
   std::vector<Found> found_;  // as prune() saw the directory last

@@ -15,8 +15,9 @@ namespace ingot::checkpoint {
 struct Tensor {
   std::string name;
   TensorSpec spec;
-  const std::byte* bytes = nullptr;  // row-major, packed
+  const std::byte* bytes = nullptr;  // row-major, packed; of a live tensor on a device: null
   bool still = false;                // in a file apart from those that change: an earlier checkpoint may have it
+  bool on_device() const { return !bytes && bytes_of(spec) > 0; }
 };
 
 // The tensors of one key of the state: GROUP.safetensors, or shards of that stem.

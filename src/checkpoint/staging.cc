@@ -19,7 +19,12 @@ Result<std::shared_ptr<std::byte>> Staging::take(uint64_t bytes) {
   if (p == MAP_FAILED) return failed("staging a checkpoint: the system has no {} bytes of memory to copy the state into", size);
   ::madvise(p, size, MADV_HUGEPAGE);
   ::madvise(p, size, MADV_DONTFORK);  // a child (a DataLoader's worker) has no use for it, and its pages would be copied on write
-  block_ = std::shared_ptr<std::byte>(static_cast<std::byte*>(p), [size](std::byte* b) { ::munmap(b, size); });
+  auto* block = static_cast<std::byte*>(p);
+  const bool locked = lock_.lock && lock_.lock(block, size);
+  block_ = std::shared_ptr<std::byte>(block, [size, unlock = locked ? lock_.unlock : nullptr](std::byte* b) {
+    if (unlock) unlock(b);
+    ::munmap(b, size);
+  });
   capacity_ = size;
   return block_;
 }

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -10,13 +11,21 @@
 
 namespace ingot::checkpoint {
 
+// What an accelerator's runtime does to memory of the host so that copies into it go by DMA, beside the processor. Who has such a runtime gives it.
+struct PageLock {
+  std::function<bool(std::byte* block, uint64_t bytes)> lock;  // false: refused, and the copies are slower
+  std::function<void(std::byte* block)> unlock;
+};
+
 class Staging {
  public:
+  explicit Staging(PageLock lock = {}) : lock_(std::move(lock)) {}
   // One block of at least that many bytes, 4096-aligned; the last one again once nobody holds it. kFailed where the system has no memory for it.
   Result<std::shared_ptr<std::byte>> take(uint64_t bytes);
   uint64_t bytes() const { return capacity_; }
 
  private:
+  PageLock lock_;
   std::shared_ptr<std::byte> block_;
   uint64_t capacity_ = 0;
 };
