@@ -217,6 +217,74 @@ TEST_F(Checkpoints, ASaverGoesOnBehindTheTraining) {
   EXPECT_EQ(read_text(store_, dir_ + "/latest").value(), "6\n");
 }
 
+TEST_F(Checkpoints, WhatStagingHasNoRoomForIsWrittenBeforeTheSaveReturns) {
+  SaverOptions o;
+  o.staging = 1'300'000;  // of 1.2, 0.28 and 1.2 MB
+  auto saver = Saver::open(store_, dir_, o);
+  ASSERT_TRUE(saver.ok()) << saver.error().message;
+  for (int64_t step = 1; step <= 3; ++step) {
+    TestState s = make_state(step, kGroups, true);
+    const auto values = s.values;
+    auto handle = (*saver)->save(s.snapshot);
+    ASSERT_TRUE(handle.ok()) << handle.error().message;
+    EXPECT_TRUE((*handle)->done());
+    for (auto& g : s.snapshot.groups)
+      for (auto& t : g.tensors) std::memset(const_cast<std::byte*>(t.bytes), 0xee, bytes_of(t.spec));
+    const Found f = newest(store_);
+    EXPECT_EQ(f.step, step);
+    auto back = load_state(store_, f, s);
+    ASSERT_TRUE(back.ok()) << back.error().message;
+    EXPECT_EQ(*back, values);
+  }
+  EXPECT_LE((*saver)->stats().staging_bytes, 2u << 20);
+}
+
+TEST_F(Checkpoints, TensorsOfADeviceAreCopiedByItsRuntime) {
+  int locked = 0, unlocked = 0;
+  SaverOptions o;
+  o.page_lock = {[&](std::byte*, uint64_t) { return ++locked > 0; }, [&](std::byte*) { ++unlocked; }};
+  auto saver = Saver::open(store_, dir_, o);
+  ASSERT_TRUE(saver.ok()) << saver.error().message;
+  const TestState s = make_state(1, kGroups, true);
+  for (int64_t step = 1; step <= 2; ++step) {
+    Snapshot live = s.snapshot;
+    live.step = step;
+    std::vector<std::pair<const std::byte*, uint64_t>> from;
+    for (Group& g : live.groups)
+      for (size_t i = 0; i < g.tensors.size(); i += 2)
+        if (Tensor& t = g.tensors[i]; bytes_of(t.spec)) from.emplace_back(std::exchange(t.bytes, nullptr), bytes_of(t.spec));
+    bool arrived = false;
+    auto handle = (*saver)->save(live, [&](const std::vector<std::byte*>& into) -> Result<std::function<Status()>> {
+      EXPECT_EQ(into.size(), from.size());
+      return std::function<Status()>([&, into]() -> Status {
+        for (size_t i = 0; i < into.size(); ++i) std::memcpy(into[i], from[i].first, from[i].second);
+        arrived = true;
+        return {};
+      });
+    });
+    ASSERT_TRUE(handle.ok()) << handle.error().message;
+    EXPECT_TRUE(arrived);
+    ASSERT_TRUE((*handle)->wait().ok());
+    auto back = load_state(store_, newest(store_), s);
+    ASSERT_TRUE(back.ok()) << back.error().message;
+    EXPECT_EQ(*back, s.values);
+  }
+  // One that fails leaves nothing, and the next goes on.
+  Snapshot live = s.snapshot;
+  live.step = 3;
+  live.groups[0].tensors[0].bytes = nullptr;
+  EXPECT_FALSE((*saver)->save(live, [](const std::vector<std::byte*>&) -> Result<std::function<Status()>> { return failed("the device is gone"); }).ok());
+  EXPECT_FALSE((*saver)->save(live).ok());
+  live = s.snapshot;
+  live.step = 4;
+  auto last = (*saver)->save(live);
+  ASSERT_TRUE(last.ok() && (*last)->wait().ok());
+  ASSERT_TRUE((*saver)->close().ok());
+  saver->reset();
+  EXPECT_EQ(locked, 1);
+  EXPECT_EQ(unlocked, 1);
+}
+
 TEST_F(Checkpoints, AReplacedProcessWritesNothingMore) {
   TestState s = make_state(1, {{"model", {100}}});
   auto zombie = Saver::open(store_, dir_, {});

@@ -77,8 +77,12 @@ Result<SavePtr> Saver::save(Snapshot live, const DeviceCopy& from_devices) {
     current_ = handle;  // from here on this save's
     called_ = called;
   }
-  const Status staged = guarded([&] { return stage(&live, from_devices); });
-  std::lock_guard lock(mutex_);
+  bool all_copied = true;
+  const Status staged = guarded([&]() -> Status {
+    INGOT_ASSIGN(all_copied, stage(&live, from_devices));
+    return {};
+  });
+  std::unique_lock lock(mutex_);
   stats_.stall_seconds = seconds_since(called);
   stats_.staging_bytes = staging_.bytes() + device_staging_.bytes();
   if (!staged.ok()) {
@@ -89,17 +93,37 @@ Result<SavePtr> Saver::save(Snapshot live, const DeviceCopy& from_devices) {
   }
   next_ = std::move(live);
   changed_.notify_all();
+  if (!all_copied) {
+    // Until nothing looks at the live tensors any more.
+    changed_.wait(lock, [&] { return current_ != handle; });
+    stats_.stall_seconds = seconds_since(called);
+    lock.unlock();
+    INGOT_TRY(handle->wait());
+  }
   return handle;
 }
 
-Status Saver::stage(Snapshot* live, const DeviceCopy& from_devices) {
+Result<bool> Saver::stage(Snapshot* live, const DeviceCopy& from_devices) {
   const uint64_t bytes = live->bytes();
   INGOT_ASSIGN(const uint64_t room, store_.free_space(directory_));
   if (room < bytes) return failed("saving step {} into {}: it takes {} bytes and {} are free there; remove something, or keep fewer checkpoints", live->step, directory_, bytes, room);
   still_.mark(live);
   uint64_t host = 0, device = 0;
   for (const Group& g : live->groups)
-    for (const Tensor& t : g.tensors) (t.on_device() ? device : host) += align_up(bytes_of(t.spec), 64);
+    for (const Tensor& t : g.tensors)
+      if (t.on_device()) device += align_up(bytes_of(t.spec), 64);
+  if (device > options_.staging)
+    return usage("saving step {}: its tensors on devices take {} bytes of memory for copies, and the checkpointer may take {}: give it more", live->step, device, options_.staging);
+  std::vector<Tensor*> fitting;
+  bool all = true;
+  for (Group& g : live->groups)
+    for (Tensor& t : g.tensors) {
+      const uint64_t size = align_up(bytes_of(t.spec), 64);
+      const bool fits = t.on_device() || size <= options_.staging - device - host;
+      if (fits && !t.on_device()) host += size;
+      if (fits) fitting.push_back(&t);
+      all = all && fits;
+    }
   struct Blocks {
     std::shared_ptr<std::byte> host, device;
   };
@@ -111,14 +135,13 @@ Status Saver::stage(Snapshot* live, const DeviceCopy& from_devices) {
   std::vector<Copy> copies;
   std::vector<std::byte*> from_device;
   std::byte *to_host = blocks->host.get(), *to_device = blocks->device.get();
-  for (Group& g : live->groups)
-    for (Tensor& t : g.tensors) {
-      const uint64_t size = bytes_of(t.spec);
-      std::byte*& to = t.on_device() ? to_device : to_host;
-      if (t.on_device()) from_device.push_back(to);
-      else copies.push_back({to, t.bytes, size});
-      t.bytes = std::exchange(to, to + align_up(size, 64));
-    }
+  for (Tensor* t : fitting) {
+    const uint64_t size = bytes_of(t->spec);
+    std::byte*& to = t->on_device() ? to_device : to_host;
+    if (t->on_device()) from_device.push_back(to);
+    else copies.push_back({to, t->bytes, size});
+    t->bytes = std::exchange(to, to + align_up(size, 64));
+  }
   // A device copies beside the processor.
   std::function<Status()> arrived;
   if (!from_device.empty()) {
@@ -129,7 +152,7 @@ Status Saver::stage(Snapshot* live, const DeviceCopy& from_devices) {
   if (arrived) INGOT_TRY(arrived());
   INGOT_TRY(copied);
   live->memory = blocks;
-  return {};
+  return all;
 }
 
 void Saver::work() {

@@ -32,6 +32,7 @@ struct SaverOptions {
   std::string run;
   std::optional<int64_t> parent;       // the step that the run resumed from
   double settle = 0;                   // Needed::settle
+  uint64_t staging = UINT64_MAX;       // bytes of memory for copies. What is beyond them is written from where it lies, and save() returns when that is done
   PageLock page_lock;                  // of memory that devices copy into
   std::function<void(const std::string&)> on_notice;
 };
@@ -83,7 +84,7 @@ class Saver {
   static Result<std::unique_ptr<Saver>> open(Store& store, const std::string& directory, SaverOptions options);
   ~Saver();
 
-  // Copies `live` and returns; its tensors may change then. The error of an earlier save comes out here, once. A step that is under way or that this process has saved
+  // Copies `live` and returns; its tensors may change then, whatever was not copied (SaverOptions::staging) has been written. The error of an earlier save comes out here, once. A step that is under way or that this process has saved
   // gives the handle it had. Null: skipped, as the options say. Errors: kFailed (no room on the disk, no memory), kUsage.
   Result<SavePtr> save(Snapshot live, const DeviceCopy& from_devices = nullptr);
   Status report(int64_t step, const Metrics& metrics);
@@ -96,8 +97,8 @@ class Saver {
 
  private:
   Saver(Store& store, std::string directory, SaverOptions options) : store_(store), directory_(std::move(directory)), options_(std::move(options)), device_staging_(options_.page_lock) {}
-  // The bytes of the tensors into staging memory.
-  Status stage(Snapshot* live, const DeviceCopy& from_devices);
+  // The bytes of the tensors into staging memory; false where some had no room there.
+  Result<bool> stage(Snapshot* live, const DeviceCopy& from_devices);
   void work();
   Status write(const Snapshot& snapshot, Save* handle);
   Status prune();
