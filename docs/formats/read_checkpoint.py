@@ -1,5 +1,7 @@
-"""Reads a checkpoint of ingot without ingot: python read_checkpoint.py DIR/checkpoint-1200. NumPy alone; with the package xxhash the hashes are compared, too."""
+"""Reads a checkpoint of ingot without ingot: python read_checkpoint.py DIR/checkpoint-1200. NumPy alone; with the package xxhash the hashes are compared, too.
+One that is compressed needs the package zstandard."""
 import base64
+import io
 import json
 import os
 import sys
@@ -8,6 +10,26 @@ import numpy as np
 
 TYPES = {"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "u2", "I16": "i2", "F16": "f2", "U32": "u4", "I32": "i4", "F32": "f4", "U64": "u8", "I64": "i8", "F64": "f8", "C64": "c8",
          "BF16": "u2", "F8_E4M3": "u1", "F8_E5M2": "u1", "F8_E4M3FNUZ": "u1", "F8_E5M2FNUZ": "u1", "F8_E8M0": "u1"}  # those that NumPy has not come as their bits
+
+
+def unpacked(path):
+    """The bytes of a compressed file (frames.md)."""
+    import zstandard
+    with open(path, "rb") as f:
+        b = f.read()
+    size, index = np.frombuffer(b, "<u8", 2, len(b) - 48).tolist()
+    out = []
+    for i in range(-(-size // (1 << 20))):
+        at, n, width = int.from_bytes(b[index + 16 * i:][:8], "little"), int.from_bytes(b[index + 16 * i + 8:][:4], "little"), b[index + 16 * i + 12]
+        x = b[at:at + n] if width == 0 else zstandard.ZstdDecompressor().decompress(b[at:at + n])
+        whole = len(x) // width * width if width > 1 else 0
+        out.append(np.frombuffer(x[:whole], "u1").reshape(width, -1).T.tobytes() + x[whole:] if whole else x)
+    return b"".join(out)
+
+
+def opened(path, o):
+    """A file of the manifest."""
+    return io.BytesIO(unpacked(os.path.join(path, o["name"] + ".frames"))) if "frames" in o else open(os.path.join(path, o["name"]), "rb")
 
 
 def check(path):
@@ -22,11 +44,11 @@ def check(path):
     if xxhash and xxhash.xxh3_128_hexdigest(text[:text.rindex(b',"hash"')]) != manifest["hash"]:
         raise ValueError("manifest.json has changed")
     for o in manifest["objects"]:
-        file = os.path.join(path, o["name"])
-        if os.path.getsize(file) != o["bytes"]:
-            raise ValueError(f"{file} has {os.path.getsize(file)} bytes, the manifest says {o['bytes']}")
+        file, size = os.path.join(path, o["name"] + (".frames" if "frames" in o else "")), o.get("frames", o["bytes"])
+        if os.path.getsize(file) != size:
+            raise ValueError(f"{file} has {os.path.getsize(file)} bytes, the manifest says {size}")
         if xxhash:
-            with open(file, "rb") as f:  # of each leaf of 1 MiB the low half, then the high half
+            with opened(path, o) as f:  # of each leaf of 1 MiB the low half, then the high half
                 leaves = b"".join(xxhash.xxh3_128_digest(leaf)[::-1] for leaf in iter(lambda: f.read(1 << 20), b""))
             if xxhash.xxh3_128_hexdigest(leaves) != o["hash"]:
                 raise ValueError(f"{file} has changed")
@@ -41,7 +63,7 @@ def tensors(path, manifest):
             continue
         stem = o["name"][:-len(".safetensors")]
         group = stem[:-15] if stem[-9:-5] == "-of-" else stem  # model-00001-of-00002
-        with open(os.path.join(path, o["name"]), "rb") as f:
+        with opened(path, o) as f:
             size = int.from_bytes(f.read(8), "little")
             for name, t in json.loads(f.read(size)).items():
                 if name != "__metadata__":

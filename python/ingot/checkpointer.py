@@ -136,22 +136,24 @@ class Checkpointer:
     ``overlap``: what a save does while another is being written: "wait" for it, or "skip" itself. ``model_files``: a directory whose config and tokenizer files go
     into each checkpoint, so that transformers loads it as a model. ``settle``: seconds that a mount with a cache (rclone; SkyPilot's MOUNT_CACHED) gets to upload a
     checkpoint before an older one is removed; 300 there, 0 elsewhere. ``threads``: of copies and writes, 0 for all. ``staging_bytes``: memory for copies of the
-    state, 0 for as much as the state is large; what does not fit is written from where it lies, and ``save`` returns when that is done. ``deadline``: seconds after a
-    preemption signal by which the process must be gone.
+    state, 0 for as much as the state is large; what does not fit is written from where it lies, and ``save`` returns when that is done. ``compress``: "zstd" packs the files of all keys but ``model``,
+    which other software reads, losslessly. ``deadline``: seconds after a preemption signal by which the process must be gone.
     """
 
     exit_code = _ingot.PREEMPTED_EXIT_CODE  # what a preempted script exits with, for SkyPilot's recover_on_exit_codes
 
     def __init__(self, directory: Union[str, os.PathLike], cadence: Optional[Cadence] = None, keep: Optional[Keep] = None, *, overlap: str = "wait",
-                 model_files: Union[None, str, os.PathLike] = None, threads: int = 0, max_shard_bytes: int = 0, staging_bytes: int = 0, deadline: Optional[float] = None, signals: bool = True,
+                 model_files: Union[None, str, os.PathLike] = None, threads: int = 0, max_shard_bytes: int = 0, staging_bytes: int = 0, compress: Optional[str] = None, deadline: Optional[float] = None, signals: bool = True,
                  run: Optional[str] = None, settle: Optional[float] = None):
         if overlap not in ("wait", "skip"):
             raise ValueError(f"Checkpointer: overlap is 'wait' or 'skip', not {overlap!r}")
+        if compress not in (None, "zstd"):
+            raise ValueError(f"Checkpointer: compress is None or 'zstd', not {compress!r}")
         self.directory = expand(directory)
         self.cadence = cadence or Cadence()
         self.keep = keep or Keep()
         self.resumed_from: Optional[str] = None
-        self._options = (overlap == "skip", threads, max_shard_bytes, run_id() if run is None else run, settle, staging_bytes)
+        self._options = (overlap == "skip", threads, max_shard_bytes, run_id() if run is None else run, settle, staging_bytes, compress is not None)
         self._files = _model_files(model_files)
         self._saver: Any = None
         self._lock = threading.Lock()
@@ -171,8 +173,8 @@ class Checkpointer:
             if self._closed:
                 raise ValueError("the checkpointer is closed")
             if self._saver is None:
-                skip, threads, shard, run, settle, staging = self._options
-                self._saver = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, run, self._parent, settle, devices.lock, devices.unlock, staging)
+                skip, threads, shard, run, settle, staging, packed = self._options
+                self._saver = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, run, self._parent, settle, devices.lock, devices.unlock, staging, packed)
             return self._saver
 
     def _tell(self) -> None:

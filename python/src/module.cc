@@ -200,13 +200,15 @@ NB_MODULE(_ingot, m) {
   nb::class_<PySaver>(m, "Saver")
       .def("__init__",
            [](PySaver* self, const std::string& directory, const nb::dict& keep, bool skip, int threads, uint64_t max_shard, const std::string& run, std::optional<int64_t> parent, std::optional<double> settle,
-              const nb::object& lock, const nb::object& unlock, uint64_t staging) {
+              const nb::object& lock, const nb::object& unlock, uint64_t staging, bool compress) {
              new (self) PySaver();
              SaverOptions o;
              o.keep = keep_of(keep), o.overlap = skip ? Overlap::kSkip : Overlap::kWait, o.threads = threads, o.run = run, o.parent = parent;
              if (max_shard) o.max_shard = max_shard;
              o.page_lock = page_lock_of(lock, unlock);
              if (staging) o.staging = staging;
+             // The model's files stay what other software reads.
+             if (compress) o.compress = [](const std::string& group) { return group != "model"; };
              o.on_notice = [self](const std::string& text) {
                std::lock_guard lock(self->mutex);
                self->notices.push_back(text);
@@ -216,7 +218,7 @@ NB_MODULE(_ingot, m) {
              self->saver = value(without_gil([&] { return Saver::open(*place.at.store, place.at.path, std::move(o)); }));
            },
            nb::arg("directory"), nb::arg("keep"), nb::arg("skip"), nb::arg("threads"), nb::arg("max_shard"), nb::arg("run"), nb::arg("parent").none(), nb::arg("settle").none(),
-           nb::arg("lock"), nb::arg("unlock"), nb::arg("staging"))
+           nb::arg("lock"), nb::arg("unlock"), nb::arg("staging"), nb::arg("compress"))
       // from_devices(addresses): begins to copy the rows without an address there, in their order, and returns a call that waits for them.
       .def("save",
            [](PySaver& self, int64_t step, const std::vector<std::pair<std::string, std::vector<TensorRow>>>& groups, const std::string& state,

@@ -414,6 +414,25 @@ class WithoutIngot(Case):
         with self.assertRaises(ValueError):
             self.reader.read(path)
 
+    def test_it_reads_what_was_compressed(self):
+        try:
+            import zstandard  # noqa: F401
+        except ImportError:
+            self.skipTest("zstandard is not there")
+        rng = np.random.default_rng(3)
+        state = {"model": {"w": rng.standard_normal(5000).astype(np.float32)}, "optimizer": {"m": rng.standard_normal(700_000).astype(np.float32), "z": np.zeros(600_001, np.uint16), "s": np.ones(3)},
+                 "noise": {"n": rng.integers(0, 256, 9, dtype=np.uint8)}}
+        ck = self.checkpointer(compress="zstd")
+        ck.save(12, state).wait()
+        path = os.path.join(self.dir, "checkpoint-12")
+        self.assertEqual([f for f in sorted(os.listdir(path)) if "safetensors" in f], ["model.safetensors", "noise.safetensors.frames", "optimizer.safetensors.frames"])
+        self.assertLess(ck.stats["written_bytes"], 0.8 * ck.stats["bytes"])
+        _, back = self.reader.read(path)
+        self.assertTrue(same(back, state))
+        into = {"model": {}, "optimizer": {}, "noise": {}}
+        self.assertEqual(self.checkpointer().restore(into), 12)
+        self.assertTrue(same(into, state))
+
     def test_it_finds_a_flipped_bit(self):
         try:
             import xxhash  # noqa: F401

@@ -34,11 +34,11 @@ Files files_in(Store& store, const std::string& path, const std::vector<Entry>& 
 // `known`: what has been looked at already.
 Status check_objects(Store& store, const std::string& path, const Manifest& m, const Files& known) {
   for (const Object& o : m.objects) {
-    const std::string file = join_path(path, o.name);
-    const auto it = known.find(o.name);
+    const std::string file = join_path(path, o.file());
+    const auto it = known.find(o.file());
     INGOT_ASSIGN(const auto there, it == known.end() ? store.stat(file) : Result<std::optional<Stat>>(it->second));
     if (!there || there->kind != Stat::Kind::kFile) return bad_input("{} is not there", file);
-    if (there->size != o.bytes) return bad_input("{} has {} bytes, its manifest says {}", file, there->size, o.bytes);
+    if (there->size != o.file_bytes()) return bad_input("{} has {} bytes, its manifest says {}", file, there->size, o.file_bytes());
   }
   return {};
 }
@@ -146,9 +146,10 @@ Status verify(Store& store, const Found& c, int threads) {
   INGOT_TRY(check_objects(store, c.path, c.manifest, {}));
   VerifyRun run;
   run.threads = threads;
+  const auto view = make_framed_store(store);
   for (const Object& o : c.manifest.objects) {
     const std::string file = join_path(c.path, o.name);
-    INGOT_ASSIGN(const TreeHash found, hash_tree(store, file, run));
+    INGOT_ASSIGN(const TreeHash found, hash_tree(*view, file, run));
     if (found.root != o.hash) return bad_input("verifying {}: its hash is {}, the manifest says {}: its bytes have changed", file, found.root, o.hash);
   }
   return {};

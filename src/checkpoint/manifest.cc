@@ -79,6 +79,7 @@ std::string manifest_text(const Manifest& m) {
     const Object& o = m.objects[i];
     s += fmt::format("{}\n{{\"name\":{},\"bytes\":{},\"hash\":\"{}\"", i ? "," : "", json_quote(o.name), o.bytes, o.hash);
     if (o.same_as) s += fmt::format(",\"same_as\":{}", *o.same_as);
+    if (o.frames) s += fmt::format(",\"frames\":{:>16}", *o.frames);
     s += "}";
   }
   s += "]\n";
@@ -126,7 +127,10 @@ Result<Manifest> parse_manifest(std::string_view text, const std::string& path) 
     if (!name || !is_object_name(*name) || !hash || !is_hash(*hash) || !bytes || *bytes < 0)
       return damaged(fmt::format("the object {} has no name within the directory, size and hash", json_brief(o)));
     if (!names.insert(*name).second) return damaged(fmt::format("it names '{}' twice", *name));
-    m.objects.push_back({*name, static_cast<uint64_t>(*bytes), *hash, json_int(o, "same_as")});
+    const auto frames = json_int(o, "frames");
+    if (json_member(o, "frames") && (!frames || *frames < 0)) return damaged(fmt::format("the frames of '{}' are {}", *name, json_brief(*json_member(o, "frames"))));
+    m.objects.push_back({*name, static_cast<uint64_t>(*bytes), *hash, json_int(o, "same_as"), frames ? std::optional<uint64_t>(*frames) : std::nullopt});
+    if (frames && !names.insert(m.objects.back().file()).second) return damaged(fmt::format("it names '{}' twice", m.objects.back().file()));
   }
   return m;
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "storage/framed.h"
 
 namespace ingot::checkpoint {
 
@@ -28,6 +29,10 @@ struct Object {
   uint64_t bytes = 0;
   std::string hash = std::string(32, '0');  // of the tree of its 1 MiB leaves
   std::optional<int64_t> same_as;           // the step of an earlier checkpoint that has these very bytes
+  std::optional<uint64_t> frames;           // it is compressed: NAME.frames, of so many bytes (storage/framed.h)
+
+  std::string file() const { return frames ? name + kFramesSuffix : name; }  // as it lies in the directory
+  uint64_t file_bytes() const { return frames.value_or(bytes); }
 };
 
 struct Manifest {
@@ -43,7 +48,7 @@ struct Manifest {
   uint64_t bytes() const;
 };
 
-// As many bytes whatever the hashes are.
+// As many bytes whatever the hashes, and the sizes of frames, are.
 std::string manifest_text(const Manifest& m);
 // kBadInput: it is torn or damaged, no manifest, or names what cannot lie in the directory. kUsage: it is whole, and of a newer ingot.
 Result<Manifest> parse_manifest(std::string_view text, const std::string& path);

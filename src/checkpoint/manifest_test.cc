@@ -11,7 +11,7 @@ Manifest some() {
   Manifest m;
   m.step = 1200, m.epoch = 3, m.time = 1790000000.25, m.world = 2, m.run = "a \"run\"", m.parent = 1000;
   m.metrics = {{"loss", 0.1}, {"odd", std::nan("")}, {"far", -HUGE_VAL}};
-  m.objects = {{"model.safetensors", 123, std::string(32, 'a'), 600}, {"state.json", 0, std::string(32, '0'), std::nullopt}};
+  m.objects = {{"model.safetensors", 123, std::string(32, 'a'), 600, 77}, {"state.json", 0, std::string(32, '0'), std::nullopt, std::nullopt}};
   return m;
 }
 

@@ -58,9 +58,10 @@ Status read_leaf(File& f, uint64_t leaf, std::vector<std::byte>& buffer) {
 
 Result<std::vector<Stored>> tensors_of(Store& store, const Found& c) {
   std::vector<Stored> all;
+  const auto view = make_framed_store(store);
   for (const Object& o : c.manifest.objects) {
     if (!std::string_view(o.name).ends_with(kEnd)) continue;
-    INGOT_ASSIGN(SafetensorsFile file, read_safetensors(store, join_path(c.path, o.name)));
+    INGOT_ASSIGN(SafetensorsFile file, read_safetensors(*view, join_path(c.path, o.name)));
     for (const LazyTensor& t : file.tensors) {
       const auto* source = dynamic_cast<const Source*>(t.node.get());
       const auto offset = source ? source->offset() : std::nullopt;
@@ -74,11 +75,12 @@ Result<std::vector<Stored>> tensors_of(Store& store, const Found& c) {
 Status restore(Store& store, const Found& c, const std::vector<Target>& targets, int threads) {
   if (c.manifest.objects.empty()) return bad_input("restoring {}: {}", c.path, c.reason);
   std::map<std::string, File> files;
+  const auto view = make_framed_store(store);
   for (const Object& o : c.manifest.objects) {
     File& f = files[o.name];
     f.object = &o;
     f.path = join_path(c.path, o.name);
-    INGOT_ASSIGN(f.file, store.open(f.path));
+    INGOT_ASSIGN(f.file, view->open(f.path));
     if (f.file->size() != o.bytes) return bad_input("restoring {}: it has {} bytes, its manifest says {}", f.path, f.file->size(), o.bytes);
     f.hashes.resize((o.bytes + kLeafBytes - 1) / kLeafBytes);
   }

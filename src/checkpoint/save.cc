@@ -1,6 +1,7 @@
 #include "checkpoint/save.h"
 
 #include <algorithm>
+#include <set>
 
 #include "checkpoint/directory.h"
 #include "commit/names.h"
@@ -18,6 +19,7 @@ struct Plan {
   TensorList tensors;
   Layout layout;
   Manifest manifest;
+  std::set<std::string> compressed;  // names of files
 };
 
 // Indexes of tensors, a file each: still ones apart, and no file of more than max_shard bytes unless one tensor alone is.
@@ -50,7 +52,9 @@ std::string hash_of(const FileLayout& file, const std::vector<std::pair<uint64_t
 
 class Planner {
  public:
-  Planner(const std::string& directory, const Snapshot& s, const SaveOptions& o) : directory_(directory), s_(s), o_(o) {}
+  // stored(NAME): the bytes of a compressed file that has been written, 0 for one that was linked.
+  Planner(const std::string& directory, const Snapshot& s, const SaveOptions& o, std::function<uint64_t(const std::string&)> stored)
+      : directory_(directory), s_(s), o_(o), stored_(std::move(stored)) {}
 
   Result<Plan> plan() {
     for (const Group& g : s_.groups) INGOT_TRY(add(g));
@@ -63,9 +67,13 @@ class Planner {
     m.step = s_.step, m.epoch = o_.epoch, m.time = o_.time, m.run = o_.run, m.parent = o_.parent, m.metrics = s_.metrics;
     FileLayout record;
     record.name = kManifestFile;
-    record.extents.push_back({0, manifest_text(m), [m = p_.manifest, may_commit = o_.may_commit](const Digests& digests) mutable -> Result<std::string> {
+    record.extents.push_back({0, manifest_text(m), [m = p_.manifest, may_commit = o_.may_commit, stored = stored_](const Digests& digests) mutable -> Result<std::string> {
                                 if (may_commit) INGOT_TRY(may_commit());  // where nothing is renamed, this is the commit
-                                for (size_t i = 0; i < m.objects.size(); ++i) m.objects[i].hash = digests(0, i);
+                                for (size_t i = 0; i < m.objects.size(); ++i) {
+                                  Object& o = m.objects[i];
+                                  o.hash = digests(0, i);
+                                  if (o.frames && stored(o.name)) o.frames = stored(o.name);
+                                }
                                 return manifest_text(m);
                               }});
     record.size = record.extents[0].bytes.size();
@@ -100,6 +108,7 @@ class Planner {
       }
       Object object;
       object.name = name, object.bytes = file.size;
+      if (o_.compress && o_.compress(g.name)) object.frames = 0, p_.compressed.insert(name);
       if (o_.previous && g.tensors[files[k][0]].still) link(&file, &object, hash_of(file, bytes));
       p_.manifest.objects.push_back(std::move(object));
       p_.layout.files.push_back(std::move(file));
@@ -116,8 +125,9 @@ class Planner {
   // A file of the last checkpoint with these bytes, whatever it is called there.
   void link(FileLayout* file, Object* object, const std::string& hash) const {
     for (const Object& o : o_.previous->objects)
-      if (o.bytes == object->bytes && o.hash == hash) {
+      if (o.bytes == object->bytes && o.hash == hash && o.frames.has_value() == object->frames.has_value()) {
         file->link = join_path(join_path(directory_, directory_name(o_.previous->step)), o.name);
+        object->frames = o.frames;
         object->same_as = o.same_as.value_or(o_.previous->step);
         return;
       }
@@ -135,6 +145,7 @@ class Planner {
   const std::string& directory_;
   const Snapshot& s_;
   const SaveOptions& o_;
+  const std::function<uint64_t(const std::string&)> stored_;
   Plan p_;
 };
 
@@ -151,7 +162,9 @@ uint64_t Snapshot::bytes() const {
 std::string directory_name(int64_t step) { return fmt::format("checkpoint-{}", step); }
 
 Result<Saved> save(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options) {
-  INGOT_ASSIGN(Plan plan, Planner(directory, snapshot, options).plan());
+  std::unique_ptr<FramedStore> framed;
+  INGOT_ASSIGN(Plan plan, Planner(directory, snapshot, options, [&framed](const std::string& name) { return framed->stored(name); }).plan());
+  framed = make_framed_store(store, plan.compressed);
   const std::unique_ptr<Store> journal = make_memory_store();
   const std::string path = join_path(directory, directory_name(snapshot.step));
   if (!store.capabilities().rename) {
@@ -162,7 +175,7 @@ Result<Saved> save(Store& store, const std::string& directory, const Snapshot& s
     INGOT_TRY(remove_directory(store, path, kManifestFile));
   }
   Output o;
-  o.store = &store;
+  o.store = framed.get();
   o.path = path;
   o.directory = true;
   o.older_name = [](const std::string&) { return true; };
@@ -197,7 +210,8 @@ Result<Saved> save(Store& store, const std::string& directory, const Snapshot& s
     std::vector<std::optional<Hash128>> leaves;
     for (const auto& [leaf, hash] : written.files[i].leaves) leaves.emplace_back(hash);
     object.hash = root_of({{"", leaves}});
-    if (!object.same_as) saved.written += object.bytes;
+    if (object.frames && framed->stored(object.name)) object.frames = framed->stored(object.name);
+    if (!object.same_as) saved.written += object.file_bytes();
   }
   return saved;
 }

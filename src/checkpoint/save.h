@@ -1,6 +1,7 @@
 // One checkpoint, from a snapshot to its name in the directory: an ordinary job of the executor, with its journal in memory.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -14,6 +15,7 @@ struct SaveOptions {
   int threads = 0;
   uint64_t memory = 64u << 20;    // beside the snapshot
   uint64_t max_shard = 5'000'000'000;
+  std::function<bool(const std::string& group)> compress = nullptr;  // groups whose files are compressed
   int64_t epoch = 1;
   std::string attempt;  // no other save has it: what is unfinished carries a name made of it
   double time = 0;

@@ -54,9 +54,41 @@ TEST_F(Checkpoints, ComeBackBitForBit) {
   }
 }
 
+TEST_F(Checkpoints, CompressedOnesComeBackBitForBit) {
+  TestState s = make_state(1, {{"model", {300'000}}, {"optimizer", {300'001, 5, 600'000}}});
+  std::fill(s.values[1][2].begin(), s.values[1][2].end(), 1.0F);
+  SaveOptions o;
+  o.compress = [](const std::string& group) { return group != "model"; };
+  s.snapshot.groups[1].tensors[0].still = true;
+  auto first = save(store_, dir_, s.snapshot, o);
+  ASSERT_TRUE(first.ok()) << first.error().message;
+  EXPECT_LT(first->written, first->manifest.bytes() - 2'300'000);
+  // What is still is linked as it lies there; a plain one would be another file.
+  s.snapshot.step = 2;
+  o.previous = &first->manifest;
+  auto second = save(store_, dir_, s.snapshot, o);
+  ASSERT_TRUE(second.ok()) << second.error().message;
+  const Found f = newest(store_);
+  ASSERT_EQ(f.step, 2) << f.reason;
+  EXPECT_EQ(manifest_text(f.manifest), manifest_text(second->manifest));
+  EXPECT_FALSE(f.manifest.find("model.safetensors")->frames);
+  const Object* linked = f.manifest.find("optimizer-00001-of-00002.safetensors");
+  ASSERT_TRUE(linked && linked->frames && linked->same_as == 1);
+  EXPECT_EQ(std::filesystem::hard_link_count(f.path + "/" + linked->file()), 2U);
+  EXPECT_FALSE(std::filesystem::exists(f.path + "/" + linked->name));
+  EXPECT_TRUE(verify(store_, f, 2).ok());
+  auto back = load_state(store_, f, s);
+  ASSERT_TRUE(back.ok()) << back.error().message;
+  EXPECT_EQ(*back, s.values);
+  std::filesystem::resize_file(f.path + "/" + linked->file(), *linked->frames - 1);
+  EXPECT_EQ(newest(store_).step, 0);
+}
+
 TEST_F(Checkpoints, EveryFlippedByteIsFound) {
-  const TestState s = make_state(7, {{"model", {40, 3}}, {"optimizer", {17}}});
-  ASSERT_TRUE(save(store_, dir_, s.snapshot, {}).ok());
+  const TestState s = make_state(7, {{"model", {40, 3}}, {"optimizer", {17}}, {"packed", {400}}});
+  SaveOptions packed;
+  packed.compress = [](const std::string& group) { return group == "packed"; };
+  ASSERT_TRUE(save(store_, dir_, s.snapshot, packed).ok());
   size_t files = 0;
   for (const auto& e : std::filesystem::directory_iterator(dir_ + "/checkpoint-7")) {
     ++files;
@@ -72,7 +104,7 @@ TEST_F(Checkpoints, EveryFlippedByteIsFound) {
       put(c);
     }
   }
-  EXPECT_EQ(files, 4U);
+  EXPECT_EQ(files, 5U);
   EXPECT_TRUE(load_state(store_, newest(store_), s).ok());
 }
 

@@ -187,7 +187,7 @@ void Saver::work() {
 
 Status Saver::write(const Snapshot& snapshot, Save* handle) {
   SaveOptions o;
-  o.threads = options_.threads, o.max_shard = options_.max_shard;
+  o.threads = options_.threads, o.max_shard = options_.max_shard, o.compress = options_.compress;
   o.epoch = lease_.epoch, o.time = unix_time(), o.run = options_.run, o.parent = options_.parent;
   o.cancel = &handle->cancel_;
   o.attempt = fmt::format("{} {}", lease_.owner, ++attempts_);

@@ -29,6 +29,7 @@ struct SaverOptions {
   Overlap overlap = Overlap::kWait;
   int threads = 0;                     // of the copy, and of the writing
   uint64_t max_shard = 5'000'000'000;
+  std::function<bool(const std::string& group)> compress = nullptr;  // SaveOptions::compress
   std::string run;
   std::optional<int64_t> parent;       // the step that the run resumed from
   double settle = 0;                   // Needed::settle
