@@ -1,10 +1,13 @@
 #include "checkpoint/save.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <mutex>
 
 #include "checkpoint/checkpoint_testing.h"
 #include "checkpoint/keep.h"
@@ -315,6 +318,25 @@ TEST_F(Checkpoints, TensorsOfADeviceAreCopiedByItsRuntime) {
   saver->reset();
   EXPECT_EQ(locked, 1);
   EXPECT_EQ(unlocked, 1);
+}
+
+TEST_F(Checkpoints, WritingLeavesTheProcessorToTheTraining) {
+  std::mutex mutex;
+  std::map<std::string, int> nice;
+  const auto watched = make_fault_store(store_, {[&](uint64_t, const char* op, const std::string&) {
+                                                  std::lock_guard lock(mutex);
+                                                  nice[op] = ::getpriority(PRIO_PROCESS, 0);
+                                                  return std::string();
+                                                }, {}});
+  auto saver = Saver::open(*watched, dir_, {});
+  ASSERT_TRUE(saver.ok());
+  nice.clear();
+  const TestState s = make_state(1, kGroups);
+  auto handle = (*saver)->save(s.snapshot);
+  ASSERT_TRUE(handle.ok() && (*handle)->wait().ok());
+  ASSERT_TRUE(nice.contains("write"));
+  for (const auto& [op, n] : nice) EXPECT_GE(n, 10) << op;
+  EXPECT_LT(::getpriority(PRIO_PROCESS, 0), 10);
 }
 
 TEST_F(Checkpoints, AReplacedProcessWritesNothingMore) {

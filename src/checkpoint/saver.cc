@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/clock.h"
+#include "base/priority.h"
 #include "base/threads.h"
 #include "commit/small_file.h"
 
@@ -156,6 +157,7 @@ Result<bool> Saver::stage(Snapshot* live, const DeviceCopy& from_devices) {
 }
 
 void Saver::work() {
+  work_behind();  // the training goes first
   for (;;) {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return next_ || (closing_ && !current_); });
