@@ -20,7 +20,7 @@ def unpacked(path):
     size, index = np.frombuffer(b, "<u8", 2, len(b) - 48).tolist()
     out = []
     for i in range(-(-size // (1 << 20))):
-        at, n, width = int.from_bytes(b[index + 16 * i:][:8], "little"), int.from_bytes(b[index + 16 * i + 8:][:4], "little"), b[index + 16 * i + 12]
+        at, n, width = int.from_bytes(b[index + 24 * i:][:8], "little"), int.from_bytes(b[index + 24 * i + 8:][:4], "little"), b[index + 24 * i + 12]
         x = b[at:at + n] if width == 0 else zstandard.ZstdDecompressor().decompress(b[at:at + n])
         whole = len(x) // width * width if width > 1 else 0
         out.append(np.frombuffer(x[:whole], "u1").reshape(width, -1).T.tobytes() + x[whole:] if whole else x)

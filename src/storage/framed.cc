@@ -14,14 +14,15 @@ namespace ingot {
 namespace {
 
 constexpr char kMagic[] = "INGOTFRM";
-constexpr uint64_t kRowBytes = 16, kFooterBytes = 48;
+constexpr uint64_t kRowBytes = 24, kFooterBytes = 48;
 constexpr int kLevel = 1;
 
 // Where a frame lies. Of what it holds the bytes of each place in an element of `width` bytes stand together; 0: it lies there as it is.
 struct Row {
   uint64_t offset = 0;
   uint32_t size = 0;
-  uint8_t width = 0;
+  uint32_t width = 0;
+  uint64_t sum = 0;  // the low half of XXH3-128 of the frame as it lies there
 };
 
 uint64_t frame_count(uint64_t size) { return (size + kFrameBytes - 1) / kFrameBytes; }
@@ -85,6 +86,7 @@ std::string index_text(const Footer& f) {
     w.write<uint64_t>(r.offset);
     w.write<uint32_t>(r.size);
     w.write<uint32_t>(r.width);
+    w.write<uint64_t>(r.sum);
   }
   w.write<uint64_t>(f.size);
   w.write<uint64_t>(f.index);
@@ -121,7 +123,8 @@ Result<Footer> read_footer(const ReadFile& file) {
   if (const Hash128 h = hash128(ByteView(index).first(index.size() - 24)); h.lo != at<uint64_t>(index, index.size() - 24) || h.hi != at<uint64_t>(index, index.size() - 16))
     return damaged("the hash of its index differs");
   for (uint64_t i = 0; i < count; ++i) {
-    const Row r{at<uint64_t>(index, i * kRowBytes), at<uint32_t>(index, i * kRowBytes + 8), static_cast<uint8_t>(at<uint32_t>(index, i * kRowBytes + 12))};
+    const uint64_t row = i * kRowBytes;
+    const Row r{at<uint64_t>(index, row), at<uint32_t>(index, row + 8), at<uint32_t>(index, row + 12), at<uint64_t>(index, row + 16)};
     if (r.offset > f.index || r.size > f.index - r.offset || r.width > 8) return damaged(fmt::format("frame {} lies beyond its end", i));
     f.rows.push_back(r);
   }
@@ -153,17 +156,22 @@ class FramedRead : public ForwardingRead {
   Status unpack(uint64_t frame, MutByteView out) const {
     const Row& r = footer_.rows[frame];
     const auto damaged = [&](std::string_view what) { return bad_input("reading {}: frame {} at byte {} {}", path(), frame, r.offset, what); };
-    if (!r.width) return r.size == out.size() ? ForwardingRead::read(r.offset, out) : damaged("has another size than its index tells");
+    if (!r.width) {
+      if (r.size != out.size()) return damaged("has another size than its index tells");
+      INGOT_TRY(ForwardingRead::read(r.offset, out));
+      return hash128(out).lo == r.sum ? Status() : damaged("has other bytes than its index tells");
+    }
     Codec& c = codec();
     if (!c.decoder) c.decoder.reset(ZSTD_createDCtx());
     if (!c.decoder) return failed("reading {}: no memory to decompress it", path());
     c.packed.resize(r.size);
     INGOT_TRY(ForwardingRead::read(r.offset, c.packed));
+    if (hash128(c.packed).lo != r.sum) return damaged("has other bytes than its index tells");
     const bool plain = r.width == 1;
     if (!plain) c.grouped.resize(out.size());
     std::byte* to = plain ? out.data() : c.grouped.data();
     const size_t n = ZSTD_decompressDCtx(c.decoder.get(), to, out.size(), c.packed.data(), c.packed.size());
-    if (ZSTD_isError(n) || n != out.size()) return damaged("does not decompress: its bytes have changed");
+    if (ZSTD_isError(n) || n != out.size()) return damaged("does not decompress");
     if (!plain) ungroup(c.grouped, r.width, out.data());
     return {};
   }
@@ -226,10 +234,11 @@ class FramedWrite : public WriteFile {
     const size_t width = best_width(c, bytes), n = pack(c, bytes, width);
     const bool smaller = n && n < bytes.size();
     const ByteView packed = smaller ? ByteView(c.packed).first(n) : bytes;
+    const uint64_t sum = hash128(packed).lo;
     std::unique_lock lock(mutex_);
     Row& r = footer_.rows[frame];
     r.offset = std::exchange(footer_.index, footer_.index + packed.size());
-    r.size = static_cast<uint32_t>(packed.size()), r.width = smaller ? static_cast<uint8_t>(width) : 0;
+    r.size = static_cast<uint32_t>(packed.size()), r.width = smaller ? static_cast<uint32_t>(width) : 0, r.sum = sum;
     const uint64_t offset = r.offset;
     if (!in_order_) lock.unlock();
     INGOT_TRY(file_->write(offset, packed));

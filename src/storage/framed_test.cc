@@ -61,7 +61,7 @@ TEST(FramedStore, BytesComeBackWhateverTheirOrder) {
         EXPECT_EQ(again->list(".")->at(0).name, "a.bin");
         EXPECT_EQ(*read_text(*again, "a.bin"), bytes);
         const auto file = again->open("a.bin");
-        for (const auto& [at, n] : {std::pair<size_t, size_t>{0, 1}, {size / 2, size / 3}, {size ? size - 1 : 0, size ? 1 : 0}}) {
+        for (const auto& [at, n] : {std::pair<size_t, size_t>{0, std::min<size_t>(size, 1)}, {size / 2, size / 3}, {size ? size - 1 : 0, size ? 1 : 0}}) {
           std::string part(n, '\0');
           ASSERT_TRUE((*file)->read(at, std::as_writable_bytes(std::span(part))).ok());
           EXPECT_EQ(part, bytes.substr(at, n));
@@ -93,7 +93,7 @@ TEST(FramedStore, AnUnfinishedFileIsNotCompleted) {
   EXPECT_FALSE(make_framed_store(*beneath)->open("a.bin").ok());
 }
 
-TEST(FramedStore, EveryTruncationAndEveryFlippedByteIsAnErrorOrTheSameBytes) {
+TEST(FramedStore, EveryTruncationAndEveryFlippedByteIsFound) {
   const auto beneath = make_memory_store();
   const std::string bytes = some_bytes(3000, 5);
   {
@@ -111,16 +111,11 @@ TEST(FramedStore, EveryTruncationAndEveryFlippedByteIsAnErrorOrTheSameBytes) {
   };
   ASSERT_EQ(read(whole), bytes);
   for (size_t n = 0; n < whole.size(); ++n) EXPECT_FALSE(read(whole.substr(0, n)).has_value()) << n;
-  size_t silent = 0;
   for (size_t i = 0; i < whole.size(); ++i) {
     std::string bad = whole;
     bad[i] = static_cast<char>(bad[i] ^ 0x10);
-    // The frames carry no sums of their own: the hash in a manifest is over what they hold. The index does.
-    const auto text = read(bad);
-    EXPECT_TRUE(!text || (text->size() == bytes.size() && i < whole.size() - 64)) << i;
-    silent += text == bytes;
+    EXPECT_FALSE(read(bad).has_value()) << i;
   }
-  EXPECT_LT(silent, whole.size() / 10);
 }
 
 }  // namespace
