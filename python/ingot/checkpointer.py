@@ -411,6 +411,7 @@ class Checkpointer:
         for key in [k for k in both if not isinstance(state[k], Rng)] + [k for k in both if isinstance(state[k], Rng)]:
             value = nest.unpack(tree[key], lambda kind, group, name: wanted[group, name])
             state[key] = _merged(state[key], value, strict, key)
+        wanted.clear()  # what was only read to be copied (onto a device) goes now, not when the collector comes by
 
     def _warn_once(self, state: Dict[str, Any]) -> None:
         if self._checked:

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <condition_variable>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -318,6 +319,45 @@ TEST_F(Checkpoints, TensorsOfADeviceAreCopiedByItsRuntime) {
   saver->reset();
   EXPECT_EQ(locked, 1);
   EXPECT_EQ(unlocked, 1);
+}
+
+TEST_F(Checkpoints, ASaveDoesNotWaitForRetention) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool removing = false, saved = false, in_time = true;
+  const auto slow = make_fault_store(store_, {[&](uint64_t, const char* op, const std::string& path) {
+                                                std::unique_lock lock(mutex);
+                                                if (op != std::string_view("remove") || !path.ends_with("checkpoint-1")) return std::string();
+                                                removing = true;
+                                                changed.notify_all();
+                                                in_time = changed.wait_for(lock, std::chrono::seconds(20), [&] { return saved; });
+                                                return std::string();
+                                              }, {}});
+  SaverOptions o;
+  o.keep.last = 1;
+  auto saver = Saver::open(*slow, dir_, o);
+  ASSERT_TRUE(saver.ok());
+  for (int64_t step = 1; step <= 2; ++step) {
+    const TestState s = make_state(step, kGroups);
+    auto handle = (*saver)->save(s.snapshot);
+    ASSERT_TRUE(handle.ok() && (*handle)->wait().ok());
+  }
+  {
+    std::unique_lock lock(mutex);
+    ASSERT_TRUE(changed.wait_for(lock, std::chrono::seconds(20), [&] { return removing; }));
+  }
+  const TestState s = make_state(3, kGroups);
+  auto handle = (*saver)->save(s.snapshot);
+  ASSERT_TRUE(handle.ok());
+  {
+    std::lock_guard lock(mutex);
+    saved = true;
+  }
+  changed.notify_all();
+  EXPECT_TRUE((*handle)->wait().ok());
+  EXPECT_TRUE((*saver)->wait().ok());
+  EXPECT_TRUE(in_time);
+  EXPECT_EQ(scan(store_, dir_)->size(), 1U);
 }
 
 TEST_F(Checkpoints, WritingLeavesTheProcessorToTheTraining) {

@@ -96,7 +96,7 @@ Result<SavePtr> Saver::save(Snapshot live, const DeviceCopy& from_devices) {
   changed_.notify_all();
   if (!all_copied) {
     // Until nothing looks at the live tensors any more.
-    changed_.wait(lock, [&] { return current_ != handle; });
+    changed_.wait(lock, [&] { return current_ != handle && !tidying_; });
     stats_.stall_seconds = seconds_since(called);
     lock.unlock();
     INGOT_TRY(handle->wait());
@@ -169,21 +169,25 @@ void Saver::work() {
     const bool aborted = !s.ok() && handle->cancel_.cancelled();
     if (aborted) s = Error{ErrorKind::kInterrupted, fmt::format("the save of step {} was aborted; nothing of it is left", handle->step())};
     handle->finish(s);
-    // After it is told: nobody waits for these.
     if (s.ok()) still_.note(snapshot);
     snapshot = {};  // its memory is the next one's
-    if (s.ok()) {
-      if (Status p = guarded([&] { return prune(); }); !p.ok()) notice("pruning " + directory_ + ": " + p.error().message);
-    }
     lock.lock();
     if (s.ok()) last_ = handle;
     else if (!aborted) ++stats_.failed, failed_ = handle;
     current_.reset();
+    tidying_ = true;
     const auto reports = std::exchange(reports_, {});
     lock.unlock();
     changed_.notify_all();
+    // Beside the next save's copying. Metrics first: they say what is kept.
     for (const auto& [step, metrics] : reports)
       if (Status r = report(step, metrics); !r.ok()) notice(r.error().message);
+    if (s.ok())
+      if (Status p = guarded([&] { return prune(); }); !p.ok()) notice("pruning " + directory_ + ": " + p.error().message);
+    lock.lock();
+    tidying_ = false;
+    lock.unlock();
+    changed_.notify_all();
   }
 }
 
@@ -231,7 +235,7 @@ Status Saver::report(int64_t step, const Metrics& metrics) {
 
 Status Saver::wait() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return !current_; });
+  changed_.wait(lock, [&] { return !current_ && !tidying_; });
   const SavePtr failed = std::exchange(failed_, nullptr);
   return failed ? failed->untold() : Status();
 }

@@ -89,7 +89,7 @@ class Saver {
   // gives the handle it had. Null: skipped, as the options say. Errors: kFailed (no room on the disk, no memory), kUsage.
   Result<SavePtr> save(Snapshot live, const DeviceCopy& from_devices = nullptr);
   Status report(int64_t step, const Metrics& metrics);
-  // Until nothing is under way; an error that has not come out yet.
+  // Until nothing is under way, retention included; an error that has not come out yet.
   Status wait();
   // The same, and nothing is saved any more.
   Status close();
@@ -126,7 +126,7 @@ class Saver {
   uint64_t attempts_ = 0;
   std::vector<std::pair<int64_t, Metrics>> reports_;  // of a step that is under way
   Stats stats_;
-  bool closing_ = false;
+  bool closing_ = false, tidying_ = false;  // tidying: reports and retention after a save
   std::thread thread_;
 };
 
