@@ -118,7 +118,7 @@ def worker(way, folder, tensors, reps, device):
         close = manager.close
     else:
         import ingot
-        ck = ingot.Checkpointer(out, signals=False, keep=ingot.Keep(last=1))
+        ck = ingot.Checkpointer(out, signals=False, keep=ingot.Keep(last=2))
 
         def save(i, path):
             handle = ck.save(i, {"model": state})
