@@ -167,6 +167,49 @@ def worker(way, folder, tensors, reps, device):
     os._exit(0)  # writer processes of the peers need not be waited for
 
 
+def training(folder, tensors):
+    """How much slower a training loop on all cores is while a checkpoint is written, and with one each minute."""
+    import torch
+    import ingot
+    torch.set_num_threads(os.cpu_count())
+    torch.manual_seed(0)
+    state = {f"w{i}": torch.randn(4096, 4096) for i in range(tensors)}
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    out = pathlib.Path(folder) / "training"
+    shutil.rmtree(out, ignore_errors=True)
+
+    def step():
+        start = time.perf_counter()
+        for _ in range(4):
+            torch.mm(a, b)
+        return time.perf_counter() - start
+
+    def steps(until):
+        taken = []
+        while not until():
+            taken.append(step())
+        return taken
+    rows = []
+    with ingot.Checkpointer(out, signals=False, keep=ingot.Keep(last=2)) as ck:
+        ck.save(0, {"model": state}).wait()  # memory for copies is there from here on
+        ck.wait()
+        for i in range(1, 6):
+            end = time.perf_counter() + 4
+            alone = steps(lambda: time.perf_counter() >= end)
+            for v in state.values():
+                v.add_(1)
+            start = time.perf_counter()
+            handle = ck.save(i, {"model": state})
+            stall = time.perf_counter() - start
+            beside = steps(lambda: handle.done)
+            normal = statistics.median(alone)
+            lost = sum(beside) - len(beside) * normal
+            rows.append({"stall": stall, "while_written": sum(beside) / len(beside) / normal - 1, "each_minute": (stall + lost) / 60, "durable": stall + sum(beside)})
+            ck.wait()
+    shutil.rmtree(out)
+    print(json.dumps({k: statistics.median(r[k] for r in rows) for k in rows[0]}), flush=True)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--dir", type=pathlib.Path, default=bench.ROOT / "build" / "bench" / "checkpoints")
@@ -177,6 +220,8 @@ def main():
     p.add_argument("--worker")
     args = p.parse_args()
     tensors = 2 if args.small else 48
+    if args.worker == "training":
+        return training(args.dir, tensors)
     if args.worker:
         return worker(args.worker, args.dir, tensors, args.reps, "cuda" if args.cuda else "cpu")
     args.dir.mkdir(parents=True, exist_ok=True)
@@ -192,6 +237,11 @@ def main():
             continue
         results[way] = json.loads(found.stdout.splitlines()[-1])
         print({k: [round(x, 3) for x in v] for k, v in results[way].items() if isinstance(v, list)})
+    slowed = None
+    if not args.only and not args.cuda:
+        bench.say("a training loop with saves")
+        found = subprocess.run([sys.executable, "-B", __file__, "--worker", "training", "--dir", str(args.dir), *(["--small"] if args.small else [])], env=env, capture_output=True, text=True)
+        slowed = json.loads(found.stdout.splitlines()[-1]) if found.returncode == 0 else print(found.stderr[-2000:], file=sys.stderr)
     size = next(iter(results.values()))["bytes"]
     later = lambda r, k: statistics.median(r[k][1:]) if len(r[k]) > 1 else r[k][0]
     lines = ["# Saving and loading a training state beside the peers", "", f"Made by `bench/checkpoints.py`; do not edit. One run; {tensors} F32 tensors of 4096 x 4096 on the {'GPU' if args.cuda else 'CPU'} ({size / 1e9:.2f} GB), all changed "
@@ -207,6 +257,9 @@ def main():
         lines.append(f"| {WAYS[way]} | {r['stall'][0]:.2f} | {later(r, 'stall'):.2f} | {cell(later(r, 'stall') / plain if plain else None, '{:.1f}x')} | "
                      f"{cell(None if way == 'copy' else later(r, 'durable'))} | {cell(None if way == 'copy' else later(r, 'durable') * limits['disk_write'] / size, '{:.2f}x')} | "
                      f"{cell(statistics.median(r['cold']) if r['cold'] else None)} | {cell(statistics.median(r['warm']) if r['warm'] else None)} | {r['rss'] / 1e9:.1f} |")
+    if slowed:
+        lines += ["", f"A training loop that keeps all cores busy (matrix products), saving the same state: {slowed['while_written']:.1%} slower while a checkpoint is written (for {slowed['durable']:.1f} s), "
+                  f"{slowed['each_minute']:.1%} with a save each minute, its stall of {slowed['stall']:.2f} s included."]
     text = "\n".join(lines) + "\n"
     print(text)
     if not args.small and not args.only:
