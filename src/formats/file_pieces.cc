@@ -75,7 +75,7 @@ class PiecesFile final : public ReadFile {
   std::vector<std::shared_ptr<const ReadFile>> files_;  // each once
 };
 
-class FlatFile final : public ReadFile {
+class FlatFile final : public MadeFile {
  public:
   explicit FlatFile(std::shared_ptr<const Source> flat) : flat_(std::move(flat)), item_(static_cast<uint64_t>(info(flat_->spec().type).bytes)) {}
   uint64_t size() const override { return bytes_of(flat_->spec()); }
@@ -104,7 +104,7 @@ class FlatFile final : public ReadFile {
 
 bool true_ranges(const ReadFile& file, uint64_t offset, uint64_t size, std::vector<FileRange>* out) {
   if (const auto* pieces = dynamic_cast<const PiecesFile*>(&file)) return pieces->ranges(offset, size, out);
-  if (dynamic_cast<const FlatFile*>(&file)) return false;
+  if (dynamic_cast<const MadeFile*>(&file)) return false;
   out->push_back({&file, offset, size});
   return true;
 }

@@ -13,6 +13,9 @@ struct FileRange {
   uint64_t offset = 0, size = 0;
 };
 
+// A file whose bytes lie in no file of a store as they are: they are unpacked, or computed.
+class MadeFile : public ReadFile {};
+
 // What a source is besides where its elements lie in files as they are: each once, in little-endian, row-major within a range.
 class InFiles {
  public:
@@ -26,7 +29,7 @@ inline bool file_ranges(const Node& node, std::vector<FileRange>* out) {
   return in_files && in_files->ranges(out);
 }
 
-// Bytes of a file that may stand for others (formats/file_pieces.h): where they lie in those. False where they lie in none as they are.
+// Bytes of a file that may stand for others (formats/file_pieces.h): where they lie in those. False where they lie in none as they are (MadeFile).
 bool true_ranges(const ReadFile& file, uint64_t offset, uint64_t size, std::vector<FileRange>* out);
 
 }  // namespace ingot

@@ -29,7 +29,7 @@ struct Cursor {
   bool ended = false;
 };
 
-class InflatedFile final : public ReadFile {
+class InflatedFile final : public MadeFile {
  public:
   InflatedFile(std::shared_ptr<const ReadFile> archive, std::string path, const ZipEntry& e, uint64_t offset)
       : archive_(std::move(archive)), path_(std::move(path)), entry_(e), offset_(offset) {}

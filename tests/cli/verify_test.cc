@@ -89,6 +89,24 @@ TEST_F(VerifyFormats, WhatTheFrameworksWroteIsSound) {
   for (const std::string& path : {example("lora-code"), data_file("gguf/big-endian.gguf"), data_file("gguf/little-endian.gguf")}) EXPECT_TRUE(verify(path, 0)["sound"]) << path;
 }
 
+TEST_F(VerifyFormats, AnArchiveThatSomebodyPackedAgainIsSound) {
+  const std::string path = data_file("checkpoints/containers/packed.pt");
+  const auto j = verify(path, 0);
+  EXPECT_TRUE(j["sound"].get<bool>()) << j.dump(1);
+  ASSERT_EQ(j["findings"].size(), 1u) << j.dump(1);
+  EXPECT_EQ(j["findings"][0]["message"], "1 NaN in 'w' (F32 [4])");
+  EXPECT_EQ(j["tensors"]["values"], 2);
+  // A packed record that does not unpack to what its checksum says is told as that.
+  std::string bytes = read_file(path);
+  const size_t record = bytes.find("/data/1");
+  ASSERT_NE(record, std::string::npos);
+  bytes[record + 12] ^= 0x20;
+  write_file(dir_ / "bad.pt", bytes);
+  const auto bad = verify(dir_ / "bad.pt", 3);
+  EXPECT_FALSE(bad["sound"].get<bool>());
+  for (const auto& f : bad["findings"]) EXPECT_EQ(f["message"].get<std::string>().find("changed while"), std::string::npos) << f.dump();
+}
+
 TEST_F(VerifyFormats, EachDamagedRecordIsNamed) {
   for (const char* name : {"m.pt", "m.npz"}) {
     const std::string path = converted(kBase, name, {"--dtype", "f32"});
