@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "base/memory.h"
+#include "formats/file_ranges.h"
 
 namespace ingot {
 namespace {
