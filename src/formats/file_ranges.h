@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "storage/store.h"
 #include "tensor/node.h"
 
 namespace ingot {
