@@ -100,12 +100,28 @@ class Handle:
             return e
         return None
 
-    def wait(self, timeout: Optional[float] = None) -> "Handle":
-        """Until it is durable. TimeoutError where that takes longer; what went wrong is raised."""
+    @property
+    def uploaded(self) -> Optional[bool]:
+        """Whether all of it is in the bucket, on a mount that uploads behind one's back (rclone with a cache; SkyPilot's MOUNT_CACHED); elsewhere: whether it is written.
+        None: nobody here can tell, and ``wait(durable=True)`` says why."""
+        return {"done": True, "pending": False, "unknown": None}[self._save.uploaded[0]]
+
+    def wait(self, timeout: Optional[float] = None, durable: bool = False) -> "Handle":
+        """Until it is written; with ``durable`` until it survives this machine, too: where a mount uploads what was written later (rclone with a cache), until that has happened.
+        TimeoutError where that takes longer; what went wrong is raised."""
         end = None if timeout is None else time.monotonic() + timeout
         while not self._save.wait(0.2 if end is None else max(0.0, min(0.2, end - time.monotonic()))):  # in pieces, so that Ctrl-C is heard
             if end is not None and time.monotonic() >= end:
                 raise TimeoutError(f"step {self.step} is still being written after {timeout} s")
+        while durable:
+            state, how = self._save.uploaded
+            if state == "done":
+                break
+            if state == "unknown":
+                raise _ingot.Error(f"step {self.step} is written, and whether it has been uploaded cannot be found out: {how}")
+            if end is not None and time.monotonic() >= end:
+                raise TimeoutError(f"step {self.step} is written, and not uploaded after {timeout} s; rclone goes on trying")
+            time.sleep(0.2 if end is None else max(0.0, min(0.2, end - time.monotonic())))
         return self
 
     def abort(self) -> None:
@@ -270,11 +286,9 @@ class Checkpointer:
 
     @property
     def stats(self) -> Dict[str, Any]:
-        """Numbers for W&B or Prometheus: saves, stall_seconds, save_seconds, bytes, written_bytes, newest, age_seconds, ..."""
-        s = dict(self._saver.stats()) if self._saver is not None else {"saves": 0, "newest": -1}
-        if s.get("newest", -1) >= 0:
-            s["age_seconds"] = max(0.0, time.time() - s["newest_time"])
-        return s
+        """Numbers for W&B or Prometheus: saves, stall_seconds, save_seconds, bytes, written_bytes, newest, age_seconds, ... On a mount that uploads later, ``newest`` is written and
+        ``uploaded`` is the newest that is in the bucket (None: nobody here can tell); ``pending_bytes`` are on their way."""
+        return dict(self._saver.stats()) if self._saver is not None else {"saves": 0, "newest": -1, "uploaded": -1}
 
     @property
     def preempted(self) -> bool:

@@ -188,13 +188,20 @@ NB_MODULE(_ingot, m) {
   nb::class_<Save>(m, "Save")
       .def_prop_ro("step", &Save::step)
       .def_prop_ro("done", &Save::done)
+      // ("done", "pending" or "unknown"; how that was found out, or why it was not)
+      .def_prop_ro("uploaded",
+                   [](const Save& s) {
+                     const Upload u = without_gil([&] { return s.uploaded(); });
+                     constexpr const char* kNames[] = {"done", "pending", "unknown"};
+                     return std::pair<std::string, std::string>(kNames[static_cast<int>(u.state)], u.how);
+                   })
       .def("abort", &Save::abort)
       // True when it is over; what went wrong is raised.
       .def("wait", [](const Save& s, double seconds) {
-        const Status status = without_gil([&] { return s.wait(seconds); });
-        const bool over = s.done();
-        if (over) check(status);
-        return over;
+        (void)without_gil([&] { return s.wait(seconds); });
+        if (!s.done()) return false;
+        check(s.wait(0));  // its own end: the one above may have come a moment before that
+        return true;
       });
 
   nb::class_<PySaver>(m, "Saver")
@@ -214,7 +221,7 @@ NB_MODULE(_ingot, m) {
                self->notices.push_back(text);
              };
              const Place place = value(without_gil([&] { return place_for_checkpoints(directory); }));
-             o.settle = settle.value_or(place.probe.caches() ? 300 : 0);
+             suit(place, settle, &o);
              self->saver = value(without_gil([&] { return Saver::open(*place.at.store, place.at.path, std::move(o)); }));
            },
            nb::arg("directory"), nb::arg("keep"), nb::arg("skip"), nb::arg("threads"), nb::arg("max_shard"), nb::arg("run"), nb::arg("parent").none(), nb::arg("settle").none(),
@@ -262,9 +269,12 @@ NB_MODULE(_ingot, m) {
         return std::exchange(self.notices, {});
       })
       .def("stats", [](PySaver& self) {
-        const Stats s = self.get().stats();
+        Saver& saver = self.get();
+        const Stats s = without_gil([&] { return saver.stats(); });
         nb::dict d;
         d["saves"] = s.saves, d["skipped"] = s.skipped, d["failed"] = s.failed, d["newest"] = s.newest, d["newest_time"] = s.newest_time;
+        if (s.newest >= 0) d["age_seconds"] = s.newest_age;
+        d["uploaded"] = s.uploaded, d["pending_bytes"] = s.pending_bytes;
         d["stall_seconds"] = s.stall_seconds, d["save_seconds"] = s.save_seconds, d["bytes"] = s.bytes, d["written_bytes"] = s.written_bytes, d["staging_bytes"] = s.staging_bytes;
         return d;
       });
@@ -364,13 +374,13 @@ NB_MODULE(_ingot, m) {
       .def("quarantine", [](const PyFound& f, const std::string& reason) { check(put_quarantine(*f.store, f.found, reason, unix_time())); })
       .def("put_metrics", [](const PyFound& f, const Metrics& metrics) { check(put_metrics(*f.store, f.found, metrics)); });
   m.def("scan", [](const std::string& directory) {
-    const Located at = located(directory);
+    const Located at = value(locate_checkpoints(directory));
     nb::list out;
     for (Found& f : value(scan(*at.store, at.path))) out.append(nb::cast(PyFound{at.store, std::move(f)}));
     return out;
   });
   m.def("look_at", [](const std::string& path) {
-    const Located at = located(path);
+    const Located at = value(locate_checkpoints(path));
     return PyFound{at.store, value(checkpoint::look_at(*at.store, at.path))};
   });
   // The names of the small files that travel with a model's weights.

@@ -7,6 +7,7 @@
 #include "commit/verify.h"
 #include "formats/hf_weights.h"
 #include "formats/json.h"
+#include "formats/safetensors.h"
 
 namespace ingot::checkpoint {
 namespace {
@@ -43,11 +44,27 @@ Status check_objects(Store& store, const std::string& path, const Manifest& m, c
   return {};
 }
 
+// A bucket may have got any of a lost machine's files, and not that of its writer: those of tensors say themselves whose they are.
+bool made_here(Store& store, const std::string& path, const Files& files) {
+  return std::any_of(files.begin(), files.end(), [&](const auto& file) {
+    if (!file.first.ends_with(".safetensors")) return false;
+    const auto f = read_safetensors(store, join_path(path, file.first));
+    return f.ok() && f->metadata.contains("ingot") && f->metadata.at("ingot") == "checkpoint";
+  });
+}
+
 }  // namespace
 
 const char* state_name(State s) {
   constexpr const char* kNames[] = {"whole", "torn", "quarantined", "newer", "unverified"};
   return kNames[static_cast<int>(s)];
+}
+
+int64_t writer_of(Store& store, const std::string& path) {
+  const std::string file = join_path(path, kWriterFile);
+  const auto text = read_text(store, file, 1 << 16);
+  const auto j = text.ok() ? parse_json(*text, file) : Result<Json>(failed("nothing"));
+  return j.ok() && json_string(*j, "ingot") == "writer" ? std::max<int64_t>(json_int(*j, "epoch").value_or(0), 0) : 0;
 }
 
 Result<Found> look_at(Store& store, const std::string& path, const Found* before) {
@@ -57,14 +74,22 @@ Result<Found> look_at(Store& store, const std::string& path, const Found* before
   f.step = step.value_or(0);
   INGOT_ASSIGN(const auto entries, store.list(path));
   const Files files = files_in(store, path, entries);
-  for (const auto& [name, s] : files) f.bytes += s.size, f.unique += s.links == 1 ? s.size : 0;
+  for (const auto& [name, s] : files) {
+    f.bytes += s.size;
+    if (s.links == 1) f.unique += s.size;
+    else f.shared.emplace_back(s.identity, s.size);
+  }
   for (const Entry& e : entries)
     if (e.directory) f.bytes += tree_bytes(store, join_path(path, e.name));
   f.pinned = files.contains(kPinnedFile);
   const std::string record = join_path(path, kManifestFile);
   if (!files.contains(kManifestFile)) {
-    // One of ours has its nest before its manifest; in what others make nothing tells whether it is whole.
-    const bool ours = files.contains(kStateFile) || entries.empty();
+    // In what others make nothing tells whether it is whole.
+    const bool none = std::none_of(entries.begin(), entries.end(), [](const Entry& e) { return e.name == kManifestFile; });  // rather than one that cannot be looked at
+    f.writer = none && files.contains(kWriterFile) ? writer_of(store, path) : 0;
+    // Texts alone (an index that got to a bucket before what it names) are nobody's checkpoint.
+    const bool texts = std::all_of(entries.begin(), entries.end(), [](const Entry& e) { return !e.directory && (e.name.ends_with(".json") || e.name == kPinnedFile); });
+    const bool ours = texts || files.contains(kWriterFile) || files.contains(kStateFile) || made_here(store, path, files);
     f.state = ours ? State::kTorn : State::kUnverified;
     f.reason = ours ? "it has no manifest: its save did not end" : "it has no manifest: other software made it";
     return f;
@@ -72,6 +97,7 @@ Result<Found> look_at(Store& store, const std::string& path, const Found* before
   f.manifest_identity = files.at(kManifestFile).identity;
   if (before && !before->manifest.objects.empty() && before->manifest_identity == f.manifest_identity) {
     f.manifest = before->manifest;
+    f.uploaded = before->uploaded;
   } else {
     auto text = read_text(store, record, kTextLimit);
     auto manifest = text.ok() ? parse_manifest(*text, record) : Result<Manifest>(text.take_error());
@@ -106,6 +132,8 @@ Result<Found> look_at(Store& store, const std::string& path, const Found* before
   }
   if (Status s = check_objects(store, path, f.manifest, files); !s.ok()) {
     f.reason = s.error().message;
+    // An error of the medium is no answer: nobody may remove it for that.
+    f.writer = files.contains(kWriterFile) && s.error().kind == ErrorKind::kBadInput ? f.manifest.epoch : 0;  // on a mount the manifest may get there before the rest
     return f;
   }
   f.state = State::kWhole;
@@ -127,6 +155,31 @@ Result<std::vector<Found>> scan(Store& store, const std::string& directory, cons
   const auto age = [](const Found& f) { return std::tuple(f.manifest.objects.empty() ? 0 : f.manifest.epoch, f.step); };
   std::sort(all.begin(), all.end(), [&](const Found& a, const Found& b) { return age(a) > age(b); });
   return all;
+}
+
+uint64_t disk_bytes(const std::vector<Found>& all, const std::function<bool(size_t)>& counts) {
+  std::map<std::string, uint64_t> shared;
+  uint64_t sum = 0;
+  for (size_t i = 0; i < all.size(); ++i)
+    if (!counts || counts(i)) {
+      sum += all[i].bytes;
+      for (const auto& [identity, bytes] : all[i].shared)
+        if (!shared.emplace(identity, bytes).second) sum -= bytes;
+    }
+  return sum;
+}
+
+std::vector<size_t> sharing(const std::vector<Found>& all, size_t i) {
+  std::vector<size_t> out;
+  for (size_t k = 0; k < all.size(); ++k)
+    if (k != i && std::any_of(all[k].shared.begin(), all[k].shared.end(), [&](const auto& s) { return std::find(all[i].shared.begin(), all[i].shared.end(), s) != all[i].shared.end(); })) out.push_back(k);
+  return out;
+}
+
+Status put_writer(Store& store, const std::string& path, int64_t epoch, double time) {
+  OrderedJson j;
+  j["ingot"] = "writer", j["epoch"] = epoch, j["time"] = time;
+  return replace_text(store, join_path(path, kWriterFile), json_text(j));
 }
 
 Result<std::string> read_object(Store& store, const Found& c, const std::string& name) {

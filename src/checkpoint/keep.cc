@@ -58,6 +58,9 @@ std::vector<Decision> decide(const std::vector<Found>& found, const Keep& keep, 
     else out[i].why = std::string(state_name(found[i].state)) + ": left for you to look at";
   }
   if (rows.empty()) return out;
+  for (size_t i = 0; i < found.size(); ++i)
+    if (const Found& f = found[i]; f.state == State::kTorn && f.writer > 0 && !f.pinned && f.writer < needed.epoch && f.writer < rows.front().found->manifest.epoch)
+      out[i].keep = false, out[i].why = "a save of an earlier process that did not end";
   const bool rules = keep.last || keep.best || keep.every_steps || keep.exponential;
   for (Row& r : rows) r.decision->keep = !rules;
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -71,20 +74,21 @@ std::vector<Decision> decide(const std::vector<Found>& found, const Keep& keep, 
   }
   for (Row& r : rows) {
     if (needed.settle <= 0) break;
-    const bool settled = now - r.found->manifest.time >= needed.settle;
-    r.want(settled ? "the newest that has had the time to reach the bucket" : "may not have reached the bucket yet", true);
+    const bool settled = r.found->uploaded.value_or(now - r.found->manifest.time >= needed.settle);
+    r.want(settled ? r.found->uploaded ? "the newest that is in the bucket" : "the newest that has had the time to reach the bucket" : "may not have reached the bucket yet", true);
     if (settled) break;
   }
   if (keep.best) want_best(rows, keep);
   if (keep.exponential) want_exponential(rows);
-  uint64_t bytes = 0;
-  for (Row& r : rows) bytes += r.decision->keep ? r.found->bytes : 0;
+  const auto kept = [&](size_t i) { return out[i].keep && found[i].state == State::kWhole; };
+  uint64_t bytes = keep.max_bytes ? disk_bytes(found, kept) : 0;
   for (auto r = rows.rbegin(); r != rows.rend(); ++r) {
     Decision& d = *r->decision;
     const double age = now - r->found->manifest.time;
     const bool old = keep.max_age && age > *keep.max_age, full = keep.max_bytes && bytes > *keep.max_bytes;
     if (d.keep && !r->held && (old || full)) {
-      d.keep = false, bytes -= r->found->bytes;
+      d.keep = false;
+      if (keep.max_bytes) bytes = disk_bytes(found, kept);
       d.why = old ? fmt::format("{:.0f} s old, more than {:.0f}", age, *keep.max_age) : fmt::format("all together over {} bytes", *keep.max_bytes);
     } else if (!d.keep && d.why.empty()) {
       d.why = "no rule keeps it";
@@ -97,7 +101,7 @@ std::vector<Decision> decide(const std::vector<Found>& found, const Keep& keep, 
 
 Status prune(Store& store, const std::vector<Found>& found, const std::vector<Decision>& decisions) {
   for (size_t i = found.size(); i-- > 0;)
-    if (!decisions[i].keep) INGOT_TRY(remove_directory(store, found[i].path, kManifestFile));
+    if (!decisions[i].keep) INGOT_TRY(remove_directory(store, found[i].path, kManifestFile, kWriterFile));
   return {};
 }
 

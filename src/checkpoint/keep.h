@@ -20,7 +20,7 @@ struct Keep {
   bool exponential = false;           // one in each doubling of the distance to the newest
   std::set<int64_t> pinned;           // by step
   std::optional<double> max_age;      // seconds
-  std::optional<uint64_t> max_bytes;  // of all that is kept
+  std::optional<uint64_t> max_bytes;  // of all that is kept; a file that several share counts once
 };
 
 // What no rule may take away.
@@ -28,6 +28,8 @@ struct Needed {
   std::optional<int64_t> resumed_from;  // a step; the resume has verified it
   // On a mount that uploads behind one's back: seconds after which what was closed is taken to be in the bucket. Until then nothing goes that was there before.
   double settle = 0;
+  // Of the process that asks: what earlier ones left torn, under its own name, is nobody's any more once a newer checkpoint is whole. 0: such are kept.
+  int64_t epoch = 0;
 };
 
 struct Decision {
@@ -40,7 +42,7 @@ struct Decision {
 Status prune(Store& store, const std::vector<Found>& found, const std::vector<Decision>& decisions);
 // kUsage for rules that contradict themselves: best without a metric, numbers below 0.
 Status check(const Keep& keep);
-// One for each of `found`, in its order. What is not whole is kept (rescue and people look at it), and does not count.
+// One for each of `found`, in its order. What is not whole is kept (rescue and people look at it) but for Needed::epoch, and does not count.
 std::vector<Decision> decide(const std::vector<Found>& found, const Keep& keep, const Needed& needed, double now);
 
 }  // namespace ingot::checkpoint

@@ -14,7 +14,8 @@ namespace {
 
 std::string lease_path(const std::string& directory) { return join_path(directory, "lease.json"); }
 
-// Of what the file says; epoch 0 where it says nothing.
+}  // namespace
+
 Lease read_lease(Store& store, const std::string& directory) {
   Lease l;
   l.epoch = 0;
@@ -30,7 +31,11 @@ Lease read_lease(Store& store, const std::string& directory) {
   return l;
 }
 
-}  // namespace
+Status put_lease(Store& store, const std::string& directory, const Lease& l) {
+  OrderedJson j;
+  j["epoch"] = l.epoch, j["owner"] = l.owner, j["host"] = l.host, j["pid"] = l.pid, j["time"] = l.time;
+  return replace_text(store, lease_path(directory), json_text(j));
+}
 
 Result<Lease> take_lease(Store& store, const std::string& directory, int64_t newest, double now) {
   Lease l;
@@ -42,9 +47,7 @@ Result<Lease> take_lease(Store& store, const std::string& directory, int64_t new
   char host[256] = "";
   (void)::gethostname(host, sizeof host - 1);
   l.host = host, l.pid = ::getpid(), l.time = now;
-  OrderedJson j;
-  j["epoch"] = l.epoch, j["owner"] = l.owner, j["host"] = l.host, j["pid"] = l.pid, j["time"] = l.time;
-  INGOT_TRY(replace_text(store, lease_path(directory), json_text(j)));
+  INGOT_TRY(put_lease(store, directory, l));
   return l;
 }
 

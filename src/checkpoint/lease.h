@@ -19,6 +19,10 @@ struct Lease {
 
 // The next epoch after that of the lease file and `newest` (of the manifests there), written.
 Result<Lease> take_lease(Store& store, const std::string& directory, int64_t newest, double now);
+// Of the file; epoch 0 where it says nothing.
+Lease read_lease(Store& store, const std::string& directory);
+// Writes it as it is: it went away with its directory.
+Status put_lease(Store& store, const std::string& directory, const Lease& lease);
 // kFailed where another process has taken it since. What cannot be read, or is not there any more, replaces nobody.
 Status still_mine(Store& store, const std::string& directory, const Lease& mine);
 

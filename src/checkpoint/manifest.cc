@@ -43,7 +43,7 @@ bool is_hash(const std::string& s) { return s.size() == kDigits && s.find_first_
 // A file of the directory itself, and none that is not the manifest's to name.
 bool is_object_name(const std::string& s) {
   return !s.empty() && s != "." && s != ".." && s.find('/') == std::string::npos && s.find('\0') == std::string::npos && s != kManifestFile && s != kMetricsFile &&
-         s != kQuarantineFile && s != kPinnedFile;
+         s != kQuarantineFile && s != kPinnedFile && s != kWriterFile;
 }
 
 }  // namespace
@@ -78,7 +78,7 @@ std::string manifest_text(const Manifest& m) {
   for (size_t i = 0; i < m.objects.size(); ++i) {
     const Object& o = m.objects[i];
     s += fmt::format("{}\n{{\"name\":{},\"bytes\":{},\"hash\":\"{}\"", i ? "," : "", json_quote(o.name), o.bytes, o.hash);
-    if (o.same_as) s += fmt::format(",\"same_as\":{}", *o.same_as);
+    if (o.same_as) s += fmt::format(",\"same_as\":{},\"generation\":{}", *o.same_as, o.generation);
     if (o.frames) s += fmt::format(",\"frames\":{:>16}", *o.frames);
     s += "}";
   }
@@ -127,9 +127,9 @@ Result<Manifest> parse_manifest(std::string_view text, const std::string& path) 
     if (!name || !is_object_name(*name) || !hash || !is_hash(*hash) || !bytes || *bytes < 0)
       return damaged(fmt::format("the object {} has no name within the directory, size and hash", json_brief(o)));
     if (!names.insert(*name).second) return damaged(fmt::format("it names '{}' twice", *name));
-    const auto frames = json_int(o, "frames");
+    const auto frames = json_int(o, "frames"), same_as = json_int(o, "same_as");
     if (json_member(o, "frames") && (!frames || *frames < 0)) return damaged(fmt::format("the frames of '{}' are {}", *name, json_brief(*json_member(o, "frames"))));
-    m.objects.push_back({*name, static_cast<uint64_t>(*bytes), *hash, json_int(o, "same_as"), frames ? std::optional<uint64_t>(*frames) : std::nullopt});
+    m.objects.push_back({*name, static_cast<uint64_t>(*bytes), *hash, same_as, frames ? std::optional<uint64_t>(*frames) : std::nullopt, json_int(o, "generation").value_or(same_as ? 1 : 0)});
     if (frames && !names.insert(m.objects.back().file()).second) return damaged(fmt::format("it names '{}' twice", m.objects.back().file()));
   }
   return m;

@@ -18,6 +18,7 @@ inline constexpr char kStateFile[] = "state.json";
 inline constexpr char kMetricsFile[] = "metrics.json";
 inline constexpr char kQuarantineFile[] = "quarantine.json";
 inline constexpr char kPinnedFile[] = "pinned";
+inline constexpr char kWriterFile[] = "writer.json";
 inline constexpr int kVersion = 1;
 inline constexpr int64_t kMostEpochs = int64_t{1} << 48;
 
@@ -30,6 +31,7 @@ struct Object {
   std::string hash = std::string(32, '0');  // of the tree of its 1 MiB leaves
   std::optional<int64_t> same_as;           // the step of an earlier checkpoint that has these very bytes
   std::optional<uint64_t> frames;           // it is compressed: NAME.frames, of so many bytes (storage/framed.h)
+  int64_t generation = 0;                   // of links since its bytes were written; 0: here
 
   std::string file() const { return frames ? name + kFramesSuffix : name; }  // as it lies in the directory
   uint64_t file_bytes() const { return frames.value_or(bytes); }

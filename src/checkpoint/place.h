@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "checkpoint/saver.h"
 #include "storage/probe.h"
 #include "storage/store.h"
 
@@ -13,7 +14,11 @@ struct Place {
   MountProbe probe;
 };
 
+// Where they lie, for whoever reads, removes or annotates them: on a mounted bucket nothing is renamed. Nothing is made or tried.
+Result<Located> locate_checkpoints(const std::string& directory);
 // The directory is made. kFailed where nothing can be written there.
 Result<Place> place_for_checkpoints(const std::string& directory);
+// What its mount asks of a saver: whom to ask of uploads, how long to wait where nobody tells (unless `settle` does), when it is gone.
+void suit(const Place& place, std::optional<double> settle, SaverOptions* options);
 
 }  // namespace ingot::checkpoint

@@ -82,7 +82,7 @@ class Planner {
   }
 
  private:
-  bool find(const std::string& name) const { return name == kManifestFile || name == kMetricsFile || name == kQuarantineFile || name == kPinnedFile || p_.manifest.find(name); }
+  bool find(const std::string& name) const { return name == kManifestFile || name == kMetricsFile || name == kQuarantineFile || name == kPinnedFile || name == kWriterFile || p_.manifest.find(name); }
 
   Status add(const Group& g) {
     const auto files = files_of(g, o_.max_shard);
@@ -93,7 +93,7 @@ class Planner {
       if (find(name)) return usage("saving step {}: two keys of the state make the file '{}'", s_.step, name);
       std::vector<NamedSpec> specs;
       for (size_t i : files[k]) specs.emplace_back(g.tensors[i].name, g.tensors[i].spec);
-      INGOT_ASSIGN(Layout one, layout_safetensors(specs));
+      INGOT_ASSIGN(Layout one, layout_safetensors(specs, {{"format", "pt"}, {"ingot", "checkpoint"}}));
       FileLayout& file = one.files[0];
       file.name = name;
       std::vector<std::pair<uint64_t, ByteView>> bytes;
@@ -122,13 +122,14 @@ class Planner {
     return {};
   }
 
-  // A file of the last checkpoint with these bytes, whatever it is called there.
+  // A file of that checkpoint with these bytes, whatever it is called there. After some links the bytes are written again: what the medium lost since then is whole from there on.
   void link(FileLayout* file, Object* object, const std::string& hash) const {
     for (const Object& o : o_.previous->objects)
-      if (o.bytes == object->bytes && o.hash == hash && o.frames.has_value() == object->frames.has_value()) {
+      if (o.bytes == object->bytes && o.hash == hash && o.frames.has_value() == object->frames.has_value() && o.generation < kMostLinks) {
         file->link = join_path(join_path(directory_, directory_name(o_.previous->step)), o.name);
         object->frames = o.frames;
         object->same_as = o.same_as.value_or(o_.previous->step);
+        object->generation = o.generation + 1;
         return;
       }
   }
@@ -172,7 +173,8 @@ Result<Saved> save(Store& store, const std::string& directory, const Snapshot& s
     if (options.may_commit) INGOT_TRY(options.may_commit());
     const auto there = checkpoint::look_at(store, path);
     if (there.ok() && there->state == State::kWhole && there->manifest.epoch >= options.epoch) return failed("saving step {}: {} is there already, of epoch {}", snapshot.step, path, there->manifest.epoch);
-    INGOT_TRY(remove_directory(store, path, kManifestFile));
+    INGOT_TRY(remove_directory(store, path, kManifestFile, kWriterFile));
+    INGOT_TRY(put_writer(store, path, options.epoch, options.time));
   }
   Output o;
   o.store = framed.get();
@@ -201,6 +203,7 @@ Result<Saved> save(Store& store, const std::string& directory, const Snapshot& s
   if (!done.ok()) {
     // Only what this save began: another process may be writing beside.
     if (store.capabilities().rename && !options.attempt.empty()) (void)remove_durably(store, temporary_path(path, to_hex(hash128(as_bytes("job " + e.key))), ".part"));
+    if (!store.capabilities().rename && writer_of(store, path) == options.epoch) (void)remove_directory(store, path, kManifestFile, kWriterFile);
     return done;
   }
   Saved saved;

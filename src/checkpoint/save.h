@@ -21,12 +21,15 @@ struct SaveOptions {
   double time = 0;
   std::string run;
   std::optional<int64_t> parent;
-  // The newest checkpoint in the directory: what is the same there is linked, not written. None: a full copy.
+  // A checkpoint in the directory: what is the same there is linked, not written. None: a full copy.
   const Manifest* previous = nullptr;
   // Asked when everything but the commit record is durable, and again before the name is given.
   std::function<Status()> may_commit = nullptr;
   CancelToken* cancel = nullptr;
 };
+
+// Files that one link after another leads to are one on the medium: a bit that flips there damages all of them, and all that follow, until the bytes are written again.
+inline constexpr int64_t kMostLinks = 10;
 
 struct Saved {
   Manifest manifest;

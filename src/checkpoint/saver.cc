@@ -8,6 +8,15 @@
 #include "commit/small_file.h"
 
 namespace ingot::checkpoint {
+namespace {
+
+constexpr size_t kMostPending = 64;
+
+// Whether the rules keep one checkpoint and no other.
+bool keeps_one(const Keep& k) { return k.last == 1 && !k.best.value_or(0) && !k.every_steps && !k.exponential; }
+
+}  // namespace
+
 bool Save::done() const {
   std::lock_guard lock(mutex_);
   return done_;
@@ -21,6 +30,23 @@ Status Save::wait(std::optional<double> seconds) const {
   return status_;
 }
 
+bool Save::went_wrong() const {
+  std::lock_guard lock(mutex_);
+  return done_ && !status_.ok();
+}
+
+Upload Save::uploaded() const {
+  std::unique_lock lock(mutex_);
+  if (!done_) return {Upload::State::kPending, 0, "it is being written"};
+  if (!status_.ok()) return {Upload::State::kPending, 0, "its save went wrong"};
+  if (!uploads_ || in_bucket_) return {Upload::State::kDone, 0, ""};
+  lock.unlock();  // nothing that is read here changes any more
+  Upload u = uploads_->look(path_, files_, closed_);
+  lock.lock();
+  in_bucket_ |= u.state == Upload::State::kDone;
+  return u;
+}
+
 Status Save::untold() const {
   std::lock_guard lock(mutex_);
   return std::exchange(told_, true) ? Status() : status_;
@@ -29,7 +55,7 @@ Status Save::untold() const {
 void Save::finish(Status s) {
   {
     std::lock_guard lock(mutex_);
-    status_ = std::move(s), done_ = true;
+    status_ = std::move(s), done_ = true, closed_ = unix_time();
   }
   ended_.notify_all();
 }
@@ -44,10 +70,7 @@ Result<std::unique_ptr<Saver>> Saver::open(Store& store, const std::string& dire
   INGOT_TRY(remove_parts(store, directory, "checkpoint-"));
   // What is whole there can be linked to, by its hashes.
   for (const Found& f : found)
-    if (f.state == State::kWhole) {
-      s->previous_ = f.manifest;
-      break;
-    }
+    if (f.state == State::kWhole && s->recent_.size() < 2) s->recent_.push_back(f.manifest);
   try {
     s->thread_ = std::thread([saver = s.get()] { saver->work(); });
   } catch (const std::system_error&) {
@@ -61,11 +84,11 @@ Saver::~Saver() { (void)close(); }
 Result<SavePtr> Saver::save(Snapshot live, const DeviceCopy& from_devices) {
   const auto called = Clock::now();
   if (live.step < 0) return usage("saving step {}: steps begin at 0", live.step);
-  SavePtr handle(new Save(live.step));
+  SavePtr handle(new Save(live.step, options_.uploads));
   {
     std::unique_lock lock(mutex_);
     if (closing_) return usage("saving step {}: the checkpointer is closed", live.step);
-    if (current_ && current_->step() == live.step) return current_;
+    if (current_ && current_->step() == live.step && !current_->went_wrong()) return current_;
     if (current_ && options_.overlap == Overlap::kSkip) {
       ++stats_.skipped;
       return SavePtr();
@@ -105,10 +128,8 @@ Result<SavePtr> Saver::save(Snapshot live, const DeviceCopy& from_devices) {
 }
 
 Result<bool> Saver::stage(Snapshot* live, const DeviceCopy& from_devices) {
-  const uint64_t bytes = live->bytes();
-  INGOT_ASSIGN(const uint64_t room, store_.free_space(directory_));
-  if (room < bytes) return failed("saving step {} into {}: it takes {} bytes and {} are free there; remove something, or keep fewer checkpoints", live->step, directory_, bytes, room);
   still_.mark(live);
+  INGOT_TRY(check_room(*live));
   uint64_t host = 0, device = 0;
   for (const Group& g : live->groups)
     for (const Tensor& t : g.tensors)
@@ -201,8 +222,7 @@ Status Saver::write(const Snapshot& snapshot, Save* handle) {
     if (handle->cancel_.cancelled()) return interrupted();
     return still_mine(store_, directory_, lease_);
   };
-  const bool full = options_.keep.every_steps && snapshot.step % *options_.keep.every_steps == 0;
-  if (previous_ && !full && previous_->step != snapshot.step) o.previous = &*previous_;
+  o.previous = link_source(snapshot.step);
   INGOT_ASSIGN(Saved saved, ingot::checkpoint::save(store_, directory_, snapshot, o));
   if (Status hint = put_latest(store_, directory_, snapshot.step); !hint.ok()) notice(hint.error().message);
   std::lock_guard lock(mutex_);
@@ -210,14 +230,104 @@ Status Saver::write(const Snapshot& snapshot, Save* handle) {
   stats_.newest = snapshot.step, stats_.newest_time = unix_time();
   stats_.save_seconds = seconds_since(called_);
   stats_.bytes = saved.manifest.bytes(), stats_.written_bytes = saved.written;
-  previous_ = std::move(saved.manifest);
+  handle->path_ = join_path(directory_, directory_name(snapshot.step));
+  handle->bytes_ = saved.written;
+  for (const Object& object : saved.manifest.objects) handle->files_.push_back(object.file());
+  handle->files_.push_back(kManifestFile);
+  written_at_[snapshot.step] = Clock::now();
+  if (options_.uploads) pending_.push_back(current_);
+  if (pending_.size() > kMostPending) pending_.erase(pending_.begin());  // nobody can tell of them, or their mount is gone
+  std::erase_if(recent_, [&](const Manifest& m) { return m.step == snapshot.step; });
+  recent_.insert(recent_.begin(), std::move(saved.manifest));
+  if (recent_.size() > 2) recent_.pop_back();
   return {};
 }
 
 Status Saver::prune() {
   INGOT_TRY(still_mine(store_, directory_, lease_));
   INGOT_ASSIGN(found_, scan(store_, directory_, found_));
-  return checkpoint::prune(store_, found_, decide(found_, options_.keep, {options_.parent, options_.settle}, unix_time()));
+  {
+    std::lock_guard lock(mutex_);
+    std::erase_if(written_at_, [&](const auto& w) { return std::none_of(found_.begin(), found_.end(), [&](const Found& f) { return f.step == w.first; }); });
+  }
+  for (Found& f : found_) {
+    if (options_.settle <= 0) break;
+    if (f.state != State::kWhole) continue;
+    if (!f.uploaded.value_or(false)) f.uploaded = in_bucket(f);
+    if (f.uploaded.value_or(false)) break;  // what is older has no one to wait for
+  }
+  const auto decisions = decide(found_, options_.keep, {options_.parent, options_.settle, lease_.epoch}, unix_time());
+  std::erase_if(recent_, [&](const Manifest& m) {
+    for (size_t i = 0; i < found_.size(); ++i)
+      if (found_[i].step == m.step && found_[i].state == State::kWhole) return !decisions[i].keep;
+    return true;
+  });
+  return checkpoint::prune(store_, found_, decisions);
+}
+
+std::optional<bool> Saver::in_bucket(const Found& f) const {
+  if (options_.uploads) {
+    std::vector<std::string> files = {kManifestFile};
+    for (const Object& o : f.manifest.objects) files.push_back(o.file());
+    const Upload u = options_.uploads->look(f.path, files, f.manifest.time);
+    if (u.state != Upload::State::kUnknown) return u.state == Upload::State::kDone;
+  }
+  // Of this process's own a clock that nobody sets tells how long they have had.
+  const auto w = written_at_.find(f.step);
+  return w == written_at_.end() ? std::nullopt : std::optional<bool>(seconds_since(w->second) >= options_.settle);
+}
+
+// Neighbours share no file: with two checkpoints there are two copies of what does not change, and a bit that flips in one leaves the other whole. It costs the room of a
+// second copy, and writes nothing more once both are there. Who keeps one checkpoint alone has no use for the second.
+const Manifest* Saver::link_source(int64_t step) const {
+  const bool full = options_.keep.every_steps && step % *options_.keep.every_steps == 0;
+  if (full || !store_.capabilities().rename || std::any_of(recent_.begin(), recent_.end(), [&](const Manifest& m) { return m.step == step; })) return nullptr;
+  return recent_.size() == 2 ? &recent_[1] : recent_.size() == 1 && keeps_one(options_.keep) ? &recent_[0] : nullptr;
+}
+
+Status Saver::check_room(const Snapshot& live) {
+  uint64_t bytes = live.bytes();
+  if (link_source(live.step))
+    for (const Group& g : live.groups)
+      for (const Tensor& t : g.tensors) bytes -= t.still ? bytes_of(t.spec) : 0;
+  INGOT_ASSIGN(const auto there, store_.stat(directory_));
+  if (!there) {
+    if (options_.still_there) INGOT_TRY(options_.still_there());
+    INGOT_TRY(put_lease(store_, directory_, lease_));
+    recent_.clear(), found_.clear();
+    notice(fmt::format("{} was removed while this process saves into it; it is made again, and what was in it is gone", directory_));
+  }
+  INGOT_ASSIGN(const uint64_t room, store_.free_space(directory_));
+  if (room < bytes) return failed("saving step {} into {}: it takes {} bytes and {} are free there; remove something, or keep fewer checkpoints", live.step, directory_, bytes, room);
+  if (options_.uploads) {
+    const std::string text = options_.uploads->too_much(bytes, look_at_uploads());
+    // Once: the numbers differ from save to save.
+    if (text.empty() != told_too_much_.empty() && !text.empty()) notice(fmt::format("saving step {} into {}: {}", live.step, directory_, text));
+    told_too_much_ = text;
+  }
+  return {};
+}
+
+uint64_t Saver::look_at_uploads() const {
+  std::unique_lock lock(mutex_);
+  const std::vector<SavePtr> all = pending_;
+  lock.unlock();
+  std::vector<SavePtr> there;
+  uint64_t bytes = 0;
+  bool unknown = false;
+  for (const SavePtr& s : all) {
+    const Upload u = s->uploaded();
+    unknown |= u.state == Upload::State::kUnknown;
+    if (u.state == Upload::State::kDone) there.push_back(s);
+    else bytes += s->bytes_;
+  }
+  lock.lock();
+  for (const SavePtr& s : there) {
+    uploaded_ = s->step();
+    std::erase(pending_, s);
+  }
+  if (unknown) uploaded_ = std::nullopt;
+  return bytes;
 }
 
 Status Saver::report(int64_t step, const Metrics& metrics) {
@@ -251,8 +361,13 @@ Status Saver::close() {
 }
 
 Stats Saver::stats() const {
+  const uint64_t pending = look_at_uploads();
   std::lock_guard lock(mutex_);
-  return stats_;
+  Stats s = stats_;
+  s.pending_bytes = pending;
+  s.uploaded = options_.uploads ? uploaded_ : s.newest;
+  if (const auto w = written_at_.find(s.newest); w != written_at_.end()) s.newest_age = seconds_since(w->second);
+  return s;
 }
 
 }  // namespace ingot::checkpoint

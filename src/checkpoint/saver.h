@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -14,11 +15,13 @@
 #include <vector>
 
 #include "base/cancel.h"
+#include "base/clock.h"
 #include "checkpoint/keep.h"
 #include "checkpoint/lease.h"
 #include "checkpoint/save.h"
 #include "checkpoint/staging.h"
 #include "checkpoint/still.h"
+#include "checkpoint/uploads.h"
 
 namespace ingot::checkpoint {
 
@@ -35,6 +38,8 @@ struct SaverOptions {
   double settle = 0;                   // Needed::settle
   uint64_t staging = UINT64_MAX;       // bytes of memory for copies. What is beyond them is written from where it lies, and save() returns when that is done
   PageLock page_lock;                  // of memory that devices copy into
+  std::shared_ptr<Uploads> uploads;    // null: what is written is durable
+  std::function<Status()> still_there; // asked before a directory that went away is made again: whether it would be where it was
   std::function<void(const std::string&)> on_notice;
 };
 
@@ -46,18 +51,27 @@ class Save {
  public:
   int64_t step() const { return step_; }
   bool done() const;
-  // Until it is durable, for at most `seconds`; its error. kInterrupted where it was aborted; kFailed "is still being written" where the time is over.
+  // Until it is written, for at most `seconds`; its error. kInterrupted where it was aborted; kFailed "is still being written" where the time is over.
   Status wait(std::optional<double> seconds = std::nullopt) const;
+  // Whether all of it is in the bucket; kDone where what is written is durable, kPending of one that is being written or went wrong.
+  Upload uploaded() const;
   // It is given up, unless it is committed already; the checkpoint before it stays the newest.
   void abort() { cancel_.cancel(); }
 
  private:
   friend class Saver;
-  explicit Save(int64_t step) : step_(step) {}
+  bool went_wrong() const;
+  Save(int64_t step, std::shared_ptr<Uploads> uploads) : step_(step), uploads_(std::move(uploads)) {}
   void finish(Status s);
   // Its error, if nobody has heard of it.
   Status untold() const;
   const int64_t step_;
+  const std::shared_ptr<Uploads> uploads_;
+  std::string path_;                // of what was written, with
+  std::vector<std::string> files_;  // these
+  uint64_t bytes_ = 0;
+  double closed_ = 0;
+  mutable bool in_bucket_ = false;  // it was seen there
   CancelToken cancel_;
   mutable std::mutex mutex_;
   mutable std::condition_variable ended_;
@@ -71,6 +85,10 @@ struct Stats {
   int64_t saves = 0, skipped = 0, failed = 0;
   int64_t newest = -1;         // the newest durable step of this process, -1: none
   double newest_time = 0;      // seconds since 1970
+  double newest_age = 0;       // seconds, by a clock that nobody sets
+  // The newest of this process that is in the bucket, -1: none, nothing: it cannot be found out. Where nothing is uploaded behind one's back it is `newest`.
+  std::optional<int64_t> uploaded = -1;
+  uint64_t pending_bytes = 0;  // written, and not in the bucket as far as is known
   double stall_seconds = 0;    // of the last save(): what the training waited
   double save_seconds = 0;     // of the last one, from the call until it was durable
   uint64_t bytes = 0;          // of the last one
@@ -103,6 +121,13 @@ class Saver {
   void work();
   Status write(const Snapshot& snapshot, Save* handle);
   Status prune();
+  // Whether what `live` will write fits; makes the directory again where it went away.
+  Status check_room(const Snapshot& live);
+  // The checkpoint whose files a save of that step may link to.
+  const Manifest* link_source(int64_t step) const;
+  std::optional<bool> in_bucket(const Found& f) const;
+  // Of what was written how much is not in the bucket; forgets what is there.
+  uint64_t look_at_uploads() const;
   void notice(const std::string& text) const {
     if (options_.on_notice) options_.on_notice(text);
   }
@@ -113,13 +138,17 @@ class Saver {
   Lease lease_;
   Staging staging_, device_staging_;
   StillTensors still_;
-  std::optional<Manifest> previous_;
+  std::vector<Manifest> recent_;  // the newest two in the directory, the newest first
   std::vector<Found> found_;  // as prune() saw the directory last
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::optional<Snapshot> next_;
   SavePtr current_, last_;  // under way; the last that ended well
+  mutable std::vector<SavePtr> pending_;             // written, and not seen in the bucket: the oldest first
+  mutable std::optional<int64_t> uploaded_ = -1;     // Stats::uploaded
+  std::map<int64_t, Clock::time_point> written_at_;  // by step, of this process
+  std::string told_too_much_;                        // what Uploads::too_much() said last
   std::chrono::steady_clock::time_point called_;
   SavePtr failed_;  // whose error may not have come out
   std::mutex metrics_mutex_;

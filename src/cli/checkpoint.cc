@@ -3,6 +3,9 @@
 
 #include "base/clock.h"
 #include "checkpoint/keep.h"
+#include "checkpoint/lease.h"
+#include "checkpoint/place.h"
+#include "checkpoint/uploads.h"
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/paths.h"
@@ -27,7 +30,7 @@ struct Directory {
 Result<Directory> directory(const std::string& given) {
   Directory d;
   INGOT_ASSIGN(const std::string path, expand_variables(given));
-  INGOT_ASSIGN(d.at, locate(path));
+  INGOT_ASSIGN(d.at, checkpoint::locate_checkpoints(path));
   INGOT_ASSIGN(d.all, checkpoint::scan(*d.at.store, d.at.path));
   return d;
 }
@@ -68,6 +71,32 @@ OrderedJson found_json(const Found& f) {
 std::string age_of(const Found& f) { return f.manifest.time > 0 ? format_duration(std::max(0.0, unix_time() - f.manifest.time)) : "?"; }
 std::string state_of(const Found& f) { return fmt::format("{}{}", state_name(f.state), f.pinned ? ", pinned" : ""); }
 
+// "800, 1000": steps that have files in common with this one; on the disk they are there once, and damage to them is damage to all.
+std::string shares_of(const Directory& d, size_t i, OrderedJson* steps = nullptr) {
+  std::string s;
+  for (const size_t k : checkpoint::sharing(d.all, i)) {
+    s += fmt::format("{}{}", s.empty() ? "" : ", ", d.all[k].step);
+    if (steps) steps->push_back(d.all[k].step);
+  }
+  return s;
+}
+
+// What of it is in the bucket, where a mount uploads behind one's back: null, true or false, and in words.
+std::string uploaded_of(checkpoint::Uploads& uploads, const Found& f, OrderedJson* j, std::string* unknown) {
+  std::vector<std::string> files = {checkpoint::kManifestFile};
+  for (const auto& o : f.manifest.objects) files.push_back(o.file());
+  const checkpoint::Upload u = uploads.look(f.path, files, f.manifest.time);
+  using State = checkpoint::Upload::State;
+  if (u.state == State::kUnknown) {
+    (*j)["uploaded"] = nullptr;
+    *unknown = u.how;
+    return ", written";
+  }
+  (*j)["uploaded"] = u.state == State::kDone;
+  if (u.state == State::kDone) return ", uploaded";
+  return u.pending ? fmt::format(", {} not uploaded", count_of(u.pending, "file")) : ", not uploaded";
+}
+
 Status ls_command(Context& c) {
   std::string dir;
   c.args.summary("the checkpoints of a directory, newest first");
@@ -80,13 +109,25 @@ Status ls_command(Context& c) {
   INGOT_ASSIGN(const Directory d, directory(dir));
   if (d.all.empty()) return none(d);
   OrderedJson j = {{"path", d.at.path}, {"checkpoints", OrderedJson::array()}};
-  Table table({">step", ">age", ">size", ">unique", "state", "~metrics"});
-  std::string notes;
-  for (const Found& f : d.all) {
-    j["checkpoints"].push_back(found_json(f));
-    table.row({std::to_string(f.step), age_of(f), format_bytes(f.bytes), format_bytes(f.unique), state_of(f), metrics_shown(f.metrics)});
+  j["disk_bytes"] = checkpoint::disk_bytes(d.all);
+  const bool shared = std::any_of(d.all.begin(), d.all.end(), [](const Found& f) { return !f.shared.empty(); });
+  Table table(shared ? std::vector<std::string>{">step", ">age", ">size", ">unique", "shares with", "state", "~metrics"} : std::vector<std::string>{">step", ">age", ">size", ">unique", "state", "~metrics"});
+  std::string notes, unknown;
+  const auto uploads = checkpoint::uploads_of(d.at.path);
+  for (size_t i = 0; i < d.all.size(); ++i) {
+    const Found& f = d.all[i];
+    OrderedJson row = found_json(f), with = OrderedJson::array();
+    const std::string shares = shares_of(d, i, &with);
+    row["shares_with"] = with;
+    std::string state = state_of(f);
+    if (uploads && f.state == checkpoint::State::kWhole) state += uploaded_of(*uploads, f, &row, &unknown);
+    j["checkpoints"].push_back(row);
+    std::vector<std::string> cells = {std::to_string(f.step), age_of(f), format_bytes(f.bytes), format_bytes(f.unique), state, metrics_shown(f.metrics)};
+    if (shared) cells.insert(cells.begin() + 4, shares);
+    table.row(cells);
     if (!f.reason.empty()) notes += fmt::format("{}: {}\n", f.step, printable(f.reason));
   }
+  if (!unknown.empty()) notes += fmt::format("whether they are uploaded is unknown: {}\n", printable(unknown)), j["upload_unknown"] = unknown;
   return c.report.result(j, table.str(0, stdout_width()) + (notes.empty() ? "" : "\n" + notes));
 }
 
@@ -179,7 +220,9 @@ Status verify_command(Context& c) {
   size_t bad = 0, unknown = 0;
   for (const Found* f : wanted) {
     INGOT_TRY(go_on(c));
-    OrderedJson row = {{"step", f->step}, {"path", f->path}};
+    OrderedJson row = {{"step", f->step}, {"path", f->path}}, with = OrderedJson::array();
+    const std::string shares = shares_of(d, static_cast<size_t>(f - d.all.data()), &with);
+    row["shares_with"] = with;
     if (f->state == checkpoint::State::kUnverified) {
       ++unknown;
       row["outcome"] = "unverified";
@@ -191,6 +234,7 @@ Status verify_command(Context& c) {
     } else {
       row["outcome"] = "whole";
       text += fmt::format("{}: whole, {} in {}\n", f->step, format_bytes(f->manifest.bytes()), count_of(f->manifest.objects.size(), "file"));
+      if (!shares.empty()) text.insert(text.size() - 1, fmt::format("; shares files with {}: damage to them is damage to all", shares));
     }
     rows.push_back(row);
   }
@@ -245,18 +289,19 @@ Status prune_command(Context& c) {
   // What a run that is under way may have resumed from stays.
   checkpoint::Needed needed;
   needed.resumed_from = d.all.front().manifest.parent;
+  needed.epoch = checkpoint::read_lease(*d.at.store, d.at.path).epoch;
   const auto decisions = checkpoint::decide(d.all, keep, needed, unix_time());
   const bool dry = c.args.common.dry_run;
   OrderedJson rows = OrderedJson::array();
   Table table({">step", dry ? "would be" : "", ">size", "=why"});
-  uint64_t freed = 0;
   size_t removed = 0;
   for (size_t i = 0; i < d.all.size(); ++i) {
     const auto& x = decisions[i];
     rows.push_back({{"step", x.step}, {"keep", x.keep}, {"why", x.why}, {"bytes", d.all[i].bytes}});
     table.row({std::to_string(x.step), x.keep ? "kept" : "removed", format_bytes(d.all[i].bytes), printable(x.why)});
-    if (!x.keep) freed += d.all[i].unique, ++removed;
+    if (!x.keep) ++removed;
   }
+  const uint64_t freed = checkpoint::disk_bytes(d.all) - checkpoint::disk_bytes(d.all, [&](size_t i) { return decisions[i].keep; });
   if (!dry) INGOT_TRY(checkpoint::prune(*d.at.store, d.all, decisions));
   return c.report.result({{"path", d.at.path}, {"checkpoints", rows}, {"removed", removed}, {"freed_bytes", freed}, {"dry_run", dry}},
                          table.str(0, stdout_width()) + fmt::format("{} {}, {} freed\n", count_of(removed, "checkpoint"), dry ? "would be removed" : "removed", format_bytes(freed)));

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "checkpoint/directory.h"
+#include "checkpoint/uploads.h"
 #include "cli/output.h"
 #include "cli/text.h"
 #include "formats/json.h"
@@ -13,6 +14,8 @@ namespace {
 
 using checkpoint::Found;
 using checkpoint::State;
+
+constexpr const char* kRenameDirectory = "rename a directory";
 
 struct Point {
   const char* what;
@@ -55,8 +58,7 @@ std::vector<Point> examine(Store& store, const std::string& path, const std::vec
   points.push_back({"a resume gives the identical trajectory", rng && data ? "yes" : "no", rng && data ? "random numbers and the place in the data are in the state; examples/train.py shows it to the bit" : fmt::format("the state lacks {}", rng ? "the place in the data (ingot.loader)" : data ? "random numbers (ingot.rng())" : "random numbers (ingot.rng()) and the place in the data (ingot.loader)")});
   const auto resumed = std::find_if(all.begin(), all.end(), [](const Found& f) { return f.manifest.parent.has_value(); });
   points.push_back({"it works after a preemption", resumed == all.end() ? "unknown" : "yes", resumed == all.end() ? "no process here has resumed yet: kill one and start it again" : fmt::format("step {} is of a process that had resumed from step {}", resumed->step, *resumed->manifest.parent)});
-  uint64_t bytes = 0;
-  for (const Found& f : all) bytes += f.unique;
+  const uint64_t bytes = checkpoint::disk_bytes(all);
   const uint64_t next = newest->bytes;
   const bool room = !probe.free || *probe.free > 2 * next;
   points.push_back({"retention bounds storage", room ? "yes" : "no", fmt::format("{} take {}; {} free, the next takes {}", count_of(all.size(), "checkpoint"), format_bytes(bytes), probe.free ? format_bytes(*probe.free) : "unknown", format_bytes(next))});
@@ -77,19 +79,22 @@ Result<bool> doctor_checkpoints(Context& c, const std::string& given) {
   // Those of other software are models, to be looked at one by one.
   if (!entries->empty() && std::none_of(found->begin(), found->end(), [](const Found& f) { return !f.manifest.objects.empty(); })) return false;
   INGOT_ASSIGN(const MountProbe p, probe_directory(at->path));
-  const std::pair<const char*, bool> rows[] = {{"append", p.append}, {"write anywhere", p.random_write}, {"rename a file", p.rename_file}, {"rename a directory", p.rename_directory}, {"hard links", p.link},
+  const std::pair<const char*, bool> rows[] = {{"append", p.append}, {"write anywhere", p.random_write}, {"rename a file", p.rename_file}, {kRenameDirectory, p.rename_directory}, {"hard links", p.link},
                                                {"exclusive creation", p.exclusive}, {"locks", p.lock}, {"fsync", p.sync}, {"read after write", p.read_after_write}};
   OrderedJson j = {{"path", at->path}, {"kind", "checkpoints"}, {"file_system", p.type}, {"source", p.source}};
   Table table({"", "works"});
   for (const auto& [what, works] : rows) {
     j["probe"][what] = works;
-    table.row({what, works ? "yes" : "no"});
+    table.row({what, works ? "yes" : p.bucket() && what == kRenameDirectory ? "not tried: a bucket copies and removes its files one by one" : "no"});
   }
   if (p.free) j["free_bytes"] = *p.free;
   j["protocol"] = p.renames() ? "rename" : "manifest";
   std::string text = fmt::format("{}: {}, on {} ({}){}\n{}checkpoints are written {}\n", printable(at->path), found->empty() ? "empty" : count_of(found->size(), "checkpoint"), p.type, printable(p.source),
                                  p.free ? fmt::format(", {} free", format_bytes(*p.free)) : "", table.str(2), p.renames() ? "under a hidden name, which is renamed" : "under their own names, the manifest last: a bucket renames nothing at once");
-  if (p.type == "fuse.rclone") text += "rclone may upload what is closed here later: it is safe from the end of this machine only when rclone's queue is empty\n";
+  const auto uploads = checkpoint::uploads_of(at->path, p);
+  const std::string durable = uploads ? uploads->described() : p.bucket() ? "what is closed is in the bucket" : "what is synced is on the disk";
+  j["durable"] = durable;
+  text += wrap(printable(durable), stdout_width() ? stdout_width() : 100, 0) + "\n";
   if (!found->empty()) {
     text += "\n";
     bool good = true;

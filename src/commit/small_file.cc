@@ -34,10 +34,20 @@ Status remove_durably(Store& store, const std::string& path) {
   return store.sync_directory(parent_path(path));
 }
 
-Status remove_directory(Store& store, const std::string& path, const std::string& first) {
+Status remove_directory(Store& store, const std::string& path, const std::string& first, const std::string& last) {
   INGOT_ASSIGN(const auto there, store.stat(path));
   if (!there) return {};
+  if (store.capabilities().rename) {
+    const std::string hidden = temporary_path(path, to_hex(hash128(as_bytes("removed " + path))), ".part");
+    INGOT_TRY(store.remove(hidden));
+    INGOT_TRY(store.rename(path, hidden, false));
+    INGOT_TRY(store.sync_directory(parent_path(path)));
+    return remove_durably(store, hidden);
+  }
   INGOT_TRY(remove_durably(store, join_path(path, first)));
+  INGOT_ASSIGN(const auto entries, store.list(path));
+  for (const Entry& e : entries)
+    if (e.name != last) INGOT_TRY(store.remove(join_path(path, e.name)));
   return remove_durably(store, path);
 }
 

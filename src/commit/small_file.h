@@ -12,8 +12,9 @@ namespace ingot {
 Status replace_text(Store& store, const std::string& path, const std::string& text);
 // A file, or a directory and all in it; success where it is not there.
 Status remove_durably(Store& store, const std::string& path);
-// Removes a directory and all in it (success where it is not there), `first` before everything else, durably: without that file the rest means nothing, whenever this is stopped.
-Status remove_directory(Store& store, const std::string& path, const std::string& first);
+// Removes a directory and all in it (success where it is not there). Where the store renames, it goes under a hidden name first (remove_parts() finds what is left). Elsewhere the file
+// `first` goes before everything else, durably: without it the rest means nothing, whenever this is stopped; and `last` when all else has gone: it tells what the rest was.
+Status remove_directory(Store& store, const std::string& path, const std::string& first, const std::string& last);
 // Removes the hidden, unfinished outputs (.NAME.ingot-KEY.part) in a directory whose NAME begins so: those of a writer that is gone, or gave up.
 Status remove_parts(Store& store, const std::string& directory, const std::string& prefix);
 

@@ -196,7 +196,11 @@ class Job {
   // What --force would take away, and the room.
   Status check_targets() {
     for (size_t o = 0; o < outputs_.size(); ++o) INGOT_TRY(commit_.check_replaced(o, publication_.files(o)));
-    return commit_.check_space(publication_.files());
+    std::vector<FileSizes> wanted = publication_.files();
+    for (size_t o = 0; o < wanted.size(); ++o)
+      for (size_t f = 0; f < wanted[o].size(); ++f)
+        if (!plan_->layouts[o].files[f].link.empty()) wanted[o][f].size = 0;  // a second name takes no room
+    return commit_.check_space(wanted);
   }
 
   Status work() {

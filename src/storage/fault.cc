@@ -1,4 +1,6 @@
 // The fault-injecting store: numbers every mutating call and lets the hook stop the world there.
+#include "storage/fault.h"
+
 #include <mutex>
 
 #include "storage/forwarding.h"
@@ -8,16 +10,20 @@ namespace {
 
 struct State {
   FaultHooks hooks;
+  bool once = false, reads = false, half = false;  // MediumErrors
   std::mutex mutex;
   uint64_t number = 0;
   std::string dead;  // the text of the crash, once it happened
 
   Status step(const char* op, const std::string& path) {
     std::lock_guard lock(mutex);
-    if (dead.empty() && hooks.hook) dead = hooks.hook(number, op, path);
+    std::string text = dead;
+    if (text.empty() && hooks.hook) text = hooks.hook(number, op, path);
     ++number;
-    return dead.empty() ? Status() : Status(failed("{} {}: {}", op, path, dead));
+    if (!once) dead = text;
+    return text.empty() ? Status() : Status(failed("{} {}: {}", op, path, text));
   }
+  Status read_step(const char* op, const std::string& path) { return reads ? step(op, path) : Status(); }
 };
 
 class FaultRead final : public ForwardingRead {
@@ -29,6 +35,7 @@ class FaultRead final : public ForwardingRead {
       std::lock_guard lock(state_->mutex);
       state_->hooks.on_read(path_, offset, out.size());
     }
+    INGOT_TRY(state_->read_step("read", path_));
     return ForwardingRead::read(offset, out);
   }
 
@@ -42,7 +49,10 @@ class FaultWrite final : public ForwardingWrite {
   FaultWrite(std::string path, std::unique_ptr<WriteFile> f, std::shared_ptr<State> s)
       : ForwardingWrite(std::move(f)), path_(std::move(path)), state_(std::move(s)) {}
   Status write(uint64_t offset, ByteView bytes) override {
-    INGOT_TRY(state_->step("write", path_));
+    if (Status s = state_->step("write", path_); !s.ok()) {
+      if (state_->half) (void)ForwardingWrite::write(offset, bytes.first(bytes.size() / 2));
+      return s;
+    }
     return ForwardingWrite::write(offset, bytes);
   }
   Status truncate(uint64_t size) override {
@@ -65,10 +75,9 @@ class FaultWrite final : public ForwardingWrite {
 
 class FaultStore final : public ForwardingStore {
  public:
-  FaultStore(Store& beneath, FaultHooks hooks) : ForwardingStore(beneath), state_(std::make_shared<State>()) {
-    state_->hooks = std::move(hooks);
-  }
+  FaultStore(Store& beneath, std::shared_ptr<State> state) : ForwardingStore(beneath), state_(std::move(state)) {}
   Result<std::unique_ptr<ReadFile>> open(const std::string& path) override {
+    INGOT_TRY(state_->read_step("open", path));
     INGOT_ASSIGN(auto f, ForwardingStore::open(path));
     return std::unique_ptr<ReadFile>(new FaultRead(path, std::move(f), state_));
   }
@@ -85,6 +94,18 @@ class FaultStore final : public ForwardingStore {
   Status copy_access(const std::string& from, const std::string& to) override {
     INGOT_TRY(state_->step("copy_access", to));
     return ForwardingStore::copy_access(from, to);
+  }
+  Result<std::optional<Stat>> stat(const std::string& path) override {
+    INGOT_TRY(state_->read_step("stat", path));
+    return ForwardingStore::stat(path);
+  }
+  Result<std::vector<Entry>> list(const std::string& directory) override {
+    INGOT_TRY(state_->read_step("list", directory));
+    return ForwardingStore::list(directory);
+  }
+  Result<uint64_t> free_space(const std::string& directory) override {
+    INGOT_TRY(state_->read_step("free_space", directory));
+    return ForwardingStore::free_space(directory);
   }
   Status make_directory(const std::string& path) override {
     INGOT_TRY(state_->step("make_directory", path));
@@ -125,7 +146,16 @@ class FaultStore final : public ForwardingStore {
 }  // namespace
 
 std::unique_ptr<Store> make_fault_store(Store& beneath, FaultHooks hooks) {
-  return std::make_unique<FaultStore>(beneath, std::move(hooks));
+  auto state = std::make_shared<State>();
+  state->hooks = std::move(hooks);
+  return std::make_unique<FaultStore>(beneath, std::move(state));
+}
+
+std::unique_ptr<Store> make_unsound_store(Store& beneath, MediumErrors errors) {
+  auto state = std::make_shared<State>();
+  state->hooks.hook = std::move(errors.error);
+  state->once = state->reads = true, state->half = errors.half;
+  return std::make_unique<FaultStore>(beneath, std::move(state));
 }
 
 }  // namespace ingot

@@ -93,6 +93,15 @@ class LocalRead final : public ReadFile {
 // any cp of a large file) looking for them made this 2.3 times slower than pieces of the size that cp writes.
 constexpr size_t kWriteBytes = 128 << 10;
 
+// A call that a signal may interrupt (on mounts nearly all are), until it was not.
+template <class F>
+int whole_call(F f) {
+  int rc;
+  while ((rc = f()) < 0 && errno == EINTR) {
+  }
+  return rc;
+}
+
 class LocalWrite final : public WriteFile {
  public:
   LocalWrite(const std::string& path, int fd, const struct stat& st) : file_(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW, fd, st) {}
@@ -134,21 +143,21 @@ class LocalWrite final : public WriteFile {
   // Blocks are taken now, so that a full disk is found before the work; not every file system can.
   Status reserve(uint64_t size) {
     INGOT_ASSIGN(const DescriptorPtr fd, file_.descriptor());
-    if (::fallocate(*fd, 0, 0, size) == 0) return {};
+    if (whole_call([&] { return ::fallocate(*fd, 0, 0, size); }) == 0) return {};
     if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)
       return failed("reserving {} bytes for {}: {}", size, file_.path(), io_reason(errno));
     return truncate(size);
   }
   Status truncate(uint64_t size) override {
     INGOT_ASSIGN(const DescriptorPtr fd, file_.descriptor());
-    return ::ftruncate(*fd, size) ? Status(io_error("truncating", file_.path(), errno)) : Status();
+    return whole_call([&] { return ::ftruncate(*fd, size); }) ? Status(io_error("truncating", file_.path(), errno)) : Status();
   }
   void start_flush(uint64_t offset, uint64_t size) override {
     if (const auto fd = file_.descriptor(); fd.ok()) ::sync_file_range(**fd, offset, size, SYNC_FILE_RANGE_WRITE);
   }
   Status sync() override {
     INGOT_ASSIGN(const DescriptorPtr fd, file_.descriptor());
-    const int rc = ::fsync(*fd) ? errno : 0;
+    const int rc = whole_call([&] { return ::fsync(*fd); }) ? errno : 0;
     const int earlier = file_.take_sync_error();
     return rc || earlier ? Status(io_error("syncing", file_.path(), rc ? rc : earlier)) : Status();
   }
@@ -158,7 +167,15 @@ class LocalWrite final : public WriteFile {
     if (::fstat(*fd, &st)) return io_error("looking at", file_.path(), errno);
     return static_cast<uint64_t>(st.st_size);
   }
-  Status complete() override { return {}; }
+  // Mounts of buckets upload when a file is closed, and tell only there that it failed. A close of a second descriptor asks the same of them, and can be waited for.
+  Status complete() override {
+    INGOT_ASSIGN(const DescriptorPtr fd, file_.descriptor());
+    const auto close_copy = [&] {
+      const int copy = ::fcntl(*fd, F_DUPFD_CLOEXEC, 0);
+      return copy < 0 ? 0 : ::close(copy);  // no descriptor left: the last close tells nobody, as it always did
+    };
+    return whole_call(close_copy) ? Status(io_error("closing", file_.path(), errno)) : Status();
+  }
 
  private:
   OpenFile file_;

@@ -18,10 +18,12 @@ class MountWrite final : public WriteFile {
     return file->read(offset, out);
   }
   Status truncate(uint64_t) override { return failed("writing {}: a mounted bucket cuts no file", path_); }
-  // A whole one is closed, too: that is when most of these mounts upload it.
+  // A whole one is closed, too: that is when most of these mounts upload it. Of one whose size nobody told (0, and there are bytes) each sync may be the last.
   Status sync() override {
     if (!file_) return {};
     INGOT_TRY(file_->sync());
+    if (size_ && written_ != size_) return {};
+    INGOT_TRY(file_->complete());
     if (written_ == size_) file_.reset();
     return {};
   }

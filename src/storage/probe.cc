@@ -14,6 +14,7 @@
 #include <sstream>
 
 #include "storage/descriptors.h"
+#include "storage/mount_table.h"
 #include "storage/store.h"
 
 namespace ingot {
@@ -35,23 +36,6 @@ std::string get(const std::string& path) {
   return s.str();
 }
 
-// The mount that a directory lies in, by the longest mount point above it.
-void find_mount(const std::string& directory, MountProbe* p) {
-  std::ifstream table("/proc/self/mountinfo");
-  size_t longest = 0;
-  for (std::string line; std::getline(table, line);) {
-    std::istringstream words(line);
-    std::string word, point;
-    for (int i = 0; i < 5 && words >> word; ++i) point = word;  // id, parent, device, root, mount point
-    while (words >> word && word != "-") {
-    }
-    std::string type, source;
-    if (!(words >> type >> source)) continue;
-    const bool above = point == "/" || directory == point || directory.starts_with(point + "/");
-    if (above && point.size() >= longest) longest = point.size(), p->type = type, p->source = source;
-  }
-}
-
 }  // namespace
 
 Result<MountProbe> probe_directory(const std::string& directory) {
@@ -59,12 +43,13 @@ Result<MountProbe> probe_directory(const std::string& directory) {
   INGOT_ASSIGN(const std::string where, at.store->resolve(at.path));
   MountProbe p;
   p.type = p.source = "unknown";  // in a chroot the table may have no row for it
-  find_mount(where, &p);
   const std::string scratch = join_path(where, fmt::format(".ingot-probe-{}-{:x}", ::getpid(), std::random_device()()));
   INGOT_TRY(at.store->remove(scratch));
   INGOT_TRY(at.store->make_directory(scratch));
+  const auto table = mounts();
+  if (const Mounted* m = mount_of(table, scratch)) p.type = m->type, p.source = m->source;
   struct statvfs fs;
-  if (::statvfs(where.c_str(), &fs) == 0) p.free = static_cast<uint64_t>(fs.f_bavail) * fs.f_frsize;
+  if (!p.bucket() && ::statvfs(where.c_str(), &fs) == 0) p.free = static_cast<uint64_t>(fs.f_bavail) * fs.f_frsize;
   const auto name = [&](const char* n) { return join_path(scratch, n); };
   if (!put(name("a"), O_CREAT, "0123456789")) {
     const int e = errno;

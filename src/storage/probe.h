@@ -12,7 +12,7 @@ namespace ingot {
 struct MountProbe {
   std::string type, source;  // as the system's table of mounts has them: "ext4", "fuse.rclone", "nfs4"; "/dev/vda", "bucket:"
   bool append = false, random_write = false, rename_file = false, rename_directory = false, link = false, exclusive = false, lock = false, sync = false, read_after_write = false;
-  std::optional<uint64_t> free;
+  std::optional<uint64_t> free;  // of a bucket nobody knows
   // What is closed is uploaded later (rclone's cache; SkyPilot's MOUNT_CACHED).
   bool caches() const { return type == "fuse.rclone"; }
   bool bucket() const { return type.starts_with("fuse"); }  // what lies behind is no file system, whatever it answers

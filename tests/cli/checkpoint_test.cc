@@ -53,6 +53,39 @@ TEST_F(CheckpointCommand, LsShowsThemNewestFirst) {
   EXPECT_EQ(checkpoint_command({"ls", dir_ / "nothing"}).exit_code, 5);
 }
 
+TEST_F(CheckpointCommand, LsAndVerifyTellWhichShareBytes) {
+  EXPECT_EQ(checkpoint_command({"ls", dir_.path()}).out.find("shares with"), std::string::npos);
+  const uint64_t before = result_of(checkpoint_command({"ls", dir_.path(), "--json"}))["disk_bytes"];
+  for (const int step : {100, 300}) std::filesystem::create_hard_link(at(500, "optimizer.safetensors"), at(step, "linked"));
+  const json j = result_of(checkpoint_command({"ls", dir_.path(), "--json"}));
+  EXPECT_EQ(j["disk_bytes"], before);  // three names, one file
+  EXPECT_EQ(j["checkpoints"][0]["shares_with"], json({300, 100}));
+  EXPECT_EQ(j["checkpoints"][1]["shares_with"], json::array());
+  EXPECT_LT(j["checkpoints"][0]["unique_bytes"], j["checkpoints"][0]["bytes"]);
+  EXPECT_FALSE(j["checkpoints"][0].contains("uploaded"));  // a disk uploads nothing
+  const Finished text = checkpoint_command({"ls", dir_.path()});
+  EXPECT_NE(text.out.find("shares with"), std::string::npos) << text.out;
+  EXPECT_NE(text.out.find("300, 100"), std::string::npos) << text.out;
+  EXPECT_NE(checkpoint_command({"verify", dir_.path(), "500"}).out.find("shares files with 300, 100"), std::string::npos);
+  // Removing two of three frees what only they had.
+  const json pruned = result_of(checkpoint_command({"prune", dir_.path(), "--last", "1", "--dry-run", "--json"}));
+  EXPECT_EQ(pruned["freed_bytes"], before - j["checkpoints"][0]["bytes"].get<uint64_t>());
+}
+
+// What a save left under its own name on a mount, of an earlier process: prune removes it; what a process of now may be writing it leaves.
+TEST_F(CheckpointCommand, PruneRemovesWhatEarlierSavesLeft) {
+  write_file(dir_ / "lease.json", R"({"epoch": 3, "owner": "x"})");
+  for (const int step : {150, 250}) {
+    std::filesystem::create_directory(at(step));
+    write_file(at(step, "writer.json"), fmt::format(R"({{"ingot": "writer", "epoch": {}, "time": 1}})", step == 150 ? 1 : 3));
+  }
+  checkpoint::SaveOptions o;
+  o.epoch = 2;
+  ASSERT_TRUE(checkpoint::save(local_store(), dir_.path(), checkpoint::testing::make_state(600, {{"model", {10}}}).snapshot, o).ok());
+  EXPECT_EQ(checkpoint_command({"prune", dir_.path(), "--last", "9"}).exit_code, 0);
+  EXPECT_EQ(steps(), (std::vector<std::string>{"100", "200", "250", "300", "400", "500", "600"}));
+}
+
 TEST_F(CheckpointCommand, LatestAndBestPrintThePathAlone) {
   EXPECT_EQ(checkpoint_command({"latest", dir_.path()}).out, at(500) + "\n");
   std::filesystem::resize_file(at(500, "model.safetensors"), 100);
