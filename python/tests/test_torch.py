@@ -303,18 +303,18 @@ class Torch(unittest.TestCase):
             ck.restore({"data": loader})
         self.assertEqual([b.tolist() for (b,) in loader], want)
 
-    def test_a_frozen_base_is_written_twice_and_never_again(self):
+    def test_a_frozen_base_is_written_once(self):
         model = torch.nn.Sequential(torch.nn.Linear(1000, 500), torch.nn.Linear(500, 10))
         model[0].requires_grad_(False)
         with ingot.Checkpointer(self.dir, signals=False) as ck, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ck.save(1, {"model": model}).wait()
-            for step in (2, 3, 4, 5):
+            for step in (2, 3, 4):
                 with torch.no_grad():
                     for p in model[1].parameters():
                         p.add_(1)
                 ck.save(step, {"model": model}).wait()
-                self.assertEqual(ck.stats["written_bytes"] < 100_000, step > 2)
+                self.assertLess(ck.stats["written_bytes"], 100_000)
         other = torch.nn.Sequential(torch.nn.Linear(1000, 500), torch.nn.Linear(500, 10))
         self.checkpointer().restore({"model": other})
         self.assertSame(model.state_dict(), other.state_dict())

@@ -12,9 +12,6 @@ namespace {
 
 constexpr size_t kMostPending = 64;
 
-// Whether the rules keep one checkpoint and no other.
-bool keeps_one(const Keep& k) { return k.last == 1 && !k.best.value_or(0) && !k.every_steps && !k.exponential; }
-
 }  // namespace
 
 bool Save::done() const {
@@ -70,7 +67,10 @@ Result<std::unique_ptr<Saver>> Saver::open(Store& store, const std::string& dire
   INGOT_TRY(remove_parts(store, directory, "checkpoint-"));
   // What is whole there can be linked to, by its hashes.
   for (const Found& f : found)
-    if (f.state == State::kWhole && s->recent_.size() < 2) s->recent_.push_back(f.manifest);
+    if (f.state == State::kWhole) {
+      s->previous_ = f.manifest;
+      break;
+    }
   try {
     s->thread_ = std::thread([saver = s.get()] { saver->work(); });
   } catch (const std::system_error&) {
@@ -222,7 +222,8 @@ Status Saver::write(const Snapshot& snapshot, Save* handle) {
     if (handle->cancel_.cancelled()) return interrupted();
     return still_mine(store_, directory_, lease_);
   };
-  o.previous = link_source(snapshot.step);
+  const std::optional<Manifest> source = link_source(snapshot.step);
+  if (source) o.previous = &*source;
   INGOT_ASSIGN(Saved saved, ingot::checkpoint::save(store_, directory_, snapshot, o));
   if (Status hint = put_latest(store_, directory_, snapshot.step); !hint.ok()) notice(hint.error().message);
   std::lock_guard lock(mutex_);
@@ -237,9 +238,7 @@ Status Saver::write(const Snapshot& snapshot, Save* handle) {
   written_at_[snapshot.step] = Clock::now();
   if (options_.uploads) pending_.push_back(current_);
   if (pending_.size() > kMostPending) pending_.erase(pending_.begin());  // nobody can tell of them, or their mount is gone
-  std::erase_if(recent_, [&](const Manifest& m) { return m.step == snapshot.step; });
-  recent_.insert(recent_.begin(), std::move(saved.manifest));
-  if (recent_.size() > 2) recent_.pop_back();
+  previous_ = std::move(saved.manifest);
   return {};
 }
 
@@ -257,11 +256,6 @@ Status Saver::prune() {
     if (f.uploaded.value_or(false)) break;  // what is older has no one to wait for
   }
   const auto decisions = decide(found_, options_.keep, {options_.parent, options_.settle, lease_.epoch}, unix_time());
-  std::erase_if(recent_, [&](const Manifest& m) {
-    for (size_t i = 0; i < found_.size(); ++i)
-      if (found_[i].step == m.step && found_[i].state == State::kWhole) return !decisions[i].keep;
-    return true;
-  });
   return checkpoint::prune(store_, found_, decisions);
 }
 
@@ -277,12 +271,11 @@ std::optional<bool> Saver::in_bucket(const Found& f) const {
   return w == written_at_.end() ? std::nullopt : std::optional<bool>(seconds_since(w->second) >= options_.settle);
 }
 
-// Neighbours share no file: with two checkpoints there are two copies of what does not change, and a bit that flips in one leaves the other whole. It costs the room of a
-// second copy, and writes nothing more once both are there. Who keeps one checkpoint alone has no use for the second.
-const Manifest* Saver::link_source(int64_t step) const {
+std::optional<Manifest> Saver::link_source(int64_t step) const {
   const bool full = options_.keep.every_steps && step % *options_.keep.every_steps == 0;
-  if (full || !store_.capabilities().rename || std::any_of(recent_.begin(), recent_.end(), [&](const Manifest& m) { return m.step == step; })) return nullptr;
-  return recent_.size() == 2 ? &recent_[1] : recent_.size() == 1 && keeps_one(options_.keep) ? &recent_[0] : nullptr;
+  std::lock_guard lock(mutex_);
+  if (full || !store_.capabilities().rename || !previous_ || previous_->step == step) return std::nullopt;
+  return previous_;
 }
 
 Status Saver::check_room(const Snapshot& live) {
@@ -294,7 +287,10 @@ Status Saver::check_room(const Snapshot& live) {
   if (!there) {
     if (options_.still_there) INGOT_TRY(options_.still_there());
     INGOT_TRY(put_lease(store_, directory_, lease_));
-    recent_.clear(), found_.clear();
+    {
+      std::lock_guard lock(mutex_);
+      previous_.reset();
+    }
     notice(fmt::format("{} was removed while this process saves into it; it is made again, and what was in it is gone", directory_));
   }
   INGOT_ASSIGN(const uint64_t room, store_.free_space(directory_));

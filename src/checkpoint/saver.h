@@ -124,7 +124,7 @@ class Saver {
   // Whether what `live` will write fits; makes the directory again where it went away.
   Status check_room(const Snapshot& live);
   // The checkpoint whose files a save of that step may link to.
-  const Manifest* link_source(int64_t step) const;
+  std::optional<Manifest> link_source(int64_t step) const;
   std::optional<bool> in_bucket(const Found& f) const;
   // Of what was written how much is not in the bucket; forgets what is there.
   uint64_t look_at_uploads() const;
@@ -138,11 +138,11 @@ class Saver {
   Lease lease_;
   Staging staging_, device_staging_;
   StillTensors still_;
-  std::vector<Manifest> recent_;  // the newest two in the directory, the newest first
-  std::vector<Found> found_;  // as prune() saw the directory last
+  std::vector<Found> found_;  // as prune() saw the directory last; its thread's alone
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
+  std::optional<Manifest> previous_;  // the newest in the directory
   std::optional<Snapshot> next_;
   SavePtr current_, last_;  // under way; the last that ended well
   mutable std::vector<SavePtr> pending_;             // written, and not seen in the bucket: the oldest first

@@ -65,44 +65,45 @@ Keep last(int n) {
   return k;
 }
 
-TEST_F(SharedFiles, NeighboursShareNoneAndOneFlippedBitLeavesTheNext) {
+TEST_F(SharedFiles, WhatDoesNotChangeIsWrittenOnce) {
   run({1, 2, 3, 4, 5, 6}, last(3));
   run({7, 8}, last(3));  // a process later it goes on so
   EXPECT_GT(written_[0], kBase * 4U);
-  EXPECT_GT(written_[1], kBase * 4U);  // the second copy
-  for (size_t i = 2; i < written_.size(); ++i) EXPECT_LT(written_[i], 10'000U) << i;
+  for (size_t i = 1; i < written_.size(); ++i) EXPECT_LT(written_[i], 10'000U) << i;
   EXPECT_EQ(inode(8), inode(6));
-  EXPECT_NE(inode(8), inode(7));
   const auto found = all();
   ASSERT_EQ(found.size(), 3U);
-  EXPECT_EQ(sharing(found, 0), std::vector<size_t>{2});
-  EXPECT_EQ(sharing(found, 1), std::vector<size_t>{});
-  std::fstream f(base_of(8), std::ios::in | std::ios::out | std::ios::binary);
-  f.seekp(5000);
-  f.put('x');
-  f.close();
-  EXPECT_FALSE(load_state(local_store(), found[0], state_of(8)).ok());
-  EXPECT_TRUE(load_state(local_store(), found[1], state_of(7)).ok());
-  EXPECT_FALSE(load_state(local_store(), found[2], state_of(6)).ok());
+  EXPECT_EQ(sharing(found, 0), (std::vector<size_t>{1, 2}));
 }
 
 // The bytes are written again after some links, from memory: a bit that was lost goes on no further.
 TEST_F(SharedFiles, NoChainOfLinksGoesOnForEver) {
   std::vector<int64_t> steps;
-  for (int64_t s = 1; s <= 40; ++s) steps.push_back(s);
+  for (int64_t s = 1; s <= 25; ++s) steps.push_back(s);
   run(steps, last(2));
-  uint64_t full = 0;
-  for (const uint64_t w : written_) full += w > kBase * 4U;
-  EXPECT_GE(full, 4U);
-  EXPECT_LE(full, 2 + 2 * 40U / (2 * kMostLinks));
-  for (const Found& f : all())
+  for (size_t i = 0; i < written_.size(); ++i) EXPECT_EQ(written_[i] > kBase * 4U, i % (kMostLinks + 1) == 0) << i;
+  run({26}, last(2));
+  const auto found = all();
+  ASSERT_EQ(found.size(), 2U);
+  for (const Found& f : found)
     for (const Object& o : f.manifest.objects) EXPECT_LE(o.generation, kMostLinks);
 }
 
-TEST_F(SharedFiles, WhoKeepsOneHasOne) {
-  run({1, 2, 3, 4}, last(1));
-  EXPECT_GT(written_[0], kBase * 4U);
-  for (size_t i = 1; i < written_.size(); ++i) EXPECT_LT(written_[i], 10'000U) << i;
+// With full copies between them a flipped bit leaves the other copy's checkpoints whole.
+TEST_F(SharedFiles, AFlippedBitStaysInItsCopy) {
+  Keep k = last(4);
+  k.every_steps = 3;
+  run({1, 2, 3, 4}, k);
+  const auto found = all();
+  ASSERT_EQ(found.size(), 4U);
+  EXPECT_EQ(inode(4), inode(3));
+  EXPECT_EQ(inode(2), inode(1));
+  EXPECT_NE(inode(3), inode(2));
+  std::fstream f(base_of(4), std::ios::in | std::ios::out | std::ios::binary);
+  f.seekp(5000);
+  f.put('x');
+  f.close();
+  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(load_state(local_store(), found[i], state_of(found[i].step)).ok(), i >= 2) << found[i].step;
 }
 
 TEST_F(SharedFiles, CountOnceInAllThatIsKept) {
@@ -110,7 +111,7 @@ TEST_F(SharedFiles, CountOnceInAllThatIsKept) {
   const auto found = all();
   const uint64_t whole = found[0].bytes, disk = disk_bytes(found);
   EXPECT_GT(whole, kBase * 4U);
-  EXPECT_LT(disk, whole * 3);  // six, in two copies
+  EXPECT_LT(disk, whole * 3 / 2);  // six, and one copy of what is large
   uint64_t by_inode = 0;
   std::set<uint64_t> seen;
   for (const auto& e : std::filesystem::recursive_directory_iterator(dir_)) {
