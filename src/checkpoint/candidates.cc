@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <span>
 
 #include "checkpoint/contents.h"
 #include "checkpoint/manifest.h"

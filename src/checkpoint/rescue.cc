@@ -74,7 +74,7 @@ class Rescuer {
 
   Status examine_ours(const Candidate& c, Remains* x) {
     x->made_by = "ingot";
-    INGOT_ASSIGN(x->found, look_at(store_, c.path));
+    INGOT_ASSIGN(x->found, checkpoint::look_at(store_, c.path));
     const Found& f = x->found;
     if (!f.manifest.objects.empty()) x->step = f.step;
     const auto state = read_state(c.path);
@@ -112,11 +112,11 @@ class Rescuer {
       if (what.empty()) continue;
       bad_.insert({c.path, o.name});
       x->outcome = Outcome::kTorn;
-      x->faults.push_back({path, std::move(what), ""});
+      x->faults.push_back({path, std::move(what), o.name == kStateFile ? "" : "other"});
       const std::string group = group_of(o.name);
-      // The nest is lost with state.json: what is no tensors alone has nothing to stand in.
+      // With state.json the nest is lost, and whatever is more than tensors.
       for (const auto& [part, keys] : contents) {
-        const bool hit = o.name == kStateFile ? part != "model" : keys.contains(group) || (part == "model" && group == "model");
+        const bool hit = keys.contains(group) || (part == "model" && (group == "model" || group == "adapter_model"));
         if (hit) x->parts[part] = false, x->faults.back().part = part;
       }
       if (o.name == kStateFile)
@@ -174,7 +174,6 @@ class Rescuer {
   Status examine_files(const Candidate& c, Remains* x) {
     const bool dcp = std::any_of(c.files.begin(), c.files.end(), [](const CandidateFile& f) { return f.name == kDcpMetadata; });
     uint64_t records = 0, read = 0;
-    bool model_sound = true;
     std::vector<std::string> ranks;  // .distcp files
     for (const CandidateFile& f : c.files) {
       if (o_.cancel && o_.cancel->cancelled()) return interrupted();
@@ -198,12 +197,11 @@ class Rescuer {
       const bool all_of_it = c.files.size() == 1 || file_name(f.name) == kDcpMetadata, weights = f.name.ends_with(".safetensors") || file_name(f.name) == "config.json";
       const std::string part = all_of_it ? "" : !f.part.empty() ? f.part : weights ? "model" : "other";
       for (const std::string& what : check.faults) fault(x, f.path, what, part);
-      model_sound = model_sound && !part.empty() && part != "model";
     }
     if (dcp) INGOT_TRY(examine_dcp(c, ranks, x, &records, &read));
     x->checked = o_.quick ? fmt::format("{} files by their headers and ends", read)
                           : fmt::format("{} files read to their ends{}", read, records ? fmt::format(", {} checksums compared", records) : "");
-    return open_candidate(c, model_sound, x);
+    return open_candidate(c, x);
   }
 
   Status examine_dcp(const Candidate& c, const std::vector<std::string>& ranks, Remains* x, uint64_t* records, uint64_t* read) {
@@ -231,7 +229,8 @@ class Rescuer {
   }
 
   // What is in it, and whether the model can be had.
-  Status open_candidate(const Candidate& c, bool model_sound, Remains* x) {
+  Status open_candidate(const Candidate& c, Remains* x) {
+    const bool model_sound = std::none_of(x->faults.begin(), x->faults.end(), [](const Fault& f) { return f.part.empty() || f.part == "model"; });
     const bool directory = c.kind != Candidate::Kind::kFile && c.kind != Candidate::Kind::kBeside;
     std::string path = c.path;
     if (c.kind == Candidate::Kind::kBeside) {
@@ -239,6 +238,7 @@ class Rescuer {
       std::vector<std::string> models;
       for (const CandidateFile& f : c.files)
         if (f.part == "model") models.push_back(f.path);
+      if (models.empty()) return {};
       if (models.size() == 1 && !models[0].ends_with("index.json") && file_name(models[0]).find("adapter_model") == std::string::npos) path = models[0];
     }
     const auto opened = open_model(store_, path);

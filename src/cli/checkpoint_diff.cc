@@ -75,7 +75,7 @@ struct OneTensor {
   LazyTensor tensor;
 };
 using Tensors = std::map<std::string, OneTensor>;  // "optimizer/state.0.exp_avg"
-Result<Tensors> tensors_of(Store& store, const Found& f) {
+Result<Tensors> read_tensors(Store& store, const Found& f) {
   Tensors all;
   for (const auto& o : f.manifest.objects) {
     if (!o.name.ends_with(".safetensors")) continue;
@@ -147,8 +147,8 @@ Result<Differences> compare_ours(Context& c, const Side& a, const Side& b) {
   INGOT_ASSIGN(const auto values_a, values_of(*a.at.store, *a.ours));
   INGOT_ASSIGN(const auto values_b, values_of(*b.at.store, *b.ours));
   r.values = changed(values_a, values_b);
-  INGOT_ASSIGN(const Tensors in_a, tensors_of(*a.at.store, *a.ours));
-  INGOT_ASSIGN(const Tensors in_b, tensors_of(*b.at.store, *b.ours));
+  INGOT_ASSIGN(const Tensors in_a, read_tensors(*a.at.store, *a.ours));
+  INGOT_ASSIGN(const Tensors in_b, read_tensors(*b.at.store, *b.ours));
   Artifact x, y;
   x.path = a.at.path, y.path = b.at.path, x.format = y.format = "safetensors";
   x.naming = y.naming = "checkpoint";  // names are as they are: there is no other form of a state
