@@ -9,6 +9,7 @@
 #include "checkpoint/manifest.h"
 #include "commit/names.h"
 #include "formats/dcp_metadata.h"
+#include "formats/dcp_shards.h"
 #include "formats/deepspeed.h"
 #include "formats/hf_weights.h"
 
@@ -19,6 +20,7 @@ constexpr int kDeep = 6;               // lightning_logs/version_0/checkpoints/x
 constexpr size_t kMostDirectories = 20'000, kMostLoose = 1000;
 // Directories that a save makes, by what is before the step.
 constexpr std::string_view kFamilies[] = {"checkpoint-", "checkpoint_", "ckpt-", "ckpt_", "step-", "step_", "global_step", "epoch-", "epoch_", "iter_", "iter-"};
+constexpr std::string_view kWords[] = {"step", "epoch", "iter", "ckpt", "checkpoint"};
 // Names that end with a rank's number, not with a step.
 constexpr std::string_view kRanks[] = {"rng_state", "random_states", "custom_checkpoint", "model_world_size_", "optim_world_size_", "extra_state_world_size_", "consolidated", "optimizer_0", "sampler", "dl_state_dict"};
 // A model's file that belongs to its directory; any other is a checkpoint by itself.
@@ -54,7 +56,9 @@ std::optional<int64_t> step_in(const std::string& stem) {
   // "epoch=02-val_loss=0.32" ends with no step.
   if (stem.find('=') != std::string::npos || begins_with_one_of(stem, kRanks) || stem.find("-of-") != std::string::npos || stem.find("_rank_") != std::string::npos) return std::nullopt;
   const auto n = step_of(stem);
-  return n && *n <= INT64_MAX ? std::optional(static_cast<int64_t>(*n)) : std::nullopt;
+  const std::string family(family_of(stem));
+  const bool apart = family.ends_with('-') || family.ends_with('_') || is_one_of(family, kWords);  // "float8" is no step
+  return n && apart && *n <= INT64_MAX ? std::optional(static_cast<int64_t>(*n)) : std::nullopt;
 }
 
 // By a file's name, what it holds.
@@ -75,7 +79,7 @@ bool named_by_step(const std::string& name) {
 
 // What a framework's own files show to be one checkpoint, with all that lies below it.
 bool is_framework(const Probe& p) {
-  return p.find(kDcpMetadata) || p.find(".metadata.tmp") || std::any_of(p.entries.begin(), p.entries.end(), [](const Entry& e) {
+  return is_dcp_shards(p) || p.find(kDcpMetadata) || p.find(".metadata.tmp") || std::any_of(p.entries.begin(), p.entries.end(), [](const Entry& e) {
            return !e.directory && (e.name.ends_with(".distcp") || deepspeed_file(e.name).has_value() || e.name.starts_with("model_world_size_"));
          });
 }
@@ -137,6 +141,21 @@ class Finder {
       return opened.ok() && opened->head.substr(0, 200).find(mark) != std::string::npos;
     };
     return head_has(kManifestFile, R"("ingot":"checkpoint")") || head_has(kStateFile, R"("ingot": "state")") || head_has(kStateFile, R"("ingot":"state")");
+  }
+
+  // Another name for a file beside it: a link, or what a copy without links makes of one (Lightning's last.ckpt).
+  bool is_hint(const Probe& p, const std::string& name) {
+    constexpr uint64_t kMostText = 4096;
+    const std::string path = join_path(p.path, name);
+    const auto there = store_.stat(path);
+    if (!there.ok() || !*there || (*there)->kind != Stat::Kind::kFile) return false;
+    if ((*there)->link) {
+      const auto to = store_.resolve(path), here = store_.resolve(p.path);
+      return to.ok() && here.ok() && parent_path(*to) == *here;
+    }
+    if (name != "last.ckpt" || (*there)->size > kMostText) return false;
+    const auto text = read_text(store_, path, kMostText);
+    return text.ok() && p.find(file_name(*text)) && file_name(*text) != name;
   }
 
   std::optional<CandidateFile> file_at(const std::string& path, const std::string& name) {
@@ -203,7 +222,7 @@ class Finder {
       } else if (known && (part != "model" || is_one_of(without_shard(stem), kModels) || begins_with_one_of(stem, kRanks))) {
         if (const auto f = file_at(join_path(p.path, e.name), e.name)) beside.files.push_back(*f), any |= !part.empty();
       } else if (!e.name.ends_with(".bin") && !e.name.ends_with(".pkl")) {
-        alone.emplace_back(step, e.name);
+        if (!is_hint(p, e.name)) alone.emplace_back(step, e.name);
       }
     }
     if (any) {

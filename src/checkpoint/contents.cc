@@ -43,7 +43,7 @@ Contents contents_of(const Json& state) {
     add("rng", holds(value, "gauss") || holds(value, "torch"));
     add("data", holds(value, "position") && holds(value, "epoch"));
     add("scaler", holds(value, "growth_factor"));
-    if (!known && holds(value, "$tensor")) tensors.insert(key);
+    if (!known && (holds(value, "$tensor") || holds(value, "$array"))) tensors.insert(key);
   }
   // Beside "model" the gradients that a run accumulates are no model.
   const bool named = std::any_of(tensors.begin(), tensors.end(), [](const std::string& k) { return part_named(k) == "model"; });

@@ -161,7 +161,8 @@ class Rescuer {
       if (a.naming.empty()) take(t.name);
       else x->parts.emplace("model", true);
     }
-    for (const auto& [name, value] : a.values) take(name);
+    for (const auto& [name, value] : a.values)
+      if (value != "null" && value != "{}" && value != "[]") take(name);  // DeepSpeed names what it was not given, too
     for (const char* key : {"global_step", "global_steps", "step", "iteration", "iter"})
       if (const auto it = a.values.find(key); it != a.values.end())
         if (const auto j = parse_json(it->second, key); j.ok() && j->is_number_integer()) {
@@ -198,10 +199,21 @@ class Rescuer {
       const std::string part = all_of_it ? "" : !f.part.empty() ? f.part : weights ? "model" : "other";
       for (const std::string& what : check.faults) fault(x, f.path, what, part);
     }
+    for (const CandidateFile& f : c.files)
+      if (file_name(f.name) == kDcpMetadata) take_entries(f.path, x);
     if (dcp) INGOT_TRY(examine_dcp(c, ranks, x, &records, &read));
     x->checked = o_.quick ? fmt::format("{} files by their headers and ends", read)
                           : fmt::format("{} files read to their ends{}", read, records ? fmt::format(", {} checksums compared", records) : "");
     return open_candidate(c, x);
+  }
+
+  // What was saved, whether its data can be read or not.
+  void take_entries(const std::string& path, Remains* x) {
+    auto text = read_text(store_, path);
+    const auto metadata = text.ok() ? parse_dcp_metadata(std::move(*text), path) : Result<DcpMetadata>(text.error());
+    if (!metadata.ok()) return;
+    for (const DcpEntry& e : metadata->entries)
+      if (const std::string_view part = part_named(e.path); !part.empty()) x->parts.emplace(part, true);
   }
 
   Status examine_dcp(const Candidate& c, const std::vector<std::string>& ranks, Remains* x, uint64_t* records, uint64_t* read) {
@@ -247,9 +259,12 @@ class Rescuer {
       if (x->outcome == Outcome::kTorn && c.files.size() == 1) lose(x, "");
       else if (model_sound) (void)try_model(path, x);
     } else if (directory || c.kind == Candidate::Kind::kBeside) {
-      const bool has_model = x->parts.contains("model");
-      if (x->faults.empty() && (has_model || opened.error().message.find("shard") != std::string::npos)) fault(x, path, opened.error().message, "model");
-      else if (has_model && x->parts["model"] && std::none_of(x->faults.begin(), x->faults.end(), [](const Fault& f) { return f.part == "model" || f.part.empty(); })) x->notes.push_back(opened.error().message);
+      const std::string& why = opened.error().message;
+      // Where a file was found torn its opener says that once more; and a state without a model is no fault.
+      const bool told = std::any_of(x->faults.begin(), x->faults.end(), [&](const Fault& f) { return why.find(f.path) != std::string::npos; });
+      const bool ranks = std::any_of(c.files.begin(), c.files.end(), [](const CandidateFile& f) { return deepspeed_file(file_name(f.name)) || file_name(f.name) == kDcpMetadata || f.name.ends_with(".distcp"); });
+      if (!told && (ranks || x->parts.empty())) fault(x, path, why, "");
+      else if (!told && x->parts.contains("model")) fault(x, path, why, "model");
       // One file of it may have the model all the same: mp_rank_00_model_states.pt without the optimizer's ranks.
       for (const CandidateFile& f : c.files)
         if (f.part == "model" && x->weights.empty() && f.name.find("-of-") == std::string::npos && f.name.find("zero_pp_rank_") == std::string::npos && f.name.find("world_size") == std::string::npos &&
@@ -259,7 +274,7 @@ class Rescuer {
     } else if (x->faults.empty()) {
       fault(x, c.path, opened.error().message, "");
     }
-    if (directory || c.kind == Candidate::Kind::kBeside) {
+    if (opened.ok() && (directory || c.kind == Candidate::Kind::kBeside)) {
       INGOT_ASSIGN(const auto index, check_indexes(store_, c.path));
       for (const std::string& what : index.errors)
         if (std::none_of(x->faults.begin(), x->faults.end(), [&](const Fault& f) { return f.what == what; })) fault(x, c.path, what, "model"), x->weights.clear();
@@ -289,10 +304,10 @@ class Rescuer {
       if (const auto step = t.values.find("step") != t.values.end() ? t.values.find("step") : t.values.find("global_step"); step != t.values.end())
         if (const auto j = parse_json(step->second, "step"); j.ok() && j->is_number_integer()) x->step = j->get<int64_t>(), x->parts.emplace("step", true);
       for (const std::string& n : t.notices)
-        if (!n.starts_with("the model is read without it")) x->notes.push_back(n);
+        if (!n.starts_with("the model is read without it") && std::none_of(x->faults.begin(), x->faults.end(), [&](const Fault& f) { return n.find(f.what) != std::string::npos; })) x->notes.push_back(n);
       if (p.find("checkpoint-is-incomplete.txt")) fault(x, c.path, fmt::format("{}: its checkpoint-is-incomplete.txt is there: transformers had not ended its save", c.path), "");
     }
-    if (x->step) x->parts.emplace("step", x->outcome != Outcome::kTorn || c.kind != Candidate::Kind::kFile);
+    if (x->step && (x->outcome != Outcome::kTorn || c.kind != Candidate::Kind::kFile)) x->parts.emplace("step", true);
     return {};
   }
 
@@ -304,7 +319,7 @@ class Rescuer {
     std::string more = file("adapter_config.json") ? ", PEFT" : "";
     if (has([](std::string_view n) { return deepspeed_file(n.substr(n.rfind('/') + 1)).has_value(); })) more += file("trainer_state.json") || c.path.ends_with(".ckpt") ? ", DeepSpeed" : "";
     if (file("trainer_state.json") || file("training_args.bin")) return "transformers Trainer" + more;
-    if (c.path.ends_with(".ckpt") && c.kind == Candidate::Kind::kDirectory) return "Lightning" + more;
+    if (c.path.ends_with(".ckpt") && (c.kind == Candidate::Kind::kDirectory || file_name(c.path).find("step=") != std::string::npos)) return "Lightning" + more;
     if (has([](std::string_view n) { return deepspeed_file(n.substr(n.rfind('/') + 1)).has_value(); }) || begins("zero_to_fp32")) return "DeepSpeed";
     if (begins("random_states_") || begins("custom_checkpoint_")) return "accelerate" + more;
     if (file("common.pt") || file("model_optim_rng.pt")) return "Megatron";

@@ -69,7 +69,7 @@ Status run_as(Context& c, Status (*command)(Context&), const char* name, std::ve
     if (!value.empty()) words.push_back(value);
   }
   std::string line = fmt::format("ingot {}", name);
-  for (const auto& w : words) line += " " + shell_word(w);
+  for (const auto& w : words) line += fmt::format(" {}", shell_word(w));
   c.report.detail(line);
   Args args(name, std::move(words));
   Context as{args, c.report, c.cancel};

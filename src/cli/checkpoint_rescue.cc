@@ -127,7 +127,7 @@ Status checkpoint_rescue_command(Context& c) {
   if (!nothing) return c.report.result(j, text);
   if (c.report.json()) c.report.keep_in_result(j);
   else INGOT_TRY(print(text));
-  return Error{ErrorKind::kNotFound, fmt::format("nothing can be recovered from {}: all {} are torn, and none has a model that opens", printable(path), count_of(found->all.size(), "checkpoint"))};
+  return Error{ErrorKind::kNotFound, fmt::format("nothing can be recovered from {}: {}, torn, and no model in {} opens", printable(path), count_of(found->all.size(), "checkpoint"), found->all.size() > 1 ? "them" : "it")};
 }
 
 }  // namespace ingot::cli

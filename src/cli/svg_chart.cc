@@ -20,11 +20,11 @@ text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", s
 .tick, .sub { fill: #59636e } .grid { stroke: #e4e7eb } .axis { stroke: #8c959f; fill: none }
 .a { stroke: #0969da; fill: none; stroke-width: 1.6; stroke-linejoin: round } .b { stroke: #bc4c00; fill: none; stroke-width: 1.6; stroke-dasharray: 5 3 }
 .da { fill: #0969da; stroke: #0969da } .db { fill: #bc4c00; stroke: #bc4c00 } .ta { fill: #0969da } .tb { fill: #bc4c00 }
-.hollow { fill: #ffffff } .best { stroke: #1a7f37; fill: none; stroke-width: 2 } .tbest { fill: #1a7f37 } .odd { stroke: #cf222e; stroke-width: 1.4 }
+.hollow { fill: #ffffff } .best { stroke: #1a7f37; fill: none; stroke-width: 2 } .tbest { fill: #1a7f37 } .odd { stroke: #cf222e; stroke-width: 1.4 } .todd { fill: #cf222e }
 @media (prefers-color-scheme: dark) {
 text { fill: #e6edf3 } .page { fill: #0d1117 } .tick, .sub { fill: #9198a1 } .grid { stroke: #2a313c } .axis { stroke: #656c76 }
 .a { stroke: #4493f8 } .b { stroke: #f0883e } .da { fill: #4493f8; stroke: #4493f8 } .db { fill: #f0883e; stroke: #f0883e } .ta { fill: #4493f8 } .tb { fill: #f0883e }
-.hollow { fill: #0d1117 } .best { stroke: #3fb950 } .tbest { fill: #3fb950 } .odd { stroke: #f85149 }
+.hollow { fill: #0d1117 } .best { stroke: #3fb950 } .tbest { fill: #3fb950 } .odd { stroke: #f85149 } .todd { fill: #f85149 }
 }
 </style>
 )";
@@ -71,12 +71,18 @@ std::string tick_text(double v, double step) {
   return decimals > 8 ? fmt::format("{:.6g}", v) : decimals ? fmt::format("{:.{}f}", v, decimals) : v < 0 ? "-" + format_count(static_cast<uint64_t>(-v)) : format_count(static_cast<uint64_t>(v));
 }
 
-// Ticks of bytes are round in the unit that they are told in.
-std::vector<double> byte_ticks(double high) {
+struct Tick {
+  double at;
+  std::string text;
+};
+// Round in the unit that they are told in.
+std::vector<Tick> byte_ticks(double high) {
+  constexpr const char* kUnits[] = {"B", "kB", "MB", "GB", "TB", "PB"};
   double unit = 1;
-  while (high / unit >= 1000) unit *= 1000;
-  auto ticks = round_ticks(0, high / unit, 4);
-  for (double& t : ticks) t *= unit;
+  size_t name = 0;
+  while (high / unit >= 1000 && name + 1 < std::size(kUnits)) unit *= 1000, ++name;
+  std::vector<Tick> ticks;
+  for (const double t : round_ticks(0, high / unit, 4, name == 0)) ticks.push_back({t * unit, t == 0 ? "0" : fmt::format("{:g} {}", t, kUnits[name])});
   return ticks;
 }
 
@@ -111,14 +117,19 @@ std::string draw_panel(const ChartPanel& p, const Range& x, const std::vector<do
     for (const ChartPoint& q : s.points) std::isfinite(q.y) ? values.push_back(q.y) : void(++odd);
   Range y = range_of(values, 0.08);
   if (p.bytes) y = {0, std::max(y.high, 1.0)};
-  const auto y_ticks = p.bytes ? byte_ticks(y.high) : round_ticks(y.low, y.high, 4);
+  std::vector<Tick> y_ticks;
+  if (p.bytes) {
+    y_ticks = byte_ticks(y.high);
+  } else {
+    const auto ticks = round_ticks(y.low, y.high, 4);
+    for (const double t : ticks) y_ticks.push_back({t, tick_text(t, ticks.size() > 1 ? ticks[1] - ticks[0] : std::max(std::abs(t), 1e-9))});
+  }
   std::string out;
   const std::string title = shorten_middle(printable(p.title), kTitle);
   out += fmt::format("<g><title>{}</title>\n", escaped(p.title)) + text_at(kLeft, top - 12, "name", "start", title);
-  for (const double t : y_ticks) {
+  for (const auto& [t, label] : y_ticks) {
     const double py = y.at(t, bottom, top);
-    out += fmt::format("<path class=\"grid\" d=\"M{:.1f} {:.1f}H{:.1f}\"/>\n", kLeft, py, right);
-    out += text_at(kLeft - 8, py + 4, "tick", "end", p.bytes ? format_bytes(static_cast<uint64_t>(t)) : tick_text(t, y_ticks.size() > 1 ? y_ticks[1] - y_ticks[0] : std::max(std::abs(t), 1e-9)));
+    out += fmt::format("<path class=\"grid\" d=\"M{:.1f} {:.1f}H{:.1f}\"/>\n", kLeft, py, right) + text_at(kLeft - 8, py + 4, "tick", "end", label);
   }
   out += fmt::format("<path class=\"axis\" d=\"M{:.1f} {:.1f}V{:.1f}H{:.1f}\"/>\n", kLeft, top, bottom, right);
   for (const double t : x_ticks) {
@@ -130,7 +141,7 @@ std::string draw_panel(const ChartPanel& p, const Range& x, const std::vector<do
   for (size_t i = 0; i < std::min<size_t>(p.series.size(), 2); ++i) draw_series(p.series[i], kWhich[i], x, y, top, &out);
   if (p.best) out += fmt::format("<circle class=\"best\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"6\"/>\n", x.at(p.best->x, kLeft, right), y.at(p.best->y, bottom, top));
   std::string beside;
-  if (odd) beside = fmt::format("<tspan class=\"sub\">\u00d7 not finite{}</tspan>", p.best || p.series.size() > 1 ? "\u2003" : "");
+  if (odd) beside = fmt::format("<tspan class=\"todd\">\u00d7 not finite{}</tspan>", p.best || p.series.size() > 1 ? "\u2003" : "");
   if (p.best) beside += fmt::format("<tspan class=\"tbest\">\u25cb {}</tspan>", escaped(p.best_text));
   for (size_t i = 0; p.series.size() > 1 && i < 2; ++i) beside += fmt::format("{}<tspan class=\"t{}\">{} {}</tspan>", i ? "\u2003" : "", kWhich[i], i ? "\u2504" : "\u2500", escaped(p.series[i].name));
   if (!beside.empty()) out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"end\">{}</text>\n", right, top - 12, beside);
@@ -143,7 +154,7 @@ std::vector<double> round_ticks(double low, double high, int wanted, bool whole)
   const double rough = (high - low) / std::max(wanted, 1), power = std::pow(10, std::floor(std::log10(rough)));
   double step = power * 10;
   for (const double m : {1.0, 2.0, 5.0})
-    if (power * m >= rough * 0.999999) {
+    if (power * m >= rough * 0.75) {
       step = power * m;
       break;
     }
