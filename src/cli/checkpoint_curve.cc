@@ -45,7 +45,7 @@ std::string checkpoint_curve(const std::string& directory, const std::vector<Fou
       const ChartPoint& q = s.points.back();
       if (std::isfinite(q.y) && !q.hollow && (!p.best || (greatest ? q.y > p.best->y : q.y < p.best->y))) p.best = q;
     }
-    if (p.best) p.best_text = fmt::format("{} {:.6g} at step {}", greatest ? "greatest" : "least", p.best->y, static_cast<int64_t>(p.best->x));
+    if (p.best) p.best_text = fmt::format("{} {:.6g} at step {}", greatest ? "greatest" : "least", p.best->y, format_count(static_cast<uint64_t>(p.best->x)));
   }
   ChartPanel& sizes = panels.emplace_back();
   sizes.title = "size", sizes.bytes = true;

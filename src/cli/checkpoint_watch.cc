@@ -138,11 +138,11 @@ Status checkpoint_watch_command(Context& c) {
   c.args.text("--exec", "CMD", &a.command, "run for each checkpoint; one that fails is told, and the next one is waited for");
   c.args.flag("--once", &a.once, "end after one; exit code 1 where its command failed");
   c.args.flag("--all", &a.all, "begin with the oldest that is there, not with the newest");
-  c.args.text("--without", "METRIC", &a.without, "pass over what has this metric already: a job that was restarted does nothing twice");
+  c.args.text("--without", "METRIC", &a.without, "pass over what has this metric already ('ingot checkpoint annotate' adds it): a job that was restarted does nothing twice");
   c.args.duration("--timeout", "TIME", &a.timeout, "end when none has come for so long");
   c.args.duration("--interval", "TIME", &a.interval, "how often DIR is looked at (default 10s)");
   c.args.example("ingot checkpoint watch run/");
-  c.args.example("ingot checkpoint watch /mnt/run --without acc --exec 'acc=$(python eval.py {path}) && ingot checkpoint annotate {path} acc=$acc'");
+  c.args.example("ingot checkpoint watch /mnt/run --without acc --exec 'python eval.py {path}'");
   c.args.unused(kForWriters);
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};

@@ -47,8 +47,16 @@ std::string text_at(double x, double y, const char* style, const char* anchor, c
 
 struct Range {
   double low = 0, high = 1;
-  double at(double v, double from, double to) const { return from + (v - low) / (high - low) * (to - from); }
+  bool powers = false;  // of ten: low and high are exponents
+  double at(double v, double from, double to) const { return from + ((powers ? std::log10(v) : v) - low) / (high - low) * (to - from); }
 };
+
+// Where one spike would press all else to the axis (a gradient's norm) an axis of powers of ten shows both.
+bool wants_powers(std::vector<double> values) {
+  if (values.size() < 3) return false;
+  std::sort(values.begin(), values.end());
+  return values.front() > 0 && values.back() > 50 * values[values.size() / 2];
+}
 
 // Of finite values, with some room; one value alone is in the middle.
 Range range_of(const std::vector<double>& values, double room) {
@@ -60,7 +68,7 @@ Range range_of(const std::vector<double>& values, double room) {
   // Beyond what a double tells apart there is nothing to draw.
   if (!(extent > scale * 1e-12) || !std::isfinite(extent)) extent = 0;
   const double more = extent > 0 ? extent * room : scale > 0 ? scale * 0.05 : 1;
-  return {*low - more, *high + more};
+  return {*low - more, *high + more, false};
 }
 
 // As many decimals as tell the ticks apart.
@@ -116,17 +124,24 @@ std::string draw_panel(const ChartPanel& p, const Range& x, const std::vector<do
   for (const ChartSeries& s : p.series)
     for (const ChartPoint& q : s.points) std::isfinite(q.y) ? values.push_back(q.y) : void(++odd);
   Range y = range_of(values, 0.08);
-  if (p.bytes) y = {0, std::max(y.high, 1.0)};
+  if (p.bytes) y = {0, std::max(y.high, 1.0), false};
+  const bool powers = !p.bytes && wants_powers(values);
+  if (powers) {
+    for (double& v : values) v = std::log10(v);
+    y = range_of(values, 0.08), y.powers = true;
+  }
   std::vector<Tick> y_ticks;
   if (p.bytes) {
     y_ticks = byte_ticks(y.high);
-  } else {
+  } else if (powers) {
+    for (const double t : round_ticks(y.low, y.high, 4, true)) y_ticks.push_back({std::pow(10, t), fmt::format("{:g}", std::pow(10, t))});
+  } else if (!values.empty()) {
     const auto ticks = round_ticks(y.low, y.high, 4);
     for (const double t : ticks) y_ticks.push_back({t, tick_text(t, ticks.size() > 1 ? ticks[1] - ticks[0] : std::max(std::abs(t), 1e-9))});
   }
   std::string out;
   const std::string title = shorten_middle(printable(p.title), kTitle);
-  out += fmt::format("<g><title>{}</title>\n", escaped(p.title)) + text_at(kLeft, top - 12, "name", "start", title);
+  out += fmt::format("<g><title>{}</title>\n", escaped(p.title)) + text_at(kLeft, top - 12, "name", "start", title + (powers ? " (log scale)" : ""));
   for (const auto& [t, label] : y_ticks) {
     const double py = y.at(t, bottom, top);
     out += fmt::format("<path class=\"grid\" d=\"M{:.1f} {:.1f}H{:.1f}\"/>\n", kLeft, py, right) + text_at(kLeft - 8, py + 4, "tick", "end", label);

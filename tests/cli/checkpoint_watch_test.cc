@@ -252,6 +252,16 @@ TEST_F(WatchCommand, TheCurveIsDrawnWithOnePointWithNanAndWithMany) {
   EXPECT_EQ(ingot({"checkpoint", "ls", dir_ / "run", "--svg", dir_ / "model.safetensors"}).exit_code, 2);
 }
 
+// One spike of a gradient's norm must not press all else to the axis.
+TEST(SvgChart, ASpikeMakesAnAxisOfPowersOfTen) {
+  cli::ChartPanel p;
+  p.series.emplace_back();
+  for (int i = 0; i < 10; ++i) p.series[0].points.push_back({static_cast<double>(i), i == 5 ? 5000.0 : 1.0 + i, false});
+  EXPECT_NE(cli::svg_chart("t", "", "step", {p}).find("(log scale)"), std::string::npos);
+  p.series[0].points[0].y = -1;
+  EXPECT_EQ(cli::svg_chart("t", "", "step", {p}).find("(log scale)"), std::string::npos) << "there are no powers below 0";
+}
+
 TEST(SvgChart, TicksAreRoundAndWithinTheRange) {
   EXPECT_EQ(cli::round_ticks(0, 10, 5), (std::vector<double>{0, 2, 4, 6, 8, 10}));
   EXPECT_EQ(cli::round_ticks(3, 7, 6, true), (std::vector<double>{3, 4, 5, 6, 7}));
