@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <memory>
 #include <set>
+#include <tuple>
 
 #include "base/threads.h"
 #include "checkpoint/candidates.h"
@@ -53,12 +55,10 @@ class Rescuer {
 
  private:
   // A name for a file that several checkpoints have is read once.
-  Result<std::string> root_of_file(const std::string& path) {
-    INGOT_ASSIGN(const auto there, store_.stat(path));
-    const bool linked = there && there->links > 1;
-    if (const auto it = linked ? roots_.find(there->identity) : roots_.end(); it != roots_.end()) return it->second;
-    INGOT_ASSIGN(const TreeHash tree, hash_tree(store_, path, run_));
-    if (linked) roots_[there->identity] = tree.root;
+  Result<std::string> root_of_file(const std::string& path, const Stat& stat) {
+    if (const auto it = stat.links > 1 ? roots_.find(stat.identity) : roots_.end(); it != roots_.end()) return it->second;
+    INGOT_ASSIGN(const TreeHash tree, hash_tree(*view_, path, run_));
+    if (stat.links > 1) roots_[stat.identity] = tree.root;
     return tree.root;
   }
 
@@ -97,14 +97,15 @@ class Rescuer {
     x->checked = o_.quick ? fmt::format("{} files by their sizes", f.manifest.objects.size()) : fmt::format("{} files by their hashes", f.manifest.objects.size());
     for (const Object& o : f.manifest.objects) {
       const std::string path = join_path(c.path, o.name);
-      const auto it = std::find_if(c.files.begin(), c.files.end(), [&](const CandidateFile& file) { return file.name == o.name; });
+      const auto it = std::find_if(c.files.begin(), c.files.end(), [&](const CandidateFile& file) { return file.name == o.file(); });
+      const std::string lies_at = join_path(c.path, o.file());
       std::string what;
       if (it == c.files.end() || it->stat.kind != Stat::Kind::kFile) {
-        what = fmt::format("{}: it is not there; the manifest says {} bytes", path, o.bytes);
-      } else if (it->stat.size != o.bytes) {
-        what = fmt::format("{}: it has {} bytes, the manifest says {}{}", path, it->stat.size, o.bytes, it->stat.size < o.bytes ? fmt::format(": truncated at byte {}", it->stat.size) : "");
+        what = fmt::format("{}: it is not there; the manifest says {} bytes", lies_at, o.file_bytes());
+      } else if (it->stat.size != o.file_bytes()) {
+        what = fmt::format("{}: it has {} bytes, the manifest says {}{}", lies_at, it->stat.size, o.file_bytes(), it->stat.size < o.file_bytes() ? fmt::format(": truncated at byte {}", it->stat.size) : "");
       } else if (!o_.quick) {
-        const auto root = root_of_file(path);
+        const auto root = root_of_file(path, it->stat);
         if (!root.ok() && root.error().kind == ErrorKind::kInterrupted) return root.error();
         if (!root.ok()) what = root.error().message;
         else if (*root != o.hash) what = fmt::format("{}: its hash is {}, the manifest says {}: its bytes have changed", path, *root, o.hash);
@@ -112,7 +113,7 @@ class Rescuer {
       if (what.empty()) continue;
       bad_.insert({c.path, o.name});
       x->outcome = Outcome::kTorn;
-      x->faults.push_back({path, std::move(what), o.name == kStateFile ? "" : "other"});
+      x->faults.push_back({lies_at, std::move(what), o.name == kStateFile ? "" : "other"});
       const std::string group = group_of(o.name);
       // With state.json the nest is lost, and whatever is more than tensors.
       for (const auto& [part, keys] : contents) {
@@ -333,24 +334,25 @@ class Rescuer {
 
   // Files of ours that are damaged, and lie whole in another checkpoint.
   void mend() {
-    std::map<std::pair<uint64_t, std::string>, std::string> sound;
+    const auto key = [](const Object& o) { return std::tuple(o.hash, o.bytes, o.frames); };  // compressed otherwise it is another file
+    std::map<std::tuple<std::string, uint64_t, std::optional<uint64_t>>, std::string> sound;
     for (const Remains& x : r_.all)
       for (const Object& o : x.found.manifest.objects)
-        if (!bad_.contains({x.path, o.name})) sound.emplace(std::pair(o.bytes, o.hash), join_path(x.path, o.name));
+        if (!bad_.contains({x.path, o.name})) sound.emplace(key(o), join_path(x.path, o.file()));
     for (Remains& x : r_.all)
       for (const Object& o : x.found.manifest.objects)
         if (bad_.contains({x.path, o.name}))
-          if (const auto it = sound.find({o.bytes, o.hash}); it != sound.end()) x.repairs.push_back({it->second, join_path(x.path, o.name)});
+          if (const auto it = sound.find(key(o)); it != sound.end()) x.repairs.push_back({it->second, join_path(x.path, o.file())});
   }
 
   void share() {
     std::map<std::string, SharedFile> all;
     for (const Remains& x : r_.all)
       for (const Object& o : x.found.manifest.objects) {
-        const auto there = store_.stat(join_path(x.path, o.name));
+        const auto there = store_.stat(join_path(x.path, o.file()));
         if (!there.ok() || !*there || (*there)->links < 2) continue;
         SharedFile& s = all[(*there)->identity];
-        s.name = o.name, s.bytes = o.bytes;
+        s.name = o.file(), s.bytes = o.file_bytes();
         s.steps.push_back(x.found.step);
       }
     for (auto& [identity, s] : all)
@@ -388,6 +390,7 @@ class Rescuer {
   }
 
   Store& store_;
+  const std::unique_ptr<FramedStore> view_ = make_framed_store(store_);
   const RescueOptions& o_;
   VerifyRun run_;
   std::atomic<uint64_t> done_{0};

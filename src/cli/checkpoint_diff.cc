@@ -77,9 +77,10 @@ struct OneTensor {
 using Tensors = std::map<std::string, OneTensor>;  // "optimizer/state.0.exp_avg"
 Result<Tensors> read_tensors(Store& store, const Found& f) {
   Tensors all;
+  const auto view = make_framed_store(store);
   for (const auto& o : f.manifest.objects) {
     if (!o.name.ends_with(".safetensors")) continue;
-    INGOT_ASSIGN(SafetensorsFile file, read_safetensors(store, join_path(f.path, o.name)));
+    INGOT_ASSIGN(SafetensorsFile file, read_safetensors(*view, join_path(f.path, o.name)));
     const std::string group = checkpoint::group_of(o.name);
     for (LazyTensor& t : file.tensors) {
       const std::string name = group + "/" + t.name;

@@ -47,10 +47,11 @@ Status verify_model(Context& c, Store& store, const Found& f) {
   run.threads = thread_count(c.args.common.threads);
   run.cancel = &c.cancel;
   uint64_t bytes = 0;
+  const auto view = make_framed_store(store);
   for (const auto& o : f.manifest.objects) {
     if (!is_of_model(o.name)) continue;
     const std::string path = join_path(f.path, o.name);
-    INGOT_ASSIGN(const TreeHash found, hash_tree(store, path, run));
+    INGOT_ASSIGN(const TreeHash found, hash_tree(*view, path, run));
     if (found.bytes != o.bytes || found.root != o.hash)
       return bad_input("exporting {}: its hash is {}, the manifest says {}: its bytes have changed; 'ingot checkpoint rescue {}' tells what can be taken", path, found.root, o.hash,
                        shell_word(parent_path(f.path)));
