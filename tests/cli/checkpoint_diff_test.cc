@@ -36,7 +36,7 @@ class CheckpointOfModel : public CliTest {
     s.state = fmt::format(R"({{"ingot": "state", "version": 1, "state": {{"optimizer": {{"param_groups": [{{"lr": {}, "betas": {{"$tuple": [0.9, 0.95]}}}}], )"
                           R"("state": {{"$dict": [[0, {{"step": {}, "exp_avg": {{"$tensor": ["optimizer", "state.0.exp_avg"]}}}}]]}}}}, "epoch": 1}}}})", lr, step);
     if (config)
-      for (const char* name : {"config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"}) s.files[name] = read_file(example("tiny-llama-base") + "/" + name);
+      for (const char* name : {"config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"}) s.files[name] = read_file(example("tiny-llama-base") + "/" + name);
     checkpoint::SaveOptions o;
     o.time = 1790000000 + static_cast<double>(step);
     const auto saved = checkpoint::save(local_store(), run(), s, o);
