@@ -76,7 +76,7 @@ std::string tick_text(double v, double step) {
   if (v == 0) return "0";
   if (std::abs(v) >= 1e6 || std::abs(v) < 1e-4) return fmt::format("{:g}", v);
   const int decimals = std::max(0, static_cast<int>(-std::floor(std::log10(step) + 1e-9)));
-  return decimals > 8 ? fmt::format("{:.6g}", v) : decimals ? fmt::format("{:.{}f}", v, decimals) : v < 0 ? "-" + format_count(static_cast<uint64_t>(-v)) : format_count(static_cast<uint64_t>(v));
+  return decimals > 8 ? fmt::format("{:.6g}", v) : decimals ? fmt::format("{:.{}f}", v, decimals) : fmt::format("{}{}", v < 0 ? "-" : "", format_count(static_cast<uint64_t>(std::abs(v))));
 }
 
 struct Tick {
