@@ -136,6 +136,7 @@ Status checkpoint_export_command(Context& c) {
   if (!a.type.empty()) words.insert(words.end(), {"--type", a.type});
   if (!a.dtype.empty()) words.insert(words.end(), {"--dtype", a.dtype});
   if (!a.config_from.empty()) words.insert(words.end(), {"--config-from", a.config_from});
+  if (a.type.empty()) words.emplace_back("--force-copy");  // a checkpoint whose model is what is asked already is exported all the same
   return a.type.empty() ? run_as(c, command_convert, "convert", std::move(words)) : run_as(c, command_ship, "ship", std::move(words));
 }
 
