@@ -88,7 +88,7 @@ class Rescuer {
         x->notes.push_back(f.reason);
         return examine_files(c, x);
       }
-      fault(x, join_path(c.path, kManifestFile), f.reason, "");
+      fault(x, join_path(c.path, kManifestFile), f.reason, "manifest");  // no part goes with it: what lies there is looked at as others' files are
       INGOT_TRY(examine_files(c, x));
       for (auto& [part, sound] : x->parts) sound = part == "model" && !x->weights.empty();
       return {};
