@@ -226,7 +226,10 @@ TEST_F(WatchCommand, PruneTellsOfEachWhyItStaysOrGoes) {
   EXPECT_NE(x[64].second.find("s old, more than 1"), std::string::npos) << x[64].second;
   x = why({"--max-bytes", "20k"});
   size_t kept = 0;
-  for (const auto& [step, d] : x) kept += d.first, EXPECT_FALSE(d.second.empty()) << step;
+  for (const auto& [step, d] : x) {
+    kept += d.first;
+    EXPECT_FALSE(d.second.empty()) << step;
+  }
   EXPECT_GE(kept, 2U);
   EXPECT_LT(kept, 8U);
 }
