@@ -22,6 +22,8 @@
 namespace ingot::checkpoint {
 namespace {
 
+std::string files_text(uint64_t n) { return fmt::format("{} file{}", n, n == 1 ? "" : "s"); }
+
 class Rescuer {
  public:
   Rescuer(Store& store, const RescueOptions& options) : store_(store), o_(options) {
@@ -94,7 +96,7 @@ class Rescuer {
       return {};
     }
     x->outcome = Outcome::kWhole;
-    x->checked = o_.quick ? fmt::format("{} files by their sizes", f.manifest.objects.size()) : fmt::format("{} files by their hashes", f.manifest.objects.size());
+    x->checked = o_.quick ? files_text(f.manifest.objects.size()) + " by their sizes" : files_text(f.manifest.objects.size()) + " by their hashes";
     for (const Object& o : f.manifest.objects) {
       const std::string path = join_path(c.path, o.name);
       const auto it = std::find_if(c.files.begin(), c.files.end(), [&](const CandidateFile& file) { return file.name == o.file(); });
@@ -203,8 +205,8 @@ class Rescuer {
     for (const CandidateFile& f : c.files)
       if (file_name(f.name) == kDcpMetadata) take_entries(f.path, x);
     if (dcp) INGOT_TRY(examine_dcp(c, ranks, x, &records, &read));
-    x->checked = o_.quick ? fmt::format("{} files by their headers and ends", read)
-                          : fmt::format("{} files read to their ends{}", read, records ? fmt::format(", {} checksums compared", records) : "");
+    x->checked = o_.quick ? files_text(read) + " by their headers and ends"
+                          : fmt::format("{} read to the end{}", files_text(read), records ? fmt::format(", {} checksums compared", records) : "");
     return open_candidate(c, x);
   }
 
