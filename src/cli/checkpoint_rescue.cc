@@ -37,6 +37,9 @@ std::string relative(const std::string& path, const std::string& directory) {
   return path.starts_with(head) ? path.substr(head.size()) : path;
 }
 
+// A line, broken between words on a terminal. Commands to copy are none.
+std::string prose(const std::string& line) { return (stdout_width() ? wrap(line, stdout_width(), 4) : line) + "\n"; }
+
 OrderedJson remains_json(const Remains& x) {
   OrderedJson j = {{"step", x.step ? OrderedJson(*x.step) : OrderedJson()}, {"path", x.path}, {"made_by", x.made_by}, {"outcome", outcome_name(x.outcome)}, {"checked", x.checked},
                    {"bytes", x.bytes}, {"files", x.files}, {"parts", OrderedJson::object()}, {"resumes", x.resumes()}, {"weights", x.weights.empty() ? OrderedJson() : OrderedJson(x.weights)},
@@ -101,8 +104,8 @@ Status checkpoint_rescue_command(Context& c) {
     table.row({x.step ? std::to_string(*x.step) : "?", shown(name, 60), x.made_by, outcome_name(x.outcome), parts_text(x)});
     if (x.outcome == Outcome::kTorn || !x.notes.empty()) {
       faults += fmt::format("\n{}\n", printable(x.path));
-      for (const auto& f : x.faults) faults += fmt::format("  {}\n", printable(f.what));
-      for (const std::string& n : x.notes) faults += fmt::format("  note: {}\n", printable(n));
+      for (const auto& f : x.faults) faults += prose("  " + printable(f.what));
+      for (const std::string& n : x.notes) faults += prose("  note: " + printable(n));
       faults += fmt::format("  -> {}\n", printable(recovery_text(x)));
     }
   }
@@ -111,7 +114,7 @@ Status checkpoint_rescue_command(Context& c) {
                    {"weights", model ? OrderedJson(model->weights) : OrderedJson()}, {"checkpoints", rows}, {"shared", OrderedJson::array()}, {"notes", found->notes}};
   std::string text = fmt::format("{}: {}: {} whole, {} unverified, {} torn{}\n\n{}", printable(path), count_of(found->all.size(), "checkpoint"), counts[0], counts[1], counts[2],
                                  quick ? " (by sizes and headers; without --quick every byte is read)" : "", table.str(0, stdout_width()));
-  if (counts[1]) text += "unverified: read to the end without a fault, but no hashes tell what it should be\n";
+  if (counts[1]) text += prose("unverified: read to the end without a fault, but no hashes tell what it should be");
   text += faults;
   if (!found->shared.empty()) text += "\nOne file under several names: if it goes bad, all of these lose it\n";
   for (const auto& s : found->shared) {
@@ -120,7 +123,7 @@ Status checkpoint_rescue_command(Context& c) {
     for (const int64_t n : s.steps) steps.push_back(std::to_string(n));
     text += fmt::format("  {}, {}: steps {}\n", printable(s.name), format_bytes(s.bytes), join(steps, ", "));
   }
-  for (const std::string& n : found->notes) text += fmt::format("\nnote: {}\n", printable(n));
+  for (const std::string& n : found->notes) text += "\n" + prose("note: " + printable(n));
   text += best ? fmt::format("\nThe newest that resumes fully{}: {}\n", best->outcome == Outcome::kWhole ? "" : " (unverified)", printable(best->path)) : "\nNone resumes fully.\n";
   if (model && model != best) text += fmt::format("The newest with a model: ingot convert {} OUT\n", printable(shell_word(model->weights)));
   const bool nothing = !best && !model && std::all_of(found->all.begin(), found->all.end(), [](const Remains& x) { return x.outcome == Outcome::kTorn && x.repairs.empty(); });
