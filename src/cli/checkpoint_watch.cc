@@ -142,7 +142,7 @@ Status checkpoint_watch_command(Context& c) {
   c.args.duration("--timeout", "TIME", &a.timeout, "end when none has come for so long");
   c.args.duration("--interval", "TIME", &a.interval, "how often DIR is looked at (default 10s)");
   c.args.example("ingot checkpoint watch run/");
-  c.args.example("ingot checkpoint watch /mnt/run --without acc --exec 'python eval.py {path}'");
+  c.args.example("ingot checkpoint watch /data/run --without acc --exec 'python eval.py {path}'");
   c.args.unused(kForWriters);
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
