@@ -17,14 +17,6 @@ namespace {
 
 constexpr std::string_view kEnd = ".safetensors";
 
-// "model-00001-of-00002.safetensors" -> "model".
-std::string group_of(std::string_view file) {
-  std::string_view stem = file.substr(0, file.size() - kEnd.size());
-  const size_t dash = stem.size() > 15 ? stem.size() - 15 : std::string_view::npos;
-  if (dash != std::string_view::npos && stem[dash] == '-' && stem.substr(dash + 6, 4) == "-of-") stem = stem.substr(0, dash);
-  return std::string(stem);
-}
-
 struct Place {
   uint64_t offset;
   MutByteView into;
@@ -55,6 +47,16 @@ Status read_leaf(File& f, uint64_t leaf, std::vector<std::byte>& buffer) {
 }
 
 }  // namespace
+
+std::string group_of(std::string_view file) {
+  constexpr std::string_view kIndex = ".index.json";
+  if (file.ends_with(kIndex)) file.remove_suffix(kIndex.size());
+  if (!file.ends_with(kEnd)) return "";
+  std::string_view stem = file.substr(0, file.size() - kEnd.size());
+  const size_t dash = stem.size() > 15 ? stem.size() - 15 : std::string_view::npos;
+  if (dash != std::string_view::npos && stem[dash] == '-' && stem.substr(dash + 6, 4) == "-of-") stem = stem.substr(0, dash);
+  return std::string(stem);
+}
 
 Result<std::vector<Stored>> tensors_of(Store& store, const Found& c) {
   std::vector<Stored> all;

@@ -2,12 +2,16 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "checkpoint/directory.h"
 #include "tensor/shape.h"
 
 namespace ingot::checkpoint {
+
+// "model-00001-of-00002.safetensors", and the index of such: "model". Empty for a file of no tensors.
+std::string group_of(std::string_view file);
 
 // A tensor as a group's file has it.
 struct Stored {

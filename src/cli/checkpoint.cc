@@ -1,82 +1,37 @@
 // ingot checkpoint: what lies in a directory of training checkpoints, which one to go on from, which to keep.
-#include <algorithm>
+#include <utility>
 
 #include "base/clock.h"
 #include "checkpoint/keep.h"
 #include "checkpoint/lease.h"
-#include "checkpoint/place.h"
 #include "checkpoint/uploads.h"
-#include "cli/command.h"
+#include "cli/checkpoint_args.h"
+#include "cli/checkpoint_curve.h"
 #include "cli/output.h"
 #include "cli/paths.h"
 #include "cli/subcommands.h"
 #include "cli/text.h"
-#include "formats/json.h"
+#include "commit/small_file.h"
 
 namespace ingot::cli {
 namespace {
 
 using checkpoint::Found;
 
-// Of those that read whole files, or remove some: --threads and --dry-run are theirs to name.
-constexpr std::initializer_list<const char*> kForModels = {"--memory", "--force", "--no-resume", "--seed", "--max-shard-size", "--verify", "--rank-timeout", "--provenance", "--strict", "--name"};
+constexpr char kDirHelp[] = "where a training run saves; DIR/latest and a checkpoint's own path stand for that one";
 
-struct Directory {
-  Located at;
-  std::vector<Found> all;  // newest first
-};
-
-// DIR and what is in it. Not there: kNotFound.
-Result<Directory> directory(const std::string& given) {
-  Directory d;
-  INGOT_ASSIGN(const std::string path, expand_variables(given));
-  INGOT_ASSIGN(d.at, checkpoint::locate_checkpoints(path));
-  INGOT_ASSIGN(d.all, checkpoint::scan(*d.at.store, d.at.path));
-  return d;
+// The checkpoint that a command changes: named on the command line, in one way or the other.
+Result<const Found*> one_meant(const CheckpointDirectory& d, const std::string& which, const char* command) {
+  if (which.empty() && d.named.empty()) return usage("'ingot checkpoint {0}' needs a step, as in: ingot checkpoint {0} {1} latest", command, shell_word(d.at.path));
+  return d.pick(which.empty() ? d.named : which);
 }
-
-Error none(const Directory& d, std::string_view what = "checkpoint") {
-  return Error{ErrorKind::kNotFound, fmt::format("there is no {} in {}", what, printable(d.at.path))};
-}
-
-// By a step, "latest", or its own name.
-Result<const Found*> pick(const Directory& d, const std::string& which) {
-  for (const Found& f : d.all)
-    if (which == "latest" ? f.state == checkpoint::State::kWhole : std::to_string(f.step) == which || file_name(f.path) == which) return &f;
-  return none(d, which == "latest" ? "whole checkpoint" : fmt::format("checkpoint '{}'", printable(which)));
-}
-
-std::string metrics_shown(const checkpoint::Metrics& m) {
-  std::string s;
-  for (const auto& [name, value] : m) s += fmt::format("{}{} {:.6g}", s.empty() ? "" : ", ", printable(name), value);
-  return s;
-}
-
-OrderedJson metrics_json(const checkpoint::Metrics& m) {
-  OrderedJson j = OrderedJson::object();
-  for (const auto& [name, value] : m) j[name] = value;
-  return json_shown(std::move(j));
-}
-
-OrderedJson found_json(const Found& f) {
-  OrderedJson j = {{"step", f.step}, {"path", f.path}, {"state", state_name(f.state)}, {"bytes", f.bytes}, {"unique_bytes", f.unique}};
-  if (!f.reason.empty()) j["reason"] = f.reason;
-  if (f.manifest.time > 0) j["time"] = f.manifest.time, j["epoch"] = f.manifest.epoch, j["world"] = f.manifest.world;
-  if (!f.manifest.run.empty()) j["run"] = f.manifest.run;
-  j["metrics"] = metrics_json(f.metrics);
-  j["pinned"] = f.pinned;
-  return j;
-}
-
-std::string age_of(const Found& f) { return f.manifest.time > 0 ? format_duration(std::max(0.0, unix_time() - f.manifest.time)) : "?"; }
-std::string state_of(const Found& f) { return fmt::format("{}{}", state_name(f.state), f.pinned ? ", pinned" : ""); }
 
 // "800, 1000": steps that have files in common with this one; on the disk they are there once, and damage to them is damage to all.
-std::string shares_of(const Directory& d, size_t i, OrderedJson* steps = nullptr) {
+std::string shares_of(const CheckpointDirectory& d, const Found* f, OrderedJson* steps) {
   std::string s;
-  for (const size_t k : checkpoint::sharing(d.all, i)) {
+  for (const size_t k : checkpoint::sharing(d.all, static_cast<size_t>(f - d.all.data()))) {
     s += fmt::format("{}{}", s.empty() ? "" : ", ", d.all[k].step);
-    if (steps) steps->push_back(d.all[k].step);
+    steps->push_back(d.all[k].step);
   }
   return s;
 }
@@ -98,50 +53,62 @@ std::string uploaded_of(checkpoint::Uploads& uploads, const Found& f, OrderedJso
 }
 
 Status ls_command(Context& c) {
-  std::string dir;
+  std::string dir, svg;
   c.args.summary("the checkpoints of a directory, newest first");
-  c.args.usage("checkpoint ls DIR");
-  c.args.positional("DIR", &dir, "where a training run saves");
+  c.args.usage("checkpoint ls DIR [--svg FILE]");
+  c.args.positional("DIR", &dir, kDirHelp);
+  c.args.section("Options");
+  c.args.text("--svg", "FILE", &svg, "also draws each metric and the sizes over the steps; a FILE.svg that is there is replaced");
   c.args.example("ingot checkpoint ls run/");
+  c.args.example("ingot checkpoint ls run/ --svg run.svg");
   c.args.unused(kForWriters);
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  INGOT_ASSIGN(const Directory d, directory(dir));
-  if (d.all.empty()) return none(d);
+  if (!svg.empty() && extension(svg) != "svg") return usage("--svg '{}': the drawing is an SVG file; give a name that ends with .svg", svg);
+  INGOT_ASSIGN(const CheckpointDirectory d, checkpoint_directory(dir));
+  if (d.all.empty()) return d.none();
+  INGOT_ASSIGN(const auto meant, d.meant());
   OrderedJson j = {{"path", d.at.path}, {"checkpoints", OrderedJson::array()}};
   j["disk_bytes"] = checkpoint::disk_bytes(d.all);
-  const bool shared = std::any_of(d.all.begin(), d.all.end(), [](const Found& f) { return !f.shared.empty(); });
+  const bool shared = std::any_of(meant.begin(), meant.end(), [](const Found* f) { return !f->shared.empty(); });
   Table table(shared ? std::vector<std::string>{">step", ">age", ">size", ">unique", "shares with", "state", "~metrics"} : std::vector<std::string>{">step", ">age", ">size", ">unique", "state", "~metrics"});
   std::string notes, unknown;
   const auto uploads = checkpoint::uploads_of(d.at.path);
-  for (size_t i = 0; i < d.all.size(); ++i) {
-    const Found& f = d.all[i];
-    OrderedJson row = found_json(f), with = OrderedJson::array();
-    const std::string shares = shares_of(d, i, &with);
+  for (const Found* f : meant) {
+    OrderedJson row = found_json(*f), with = OrderedJson::array();
+    const std::string shares = shares_of(d, f, &with);
     row["shares_with"] = with;
-    std::string state = state_of(f);
-    if (uploads && f.state == checkpoint::State::kWhole) state += uploaded_of(*uploads, f, &row, &unknown);
+    std::string state = state_of(*f);
+    if (uploads && f->state == checkpoint::State::kWhole) state += uploaded_of(*uploads, *f, &row, &unknown);
     j["checkpoints"].push_back(row);
-    std::vector<std::string> cells = {std::to_string(f.step), age_of(f), format_bytes(f.bytes), format_bytes(f.unique), state, metrics_shown(f.metrics)};
+    std::vector<std::string> cells = {std::to_string(f->step), age_of(*f), format_bytes(f->bytes), format_bytes(f->unique), state, metrics_shown(f->metrics)};
     if (shared) cells.insert(cells.begin() + 4, shares);
     table.row(cells);
-    if (!f.reason.empty()) notes += fmt::format("{}: {}\n", f.step, printable(f.reason));
+    if (!f->reason.empty()) notes += fmt::format("{}: {}\n", f->step, printable(f->reason));
   }
   if (!unknown.empty()) notes += fmt::format("whether they are uploaded is unknown: {}\n", printable(unknown)), j["upload_unknown"] = unknown;
+  if (!svg.empty()) {
+    INGOT_ASSIGN(const std::string path, expand_variables(svg));
+    INGOT_ASSIGN(const Located to, locate(path));
+    INGOT_TRY(check_parents(to.path));
+    INGOT_TRY(replace_text(*to.store, to.path, checkpoint_curve(d.at.path, d.all)));
+    j["svg"] = to.path;
+    notes += fmt::format("{}: drawn\n", printable(to.path));
+  }
   return c.report.result(j, table.str(0, stdout_width()) + (notes.empty() ? "" : "\n" + notes));
 }
 
 Status show_command(Context& c) {
-  std::string dir, which = "latest";
+  std::string dir, which;
   c.args.summary("one checkpoint: its files, hashes and metrics");
   c.args.usage("checkpoint show DIR [STEP]");
-  c.args.positional("DIR", &dir, "where a training run saves");
+  c.args.positional("DIR", &dir, kDirHelp);
   c.args.positional("STEP", &which, "which (latest)", false);
   c.args.unused(kForWriters);
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  INGOT_ASSIGN(const Directory d, directory(dir));
-  INGOT_ASSIGN(const Found* f, pick(d, which));
+  INGOT_ASSIGN(const CheckpointDirectory d, checkpoint_directory(dir));
+  INGOT_ASSIGN(const Found* f, d.pick(!which.empty() ? which : d.named.empty() ? "latest" : d.named));
   OrderedJson j = found_json(*f);
   std::string text = fmt::format("{}: step {}, {}, {} old, {}\n", printable(f->path), f->step, state_of(*f), age_of(*f), format_bytes(f->bytes));
   if (!f->reason.empty()) text += fmt::format("{}\n", printable(f->reason));
@@ -164,7 +131,7 @@ Status path_command(Context& c, bool best) {
   c.args.summary(best ? "the path of the checkpoint with the best metric" : "the path of the newest whole checkpoint");
   c.args.usage(best ? "checkpoint best DIR --metric NAME [--max] [--or TEXT]" : "checkpoint latest DIR [--or TEXT]");
   c.args.detail("Prints the path alone, for scripts. Exit code 5 and nothing printed where there is none.");
-  c.args.positional("DIR", &dir, "where a training run saves");
+  c.args.positional("DIR", &dir, kDirHelp);
   c.args.section("Options");
   if (best) {
     c.args.text("--metric", "NAME", &metric, "by what");
@@ -176,21 +143,13 @@ Status path_command(Context& c, bool best) {
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
   if (best && metric.empty()) return usage("'ingot checkpoint best' needs the name of a metric, as in: ingot checkpoint best {} --metric val_loss", shell_word(dir));
-  INGOT_ASSIGN(const Directory d, directory(dir));
-  const Found* chosen = nullptr;
-  for (const Found& f : d.all) {
-    if (f.state != checkpoint::State::kWhole) continue;
-    if (!best) {
-      chosen = &f;
-      break;
-    }
-    const auto m = f.metrics.find(metric);
-    if (m == f.metrics.end() || m->second != m->second) continue;
-    if (!chosen || (greatest ? m->second > chosen->metrics.at(metric) : m->second < chosen->metrics.at(metric))) chosen = &f;
-  }
+  INGOT_ASSIGN(const CheckpointDirectory d, checkpoint_directory(dir));
+  std::vector<Found> all = d.all;
+  if (!d.named.empty() && d.named != "latest") std::erase_if(all, [&](const Found& f) { return file_name(f.path) != d.named; });
+  const Found* chosen = best ? best_whole(all, metric, greatest) : newest_whole(all);
   if (chosen) return c.report.result(found_json(*chosen), printable(chosen->path) + "\n");
   if (c.args.has("--or")) return c.report.result({{"path", instead}}, instead + "\n");
-  return none(d, best ? fmt::format("whole checkpoint with a metric '{}'", printable(metric)) : "whole checkpoint");
+  return d.none(best ? fmt::format("whole checkpoint with a metric '{}'", printable(metric)) : "whole checkpoint");
 }
 
 Status latest_command(Context& c) { return path_command(c, false); }
@@ -201,19 +160,17 @@ Status verify_command(Context& c) {
   c.args.summary("whether checkpoints have the bytes that their manifests tell");
   c.args.usage("checkpoint verify DIR [STEP]");
   c.args.detail("Every file is read and its hash compared. Exit code 3 where one differs.");
-  c.args.positional("DIR", &dir, "where a training run saves");
+  c.args.positional("DIR", &dir, kDirHelp);
   c.args.positional("STEP", &which, "one of them, or latest; without it all that have a manifest", false);
   c.args.unused(kForModels);
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  INGOT_ASSIGN(const Directory d, directory(dir));
-  if (d.all.empty()) return none(d);
-  std::vector<const Found*> wanted;
-  if (which.empty()) {
-    for (const Found& f : d.all) wanted.push_back(&f);
-  } else {
-    INGOT_ASSIGN(const Found* f, pick(d, which));
-    wanted.push_back(f);
+  INGOT_ASSIGN(const CheckpointDirectory d, checkpoint_directory(dir));
+  if (d.all.empty()) return d.none();
+  INGOT_ASSIGN(auto wanted, d.meant());
+  if (!which.empty()) {
+    INGOT_ASSIGN(const Found* f, d.pick(which));
+    wanted = {f};
   }
   OrderedJson rows = OrderedJson::array();
   std::string text;
@@ -221,7 +178,7 @@ Status verify_command(Context& c) {
   for (const Found* f : wanted) {
     INGOT_TRY(go_on(c));
     OrderedJson row = {{"step", f->step}, {"path", f->path}}, with = OrderedJson::array();
-    const std::string shares = shares_of(d, static_cast<size_t>(f - d.all.data()), &with);
+    const std::string shares = shares_of(d, f, &with);
     row["shares_with"] = with;
     if (f->state == checkpoint::State::kUnverified) {
       ++unknown;
@@ -254,7 +211,7 @@ Status prune_command(Context& c) {
   c.args.summary("removes checkpoints that no rule keeps");
   c.args.usage("checkpoint prune DIR --last N [rules] [--dry-run]");
   c.args.detail("What any rule wants is kept, and always the newest one, pinned ones, and whatever is not whole. Tells for each why it stays or goes.");
-  c.args.positional("DIR", &dir, "where a training run saves");
+  c.args.positional("DIR", &dir, kDirHelp);
   c.args.section("Rules");
   c.args.integer("--last", "N", &last, 1, 1'000'000, "the newest N");
   c.args.integer("--best", "N", &best, 1, 1'000'000, "the best N by --metric");
@@ -277,15 +234,16 @@ Status prune_command(Context& c) {
   if (c.args.has("--max-age")) keep.max_age = age;
   if (c.args.has("--max-bytes")) keep.max_bytes = most;
   keep.greatest = greatest;
-  INGOT_ASSIGN(const Directory d, directory(dir));
+  INGOT_ASSIGN(const CheckpointDirectory d, checkpoint_directory(dir));
+  if (!d.named.empty()) return usage("'ingot checkpoint prune' weighs the checkpoints of a directory against each other; give it: {}", shell_word(d.at.path));
   for (const std::string& s : steps) {
-    INGOT_ASSIGN(const Found* f, pick(d, s));
+    INGOT_ASSIGN(const Found* f, d.pick(s));
     keep.pinned.insert(f->step);
   }
   if (!last && !best && !every && !keep.exponential && !keep.max_age && !keep.max_bytes)
     return usage("'ingot checkpoint prune' needs a rule, as in: ingot checkpoint prune {} --last 3", shell_word(dir));
   INGOT_TRY(checkpoint::check(keep));
-  if (d.all.empty()) return none(d);
+  if (d.all.empty()) return d.none();
   // What a run that is under way may have resumed from stays.
   checkpoint::Needed needed;
   needed.resumed_from = d.all.front().manifest.parent;
@@ -312,13 +270,15 @@ Status annotate_command(Context& c) {
   std::vector<std::string> words;
   c.args.summary("adds metrics to a checkpoint that is there");
   c.args.usage("checkpoint annotate DIR STEP NAME=NUMBER...");
-  c.args.positional("DIR", &dir, "where a training run saves");
-  c.args.positional("STEP", &which, "which, or latest");
+  c.args.usage("checkpoint annotate DIR/checkpoint-STEP NAME=NUMBER...");
+  c.args.positional("DIR", &dir, kDirHelp);
+  c.args.positional("STEP", &which, "which, or latest; left out where DIR is a checkpoint itself", false);
   c.args.rest("NAME=NUMBER", &words, "the metrics");
   c.args.example("ingot checkpoint annotate run/ 1200 val_loss=1.25");
   c.args.unused(kForWriters);
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
+  if (which.find('=') != std::string::npos) words.insert(words.begin(), std::exchange(which, ""));
   checkpoint::Metrics metrics;
   for (const std::string& w : words) {
     const size_t eq = w.find('=');
@@ -327,9 +287,9 @@ Status annotate_command(Context& c) {
     if (eq == std::string::npos || eq == 0 || end == w.c_str() + eq + 1 || *end) return usage("'{}' is no metric; give NAME=NUMBER, as in val_loss=1.25", printable(w));
     metrics[w.substr(0, eq)] = value;
   }
-  if (metrics.empty()) return usage("'ingot checkpoint annotate' needs a metric, as in: ingot checkpoint annotate {} {} val_loss=1.25", shell_word(dir), shell_word(which));
-  INGOT_ASSIGN(const Directory d, directory(dir));
-  INGOT_ASSIGN(const Found* f, pick(d, which));
+  if (metrics.empty()) return usage("'ingot checkpoint annotate' needs a metric, as in: ingot checkpoint annotate {} {}val_loss=1.25", shell_word(dir), which.empty() ? "" : shell_word(which) + " ");
+  INGOT_ASSIGN(const CheckpointDirectory d, checkpoint_directory(dir));
+  INGOT_ASSIGN(const Found* f, one_meant(d, which, "annotate"));
   if (f->manifest.objects.empty()) return bad_input("annotating {}: {}", printable(f->path), f->reason);
   INGOT_TRY(checkpoint::put_metrics(*d.at.store, *f, metrics));
   INGOT_ASSIGN(const Found after, checkpoint::look_at(*d.at.store, f->path));
@@ -341,15 +301,15 @@ Status pin_command(Context& c) {
   bool off = false;
   c.args.summary("keeps a checkpoint whatever the rules say");
   c.args.usage("checkpoint pin DIR STEP [--off]");
-  c.args.positional("DIR", &dir, "where a training run saves");
-  c.args.positional("STEP", &which, "which, or latest");
+  c.args.positional("DIR", &dir, kDirHelp);
+  c.args.positional("STEP", &which, "which, or latest; left out where DIR is a checkpoint itself", false);
   c.args.section("Options");
   c.args.flag("--off", &off, "pinned no more");
   c.args.unused(kForWriters);
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  INGOT_ASSIGN(const Directory d, directory(dir));
-  INGOT_ASSIGN(const Found* f, pick(d, which));
+  INGOT_ASSIGN(const CheckpointDirectory d, checkpoint_directory(dir));
+  INGOT_ASSIGN(const Found* f, one_meant(d, which, "pin"));
   INGOT_TRY(checkpoint::put_pinned(*d.at.store, *f, !off));
   return c.report.result({{"step", f->step}, {"path", f->path}, {"pinned", !off}}, fmt::format("{} is {}pinned\n", printable(f->path), off ? "no longer " : ""));
 }
@@ -357,13 +317,17 @@ Status pin_command(Context& c) {
 }  // namespace
 
 Status command_checkpoint(Context& c) {
-  const std::vector<Subcommand> all = {{"ls", ls_command}, {"show", show_command}, {"latest", latest_command}, {"best", best_command}, {"verify", verify_command}, {"prune", prune_command},
-                                       {"annotate", annotate_command}, {"pin", pin_command}};
+  const std::vector<Subcommand> all = {{"ls", ls_command},       {"show", show_command},         {"latest", latest_command},     {"best", best_command},
+                                       {"verify", verify_command}, {"rescue", checkpoint_rescue_command}, {"prune", prune_command}, {"diff", checkpoint_diff_command},
+                                       {"export", checkpoint_export_command}, {"pin", pin_command}, {"annotate", annotate_command}, {"watch", checkpoint_watch_command}};
   return run_subcommand(c, all, [](Args& args) {
-    args.usage("checkpoint ls DIR");
+    args.usage("checkpoint ls DIR [--svg FILE]");
     args.usage("checkpoint show DIR [STEP]");
     args.usage("checkpoint latest DIR, checkpoint best DIR --metric NAME");
-    args.usage("checkpoint verify DIR [STEP]");
+    args.usage("checkpoint verify DIR [STEP], checkpoint rescue DIR");
+    args.usage("checkpoint diff DIR STEP STEP, checkpoint diff A B");
+    args.usage("checkpoint export DIR OUT [--type T]");
+    args.usage("checkpoint watch DIR [--exec CMD]");
     args.usage("checkpoint prune DIR --last N");
     args.usage("checkpoint annotate DIR STEP NAME=NUMBER, checkpoint pin DIR STEP");
     args.detail("'ingot checkpoint ls --help' tells its options, and so do the others. Checkpoints are saved by the Python package: docs/checkpoints.md.");

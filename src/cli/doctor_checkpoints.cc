@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "checkpoint/contents.h"
 #include "checkpoint/directory.h"
 #include "checkpoint/uploads.h"
 #include "cli/output.h"
@@ -23,13 +24,6 @@ struct Point {
   std::string how;      // it was found out
 };
 
-// Whether an object with that member is anywhere in a state: an optimizer has "param_groups", a scheduler "last_epoch".
-bool holds(const Json& j, const char* member) {
-  if (j.is_object() && j.contains(member)) return true;
-  if (!j.is_structured()) return false;
-  return std::any_of(j.begin(), j.end(), [&](const Json& x) { return holds(x, member); });
-}
-
 std::string missing_of(const std::vector<std::pair<const char*, bool>>& parts) {
   std::string s;
   for (const auto& [name, there] : parts)
@@ -45,9 +39,10 @@ std::vector<Point> examine(Store& store, const std::string& path, const std::vec
   const auto text = read_text(store, join_path(newest->path, checkpoint::kStateFile));
   const auto state = text.ok() ? parse_json(*text, checkpoint::kStateFile) : Result<Json>(failed("no state"));
   const Json tree = state.ok() && json_member(*state, "state") ? *json_member(*state, "state") : Json();
-  const bool rng = holds(tree, "gauss") || holds(tree, "torch"), data = holds(tree, "position") && holds(tree, "epoch");
+  const checkpoint::Contents contents = checkpoint::contents_of(tree);
+  const bool rng = contents.contains("rng"), data = contents.contains("data");
   const std::string missing = missing_of({{"weights", std::any_of(newest->manifest.objects.begin(), newest->manifest.objects.end(), [](const auto& o) { return o.name.ends_with(".safetensors"); })},
-                                          {"an optimizer", holds(tree, "param_groups")}, {"a scheduler", holds(tree, "last_epoch")}, {"random numbers", rng}});
+                                          {"an optimizer", contents.contains("optimizer")}, {"a scheduler", contents.contains("scheduler")}, {"random numbers", rng}});
   points.push_back({"it holds weights, optimizer, scheduler, step and random numbers", missing.empty() ? "yes" : "no", missing.empty() ? fmt::format("read from the state of step {}", newest->step) : fmt::format("the state of step {} lacks {}", newest->step, missing)});
   const Status whole = checkpoint::verify(store, *newest, threads);
   points.push_back({"writes are atomic", whole.ok() ? "yes" : "no", !whole.ok() ? whole.error().message : probe.renames() ? fmt::format("directories are renamed here (tried); step {} read whole, every hash compared", newest->step)

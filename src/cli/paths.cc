@@ -13,8 +13,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <set>
 
+#include "checkpoint/directory.h"
 #include "cli/model_folders.h"
 #include "cli/text.h"
 #include "storage/hub.h"
@@ -132,8 +134,27 @@ Status check_there(const std::string& path, const std::string& name) {
 
 namespace {
 
+// RUN/latest of a directory of checkpoints, where a file of that name names one, or none is left: the newest whole one; of other software's, the directory, which
+// is opened as its text says. Nothing for any other name.
+Result<std::optional<Located>> latest_of(const std::string& name) {
+  if (file_name(name) != "latest" || name.find("://") != std::string::npos) return std::optional<Located>();
+  INGOT_ASSIGN(const Located at, locate(name));
+  INGOT_ASSIGN(const auto there, at.store->stat(at.path));
+  if (there && there->kind != Stat::Kind::kFile && there->kind != Stat::Kind::kDangling) return std::optional<Located>();
+  const std::string directory = parent_path(at.path);
+  const auto found = checkpoint::scan(*at.store, directory);
+  if (!found.ok() || found->empty()) return std::optional<Located>();
+  for (const auto& f : *found)
+    if (f.state == checkpoint::State::kWhole) return std::optional(Located{at.store, f.path});
+  const bool ours = std::any_of(found->begin(), found->end(), [](const auto& f) { return f.state != checkpoint::State::kUnverified; });
+  if (ours) return bad_input("'{}': none of the {} checkpoints in '{}' is whole; 'ingot checkpoint rescue {}' tells what can be taken", name, found->size(), directory, shell_word(directory));
+  return there ? std::optional(Located{at.store, directory}) : std::nullopt;
+}
+
 // Besides what locate_model() knows: "org/model:Q4_K_M", as llama.cpp's tools take it.
 Result<Located> locate_input(const std::string& name) {
+  INGOT_ASSIGN(const auto latest, latest_of(name));
+  if (latest) return *latest;
   const size_t colon = name.rfind(':'), begin = colon + 1;
   std::error_code error;
   if (colon == std::string::npos || begin == name.size() || name.find('/') > colon || name.find('/', colon) != name.npos || !parse_hub_id(name.substr(0, colon)) ||

@@ -14,7 +14,7 @@ namespace {
 using Manners = CliTest;
 
 const std::vector<std::string> kCommands = {"ship", "convert",  "quantize", "lora",
-                                            "run",  "tokenize", "inspect",  "list", "doctor", "hash", "diff", "gguf", "verify"};
+                                            "run",  "tokenize", "inspect",  "list", "doctor", "hash", "diff", "gguf", "verify", "checkpoint"};
 
 TEST_F(Manners, HelpIsThereForEachCommandIn80ColumnsWithAnExample) {
   const Finished all = ingot({"--help"});
@@ -34,6 +34,10 @@ TEST_F(Manners, HelpIsThereForEachCommandIn80ColumnsWithAnExample) {
   }
   texts.push_back(ingot({"help", "options"}).out);
   texts.push_back(ingot({"lora", "merge", "--help"}).out);
+  for (const char* c : {"ls", "show", "latest", "best", "verify", "rescue", "prune", "diff", "export", "pin", "annotate", "watch"}) {
+    texts.push_back(ingot({"checkpoint", c, "--help"}).out);
+    EXPECT_NE(texts.back().find(std::string("\nUsage: ingot checkpoint ") + c), std::string::npos) << texts.back();
+  }
   for (const std::string& text : texts) {
     for (const std::string& line : cli::split(text, '\n')) {
       // An example is to be copied: it may be longer.
