@@ -5,59 +5,18 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 import unittest.mock
 import warnings
 
-try:
-    import torch
-except ImportError:
-    torch = None
-
 import ingot
+from torch_case import TorchCase, torch
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 
 
-@unittest.skipIf(torch is None, "torch is not there")
-class Torch(unittest.TestCase):
-    def setUp(self):
-        self.tmp = tempfile.TemporaryDirectory()
-        self.addCleanup(self.tmp.cleanup)
-        self.dir = os.path.join(self.tmp.name, "ck")
-        torch.manual_seed(3)
-
-    def checkpointer(self, **options):
-        ck = ingot.Checkpointer(self.dir, signals=False, **options)
-        self.addCleanup(ck.close)
-        return ck
-
-    def again(self, state, into, **options):
-        """Saved by one checkpointer, restored by another."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with ingot.Checkpointer(self.dir, signals=False) as ck:
-                self.step_ = getattr(self, "step_", 0) + 1
-                ck.save(self.step_, state)
-        return self.checkpointer().restore(into, **options)
-
-    def assertSame(self, a, b, where=""):
-        if isinstance(a, torch.Tensor):
-            self.assertEqual((a.dtype, a.shape), (b.dtype, b.shape), where)
-            self.assertTrue(torch.equal(a.contiguous().view(torch.uint8) if a.numel() and a.dim() else a, b.contiguous().view(torch.uint8) if b.numel() and b.dim() else b), where)
-        elif isinstance(a, dict):
-            self.assertEqual(list(a), list(b), where)
-            for k in a:
-                self.assertSame(a[k], b[k], f"{where}/{k}")
-        elif isinstance(a, (list, tuple)):
-            self.assertEqual((type(a), len(a)), (type(b), len(b)), where)
-            for i, (x, y) in enumerate(zip(a, b)):
-                self.assertSame(x, y, f"{where}/{i}")
-        else:
-            self.assertEqual(a, b, where)
-
+class Torch(TorchCase):
     def test_every_type_shape_and_view(self):
         tensors = {str(t): torch.arange(12).reshape(3, 4).to(t) for t in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.uint8, torch.int16, torch.int32,
                                                                            torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2)}

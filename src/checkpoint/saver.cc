@@ -23,6 +23,7 @@ Status Save::wait(std::optional<double> seconds) const {
 
 Status Save::untold() const {
   std::lock_guard lock(mutex_);
+  if (!done_ || (!status_.ok() && status_.error().kind == ErrorKind::kInterrupted)) return {};
   return std::exchange(told_, true) ? Status() : status_;
 }
 

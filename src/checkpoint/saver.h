@@ -50,13 +50,13 @@ class Save {
   Status wait(std::optional<double> seconds = std::nullopt) const;
   // It is given up, unless it is committed already; the checkpoint before it stays the newest.
   void abort() { cancel_.cancel(); }
+  // Its error, if it has one that nobody has heard of; that of one that was aborted is nobody's concern.
+  Status untold() const;
 
  private:
   friend class Saver;
   explicit Save(int64_t step) : step_(step) {}
   void finish(Status s);
-  // Its error, if nobody has heard of it.
-  Status untold() const;
   const int64_t step_;
   CancelToken cancel_;
   mutable std::mutex mutex_;
