@@ -211,7 +211,7 @@ class Checkpointer:
         self.resumed_from: Optional[str] = None
         self._options = (overlap == "skip", _whole("Checkpointer: threads", threads, 0), _whole("Checkpointer: max_shard_bytes", max_shard_bytes, 0),
                          None if settle is None else _number("Checkpointer: settle", settle, 0),
-                         staging_bytes, compress is not None)
+                         _whole("Checkpointer: staging_bytes", staging_bytes, 0), compress is not None)
         self._run = run_id() if run is None else run
         self._files = _model_files(model_files)
         self._saver: Any = None

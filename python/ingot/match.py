@@ -131,7 +131,7 @@ class Match:
         """One that is no module's: in place where it has the same form; one of another type is nobody's wish."""
         is_tensor = nest.torch_if_loaded() is not None and isinstance(live, nest.torch_if_loaded().Tensor)
         form = self.note(tree, live if is_tensor else None)
-        if form is not None and is_tensor and nest.type_of(live) != form[0]:
+        if form is not None and (is_tensor or nest.is_jax(live)) and nest.type_of(live) != form[0]:
             self.problems.append(f"'{where}' is {nest.type_of(live)}, in the checkpoint {form[0]}")
 
     def module(self, where: str, live: Dict[str, Any], trees: Dict[str, Any], in_place: bool = True) -> None:
@@ -245,6 +245,9 @@ def merged(target: Any, value: Any, strict: bool, where: str) -> Any:
             with torch.no_grad():
                 here.copy_(value)
         return target
+    if nest.is_jax(target) and hasattr(value, "__array_interface__"):
+        import jax
+        return jax.device_put(value, target.sharding) if value.shape == target.shape else jax.device_put(value)
     if isinstance(target, dict) and isinstance(value, dict):
         # The same dict goes on, with what was saved; objects that were not saved stay.
         for k in [k for k in target if k not in value]:

@@ -76,6 +76,11 @@ def on_host(t: Any) -> bool:
     return t.device.type == "cpu"
 
 
+def is_jax(x: Any) -> bool:
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(x, jax.Array)
+
+
 def is_stateful(x: Any) -> bool:
     return callable(getattr(x, "state_dict", None)) and callable(getattr(x, "load_state_dict", None)) and not isinstance(x, type)
 
@@ -161,6 +166,10 @@ class _Packer:
 
     def array(self, a: Any, path: Tuple[str, ...]) -> dict:
         numpy = numpy_if_loaded()
+        if isinstance(a, numpy.ma.MaskedArray):
+            raise StateError(f"{'/'.join(path)}: a masked array cannot be kept as one; keep its data and its mask (a.data, a.mask)")
+        if type(a) not in (numpy.ndarray, numpy.memmap):
+            self.name_of(a, path, always=True)
         type_name = _NUMPY_TYPES.get(a.dtype.name)
         if type_name is None:
             raise StateError(f"{'/'.join(path)}: an array of {a.dtype} cannot be kept; convert it to one of {', '.join(sorted(_NUMPY_TYPES))}")
@@ -187,9 +196,9 @@ class _Packer:
         """A kind of the program's own: it comes back where the state that is restored has one of that kind."""
         return {"$sub": [self.name_of(x, path), value]}
 
-    def name_of(self, x: Any, path: Tuple[str, ...]) -> str:
+    def name_of(self, x: Any, path: Tuple[str, ...], always: bool = False) -> str:
         name = f"{type(x).__module__}.{type(x).__qualname__}"
-        if self.inside:
+        if self.inside or always:
             self.plainly.append(f"{'/'.join(path)} ({name})")
         return name
 
@@ -287,7 +296,13 @@ class _Packer:
         if isinstance(x, collections.deque):
             return self.sub(x, self.container(collections.deque(x, x.maxlen), path), path)
         if callable(getattr(x, "__array__", None)) and numpy_if_loaded() is not None:  # JAX's and others'
-            return self.array(numpy_if_loaded().asarray(x), path)
+            try:
+                a = numpy_if_loaded().asarray(x)
+            except Exception as e:  # whatever that library raises: JAX of its keys of random numbers
+                raise StateError(f"{'/'.join(path)}: a {kind.__module__}.{kind.__qualname__} does not become an array: {e}") from e
+            if not is_jax(x):
+                self.name_of(x, path, always=True)
+            return self.array(a, path)
         raise StateError(f"{'/'.join(path)}: a {kind.__module__}.{kind.__qualname__} cannot be kept: it is no plain value, tensor or array, and has no state_dict and load_state_dict")
 
 
@@ -299,7 +314,7 @@ def _tell(plainly: List[str]) -> None:
     new = [p for p in dict.fromkeys(plainly) if p not in _told]
     _told.update(new)
     if new:
-        warnings.warn(f"these are kept as their plain kinds, as the objects that hold them are given what was saved: {', '.join(new[:4])}{f' and {len(new) - 4} more' if len(new) > 4 else ''}",
+        warnings.warn(f"these come back as plain kinds, arrays, texts, numbers, tuples and dicts: {', '.join(new[:4])}{f' and {len(new) - 4} more' if len(new) > 4 else ''}",
                       RuntimeWarning, stacklevel=4)
 
 
@@ -475,7 +490,15 @@ def empty(kind: str, type_name: str, shape: Tuple[int, ...]) -> Tuple[Any, int]:
             return t, t.data_ptr()
     import numpy
     if name not in ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64", "complex64"):
-        name = {1: "uint8", 2: "uint16"}[1 if name.startswith("float8") else 2]  # NumPy has no such type: its bits
+        try:
+            import ml_dtypes  # whoever saved such an array had it: JAX
+            a = numpy.empty(shape, dtype=getattr(ml_dtypes, name))
+            return a, a.ctypes.data
+        except (ImportError, AttributeError):
+            if kind == "$array" and name not in _told:
+                _told.add(name)
+                warnings.warn(f"an array of {name} comes back as its bits: NumPy has no such type without ml_dtypes (pip install ml_dtypes)", RuntimeWarning, stacklevel=5)
+            name = "uint8" if name.startswith("float8") else "uint16"
     a = numpy.empty(shape, dtype=name)
     return a, a.ctypes.data
 
