@@ -35,12 +35,12 @@ def adapters_of(model: Any) -> List[str]:
     return sorted(names, key=lambda n: n != "default")
 
 
-def tensors_of(model: Any, adapter: str) -> Dict[str, Any]:
-    """The live tensors of an adapter by PEFT's names."""
+def tensors_of(model: Any, adapter: str, state: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+    """The live tensors of an adapter by PEFT's names. state: the model's state_dict, where it is at hand."""
     from peft import get_peft_model_state_dict
 
     def get(embeddings: Any) -> Dict[str, Any]:
-        found = get_peft_model_state_dict(model, adapter_name=adapter, save_embedding_layers=embeddings)
+        found = get_peft_model_state_dict(model, state_dict=state, adapter_name=adapter, save_embedding_layers=embeddings)
         return {k: v for k, v in found.items() if hasattr(v, "data_ptr")}
     known = _embeddings.setdefault(model, {})
     if adapter in known:
@@ -123,10 +123,9 @@ def prepare(state: Any) -> None:
             base_of(value)
 
 
-def _extra_of(model: Any, kept: set) -> Dict[str, Any]:
+def _extra_of(model: Any, state: Dict[str, Any], kept: set) -> Dict[str, Any]:
     """What PEFT does not keep and may change: parameters that are not the base's any more, and buffers, by their names in the module's state_dict."""
     base = base_of(model)
-    state = model.state_dict()
     changing = {n for n, p in model.named_parameters() if p.requires_grad or _plain_name(n) not in base} | {n for n, _ in model.named_buffers()}
     return {n: t for n, t in state.items() if n in changing and hasattr(t, "data_ptr") and sharded.plain(t).data_ptr() not in kept}
 
@@ -153,12 +152,12 @@ def _file_of(packer: Any, parts: List[str]) -> str:
 
 
 def pack(packer: Any, model: Any, path: Tuple[str, ...]) -> Dict[str, Any]:
-    base = dict(base_of(model))
+    base, state = dict(base_of(model)), model.state_dict()
     kept: set = set()
     out: Dict[str, Any] = {}
     of_model = [] if "adapter_model" not in packer.names else list(path)
     for i, adapter in enumerate(adapters_of(model)):
-        tensors = tensors_of(model, adapter)
+        tensors = tensors_of(model, adapter, state)
         kept |= _addresses(tensors.values())
         config = config_of(model, adapter)
         if packer.groups:
@@ -170,7 +169,7 @@ def pack(packer: Any, model: Any, path: Tuple[str, ...]) -> Dict[str, Any]:
             out[adapter] = {"config": json.loads(config), "tensors": {n: packer.tensor(t, path + (adapter, n)) for n, t in tensors.items()}}
         finally:
             packer.fixed = None
-    extra = _extra_of(model, kept)
+    extra = _extra_of(model, state, kept)
     for name in extra:
         base.pop(_plain_name(name), None)
     first = adapters_of(model)[0]

@@ -70,7 +70,7 @@ def has_objects(x: Any) -> bool:
         return any(has_objects(v) for v in x.values())
     if isinstance(x, (list, tuple)):
         return any(has_objects(v) for v in x)
-    return nest.is_stateful(nest.unwrapped(x))
+    return nest.is_generator(x) or nest.is_stateful(nest.unwrapped(x))
 
 
 class Match:
@@ -112,7 +112,7 @@ class Match:
         elif _is_optimizer(inner) and mapping is not None:
             self.optimizer(dict(mapping), inner, where)
             live = None
-        elif nest.is_stateful(inner):
+        elif nest.is_stateful(inner) or nest.is_generator(inner):
             live = None
         elif nest.torch_if_loaded() is not None and isinstance(live, nest.torch_if_loaded().Tensor):
             self.problems.append(f"'{where}' is a tensor, and the checkpoint has something else there")
@@ -220,9 +220,11 @@ def merged(target: Any, value: Any, strict: bool, where: str) -> Any:
     """What stands in the target's place when the value has been put into it: itself wherever it can take it."""
     inner = nest.unwrapped(target)
     torch = nest.torch_if_loaded()
-    if nest.is_stateful(inner):
+    if nest.is_generator(inner) or nest.is_stateful(inner):
         try:
-            if isinstance(value, nest.PeftState):
+            if nest.is_generator(inner):
+                nest.set_generator(inner, value)
+            elif isinstance(value, nest.PeftState):
                 if adapters.is_peft(inner):
                     adapters.put(inner, value, _fitting)
                 elif strict:

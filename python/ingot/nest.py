@@ -81,6 +81,32 @@ def is_jax(x: Any) -> bool:
     return jax is not None and isinstance(x, jax.Array)
 
 
+def _torch_generator(x: Any) -> bool:
+    torch = torch_if_loaded()
+    return torch is not None and isinstance(x, torch.Generator)
+
+
+def _numpy_generator(x: Any) -> bool:
+    numpy = numpy_if_loaded()
+    return numpy is not None and isinstance(x, (numpy.random.Generator, numpy.random.RandomState))
+
+
+def is_generator(x: Any) -> bool:
+    """A generator of random numbers of the program's own: it takes its state, and has other names for that."""
+    return _torch_generator(x) or _numpy_generator(x)
+
+
+def generator_state(x: Any) -> Any:
+    return x.get_state() if _torch_generator(x) else x.bit_generator.state if hasattr(x, "bit_generator") else x.get_state(legacy=False)
+
+
+def set_generator(x: Any, state: Any) -> None:
+    if _numpy_generator(x) and hasattr(x, "bit_generator"):
+        x.bit_generator.state = state
+    else:
+        x.set_state(state)
+
+
 def is_stateful(x: Any) -> bool:
     return callable(getattr(x, "state_dict", None)) and callable(getattr(x, "load_state_dict", None)) and not isinstance(x, type)
 
@@ -277,10 +303,10 @@ class _Packer:
             return {"$defaultdict": [(factory and factory.__name__) if known else self.name_of(x, path), self.pairs(x.items(), path)]}
         if adapters.is_peft(unwrapped(x)):
             return adapters.pack(self, unwrapped(x), path)
-        if is_stateful(x):
+        if is_stateful(x) or is_generator(x):
             module = unwrapped(x)
             self.module_hints(module)
-            state = module.state_dict()
+            state = generator_state(x) if is_generator(x) else module.state_dict()
             self.inside += 1
             try:
                 # The order and the attributes of an OrderedDict are a module's own matter: its names and tensors are kept.
@@ -407,7 +433,7 @@ class _Unpacker:
         return made
 
     def go(self, x: Any, live: Any, where: str) -> Any:
-        if live is not None and live is not _INSIDE and is_stateful(unwrapped(live)):
+        if live is not None and live is not _INSIDE and (is_generator(live) or is_stateful(unwrapped(live))):
             live = _INSIDE
         kind = kind_of(x)
         if isinstance(x, list):

@@ -194,6 +194,23 @@ class Nests(Case):
             self.assertIn(words, str(e.exception))
         self.assertEqual(os.listdir(self.dir) if os.path.isdir(self.dir) else [], [])
 
+    def test_generators_of_the_programs_own(self):
+        def make(seed):
+            return {"one": np.random.default_rng(seed), "rest": [np.random.RandomState(seed), np.random.Generator(np.random.Philox(seed))]}
+
+        def draw(s):
+            return [s["one"].random(), s["rest"][0].randn(), s["rest"][1].integers(1 << 60)]
+        a, b = make(1), make(2)
+        draw(a)
+        ck = self.checkpointer()
+        ck.save(1, a).wait()
+        one = b["one"]
+        ck.restore(b)
+        self.assertIs(b["one"], one)
+        self.assertEqual(draw(a), draw(b))
+        with self.assertRaises(ingot.Mismatch):
+            ck.restore({"one": np.random.Generator(np.random.MT19937(1)), "rest": make(1)["rest"]})
+
     def test_arrays_of_other_libraries_are_told(self):
         class Frame:
             def __array__(self, dtype=None, copy=None):

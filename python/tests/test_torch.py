@@ -166,6 +166,12 @@ class Torch(TorchCase):
             self.again({"x": {"strange": Strange()}}, {"x": {"strange": Strange()}})
         self.assertIn("'x/strange' (Strange) did not take its state: KeyError: 'b'", str(e.exception))
 
+    def test_a_generator_of_the_programs_own(self):
+        a, b = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
+        torch.rand(3, generator=a)
+        self.again({"x": {"g": a}}, {"x": {"g": b}})
+        self.assertSame(torch.rand(3, generator=a), torch.rand(3, generator=b))
+
     def test_steps_and_metrics_of_torch(self):
         ck = self.checkpointer()
         handle = ck.save(torch.tensor(3), {"n": 1}, {"loss": torch.tensor(0.5)})
