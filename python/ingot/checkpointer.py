@@ -515,7 +515,7 @@ class Checkpointer:
         has = {"optimizer": any(hasattr(v, "param_groups") for v in state.values()), "random number generators (ingot.rng())": "Rng" in kinds}
         missing = [name for name, there in has.items() if not there]
         if missing and any(callable(getattr(v, "named_parameters", None)) for v in state.values()):
-            warnings.warn("the state has no " + " and no ".join(missing) + ": a resumed run will not go on as this one would have", RuntimeWarning, stacklevel=4)
+            warnings.warn("the state has no " + " and no ".join(missing) + ": a resumed run will not go on as this one would have", RuntimeWarning, stacklevel=3)
 
 
 def _model_files(directory: Union[None, str, os.PathLike]) -> Dict[str, bytes]:

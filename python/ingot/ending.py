@@ -37,12 +37,13 @@ def close_at_exit(ck: Any) -> Callable[[], None]:
         c = ref()
         if c is None or c._saver is None or os.getpid() != c._pid:
             return
+        preempted = c.preempted  # its exit code has a meaning, and whoever recovers it goes on from an earlier checkpoint
         try:
             c.close()
         except Exception as e:
             print(f"ingot: {e}", file=sys.stderr)
-            if not _errors:
+            if not _errors and not preempted:
                 sys.stdout = _Failing(sys.stdout)
-            _errors.append(e)
+                _errors.append(e.with_traceback(None))
     atexit.register(end)
     return lambda: atexit.unregister(end)

@@ -116,6 +116,10 @@ class Match:
             live = None
         elif nest.torch_if_loaded() is not None and isinstance(live, nest.torch_if_loaded().Tensor):
             self.problems.append(f"'{where}' is a tensor, and the checkpoint has something else there")
+        fits = isinstance(live, dict) if mapping is not None else isinstance(live, (list, tuple)) and len(live) == len(sequence) if sequence is not None else False
+        if live is not None and not fits and has_objects(live):
+            self.problems.append(f"'{where}' holds objects that take a state, and the checkpoint has something of another form there")
+            live = None
         if mapping is not None:
             lives = live if isinstance(live, dict) else {}
             there = {k for k, _ in mapping}
@@ -267,7 +271,9 @@ def merged(target: Any, value: Any, strict: bool, where: str) -> Any:
             return target
         return type(target)._make(each) if hasattr(target, "_make") else type(value)(each)
     if has_objects(target):
-        raise Mismatch(f"'{where}' holds objects that take a state, and the checkpoint has something of another form there")
+        if strict:
+            raise Mismatch(f"'{where}' holds objects that take a state, and the checkpoint has something of another form there")
+        return target
     if isinstance(target, list) and type(target) is not list and isinstance(value, list):
         target[:] = value
         return target

@@ -352,8 +352,18 @@ class Checkpoints(Case):
         ck.restore(state)
         self.assertEqual((a.n, b.n, c.n), (3, 4, 5))
         self.assertIs(state["all"][0], a)
-        with self.assertRaises(ingot.Mismatch):
-            ck.restore({"all": [a]})
+        # One of another form is told before anything is touched, and without strict left as it is.
+        d = Counter2(9)
+        for form in ([d], {"x": d}):
+            with self.assertRaises(ingot.Mismatch) as e:
+                ck.restore({"all": form})
+            self.assertIn("'all' holds objects", str(e.exception))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                state = {"all": form}
+                ck.restore(state, strict=False)
+            self.assertIs(state["all"], form)
+            self.assertEqual(d.n, 9)
 
     def test_names_that_join_alike(self):
         ck = self.checkpointer()
@@ -672,7 +682,8 @@ class WithoutIngot(Case):
 
     def test_it_reads_what_was_saved(self):
         state = {"model": {"w": np.arange(700_000, dtype=np.float32), "b": np.ones(3, np.float16)}, "optimizer": {"state": {0: {"m": np.zeros(2)}}, "lr": 0.5, "betas": (0.9, 0.99)},
-                 "nan": float("nan"), "bytes": b"x", "n": np.int64(3)}
+                 "nan": float("nan"), "bytes": b"x", "n": np.int64(3),
+                 "kinds": [bytearray(b"y"), collections.defaultdict(list, a=[1]), Point(1, np.arange(2)), Colour.BLUE, collections.deque([1], 2), Table(a=1)]}
         ck = self.checkpointer()
         ck.save(12, state).wait()
         path = os.path.join(self.dir, "checkpoint-12")
@@ -681,6 +692,8 @@ class WithoutIngot(Case):
         self.assertTrue(same(back["model"], state["model"]))
         self.assertEqual(back["optimizer"]["state"][0]["m"].tolist(), [0, 0])
         self.assertEqual((back["optimizer"]["lr"], back["optimizer"]["betas"], back["bytes"], back["n"]), (0.5, (0.9, 0.99), b"x", 3))
+        kinds = back["kinds"]
+        self.assertEqual((kinds[0], kinds[1], kinds[2]["x"], kinds[2]["y"].tolist(), kinds[3:]), (b"y", {"a": [1]}, 1, [0, 1], [2, (1,), {"a": 1}]))
         file = os.path.join(path, "model.safetensors")
         os.truncate(file, os.path.getsize(file) - 1)
         with self.assertRaises(ValueError):
