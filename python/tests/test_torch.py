@@ -478,6 +478,42 @@ class Torch(TorchCase):
         ck.close()
         self.assertEqual(sorted(os.listdir(d)), before)
 
+    def test_a_restore_holds_the_state_once(self):
+        """Beside what is read in place: all of it for a module on a device, for which another place of its tensors stands here; an optimizer's state else."""
+        script = """
+import sys, torch, ingot
+from ingot import nest
+
+def make():
+    model = torch.nn.Sequential(*[torch.nn.Linear(1024, 1024, bias=False) for _ in range(16)])
+    return {"model": model, "optimizer": torch.optim.AdamW(model.parameters())}
+
+def most():
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) / 1024 for line in f if line.startswith("VmHWM"))
+
+if sys.argv[1] == "save":
+    state = make()
+    for p in state["model"].parameters():
+        p.grad = torch.ones_like(p)
+    state["optimizer"].step()
+    with ingot.Checkpointer(sys.argv[2], signals=False) as ck:
+        ck.save(1, state)
+    sys.exit()
+if sys.argv[1] == "device":
+    nest.in_place = lambda *a: None
+state = make()
+before = most()
+with ingot.Checkpointer(sys.argv[2], signals=False) as ck:
+    ck.restore(state)
+print(most() - before)
+"""
+        def run(how):
+            return subprocess.run([sys.executable, "-W", "ignore", "-c", script, how, self.dir], env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)), check=True, capture_output=True, text=True).stdout
+        run("save")
+        self.assertLess(float(run("host")), 1.2 * 128)
+        self.assertLess(float(run("device")), 1.2 * 192)
+
     def test_examples_train_killed_at_random(self):
         rounds = int(os.environ.get("INGOT_KILLS", "4"))
         script = os.path.join(ROOT, "examples", "train.py")
