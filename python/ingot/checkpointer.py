@@ -233,6 +233,8 @@ class Checkpointer:
             if self._closed:
                 raise ValueError("the checkpointer is closed")
             if self._saver is None:
+                if self._resumes is None:
+                    self._resumes = False  # what lies there is another run's
                 skip, threads, shard, settle, staging, packed = self._options
                 self._saver = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, self.run_id, self._parent, settle, devices.lock, devices.unlock, staging, packed)
             return self._saver

@@ -212,7 +212,7 @@ NB_MODULE(_ingot, m) {
              o.page_lock = page_lock_of(lock, unlock);
              if (staging) o.staging = staging;
              // The model's files stay what other software reads.
-             if (compress) o.compress = [](const std::string& group) { return group != "model"; };
+             if (compress) o.compress = [](const std::string& group) { return group != "model" && !is_adapter(group); };
              o.on_notice = [self](const std::string& text) {
                std::lock_guard lock(self->mutex);
                self->notices.push_back(text);

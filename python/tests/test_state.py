@@ -641,6 +641,9 @@ class Runs(Case):
         with self.checkpointer(run="mine") as ck:
             ck.restore({"n": 0})
             self.assertEqual(ck.run_id, "mine")
+        with self.checkpointer() as ck:  # and one that resumes from nothing is another run
+            ck.save(9, {"n": 1}).wait()
+            self.assertNotEqual(ck.run_id, first)
         # What begins from another run's checkpoint is a run of its own.
         other = ingot.Checkpointer(os.path.join(self.tmp.name, "other"), signals=False)
         other.restore({"n": 0}, which=self.dir)
