@@ -132,7 +132,7 @@ def _extra_of(model: Any, state: Dict[str, Any], kept: set) -> Dict[str, Any]:
 
 def _hash_of(text: str) -> str:
     data = text.encode()
-    memory = ctypes.create_string_buffer(data, len(data))
+    memory = ctypes.create_string_buffer(data, max(1, len(data)))
     return _ingot.hashes([(ctypes.addressof(memory), len(data))], 1)[0]
 
 
@@ -183,17 +183,17 @@ def _some(names: List[str]) -> str:
     return ", ".join(repr(n) for n in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _base_differs(model: Any, stored: Dict[str, Any]) -> str:
-    """How the live base is another than the one that was trained on; "" where it is the same."""
+def _base_differs(model: Any, stored: Dict[str, Any], trained: List[str]) -> str:
+    """How the live base is another than the one that was trained on; "" where it is the same. trained: what is the base's, and in the checkpoint."""
     mine, theirs = base_of(model), stored["tensors"]
     named = f"'{stored['name']}'{' revision ' + stored['revision'] if stored['revision'] else ''}" if stored["name"] else "one without a name"
     ours = {_plain_name(n) for n, _ in model.named_parameters()}
-    missing, extra = [n for n in theirs if n not in ours], [n for n in mine if n not in theirs]
+    missing, extra = [n for n in theirs if n not in ours], [n for n in mine if n not in theirs and n not in {_plain_name(t) for t in trained}]
     both = [n for n in theirs if n in mine]
     forms = [n for n in both if mine[n][:2] != theirs[n][:2]]
     bytes_ = [n for n in both if n not in forms and mine[n][2] and theirs[n][2] and mine[n][2] != theirs[n][2]]
     said = [f"it has no {_some(missing)}"] if missing else []
-    said += [f"the one of the checkpoint has no {_some(extra)}"] if extra and missing else []
+    said += [f"the one of the checkpoint has no {_some(extra)}"] if extra else []
     if forms:
         n = forms[0]
         said.append(f"'{n}' is {mine[n][0]} {mine[n][1]}, there {theirs[n][0]} {theirs[n][1]}{f' (and {len(forms) - 1} more)' if len(forms) > 1 else ''}")
@@ -225,7 +225,7 @@ def match(model: Any, tree: Dict[str, Any], where: str, tensors: Callable[..., N
     live = model.state_dict()
     # Not in place: PEFT's loading may write over some of them first (a prompt encoder's embedding).
     tensors(where, {n: live[n] for n in stored["extra"] if n in live}, stored["extra"], False)
-    differs = _base_differs(model, stored["base"])
+    differs = _base_differs(model, stored["base"], list(stored["extra"]))
     return problems + ([f"'{where}': {differs}"] if differs else [])
 
 

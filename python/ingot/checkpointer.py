@@ -410,8 +410,8 @@ class Checkpointer:
                         found.verify(self._options[1])  # nothing could be taken in its place: it must not be half in the state when it fails
                     self._restore(found, state, strict)
                 except _ingot.BadInput as e:
-                    if len(candidates) == 1 and which != "latest":
-                        raise
+                    if len(candidates) == 1 and not (isinstance(which, str) and which in ("latest", "best")):
+                        raise  # one that was asked for by name
                     tried.append(found.path)
                     if not os.path.isdir(found.path):
                         continue  # retention removed it meanwhile
@@ -536,8 +536,11 @@ def _model_files(directory: Union[None, str, os.PathLike]) -> Dict[str, bytes]:
 
 
 def _no_checkpoint(directory: str) -> str:
+    """Refuses a checkpoint's own path: nothing would be found in it, and a run would start afresh."""
     name = os.path.basename(directory.rstrip("/"))
-    if os.path.isfile(os.path.join(directory, "manifest.json")) or (re.fullmatch(r"checkpoint-\d+", name) and os.path.isfile(os.path.join(directory, "trainer_state.json"))):
+    entries = set(os.listdir(directory)) if os.path.isdir(directory) else set()
+    others = re.fullmatch(r"(checkpoint[-_]|step[-_]|global_step)\d+", name) and entries and "lease.json" not in entries and not _ingot.scan(directory)
+    if others or "manifest.json" in entries:
         raise ValueError(f"Checkpointer: {directory} is a checkpoint itself; give the directory that it is in, {os.path.dirname(directory.rstrip('/')) or '.'}, and restore(state, which={directory!r}) to go on from it")
     return directory
 

@@ -20,9 +20,9 @@ PROGRAM = os.environ.get("INGOT_PROGRAM") or os.path.join(os.path.dirname(os.pat
 
 @unittest.skipIf(peft is None, "peft and transformers are not there")
 class Peft(TorchCase):
-    def base(self, seed=1, **options):
+    def base(self, seed=1, layers=2, **options):
         torch.manual_seed(seed)
-        config = transformers.LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, **options)
+        config = transformers.LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=2, **options)
         return transformers.LlamaForCausalLM(config)
 
     def lora(self, **options):
@@ -124,6 +124,9 @@ class Peft(TorchCase):
         with self.assertRaises(ingot.Mismatch) as e:
             self.checkpointer().restore(self.state(self.model().to(torch.bfloat16)))
         self.assertIn("is BF16 [", str(e.exception))
+        with self.assertRaises(ingot.Mismatch) as e:  # one more layer, which has no adapter
+            self.checkpointer().restore(self.state(self.model(layers=3, config=self.lora(layers_to_transform=[0, 1]))))
+        self.assertIn("the one of the checkpoint has no 'model.layers.2.", str(e.exception))
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             self.assertEqual(self.checkpointer().restore(b, strict=False), 1)
@@ -264,6 +267,48 @@ class Peft(TorchCase):
         model = self.model()
         ingot.save(path, {"model": model})
         self.assertSame(ingot.load(path)["model"]["adapters"]["default"]["tensors"], peft.get_peft_model_state_dict(model))
+
+    def test_what_trainer_left_of_an_adapter(self):
+        a = self.state(self.model())
+        self.train(a, 2)
+        d = os.path.join(self.dir, "checkpoint-7")
+        a["model"].save_pretrained(d)
+        torch.save(a["optimizer"].state_dict(), os.path.join(d, "optimizer.pt"))
+        b = self.state(self.model())
+        with torch.no_grad():
+            for p in b["model"].parameters():
+                if p.requires_grad:
+                    p.add_(1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.assertEqual(self.checkpointer().restore(b, strict=False), 7)
+        self.assertSame(a["model"].state_dict(), b["model"].state_dict())
+        self.assertSame(a["optimizer"].state_dict(), b["optimizer"].state_dict())
+        with self.assertRaises(ingot.Mismatch) as e, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.checkpointer().restore({"model": self.model(config=self.lora(r=8))})
+        self.assertIn("has the shape [8, 32], in the checkpoint [4, 32]", str(e.exception))
+
+    def test_fully_sharded(self):
+        torch.distributed.init_process_group("gloo", init_method="file://" + os.path.join(self.tmp.name, "group"), rank=0, world_size=1)
+        self.addCleanup(torch.distributed.destroy_process_group)
+        mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
+
+        def make():
+            model = self.model()
+            for layer in model.base_model.model.model.layers:
+                torch.distributed.fsdp.fully_shard(layer, mesh=mesh)
+            torch.distributed.fsdp.fully_shard(model, mesh=mesh)
+            return self.state(model)
+        a = make()
+        self.train(a, 2)
+        self.again(a, make())
+        b = make()
+        want = self.train(a, 2)
+        self.checkpointer().restore(b)
+        self.assertEqual(self.train(b, 2), want)
+        loaded = peft.PeftModel.from_pretrained(self.base(), self.directory())
+        self.checkpointer().restore({"model": loaded}, strict=False)
 
     def test_another_configuration_is_told(self):
         ck = self.checkpointer()

@@ -468,6 +468,9 @@ class Torch(TorchCase):
 
     def test_a_trainers_directory_is_not_replaced(self):
         d = self.trainers(5)
+        with self.assertRaises(ValueError) as e:
+            ingot.Checkpointer(d, signals=False)
+        self.assertIn("is a checkpoint itself", str(e.exception))
         before = sorted(os.listdir(d))
         ck = self.checkpointer(keep=ingot.Keep(last=1))
         with self.assertRaises(ingot.Error) as e:
