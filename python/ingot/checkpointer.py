@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import operator
 import os
 import re
 import secrets
@@ -13,60 +12,19 @@ import warnings
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
 from . import _ingot, adapters, devices, foreign, nest, sharded
+from .arguments import expand, metrics_of, number, whole
 from .ending import close_at_exit
 from .match import Match, Mismatch, merged
 from .preempt import Preemption
 from .rng import Rng
 
 
-def _whole(what: str, value: Any, least: int) -> int:
-    """An integer of Python, NumPy or torch."""
-    try:
-        n = operator.index(value)
-    except (TypeError, RuntimeError, ValueError):
-        raise TypeError(f"{what} is {value!r} ({type(value).__name__}), expected an integer") from None
-    if n < least:
-        raise ValueError(f"{what} is {n}, expected at least {least}")
-    return n
-
-
-def _number(what: str, value: Any, least: Optional[float] = None, positive: bool = False) -> float:
-    try:
-        if isinstance(value, (str, bytes)):
-            raise TypeError
-        n = float(value)
-    except (TypeError, RuntimeError, ValueError):
-        raise TypeError(f"{what} is {value!r} ({type(value).__name__}), expected a number") from None
-    if (least is not None and not n >= least) or (positive and not n > 0):
-        raise ValueError(f"{what} is {n:g}, expected {'more than 0' if positive else f'at least {least:g}'}")
-    return n
-
-
-def _metrics(call: str, metrics: Any) -> Dict[str, float]:
-    if metrics is None:
-        return {}
-    if not isinstance(metrics, Mapping):
-        raise TypeError(f"{call}: metrics is a {type(metrics).__name__}, expected a dict of numbers by their names")
-    for name in metrics:
-        if not isinstance(name, str) or not _is_unicode(name):
-            raise TypeError(f"{call}: the metric {name!r} is named by {'a text that is no Unicode' if isinstance(name, str) else 'a ' + type(name).__name__}, expected a text")
-    return {str(name): _number(f"{call}: the metric '{name}'", v) for name, v in metrics.items()}
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 class Cadence:
     """When a checkpoint is due: every so many steps, every so many minutes, whichever comes first. ``Cadence()`` is never."""
 
     def __init__(self, steps: Optional[int] = None, minutes: Optional[float] = None):
-        self.steps = None if steps is None else _whole("Cadence: steps", steps, 1)
-        self.minutes = None if minutes is None else _number("Cadence: minutes", minutes, positive=True)
+        self.steps = None if steps is None else whole("Cadence: steps", steps, 1)
+        self.minutes = None if minutes is None else number("Cadence: minutes", minutes, positive=True)
 
 
 class Keep:
@@ -87,11 +45,11 @@ class Keep:
         if isinstance(pinned, (str, bytes)) or not hasattr(pinned, "__iter__"):
             raise TypeError(f"Keep: pinned is {pinned!r} ({type(pinned).__name__}), expected steps, as in Keep(pinned=(1000, 2000))")
 
-        def whole(name: str, value: Any, least: int) -> Optional[int]:
-            return None if value is None else _whole(f"Keep: {name}", value, least)
-        self._rules = {"last": whole("last", last, 1), "best": whole("best", best, 0), "metric": metric, "greatest": mode == "max", "every_steps": whole("every_steps", every_steps, 1),
-                       "exponential": bool(exponential), "max_age": None if max_age is None else _number("Keep: max_age", max_age, 0), "max_bytes": whole("max_bytes", max_bytes, 0),
-                       "pinned": {_whole("Keep: pinned", step, 0) for step in pinned}}
+        def count(name: str, value: Any, least: int) -> Optional[int]:
+            return None if value is None else whole(f"Keep: {name}", value, least)
+        self._rules = {"last": count("last", last, 1), "best": count("best", best, 0), "metric": metric, "greatest": mode == "max", "every_steps": count("every_steps", every_steps, 1),
+                       "exponential": bool(exponential), "max_age": None if max_age is None else number("Keep: max_age", max_age, 0), "max_bytes": count("max_bytes", max_bytes, 0),
+                       "pinned": {whole("Keep: pinned", step, 0) for step in pinned}}
 
     @classmethod
     def from_nemo(cls, config: Any) -> "Keep":
@@ -108,22 +66,6 @@ class Keep:
         if top == -1:
             return cls()
         return cls(best=top, metric=str(monitor), mode=str(p.get("mode", "min")), last=1 if p.get("save_last", True) or top == 0 else None)
-
-
-def expand(path: Union[str, bytes, os.PathLike]) -> str:
-    """``${NAME}`` and ``${NAME:-default}``; an unset variable is an error that names it."""
-    text = os.fsdecode(path)
-    if not text or "\0" in text or not _is_unicode(text):
-        raise ValueError(f"the path {path!r} {'is empty' if not text else 'has a zero byte' if chr(0) in text else 'is no UTF-8'}; give another")
-
-    def value(m: "re.Match[str]") -> str:
-        v = os.environ.get(m[1])
-        if v:
-            return v
-        if m[2] is not None:
-            return m[2][2:]
-        raise ValueError(f"the path {text} needs the variable {m[1]}, which is not set; give ${{{m[1]}:-default}} or set it")
-    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}", value, text)
 
 
 def run_id() -> str:
@@ -209,9 +151,9 @@ class Checkpointer:
         self.cadence = cadence or Cadence()
         self.keep = keep or Keep()
         self.resumed_from: Optional[str] = None
-        self._options = (overlap == "skip", _whole("Checkpointer: threads", threads, 0), _whole("Checkpointer: max_shard_bytes", max_shard_bytes, 0),
-                         None if settle is None else _number("Checkpointer: settle", settle, 0),
-                         _whole("Checkpointer: staging_bytes", staging_bytes, 0), compress is not None)
+        self._options = (overlap == "skip", whole("Checkpointer: threads", threads, 0), whole("Checkpointer: max_shard_bytes", max_shard_bytes, 0),
+                         None if settle is None else number("Checkpointer: settle", settle, 0),
+                         whole("Checkpointer: staging_bytes", staging_bytes, 0), compress is not None)
         self._run = run_id() if run is None else run
         self._files = _model_files(model_files)
         self._saver: Any = None
@@ -222,7 +164,7 @@ class Checkpointer:
         self._last_due = time.monotonic()
         self._last: Optional[Handle] = None
         self._checked = False
-        self._preemption = Preemption(None if deadline is None else _number("Checkpointer: deadline", deadline, positive=True)) if signals else None
+        self._preemption = Preemption(None if deadline is None else number("Checkpointer: deadline", deadline, positive=True)) if signals else None
         self._pid = os.getpid()
         self._at_exit = close_at_exit(self)
 
@@ -245,7 +187,7 @@ class Checkpointer:
 
     def due(self, step: int) -> bool:
         """Whether the cadence wants a checkpoint of this step."""
-        c, step = self.cadence, _whole("due: step", step, 0)
+        c, step = self.cadence, whole("due: step", step, 0)
         by_time = c.minutes is not None and time.monotonic() - self._last_due >= 60 * c.minutes
         return (c.steps is not None and step % c.steps == 0) or by_time
 
@@ -254,7 +196,7 @@ class Checkpointer:
         another is being written; never while a preemption is under way."""
         if self._closed:
             raise ValueError("the checkpointer is closed")
-        step, numbers = _whole("save: step", step, 0), _metrics("save", metrics)
+        step, numbers = whole("save: step", step, 0), metrics_of("save", metrics)
         if self._last is not None and self._last.step == step and not (self._last.done and self._last.error):
             return self._last
         if self._last is not None and step < self._last.step:
@@ -279,7 +221,7 @@ class Checkpointer:
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics of a step that is saved or being saved; they count for ``Keep(best=)``. From a process that saves nothing, too: an evaluation."""
-        step, numbers = _whole("report: step", step, 0), _metrics("report", metrics)
+        step, numbers = whole("report: step", step, 0), metrics_of("report", metrics)
         if self._saver is None:
             self._at(step).put_metrics(numbers)
         else:
@@ -446,7 +388,7 @@ class Checkpointer:
 
     def _candidates(self, which: Any) -> List[Any]:
         if not isinstance(which, (str, bytes, os.PathLike)):
-            return [self._at(_whole("restore: which", which, 0))]
+            return [self._at(whole("restore: which", which, 0))]
         if which not in ("latest", "best"):
             path = expand(which).rstrip("/") or "/"
             if not os.path.exists(path) and os.path.isdir(os.path.join(self.directory, path)):
@@ -457,12 +399,12 @@ class Checkpointer:
             return self._newest(path) if found.state in ("unverified", "torn") and _ingot.scan(path) else [found]
         if which == "latest":
             return self._newest(self.directory)
-        whole = [f for f in self._newest(self.directory) if f.state == "whole"]
+        those = [f for f in self._newest(self.directory) if f.state == "whole"]
         metric, greatest = self.keep._rules["metric"], self.keep._rules["greatest"]
         if not metric:
             raise ValueError("restore: 'best' by what? Give the checkpointer keep=Keep(best=..., metric=...)")
-        by = [f for f in whole if f.metrics.get(metric) is not None and f.metrics[metric] == f.metrics[metric]]
-        if whole and not by:
+        by = [f for f in those if f.metrics.get(metric) is not None and f.metrics[metric] == f.metrics[metric]]
+        if those and not by:
             raise ValueError(f"restore: none of the checkpoints in {self.directory} has the metric '{metric}'")
         return sorted(by, key=lambda f: f.metrics[metric], reverse=greatest)
 

@@ -6,7 +6,7 @@ import os
 from typing import Any, Dict, Iterator, List, Mapping, Tuple, Union
 
 from . import _ingot, nest
-from .checkpointer import expand
+from .arguments import expand
 
 _STATE = "ingot.state"
 
