@@ -115,12 +115,13 @@ def base_of(model: Any) -> Dict[str, List[Any]]:
     return out
 
 
-def prepare(state: Any) -> None:
+def prepare(x: Any) -> None:
     """Hashes the bases now rather than in the first save."""
-    for value in state.values():
-        value = nest.unwrapped(value)
-        if is_peft(value):
-            base_of(value)
+    if is_peft(nest.unwrapped(x)):
+        base_of(nest.unwrapped(x))
+    elif type(x) in (dict, list, tuple):
+        for value in x.values() if isinstance(x, dict) else x:
+            prepare(value)
 
 
 def _extra_of(model: Any, state: Dict[str, Any], kept: set) -> Dict[str, Any]:
