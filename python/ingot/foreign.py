@@ -8,7 +8,7 @@ import warnings
 from typing import Any, Dict, List, Optional, Tuple
 
 from . import nest
-from .match import Mismatch, foreign_problems, merged
+from .match import Mismatch, foreign_problems, merged, with_ties
 from .rng import Rng
 
 # Where each thing of a state may lie, by what it is; the first that is there is taken.
@@ -135,7 +135,7 @@ class Taken:
 
     def __init__(self, path: str, state: Dict[str, Any]):
         self.foreign = Foreign(path)
-        self.found = {key: self.foreign.state_of(key, value) for key, value in state.items()}
+        self.found = {key: with_ties(self.foreign.state_of(key, value), value) for key, value in state.items()}
         self.missing = [key for key, value in self.found.items() if value is None]
 
 

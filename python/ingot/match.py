@@ -162,6 +162,17 @@ class Match:
             self.problems += optimizer_problems(where, live, counts, state)
 
 
+def with_ties(value: Any, live: Any) -> Any:
+    """A module's tensors of another program, with the names that it left out as they are tied to others (safetensors keeps one tensor under one name)."""
+    inner = nest.unwrapped(live)
+    if not _is_module(inner) or not isinstance(value, dict) or adapters.is_peft(inner):
+        return value
+    state = {n: t for n, t in inner.state_dict().items() if hasattr(t, "data_ptr") and t.numel()}
+    stored = {(t.data_ptr(), tuple(t.shape), tuple(t.stride())): value[n] for n, t in state.items() if n in value}
+    missing = {n: (t.data_ptr(), tuple(t.shape), tuple(t.stride())) for n, t in state.items() if n not in value}
+    return {**value, **{n: stored[at] for n, at in missing.items() if at in stored}}
+
+
 def foreign_problems(where: str, value: Any, live: Any) -> List[str]:
     """The same of a state that another program left."""
     inner = nest.unwrapped(live)

@@ -466,6 +466,23 @@ class Torch(TorchCase):
                 self.checkpointer().restore({"model": before})
             self.assertIn("BF16, in the checkpoint F32", str(e.exception))
 
+    def test_ties_that_another_program_left_out(self):
+        def tied():
+            m = torch.nn.Sequential(torch.nn.Embedding(50, 6), torch.nn.Linear(6, 50, bias=False))
+            m[1].weight = m[0].weight
+            return m
+        a, b = tied(), tied()
+        d = os.path.join(self.dir, "checkpoint-3")
+        os.makedirs(d)
+        ingot.save(os.path.join(d, "model.safetensors"), {"0.weight": a[0].weight})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.assertEqual(self.checkpointer().restore({"model": b}), 3)
+            self.assertSame(a.state_dict(), b.state_dict())
+            with self.assertRaises(ingot.Mismatch) as e:
+                self.checkpointer().restore({"model": torch.nn.Sequential(torch.nn.Embedding(50, 6), torch.nn.Linear(6, 50, bias=False))})
+        self.assertIn("the checkpoint has no '1.weight'", str(e.exception))
+
     def test_a_trainers_directory_is_not_replaced(self):
         d = self.trainers(5)
         with self.assertRaises(ValueError) as e:
