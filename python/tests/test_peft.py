@@ -290,6 +290,7 @@ class Peft(TorchCase):
         self.assertIn("has the shape [8, 32], in the checkpoint [4, 32]", str(e.exception))
 
     def test_fully_sharded(self):
+        import torch.distributed.fsdp  # noqa: F401
         torch.distributed.init_process_group("gloo", init_method="file://" + os.path.join(self.tmp.name, "group"), rank=0, world_size=1)
         self.addCleanup(torch.distributed.destroy_process_group)
         mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))

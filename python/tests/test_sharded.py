@@ -29,6 +29,7 @@ dist.destroy_process_group()
 class Sharded(TorchCase):
     def setUp(self):
         super().setUp()
+        import torch.distributed.fsdp  # noqa: F401
         torch.distributed.init_process_group("gloo", init_method="file://" + os.path.join(self.tmp.name, "group"), rank=0, world_size=1)
         self.addCleanup(torch.distributed.destroy_process_group)
         self.mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
