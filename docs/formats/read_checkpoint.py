@@ -83,11 +83,12 @@ def value(x, arrays):
         (kind, v), = x.items()
         if kind in ("$tensor", "$array"):
             return arrays[tuple(v)]
-        if kind in ("$dict", "$odict", "$counter"):
-            return {value(k, arrays): value(w, arrays) for k, w in v}
-        if kind in ("$tuple", "$set", "$frozenset", "$deque"):
-            return tuple(value(w, arrays) for w in v)
-        return {"$float": float, "$bytes": base64.b64decode, "$complex": lambda c: complex(*c), "$scalar": lambda s: value(s[1], arrays)}.get(kind, lambda w: w)(v)
+        if kind in ("$dict", "$odict", "$counter", "$defaultdict", "$named"):
+            return {value(k, arrays): value(w, arrays) for k, w in (v[1] if kind in ("$defaultdict", "$named") else v)}
+        if kind in ("$tuple", "$set", "$frozenset", "$deque", "$bounded_deque"):
+            return tuple(value(w, arrays) for w in (v[1] if kind == "$bounded_deque" else v))
+        return {"$float": float, "$bytes": base64.b64decode, "$bytearray": base64.b64decode, "$complex": lambda c: complex(*c), "$scalar": lambda s: value(s[1], arrays),
+                "$sub": lambda s: value(s[1], arrays), "$peft": lambda w: value(w, arrays)}.get(kind, lambda w: w)(v)
     return {k: value(v, arrays) for k, v in x.items()}
 
 

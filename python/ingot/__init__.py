@@ -1,8 +1,10 @@
 """ingot: training checkpoints that do not stall the training, survive whatever happens to the machine, and resume exactly."""
 from ._ingot import BadInput, Error, Interrupted
-from .checkpointer import Cadence, Checkpointer, Handle, Keep, Mismatch, expand, latest, run_id
+from .arguments import expand
+from .checkpointer import Cadence, Checkpointer, Handle, Keep, latest, run_id
 from .data import Gradients, Loader, gradients, loader
 from .files import File, load, open, save
+from .match import Mismatch
 from .nest import StateError
 from .rng import Rng, rng
 

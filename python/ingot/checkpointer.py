@@ -1,18 +1,20 @@
 """Checkpoints of a training run: saved without stalling it, found again whole, resumed exactly."""
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import re
+import secrets
 import sys
 import threading
 import time
 import warnings
-import weakref
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
-from . import _ingot, devices, foreign, nest
+from . import _ingot, adapters, devices, foreign, nest, sharded
+from .arguments import expand, metrics_of, number, whole
+from .ending import close_at_exit
+from .match import Match, Mismatch, merged
 from .preempt import Preemption
 from .rng import Rng
 
@@ -21,9 +23,8 @@ class Cadence:
     """When a checkpoint is due: every so many steps, every so many minutes, whichever comes first. ``Cadence()`` is never."""
 
     def __init__(self, steps: Optional[int] = None, minutes: Optional[float] = None):
-        if (steps is not None and steps < 1) or (minutes is not None and minutes <= 0):
-            raise ValueError("Cadence: steps is at least 1 and minutes more than 0")
-        self.steps, self.minutes = steps, minutes
+        self.steps = None if steps is None else whole("Cadence: steps", steps, 1)
+        self.minutes = None if minutes is None else number("Cadence: minutes", minutes, positive=True)
 
 
 class Keep:
@@ -37,9 +38,18 @@ class Keep:
                  exponential: bool = False, max_age: Optional[float] = None, max_bytes: Optional[int] = None, pinned: Tuple[int, ...] = ()):
         if mode not in ("min", "max"):
             raise ValueError(f"Keep: mode is 'min' or 'max', not {mode!r}")
-        self._rules = {"last": last, "best": best, "metric": metric, "greatest": mode == "max", "every_steps": every_steps, "exponential": exponential,
-                       "max_age": max_age, "max_bytes": max_bytes, "pinned": set(pinned)}
+        if metric is not None and not isinstance(metric, str):
+            raise TypeError(f"Keep: metric is {metric!r} ({type(metric).__name__}), expected the name of a metric")
+        if best is not None and not metric:
+            raise ValueError("Keep: best by what? Give metric= too, as in Keep(best=2, metric='val_loss')")
+        if isinstance(pinned, (str, bytes)) or not hasattr(pinned, "__iter__"):
+            raise TypeError(f"Keep: pinned is {pinned!r} ({type(pinned).__name__}), expected steps, as in Keep(pinned=(1000, 2000))")
 
+        def count(name: str, value: Any, least: int) -> Optional[int]:
+            return None if value is None else whole(f"Keep: {name}", value, least)
+        self._rules = {"last": count("last", last, 1), "best": count("best", best, 0), "metric": metric, "greatest": mode == "max", "every_steps": count("every_steps", every_steps, 1),
+                       "exponential": bool(exponential), "max_age": None if max_age is None else number("Keep: max_age", max_age, 0), "max_bytes": count("max_bytes", max_bytes, 0),
+                       "pinned": {whole("Keep: pinned", step, 0) for step in pinned}}
 
     @classmethod
     def from_nemo(cls, config: Any) -> "Keep":
@@ -58,20 +68,8 @@ class Keep:
         return cls(best=top, metric=str(monitor), mode=str(p.get("mode", "min")), last=1 if p.get("save_last", True) or top == 0 else None)
 
 
-def expand(path: Union[str, os.PathLike]) -> str:
-    """``${NAME}`` and ``${NAME:-default}``; an unset variable is an error that names it."""
-    def value(m: "re.Match[str]") -> str:
-        v = os.environ.get(m[1])
-        if v:
-            return v
-        if m[2] is not None:
-            return m[2][2:]
-        raise ValueError(f"the path {os.fspath(path)} needs the variable {m[1]}, which is not set; give ${{{m[1]}:-default}} or set it")
-    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}", value, os.fspath(path))
-
-
 def run_id() -> str:
-    """SKYPILOT_TASK_ID, which stays the same across recoveries of a managed job; else empty."""
+    """SKYPILOT_TASK_ID, which stays the same across recoveries of a managed job; else empty. ``Checkpointer.run_id`` is there without it, too."""
     return os.environ.get("SKYPILOT_TASK_ID", "")
 
 
@@ -129,10 +127,6 @@ class Handle:
         self._save.abort()
 
 
-class Mismatch(ValueError):
-    """The checkpoint and the state do not go together: names, shapes or types differ."""
-
-
 class Checkpointer:
     """Saves and restores the state of one training process in a directory.
 
@@ -165,22 +159,30 @@ class Checkpointer:
             raise ValueError(f"Checkpointer: overlap is 'wait' or 'skip', not {overlap!r}")
         if compress not in (None, "zstd"):
             raise ValueError(f"Checkpointer: compress is None or 'zstd', not {compress!r}")
-        self.directory = expand(directory)
+        self.directory = _no_checkpoint(expand(directory))
+        if not isinstance(cadence, (Cadence, type(None))):
+            raise TypeError(f"Checkpointer: cadence is {cadence!r}, expected an ingot.Cadence, as in Cadence(steps=500)")
+        if not isinstance(keep, (Keep, type(None))):
+            raise TypeError(f"Checkpointer: keep is {keep!r}, expected an ingot.Keep, as in Keep(last=3)")
         self.cadence = cadence or Cadence()
         self.keep = keep or Keep()
         self.resumed_from: Optional[str] = None
-        self._options = (overlap == "skip", threads, max_shard_bytes, run_id() if run is None else run, settle, staging_bytes, compress is not None)
+        self._options = (overlap == "skip", whole("Checkpointer: threads", threads, 0), whole("Checkpointer: max_shard_bytes", max_shard_bytes, 0),
+                         None if settle is None else number("Checkpointer: settle", settle, 0),
+                         whole("Checkpointer: staging_bytes", staging_bytes, 0), compress is not None)
+        self._run = run_id() if run is None else run
         self._files = _model_files(model_files)
         self._saver: Any = None
         self._lock = threading.Lock()
         self._closed = False
         self._parent: Optional[int] = None
+        self._resumes: Optional[bool] = None  # whether restore() found something; None: nobody has asked
         self._last_due = time.monotonic()
         self._last: Optional[Handle] = None
         self._checked = False
-        self._preemption = Preemption(deadline) if signals else None
+        self._preemption = Preemption(None if deadline is None else number("Checkpointer: deadline", deadline, positive=True)) if signals else None
         self._pid = os.getpid()
-        self._at_exit = _close_at_exit(self)
+        self._at_exit = close_at_exit(self)
 
     # -- the process that saves
 
@@ -189,8 +191,10 @@ class Checkpointer:
             if self._closed:
                 raise ValueError("the checkpointer is closed")
             if self._saver is None:
-                skip, threads, shard, run, settle, staging, packed = self._options
-                self._saver = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, run, self._parent, settle, devices.lock, devices.unlock, staging, packed)
+                if self._resumes is None:
+                    self._resumes = False  # what lies there is another run's
+                skip, threads, shard, settle, staging, packed = self._options
+                self._saver = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, self.run_id, self._parent, settle, devices.lock, devices.unlock, staging, packed)
             return self._saver
 
     def _tell(self) -> None:
@@ -199,7 +203,7 @@ class Checkpointer:
 
     def due(self, step: int) -> bool:
         """Whether the cadence wants a checkpoint of this step."""
-        c = self.cadence
+        c, step = self.cadence, whole("due: step", step, 0)
         by_time = c.minutes is not None and time.monotonic() - self._last_due >= 60 * c.minutes
         return (c.steps is not None and step % c.steps == 0) or by_time
 
@@ -208,8 +212,7 @@ class Checkpointer:
         another is being written; never while a preemption is under way."""
         if self._closed:
             raise ValueError("the checkpointer is closed")
-        if step < 0:
-            raise ValueError(f"save: step is {step}; steps begin at 0")
+        step, numbers = whole("save: step", step, 0), metrics_of("save", metrics)
         if self._last is not None and self._last.step == step and not (self._last.done and self._last.error):
             return self._last
         if self._last is not None and step < self._last.step:
@@ -217,13 +220,14 @@ class Checkpointer:
         if self.preempted:
             self._settle()  # this one is not left out, whatever overlap says
         self._warn_once(state)
-        text, entries = nest.pack(state)
+        self._spare_others(step)
+        text, entries, files = nest.pack(state)
         groups: Dict[str, List[nest.Entry]] = {}
         for e in entries:
             groups.setdefault(e.group, []).append(e)
         rows = [(group, [(e.name, e.type, e.shape, e.address, e.still) for e in members]) for group, members in groups.items()]
         on_devices = [e.on_device for members in groups.values() for e in members if e.on_device is not None]
-        save = self._engine().save(step, rows, text, self._files, {k: float(v) for k, v in (metrics or {}).items()}, devices.copier(on_devices))
+        save = self._engine().save(step, rows, text, {**self._files, **files}, numbers, devices.copier(on_devices))
         self._tell()
         self._last_due = time.monotonic()
         if save is None:
@@ -233,11 +237,25 @@ class Checkpointer:
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics of a step that is saved or being saved; they count for ``Keep(best=)``. From a process that saves nothing, too: an evaluation."""
-        numbers = {str(k): float(v) for k, v in metrics.items()}
+        step, numbers = whole("report: step", step, 0), metrics_of("report", metrics)
         if self._saver is None:
             self._at(step).put_metrics(numbers)
         else:
             self._saver.report(step, numbers)
+
+    def _spare_others(self, step: int) -> None:
+        """What another program left under the name is not replaced: it may be all that there is."""
+        path = os.path.join(self.directory, f"checkpoint-{step}")
+        if os.path.isdir(path) and _ingot.look_at(path).state == "unverified":
+            raise _ingot.Error(f"saving step {step}: {path} is there and has no manifest.json: other software made it, and it is not replaced; give the checkpointer another directory, "
+                               "or move that one away")
+
+    def poll(self) -> bool:
+        """For within long steps and evaluations, and cheap: raises what went wrong in a save, and tells whether a preemption signal has come. It saves nothing: what is under way goes on,
+        until the deadline if there is one."""
+        if self._last is not None and self._last.done:
+            self._last._save.poll()
+        return self.preempted
 
     def _settle(self) -> None:
         """Until nothing is being written; errors stay with their handles."""
@@ -264,7 +282,7 @@ class Checkpointer:
     def close(self) -> None:
         """Waits for what is being written. An error that nobody has seen is raised."""
         saver, self._saver, self._closed = self._saver, None, True
-        self._at_exit.detach()
+        self._at_exit()
         try:
             if saver is not None and os.getpid() == self._pid:
                 saver.close()
@@ -283,6 +301,15 @@ class Checkpointer:
             if kind is None:
                 raise
             warnings.warn(f"closing the checkpointer: {e}", RuntimeWarning)
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, which all of its checkpoints carry: ``run=``, SKYPILOT_TASK_ID, that of the checkpoint that was resumed from, or a new one. Before ``restore`` it is that of the
+        newest checkpoint in the directory."""
+        if not self._run:
+            newest = next((f for f in _ingot.scan(self.directory) if f.state == "whole"), None) if self._resumes is None else None
+            self._run = newest.run if newest is not None and newest.run else secrets.token_hex(8)
+        return self._run
 
     @property
     def stats(self) -> Dict[str, Any]:
@@ -315,41 +342,44 @@ class Checkpointer:
     def restore(self, state: Dict[str, Any], which: Union[str, int] = "latest", strict: bool = True) -> int:
         """Puts the newest whole checkpoint into the state's objects and returns its step; 0 where there is none.
 
-        which: "latest", "best" (by ``Keep``'s metric), a step, or a path. Sizes and hashes are compared while the bytes are read; one that fails is put aside
-        with the reason, and the next older one is taken. Plain values and tensors directly in ``state`` are replaced in it. strict=False tells of what does not fit instead of raising.
+        which: "latest", "best" (by ``Keep``'s metric), a step, or a path: of a checkpoint, of a directory of checkpoints, or of its ``latest``. Sizes and hashes are compared while the
+        bytes are read; one that fails is put aside with the reason, and the next older one is taken. Plain values and tensors directly in ``state`` are replaced in it. strict=False tells of
+        what does not fit (names, shapes, types, a PeftModel's base) instead of raising, and converts types.
         """
         self._go_back()
+        step = self._restored(state, which, strict)
+        self._resumes = self.resumed_from is not None
+        adapters.prepare(state)
+        return step
+
+    def _restored(self, state: Dict[str, Any], which: Any, strict: bool) -> int:
         tried: List[str] = []
         for again in (False, True):
             candidates = self._candidates(which)
+            if candidates and candidates[0].state == "unverified":
+                return self._restore_foreign(candidates, state, strict)
             for i, found in enumerate(candidates):
                 if again and found.path in tried:
                     continue
                 try:
-                    if found.state == "unverified":
-                        warnings.warn(f"{found.path} has no manifest: what it should hold nobody knows, and it is taken unverified", RuntimeWarning, stacklevel=2)
-                        step = foreign.restore(found.path, state, strict, lambda s, k, v, t: s.__setitem__(k, _merged(s[k], v, t, k)))
-                    else:
-                        if i + 1 == len(candidates):
-                            found.verify(self._options[1])  # nothing could be taken in its place: it must not be half in the state when it fails
-                        self._restore(found, state, strict)
-                        step = found.step
+                    if i + 1 == len(candidates):
+                        found.verify(self._options[1])  # nothing could be taken in its place: it must not be half in the state when it fails
+                    self._restore(found, state, strict)
                 except _ingot.BadInput as e:
-                    if not isinstance(which, str) or which not in ("latest", "best"):
-                        raise
+                    if len(candidates) == 1 and not (isinstance(which, str) and which in ("latest", "best")):
+                        raise  # one that was asked for by name
                     tried.append(found.path)
                     if not os.path.isdir(found.path):
                         continue  # retention removed it meanwhile
-                    warnings.warn(f"{found.path} is damaged and put aside: {e}", RuntimeWarning, stacklevel=2)
+                    warnings.warn(f"{found.path} is damaged and put aside: {e}", RuntimeWarning, stacklevel=3)
                     try:
                         found.quarantine(str(e))
                     except _ingot.Error:
                         pass  # a directory that is read only
                     continue
-                self.resumed_from = found.path
-                self._parent = step
-                print(f"ingot: resumed at step {step} from {found.path}{' (unverified)' if found.state == 'unverified' else ''}", file=sys.stderr)
-                return step
+                if found.run and not self._run and os.path.dirname(os.path.realpath(found.path)) == os.path.realpath(self.directory):
+                    self._run = found.run
+                return self._resumed(found, found.step)
             if not tried:
                 break
         if tried:
@@ -357,74 +387,82 @@ class Checkpointer:
         print(f"ingot: fresh start, no checkpoint in {self.directory}", file=sys.stderr)
         return 0
 
+    def _resumed(self, found: Any, step: int) -> int:
+        self.resumed_from, self._parent = found.path, step
+        print(f"ingot: resumed at step {step} from {found.path}{' (unverified)' if found.state == 'unverified' else ''}", file=sys.stderr)
+        return step
+
+    def _restore_foreign(self, candidates: List[Any], state: Dict[str, Any], strict: bool) -> int:
+        found, taken = foreign.choose(candidates, state, strict)
+        warnings.warn(f"{found.path} has no manifest: what it should hold nobody knows, and it is taken unverified", RuntimeWarning, stacklevel=4)
+        return self._resumed(found, foreign.restore(taken, state, strict))
+
     def _at(self, step: int) -> Any:
         return _ingot.look_at(os.path.join(self.directory, f"checkpoint-{step}"))
 
-    def _candidates(self, which: Union[str, int]) -> List[Any]:
-        if isinstance(which, int):
-            return [self._at(which)]
+    def _candidates(self, which: Any) -> List[Any]:
+        if not isinstance(which, (str, bytes, os.PathLike)):
+            return [self._at(whole("restore: which", which, 0))]
         if which not in ("latest", "best"):
-            return [_ingot.look_at(expand(which))]
-        there = _ingot.scan(self.directory)
-        newer = [f for f in there if f.state == "newer"]
-        if newer:
-            raise _ingot.Error(newer[0].reason)
-        whole = [f for f in there if f.state == "whole"]
+            path = expand(which).rstrip("/") or "/"
+            if not os.path.exists(path) and os.path.isdir(os.path.join(self.directory, path)):
+                path = os.path.join(self.directory, path)  # a checkpoint's name
+            if os.path.basename(path) == "latest" and not os.path.isdir(path):
+                return self._newest(os.path.dirname(path) or ".")
+            found = _ingot.look_at(path)
+            return self._newest(path) if found.state in ("unverified", "torn") and _ingot.scan(path) else [found]
         if which == "latest":
-            return whole or [f for f in there if f.state == "unverified"]
+            return self._newest(self.directory)
+        those = [f for f in self._newest(self.directory) if f.state == "whole"]
         metric, greatest = self.keep._rules["metric"], self.keep._rules["greatest"]
         if not metric:
             raise ValueError("restore: 'best' by what? Give the checkpointer keep=Keep(best=..., metric=...)")
-        by = [f for f in whole if f.metrics.get(metric) is not None and f.metrics[metric] == f.metrics[metric]]
-        if whole and not by:
+        by = [f for f in those if f.metrics.get(metric) is not None and f.metrics[metric] == f.metrics[metric]]
+        if those and not by:
             raise ValueError(f"restore: none of the checkpoints in {self.directory} has the metric '{metric}'")
         return sorted(by, key=lambda f: f.metrics[metric], reverse=greatest)
 
+    @staticmethod
+    def _newest(directory: str) -> List[Any]:
+        """Those that can be taken, the newest first: whole ones, or where there are none what other programs left."""
+        there = _ingot.scan(directory)
+        newer = [f for f in there if f.state == "newer"]
+        if newer:
+            raise _ingot.Error(newer[0].reason)
+        return [f for f in there if f.state == "whole"] or [f for f in there if f.state == "unverified"]
+
     def _restore(self, found: Any, state: Dict[str, Any], strict: bool) -> None:
         tree = json.loads(found.read_object("state.json"))["state"]
-        problems = [f"'{k}' is in the state and not in the checkpoint" for k in state if k not in tree]
-        problems += [f"'{k}' is in the checkpoint and not in the state" for k in tree if k not in state]
         stored = {(group, name): (type_name, shape, file, offset) for group, name, type_name, shape, file, offset in found.tensors()}
+        match = Match({place: row[:2] for place, row in stored.items()})
+        match.problems += [f"'{k}' is in the state and not in the checkpoint" for k in state if k not in tree]
+        match.problems += [f"'{k}' is in the checkpoint and not in the state" for k in tree if k not in state]
+        both = [k for k in state if k in tree]
+        for key in both:
+            match.walk(tree[key], state[key], key)
+        if match.unknown is not None:
+            raise _ingot.BadInput(f"{found.path}: its state.json names the tensor '{match.unknown[1]}' of '{match.unknown[0]}', which no file has")
+        if match.problems:
+            more = len(match.problems) - 8
+            text = f"restoring {found.path}: " + "; ".join(match.problems[:8]) + (f"; and {more} more" if more > 0 else "")
+            if strict:
+                raise Mismatch(text + ". strict=False goes on without what has no place, and converts types")
+            warnings.warn(text, RuntimeWarning, stacklevel=4)
         wanted: Dict[Tuple[str, str], Any] = {}
         rows, taken = [], set()
-        for key in state:
-            if key not in tree:
-                continue
-            live, modules = _live_tensors(state[key])
-            named = _named_references(tree[key])
-            there = {path for path, _, _, _ in named}
-            for module in modules:  # the names of each are its structure
-                inside = lambda path: path[:len(module)] == module and len(path) == len(module) + 1
-                missing, extra = [p[-1] for p in live if inside(p) and p not in there], [p[-1] for p in there if inside(p) and p not in live]
-                where = "/".join((key,) + module)
-                problems += [f"'{where}': the checkpoint has no {_some(missing)}"] if missing else []
-                problems += [f"'{where}': the model has no {_some(extra)}"] if extra else []
-            for path, kind, group, name in named:
-                if (group, name) not in stored:
-                    raise _ingot.BadInput(f"{found.path}: its state.json names the tensor '{name}' of '{group}', which no file has")
-                type_name, shape, file, offset = stored[group, name]
-                target = live.get(path)
-                if target is not None and tuple(target.shape) != tuple(shape) and path[:-1] in modules:
-                    problems.append(f"'{key}': '{path[-1]}' has the shape {list(target.shape)}, in the checkpoint {list(shape)}")
-                if (group, name) in wanted:
-                    continue
-                address = nest.in_place(target, type_name, shape)
-                if address is not None and address not in taken:
-                    taken.add(address)
-                    wanted[group, name] = target.detach()
-                else:
-                    wanted[group, name], address = nest.empty(kind, type_name, shape)
-                rows.append((type_name, list(shape), file, offset, address))
-        if problems:
-            text = f"restoring {found.path}: " + "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
-            if strict:
-                raise Mismatch(text + ". strict=False goes on without them")
-            warnings.warn(text, RuntimeWarning, stacklevel=3)
+        for place, (kind, live) in match.tensors.items():
+            type_name, shape, file, offset = stored[place]
+            address = nest.in_place(live, type_name, shape)
+            if address is not None and address not in taken:
+                taken.add(address)
+                wanted[place] = sharded.plain(live.detach())
+            else:
+                wanted[place], address = nest.empty(kind, type_name, shape)
+            rows.append((type_name, list(shape), file, offset, address))
         found.restore(rows, self._options[1])
-        both = [k for k in state if k in tree]
         for key in [k for k in both if not isinstance(state[k], Rng)] + [k for k in both if isinstance(state[k], Rng)]:
-            value = nest.unpack(tree[key], lambda kind, group, name: wanted[group, name])
-            state[key] = _merged(state[key], value, strict, key)
+            value = nest.unpack(tree[key], lambda kind, group, name: wanted[group, name], state[key], key)
+            state[key] = merged(state[key], value, strict, key)
         wanted.clear()  # what was only read to be copied (onto a device) goes now, not when the collector comes by
 
     def _warn_once(self, state: Dict[str, Any]) -> None:
@@ -435,102 +473,7 @@ class Checkpointer:
         has = {"optimizer": any(hasattr(v, "param_groups") for v in state.values()), "random number generators (ingot.rng())": "Rng" in kinds}
         missing = [name for name, there in has.items() if not there]
         if missing and any(callable(getattr(v, "named_parameters", None)) for v in state.values()):
-            warnings.warn("the state has no " + " and no ".join(missing) + ": a resumed run will not go on as this one would have", RuntimeWarning, stacklevel=4)
-
-
-def _live_tensors(value: Any) -> Tuple[Dict[Tuple[str, ...], Any], List[Tuple[str, ...]]]:
-    """The tensors of a nest by their places in its tree, so that bytes can be read straight into them; and the places of its modules."""
-    out: Dict[Tuple[str, ...], Any] = {}
-    modules: List[Tuple[str, ...]] = []
-    torch = nest.torch_if_loaded()
-
-    def go(x: Any, path: Tuple[str, ...]) -> None:
-        if isinstance(x, dict):
-            for k, v in x.items():
-                if type(k) is str:
-                    go(v, path + (k,))
-        elif isinstance(x, (list, tuple)):
-            for i, v in enumerate(x):
-                go(v, path + (("$tuple",) if isinstance(x, tuple) else ()) + (str(i),))
-        elif torch is not None and isinstance(x, torch.Tensor):
-            if path:
-                out[path] = x
-        else:
-            module = nest.unwrapped(x)
-            if callable(getattr(module, "named_parameters", None)) and nest.is_stateful(module):
-                modules.append(path)
-                out.update({path + (k,): v for k, v in module.state_dict().items() if hasattr(v, "data_ptr")})
-    go(value, ())
-    return out, modules
-
-
-def _some(names: List[str]) -> str:
-    return ", ".join(repr(n) for n in names[:4]) + (" and more" if len(names) > 4 else "")
-
-
-def _named_references(tree: Any) -> List[Tuple[Tuple[str, ...], str, str, str]]:
-    """(place in the tree, kind, group, name)."""
-    out: List[Tuple[Tuple[str, ...], str, str, str]] = []
-
-    def go(x: Any, path: Tuple[str, ...]) -> None:
-        if isinstance(x, dict):
-            if len(x) == 1:
-                (kind, v), = x.items()
-                if kind in ("$tensor", "$array"):
-                    out.append((path, kind, v[0], v[1]))
-                    return
-            for k, v in x.items():
-                go(v, path + (k,))
-        elif isinstance(x, list):
-            for i, v in enumerate(x):
-                go(v, path + (str(i),))
-    go(tree, ())
-    return out
-
-
-def _has_objects(x: Any) -> bool:
-    """Whether something in it takes a state, rather than being one."""
-    if isinstance(x, dict):
-        return any(_has_objects(v) for v in x.values())
-    if isinstance(x, (list, tuple)):
-        return any(_has_objects(v) for v in x)
-    return nest.is_stateful(x)
-
-
-def _merged(target: Any, value: Any, strict: bool, where: str) -> Any:
-    """What stands in the target's place when the value has been put into it: itself wherever it can take it."""
-    inner = nest.unwrapped(target)
-    torch = nest.torch_if_loaded()
-    if nest.is_stateful(inner):
-        if torch is not None and isinstance(inner, torch.nn.Module):
-            inner.load_state_dict(value, strict=strict)
-        else:
-            inner.load_state_dict(value)
-        return target
-    if torch is not None and isinstance(target, torch.Tensor) and isinstance(value, torch.Tensor) and target.shape == value.shape:
-        if target.data_ptr() != value.data_ptr() or target.stride() != value.stride():
-            with torch.no_grad():
-                target.copy_(value)
-        return target
-    if isinstance(target, dict) and isinstance(value, dict):
-        # The same dict goes on, with what was saved; objects that were not saved stay.
-        for k in [k for k in target if k not in value]:
-            if not _has_objects(target[k]):
-                del target[k]
-            elif strict:
-                raise Mismatch(f"'{where}/{k}' is in the state and not in the checkpoint. strict=False goes on without it")
-        for k, v in value.items():
-            target[k] = _merged(target[k], v, strict, f"{where}/{k}") if k in target else v
-        return target
-    if isinstance(target, (list, tuple)) and type(target) is type(value) and len(target) == len(value):
-        each = [_merged(t, v, strict, f"{where}/{i}") for i, (t, v) in enumerate(zip(target, value))]
-        if isinstance(target, tuple):
-            return tuple(each)
-        target[:] = each
-        return target
-    if _has_objects(target):
-        raise Mismatch(f"'{where}' holds objects that take a state, and the checkpoint has something of another form there")
-    return value
+            warnings.warn("the state has no " + " and no ".join(missing) + ": a resumed run will not go on as this one would have", RuntimeWarning, stacklevel=3)
 
 
 def _model_files(directory: Union[None, str, os.PathLike]) -> Dict[str, bytes]:
@@ -548,24 +491,14 @@ def _model_files(directory: Union[None, str, os.PathLike]) -> Dict[str, bytes]:
     return files
 
 
-def _close_at_exit(ck: Checkpointer) -> Any:
-    """A program that ends waits for what is being written, whether or not anybody closed."""
-    ref = weakref.ref(ck)
-
-    def end() -> None:
-        c = ref()
-        if c is not None and c._saver is not None:
-            try:
-                c.close()
-            except Exception as e:
-                print(f"ingot: {e}", file=sys.stderr)
-    atexit.register(end)
-
-    class Registered:
-        @staticmethod
-        def detach() -> None:
-            atexit.unregister(end)
-    return Registered
+def _no_checkpoint(directory: str) -> str:
+    """Refuses a checkpoint's own path: nothing would be found in it, and a run would start afresh."""
+    name = os.path.basename(directory.rstrip("/"))
+    entries = set(os.listdir(directory)) if os.path.isdir(directory) else set()
+    others = re.fullmatch(r"(checkpoint[-_]|step[-_]|global_step)\d+", name) and entries and "lease.json" not in entries and not _ingot.scan(directory)
+    if others or "manifest.json" in entries:
+        raise ValueError(f"Checkpointer: {directory} is a checkpoint itself; give the directory that it is in, {os.path.dirname(directory.rstrip('/')) or '.'}, and restore(state, which={directory!r}) to go on from it")
+    return directory
 
 
 def latest(directory: Union[str, os.PathLike]) -> Optional[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from typing import Any, Callable, Dict, List, Optional
+import warnings
+from typing import Any, Dict, List, Optional, Tuple
 
-from . import _ingot, nest
+from . import nest
+from .match import Mismatch, foreign_problems, merged, with_ties
 from .rng import Rng
 
 # Where each thing of a state may lie, by what it is; the first that is there is taken.
@@ -128,15 +130,56 @@ def _rng(found: Dict[str, Any]) -> Dict[str, Any]:
     return out
 
 
-def restore(path: str, state: Dict[str, Any], strict: bool, put: Callable[[Dict[str, Any], str, Any, bool], None]) -> int:
-    """Puts what the directory has into the state's objects; the step. ValueError names what it has not."""
-    foreign = Foreign(path)
-    found = {key: foreign.state_of(key, value) for key, value in state.items()}
-    missing = [key for key, value in found.items() if value is None]
-    if missing and strict:
-        raise ValueError(f"restoring {path}: it has nothing for {', '.join(repr(k) for k in missing)}; it has {', '.join(sorted(foreign.names)[:12])}. strict=False goes on without")
-    order = sorted(found, key=lambda k: isinstance(state[k], Rng))
-    for key in order:
+class Taken:
+    """A directory, and what it has for each key of a state."""
+
+    def __init__(self, path: str, state: Dict[str, Any]):
+        self.foreign = Foreign(path)
+        self.found = {key: with_ties(self.foreign.state_of(key, value), value) for key, value in state.items()}
+        self.missing = [key for key, value in self.found.items() if value is None]
+
+
+def choose(candidates: List[Any], state: Dict[str, Any], strict: bool) -> Tuple[Any, Taken]:
+    """The newest of the directories that has all that the state wants; with strict=False all models and optimizers. Else the newest that can be read."""
+    vital = [k for k, v in state.items() if not strict and _kind(k, v) in ("model", "optimizer")] or list(state)
+    first: Optional[Tuple[Any, Taken]] = None
+    passed: List[str] = []
+    error: Optional[Exception] = None
+    for found in candidates:
+        try:
+            taken = Taken(found.path, state)
+        except Exception as e:  # whatever torch and pickle raise of a torn file
+            error = error or ValueError(f"restoring {found.path}: {type(e).__name__}: {e}")
+            passed.append(f"{found.path} is passed over, as it cannot be read: {type(e).__name__}: {e}")
+            continue
+        lacks = [k for k in taken.missing if k in vital]
+        if not lacks:
+            for text in passed:
+                warnings.warn(text, RuntimeWarning, stacklevel=5)
+            return found, taken
+        if first is None:
+            first = found, taken
+        else:
+            taken.found.clear()
+        passed.append(f"{found.path} is passed over, as it has nothing for {', '.join(map(repr, lacks))}, which an older one has")
+    if first is not None:
+        return first
+    assert error is not None
+    raise error
+
+
+def restore(taken: Taken, state: Dict[str, Any], strict: bool) -> int:
+    """Puts what the directory has into the state's objects; the step. Mismatch names what it has not."""
+    foreign, found = taken.foreign, taken.found
+    if taken.missing and strict:
+        raise Mismatch(f"restoring {foreign.path}: it has nothing for {', '.join(repr(k) for k in taken.missing)}; it has {', '.join(sorted(foreign.names)[:12])}. strict=False goes on without")
+    problems = [p for key, value in found.items() if value is not None for p in foreign_problems(key, value, state[key])]
+    if problems:
+        text = f"restoring {foreign.path}: " + "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
+        if strict:
+            raise Mismatch(text + ". strict=False goes on without what has no place, and converts types")
+        warnings.warn(text, RuntimeWarning, stacklevel=5)
+    for key in sorted(found, key=lambda k: isinstance(state[k], Rng)):
         if found[key] is not None:
-            put(state, key, found[key], strict)
+            state[key] = merged(state[key], found[key], strict, key)
     return foreign.step

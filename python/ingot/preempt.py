@@ -11,15 +11,11 @@ class Preemption:
     """Notes the signals at once, whatever Python is doing, and hands them on to whoever listened before.
 
     With a deadline (seconds after the signal) the process ends by itself, with exit code 75, shortly before it: a save that is under way goes on until then, and
-    nothing is captured in the middle of a step that takes too long.
+    nothing is captured in the middle of a step that takes too long. Several of a process share what they have seen; the first deadline holds.
     """
 
     def __init__(self, deadline: Optional[float] = None, signals: tuple = (signal.SIGTERM, signal.SIGUSR1)):
-        self._native: Any = None
-        try:
-            self._native = _ingot.Preemption([int(s) for s in signals], deadline)
-        except ValueError:
-            pass  # another checkpointer listens: it has the flag
+        self._native: Any = _ingot.Preemption([int(s) for s in signals], deadline)
 
     @property
     def seen(self) -> bool:

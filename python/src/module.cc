@@ -13,10 +13,12 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/thread_pool.h"
 #include "checkpoint/place.h"
 #include "checkpoint/preemption.h"
 #include "checkpoint/restore.h"
 #include "checkpoint/saver.h"
+#include "commit/verify.h"
 #include "exec/load.h"
 #include "formats/formats.h"
 #include "formats/outputs.h"
@@ -196,6 +198,8 @@ NB_MODULE(_ingot, m) {
                      return std::pair<std::string, std::string>(kNames[static_cast<int>(u.state)], u.how);
                    })
       .def("abort", &Save::abort)
+      // Raises what went wrong, if nobody has heard of it.
+      .def("poll", [](const Save& s) { check(s.untold()); })
       // True when it is over; what went wrong is raised.
       .def("wait", [](const Save& s, double seconds) {
         (void)without_gil([&] { return s.wait(seconds); });
@@ -215,7 +219,7 @@ NB_MODULE(_ingot, m) {
              o.page_lock = page_lock_of(lock, unlock);
              if (staging) o.staging = staging;
              // The model's files stay what other software reads.
-             if (compress) o.compress = [](const std::string& group) { return group != "model"; };
+             if (compress) o.compress = [](const std::string& group) { return group != "model" && !is_adapter(group); };
              o.on_notice = [self](const std::string& text) {
                std::lock_guard lock(self->mutex);
                self->notices.push_back(text);
@@ -347,6 +351,7 @@ NB_MODULE(_ingot, m) {
       .def_prop_ro("state", [](const PyFound& f) { return state_name(f.found.state); })
       .def_prop_ro("reason", [](const PyFound& f) { return f.found.reason; })
       .def_prop_ro("metrics", [](const PyFound& f) { return f.found.metrics; })
+      .def_prop_ro("run", [](const PyFound& f) { return f.found.manifest.run; })
       // An object's text, compared with the manifest.
       .def("read_object", [](const PyFound& f, const std::string& name) { return value(read_object(*f.store, f.found, name)); })
       // (group, name, type, shape, file, offset) of each.
@@ -382,6 +387,19 @@ NB_MODULE(_ingot, m) {
   m.def("look_at", [](const std::string& path) {
     const Located at = value(locate_checkpoints(path));
     return PyFound{at.store, value(checkpoint::look_at(*at.store, at.path))};
+  });
+  // The hashes of memory, each as the manifest has that of an object. rows: (address, bytes).
+  m.def("hashes", [](const std::vector<std::pair<uintptr_t, size_t>>& rows, int threads) {
+    std::vector<std::string> out(rows.size());
+    without_gil([&] {
+      ThreadPool pool(threads);
+      pool.parallel_for(static_cast<int64_t>(rows.size()), [&](int64_t i) {
+        TreeHasher tree;
+        tree.update({reinterpret_cast<const std::byte*>(rows[i].first), rows[i].second});
+        out[i] = tree.root();
+      });
+    });
+    return out;
   });
   // The names of the small files that travel with a model's weights.
   m.def("tokenizer_files", &tokenizer_side_files);

@@ -1,7 +1,10 @@
 """The package with NumPy alone: what is kept, found again, refused."""
 import collections
+import enum
 import json
 import os
+import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,6 +31,33 @@ class Counter2:
 
     def load_state_dict(self, s):
         self.n, self.w = s["n"], s["w"]
+
+
+class Colour(enum.IntEnum):
+    RED, BLUE = 1, 2
+
+
+class Mode(enum.Enum):
+    FAST = "fast"
+
+
+Point = collections.namedtuple("Point", "x y")
+
+
+class Text(str):
+    pass
+
+
+class Table(dict):
+    pass
+
+
+class Row(list):
+    pass
+
+
+class Pair(tuple):
+    pass
 
 
 def same(a, b):
@@ -76,6 +106,70 @@ class Nests(Case):
         for k in want:
             self.assertTrue(same(state[k], want[k]), f"{k}: {state[k]!r}")
 
+    def own(self):
+        """Kinds that plain JSON has not, and the program's own."""
+        return {"enum": Colour.BLUE, "mode": Mode.FAST, "point": Point(np.arange(3), [Colour.RED]), "text": Text("a"), "table": Table(b=Point(1, 2)), "row": Row([1, 2]), "pair": Pair((1, 2)),
+                "lambda": collections.defaultdict(lambda: 7, k=[1]), "list": [Point(1, Point(2, 3))]}
+
+    def test_kinds_of_the_programs_own(self):
+        exact = {"bytes": bytearray(b"\x00\xff"), "ring": collections.deque([1, 2], 5), "lists": collections.defaultdict(list, a=[1]), "none": collections.defaultdict(None, a=1)}
+        ck = self.checkpointer()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            ck.save(1, {"own": self.own(), "exact": exact}).wait()
+            state = {"own": self.own(), "exact": None}
+            state["own"].update(enum=Colour.RED, text=Text("b"), row=Row(), table=Table(), point=Point(np.zeros(3), [Colour.BLUE]), **{"lambda": collections.defaultdict(lambda: 7)})
+            table, row = state["own"]["table"], state["own"]["row"]
+            state["own"]["table"]["b"] = Point(0, 0)
+            ck.restore(state)
+        self.assertTrue(same(state["own"], self.own()), state["own"])
+        self.assertIs(type(state["own"]["point"].y[0]), Colour)
+        self.assertIs(state["own"]["table"], table)
+        self.assertIs(state["own"]["row"], row)
+        self.assertEqual(state["own"]["lambda"]["new"], 7)
+        self.assertTrue(same(state["exact"], exact))
+        self.assertEqual(state["exact"]["ring"].maxlen, 5)
+        self.assertEqual(state["exact"]["lists"]["new"], [])
+
+    def test_where_the_state_has_none_of_the_kind_it_is_told(self):
+        ck = self.checkpointer()
+        ck.save(1, {"own": self.own()}).wait()
+        state = {"own": None}
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            ck.restore(state)
+        self.assertIn("'own/enum' was a", str(told[0].message))
+        self.assertEqual(told[0].filename, __file__)
+        self.assertEqual((state["own"]["enum"], state["own"]["list"], state["own"]["table"]), (2, [(1, (2, 3))], {"b": (1, 2)}))
+        # Another kind than what was there, or other fields, is no place for it.
+        Other = collections.namedtuple("Point", "x z")
+        state = {"own": dict(self.own(), list=[Other(0, 0)])}
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            ck.restore(state)
+        self.assertIn("'own/list/0' was a", str(told[0].message))
+        self.assertIs(type(state["own"]["list"][0]), tuple)
+
+    def test_what_an_object_gets_back_as_a_plain_kind_is_told_once(self):
+        class Thing:
+            def state_dict(self):
+                return {"colour": Colour.RED, "at": Point(1, 2)}
+
+            def load_state_dict(self, s):
+                self.got = s
+        ck = self.checkpointer()
+        thing = Thing()
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            ck.save(1, {"once": thing}).wait()
+            ck.save(2, {"once": thing}).wait()
+            ck.restore({"once": thing})
+        told = [w for w in told if "come back as plain kinds" in str(w.message)]
+        self.assertEqual(len(told), 1)
+        self.assertIn("once/colour", str(told[0].message))
+        self.assertEqual(told[0].filename, __file__)
+        self.assertEqual(thing.got, {"colour": 1, "at": (1, 2)})
+
     def test_one_array_named_twice_is_kept_once(self):
         a = np.arange(100_000, dtype=np.float32)
         ck = self.checkpointer()
@@ -87,12 +181,72 @@ class Nests(Case):
         ck = self.checkpointer()
         loop = []
         loop.append(loop)
-        for bad, words in ((object(), "object"), (loop, "holds itself"), (np.array(["a"]), "<U1"), (lambda: 0, "function"), (np.array([1], np.longdouble), "128")):
+        deep = []
+        for _ in range(3000):
+            deep = [deep]
+        with self.assertRaises(ingot.StateError) as e:
+            ck.save(1, {"x": deep})
+        self.assertIn("more than 200 deep", str(e.exception))
+        for bad, words in ((object(), "object"), ("\udcff", "lone surrogate"), ({"\udcff": 1}, "lone surrogate"), ({(1, "\udcff"): 1}, "lone surrogate"), (10**9000, "integer of 29898 bits"), (loop, "holds itself"), (np.array(["a"]), "<U1"), (lambda: 0, "function"), (np.array([1], np.longdouble), "128")):
             with self.assertRaises(TypeError) as e:
                 ck.save(1, {"x": {"deep": [0, bad]}})
             self.assertIn("x/deep/1", str(e.exception))
             self.assertIn(words, str(e.exception))
         self.assertEqual(os.listdir(self.dir) if os.path.isdir(self.dir) else [], [])
+
+    def test_generators_of_the_programs_own(self):
+        def make(seed):
+            return {"one": np.random.default_rng(seed), "rest": [np.random.RandomState(seed), np.random.Generator(np.random.Philox(seed))]}
+
+        def draw(s):
+            return [s["one"].random(), s["rest"][0].randn(), s["rest"][1].integers(1 << 60)]
+        a, b = make(1), make(2)
+        draw(a)
+        ck = self.checkpointer()
+        ck.save(1, a).wait()
+        one = b["one"]
+        ck.restore(b)
+        self.assertIs(b["one"], one)
+        self.assertEqual(draw(a), draw(b))
+        with self.assertRaises(ingot.Mismatch):
+            ck.restore({"one": np.random.Generator(np.random.MT19937(1)), "rest": make(1)["rest"]})
+
+    def test_arrays_of_other_libraries_are_told(self):
+        class Frame:
+            def __array__(self, dtype=None, copy=None):
+                return np.arange(4.0)
+        ck = self.checkpointer()
+        state = {"x": {"frame": Frame(), "matrix": np.matrix([[1.0, 2.0]])}}
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            ck.save(1, state).wait()
+        self.assertIn("Frame), x/matrix (numpy.matrix)", str(told[0].message))
+
+    def test_jax(self):
+        try:
+            import jax
+            import jax.numpy as jnp
+        except ImportError:
+            self.skipTest("jax is not there")
+        State = collections.namedtuple("ScaleByAdamState", "count mu nu")
+
+        def make(n):
+            w = {"w": jnp.full((3, 2), n), "b": jnp.full(3, n, jnp.bfloat16)}
+            return {"params": w, "opt": (State(jnp.int32(n), w, dict(w)), ()), "key": jax.random.key_data(jax.random.key(n))}
+        ck = self.checkpointer()
+        ck.save(1, make(1)).wait()
+        state = make(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            ck.restore(state)
+        self.assertEqual(jax.tree.structure(state), jax.tree.structure(make(1)))
+        for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(make(1))):
+            self.assertIsInstance(a, jax.Array)
+            self.assertEqual(a.dtype, b.dtype)
+            self.assertTrue((a == b).all())
+        with self.assertRaises(ingot.StateError) as e:
+            ck.save(2, {"key": jax.random.key(0)})
+        self.assertIn("key: a jax", str(e.exception))
 
     def test_names_that_meet_are_kept_apart(self):
         state = {"x/y": {"a": np.ones(1)}, "state": {"a": np.zeros(1)}, "model": np.full(1, 5.0), "weird name!": np.full(1, 6.0)}
@@ -198,8 +352,18 @@ class Checkpoints(Case):
         ck.restore(state)
         self.assertEqual((a.n, b.n, c.n), (3, 4, 5))
         self.assertIs(state["all"][0], a)
-        with self.assertRaises(ingot.Mismatch):
-            ck.restore({"all": [a]})
+        # One of another form is told before anything is touched, and without strict left as it is.
+        d = Counter2(9)
+        for form in ([d], {"x": d}):
+            with self.assertRaises(ingot.Mismatch) as e:
+                ck.restore({"all": form})
+            self.assertIn("'all' holds objects", str(e.exception))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                state = {"all": form}
+                ck.restore(state, strict=False)
+            self.assertIs(state["all"], form)
+            self.assertEqual(d.n, 9)
 
     def test_names_that_join_alike(self):
         ck = self.checkpointer()
@@ -387,6 +551,127 @@ class Checkpoints(Case):
             self.assertEqual(np.frombuffer(f.read(end - begin), np.float32).tolist(), [0, 1, 2])
 
 
+class Arguments(Case):
+    def refused(self, words, call, *args, **options):
+        with self.assertRaises((TypeError, ValueError, ingot.Error)) as e:
+            call(*args, **options)
+        self.assertIn(words, str(e.exception))
+
+    def test_steps(self):
+        ck = self.checkpointer()
+        self.assertEqual(ck.save(np.int32(2), {"n": 1}).wait().step, 2)
+        self.assertEqual(ck.restore({"n": 0}, which=np.int64(2)), 2)
+        for call in (ck.save, ck.report):
+            for bad in (1.5, 3.0, "1", None, np.float32(1), [1]):
+                self.refused("step is ", call, bad, {})
+            self.refused("step is -1, expected at least 0", call, -1, {})
+        self.refused("due: step is 1.5 (float), expected an integer", ck.due, 1.5)
+
+    def test_metrics(self):
+        ck = self.checkpointer()
+        for bad, words in (({1: 2.0}, "the metric 1 is named by a int"), ({"loss": "0.5"}, "the metric 'loss' is '0.5' (str), expected a number"), ({"loss": None}, "expected a number"),
+                           ({"\udcff": 1.0}, "no Unicode"), ([1], "metrics is a list"), ({"loss": np.ones(2)}, "expected a number")):
+            self.refused(words, ck.save, 1, {"n": 1}, bad)
+            self.refused(words, ck.report, 1, bad)
+        ck.save(1, {"n": 1}, {"a": 1, "b": np.float32(2), "c": True}).wait()
+        with open(os.path.join(self.dir, "checkpoint-1", "manifest.json")) as f:
+            self.assertEqual(json.load(f)["metrics"], {"a": 1.0, "b": 2.0, "c": 1.0})
+
+    def test_rules(self):
+        for bad, words in ((dict(last="x"), "Keep: last is 'x' (str), expected an integer"), (dict(last=-1), "Keep: last is -1, expected at least 1"), (dict(best=1), "best by what"),
+                           (dict(best=1.5, metric="a"), "best is 1.5"), (dict(every_steps=0), "every_steps"), (dict(max_age="1h"), "max_age is '1h'"), (dict(max_bytes=-5), "max_bytes"),
+                           (dict(pinned=5), "pinned is 5"), (dict(pinned=(1, "a")), "pinned is 'a'"), (dict(metric=3), "metric is 3"), (dict(mode="most"), "mode")):
+            self.refused(words, ingot.Keep, **bad)
+        for bad, words in ((dict(steps="5"), "Cadence: steps is '5' (str), expected an integer"), (dict(steps=0), "at least 1"), (dict(minutes=0), "more than 0"), (dict(minutes="x"), "minutes is 'x'"),
+                           (dict(minutes=float("nan")), "minutes")):
+            self.refused(words, ingot.Cadence, **bad)
+        self.refused("expected an ingot.Keep", ingot.Checkpointer, self.dir, keep=3)
+        self.refused("expected an ingot.Cadence", ingot.Checkpointer, self.dir, cadence=500)
+        self.refused("deadline is '5' (str)", ingot.Checkpointer, self.dir, deadline="5")
+
+    def test_directories(self):
+        for form in (os.fsencode(self.dir), pathlib.Path(self.dir)):
+            with ingot.Checkpointer(form, signals=False) as ck:
+                ck.save(1, {"n": 1})
+            self.assertEqual(ck.directory, self.dir)
+            self.assertEqual(ingot.latest(form), os.path.join(self.dir, "checkpoint-1"))
+        self.refused("is empty", ingot.Checkpointer, "")
+        self.refused("zero byte", ingot.Checkpointer, "a\0b")
+        self.refused("no UTF-8", ingot.Checkpointer, b"/tmp/\xff")
+        self.refused("is a checkpoint itself; give the directory that it is in, " + self.dir, ingot.Checkpointer, os.path.join(self.dir, "checkpoint-1"))
+
+    def test_paths_of_a_checkpoint(self):
+        ck = self.checkpointer()
+        for step in (1, 2):
+            ck.save(step, {"n": step}).wait()
+        other = ingot.Checkpointer(os.path.join(self.tmp.name, "other"), signals=False)
+        here = os.path.join(self.dir, "checkpoint-1")
+        for which, step in ((here, 1), (here + "/", 1), (pathlib.Path(here), 1), (os.fsencode(here), 1), (os.path.join(self.dir, "latest"), 2), (self.dir, 2)):
+            self.assertEqual(other.restore({"n": 0}, which=which), step, which)
+        self.assertEqual(ck.restore({"n": 0}, which="checkpoint-1"), 1)
+        self.refused("nowhere", other.restore, {"n": 0}, which=os.path.join(self.dir, "nowhere"))
+
+    def test_a_state_json_that_is_too_large_names_the_place(self):
+        most, ingot.nest.MOST_TEXT = ingot.nest.MOST_TEXT, 1000
+        self.addCleanup(setattr, ingot.nest, "MOST_TEXT", most)
+        self.refused("log/history: the plain values", self.checkpointer().save, 1, {"n": 1, "log": {"name": "x", "history": list(range(500))}})
+
+
+class Runs(Case):
+    def run_of(self, step):
+        with open(os.path.join(self.dir, f"checkpoint-{step}", "manifest.json")) as f:
+            return json.load(f).get("run")
+
+    def test_all_checkpoints_of_a_run_carry_its_id(self):
+        os.environ.pop("SKYPILOT_TASK_ID", None)
+        with self.checkpointer() as ck:
+            ck.restore({"n": 0})
+            ck.save(1, {"n": 1}).wait()
+            first = ck.run_id
+        self.assertEqual((len(first), self.run_of(1)), (16, first))
+        with self.checkpointer() as ck:
+            ck.restore({"n": 0})
+            ck.save(2, {"n": 1}).wait()
+            self.assertEqual((ck.run_id, self.run_of(2)), (first, first))
+        with self.checkpointer() as ck:  # asked before it resumes: for W&B
+            self.assertEqual(ck.run_id, first)
+            ck.restore({"n": 0})
+            ck.save(3, {"n": 1}).wait()
+        self.assertEqual(self.run_of(3), first)
+        with self.checkpointer(run="mine") as ck:
+            ck.restore({"n": 0})
+            self.assertEqual(ck.run_id, "mine")
+        with self.checkpointer() as ck:  # and one that resumes from nothing is another run
+            ck.save(9, {"n": 1}).wait()
+            self.assertNotEqual(ck.run_id, first)
+        # What begins from another run's checkpoint is a run of its own.
+        other = ingot.Checkpointer(os.path.join(self.tmp.name, "other"), signals=False)
+        other.restore({"n": 0}, which=self.dir)
+        self.assertNotEqual(other.run_id, first)
+
+    def test_the_task_id_goes_first(self):
+        os.environ["SKYPILOT_TASK_ID"] = "sky-1"
+        self.addCleanup(os.environ.pop, "SKYPILOT_TASK_ID", None)
+        with self.checkpointer() as ck:
+            ck.save(1, {"n": 1}).wait()
+        self.assertEqual((ck.run_id, self.run_of(1)), ("sky-1", "sky-1"))
+
+    def test_poll_raises_the_error_of_a_save_once(self):
+        ck = self.checkpointer()
+        self.assertFalse(ck.poll())
+        ck.save(1, {"n": 1}).wait()
+        self.assertFalse(ck.poll())
+        os.mkdir(os.path.join(self.dir, ".checkpoint-2.ingot-lock"))  # nobody can take that lock
+        handle = ck.save(2, {"n": np.zeros(10)})
+        while not handle.done:
+            pass
+        with self.assertRaises(ingot.Error) as e:
+            ck.poll()
+        self.assertIn("checkpoint-2", str(e.exception))
+        self.assertFalse(ck.poll())
+        ck.save(3, {"n": 1}).wait()
+
+
 class WithoutIngot(Case):
     """docs/formats/read_checkpoint.py, which needs NumPy alone (and compares hashes where xxhash is there)."""
 
@@ -400,7 +685,8 @@ class WithoutIngot(Case):
 
     def test_it_reads_what_was_saved(self):
         state = {"model": {"w": np.arange(700_000, dtype=np.float32), "b": np.ones(3, np.float16)}, "optimizer": {"state": {0: {"m": np.zeros(2)}}, "lr": 0.5, "betas": (0.9, 0.99)},
-                 "nan": float("nan"), "bytes": b"x", "n": np.int64(3)}
+                 "nan": float("nan"), "bytes": b"x", "n": np.int64(3),
+                 "kinds": [bytearray(b"y"), collections.defaultdict(list, a=[1]), Point(1, np.arange(2)), Colour.BLUE, collections.deque([1], 2), Table(a=1)]}
         ck = self.checkpointer()
         ck.save(12, state).wait()
         path = os.path.join(self.dir, "checkpoint-12")
@@ -409,6 +695,8 @@ class WithoutIngot(Case):
         self.assertTrue(same(back["model"], state["model"]))
         self.assertEqual(back["optimizer"]["state"][0]["m"].tolist(), [0, 0])
         self.assertEqual((back["optimizer"]["lr"], back["optimizer"]["betas"], back["bytes"], back["n"]), (0.5, (0.9, 0.99), b"x", 3))
+        kinds = back["kinds"]
+        self.assertEqual((kinds[0], kinds[1], kinds[2]["x"], kinds[2]["y"].tolist(), kinds[3:]), (b"y", {"a": [1]}, 1, [0, 1], [2, (1,), {"a": 1}]))
         file = os.path.join(path, "model.safetensors")
         os.truncate(file, os.path.getsize(file) - 1)
         with self.assertRaises(ValueError):
@@ -549,6 +837,42 @@ time.sleep(60)  # a step
         p.terminate()
         self.assertEqual(p.wait(30), 75)
         self.assertTrue(ingot.latest(self.dir).endswith("checkpoint-1"))
+
+    def test_one_that_closes_leaves_the_signals_to_the_others(self):
+        script = """
+import os, signal, sys, ingot
+one = ingot.Checkpointer(sys.argv[1] + "/one")
+two = ingot.Checkpointer(sys.argv[1] + "/two")
+one.close()
+assert not two.poll()
+os.kill(os.getpid(), signal.SIGTERM)
+assert two.preempted and two.poll() and one.preempted
+three = ingot.Checkpointer(sys.argv[1] + "/three")
+assert three.preempted
+three.close()
+two.close()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+        p = subprocess.run([sys.executable, "-c", script, self.dir], env=WITH_PACKAGE, timeout=60, capture_output=True, text=True)
+        self.assertEqual(p.returncode, -signal.SIGTERM, p.stderr)
+
+    def test_a_save_that_fails_at_the_end_is_seen_in_the_exit_code(self):
+        script = """
+import atexit, os, sys, ingot
+atexit.register(lambda: print("the others end as they would", flush=True))
+ck = ingot.Checkpointer(sys.argv[1], signals=False)
+ck.save(1, {"n": 1}).wait()
+os.mkdir(sys.argv[1] + "/.checkpoint-2.ingot-lock")
+if sys.argv[2] == "fail":
+    ck.save(2, {"n": 2})
+print("done")
+sys.exit(3 if sys.argv[2] == "exits" else 0)
+"""
+        for how, code in (("fail", 120), ("well", 0), ("exits", 3)):
+            directory = os.path.join(self.dir, how)
+            p = subprocess.run([sys.executable, "-c", script, directory, how], env=WITH_PACKAGE, timeout=60, capture_output=True, text=True)
+            self.assertEqual((p.returncode, p.stdout), (code, "done\nthe others end as they would\n"), p.stderr)
+            self.assertEqual("checkpoint-2" in p.stderr, how == "fail", p.stderr)
 
     def test_a_child_that_makes_its_own_saves(self):
         ck = self.checkpointer()

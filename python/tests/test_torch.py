@@ -5,59 +5,18 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 import unittest.mock
 import warnings
 
-try:
-    import torch
-except ImportError:
-    torch = None
-
 import ingot
+from torch_case import TorchCase, torch
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 
 
-@unittest.skipIf(torch is None, "torch is not there")
-class Torch(unittest.TestCase):
-    def setUp(self):
-        self.tmp = tempfile.TemporaryDirectory()
-        self.addCleanup(self.tmp.cleanup)
-        self.dir = os.path.join(self.tmp.name, "ck")
-        torch.manual_seed(3)
-
-    def checkpointer(self, **options):
-        ck = ingot.Checkpointer(self.dir, signals=False, **options)
-        self.addCleanup(ck.close)
-        return ck
-
-    def again(self, state, into, **options):
-        """Saved by one checkpointer, restored by another."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with ingot.Checkpointer(self.dir, signals=False) as ck:
-                self.step_ = getattr(self, "step_", 0) + 1
-                ck.save(self.step_, state)
-        return self.checkpointer().restore(into, **options)
-
-    def assertSame(self, a, b, where=""):
-        if isinstance(a, torch.Tensor):
-            self.assertEqual((a.dtype, a.shape), (b.dtype, b.shape), where)
-            self.assertTrue(torch.equal(a.contiguous().view(torch.uint8) if a.numel() and a.dim() else a, b.contiguous().view(torch.uint8) if b.numel() and b.dim() else b), where)
-        elif isinstance(a, dict):
-            self.assertEqual(list(a), list(b), where)
-            for k in a:
-                self.assertSame(a[k], b[k], f"{where}/{k}")
-        elif isinstance(a, (list, tuple)):
-            self.assertEqual((type(a), len(a)), (type(b), len(b)), where)
-            for i, (x, y) in enumerate(zip(a, b)):
-                self.assertSame(x, y, f"{where}/{i}")
-        else:
-            self.assertEqual(a, b, where)
-
+class Torch(TorchCase):
     def test_every_type_shape_and_view(self):
         tensors = {str(t): torch.arange(12).reshape(3, 4).to(t) for t in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.uint8, torch.int16, torch.int32,
                                                                            torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2)}
@@ -132,10 +91,109 @@ class Torch(unittest.TestCase):
         self.assertSame(nested["all"]["model"].state_dict(), other["all"]["model"].state_dict())
         self.assertSame(nested["all"]["list"], other["all"]["list"])
 
-    def test_a_module_of_another_type_takes_the_values(self):
+    def test_another_type_is_told(self):
         a, b = torch.nn.Linear(30, 20), torch.nn.Linear(30, 20).to(torch.bfloat16)
-        self.again({"model": a}, {"model": b})
+        before = b.weight.detach().clone()
+        with self.assertRaises(ingot.Mismatch) as e:
+            self.again({"model": a}, {"model": b})
+        self.assertIn("'model': 'weight', 'bias' are BF16, in the checkpoint F32", str(e.exception))
+        self.assertSame(before, b.weight.detach())
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            self.checkpointer().restore({"model": b}, strict=False)
+        self.assertTrue(any("are BF16, in the checkpoint F32" in str(w.message) and w.filename == __file__ for w in told), [(str(w.message), w.filename) for w in told])
         self.assertSame(a.weight.detach().to(torch.bfloat16), b.weight.detach())
+        # Tensors that are no module's, too.
+        with self.assertRaises(ingot.Mismatch) as e:
+            self.again({"ema": {"w": torch.ones(3)}}, {"ema": {"w": torch.zeros(3, dtype=torch.float16)}})
+        self.assertIn("'ema/w' is F16, in the checkpoint F32", str(e.exception))
+        with self.assertRaises(ingot.Mismatch) as e:
+            self.again({"ema": {"w": 3}}, {"ema": {"w": torch.zeros(3)}})
+        self.assertIn("'ema/w' is a tensor, and the checkpoint has something else there", str(e.exception))
+
+    def test_an_optimizers_state_keeps_its_type(self):
+        def make():
+            model = torch.nn.Linear(6, 4).to(torch.bfloat16)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+            for p in model.parameters():  # as an optimizer that computes in F32
+                optimizer.state[p]["momentum_buffer"] = torch.randn(p.shape, dtype=torch.float32)
+                optimizer.state[p]["codes"] = torch.randint(0, 255, (7,), dtype=torch.uint8)
+            return {"model": model, "optimizer": optimizer}
+        a, b = make(), make()
+        self.again(a, b)
+        self.assertSame(a["optimizer"].state_dict(), b["optimizer"].state_dict())
+
+    def test_an_optimizer_of_other_groups_is_told_before_anything_changes(self):
+        a, b = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
+        before = b.weight.detach().clone()
+        state = {"model": b, "optimizer": torch.optim.Adam([{"params": [b.weight]}, {"params": [b.bias], "lr": 1.0}])}
+        with self.assertRaises(ingot.Mismatch) as e:
+            self.again({"model": a, "optimizer": torch.optim.Adam(a.parameters())}, state)
+        self.assertIn("the optimizer has [1, 1] parameters in its groups, in the checkpoint [2]", str(e.exception))
+        self.assertSame(before, b.weight.detach())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.checkpointer().restore(state, strict=False)
+        self.assertSame(a.weight.detach(), b.weight.detach())
+        self.assertEqual(state["optimizer"].param_groups[1]["lr"], 1.0)
+        # The same parameters in another order.
+        a.weight.sum().backward()
+        a.bias.sum().backward()
+        optimizer = torch.optim.Adam(a.parameters())
+        optimizer.step()
+        with self.assertRaises(ingot.Mismatch) as e:
+            self.again({"optimizer": optimizer}, {"optimizer": torch.optim.Adam([b.bias, b.weight])})
+        self.assertIn("parameter 0 has the shape [3], its exp_avg in the checkpoint [3, 4]", str(e.exception))
+
+    def test_without_strict_what_has_another_shape_stays(self):
+        a = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
+        b = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 5))
+        before = b[1].weight.detach().clone()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.again({"model": a}, {"model": b}, strict=False)
+        self.assertSame(a[0].weight.detach(), b[0].weight.detach())
+        self.assertSame(before, b[1].weight.detach())
+
+    def test_an_object_that_does_not_take_its_state_is_named(self):
+        class Strange:
+            def state_dict(self):
+                return {"a": 1}
+
+            def load_state_dict(self, s):
+                raise KeyError("b")
+        with self.assertRaises(ingot.Mismatch) as e:
+            self.again({"x": {"strange": Strange()}}, {"x": {"strange": Strange()}})
+        self.assertIn("'x/strange' (Strange) did not take its state: KeyError: 'b'", str(e.exception))
+
+    def test_a_generator_of_the_programs_own(self):
+        a, b = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
+        torch.rand(3, generator=a)
+        self.again({"x": {"g": a}}, {"x": {"g": b}})
+        self.assertSame(torch.rand(3, generator=a), torch.rand(3, generator=b))
+
+    def test_steps_and_metrics_of_torch(self):
+        ck = self.checkpointer()
+        handle = ck.save(torch.tensor(3), {"n": 1}, {"loss": torch.tensor(0.5)})
+        handle.wait()
+        self.assertEqual(handle.step, 3)
+        for bad in (torch.tensor(1.5), torch.tensor([1, 2])):
+            with self.assertRaises(TypeError) as e:
+                ck.save(bad, {"n": 1})
+            self.assertIn("save: step is tensor(", str(e.exception))
+        with self.assertRaises(TypeError) as e:
+            ck.save(4, {"n": 1}, {"loss": torch.ones(2)})
+        self.assertIn("the metric 'loss' is tensor", str(e.exception))
+
+    def test_what_torch_has_no_bytes_of_is_refused(self):
+        ck = self.checkpointer()
+        for bad, words in ((torch.nn.LazyLinear(3).weight, "lazy module"), (torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "nested"),
+                           (torch.ones(3).to_sparse(), "sparse"), (torch.empty(3, device="meta"), "meta")):
+            with self.assertRaises(ingot.StateError) as e, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ck.save(1, {"x": {"bad": bad}})
+            self.assertIn("x/bad", str(e.exception))
+            self.assertIn(words, str(e.exception))
 
     def test_names_and_shapes_that_differ(self):
         ck = self.checkpointer()
@@ -363,6 +421,120 @@ class Torch(unittest.TestCase):
             warnings.simplefilter("ignore")
             ingot.Checkpointer(os.path.dirname(d), signals=False).restore(into())
         self.assertIn("nothing for 'rng'", str(e.exception))
+
+    def trainers(self, step, optimizer=True, model=None):
+        """A directory as Trainer leaves it."""
+        model = model or torch.nn.Linear(4, 3)
+        d = os.path.join(self.dir, f"checkpoint-{step}")
+        os.makedirs(d)
+        torch.save(model.state_dict(), os.path.join(d, "pytorch_model.bin"))
+        if optimizer:
+            torch.save(torch.optim.Adam(model.parameters(), lr=step / 1000).state_dict(), os.path.join(d, "optimizer.pt"))
+        with open(os.path.join(d, "trainer_state.json"), "w") as f:
+            json.dump({"global_step": step}, f)
+        return d
+
+    def test_a_trainers_directory_without_an_optimizer_is_passed_over(self):
+        self.trainers(100)
+        newest = self.trainers(200, optimizer=False)
+        torn = self.trainers(300)
+        os.truncate(os.path.join(torn, "optimizer.pt"), 100)
+
+        def into():
+            m = torch.nn.Linear(4, 3)
+            return {"model": m, "optimizer": torch.optim.Adam(m.parameters())}
+        for strict in (True, False):
+            state = into()
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                self.assertEqual(self.checkpointer().restore(state, strict=strict), 100)
+            texts = [str(w.message) for w in told]
+            self.assertTrue(any(t.startswith(newest) and "it has nothing for 'optimizer'" in t for t in texts), texts)
+            self.assertTrue(any(t.startswith(torn) and "cannot be read" in t for t in texts), texts)
+            self.assertEqual(state["optimizer"].param_groups[0]["lr"], 0.1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # A model alone: the newest that can be read. By name: that one, or an error.
+            self.assertEqual(self.checkpointer().restore({"model": torch.nn.Linear(4, 3)}), 300)
+            with self.assertRaises(ingot.Mismatch):
+                self.checkpointer().restore(into(), which=newest)
+            self.assertEqual(self.checkpointer().restore(into(), which=newest, strict=False), 200)
+            self.assertEqual(self.checkpointer().restore(into(), which=100), 100)
+            with self.assertRaises(ValueError) as e:
+                self.checkpointer().restore(into(), which=torn)
+            self.assertIn(torn, str(e.exception))
+            before = torch.nn.Linear(4, 3).to(torch.bfloat16)
+            with self.assertRaises(ingot.Mismatch) as e:
+                self.checkpointer().restore({"model": before})
+            self.assertIn("BF16, in the checkpoint F32", str(e.exception))
+
+    def test_ties_that_another_program_left_out(self):
+        def tied():
+            m = torch.nn.Sequential(torch.nn.Embedding(50, 6), torch.nn.Linear(6, 50, bias=False))
+            m[1].weight = m[0].weight
+            return m
+        a, b = tied(), tied()
+        d = os.path.join(self.dir, "checkpoint-3")
+        os.makedirs(d)
+        ingot.save(os.path.join(d, "model.safetensors"), {"0.weight": a[0].weight})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.assertEqual(self.checkpointer().restore({"model": b}), 3)
+            self.assertSame(a.state_dict(), b.state_dict())
+            with self.assertRaises(ingot.Mismatch) as e:
+                self.checkpointer().restore({"model": torch.nn.Sequential(torch.nn.Embedding(50, 6), torch.nn.Linear(6, 50, bias=False))})
+        self.assertIn("the checkpoint has no '1.weight'", str(e.exception))
+
+    def test_a_trainers_directory_is_not_replaced(self):
+        d = self.trainers(5)
+        with self.assertRaises(ValueError) as e:
+            ingot.Checkpointer(d, signals=False)
+        self.assertIn("is a checkpoint itself", str(e.exception))
+        before = sorted(os.listdir(d))
+        ck = self.checkpointer(keep=ingot.Keep(last=1))
+        with self.assertRaises(ingot.Error) as e:
+            ck.save(5, {"n": 1})
+        self.assertIn("other software made it", str(e.exception))
+        for step in (6, 7):
+            ck.save(step, {"n": 1}).wait()
+        ck.close()
+        self.assertEqual(sorted(os.listdir(d)), before)
+
+    def test_a_restore_holds_the_state_once(self):
+        """Beside what is read in place: all of it for a module on a device, for which another place of its tensors stands here; an optimizer's state else."""
+        script = """
+import sys, torch, ingot
+from ingot import nest
+
+def make():
+    model = torch.nn.Sequential(*[torch.nn.Linear(1024, 1024, bias=False) for _ in range(8)])
+    return {"model": model, "optimizer": torch.optim.AdamW(model.parameters())}
+
+def most():
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) / 1024 for line in f if line.startswith("VmHWM"))
+
+if sys.argv[1] == "save":
+    state = make()
+    for p in state["model"].parameters():
+        p.grad = torch.ones_like(p)
+    state["optimizer"].step()
+    with ingot.Checkpointer(sys.argv[2], signals=False) as ck:
+        ck.save(1, state)
+    sys.exit()
+if sys.argv[1] == "device":
+    nest.in_place = lambda *a: None
+state = make()
+before = most()
+with ingot.Checkpointer(sys.argv[2], signals=False) as ck:
+    ck.restore(state)
+print(most() - before)
+"""
+        def run(how):
+            return subprocess.run([sys.executable, "-W", "ignore", "-c", script, how, self.dir], env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)), check=True, capture_output=True, text=True).stdout
+        run("save")
+        self.assertLess(float(run("host")), 1.25 * 64)
+        self.assertLess(float(run("device")), 1.25 * 96)
 
     def test_examples_train_killed_at_random(self):
         rounds = int(os.environ.get("INGOT_KILLS", "4"))

@@ -1,6 +1,7 @@
 #include "checkpoint/save.h"
 
 #include <algorithm>
+#include <numeric>
 #include <set>
 
 #include "checkpoint/directory.h"
@@ -22,9 +23,14 @@ struct Plan {
   std::set<std::string> compressed;  // names of files
 };
 
-// Indexes of tensors, a file each: still ones apart, and no file of more than max_shard bytes unless one tensor alone is.
+// Indexes of tensors, a file each: still ones apart, and no file of more than max_shard bytes unless one tensor alone is, or they are an adapter's.
 std::vector<std::vector<size_t>> files_of(const Group& group, uint64_t max_shard) {
   std::vector<std::vector<size_t>> files;
+  if (is_adapter(group.name) && !group.tensors.empty()) {
+    files.emplace_back(group.tensors.size());
+    std::iota(files[0].begin(), files[0].end(), size_t{0});
+    return files;
+  }
   for (const bool still : {true, false}) {
     uint64_t room = 0;
     bool begun = false;
@@ -159,6 +165,8 @@ uint64_t Snapshot::bytes() const {
   for (const auto& [name, text] : files) sum += text.size();
   return sum;
 }
+
+bool is_adapter(const std::string& group) { return group == "adapter_model" || group.starts_with("adapter_model."); }
 
 std::string directory_name(int64_t step) { return fmt::format("checkpoint-{}", step); }
 

@@ -36,6 +36,9 @@ struct Saved {
   uint64_t written = 0;  // bytes; without what was linked
 };
 
+// Whether a group is a PEFT adapter's: PEFT reads it from one file of its name, never from shards.
+bool is_adapter(const std::string& group);
+
 // "checkpoint-1200".
 std::string directory_name(int64_t step);
 

@@ -58,6 +58,22 @@ TEST_F(Checkpoints, ComeBackBitForBit) {
   }
 }
 
+// PEFT looks for its adapter in one file of that name.
+TEST_F(Checkpoints, AnAdapterIsOneFile) {
+  TestState s = make_state(3, {{"adapter_model", {300'000, 70'000}}, {"adapter_model.other", {300'000, 70'000}}, {"adapter_model_of_mine", {300'000, 70'000}}});
+  for (Group& g : s.snapshot.groups) g.tensors[1].still = true;
+  SaveOptions o;
+  o.max_shard = 300'000;
+  auto saved = save(store_, dir_, s.snapshot, o);
+  ASSERT_TRUE(saved.ok()) << saved.error().message;
+  EXPECT_TRUE(saved->manifest.find("adapter_model.safetensors"));
+  EXPECT_TRUE(saved->manifest.find("adapter_model.other.safetensors"));
+  EXPECT_FALSE(saved->manifest.find("adapter_model_of_mine.safetensors"));
+  auto back = load_state(store_, newest(store_), s);
+  ASSERT_TRUE(back.ok()) << back.error().message;
+  EXPECT_EQ(*back, s.values);
+}
+
 TEST_F(Checkpoints, CompressedOnesComeBackBitForBit) {
   TestState s = make_state(1, {{"model", {300'000}}, {"optimizer", {300'001, 5, 600'000}}});
   std::fill(s.values[1][2].begin(), s.values[1][2].end(), 1.0F);

@@ -46,6 +46,7 @@ Upload Save::uploaded() const {
 
 Status Save::untold() const {
   std::lock_guard lock(mutex_);
+  if (!done_ || (!status_.ok() && status_.error().kind == ErrorKind::kInterrupted)) return {};
   return std::exchange(told_, true) ? Status() : status_;
 }
 

@@ -57,14 +57,14 @@ class Save {
   Upload uploaded() const;
   // It is given up, unless it is committed already; the checkpoint before it stays the newest.
   void abort() { cancel_.cancel(); }
+  // Its error, if it has one that nobody has heard of; that of one that was aborted is nobody's concern.
+  Status untold() const;
 
  private:
   friend class Saver;
   bool went_wrong() const;
   Save(int64_t step, std::shared_ptr<Uploads> uploads) : step_(step), uploads_(std::move(uploads)) {}
   void finish(Status s);
-  // Its error, if nobody has heard of it.
-  Status untold() const;
   const int64_t step_;
   const std::shared_ptr<Uploads> uploads_;
   std::string path_;                // of what was written, with

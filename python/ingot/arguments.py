@@ -1,0 +1,65 @@
+"""What callers give, looked at before it goes anywhere: an error names the argument, what it is and what was expected."""
+from __future__ import annotations
+
+import operator
+import os
+import re
+from typing import Any, Dict, Mapping, Optional, Union
+
+
+def whole(what: str, value: Any, least: int) -> int:
+    """An integer of Python, NumPy or torch."""
+    try:
+        n = operator.index(value)
+    except (TypeError, RuntimeError, ValueError):
+        raise TypeError(f"{what} is {value!r} ({type(value).__name__}), expected an integer") from None
+    if n < least:
+        raise ValueError(f"{what} is {n}, expected at least {least}")
+    return n
+
+
+def number(what: str, value: Any, least: Optional[float] = None, positive: bool = False) -> float:
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        n = float(value)
+    except (TypeError, RuntimeError, ValueError):
+        raise TypeError(f"{what} is {value!r} ({type(value).__name__}), expected a number") from None
+    if (least is not None and not n >= least) or (positive and not n > 0):
+        raise ValueError(f"{what} is {n:g}, expected {'more than 0' if positive else f'at least {least:g}'}")
+    return n
+
+
+def metrics_of(call: str, metrics: Any) -> Dict[str, float]:
+    if metrics is None:
+        return {}
+    if not isinstance(metrics, Mapping):
+        raise TypeError(f"{call}: metrics is a {type(metrics).__name__}, expected a dict of numbers by their names")
+    for name in metrics:
+        if not isinstance(name, str) or not is_unicode(name):
+            raise TypeError(f"{call}: the metric {name!r} is named by {'a text that is no Unicode' if isinstance(name, str) else 'a ' + type(name).__name__}, expected a text")
+    return {str(name): number(f"{call}: the metric '{name}'", v) for name, v in metrics.items()}
+
+
+def is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def expand(path: Union[str, bytes, os.PathLike]) -> str:
+    """``${NAME}`` and ``${NAME:-default}``; an unset variable is an error that names it."""
+    text = os.fsdecode(path)
+    if not text or "\0" in text or not is_unicode(text):
+        raise ValueError(f"the path {path!r} {'is empty' if not text else 'has a zero byte' if chr(0) in text else 'is no UTF-8'}; give another")
+
+    def value(m: "re.Match[str]") -> str:
+        v = os.environ.get(m[1])
+        if v:
+            return v
+        if m[2] is not None:
+            return m[2][2:]
+        raise ValueError(f"the path {text} needs the variable {m[1]}, which is not set; give ${{{m[1]}:-default}} or set it")
+    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}", value, text)
