@@ -163,6 +163,7 @@ TEST(CheckpointMounts, LateReorderedAndLost) {
           auto handle = (*saver)->save(content_of(next++).snapshot);
           if (!handle.ok()) break;
           (void)(*handle)->wait();
+          (void)(*saver)->wait();  // and its retention: this bucket is one thread's
           handles.push_back(*handle);
           if (!cache) bucket.upload_all();
           else bucket.upload(random);
