@@ -159,6 +159,7 @@ class Checkpointer:
         self._lock = threading.Lock()
         self._closed = False
         self._parent: Optional[int] = None
+        self._lease_seen: Optional[int] = None  # whoever takes the directory between a restore and the first save goes on, and not this one
         self._last_due = time.monotonic()
         self._last: Optional[Handle] = None
         self._checked = False
@@ -174,7 +175,8 @@ class Checkpointer:
                 raise ValueError("the checkpointer is closed")
             if self._saver is None:
                 skip, threads, shard, run, settle, staging, packed = self._options
-                self._saver = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, run, self._parent, settle, devices.lock, devices.unlock, staging, packed)
+                self._saver = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, run, self._parent, settle, devices.lock, devices.unlock, staging, packed, self._lease_seen)
+                self._lease_seen = None  # what was taken is this one's
             return self._saver
 
     def _tell(self) -> None:
@@ -305,6 +307,7 @@ class Checkpointer:
         with the reason, and the next older one is taken. Plain values and tensors directly in ``state`` are replaced in it. strict=False tells of what does not fit instead of raising.
         """
         self._go_back()
+        self._lease_seen = _ingot.lease_epoch(self.directory)
         tried: List[str] = []
         for again in (False, True):
             candidates = self._candidates(which)
@@ -332,6 +335,9 @@ class Checkpointer:
                     except _ingot.Error:
                         pass  # a directory that is read only
                     continue
+                for f in candidates:
+                    if f.late_reason:
+                        warnings.warn(f.late_reason, RuntimeWarning, stacklevel=2)
                 self.resumed_from = found.path
                 self._parent = step
                 print(f"ingot: resumed at step {step} from {found.path}{' (unverified)' if found.state == 'unverified' else ''}", file=sys.stderr)

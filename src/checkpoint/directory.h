@@ -31,6 +31,7 @@ struct Found {
   uint64_t unique = 0;  // of those that no other name leads to
   std::string manifest_identity, late_identity;  // of the files that were read, as Stat has it
   Metrics late;
+  std::string late_reason;  // why those that came late do not count
 };
 
 // Newest first: by epoch and step; those without a manifest by their step, after those with one. Names are checkpoint-N (also step-N, global_stepN). kBadInput

@@ -30,7 +30,19 @@ Lease read_lease(Store& store, const std::string& directory) {
   return l;
 }
 
+Error taken_over(const std::string& directory, const Lease& by, const std::string& what) {
+  return failed("saving into {}: process {} of {} has taken over (epoch {}, {}): this process was taken for lost, and writes there no more. End it; the other one goes on", directory, by.pid, by.host, by.epoch, what);
+}
+
 }  // namespace
+
+int64_t lease_epoch(Store& store, const std::string& directory) { return read_lease(store, directory).epoch; }
+
+Status not_taken_since(Store& store, const std::string& directory, std::optional<int64_t> seen) {
+  const Lease now = read_lease(store, directory);
+  if (!seen || now.epoch <= *seen) return {};
+  return taken_over(directory, now, fmt::format("when this one looked for what to resume from it was {}", *seen));
+}
 
 Result<Lease> take_lease(Store& store, const std::string& directory, int64_t newest, double now) {
   Lease l;
@@ -51,8 +63,7 @@ Result<Lease> take_lease(Store& store, const std::string& directory, int64_t new
 Status still_mine(Store& store, const std::string& directory, const Lease& mine) {
   const Lease now = read_lease(store, directory);
   if (now.epoch == 0 || now.owner == mine.owner || now.epoch < mine.epoch) return {};
-  return failed("saving into {}: process {} of {} has taken over (epoch {}, this is {}): this process was taken for lost, and writes there no more. End it; the other one goes on",
-                directory, now.pid, now.host, now.epoch, mine.epoch);
+  return taken_over(directory, now, fmt::format("this is {}", mine.epoch));
 }
 
 }  // namespace ingot::checkpoint

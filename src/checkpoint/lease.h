@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/status.h"
@@ -19,6 +20,10 @@ struct Lease {
 
 // The next epoch after that of the lease file and `newest` (of the manifests there), written.
 Result<Lease> take_lease(Store& store, const std::string& directory, int64_t newest, double now);
+// Of the process that has the directory now; 0: none.
+int64_t lease_epoch(Store& store, const std::string& directory);
+// kFailed where another process has taken the directory since that epoch was seen.
+Status not_taken_since(Store& store, const std::string& directory, std::optional<int64_t> seen);
 // kFailed where another process has taken it since. What cannot be read, or is not there any more, replaces nobody.
 Status still_mine(Store& store, const std::string& directory, const Lease& mine);
 
