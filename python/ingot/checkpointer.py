@@ -307,6 +307,7 @@ class Checkpointer:
         with the reason, and the next older one is taken. Plain values and tensors directly in ``state`` are replaced in it. strict=False tells of what does not fit instead of raising.
         """
         self._go_back()
+        self._torn: List[Any] = []
         self._lease_seen = _ingot.lease_epoch(self.directory)
         tried: List[str] = []
         for again in (False, True):
@@ -338,6 +339,9 @@ class Checkpointer:
                 for f in candidates:
                     if f.late_reason:
                         warnings.warn(f.late_reason, RuntimeWarning, stacklevel=2)
+                for f in self._torn:
+                    if f.step > step:
+                        warnings.warn(f"{f.path} is passed over: {f.reason}", RuntimeWarning, stacklevel=2)
                 self.resumed_from = found.path
                 self._parent = step
                 print(f"ingot: resumed at step {step} from {found.path}{' (unverified)' if found.state == 'unverified' else ''}", file=sys.stderr)
@@ -358,6 +362,7 @@ class Checkpointer:
         if which not in ("latest", "best"):
             return [_ingot.look_at(expand(which))]
         there = _ingot.scan(self.directory)
+        self._torn = [f for f in there if f.state == "torn"]
         newer = [f for f in there if f.state == "newer"]
         if newer:
             raise _ingot.Error(newer[0].reason)
