@@ -177,6 +177,7 @@ class Checkpointer:
         self._closed = False
         self._parent: Optional[int] = None
         self._resumes: Optional[bool] = None  # whether restore() found something; None: nobody has asked
+        self._lease_seen: Optional[int] = None  # whoever takes the directory between a restore and the first save goes on, and not this one
         self._last_due = time.monotonic()
         self._last: Optional[Handle] = None
         self._checked = False
@@ -194,7 +195,8 @@ class Checkpointer:
                 if self._resumes is None:
                     self._resumes = False  # what lies there is another run's
                 skip, threads, shard, settle, staging, packed = self._options
-                self._saver = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, self.run_id, self._parent, settle, devices.lock, devices.unlock, staging, packed)
+                self._saver = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, self.run_id, self._parent, settle, devices.lock, devices.unlock, staging, packed, self._lease_seen)
+                self._lease_seen = None  # what was taken is this one's
             return self._saver
 
     def _tell(self) -> None:
@@ -347,6 +349,8 @@ class Checkpointer:
         what does not fit (names, shapes, types, a PeftModel's base) instead of raising, and converts types.
         """
         self._go_back()
+        self._lease_seen = _ingot.lease_epoch(self.directory)
+        self._torn: List[Any] = []
         step = self._restored(state, which, strict)
         self._resumes = self.resumed_from is not None
         adapters.prepare(state)
@@ -377,6 +381,12 @@ class Checkpointer:
                     except _ingot.Error:
                         pass  # a directory that is read only
                     continue
+                for f in candidates:
+                    if f.late_reason:
+                        warnings.warn(f.late_reason, RuntimeWarning, stacklevel=3)
+                for f in self._torn:
+                    if f.step > found.step:
+                        warnings.warn(f"{f.path} is passed over: {f.reason}", RuntimeWarning, stacklevel=3)
                 if found.run and not self._run and os.path.dirname(os.path.realpath(found.path)) == os.path.realpath(self.directory):
                     self._run = found.run
                 return self._resumed(found, found.step)
@@ -422,10 +432,10 @@ class Checkpointer:
             raise ValueError(f"restore: none of the checkpoints in {self.directory} has the metric '{metric}'")
         return sorted(by, key=lambda f: f.metrics[metric], reverse=greatest)
 
-    @staticmethod
-    def _newest(directory: str) -> List[Any]:
+    def _newest(self, directory: str) -> List[Any]:
         """Those that can be taken, the newest first: whole ones, or where there are none what other programs left."""
         there = _ingot.scan(directory)
+        self._torn = [f for f in there if f.state == "torn"]
         newer = [f for f in there if f.state == "newer"]
         if newer:
             raise _ingot.Error(newer[0].reason)

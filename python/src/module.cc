@@ -33,9 +33,12 @@ namespace {
 // The Python exceptions of the package, by the kind of failure.
 PyObject *error_type, *bad_input_type, *interrupted_type;
 
+// What quotes a damaged file may be no UTF-8.
+nb::object text(const std::string& s) { return nb::steal(PyUnicode_DecodeUTF8(s.data(), static_cast<Py_ssize_t>(s.size()), "backslashreplace")); }
+
 [[noreturn]] void raise(const Error& e) {
   PyObject* type = e.kind == ErrorKind::kUsage ? PyExc_ValueError : e.kind == ErrorKind::kBadInput ? bad_input_type : e.kind == ErrorKind::kInterrupted ? interrupted_type : error_type;
-  PyErr_SetString(type, e.message.c_str());
+  PyErr_SetObject(type, text(e.message).ptr());
   throw nb::python_error();
 }
 template <class T>
@@ -211,10 +214,10 @@ NB_MODULE(_ingot, m) {
   nb::class_<PySaver>(m, "Saver")
       .def("__init__",
            [](PySaver* self, const std::string& directory, const nb::dict& keep, bool skip, int threads, uint64_t max_shard, const std::string& run, std::optional<int64_t> parent, std::optional<double> settle,
-              const nb::object& lock, const nb::object& unlock, uint64_t staging, bool compress) {
+              const nb::object& lock, const nb::object& unlock, uint64_t staging, bool compress, std::optional<int64_t> lease_seen) {
              new (self) PySaver();
              SaverOptions o;
-             o.keep = keep_of(keep), o.overlap = skip ? Overlap::kSkip : Overlap::kWait, o.threads = threads, o.run = run, o.parent = parent;
+             o.keep = keep_of(keep), o.overlap = skip ? Overlap::kSkip : Overlap::kWait, o.threads = threads, o.run = run, o.parent = parent, o.lease_seen = lease_seen;
              if (max_shard) o.max_shard = max_shard;
              o.page_lock = page_lock_of(lock, unlock);
              if (staging) o.staging = staging;
@@ -229,7 +232,7 @@ NB_MODULE(_ingot, m) {
              self->saver = value(without_gil([&] { return Saver::open(*place.at.store, place.at.path, std::move(o)); }));
            },
            nb::arg("directory"), nb::arg("keep"), nb::arg("skip"), nb::arg("threads"), nb::arg("max_shard"), nb::arg("run"), nb::arg("parent").none(), nb::arg("settle").none(),
-           nb::arg("lock"), nb::arg("unlock"), nb::arg("staging"), nb::arg("compress"))
+           nb::arg("lock"), nb::arg("unlock"), nb::arg("staging"), nb::arg("compress"), nb::arg("lease_seen").none())
       // from_devices(addresses): begins to copy the rows without an address there, in their order, and returns a call that waits for them.
       .def("save",
            [](PySaver& self, int64_t step, const std::vector<std::pair<std::string, std::vector<TensorRow>>>& groups, const std::string& state,
@@ -270,7 +273,9 @@ NB_MODULE(_ingot, m) {
       .def_prop_ro("epoch", [](PySaver& self) { return self.get().epoch(); })
       .def("notices", [](PySaver& self) {
         std::lock_guard lock(self.mutex);
-        return std::exchange(self.notices, {});
+        nb::list out;
+        for (const std::string& n : std::exchange(self.notices, {})) out.append(text(n));
+        return out;
       })
       .def("stats", [](PySaver& self) {
         Saver& saver = self.get();
@@ -349,9 +354,11 @@ NB_MODULE(_ingot, m) {
       .def_prop_ro("step", [](const PyFound& f) { return f.found.step; })
       .def_prop_ro("path", [](const PyFound& f) { return f.found.path; })
       .def_prop_ro("state", [](const PyFound& f) { return state_name(f.found.state); })
-      .def_prop_ro("reason", [](const PyFound& f) { return f.found.reason; })
+      .def_prop_ro("reason", [](const PyFound& f) { return text(f.found.reason); })
       .def_prop_ro("metrics", [](const PyFound& f) { return f.found.metrics; })
       .def_prop_ro("run", [](const PyFound& f) { return f.found.manifest.run; })
+      // Why the metrics that came late do not count.
+      .def_prop_ro("late_reason", [](const PyFound& f) { return text(f.found.late_reason); })
       // An object's text, compared with the manifest.
       .def("read_object", [](const PyFound& f, const std::string& name) { return value(read_object(*f.store, f.found, name)); })
       // (group, name, type, shape, file, offset) of each.
@@ -383,6 +390,11 @@ NB_MODULE(_ingot, m) {
     nb::list out;
     for (Found& f : value(scan(*at.store, at.path))) out.append(nb::cast(PyFound{at.store, std::move(f)}));
     return out;
+  });
+  // Of the process that saves there now; 0: none.
+  m.def("lease_epoch", [](const std::string& directory) {
+    const Located at = located(directory);
+    return read_lease(*at.store, at.path).epoch;
   });
   m.def("look_at", [](const std::string& path) {
     const Located at = value(locate_checkpoints(path));

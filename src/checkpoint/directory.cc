@@ -118,9 +118,12 @@ Result<Found> look_at(Store& store, const std::string& path, const Found* before
     // A torn one takes nothing away from the checkpoint.
     const std::string late = join_path(path, kMetricsFile);
     f.late_identity = late_file->second.identity;
-    if (before && before->late_identity == f.late_identity) f.late = before->late;
-    else if (auto t = read_text(store, late, kTextLimit); t.ok())
-      if (auto m = parse_metrics(*t, late); m.ok()) f.late = std::move(*m);
+    if (before && before->late_identity == f.late_identity) {
+      f.late = before->late, f.late_reason = before->late_reason;
+    } else if (auto t = read_text(store, late, kTextLimit); t.ok()) {
+      if (auto m = parse_late_metrics(*t, late); m.ok()) f.late = std::move(*m);
+      else f.late_reason = m.error().message;
+    }
     for (const auto& [name, value] : f.late) f.metrics[name] = value;
   }
   if (files.contains(kQuarantineFile)) {
@@ -214,9 +217,9 @@ Status put_metrics(Store& store, const Found& c, const Metrics& metrics) {
   const std::string path = join_path(c.path, kMetricsFile);
   Metrics all;
   if (auto t = read_text(store, path, kTextLimit); t.ok())
-    if (auto m = parse_metrics(*t, path); m.ok()) all = std::move(*m);
+    if (auto m = parse_late_metrics(*t, path); m.ok()) all = std::move(*m);
   for (const auto& [name, value] : metrics) all[name] = value;
-  return replace_text(store, path, metrics_text(all) + "\n");
+  return replace_text(store, path, late_metrics_text(all));
 }
 
 Status put_pinned(Store& store, const Found& c, bool pinned) {

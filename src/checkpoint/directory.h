@@ -35,6 +35,7 @@ struct Found {
   Metrics late;
   int64_t writer = 0;  // of a torn one that was written under its own name (on a mount): its save's epoch
   std::optional<bool> uploaded;  // of a mount with a cache, where somebody looked: whether all of it is in the bucket
+  std::string late_reason;  // why those that came late do not count
 };
 
 // Newest first: by epoch and step; those without a manifest by their step, after those with one. Names are checkpoint-N (also step-N, global_stepN). kBadInput

@@ -100,6 +100,7 @@ std::vector<Decision> decide(const std::vector<Found>& found, const Keep& keep, 
 }
 
 Status prune(Store& store, const std::vector<Found>& found, const std::vector<Decision>& decisions) {
+  if (!found.empty()) INGOT_TRY(remove_gone(store, parent_path(found[0].path)));
   for (size_t i = found.size(); i-- > 0;)
     if (!decisions[i].keep) INGOT_TRY(remove_directory(store, found[i].path, kManifestFile, kWriterFile));
   return {};

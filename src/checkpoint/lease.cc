@@ -14,6 +14,10 @@ namespace {
 
 std::string lease_path(const std::string& directory) { return join_path(directory, "lease.json"); }
 
+Error taken_over(const std::string& directory, const Lease& by, const std::string& what) {
+  return failed("saving into {}: process {} of {} has taken over (epoch {}, {}): this process was taken for lost, and writes there no more. End it; the other one goes on", directory, by.pid, by.host, by.epoch, what);
+}
+
 }  // namespace
 
 Lease read_lease(Store& store, const std::string& directory) {
@@ -37,6 +41,12 @@ Status put_lease(Store& store, const std::string& directory, const Lease& l) {
   return replace_text(store, lease_path(directory), json_text(j));
 }
 
+Status not_taken_since(Store& store, const std::string& directory, std::optional<int64_t> seen) {
+  const Lease now = read_lease(store, directory);
+  if (!seen || now.epoch <= *seen) return {};
+  return taken_over(directory, now, fmt::format("when this one looked for what to resume from it was {}", *seen));
+}
+
 Result<Lease> take_lease(Store& store, const std::string& directory, int64_t newest, double now) {
   Lease l;
   const int64_t before = read_lease(store, directory).epoch;
@@ -54,8 +64,7 @@ Result<Lease> take_lease(Store& store, const std::string& directory, int64_t new
 Status still_mine(Store& store, const std::string& directory, const Lease& mine) {
   const Lease now = read_lease(store, directory);
   if (now.epoch == 0 || now.owner == mine.owner || now.epoch < mine.epoch) return {};
-  return failed("saving into {}: process {} of {} has taken over (epoch {}, this is {}): this process was taken for lost, and writes there no more. End it; the other one goes on",
-                directory, now.pid, now.host, now.epoch, mine.epoch);
+  return taken_over(directory, now, fmt::format("this is {}", mine.epoch));
 }
 
 }  // namespace ingot::checkpoint

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/status.h"
@@ -23,6 +24,8 @@ Result<Lease> take_lease(Store& store, const std::string& directory, int64_t new
 Lease read_lease(Store& store, const std::string& directory);
 // Writes it as it is: it went away with its directory.
 Status put_lease(Store& store, const std::string& directory, const Lease& lease);
+// kFailed where another process has taken the directory since that epoch was seen.
+Status not_taken_since(Store& store, const std::string& directory, std::optional<int64_t> seen);
 // kFailed where another process has taken it since. What cannot be read, or is not there any more, replaces nobody.
 Status still_mine(Store& store, const std::string& directory, const Lease& mine);
 

@@ -38,6 +38,17 @@ Result<Metrics> metrics_of(const Json& j, const std::string& path) {
   return out;
 }
 
+// An object's text without its end: it ends with the hash of all that is before.
+std::string sealed(const std::string& s) { return fmt::format("{}{}{}\"}}\n", s, kHashMember, to_hex(hash128(as_bytes(s)))); }
+
+// What is wrong with the hash that a text ends with: nothing where it is its own. Absent: it does not end with one.
+std::optional<std::string> wrong_seal(std::string_view text) {
+  const size_t at = text.rfind(kHashMember), end = at == std::string_view::npos ? at : at + kHashMember.size() + kDigits;
+  if (at == std::string_view::npos || end > text.size() || text.substr(end) != "\"}\n") return std::nullopt;
+  const std::string told(text.substr(end - kDigits, kDigits)), found = to_hex(hash128(as_bytes(text.substr(0, at))));
+  return told == found ? "" : fmt::format("its own hash is {}, but it says {}: a byte of it has changed", found, told);
+}
+
 bool is_hash(const std::string& s) { return s.size() == kDigits && s.find_first_not_of("0123456789abcdef") == std::string::npos; }
 
 // A file of the directory itself, and none that is not the manifest's to name.
@@ -65,8 +76,18 @@ std::string metrics_text(const Metrics& m) {
   return json_line(j);
 }
 
-Result<Metrics> parse_metrics(std::string_view text, const std::string& path) {
-  INGOT_ASSIGN(const Json j, parse_strict_json(text, path));
+std::string late_metrics_text(const Metrics& m) {
+  std::string s = metrics_text(m);
+  if (m.empty() || m.contains("hash")) return s + "\n";  // one of that name takes its place
+  s.pop_back();
+  return sealed(s);
+}
+
+Result<Metrics> parse_late_metrics(std::string_view text, const std::string& path) {
+  const auto wrong = wrong_seal(text);
+  if (wrong && !wrong->empty()) return bad_input("reading {}: {}; these metrics do not count", path, *wrong);
+  INGOT_ASSIGN(Json j, parse_strict_json(text, path));
+  if (wrong) j.erase("hash");
   return metrics_of(j, path);
 }
 
@@ -82,18 +103,15 @@ std::string manifest_text(const Manifest& m) {
     if (o.frames) s += fmt::format(",\"frames\":{:>16}", *o.frames);
     s += "}";
   }
-  s += "]\n";
-  const std::string hash = to_hex(hash128(as_bytes(s)));
-  return fmt::format("{}{}{}\"}}\n", s, kHashMember, hash);
+  return sealed(s + "]\n");
 }
 
 Result<Manifest> parse_manifest(std::string_view text, const std::string& path) {
   const auto damaged = [&](std::string_view what) { return bad_input("reading {}: {}; the checkpoint is not whole", path, what); };
   if (text.empty()) return damaged("it is empty");
-  const size_t at = text.rfind(kHashMember), end = at == std::string_view::npos ? at : at + kHashMember.size() + kDigits;
-  if (at == std::string_view::npos || end > text.size() || text.substr(end) != "\"}\n") return damaged("it does not end as a manifest does");
-  const std::string told(text.substr(end - kDigits, kDigits)), found = to_hex(hash128(as_bytes(text.substr(0, at))));
-  if (told != found) return damaged(fmt::format("its own hash is {}, but it says {}: a byte of it has changed", found, told));
+  const auto wrong = wrong_seal(text);
+  if (!wrong) return damaged("it does not end as a manifest does");
+  if (!wrong->empty()) return damaged(*wrong);
   INGOT_ASSIGN(const Json j, parse_strict_json(text, path));
   if (json_string(j, "ingot") != "checkpoint") return bad_input("reading {}: it is no manifest of a checkpoint (\"ingot\": \"checkpoint\")", path);
   const auto version = json_int(j, "version");

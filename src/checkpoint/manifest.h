@@ -57,6 +57,8 @@ Result<Manifest> parse_manifest(std::string_view text, const std::string& path);
 
 // {"val_loss": 1.25}: numbers; what is not finite as "nan", "inf", "-inf".
 std::string metrics_text(const Metrics& m);
-Result<Metrics> parse_metrics(std::string_view text, const std::string& path);
+// The file of those that came after the commit ends with its own hash, as the manifest does; one without (an older one, one made by hand) is taken as it is.
+std::string late_metrics_text(const Metrics& m);
+Result<Metrics> parse_late_metrics(std::string_view text, const std::string& path);
 
 }  // namespace ingot::checkpoint

@@ -40,6 +40,25 @@ TEST(CheckpointManifest, EveryFlippedBitAndEveryTruncationIsFound) {
   }
 }
 
+TEST(CheckpointManifest, AFlippedBitOfLateMetricsIsFound) {
+  const Metrics some = {{"val_loss", 1.25}, {"odd", std::nan("")}};
+  const std::string text = late_metrics_text(some);
+  const auto back = parse_late_metrics(text, "m");
+  ASSERT_TRUE(back.ok()) << back.error().message;
+  EXPECT_EQ(back->at("val_loss"), 1.25);
+  EXPECT_EQ(back->size(), 2U);
+  for (size_t i = 0; i < text.size(); ++i)
+    for (int bit = 0; bit < 8; ++bit) {
+      std::string bad = text;
+      bad[i] = static_cast<char>(bad[i] ^ (1 << bit));
+      EXPECT_FALSE(parse_late_metrics(bad, "m").ok()) << i << " bit " << bit << ": " << bad;
+    }
+  // Made by hand, or before it had a hash; and one whose name is in the way.
+  EXPECT_EQ(parse_late_metrics("{\"val_loss\": 2}", "m")->at("val_loss"), 2);
+  EXPECT_EQ(parse_late_metrics(late_metrics_text({{"hash", 3}}), "m")->at("hash"), 3);
+  EXPECT_TRUE(parse_late_metrics(late_metrics_text({}), "m")->empty());
+}
+
 TEST(CheckpointManifest, WhatCannotBeIsRefused) {
   const auto error = [](Manifest m) {
     auto r = parse_manifest(manifest_text(m), "m.json");

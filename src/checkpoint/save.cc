@@ -63,8 +63,9 @@ class Planner {
       : directory_(directory), s_(s), o_(o), stored_(std::move(stored)) {}
 
   Result<Plan> plan() {
-    for (const Group& g : s_.groups) INGOT_TRY(add(g));
+    // First: where files have their own names at once, it tells a save of ours that did not end from what other software made.
     add_text(kStateFile, s_.state);
+    for (const Group& g : s_.groups) INGOT_TRY(add(g));
     for (const auto& [name, text] : s_.files) {
       if (find(name)) return usage("saving step {}: the file '{}' is one that the checkpoint makes itself; leave it out of the model's files", s_.step, name);
       add_text(name, text);

@@ -64,8 +64,11 @@ Result<std::unique_ptr<Saver>> Saver::open(Store& store, const std::string& dire
   INGOT_ASSIGN(const auto found, scan(store, directory));
   int64_t newest = 0;
   for (const Found& f : found) newest = std::max(newest, f.manifest.objects.empty() ? 0 : f.manifest.epoch);
+  INGOT_TRY(not_taken_since(store, directory, s->options_.lease_seen));
   INGOT_ASSIGN(s->lease_, take_lease(store, directory, newest, unix_time()));
-  INGOT_TRY(remove_parts(store, directory, "checkpoint-"));
+  INGOT_TRY(remove_parts(store, directory, {"checkpoint-", "latest", "lease.json"}));
+  for (const Found& f : found)
+    if (store.capabilities().rename && f.state == State::kWhole) INGOT_TRY(remove_parts(store, f.path, {kMetricsFile, kPinnedFile, kQuarantineFile}));
   // What is whole there can be linked to, by its hashes.
   for (const Found& f : found)
     if (f.state == State::kWhole) {
@@ -225,7 +228,10 @@ Status Saver::write(const Snapshot& snapshot, Save* handle) {
   };
   const std::optional<Manifest> source = link_source(snapshot.step);
   if (source) o.previous = &*source;
-  INGOT_ASSIGN(Saved saved, ingot::checkpoint::save(store_, directory_, snapshot, o));
+  auto done = ingot::checkpoint::save(store_, directory_, snapshot, o);
+  // Whoever has taken over removes what was begun here: that is why, then, whatever failed first.
+  if (!done.ok() && !handle->cancel_.cancelled()) INGOT_TRY(still_mine(store_, directory_, lease_));
+  INGOT_ASSIGN(Saved saved, std::move(done));
   if (Status hint = put_latest(store_, directory_, snapshot.step); !hint.ok()) notice(hint.error().message);
   std::lock_guard lock(mutex_);
   ++stats_.saves;

@@ -35,6 +35,7 @@ struct SaverOptions {
   std::function<bool(const std::string& group)> compress = nullptr;  // SaveOptions::compress
   std::string run;
   std::optional<int64_t> parent;       // the step that the run resumed from
+  std::optional<int64_t> lease_seen;   // of read_lease(), before the run looked for what to resume from: whoever has taken the directory since goes on, and not this one
   double settle = 0;                   // Needed::settle
   uint64_t staging = UINT64_MAX;       // bytes of memory for copies. What is beyond them is written from where it lies, and save() returns when that is done
   PageLock page_lock;                  // of memory that devices copy into

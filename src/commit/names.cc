@@ -62,6 +62,12 @@ std::optional<Temporary> parse_temporary(const std::string& file) {
   return t;
 }
 
+std::optional<std::string> parse_lock(const std::string& file) {
+  const std::string end = std::string(kMark) + "lock";
+  if (file.size() < end.size() + 2 || file[0] != '.' || !file.ends_with(end)) return std::nullopt;
+  return file.substr(1, file.size() - end.size() - 1);
+}
+
 bool journal_name_of(const std::string& file, const std::string& base) {
   if (file == base) return true;
   if (file.compare(0, base.size() + 1, base + ".")) return false;

@@ -24,6 +24,8 @@ struct Temporary {
   std::string suffix;  // ".part", ".journal.r3", ...
 };
 std::optional<Temporary> parse_temporary(const std::string& file);
+// The short_name of the output whose lock this file is.
+std::optional<std::string> parse_lock(const std::string& file);
 
 // Whether `file` is the journal `base` or that of a rank ("base.r3"), or a scratch file beside it; no lock.
 bool journal_name_of(const std::string& file, const std::string& base);

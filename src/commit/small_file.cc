@@ -1,10 +1,14 @@
 #include "commit/small_file.h"
 
+#include <algorithm>
+
 #include "commit/names.h"
 #include "kernels/hash.h"
 
 namespace ingot {
 namespace {
+
+constexpr char kGone[] = ".gone";
 
 Status write_text(Store& store, const std::string& path, const std::string& text) {
   INGOT_ASSIGN(const auto file, store.create(path, store.capabilities().rename ? 0 : text.size(), false));
@@ -38,11 +42,15 @@ Status remove_directory(Store& store, const std::string& path, const std::string
   INGOT_ASSIGN(const auto there, store.stat(path));
   if (!there) return {};
   if (store.capabilities().rename) {
-    const std::string hidden = temporary_path(path, to_hex(hash128(as_bytes("removed " + path))), ".part");
-    INGOT_TRY(store.remove(hidden));
-    INGOT_TRY(store.rename(path, hidden, false));
+    // Away in one step: what a kill leaves of it then has a name that says that it goes.
+    const std::string gone = temporary_path(path, to_hex(hash128(as_bytes(path))), kGone);
+    INGOT_TRY(store.remove(gone));
+    if (Status s = store.rename(path, gone, false); !s.ok()) {
+      INGOT_ASSIGN(const auto still, store.stat(path));
+      return still ? s : Status();  // somebody else was quicker
+    }
     INGOT_TRY(store.sync_directory(parent_path(path)));
-    return remove_durably(store, hidden);
+    return remove_durably(store, gone);
   }
   INGOT_TRY(remove_durably(store, join_path(path, first)));
   INGOT_ASSIGN(const auto entries, store.list(path));
@@ -51,12 +59,24 @@ Status remove_directory(Store& store, const std::string& path, const std::string
   return remove_durably(store, path);
 }
 
-Status remove_parts(Store& store, const std::string& directory, const std::string& prefix) {
+Status remove_gone(Store& store, const std::string& directory) {
+  if (!store.capabilities().rename) return {};
   INGOT_ASSIGN(const auto entries, store.list(directory));
+  for (const Entry& e : entries)
+    if (const auto t = parse_temporary(e.name); t && t->suffix == kGone) INGOT_TRY(store.remove(join_path(directory, e.name)));
+  return {};
+}
+
+Status remove_parts(Store& store, const std::string& directory, const std::vector<std::string>& prefixes) {
+  INGOT_ASSIGN(const auto entries, store.list(directory));
+  const auto wanted = [&](const std::string& name) { return std::any_of(prefixes.begin(), prefixes.end(), [&](const std::string& p) { return name.starts_with(p); }); };
   for (const Entry& e : entries) {
+    const std::string hidden = join_path(directory, e.name);
+    // Held or not: one that sleeps must not be in the way of who comes after it.
+    if (const auto locked = parse_lock(e.name); locked && wanted(*locked)) INGOT_TRY(store.remove(hidden));
     const auto t = parse_temporary(e.name);
-    if (!t || !t->name.starts_with(prefix)) continue;
-    const std::string hidden = join_path(directory, e.name), name = join_path(directory, t->name);
+    if (!t || !wanted(t->name)) continue;
+    const std::string name = join_path(directory, t->name);
     INGOT_ASSIGN(const auto there, store.stat(name));
     // What was on its way out, and nothing has come in its place.
     if (t->suffix == ".old" && !there) INGOT_TRY(store.rename(hidden, name, false));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "storage/store.h"
@@ -12,10 +13,12 @@ namespace ingot {
 Status replace_text(Store& store, const std::string& path, const std::string& text);
 // A file, or a directory and all in it; success where it is not there.
 Status remove_durably(Store& store, const std::string& path);
-// Removes a directory and all in it (success where it is not there). Where the store renames, it goes under a hidden name first (remove_parts() finds what is left). Elsewhere the file
+// Removes a directory and all in it (success where it is not there), durably. Where the store renames, it leaves its name in one step (.NAME.ingot-KEY.gone). Elsewhere the file
 // `first` goes before everything else, durably: without it the rest means nothing, whenever this is stopped; and `last` when all else has gone: it tells what the rest was.
 Status remove_directory(Store& store, const std::string& path, const std::string& first, const std::string& last);
-// Removes the hidden, unfinished outputs (.NAME.ingot-KEY.part) in a directory whose NAME begins so: those of a writer that is gone, or gave up.
-Status remove_parts(Store& store, const std::string& directory, const std::string& prefix);
+// What is left in this directory of directories whose removal was stopped. Anybody may, at any time.
+Status remove_gone(Store& store, const std::string& directory);
+// Removes what is hidden in a directory (.NAME.ingot-KEY.part, locks) and whose NAME begins with one of these: of a writer that is gone, or gave up.
+Status remove_parts(Store& store, const std::string& directory, const std::vector<std::string>& prefixes);
 
 }  // namespace ingot

@@ -20,6 +20,19 @@
 namespace ingot {
 namespace {
 
+constexpr char kScratch[] = ".ingot-probe-";
+constexpr time_t kAbandoned = 600;  // seconds, of the file system's clock: no probe takes that long
+
+// What probes that were killed have left.
+void remove_abandoned(Store& store, const std::string& where, const std::string& mine) {
+  struct stat now, then;
+  const auto entries = store.list(where);
+  if (!entries.ok() || ::stat(mine.c_str(), &now)) return;
+  for (const Entry& e : *entries)
+    if (const std::string path = join_path(where, e.name); e.directory && e.name.starts_with(kScratch) && ::stat(path.c_str(), &then) == 0 && now.st_mtime - then.st_mtime > kAbandoned)
+      (void)store.remove(path);
+}
+
 // One system call after another on a descriptor of its own; false at the first that fails.
 bool put(const std::string& path, int flags, const char* text, off_t at = -1) {
   const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC | flags, 0666);
@@ -43,7 +56,7 @@ Result<MountProbe> probe_directory(const std::string& directory) {
   INGOT_ASSIGN(const std::string where, at.store->resolve(at.path));
   MountProbe p;
   p.type = p.source = "unknown";  // in a chroot the table may have no row for it
-  const std::string scratch = join_path(where, fmt::format(".ingot-probe-{}-{:x}", ::getpid(), std::random_device()()));
+  const std::string scratch = join_path(where, fmt::format("{}{}-{:x}", kScratch, ::getpid(), std::random_device()()));
   INGOT_TRY(at.store->remove(scratch));
   INGOT_TRY(at.store->make_directory(scratch));
   const auto table = mounts();
@@ -72,6 +85,7 @@ Result<MountProbe> probe_directory(const std::string& directory) {
     p.lock = ::flock(fd, LOCK_EX | LOCK_NB) == 0;
     ::close(fd);
   }
+  remove_abandoned(*at.store, where, scratch);
   (void)at.store->remove(scratch);  // a mount may refuse what it has just taken
   return p;
 }

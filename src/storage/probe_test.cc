@@ -20,6 +20,18 @@ TEST(MountProbe, ADiskDoesItAllAndNothingIsLeft) {
   std::filesystem::remove_all(dir);
 }
 
+TEST(MountProbe, WhatAKilledOneLeftIsRemovedAndNotThatOfOneAtWork) {
+  const std::filesystem::path dir = ::testing::TempDir() + "ingot_probe_left_" + std::to_string(::getpid());
+  for (const char* name : {".ingot-probe-1-a", ".ingot-probe-2-b", "checkpoint-1"}) std::filesystem::create_directories(dir / name / "sub");
+  for (const char* name : {".ingot-probe-1-a", "checkpoint-1"})
+    std::filesystem::last_write_time(dir / name, std::filesystem::file_time_type::clock::now() - std::chrono::hours(1));
+  ASSERT_TRUE(probe_directory(dir).ok());
+  EXPECT_FALSE(std::filesystem::exists(dir / ".ingot-probe-1-a"));
+  EXPECT_TRUE(std::filesystem::exists(dir / ".ingot-probe-2-b/sub"));
+  EXPECT_TRUE(std::filesystem::exists(dir / "checkpoint-1/sub"));
+  std::filesystem::remove_all(dir);
+}
+
 TEST(MountProbe, WhereNothingCanBeWrittenItSaysSo) {
   auto p = probe_directory("/proc/nothing/here");
   ASSERT_FALSE(p.ok());
