@@ -342,8 +342,13 @@ Status Saver::report(int64_t step, const Metrics& metrics) {
     }
   }
   std::lock_guard lock(metrics_mutex_);
-  INGOT_ASSIGN(const Found f, look_at(store_, join_path(directory_, directory_name(step))));
-  return put_metrics(store_, f, metrics);
+  const Status put = [&]() -> Status {
+    INGOT_ASSIGN(const Found f, look_at(store_, join_path(directory_, directory_name(step))));
+    return put_metrics(store_, f, metrics);
+  }();
+  // Whoever has taken over may have removed it: that is why, then.
+  if (!put.ok()) INGOT_TRY(still_mine(store_, directory_, lease_));
+  return put;
 }
 
 Status Saver::wait() {

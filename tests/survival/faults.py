@@ -99,7 +99,7 @@ class Programs:
 
     def start(self, command, faults=None):
         self._n += 1
-        base = os.path.join(self._scratch, f"program{self._n}")
+        base = os.path.join(self._scratch, f"program-{id(self):x}-{self._n}")
         env = dict(os.environ, **(faults.env() if faults else {}))
         with open(base + ".out", "wb") as out, open(base + ".err", "wb") as err:
             p = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env)
