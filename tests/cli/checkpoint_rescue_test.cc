@@ -256,6 +256,7 @@ TEST_F(RescueCommand, FilesOfScriptsByTheirSteps) {
 
 TEST_F(RescueCommand, AMixtureIsToldNewestFirstAndPeopleReadIt) {
   ours(dir_.path());
+  fs::create_directories(dir_ / "old");
   fs::copy(data_file("checkpoints/plain-script/ckpt/checkpoint-3"), dir_ / "old/checkpoint-3", fs::copy_options::recursive);
   fs::copy(data_file("checkpoints/accelerate/ckpt"), dir_ / "acc", fs::copy_options::recursive);
   const json j = rescue(dir_.path());

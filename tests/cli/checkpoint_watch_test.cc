@@ -170,7 +170,8 @@ TEST_F(WatchCommand, LatestAndACheckpointsOwnPathStandForTheDirectory) {
   for (int64_t step : {1, 2, 3}) save(step);
   const auto steps = [&](const std::string& path) {
     std::vector<int64_t> out;
-    for (const json& x : result_of(ingot({"checkpoint", "ls", path, "--json"}))["checkpoints"]) out.push_back(x["step"]);
+    const json listed = result_of(ingot({"checkpoint", "ls", path, "--json"}));
+    for (const json& x : listed["checkpoints"]) out.push_back(x["step"]);
     return out;
   };
   const std::string run = dir_ / "run";
@@ -203,7 +204,7 @@ TEST_F(WatchCommand, TheTableFitsATerminalWithLongMetricNames) {
   terminal.terminal = true;
   const Finished f = ingot({"checkpoint", "ls", dir_ / "run"}, terminal);
   EXPECT_FALSE(render(f.err, 80).wrapped) << f.err;
-  EXPECT_NE(f.err.find("\u2026"), std::string::npos) << f.err;
+  EXPECT_NE(f.err.find(".."), std::string::npos) << f.err;
 }
 
 TEST_F(WatchCommand, PruneTellsOfEachWhyItStaysOrGoes) {
@@ -212,7 +213,8 @@ TEST_F(WatchCommand, PruneTellsOfEachWhyItStaysOrGoes) {
     std::vector<std::string> words = {"checkpoint", "prune", dir_ / "run", "--dry-run", "--json"};
     words.insert(words.end(), rules.begin(), rules.end());
     std::map<int64_t, std::pair<bool, std::string>> out;
-    for (const json& x : result_of(ingot(words))["checkpoints"]) out[x["step"]] = {x["keep"], x["why"]};
+    const json planned = result_of(ingot(words));
+    for (const json& x : planned["checkpoints"]) out[x["step"]] = {x["keep"], x["why"]};
     return out;
   };
   auto x = why({"--exponential"});
