@@ -104,6 +104,21 @@ TEST_F(Checkpoints, CompressedOnesComeBackBitForBit) {
   EXPECT_EQ(newest(store_).step, 0);
 }
 
+TEST_F(Checkpoints, CompressedOnesOnAMountedBucketToo) {
+  const auto mount = make_mount_store(store_);
+  const TestState s = make_state(1, {{"model", {3}}, {"optimizer", {300'001, 5, 7, 600'000, 1}}});
+  SaveOptions o;
+  o.compress = [](const std::string& group) { return group != "model"; };
+  auto saved = save(*mount, dir_, s.snapshot, o);
+  ASSERT_TRUE(saved.ok()) << saved.error().message;
+  const Found f = newest(*mount);
+  ASSERT_EQ(f.step, 1) << f.reason;
+  EXPECT_TRUE(std::filesystem::exists(f.path + "/optimizer.safetensors.frames"));
+  auto back = load_state(*mount, f, s);
+  ASSERT_TRUE(back.ok()) << back.error().message;
+  EXPECT_EQ(*back, s.values);
+}
+
 TEST_F(Checkpoints, EveryFlippedByteIsFound) {
   const TestState s = make_state(7, {{"model", {40, 3}}, {"optimizer", {17}}, {"packed", {400}}});
   SaveOptions packed;

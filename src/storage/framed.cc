@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <vector>
@@ -131,6 +132,29 @@ Result<Footer> read_footer(const ReadFile& file) {
   return f;
 }
 
+// A whole frame. `what` begins the message where it is not what its row tells.
+Status unpack_frame(const Row& r, const std::string& what, const std::function<Status(uint64_t at, MutByteView into)>& read, MutByteView out) {
+  const auto damaged = [&](std::string_view how) { return bad_input("{} at byte {} {}", what, r.offset, how); };
+  if (!r.width) {
+    if (r.size != out.size()) return damaged("has another size than its index tells");
+    INGOT_TRY(read(r.offset, out));
+    return hash128(out).lo == r.sum ? Status() : damaged("has other bytes than its index tells");
+  }
+  Codec& c = codec();
+  if (!c.decoder) c.decoder.reset(ZSTD_createDCtx());
+  if (!c.decoder) return failed("{}: no memory to decompress it", what);
+  c.packed.resize(r.size);
+  INGOT_TRY(read(r.offset, c.packed));
+  if (hash128(c.packed).lo != r.sum) return damaged("has other bytes than its index tells");
+  const bool plain = r.width == 1;
+  if (!plain) c.grouped.resize(out.size());
+  std::byte* to = plain ? out.data() : c.grouped.data();
+  const size_t n = ZSTD_decompressDCtx(c.decoder.get(), to, out.size(), c.packed.data(), c.packed.size());
+  if (ZSTD_isError(n) || n != out.size()) return damaged("does not decompress");
+  if (!plain) ungroup(c.grouped, r.width, out.data());
+  return {};
+}
+
 class FramedRead : public ForwardingRead {
  public:
   FramedRead(std::unique_ptr<ReadFile> file, Footer footer) : ForwardingRead(std::move(file)), footer_(std::move(footer)) {}
@@ -154,26 +178,7 @@ class FramedRead : public ForwardingRead {
 
  private:
   Status unpack(uint64_t frame, MutByteView out) const {
-    const Row& r = footer_.rows[frame];
-    const auto damaged = [&](std::string_view what) { return bad_input("reading {}: frame {} at byte {} {}", path(), frame, r.offset, what); };
-    if (!r.width) {
-      if (r.size != out.size()) return damaged("has another size than its index tells");
-      INGOT_TRY(ForwardingRead::read(r.offset, out));
-      return hash128(out).lo == r.sum ? Status() : damaged("has other bytes than its index tells");
-    }
-    Codec& c = codec();
-    if (!c.decoder) c.decoder.reset(ZSTD_createDCtx());
-    if (!c.decoder) return failed("reading {}: no memory to decompress it", path());
-    c.packed.resize(r.size);
-    INGOT_TRY(ForwardingRead::read(r.offset, c.packed));
-    if (hash128(c.packed).lo != r.sum) return damaged("has other bytes than its index tells");
-    const bool plain = r.width == 1;
-    if (!plain) c.grouped.resize(out.size());
-    std::byte* to = plain ? out.data() : c.grouped.data();
-    const size_t n = ZSTD_decompressDCtx(c.decoder.get(), to, out.size(), c.packed.data(), c.packed.size());
-    if (ZSTD_isError(n) || n != out.size()) return damaged("does not decompress");
-    if (!plain) ungroup(c.grouped, r.width, out.data());
-    return {};
+    return unpack_frame(footer_.rows[frame], fmt::format("reading {}: frame {}", path(), frame), [&](uint64_t at, MutByteView v) { return ForwardingRead::read(at, v); }, out);
   }
   const Footer footer_;
 };
@@ -199,7 +204,29 @@ class FramedWrite : public WriteFile {
     }
     return {};
   }
-  Status read_back(uint64_t, MutByteView) override { return failed("reading back {}: it is being compressed", path_); }
+  // What has been written: from the store, or of a frame that is not full yet from memory.
+  Status read_back(uint64_t offset, MutByteView out) override {
+    if (offset > footer_.size || out.size() > footer_.size - offset) return failed("reading back {}: bytes {} to {} lie beyond its end", path_, offset, offset + out.size());
+    std::vector<std::byte> whole;
+    while (!out.empty()) {
+      const uint64_t frame = offset / kFrameBytes, from = offset % kFrameBytes, size = std::min(kFrameBytes, footer_.size - frame * kFrameBytes);
+      const size_t n = std::min<uint64_t>(out.size(), size - from);
+      Row row;
+      {
+        std::lock_guard lock(mutex_);
+        row = footer_.rows[frame];
+        if (const auto p = pending_.find(frame); p != pending_.end()) whole = p->second.bytes;
+        else if (!row.size) return failed("reading back {}: byte {} has not been written", path_, offset);
+      }
+      if (row.size) {
+        whole.resize(size);
+        INGOT_TRY(unpack_frame(row, fmt::format("reading back {}: frame {}", path_, frame), [&](uint64_t at, MutByteView v) { return file_->read_back(at, v); }, whole));
+      }
+      std::memcpy(out.data(), whole.data() + from, n);
+      offset += n, out = out.subspan(n);
+    }
+    return {};
+  }
   Status truncate(uint64_t size) override { return size == footer_.size ? Status() : failed("cutting {}: a compressed file keeps its size", path_); }
   Status sync() override { return file_->sync(); }
   Result<uint64_t> size() override { return footer_.size; }

@@ -50,6 +50,11 @@ TEST(FramedStore, BytesComeBackWhateverTheirOrder) {
           ASSERT_TRUE(file.ok());
           write_in_pieces(**file, bytes, piece, mode == WriteMode::kRandom ? 3 : 1, mode == WriteMode::kRandom ? 7 : 0);
           EXPECT_EQ(*(*file)->size(), size);
+          if (mode == WriteMode::kRandom) {
+            std::string back(size, '\1');
+            ASSERT_TRUE((*file)->read_back(0, std::as_writable_bytes(std::span(back))).ok());
+            EXPECT_EQ(back, bytes);
+          }
           ASSERT_TRUE((*file)->sync().ok() && (*file)->complete().ok());
         }
         EXPECT_FALSE(is_there(*beneath, "a.bin"));
@@ -87,6 +92,9 @@ TEST(FramedStore, AnUnfinishedFileIsNotCompleted) {
   const auto framed = make_framed_store(*beneath, {"a.bin"});
   auto file = framed->create("a.bin", 2 * kFrameBytes, false);
   ASSERT_TRUE((*file)->write(0, as_bytes(std::string(kFrameBytes + 5, 'a'))).ok());
+  std::string back(10, '\0');
+  EXPECT_TRUE((*file)->read_back(kFrameBytes - 5, std::as_writable_bytes(std::span(back))).ok());
+  EXPECT_EQ(back, "aaaaaaaaaa");
   EXPECT_FALSE((*file)->complete().ok());
   EXPECT_FALSE((*file)->write(2 * kFrameBytes - 1, as_bytes("ab")).ok());
   EXPECT_EQ(framed->stored("a.bin"), 0U);
