@@ -93,7 +93,8 @@ Result<SavePtr> Saver::save(Snapshot live, const DeviceCopy& from_devices) {
     std::unique_lock lock(mutex_);
     if (closing_) return usage("saving step {}: the checkpointer is closed", live.step);
     if (current_ && current_->step() == live.step && !current_->went_wrong()) return current_;
-    if (current_ && options_.overlap == Overlap::kSkip) {
+    // One that has been told of is all but over: its memory is free in a moment.
+    if (current_ && options_.overlap == Overlap::kSkip && !current_->done()) {
       ++stats_.skipped;
       return SavePtr();
     }
