@@ -64,6 +64,13 @@ const Object* Manifest::find(std::string_view name) const {
   return it == objects.end() ? nullptr : &*it;
 }
 
+std::vector<std::string> Manifest::files() const {
+  std::vector<std::string> all;
+  for (const Object& o : objects) all.push_back(o.file());
+  all.push_back(kManifestFile);
+  return all;
+}
+
 uint64_t Manifest::bytes() const {
   uint64_t sum = 0;
   for (const Object& o : objects) sum += o.bytes;

@@ -47,6 +47,7 @@ struct Manifest {
   std::vector<Object> objects;
 
   const Object* find(std::string_view name) const;
+  std::vector<std::string> files() const;  // as they lie in the directory; this one last
   uint64_t bytes() const;
 };
 

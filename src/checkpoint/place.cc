@@ -1,5 +1,6 @@
 #include "checkpoint/place.h"
 
+#include "storage/direct.h"
 #include "storage/mount.h"
 #include "storage/mount_table.h"
 
@@ -29,6 +30,7 @@ Result<Place> place_for_checkpoints(const std::string& directory) {
   INGOT_ASSIGN(p.at, locate(directory));
   INGOT_ASSIGN(p.probe, probe_directory(p.at.path));
   if (!p.probe.renames()) p.at.store = mounted(*p.at.store);
+  else if (p.probe.writes_directly()) p.at.store = &direct_store();
   return p;
 }
 

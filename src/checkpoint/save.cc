@@ -4,6 +4,7 @@
 #include <numeric>
 #include <set>
 
+#include "base/threads.h"
 #include "checkpoint/directory.h"
 #include "commit/names.h"
 #include "commit/small_file.h"
@@ -11,9 +12,12 @@
 #include "formats/json.h"
 #include "formats/safetensors.h"
 #include "kernels/hash.h"
+#include "storage/forwarding.h"
 
 namespace ingot::checkpoint {
 namespace {
+
+constexpr uint64_t kPage = 4096;  // where a file's tensors begin: what lies on a page in memory is written from there (storage/direct.h)
 
 // What the job writes: tensors in files, the places of both, and which files are objects of the manifest (all but the last, itself).
 struct Plan {
@@ -100,7 +104,7 @@ class Planner {
       if (find(name)) return usage("saving step {}: two keys of the state make the file '{}'", s_.step, name);
       std::vector<NamedSpec> specs;
       for (size_t i : files[k]) specs.emplace_back(g.tensors[i].name, g.tensors[i].spec);
-      INGOT_ASSIGN(Layout one, layout_safetensors(specs, {{"format", "pt"}, {"ingot", "checkpoint"}}));
+      INGOT_ASSIGN(Layout one, layout_safetensors(specs, {{"format", "pt"}, {"ingot", "checkpoint"}}, kPage));
       FileLayout& file = one.files[0];
       file.name = name;
       std::vector<std::pair<uint64_t, ByteView>> bytes;
@@ -157,6 +161,20 @@ class Planner {
   Plan p_;
 };
 
+// A save that gives its files their own names at once has cleared them away before: what is there now, another process made. And one that was replaced meanwhile makes none.
+class OwnFiles final : public ForwardingStore {
+ public:
+  OwnFiles(Store& beneath, std::function<Status()> still_mine) : ForwardingStore(beneath), still_mine_(std::move(still_mine)) {}
+  Result<std::unique_ptr<WriteFile>> create(const std::string& path, uint64_t size, bool resume) override {
+    if (resume) return ForwardingStore::create(path, size, true);
+    if (still_mine_) INGOT_TRY(still_mine_());
+    return create_new(path, size);
+  }
+
+ private:
+  const std::function<Status()> still_mine_;
+};
+
 }  // namespace
 
 uint64_t Snapshot::bytes() const {
@@ -174,16 +192,19 @@ std::string directory_name(int64_t step) { return fmt::format("checkpoint-{}", s
 Result<Saved> save(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options) {
   std::unique_ptr<FramedStore> framed;
   INGOT_ASSIGN(Plan plan, Planner(directory, snapshot, options, [&framed](const std::string& name) { return framed->stored(name); }).plan());
-  framed = make_framed_store(store, plan.compressed);
+  std::optional<OwnFiles> own;
+  if (!store.capabilities().rename) own.emplace(store, options.may_commit);
+  Store& files = own ? static_cast<Store&>(*own) : store;
+  framed = make_framed_store(files, plan.compressed);
   const std::unique_ptr<Store> journal = make_memory_store();
   const std::string path = join_path(directory, directory_name(snapshot.step));
-  if (!store.capabilities().rename) {
+  if (own) {
     // What is there would be mixed with what comes. One of this process's time or later is not this one's to remove.
     if (options.may_commit) INGOT_TRY(options.may_commit());
     const auto there = checkpoint::look_at(store, path);
     if (there.ok() && there->state == State::kWhole && there->manifest.epoch >= options.epoch) return failed("saving step {}: {} is there already, of epoch {}", snapshot.step, path, there->manifest.epoch);
     INGOT_TRY(remove_directory(store, path, kManifestFile, kWriterFile));
-    INGOT_TRY(put_writer(store, path, options.epoch, options.time));
+    INGOT_TRY(put_writer(files, path, options.epoch, options.time));
   }
   Output o;
   o.store = framed.get();
@@ -194,7 +215,7 @@ Result<Saved> save(Store& store, const std::string& directory, const Snapshot& s
   o.artifact.tensors = std::move(plan.tensors);
   o.layout = [&plan](const std::vector<NamedSpec>&) { return Result<Layout>(plan.layout); };
   ExecOptions e;
-  e.threads = options.threads;
+  e.threads = std::max(thread_count(options.threads), store.capabilities().requests);  // they wait for the medium, mostly
   e.memory = options.memory;
   e.force = true;
   e.resume = false;
@@ -211,8 +232,8 @@ Result<Saved> save(Store& store, const std::string& directory, const Snapshot& s
   }();
   if (!done.ok()) {
     // Only what this save began: another process may be writing beside.
-    if (store.capabilities().rename && !options.attempt.empty()) (void)remove_durably(store, temporary_path(path, to_hex(hash128(as_bytes("job " + e.key))), ".part"));
-    if (!store.capabilities().rename && writer_of(store, path) == options.epoch) (void)remove_directory(store, path, kManifestFile, kWriterFile);
+    if (!own && !options.attempt.empty()) (void)remove_durably(store, temporary_path(path, to_hex(hash128(as_bytes("job " + e.key))), ".part"));
+    if (own && writer_of(store, path) == options.epoch) (void)remove_directory(store, path, kManifestFile, kWriterFile);
     return done;
   }
   Saved saved;

@@ -471,6 +471,46 @@ TEST_F(Checkpoints, OnAMountWhatIsNewerIsNotRemoved) {
   EXPECT_TRUE(verify(store_, newest(store_), 1).ok());
 }
 
+// A process that was replaced wakes up in the middle of the same step's save: it makes no file that is there, and none at all once it looks.
+TEST_F(Checkpoints, OnAMountAnothersFilesAreNotWrittenOver) {
+  const auto mount = make_mount_store(store_);
+  TestState s = make_state(2, {{"model", {10}}});
+  const std::string theirs = dir_ + "/checkpoint-2/model.safetensors";
+  SaveOptions o;
+  int asked = 0;
+  o.may_commit = [&]() -> Status {
+    if (++asked == 3) std::ofstream(theirs) << "theirs";  // 1: before it clears the directory, 2: writer.json, 3: state.json
+    return {};
+  };
+  const auto done = save(*mount, dir_, s.snapshot, o);
+  ASSERT_FALSE(done.ok());
+  EXPECT_NE(done.error().message.find(theirs + ": something has this name already"), std::string::npos) << done.error().message;
+  asked = 0;
+  o.may_commit = [&]() -> Status {
+    if (++asked < 4) return {};
+    EXPECT_FALSE(is_there(store_, theirs));
+    return failed("replaced");
+  };
+  const auto replaced = save(*mount, dir_, s.snapshot, o);
+  ASSERT_FALSE(replaced.ok());
+  EXPECT_EQ(replaced.error().message, "replaced");
+  EXPECT_EQ(asked, 4);
+}
+
+TEST_F(Checkpoints, LargeTensorsAreWrittenFromTheirPages) {
+  for (const uint64_t bytes : {uint64_t{0}, uint64_t{1}, kLargeTensor - 1, kLargeTensor, kLargeTensor + 1}) EXPECT_EQ(staged_bytes(bytes) % (bytes < kLargeTensor ? 64 : 4096), 0) << bytes;
+  const TestState s = make_state(1, {{"model", {3, 1 << 20, 5, 1 << 18}}});
+  auto saver = Saver::open(store_, dir_, {});
+  ASSERT_TRUE(saver.ok() && (*(*saver)->save(s.snapshot))->wait().ok());
+  auto all = scan(store_, dir_);
+  const auto stored = tensors_of(store_, all->at(0));
+  ASSERT_TRUE(stored.ok());
+  const std::string text = read_text(store_, dir_ + "/checkpoint-1/model.safetensors").value();
+  uint64_t header = 0;
+  std::memcpy(&header, text.data(), sizeof header);
+  EXPECT_EQ((8 + header) % 4096, 0);
+}
+
 TEST_F(Checkpoints, ClosingWhileASaveWaitsEnds) {
   for (int i = 0; i < 20; ++i) {
     TestState s = make_state(1, {{"model", {500'000}}}), t = make_state(2, {{"model", {500'000}}});

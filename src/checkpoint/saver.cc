@@ -138,14 +138,14 @@ Result<bool> Saver::stage(Snapshot* live, const DeviceCopy& from_devices) {
   uint64_t host = 0, device = 0;
   for (const Group& g : live->groups)
     for (const Tensor& t : g.tensors)
-      if (t.on_device()) device += align_up(bytes_of(t.spec), 64);
+      if (t.on_device()) device += staged_bytes(bytes_of(t.spec));
   if (device > options_.staging)
     return usage("saving step {}: its tensors on devices take {} bytes of memory for copies, and the checkpointer may take {}: give it more", live->step, device, options_.staging);
   std::vector<Tensor*> fitting;
   bool all = true;
   for (Group& g : live->groups)
     for (Tensor& t : g.tensors) {
-      const uint64_t size = align_up(bytes_of(t.spec), 64);
+      const uint64_t size = staged_bytes(bytes_of(t.spec));
       const bool fits = t.on_device() || size <= options_.staging - device - host;
       if (fits && !t.on_device()) host += size;
       if (fits) fitting.push_back(&t);
@@ -162,12 +162,18 @@ Result<bool> Saver::stage(Snapshot* live, const DeviceCopy& from_devices) {
   std::vector<Copy> copies;
   std::vector<std::byte*> from_device;
   std::byte *to_host = blocks->host.get(), *to_device = blocks->device.get();
-  for (Tensor* t : fitting) {
-    const uint64_t size = bytes_of(t->spec);
-    std::byte*& to = t->on_device() ? to_device : to_host;
-    if (t->on_device()) from_device.push_back(to);
-    else copies.push_back({to, t->bytes, size});
-    t->bytes = std::exchange(to, to + align_up(size, 64));
+  std::vector<std::byte*> places(fitting.size());
+  for (const bool large : {true, false})
+    for (size_t i = 0; i < fitting.size(); ++i) {
+      const uint64_t size = bytes_of(fitting[i]->spec);
+      std::byte*& to = fitting[i]->on_device() ? to_device : to_host;
+      if ((size >= kLargeTensor) == large) places[i] = std::exchange(to, to + staged_bytes(size));
+    }
+  for (size_t i = 0; i < fitting.size(); ++i) {
+    Tensor& t = *fitting[i];
+    if (t.on_device()) from_device.push_back(places[i]);
+    else copies.push_back({places[i], t.bytes, bytes_of(t.spec)});
+    t.bytes = places[i];
   }
   // A device copies beside the processor.
   std::function<Status()> arrived;
@@ -241,8 +247,7 @@ Status Saver::write(const Snapshot& snapshot, Save* handle) {
   stats_.bytes = saved.manifest.bytes(), stats_.written_bytes = saved.written;
   handle->path_ = join_path(directory_, directory_name(snapshot.step));
   handle->bytes_ = saved.written;
-  for (const Object& object : saved.manifest.objects) handle->files_.push_back(object.file());
-  handle->files_.push_back(kManifestFile);
+  handle->files_ = saved.manifest.files();
   written_at_[snapshot.step] = Clock::now();
   if (options_.uploads) pending_.push_back(current_);
   if (pending_.size() > kMostPending) pending_.erase(pending_.begin());  // nobody can tell of them, or their mount is gone
@@ -269,9 +274,7 @@ Status Saver::prune() {
 
 std::optional<bool> Saver::in_bucket(const Found& f) const {
   if (options_.uploads) {
-    std::vector<std::string> files = {kManifestFile};
-    for (const Object& o : f.manifest.objects) files.push_back(o.file());
-    const Upload u = options_.uploads->look(f.path, files, f.manifest.time);
+    const Upload u = options_.uploads->look(f.path, f.manifest.files(), f.manifest.time);
     if (u.state != Upload::State::kUnknown) return u.state == Upload::State::kDone;
   }
   // Of this process's own a clock that nobody sets tells how long they have had.
@@ -288,7 +291,9 @@ std::optional<Manifest> Saver::link_source(int64_t step) const {
 
 Status Saver::check_room(const Snapshot& live) {
   uint64_t bytes = live.bytes();
-  if (link_source(live.step))
+  // What was linked often enough is written again: then all may be.
+  const auto source = link_source(live.step);
+  if (source && std::none_of(source->objects.begin(), source->objects.end(), [](const Object& o) { return o.generation >= kMostLinks; }))
     for (const Group& g : live.groups)
       for (const Tensor& t : g.tensors) bytes -= t.still ? bytes_of(t.spec) : 0;
   INGOT_ASSIGN(const auto there, store_.stat(directory_));

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/bytes.h"
 #include "base/status.h"
 
 namespace ingot::checkpoint {
@@ -29,6 +30,10 @@ class Staging {
   std::shared_ptr<std::byte> block_;
   uint64_t capacity_ = 0;
 };
+
+// What a tensor of that size takes in the block. Large ones begin on a page (they lie before the others), so that they are written from there without another copy (storage/direct.h).
+inline constexpr uint64_t kLargeTensor = 64 << 10;
+constexpr uint64_t staged_bytes(uint64_t bytes) { return align_up(bytes, bytes >= kLargeTensor ? 4096 : 64); }
 
 struct Copy {
   std::byte* to;

@@ -38,9 +38,7 @@ std::string shares_of(const CheckpointDirectory& d, const Found* f, OrderedJson*
 
 // What of it is in the bucket, where a mount uploads behind one's back: null, true or false, and in words.
 std::string uploaded_of(checkpoint::Uploads& uploads, const Found& f, OrderedJson* j, std::string* unknown) {
-  std::vector<std::string> files = {checkpoint::kManifestFile};
-  for (const auto& o : f.manifest.objects) files.push_back(o.file());
-  const checkpoint::Upload u = uploads.look(f.path, files, f.manifest.time);
+  const checkpoint::Upload u = uploads.look(f.path, f.manifest.files(), f.manifest.time);
   using State = checkpoint::Upload::State;
   if (u.state == State::kUnknown) {
     (*j)["uploaded"] = nullptr;

@@ -75,7 +75,7 @@ Result<bool> doctor_checkpoints(Context& c, const std::string& given) {
   if (!entries->empty() && std::none_of(found->begin(), found->end(), [](const Found& f) { return !f.manifest.objects.empty(); })) return false;
   INGOT_ASSIGN(const MountProbe p, probe_directory(at->path));
   const std::pair<const char*, bool> rows[] = {{"append", p.append}, {"write anywhere", p.random_write}, {"rename a file", p.rename_file}, {kRenameDirectory, p.rename_directory}, {"hard links", p.link},
-                                               {"exclusive creation", p.exclusive}, {"locks", p.lock}, {"fsync", p.sync}, {"read after write", p.read_after_write}};
+                                               {"exclusive creation", p.exclusive}, {"writes past the cache", p.direct}, {"locks", p.lock}, {"fsync", p.sync}, {"read after write", p.read_after_write}};
   OrderedJson j = {{"path", at->path}, {"kind", "checkpoints"}, {"file_system", p.type}, {"source", p.source}};
   Table table({"", "works"});
   for (const auto& [what, works] : rows) {

@@ -33,9 +33,9 @@ inline constexpr char kValuesKey[] = "ingot.values";
 inline constexpr uint64_t kDefaultShardBytes = 5'000'000'000;
 
 // One file, byte for byte as the reference writer makes it: tensors by falling alignment of their type, then by name;
-// the header padded with spaces to 8 bytes. `metadata` empty: {"format": "pt"}.
-Result<Layout> layout_safetensors(const std::vector<NamedSpec>& specs,
-                                  const std::map<std::string, std::string>& metadata = {});
+// the header padded with spaces so that the data begins at a multiple of `align` (a power of two; the reference's: 8).
+// `metadata` empty: {"format": "pt"}.
+Result<Layout> layout_safetensors(const std::vector<NamedSpec>& specs, const std::map<std::string, std::string>& metadata = {}, uint64_t align = 8);
 
 // A Hugging Face directory: model.safetensors, or model-00001-of-0000N.safetensors with an index when the tensors take
 // more than max_shard bytes. Tensors fill the shards in the artifact's order. `files` are written as they are.

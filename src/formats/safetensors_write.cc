@@ -27,7 +27,7 @@ int dtype_rank(DType t) {
 // Header and offsets of the tensors `which` as file number `file` of the layout.
 Result<FileLayout> place_file(const std::vector<NamedSpec>& specs, std::vector<int> which,
                               const std::map<std::string, std::string>& metadata, int file,
-                              std::vector<Placement>* placements) {
+                              std::vector<Placement>* placements, uint64_t align = 8) {
   for (int i : which) {
     const auto& [name, spec] = specs[static_cast<size_t>(i)];
     if (dtype_rank(spec.type) < 0)
@@ -59,7 +59,7 @@ Result<FileLayout> place_file(const std::vector<NamedSpec>& specs, std::vector<i
     at += size;
   }
   json += "}";
-  json.resize(align_up(json.size(), 8), ' ');
+  json.resize(align_up(8 + json.size(), align) - 8, ' ');
   const uint64_t base = 8 + json.size();
   for (int i : which) (*placements)[static_cast<size_t>(i)].offset += base;
   ByteWriter w;
@@ -89,12 +89,12 @@ std::vector<int> iota(size_t n) {
 }  // namespace
 
 Result<Layout> layout_safetensors(const std::vector<NamedSpec>& specs,
-                                  const std::map<std::string, std::string>& metadata) {
+                                  const std::map<std::string, std::string>& metadata, uint64_t align) {
   INGOT_TRY(check_unique(specs));
   Layout l;
   l.tensors.resize(specs.size());
   const std::map<std::string, std::string> pt = {{"format", "pt"}};
-  INGOT_ASSIGN(auto file, place_file(specs, iota(specs.size()), metadata.empty() ? pt : metadata, 0, &l.tensors));
+  INGOT_ASSIGN(auto file, place_file(specs, iota(specs.size()), metadata.empty() ? pt : metadata, 0, &l.tensors, align));
   l.files.push_back(std::move(file));
   return l;
 }

@@ -47,6 +47,7 @@ class ForwardingStore : public Store {
   Result<std::unique_ptr<WriteFile>> create(const std::string& path, uint64_t size, bool resume) override {
     return beneath_.create(path, size, resume);
   }
+  Result<std::unique_ptr<WriteFile>> create_new(const std::string& path, uint64_t size) override { return beneath_.create_new(path, size); }
   Result<std::unique_ptr<WriteFile>> change(const std::string& path) override { return beneath_.change(path); }
   Status copy_access(const std::string& from, const std::string& to) override { return beneath_.copy_access(from, to); }
   Result<std::optional<Stat>> stat(const std::string& path) override { return beneath_.stat(path); }

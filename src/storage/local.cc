@@ -59,8 +59,9 @@ class LocalStore final : public Store {
   Capabilities capabilities() const override { return {}; }
   Result<std::unique_ptr<ReadFile>> open(const std::string& path) override { return open_local(path); }
   Result<std::unique_ptr<WriteFile>> create(const std::string& path, uint64_t size, bool resume) override {
-    return create_local(path, size, resume);
+    return create_local(path, size, resume ? Creation::kResume : Creation::kReplace);
   }
+  Result<std::unique_ptr<WriteFile>> create_new(const std::string& path, uint64_t size) override { return create_local(path, size, Creation::kNew); }
   Result<std::unique_ptr<WriteFile>> change(const std::string& path) override { return change_local(path); }
   // By descriptors: a name can come to lead elsewhere at any time.
   Status copy_access(const std::string& from, const std::string& to) override {

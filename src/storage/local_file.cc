@@ -201,8 +201,9 @@ Result<std::unique_ptr<ReadFile>> open_local(const std::string& path) {
   return std::unique_ptr<ReadFile>(new LocalRead(path, fd, st));
 }
 
-Result<std::unique_ptr<WriteFile>> create_local(const std::string& path, uint64_t size, bool resume) {
-  const int fd = open_descriptor(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (resume ? 0 : O_TRUNC), 0666);
+Result<std::unique_ptr<WriteFile>> create_local(const std::string& path, uint64_t size, Creation how) {
+  const int fd = open_descriptor(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (how == Creation::kReplace ? O_TRUNC : how == Creation::kNew ? O_EXCL : 0), 0666);
+  if (fd < 0 && how == Creation::kNew && errno == EEXIST) return name_taken(path);
   if (fd < 0 && (errno == ELOOP || errno == EISDIR || errno == ENXIO))
     return failed("creating {}: something that is no file has this name; remove it", path);
   if (fd < 0) return io_error("creating", path, errno);
@@ -215,14 +216,14 @@ Result<std::unique_ptr<WriteFile>> create_local(const std::string& path, uint64_
     // Another name leads to the same bytes (a backup by hard links): they are not ours to write.
     ::close(fd);
     if (::unlink(path.c_str())) return io_error("removing", path, errno);
-    return create_local(path, size, false);
+    return create_local(path, size, Creation::kReplace);
   }
   auto file = std::make_unique<LocalWrite>(path, fd, st);
   if (size && static_cast<uint64_t>(st.st_size) > size) INGOT_TRY(file->truncate(size));
   if (size && static_cast<uint64_t>(st.st_size) < size)
     if (auto s = file->reserve(size); !s.ok()) {
       file.reset();
-      if (!resume) ::unlink(path.c_str());
+      if (how != Creation::kResume) ::unlink(path.c_str());
       return s;
     }
   return std::unique_ptr<WriteFile>(std::move(file));

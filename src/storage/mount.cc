@@ -56,6 +56,11 @@ class MountStore final : public ForwardingStore {
     INGOT_ASSIGN(auto file, ForwardingStore::create(path, 0, false));
     return std::unique_ptr<WriteFile>(new MountWrite(*this, path, std::move(file), size));
   }
+  Result<std::unique_ptr<WriteFile>> create_new(const std::string& path, uint64_t size) override {
+    INGOT_TRY(make_directory(parent_path(path)));
+    INGOT_ASSIGN(auto file, ForwardingStore::create_new(path, 0));
+    return std::unique_ptr<WriteFile>(new MountWrite(*this, path, std::move(file), size));
+  }
   Result<std::unique_ptr<WriteFile>> change(const std::string& path) override { return Store::change(path); }
   Status rename(const std::string& from, const std::string&, bool) override { return failed("renaming {}: on a mounted bucket that is no single step", from); }
   Result<bool> exchange(const std::string&, const std::string&) override { return false; }

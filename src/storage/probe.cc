@@ -6,10 +6,13 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <memory>
 #include <random>
 #include <sstream>
 
@@ -49,7 +52,22 @@ std::string get(const std::string& path) {
   return s.str();
 }
 
+// A page past the cache.
+bool put_page(const std::string& path) {
+  const std::unique_ptr<char, decltype(&std::free)> page(static_cast<char*>(std::aligned_alloc(4096, 4096)), &std::free);
+  const int fd = page ? ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_DIRECT, 0666) : -1;
+  if (fd < 0) return false;
+  std::memset(page.get(), 'g', 4096);
+  const bool written = ::pwrite(fd, page.get(), 4096, 0) == 4096;
+  return ::close(fd) == 0 && written && get(path) == std::string(page.get(), 4096);
+}
+
 }  // namespace
+
+bool MountProbe::writes_directly() const {
+  static constexpr std::string_view kDisks[] = {"ext2", "ext3", "ext4", "xfs", "f2fs", "overlay"};
+  return direct && std::find(std::begin(kDisks), std::end(kDisks), type) != std::end(kDisks);
+}
 
 Result<MountProbe> probe_directory(const std::string& directory) {
   INGOT_ASSIGN(const Located at, locate(directory));
@@ -80,6 +98,7 @@ Result<MountProbe> probe_directory(const std::string& directory) {
   p.link = ::link(name("d").c_str(), name("e").c_str()) == 0 && get(name("e")) == "c";
   // rclone goes on to upload what was in it after all is removed: of a bucket it would not count anyway.
   p.rename_directory = !p.bucket() && ::mkdir(name("dir").c_str(), 0777) == 0 && put(name("dir/f"), O_CREAT, "f") && ::rename(name("dir").c_str(), name("moved").c_str()) == 0 && get(name("moved/f")) == "f";
+  p.direct = put_page(name("g"));
   if (const int fd = ::open(name("d").c_str(), O_RDWR | O_CLOEXEC); fd >= 0) {
     p.sync = ::fsync(fd) == 0;
     p.lock = ::flock(fd, LOCK_EX | LOCK_NB) == 0;

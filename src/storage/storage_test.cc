@@ -105,6 +105,23 @@ TEST_F(LocalStoreTest, TemporariesAreNotWrittenThroughLinks) {
   EXPECT_EQ(*read_text(store_, at("victim")), "precious");
 }
 
+TEST_F(LocalStoreTest, WhatIsMadeAnewTakesNoNameThatIsThere) {
+  put("a", "precious");
+  fs::create_symlink(at("nowhere"), at("link"));
+  for (const char* name : {"a", "link"}) {
+    const auto f = store_.create_new(at(name), 3);
+    ASSERT_FALSE(f.ok()) << name;
+    EXPECT_NE(f.error().message.find("has this name already"), std::string::npos) << f.error().message;
+  }
+  EXPECT_EQ(*read_text(store_, at("a")), "precious");
+  EXPECT_FALSE(fs::exists(at("nowhere")));
+  ASSERT_TRUE(store_.create_new(at("b"), 3).ok());
+  EXPECT_FALSE(store_.create_new(at("b"), 3).ok());
+  const auto memory = make_memory_store();
+  ASSERT_TRUE(memory->create_new("b", 3).ok());
+  EXPECT_FALSE(memory->create_new("b", 3).ok());
+}
+
 TEST_F(LocalStoreTest, ModeAndAttributesAreGivenToNoLinkThatTookTheName) {
   for (const char* name : {"from", "to", "victim"}) put(name, "precious"), fs::permissions(at(name), fs::perms(0600));
   fs::permissions(at("from"), fs::perms(0644));

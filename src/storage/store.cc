@@ -32,6 +32,14 @@ Result<Located> locate(const std::string& path, const char* instead) {
   return bad_input("'{}': {}:// is not there yet in this version of ingot; {}", path, scheme, instead);
 }
 
+Error name_taken(const std::string& path) { return failed("creating {}: something has this name already; another process may be writing here", path); }
+
+Result<std::unique_ptr<WriteFile>> Store::create_new(const std::string& path, uint64_t size) {
+  INGOT_ASSIGN(const auto there, stat(path));
+  if (there) return name_taken(path);
+  return create(path, size, false);
+}
+
 std::string parent_path(const std::string& path) {
   const size_t slash = path.rfind('/');
   if (slash == std::string::npos) return ".";

@@ -113,6 +113,8 @@ class Store {
   // Creates the file, or reopens the unfinished one when `resume`; a symbolic link is not followed. `size` is its final size if
   // known, else 0: a longer one is cut to it.
   virtual Result<std::unique_ptr<WriteFile>> create(const std::string& path, uint64_t size, bool resume) = 0;
+  // Creates a file whose name nothing has: kFailed, and what is there untouched, where something has it.
+  virtual Result<std::unique_ptr<WriteFile>> create_new(const std::string& path, uint64_t size);
   // Opens a file that is there, to change bytes within it: nothing is made, cut, followed or taken from its other names. kFailed where it is read-only by its mode
   // (whoever asks), or for this user.
   virtual Result<std::unique_ptr<WriteFile>> change(const std::string& path) { return failed("changing {}: this store cannot change what lies in it", path); }
@@ -159,6 +161,9 @@ inline bool is_there(Store& store, const std::string& path) {
 
 // The whole of a small file, at most `limit` bytes (kBadInput beyond).
 Result<std::string> read_text(Store& store, const std::string& path, uint64_t limit = 256u << 20);
+
+// What create_new() says of a name that something has.
+Error name_taken(const std::string& path);
 
 // Path helpers, '/'-separated on every store.
 std::string parent_path(const std::string& path);  // "." when there is none
