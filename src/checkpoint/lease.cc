@@ -20,26 +20,33 @@ Error taken_over(const std::string& directory, const Lease& by, const std::strin
 
 }  // namespace
 
-Lease read_lease(Store& store, const std::string& directory) {
+std::string lease_text(const Lease& l) {
+  OrderedJson j;
+  j["epoch"] = l.epoch, j["owner"] = l.owner, j["host"] = l.host, j["pid"] = l.pid, j["time"] = l.time;
+  return json_text(j);
+}
+
+Result<Lease> parse_lease(std::string_view text) {
+  INGOT_ASSIGN(const Json j, parse_json(text, "lease.json"));
   Lease l;
-  l.epoch = 0;
-  const std::string path = lease_path(directory);
-  const auto text = read_text(store, path, 1 << 16);
-  const auto j = text.ok() ? parse_json(*text, path) : Result<Json>(failed("nothing"));
-  if (!j.ok()) return l;
-  l.epoch = json_int(*j, "epoch").value_or(0);
-  l.owner = json_string(*j, "owner").value_or("");
-  l.host = json_string(*j, "host").value_or("");
-  l.pid = json_int(*j, "pid").value_or(0);
-  l.time = json_number(*j, "time").value_or(0);
+  l.epoch = json_int(j, "epoch").value_or(0);
+  l.owner = json_string(j, "owner").value_or("");
+  l.host = json_string(j, "host").value_or("");
+  l.pid = json_int(j, "pid").value_or(0);
+  l.time = json_number(j, "time").value_or(0);
   return l;
 }
 
-Status put_lease(Store& store, const std::string& directory, const Lease& l) {
-  OrderedJson j;
-  j["epoch"] = l.epoch, j["owner"] = l.owner, j["host"] = l.host, j["pid"] = l.pid, j["time"] = l.time;
-  return replace_text(store, lease_path(directory), json_text(j));
+Lease read_lease(Store& store, const std::string& directory) {
+  const auto text = read_text(store, lease_path(directory), 1 << 16);
+  const auto lease = text.ok() ? parse_lease(*text) : Result<Lease>(failed("nothing"));
+  if (lease.ok()) return *lease;
+  Lease none;
+  none.epoch = 0;
+  return none;
 }
+
+Status put_lease(Store& store, const std::string& directory, const Lease& l) { return replace_text(store, lease_path(directory), lease_text(l)); }
 
 Status not_taken_since(Store& store, const std::string& directory, std::optional<int64_t> seen) {
   const Lease now = read_lease(store, directory);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/status.h"
 #include "storage/store.h"
@@ -22,6 +23,9 @@ struct Lease {
 Result<Lease> take_lease(Store& store, const std::string& directory, int64_t newest, double now);
 // Of the file; epoch 0 where it says nothing.
 Lease read_lease(Store& store, const std::string& directory);
+// As the file has it, and back. kBadInput: it is none.
+std::string lease_text(const Lease& lease);
+Result<Lease> parse_lease(std::string_view text);
 // Writes it as it is: it went away with its directory.
 Status put_lease(Store& store, const std::string& directory, const Lease& lease);
 // kFailed where another process has taken the directory since that epoch was seen.

@@ -16,6 +16,7 @@ namespace ingot::checkpoint {
 namespace {
 
 constexpr std::string_view kEnd = ".safetensors";
+constexpr size_t kRankEnd = std::string_view("-rank-00000").size();  // of the stem of a rank's own files
 
 struct Place {
   uint64_t offset;
@@ -55,6 +56,7 @@ std::string group_of(std::string_view file) {
   std::string_view stem = file.substr(0, file.size() - kEnd.size());
   const size_t dash = stem.size() > 15 ? stem.size() - 15 : std::string_view::npos;
   if (dash != std::string_view::npos && stem[dash] == '-' && stem.substr(dash + 6, 4) == "-of-") stem = stem.substr(0, dash);
+  if (const size_t rank = stem.size() > kRankEnd ? stem.size() - kRankEnd : 0; rank && stem.substr(rank, 6) == "-rank-") stem = stem.substr(0, rank);
   return std::string(stem);
 }
 

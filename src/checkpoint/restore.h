@@ -10,7 +10,7 @@
 
 namespace ingot::checkpoint {
 
-// "model-00001-of-00002.safetensors", and the index of such: "model". Empty for a file of no tensors.
+// "model-00001-of-00002.safetensors", and the index of such, "model-rank-00003.safetensors": "model". Empty for a file of no tensors.
 std::string group_of(std::string_view file);
 
 // A tensor as a group's file has it.

@@ -1,6 +1,9 @@
 #include "checkpoint/save.h"
 
 #include <algorithm>
+#include <charconv>
+#include <iterator>
+#include <map>
 #include <numeric>
 #include <set>
 
@@ -26,6 +29,17 @@ struct Plan {
   Manifest manifest;
   std::set<std::string> compressed;  // names of files
 };
+
+Manifest manifest_of(const Snapshot& s, const SaveOptions& o) {
+  Manifest m;
+  m.step = s.step, m.epoch = o.epoch, m.time = o.time, m.run = o.run, m.parent = o.parent, m.metrics = s.metrics;
+  return m;
+}
+
+Manifest with_objects(Manifest m, std::vector<Object> objects) {
+  m.objects = std::move(objects);
+  return m;
+}
 
 // Indexes of tensors, a file each: still ones apart, and no file of more than max_shard bytes unless one tensor alone is, or they are an adapter's.
 std::vector<std::vector<size_t>> files_of(const Group& group, uint64_t max_shard) {
@@ -66,19 +80,12 @@ class Planner {
   Planner(const std::string& directory, const Snapshot& s, const SaveOptions& o, std::function<uint64_t(const std::string&)> stored)
       : directory_(directory), s_(s), o_(o), stored_(std::move(stored)) {}
 
+  // The whole, the manifest last.
   Result<Plan> plan() {
-    // First: where files have their own names at once, it tells a save of ours that did not end from what other software made.
-    add_text(kStateFile, s_.state);
-    for (const Group& g : s_.groups) INGOT_TRY(add(g));
-    for (const auto& [name, text] : s_.files) {
-      if (find(name)) return usage("saving step {}: the file '{}' is one that the checkpoint makes itself; leave it out of the model's files", s_.step, name);
-      add_text(name, text);
-    }
-    Manifest& m = p_.manifest;
-    m.step = s_.step, m.epoch = o_.epoch, m.time = o_.time, m.run = o_.run, m.parent = o_.parent, m.metrics = s_.metrics;
+    INGOT_TRY(add_files());
     FileLayout record;
     record.name = kManifestFile;
-    record.extents.push_back({0, manifest_text(m), [m = p_.manifest, may_commit = o_.may_commit, stored = stored_](const Digests& digests) mutable -> Result<std::string> {
+    record.extents.push_back({0, manifest_text(p_.manifest), [m = p_.manifest, may_commit = o_.may_commit, stored = stored_](const Digests& digests) mutable -> Result<std::string> {
                                 if (may_commit) INGOT_TRY(may_commit());  // where nothing is renamed, this is the commit
                                 for (size_t i = 0; i < m.objects.size(); ++i) {
                                   Object& o = m.objects[i];
@@ -92,15 +99,35 @@ class Planner {
     return std::move(p_);
   }
 
+  // What one rank writes; rank 0 the texts, too.
+  Result<Plan> plan_part(int rank) {
+    texts_ = rank == 0;
+    INGOT_TRY(add_files());
+    return std::move(p_);
+  }
+
  private:
+  Status add_files() {
+    // First: where files have their own names at once, it tells a save of ours that did not end from what other software made.
+    if (texts_) add_text(kStateFile, s_.state);
+    for (const Group& g : s_.groups) INGOT_TRY(add(g));
+    for (const auto& [name, text] : s_.files) {
+      if (find(name)) return usage("saving step {}: the file '{}' is one that the checkpoint makes itself; leave it out of the model's files", s_.step, name);
+      add_text(name, text);
+    }
+    p_.manifest = with_objects(manifest_of(s_, o_), std::move(p_.manifest.objects));
+    return {};
+  }
+
   bool find(const std::string& name) const { return name == kManifestFile || name == kMetricsFile || name == kQuarantineFile || name == kPinnedFile || name == kWriterFile || p_.manifest.find(name); }
 
   Status add(const Group& g) {
     const auto files = files_of(g, o_.max_shard);
+    const std::string& stem = g.stem.empty() ? g.name : g.stem;
     OrderedJson map = OrderedJson::object();
     uint64_t total = 0;
     for (size_t k = 0; k < files.size(); ++k) {
-      const std::string name = files.size() == 1 ? g.name + ".safetensors" : fmt::format("{}-{:05}-of-{:05}.safetensors", g.name, k + 1, files.size());
+      const std::string name = files.size() == 1 ? stem + ".safetensors" : fmt::format("{}-{:05}-of-{:05}.safetensors", stem, k + 1, files.size());
       if (find(name)) return usage("saving step {}: two keys of the state make the file '{}'", s_.step, name);
       std::vector<NamedSpec> specs;
       for (size_t i : files[k]) specs.emplace_back(g.tensors[i].name, g.tensors[i].spec);
@@ -124,7 +151,7 @@ class Planner {
       p_.manifest.objects.push_back(std::move(object));
       p_.layout.files.push_back(std::move(file));
     }
-    if (files.size() > 1) {
+    if (files.size() > 1 && g.stem.empty()) {  // of stems of their own whoever gives them makes the index
       OrderedJson index;
       index["metadata"]["total_size"] = total;
       index["weight_map"] = std::move(map);
@@ -158,6 +185,7 @@ class Planner {
   const Snapshot& s_;
   const SaveOptions& o_;
   const std::function<uint64_t(const std::string&)> stored_;
+  bool texts_ = true;
   Plan p_;
 };
 
@@ -189,63 +217,188 @@ bool is_adapter(const std::string& group) { return group == "adapter_model" || g
 
 std::string directory_name(int64_t step) { return fmt::format("checkpoint-{}", step); }
 
-Result<Saved> save(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options) {
-  std::unique_ptr<FramedStore> framed;
-  INGOT_ASSIGN(Plan plan, Planner(directory, snapshot, options, [&framed](const std::string& name) { return framed->stored(name); }).plan());
-  std::optional<OwnFiles> own;
-  if (!store.capabilities().rename) own.emplace(store, options.may_commit);
-  Store& files = own ? static_cast<Store&>(*own) : store;
-  framed = make_framed_store(files, plan.compressed);
-  const std::unique_ptr<Store> journal = make_memory_store();
-  const std::string path = join_path(directory, directory_name(snapshot.step));
-  if (own) {
-    // What is there would be mixed with what comes. One of this process's time or later is not this one's to remove.
-    if (options.may_commit) INGOT_TRY(options.may_commit());
-    const auto there = checkpoint::look_at(store, path);
-    if (there.ok() && there->state == State::kWhole && there->manifest.epoch >= options.epoch) return failed("saving step {}: {} is there already, of epoch {}", snapshot.step, path, there->manifest.epoch);
-    INGOT_TRY(remove_directory(store, path, kManifestFile, kWriterFile));
-    INGOT_TRY(put_writer(files, path, options.epoch, options.time));
+namespace {
+
+// Where files are written to, and how, whoever writes how much of a checkpoint.
+class Writing {
+ public:
+  Writing(Store& store, const std::string& directory, int64_t step, const SaveOptions& options) : store_(store), options_(options), path_(join_path(directory, directory_name(step))) {
+    if (!store.capabilities().rename) own_.emplace(store, options.may_commit);
   }
-  Output o;
-  o.store = framed.get();
-  o.path = path;
-  o.directory = true;
-  o.older_name = [](const std::string&) { return true; };
-  o.artifact.path = o.path;
-  o.artifact.tensors = std::move(plan.tensors);
-  o.layout = [&plan](const std::vector<NamedSpec>&) { return Result<Layout>(plan.layout); };
-  ExecOptions e;
-  e.threads = std::max(thread_count(options.threads), store.capabilities().requests);  // they wait for the medium, mostly
-  e.memory = options.memory;
-  e.force = true;
-  e.resume = false;
-  e.verify = Verify::kNone;
-  e.cancel = options.cancel;
-  e.journal_store = journal.get();
-  e.journal_path = "journal";
-  if (!options.attempt.empty()) e.key = options.attempt;
-  Written written;
+
+  // Hashes are known afterwards, and the bytes of what is compressed.
+  Result<std::vector<Object>> write(Plan plan, int rank, int world) {
+    framed_ = make_framed_store(own_ ? static_cast<Store&>(*own_) : store_, plan.compressed);
+    output_ = destination();
+    output_.artifact.path = path_;
+    output_.artifact.tensors = std::move(plan.tensors);
+    output_.layout = [layout = std::move(plan.layout)](const std::vector<NamedSpec>&) { return Result<Layout>(layout); };
+    INGOT_ASSIGN(written_, ingot::write({output_}, exec(rank, world)));
+    std::vector<Object> objects = std::move(plan.manifest.objects);
+    for (size_t i = 0; i < objects.size(); ++i) {
+      std::vector<std::optional<Hash128>> leaves;
+      for (const auto& [leaf, hash] : written_.files[i].leaves) leaves.emplace_back(hash);
+      objects[i].hash = root_of({{"", leaves}});
+      if (objects[i].frames && stored(objects[i].name)) objects[i].frames = stored(objects[i].name);
+    }
+    return objects;
+  }
+  Status publish(const std::vector<Written>& of_all) {
+    if (options_.may_commit) INGOT_TRY(options_.may_commit());
+    if (!output_.store) output_ = destination();
+    return ingot::publish({output_}, of_all, exec(0, 1));
+  }
+  // What is there would be mixed with what comes. One of this process's time or later is not this one's to remove.
+  Status clear_before(int64_t step) {
+    if (!own_) return {};
+    if (options_.may_commit) INGOT_TRY(options_.may_commit());
+    const auto there = checkpoint::look_at(store_, path_);
+    if (there.ok() && there->state == State::kWhole && there->manifest.epoch >= options_.epoch) return failed("saving step {}: {} is there already, of epoch {}", step, path_, there->manifest.epoch);
+    INGOT_TRY(remove_directory(store_, path_, kManifestFile, kWriterFile));
+    return put_writer(*own_, path_, options_.epoch, options_.time);
+  }
+  // Only what this save began: another process may be writing beside.
+  void remove() {
+    if (!own_ && !options_.attempt.empty()) (void)remove_durably(store_, temporary_path(path_, to_hex(hash128(as_bytes("job " + options_.attempt))), ".part"));
+    if (own_ && writer_of(store_, path_) == options_.epoch) (void)remove_directory(store_, path_, kManifestFile, kWriterFile);
+  }
+  uint64_t stored(const std::string& name) const { return framed_->stored(name); }
+  const Written& written() const { return written_; }
+
+ private:
+  Output destination() {
+    Output o;
+    o.store = framed_ ? framed_.get() : own_ ? static_cast<Store*>(&*own_) : &store_;
+    o.path = path_;
+    o.directory = true;
+    o.older_name = [](const std::string&) { return true; };
+    return o;
+  }
+  ExecOptions exec(int rank, int world) {
+    ExecOptions e;
+    e.threads = std::max(thread_count(options_.threads), store_.capabilities().requests);  // they wait for the medium, mostly
+    e.memory = options_.memory;
+    e.force = true;
+    e.resume = false;
+    e.verify = Verify::kNone;
+    e.cancel = options_.cancel;
+    e.journal_store = journal_.get();
+    e.journal_path = "journal";
+    if (!options_.attempt.empty()) e.key = options_.attempt;
+    e.rank = rank, e.world = world;
+    return e;
+  }
+
+  Store& store_;
+  const SaveOptions& options_;
+  const std::string path_;
+  std::optional<OwnFiles> own_;
+  std::unique_ptr<FramedStore> framed_;
+  const std::unique_ptr<Store> journal_ = make_memory_store();
+  Output output_;
+  Written written_;
+};
+
+uint64_t written_bytes(const std::vector<Object>& objects) {
+  uint64_t sum = 0;
+  for (const Object& o : objects) sum += o.same_as ? 0 : o.file_bytes();
+  return sum;
+}
+
+// A part as text: the length of a manifest of its objects alone, that manifest, and what the executor has to tell.
+std::string part_text(const Manifest& m, const Written* written) {
+  const std::string objects = manifest_text(m);
+  return fmt::format("{} {}{}", objects.size(), objects, written ? written->serialize() : "");
+}
+
+struct Part {
+  Manifest manifest;
+  std::optional<Written> written;
+};
+Result<Part> parse_part(const std::string& text) {
+  size_t size = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), size);
+  const size_t begin = static_cast<size_t>(end - text.data()) + 1;
+  if (error != std::errc() || begin > text.size() || size > text.size() - begin) return failed("what a rank tells of its part of a checkpoint is not whole");
+  Part p;
+  INGOT_ASSIGN(p.manifest, parse_manifest(std::string_view(text).substr(begin, size), "a rank's part"));
+  if (const std::string_view rest = std::string_view(text).substr(begin + size); !rest.empty()) {
+    INGOT_ASSIGN(p.written, Written::parse(rest));
+  }
+  return p;
+}
+
+}  // namespace
+
+Result<Saved> save(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options) {
+  Writing w(store, directory, snapshot.step, options);
+  INGOT_ASSIGN(Plan plan, Planner(directory, snapshot, options, [&w](const std::string& name) { return w.stored(name); }).plan());
+  INGOT_TRY(w.clear_before(snapshot.step));
+  Saved saved;
+  saved.manifest = plan.manifest;
   const Status done = [&]() -> Status {
-    INGOT_ASSIGN(written, write({o}, e));
-    if (options.may_commit) INGOT_TRY(options.may_commit());
-    return publish({o}, {written}, e);
+    INGOT_ASSIGN(saved.manifest.objects, w.write(std::move(plan), 0, 1));
+    return w.publish({w.written()});
   }();
   if (!done.ok()) {
-    // Only what this save began: another process may be writing beside.
-    if (!own && !options.attempt.empty()) (void)remove_durably(store, temporary_path(path, to_hex(hash128(as_bytes("job " + e.key))), ".part"));
-    if (own && writer_of(store, path) == options.epoch) (void)remove_directory(store, path, kManifestFile, kWriterFile);
+    w.remove();
     return done;
   }
+  saved.written = written_bytes(saved.manifest.objects);
+  return saved;
+}
+
+Status clear_before_parts(Store& store, const std::string& directory, int64_t step, const SaveOptions& options) { return Writing(store, directory, step, options).clear_before(step); }
+
+void remove_parts_of(Store& store, const std::string& directory, int64_t step, const SaveOptions& options) { Writing(store, directory, step, options).remove(); }
+
+Result<std::string> save_part(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options, int rank, int world) {
+  Writing w(store, directory, snapshot.step, options);
+  INGOT_ASSIGN(Plan plan, Planner(directory, snapshot, options, [&w](const std::string& name) { return w.stored(name); }).plan_part(rank));
+  Manifest m = plan.manifest;
+  if (plan.layout.files.empty()) return part_text(m, nullptr);
+  // One rank more than there are: the manifest's.
+  INGOT_ASSIGN(m.objects, w.write(std::move(plan), rank, world + 1));
+  return part_text(m, &w.written());
+}
+
+Result<Manifest> objects_of_part(const std::string& part) {
+  INGOT_ASSIGN(Part p, parse_part(part));
+  return std::move(p.manifest);
+}
+
+Result<Saved> publish_parts(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options, const std::vector<std::string>& parts) {
+  Plan plan;
+  plan.manifest = manifest_of(snapshot, options);
+  plan.manifest.world = static_cast<int>(parts.size());
+  std::vector<Written> all;
+  std::map<std::string, size_t> made;
   Saved saved;
-  saved.manifest = std::move(plan.manifest);
-  for (size_t i = 0; i < saved.manifest.objects.size(); ++i) {
-    Object& object = saved.manifest.objects[i];
-    std::vector<std::optional<Hash128>> leaves;
-    for (const auto& [leaf, hash] : written.files[i].leaves) leaves.emplace_back(hash);
-    object.hash = root_of({{"", leaves}});
-    if (object.frames && framed->stored(object.name)) object.frames = framed->stored(object.name);
-    if (!object.same_as) saved.written += object.file_bytes();
+  for (size_t r = 0; r < parts.size(); ++r) {
+    INGOT_ASSIGN(Part p, parse_part(parts[r]));
+    if (p.manifest.step != snapshot.step || p.manifest.epoch != options.epoch)
+      return usage("saving step {} of epoch {}: rank {} has written step {} of epoch {}", snapshot.step, options.epoch, r, p.manifest.step, p.manifest.epoch);
+    for (const Object& o : p.manifest.objects)
+      if (const auto [it, fresh] = made.try_emplace(o.name, r); !fresh) return usage("saving step {}: rank {} and rank {} have both made '{}'", snapshot.step, it->second, r, o.name);
+    if (r == 0) saved.written = written_bytes(p.manifest.objects);
+    std::move(p.manifest.objects.begin(), p.manifest.objects.end(), std::back_inserter(plan.manifest.objects));
+    if (p.written) all.push_back(std::move(*p.written));
   }
+  saved.manifest = plan.manifest;
+  FileLayout record;
+  record.name = kManifestFile;
+  record.extents.push_back({0, manifest_text(plan.manifest)});
+  record.size = record.extents[0].bytes.size();
+  plan.layout.files.push_back(std::move(record));
+  for (const Object& o : plan.manifest.objects)
+    if (o.frames) plan.compressed.insert(o.name);
+  plan.manifest.objects.clear();
+  if (options.may_commit) INGOT_TRY(options.may_commit());  // where nothing is renamed, this is the commit
+  Writing w(store, directory, snapshot.step, options);
+  const int world = static_cast<int>(parts.size());
+  INGOT_ASSIGN([[maybe_unused]] const auto none, w.write(std::move(plan), world, world + 1));
+  all.push_back(w.written());
+  INGOT_TRY(w.publish(all));
   return saved;
 }
 

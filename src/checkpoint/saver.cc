@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/priority.h"
 #include "base/threads.h"
+#include "checkpoint/together.h"
 #include "commit/small_file.h"
 
 namespace ingot::checkpoint {
@@ -61,26 +62,56 @@ void Save::finish(Status s) {
 Result<std::unique_ptr<Saver>> Saver::open(Store& store, const std::string& directory, SaverOptions options) {
   INGOT_TRY(check(options.keep));
   std::unique_ptr<Saver> s(new Saver(store, directory, std::move(options)));
-  INGOT_ASSIGN(const auto found, scan(store, directory));
-  int64_t newest = 0;
-  for (const Found& f : found) newest = std::max(newest, f.manifest.objects.empty() ? 0 : f.manifest.epoch);
-  INGOT_TRY(not_taken_since(store, directory, s->options_.lease_seen));
-  INGOT_ASSIGN(s->lease_, take_lease(store, directory, newest, unix_time()));
-  INGOT_TRY(remove_parts(store, directory, {"checkpoint-", "latest", "lease.json"}));
-  for (const Found& f : found)
-    if (store.capabilities().rename && f.state == State::kWhole) INGOT_TRY(remove_parts(store, f.path, {kMetricsFile, kPinnedFile, kQuarantineFile}));
-  // What is whole there can be linked to, by its hashes.
-  for (const Found& f : found)
-    if (f.state == State::kWhole) {
-      s->previous_ = f.manifest;
-      break;
-    }
+  INGOT_TRY(s->begin());
   try {
     s->thread_ = std::thread([saver = s.get()] { saver->work(); });
   } catch (const std::system_error&) {
     return Threads::refused("saving checkpoints");
   }
   return s;
+}
+
+Status Saver::begin() {
+  if (leads()) {
+    Status taken = take_over();
+    if (options_.meeting) INGOT_TRY(options_.meeting->put("lease", taken.ok() ? "+" + lease_text(lease_) : "-" + taken.error().message));
+    return taken;
+  }
+  const auto told = options_.meeting->get("lease", options_.patience);
+  if (!told.ok() && told.error().kind != ErrorKind::kNotFound) return told.error();
+  if (!told.ok()) return failed("saving into {}: rank 0 has not made its checkpointer within {:.0f} s; all ranks make one, of the same directory", directory_, options_.patience);
+  if (!told->starts_with('+')) return failed("rank 0: {}", told->substr(std::min<size_t>(1, told->size())));
+  INGOT_ASSIGN(lease_, parse_lease(told->substr(1)));
+  return {};
+}
+
+Status Saver::take_over() {
+  INGOT_ASSIGN(const auto found, scan(store_, directory_));
+  int64_t newest = 0;
+  for (const Found& f : found) newest = std::max(newest, f.manifest.objects.empty() ? 0 : f.manifest.epoch);
+  INGOT_TRY(not_taken_since(store_, directory_, options_.lease_seen));
+  INGOT_ASSIGN(lease_, take_lease(store_, directory_, newest, unix_time()));
+  INGOT_TRY(remove_parts(store_, directory_, {"checkpoint-", "latest", "lease.json"}));
+  for (const Found& f : found)
+    if (store_.capabilities().rename && f.state == State::kWhole) INGOT_TRY(remove_parts(store_, f.path, {kMetricsFile, kPinnedFile, kQuarantineFile}));
+  // What is whole there can be linked to, by its hashes.
+  for (const Found& f : found)
+    if (f.state == State::kWhole) {
+      previous_ = f.manifest;
+      break;
+    }
+  return {};
+}
+
+Result<bool> Saver::skips(bool busy) {
+  if (!options_.meeting) return busy;
+  const std::string key = fmt::format("{}/skip {}", lease_.owner, ++asked_);
+  if (leads()) {
+    INGOT_TRY(options_.meeting->put(key, busy ? "1" : "0"));
+    return busy;
+  }
+  INGOT_ASSIGN(const std::string told, options_.meeting->get(key, options_.patience));
+  return told == "1";
 }
 
 Saver::~Saver() { (void)close(); }
@@ -94,9 +125,15 @@ Result<SavePtr> Saver::save(Snapshot live, const DeviceCopy& from_devices) {
     if (closing_) return usage("saving step {}: the checkpointer is closed", live.step);
     if (current_ && current_->step() == live.step && !current_->went_wrong()) return current_;
     // One that has been told of is all but over: its memory is free in a moment.
-    if (current_ && options_.overlap == Overlap::kSkip && !current_->done()) {
-      ++stats_.skipped;
-      return SavePtr();
+    if (options_.overlap == Overlap::kSkip) {
+      const bool busy = current_ && !current_->done();
+      lock.unlock();
+      INGOT_ASSIGN(const bool skipped, skips(busy));
+      lock.lock();
+      if (skipped) {
+        ++stats_.skipped;
+        return SavePtr();
+      }
     }
     changed_.wait(lock, [&] { return !current_; });
     if (closing_) return usage("saving step {}: the checkpointer is closed", live.step);
@@ -111,6 +148,7 @@ Result<SavePtr> Saver::save(Snapshot live, const DeviceCopy& from_devices) {
     INGOT_ASSIGN(all_copied, stage(&live, from_devices));
     return {};
   });
+  if (!staged.ok() && options_.meeting) decline_together(*options_.meeting, next_attempt(), staged);
   std::unique_lock lock(mutex_);
   stats_.stall_seconds = seconds_since(called);
   stats_.staging_bytes = staging_.bytes() + device_staging_.bytes();
@@ -214,7 +252,7 @@ void Saver::work() {
     // Beside the next save's copying. Metrics first: they say what is kept.
     for (const auto& [step, metrics] : reports)
       if (Status r = report(step, metrics); !r.ok()) notice(r.error().message);
-    if (s.ok())
+    if (s.ok() && leads())
       if (Status p = guarded([&] { return prune(); }); !p.ok()) notice("pruning " + directory_ + ": " + p.error().message);
     lock.lock();
     tidying_ = false;
@@ -228,18 +266,19 @@ Status Saver::write(const Snapshot& snapshot, Save* handle) {
   o.threads = options_.threads, o.max_shard = options_.max_shard, o.compress = options_.compress;
   o.epoch = lease_.epoch, o.time = unix_time(), o.run = options_.run, o.parent = options_.parent;
   o.cancel = &handle->cancel_;
-  o.attempt = fmt::format("{} {}", lease_.owner, ++attempts_);
+  o.attempt = next_attempt();
   o.may_commit = [&]() -> Status {
     if (handle->cancel_.cancelled()) return interrupted();
     return still_mine(store_, directory_, lease_);
   };
   const std::optional<Manifest> source = link_source(snapshot.step);
   if (source) o.previous = &*source;
-  auto done = ingot::checkpoint::save(store_, directory_, snapshot, o);
+  auto done = options_.meeting ? save_together(store_, directory_, snapshot, o, *options_.meeting, options_.patience) : ingot::checkpoint::save(store_, directory_, snapshot, o);
   // Whoever has taken over removes what was begun here: that is why, then, whatever failed first.
   if (!done.ok() && !handle->cancel_.cancelled()) INGOT_TRY(still_mine(store_, directory_, lease_));
   INGOT_ASSIGN(Saved saved, std::move(done));
-  if (Status hint = put_latest(store_, directory_, snapshot.step); !hint.ok()) notice(hint.error().message);
+  if (leads())
+    if (Status hint = put_latest(store_, directory_, snapshot.step); !hint.ok()) notice(hint.error().message);
   std::lock_guard lock(mutex_);
   ++stats_.saves;
   stats_.newest = snapshot.step, stats_.newest_time = unix_time();
@@ -297,6 +336,7 @@ Status Saver::check_room(const Snapshot& live) {
     for (const Group& g : live.groups)
       for (const Tensor& t : g.tensors) bytes -= t.still ? bytes_of(t.spec) : 0;
   INGOT_ASSIGN(const auto there, store_.stat(directory_));
+  if (!there && !leads()) return failed("saving step {} into {}: this rank does not see the directory; all ranks save into one that they share (rank 0 has made it)", live.step, directory_);
   if (!there) {
     if (options_.still_there) INGOT_TRY(options_.still_there());
     INGOT_TRY(put_lease(store_, directory_, lease_));
@@ -340,6 +380,7 @@ uint64_t Saver::look_at_uploads() const {
 }
 
 Status Saver::report(int64_t step, const Metrics& metrics) {
+  if (!leads()) return {};  // rank 0's count
   {
     std::lock_guard lock(mutex_);
     if (current_ && current_->step() == step) {

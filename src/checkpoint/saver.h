@@ -2,6 +2,8 @@
 // prunes. docs/design/checkpoints.md.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -18,6 +20,7 @@
 #include "base/clock.h"
 #include "checkpoint/keep.h"
 #include "checkpoint/lease.h"
+#include "checkpoint/meeting.h"
 #include "checkpoint/save.h"
 #include "checkpoint/staging.h"
 #include "checkpoint/still.h"
@@ -41,6 +44,8 @@ struct SaverOptions {
   PageLock page_lock;                  // of memory that devices copy into
   std::shared_ptr<Uploads> uploads;    // null: what is written is durable
   std::function<Status()> still_there; // asked before a directory that went away is made again: whether it would be where it was
+  std::shared_ptr<Meeting> meeting;    // of a run of several ranks: all save the same steps; rank 0 has the lease, the names and the retention. Null: one process
+  double patience = 600;               // seconds that a rank waits for another one that tells nothing
   std::function<void(const std::string&)> on_notice;
 };
 
@@ -117,6 +122,14 @@ class Saver {
 
  private:
   Saver(Store& store, std::string directory, SaverOptions options) : store_(store), directory_(std::move(directory)), options_(std::move(options)), device_staging_(options_.page_lock) {}
+  bool leads() const { return !options_.meeting || options_.meeting->rank() == 0; }
+  // The same on all ranks.
+  std::string next_attempt() { return fmt::format("{} {}", lease_.owner, ++attempts_); }
+  // What rank 0 finds in the directory, and its lease; the other ranks hear of the lease.
+  Status begin();
+  Status take_over();
+  // Whether a save that finds another one under way is left out: of several ranks rank 0 says it.
+  Result<bool> skips(bool busy);
   // The bytes of the tensors into staging memory; false where some had no room there.
   Result<bool> stage(Snapshot* live, const DeviceCopy& from_devices);
   void work();
@@ -153,7 +166,7 @@ class Saver {
   std::chrono::steady_clock::time_point called_;
   SavePtr failed_;  // whose error may not have come out
   std::mutex metrics_mutex_;
-  uint64_t attempts_ = 0;
+  uint64_t attempts_ = 0, asked_ = 0;
   std::vector<std::pair<int64_t, Metrics>> reports_;  // of a step that is under way
   Stats stats_;
   bool closing_ = false, tidying_ = false;  // tidying: reports and retention after a save

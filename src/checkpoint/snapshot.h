@@ -24,6 +24,7 @@ struct Tensor {
 struct Group {
   std::string name;
   std::vector<Tensor> tensors;
+  std::string stem = {};  // of its files, where several ranks, or several groups of one rank, have files of that name; empty: the name
 };
 
 struct Snapshot {
@@ -32,6 +33,7 @@ struct Snapshot {
   std::string state;                         // the text of state.json
   std::map<std::string, std::string> files;  // by name: config.json, the tokenizer's
   Metrics metrics;
+  std::string signature = {};  // lines that tell what is saved, "KEY TYPE SHAPE": the same on all ranks of a run; empty: nothing is compared
   std::shared_ptr<const void> memory;  // keeps the tensors' bytes
   uint64_t bytes() const;
 };

@@ -295,8 +295,8 @@ class Job {
 
   Status open_sinks() {
     uploads_ = std::make_unique<Uploads>(plan_->uploads);
-    // A multi-process job never truncates: another rank may be ahead.
-    const bool resume = options_.resume || options_.world > 1;
+    // Of files that ranks share nobody cuts one: another rank may be ahead.
+    const bool resume = options_.resume || (options_.world > 1 && options_.key.empty());
     for (size_t o = 0; o < outputs_.size(); ++o) {
       const Layout& po = layout(o);
       Store& st = *outputs_[o].store;
