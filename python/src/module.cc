@@ -59,8 +59,10 @@ auto without_gil(F f) {
 
 Located located(const std::string& path) { return value(locate(path)); }
 
-// (name, type as in safetensors, shape, address, still); the address of one that lies on a device is 0
-using TensorRow = std::tuple<std::string, std::string, std::vector<int64_t>, uintptr_t, bool>;
+// (name, shape, offset): of the whole tensor that ranks share
+using PartRow = std::tuple<std::string, std::vector<int64_t>, std::vector<int64_t>>;
+// (name, type as in safetensors, shape, address, still, part); the address of one that lies on a device is 0
+using TensorRow = std::tuple<std::string, std::string, std::vector<int64_t>, uintptr_t, bool, std::optional<PartRow>>;
 
 TensorSpec spec_of(const std::string& name, const std::string& type, const std::vector<int64_t>& shape) {
   const auto t = dtype_by_st_name(type);
@@ -78,14 +80,19 @@ nb::tuple shape_of(const TensorSpec& spec) {
   return nb::tuple(shape);
 }
 
-Snapshot snapshot_of(int64_t step, const std::vector<std::pair<std::string, std::vector<TensorRow>>>& groups, std::string state, std::map<std::string, std::string> files,
-                     Metrics metrics) {
+// (group, stem of its files or "", tensors)
+using GroupRow = std::tuple<std::string, std::string, std::vector<TensorRow>>;
+
+Snapshot snapshot_of(int64_t step, const std::vector<GroupRow>& groups, std::string state, std::map<std::string, std::string> files, Metrics metrics) {
   Snapshot s;
   s.step = step, s.state = std::move(state), s.files = std::move(files), s.metrics = std::move(metrics);
-  for (const auto& [group, rows] : groups) {
-    s.groups.push_back({group, {}});
-    for (const auto& [name, type, shape, address, still] : rows)
-      s.groups.back().tensors.push_back({name, spec_of(name, type, shape), reinterpret_cast<const std::byte*>(address), still});
+  for (const auto& [group, stem, rows] : groups) {
+    s.groups.push_back({group, {}, stem});
+    for (const auto& [name, type, shape, address, still, part] : rows) {
+      Tensor t{name, spec_of(name, type, shape), reinterpret_cast<const std::byte*>(address), still};
+      if (part) t.part = PartOf{std::get<0>(*part), std::get<1>(*part), std::get<2>(*part)};
+      s.groups.back().tensors.push_back(std::move(t));
+    }
   }
   return s;
 }
@@ -149,6 +156,46 @@ PageLock page_lock_of(const nb::object& lock, const nb::object& unlock) {
   return {[call](std::byte* block, uint64_t bytes) { return call(0, reinterpret_cast<uintptr_t>(block), bytes); },
           [call](std::byte* block) { (void)call(1, reinterpret_cast<uintptr_t>(block)); }};
 }
+
+// ingot.ranks.Ranks, asked from the engine's threads.
+class PyMeeting final : public Meeting {
+ public:
+  PyMeeting(nb::object ranks, int rank, int world) : ranks_(shared(std::move(ranks))), rank_(rank), world_(world) {}
+  int rank() const override { return rank_; }
+  int world() const override { return world_; }
+  Status put(const std::string& key, const std::string& text) override {
+    return call([&] { ranks_->attr("put")(key, nb::bytes(text.data(), text.size())); });
+  }
+  Result<std::string> get(const std::string& key, double seconds) override {
+    std::optional<std::string> text;
+    INGOT_TRY(call([&] {
+      const nb::object got = ranks_->attr("get")(key, seconds);
+      if (got.is_none()) return;
+      const auto bytes = nb::cast<nb::bytes>(got);
+      text = std::string(bytes.c_str(), bytes.size());
+    }));
+    if (!text) return Error{ErrorKind::kNotFound, "nobody has put " + key};
+    return *std::move(text);
+  }
+  void drop(const std::string& key) override {
+    (void)call([&] { ranks_->attr("drop")(key); });
+  }
+
+ private:
+  template <class F>
+  Status call(F f) {
+    if (!Py_IsInitialized()) return failed("asking the other ranks: the program has ended");
+    nb::gil_scoped_acquire held;
+    try {
+      f();
+      return {};
+    } catch (const std::exception& e) {
+      return failed("asking the other ranks: {}", e.what());
+    }
+  }
+  const std::shared_ptr<nb::object> ranks_;
+  const int rank_, world_;
+};
 
 // A checkpoint as it was found: what is done with it looks at no directory again.
 struct PyFound {
@@ -214,7 +261,7 @@ NB_MODULE(_ingot, m) {
   nb::class_<PySaver>(m, "Saver")
       .def("__init__",
            [](PySaver* self, const std::string& directory, const nb::dict& keep, bool skip, int threads, uint64_t max_shard, const std::string& run, std::optional<int64_t> parent, std::optional<double> settle,
-              const nb::object& lock, const nb::object& unlock, uint64_t staging, bool compress, std::optional<int64_t> lease_seen) {
+              const nb::object& lock, const nb::object& unlock, uint64_t staging, bool compress, std::optional<int64_t> lease_seen, const nb::object& ranks) {
              new (self) PySaver();
              SaverOptions o;
              o.keep = keep_of(keep), o.overlap = skip ? Overlap::kSkip : Overlap::kWait, o.threads = threads, o.run = run, o.parent = parent, o.lease_seen = lease_seen;
@@ -223,6 +270,10 @@ NB_MODULE(_ingot, m) {
              if (staging) o.staging = staging;
              // The model's files stay what other software reads.
              if (compress) o.compress = [](const std::string& group) { return group != "model" && !is_adapter(group); };
+             if (!ranks.is_none()) {
+               o.patience = nb::cast<double>(ranks.attr("patience"));
+               o.meeting = std::make_shared<PyMeeting>(ranks, nb::cast<int>(ranks.attr("rank")), nb::cast<int>(ranks.attr("world")));
+             }
              o.on_notice = [self](const std::string& text) {
                std::lock_guard lock(self->mutex);
                self->notices.push_back(text);
@@ -232,14 +283,15 @@ NB_MODULE(_ingot, m) {
              self->saver = value(without_gil([&] { return Saver::open(*place.at.store, place.at.path, std::move(o)); }));
            },
            nb::arg("directory"), nb::arg("keep"), nb::arg("skip"), nb::arg("threads"), nb::arg("max_shard"), nb::arg("run"), nb::arg("parent").none(), nb::arg("settle").none(),
-           nb::arg("lock"), nb::arg("unlock"), nb::arg("staging"), nb::arg("compress"), nb::arg("lease_seen").none())
+           nb::arg("lock"), nb::arg("unlock"), nb::arg("staging"), nb::arg("compress"), nb::arg("lease_seen").none(), nb::arg("ranks").none())
       // from_devices(addresses): begins to copy the rows without an address there, in their order, and returns a call that waits for them.
       .def("save",
-           [](PySaver& self, int64_t step, const std::vector<std::pair<std::string, std::vector<TensorRow>>>& groups, const std::string& state,
-              const std::map<std::string, nb::bytes>& files, const Metrics& metrics, const nb::object& from_devices) -> SavePtr {
+           [](PySaver& self, int64_t step, const std::vector<GroupRow>& groups, const std::string& state,
+              const std::map<std::string, nb::bytes>& files, const Metrics& metrics, const nb::object& from_devices, const std::string& signature) -> SavePtr {
              std::map<std::string, std::string> texts;
              for (const auto& [name, bytes] : files) texts[name] = std::string(bytes.c_str(), bytes.size());
              Snapshot s = snapshot_of(step, groups, state, std::move(texts), metrics);
+             s.signature = signature;
              Saver& saver = self.get();
              Callbacks callbacks;
              nb::object arrived;

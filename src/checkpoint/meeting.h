@@ -16,6 +16,8 @@ class Meeting {
   virtual Status put(const std::string& key, const std::string& text) = 0;
   // Waits until it has been put. kNotFound where that takes longer than `seconds`; kFailed where nobody can be asked any more.
   virtual Result<std::string> get(const std::string& key, double seconds) = 0;
+  // Nobody asks for it any more.
+  virtual void drop(const std::string& /*key*/) {}
 };
 
 }  // namespace ingot::checkpoint

@@ -9,6 +9,7 @@
 #include "base/threads.h"
 #include "commit/verify.h"
 #include "formats/file_ranges.h"
+#include "formats/json.h"
 #include "formats/safetensors.h"
 #include "kernels/hash.h"
 
@@ -16,35 +17,46 @@ namespace ingot::checkpoint {
 namespace {
 
 constexpr std::string_view kEnd = ".safetensors";
-constexpr size_t kRankEnd = std::string_view("-rank-00000").size();  // of the stem of a rank's own files
+using Hashes = std::vector<std::optional<Hash128>>;
 
 struct Place {
   uint64_t offset;
   MutByteView into;
 };
 
-struct File {
-  const Object* object = nullptr;
-  std::string path;
-  std::unique_ptr<ReadFile> file;
-  std::vector<Place> places;  // by offset
-  std::vector<std::optional<Hash128>> hashes;
-};
+constexpr size_t kRankEnd = std::string_view("-rank-00000").size();  // of the stem of a rank's own files
 
-// One leaf: read straight into place where it is all one tensor's, and hashed there.
-Status read_leaf(File& f, uint64_t leaf, std::vector<std::byte>& buffer) {
-  const uint64_t at = leaf * kLeafBytes, size = std::min(kLeafBytes, f.object->bytes - at);
-  auto p = std::partition_point(f.places.begin(), f.places.end(), [&](const Place& x) { return x.offset + x.into.size() <= at; });
-  const bool inside = p != f.places.end() && p->offset <= at && p->offset + p->into.size() >= at + size;
-  if (!inside) buffer.resize(kLeafBytes);
-  const MutByteView v = inside ? p->into.subspan(at - p->offset, size) : MutByteView(buffer.data(), size);
-  INGOT_TRY(f.file->read(at, v));
-  f.hashes[leaf] = hash128(v);
-  for (; !inside && p != f.places.end() && p->offset < at + size; ++p) {
-    const uint64_t from = std::max(at, p->offset), to = std::min(at + size, p->offset + p->into.size());
-    if (from < to) std::memcpy(p->into.data() + (from - p->offset), v.data() + (from - at), to - from);
+Result<std::map<std::string, PartOf>> parts_of(const SafetensorsFile& file, const std::string& path) {
+  std::map<std::string, PartOf> parts;
+  const auto text = file.metadata.find(kPartsKey);
+  if (text == file.metadata.end()) return parts;
+  INGOT_ASSIGN(const Json j, parse_json(text->second, path));
+  const auto bad = [&](const std::string& name) { return bad_input("reading {}: what its header says of the part '{}' is not what a checkpoint of several ranks says", path, name); };
+  if (!j.is_object()) return bad("");
+  for (const auto& [name, p] : j.items()) {
+    const auto numbers = [&](const char* key) -> std::optional<std::vector<int64_t>> {
+      if (!p.is_object() || !p.contains(key) || !p[key].is_array() || p[key].size() > kMaxDims) return std::nullopt;
+      std::vector<int64_t> all;
+      for (const Json& n : p[key]) {
+        if (!n.is_number_unsigned() || n.get<uint64_t>() > uint64_t{1} << 62) return std::nullopt;
+        all.push_back(n.get<int64_t>());
+      }
+      return all;
+    };
+    auto shape = numbers("shape"), offset = numbers("offset");
+    const auto of = p.is_object() ? json_string(p, "of") : std::nullopt;
+    if (!shape || !offset || !of) return bad(name);
+    parts[name] = {*of, std::move(*shape), std::move(*offset)};
   }
-  return {};
+  return parts;
+}
+
+bool lies_within(const Shape& part, const PartOf& of) {
+  const auto rank = static_cast<size_t>(part.rank);
+  if (of.shape.size() != rank || of.offset.size() != rank) return false;
+  for (size_t d = 0; d < rank; ++d)
+    if (of.offset[d] > of.shape[d] || part[static_cast<int>(d)] > of.shape[d] - of.offset[d]) return false;
+  return true;
 }
 
 }  // namespace
@@ -65,41 +77,78 @@ Result<std::vector<Stored>> tensors_of(Store& store, const Found& c) {
   const auto view = make_framed_store(store);
   for (const Object& o : c.manifest.objects) {
     if (!std::string_view(o.name).ends_with(kEnd)) continue;
-    INGOT_ASSIGN(SafetensorsFile file, read_safetensors(*view, join_path(c.path, o.name)));
+    const std::string path = join_path(c.path, o.name);
+    INGOT_ASSIGN(SafetensorsFile file, read_safetensors(*view, path));
+    INGOT_ASSIGN(auto parts, parts_of(file, path));
     for (const LazyTensor& t : file.tensors) {
       const auto* source = dynamic_cast<const Source*>(t.node.get());
       const auto offset = source ? source->offset() : std::nullopt;
       if (!offset && bytes_of(t.spec())) return failed("reading {}: '{}' does not lie in it as it is; this is a defect of ingot", o.name, t.name);
       all.push_back({group_of(o.name), t.name, t.spec(), o.name, offset.value_or(0)});
+      if (const auto p = parts.find(t.name); p != parts.end()) {
+        if (!lies_within(t.spec().shape, p->second)) return bad_input("reading {}: '{}' is said to be a part of '{}' beyond its shape", path, t.name, p->second.name);
+        all.back().part = std::move(p->second);
+      }
     }
   }
   return all;
 }
 
-Status restore(Store& store, const Found& c, const std::vector<Target>& targets, int threads) {
+struct Reading::File {
+  const Object* object = nullptr;
+  std::string path;
+  std::unique_ptr<ReadFile> file;  // opened when it is first read
+  std::once_flag opened;
+  Status open_error;
+  std::vector<Place> places;       // by offset
+  Hashes hashes;
+  std::vector<bool> told;          // leaves that other ranks have heard of
+};
+
+Reading::Reading(Store& store, const Found& c, int threads) : view_(make_framed_store(store)), found_(c), threads_(threads) {}
+Reading::~Reading() = default;
+
+Result<std::unique_ptr<Reading>> Reading::open(Store& store, const Found& c, int threads) {
   if (c.manifest.objects.empty()) return bad_input("restoring {}: {}", c.path, c.reason);
-  std::map<std::string, File> files;
-  const auto view = make_framed_store(store);
-  for (const Object& o : c.manifest.objects) {
-    File& f = files[o.name];
-    f.object = &o;
-    f.path = join_path(c.path, o.name);
-    INGOT_ASSIGN(f.file, view->open(f.path));
-    if (f.file->size() != o.bytes) return bad_input("restoring {}: it has {} bytes, its manifest says {}", f.path, f.file->size(), o.bytes);
-    f.hashes.resize((o.bytes + kLeafBytes - 1) / kLeafBytes);
+  std::unique_ptr<Reading> r(new Reading(store, c, threads));
+  for (const Object& o : r->found_.manifest.objects) {
+    auto& f = r->files_.emplace_back(std::make_unique<File>());
+    f->object = &o;
+    f->path = join_path(c.path, o.name);
+    f->hashes.resize((o.bytes + kLeafBytes - 1) / kLeafBytes);
+    f->told.resize(f->hashes.size());
+    r->by_name_[o.name] = f.get();
   }
-  for (const Target& t : targets) {
-    const auto it = files.find(t.from.file);
-    if (it == files.end() || t.into.size() != bytes_of(t.from.spec)) return usage("restoring '{}' of {}: {} bytes were given for {} of {}", t.from.name, t.from.file, t.into.size(), bytes_of(t.from.spec), c.path);
-    if (!t.into.empty()) it->second.places.push_back({t.from.offset, t.into});
+  return r;
+}
+
+// One leaf: read straight into place where it is all one tensor's, and hashed there.
+Status Reading::read_leaf(File& f, uint64_t leaf, std::vector<std::byte>& buffer) {
+  std::call_once(f.opened, [&] {
+    auto file = view_->open(f.path);
+    if (!file.ok()) f.open_error = file.error();
+    else if ((*file)->size() != f.object->bytes) f.open_error = bad_input("restoring {}: it has {} bytes, its manifest says {}", f.path, (*file)->size(), f.object->bytes);
+    else f.file = std::move(*file);
+  });
+  INGOT_TRY(f.open_error);
+  const uint64_t at = leaf * kLeafBytes, size = std::min(kLeafBytes, f.object->bytes - at);
+  auto p = std::partition_point(f.places.begin(), f.places.end(), [&](const Place& x) { return x.offset + x.into.size() <= at; });
+  const bool inside = p != f.places.end() && p->offset <= at && p->offset + p->into.size() >= at + size;
+  if (!inside) buffer.resize(kLeafBytes);
+  const MutByteView v = inside ? p->into.subspan(at - p->offset, size) : MutByteView(buffer.data(), size);
+  INGOT_TRY(f.file->read(at, v));
+  bytes_ += size;
+  f.hashes[leaf] = hash128(v);
+  for (; !inside && p != f.places.end() && p->offset < at + size; ++p) {
+    const uint64_t from = std::max(at, p->offset), to = std::min(at + size, p->offset + p->into.size());
+    if (from < to) std::memcpy(p->into.data() + (from - p->offset), v.data() + (from - at), to - from);
   }
-  std::vector<std::pair<File*, uint64_t>> leaves;
-  for (auto& [name, f] : files) {
-    std::sort(f.places.begin(), f.places.end(), [](const Place& a, const Place& b) { return a.offset < b.offset; });
-    for (uint64_t l = 0; l < f.hashes.size(); ++l) leaves.emplace_back(&f, l);
-  }
+  return {};
+}
+
+Status Reading::read_leaves(const std::vector<std::pair<File*, uint64_t>>& leaves) {
   std::atomic<size_t> next{0};
-  INGOT_TRY(run_on_threads(thread_count(threads), [&]() -> Status {
+  return run_on_threads(thread_count(threads_), [&]() -> Status {
     std::vector<std::byte> buffer;
     for (size_t i; (i = next++) < leaves.size();)
       if (Status s = read_leaf(*leaves[i].first, leaves[i].second, buffer); !s.ok()) {
@@ -107,11 +156,77 @@ Status restore(Store& store, const Found& c, const std::vector<Target>& targets,
         return s;
       }
     return {};
-  }));
-  for (const auto& [name, f] : files)
-    if (const std::string found = root_of({{"", f.hashes}}); found != f.object->hash)
-      return bad_input("restoring {}: its hash is {}, the manifest says {}: its bytes have changed", f.path, found, f.object->hash);
+  });
+}
+
+Status Reading::read(const std::vector<Target>& targets) {
+  for (const Target& t : targets) {
+    const auto it = by_name_.find(t.from.file);
+    if (it == by_name_.end() || t.into.size() != bytes_of(t.from.spec) || t.from.offset > it->second->object->bytes || t.into.size() > it->second->object->bytes - t.from.offset)
+      return usage("restoring '{}' of {}: {} bytes at {} were asked for {} of {}", t.from.name, t.from.file, t.into.size(), t.from.offset, bytes_of(t.from.spec), found_.path);
+    if (!t.into.empty()) it->second->places.push_back({t.from.offset, t.into});
+  }
+  std::vector<std::pair<File*, uint64_t>> leaves;
+  for (auto& f : files_) {
+    std::sort(f->places.begin(), f->places.end(), [](const Place& a, const Place& b) { return a.offset < b.offset; });
+    for (uint64_t next = 0; const Place& p : f->places) {
+      for (uint64_t l = std::max(next, p.offset / kLeafBytes); l * kLeafBytes < p.offset + p.into.size(); ++l) leaves.emplace_back(f.get(), l), next = l + 1;
+    }
+  }
+  return read_leaves(leaves);
+}
+
+Status Reading::read_rest(int rank, int world) {
+  std::vector<std::pair<File*, uint64_t>> leaves;
+  uint64_t n = 0;
+  for (auto& f : files_) {
+    f->places.clear();
+    for (uint64_t l = 0; l < f->hashes.size(); ++l)
+      if (!f->hashes[l] && static_cast<int>(n++ % static_cast<uint64_t>(world)) == rank) leaves.emplace_back(f.get(), l);
+  }
+  return read_leaves(leaves);
+}
+
+std::string Reading::told() {
+  ByteWriter w;
+  for (size_t i = 0; i < files_.size(); ++i)
+    for (uint64_t l = 0; l < files_[i]->hashes.size(); ++l) {
+      const auto& h = files_[i]->hashes[l];
+      if (!h || files_[i]->told[l]) continue;
+      w.write<uint64_t>(i), w.write(l), w.write(h->lo), w.write(h->hi);
+      files_[i]->told[l] = true;
+    }
+  return std::move(w.str());
+}
+
+Status Reading::hear(std::string_view told) {
+  constexpr size_t kRow = 4 * sizeof(uint64_t);
+  const auto wrong = [&] { return failed("restoring {}: another rank tells of bytes that are not in its manifest: it looks at another checkpoint", found_.path); };
+  if (told.size() % kRow) return wrong();
+  for (; !told.empty(); told.remove_prefix(kRow)) {
+    uint64_t row[4];
+    std::memcpy(row, told.data(), kRow);
+    if (row[0] >= files_.size() || row[1] >= files_[row[0]]->hashes.size()) return wrong();
+    File& f = *files_[row[0]];
+    const Hash128 h{row[2], row[3]};
+    if (f.hashes[row[1]] && !(*f.hashes[row[1]] == h)) return bad_input("restoring {}: two ranks have read different bytes from {} on: its medium is at fault, or it changes", f.path, row[1] * kLeafBytes);
+    f.hashes[row[1]] = h, f.told[row[1]] = true;
+  }
   return {};
+}
+
+Status Reading::check() const {
+  for (const auto& f : files_)
+    if (const std::string found = root_of({{"", f->hashes}}); found != f->object->hash)
+      return bad_input("restoring {}: its hash is {}, the manifest says {}: its bytes have changed", f->path, found, f->object->hash);
+  return {};
+}
+
+Status restore(Store& store, const Found& c, const std::vector<Target>& targets, int threads) {
+  INGOT_ASSIGN(const auto reading, Reading::open(store, c, threads));
+  INGOT_TRY(reading->read(targets));
+  INGOT_TRY(reading->read_rest());
+  return reading->check();
 }
 
 }  // namespace ingot::checkpoint

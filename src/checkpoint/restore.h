@@ -1,11 +1,18 @@
 // A checkpoint back into memory that the caller has, verified while its bytes pass.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/directory.h"
+#include "checkpoint/snapshot.h"
 #include "tensor/shape.h"
 
 namespace ingot::checkpoint {
@@ -19,6 +26,7 @@ struct Stored {
   TensorSpec spec;
   std::string file;     // within the directory
   uint64_t offset = 0;  // of its bytes there
+  std::optional<PartOf> part = std::nullopt;
 };
 // Of all groups, from the headers alone.
 Result<std::vector<Stored>> tensors_of(Store& store, const Found& checkpoint);
@@ -30,5 +38,32 @@ struct Target {
 // Every file of the checkpoint is read once and compared; what the targets want goes into place on the way. kBadInput: a file is not what the manifest says, and what
 // the targets hold is of no use.
 Status restore(Store& store, const Found& checkpoint, const std::vector<Target>& targets, int threads);
+
+// The same by several ranks, each byte read by one of them that wants it: read() on each; told() goes to all others, which hear() it; read_rest() reads what nobody wanted, in shares; told() and hear() again;
+// then check() says whether all of it is what the manifest says. Before that nothing of what was read counts. By one process: read(), read_rest(), check().
+class Reading {
+ public:
+  static Result<std::unique_ptr<Reading>> open(Store& store, const Found& checkpoint, int threads);
+  ~Reading();
+  // A target may be any range of a file: `from.spec` has its bytes, `from.offset` is where they begin.
+  Status read(const std::vector<Target>& targets);
+  Status read_rest(int rank = 0, int world = 1);
+  std::string told();  // the hashes of what was read, and not told before; any bytes
+  Status hear(std::string_view told);
+  Status check() const;
+  uint64_t bytes() const { return bytes_; }  // that it has read
+
+ private:
+  struct File;
+  Reading(Store& store, const Found& c, int threads);
+  Status read_leaf(File& f, uint64_t leaf, std::vector<std::byte>& buffer);
+  Status read_leaves(const std::vector<std::pair<File*, uint64_t>>& leaves);
+  const std::unique_ptr<Store> view_;
+  const Found found_;
+  const int threads_;
+  std::vector<std::unique_ptr<File>> files_;
+  std::map<std::string, File*> by_name_;
+  std::atomic<uint64_t> bytes_{0};
+};
 
 }  // namespace ingot::checkpoint

@@ -63,6 +63,14 @@ std::vector<std::vector<size_t>> files_of(const Group& group, uint64_t max_shard
   return files;
 }
 
+// Which parts of which tensors a file has; empty where all are whole.
+std::string parts_text(const Group& group, const std::vector<size_t>& tensors) {
+  OrderedJson j;
+  for (const size_t i : tensors)
+    if (const auto& p = group.tensors[i].part) j[group.tensors[i].name] = {{"of", p->name}, {"shape", p->shape}, {"offset", p->offset}};
+  return j.is_null() ? "" : json_text(j);
+}
+
 // The hash of an object whose bytes are in memory: those of its file, between the extents of no tensor.
 std::string hash_of(const FileLayout& file, const std::vector<std::pair<uint64_t, ByteView>>& tensors) {
   std::map<uint64_t, ByteView> pieces;
@@ -131,7 +139,9 @@ class Planner {
       if (find(name)) return usage("saving step {}: two keys of the state make the file '{}'", s_.step, name);
       std::vector<NamedSpec> specs;
       for (size_t i : files[k]) specs.emplace_back(g.tensors[i].name, g.tensors[i].spec);
-      INGOT_ASSIGN(Layout one, layout_safetensors(specs, {{"format", "pt"}, {"ingot", "checkpoint"}}, kPage));
+      std::map<std::string, std::string> metadata = {{"format", "pt"}, {"ingot", "checkpoint"}};
+      if (const std::string parts = parts_text(g, files[k]); !parts.empty()) metadata[kPartsKey] = parts;
+      INGOT_ASSIGN(Layout one, layout_safetensors(specs, metadata, kPage));
       FileLayout& file = one.files[0];
       file.name = name;
       std::vector<std::pair<uint64_t, ByteView>> bytes;

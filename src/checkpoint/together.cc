@@ -85,6 +85,7 @@ class Together {
         }
         if (told.ok() && told->starts_with(kGood)) {
           parts.push_back(told->substr(1));
+          meeting_.drop(key(fmt::format("part/{}", r)));
           continue;
         }
         if (wrong.ok()) wrong = told.ok() ? what_is_wrong_with(r, *told) : Status(told.error());

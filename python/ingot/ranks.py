@@ -1,0 +1,130 @@
+"""The ranks of a run: which of them this process is, and how they hear from each other. torch.distributed does the talking; nothing here is a collective, so that a rank that does not come is
+known by name, and the threads that write can talk behind the training's back."""
+from __future__ import annotations
+
+import json
+import os
+import time
+from datetime import timedelta
+from typing import Any, Callable, Dict, List, Optional
+
+from . import _ingot
+from .nest import torch_if_loaded
+
+_made = 0  # meetings that this process has begun: the same number on all ranks, as all make the same checkpointers
+
+
+class Ranks:
+    """A table of small texts that all ranks see. ``store``: torch.distributed's, or another one with set, get, wait, check and delete_key."""
+
+    def __init__(self, store: Any, rank: int, world: int, patience: float = 600.0):
+        self.rank, self.world, self.patience = rank, world, patience
+        self._store = store
+        self._asked: Dict[str, int] = {}
+
+    # -- what the engine asks, from its own threads
+
+    def put(self, key: str, text: bytes) -> None:
+        self._store.set(key, text)
+
+    def get(self, key: str, seconds: float) -> Optional[bytes]:
+        """None where nobody has put it after that time. It is looked for now and then: each wait of a store that ends in vain is told of on stderr."""
+        end, pause = time.monotonic() + seconds, 0.0005
+        while not self._store.check([key]):
+            left = end - time.monotonic()
+            if left <= 0:
+                return None
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, 0.1)
+        return self._store.get(key)
+
+    def _wait(self, key: str) -> Optional[bytes]:
+        """The same for as long as patience lasts, and woken by the store."""
+        try:
+            self._store.wait([key], timedelta(seconds=self.patience))
+        except Exception as e:  # DistStoreError where there is such a class, else RuntimeError
+            if "timeout" in str(e).lower() or "timed out" in str(e).lower():
+                return None
+            raise
+        return self._store.get(key)
+
+    def drop(self, key: str) -> None:
+        try:
+            self._store.delete_key(key)
+        except Exception:
+            pass  # a store that keeps everything
+
+    # -- what all ranks ask at the same place of the program
+
+    def _next(self, what: str) -> str:
+        n = self._asked[what] = self._asked.get(what, 0) + 1
+        return f"{what}/{n}"
+
+    def told(self, what: str, value: Callable[[], Any]) -> Any:
+        """What rank 0 says: JSON. Each rank calls it as often as the others."""
+        key = self._next(what)
+        if self.rank == 0:
+            answer = value()
+            self.put(key, json.dumps(answer).encode())
+            before = self._asked[what] - 64
+            if before > 0:
+                self.drop(f"{what}/{before}")  # who lags further behind than that is lost
+            return answer
+        text = self._wait(key)
+        if text is None:
+            raise _ingot.Error(f"rank {self.rank} of {self.world} asks what rank 0 says of '{what}', and rank 0 has not come there within {self.patience:.0f} s: all ranks call due, preempted, "
+                               "save and restore at the same steps")
+        return json.loads(text)
+
+    def all(self, what: str, value: Any) -> List[Any]:
+        """What each rank says, by rank: JSON."""
+        key = self._next(what)
+        self.put(f"{key}/{self.rank}", json.dumps(value).encode())
+        said, silent = [], []
+        end = time.monotonic() + self.patience
+        for r in range(self.world):
+            text = self.get(f"{key}/{r}", max(0.01, end - time.monotonic()))
+            if text is None:
+                silent.append(r)
+            else:
+                said.append(json.loads(text))
+        if silent:
+            raise _ingot.Error(f"'{what}': rank {', '.join(map(str, silent))} of {self.world} has not come within {self.patience:.0f} s: it has ended, hangs, or does not call the checkpointer "
+                               "where the others do")
+        return said
+
+    def flag(self, name: str) -> None:
+        """Raised by any rank, seen by rank 0."""
+        self.put(f"flag/{name}", b"1")
+
+    def flagged(self, name: str) -> bool:
+        return bool(self._store.check([f"flag/{name}"]))
+
+
+def ranks_of_this_run(patience: float) -> Optional[Ranks]:
+    """Those of torch.distributed, where it is initialized with more than one."""
+    global _made
+    torch = torch_if_loaded()
+    distributed = getattr(torch, "distributed", None) if torch is not None else None
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized() or distributed.get_world_size() < 2:
+        world = _launched()
+        if world > 1 and torch is not None:
+            raise _ingot.Error(f"the environment says that this is one of {world} processes (RANK, WORLD_SIZE), and torch.distributed is not initialized: call torch.distributed.init_process_group "
+                               "before the checkpointer is made; or give it ranks=False where this process saves for itself alone")
+        return None
+    from torch.distributed import distributed_c10d
+    store = distributed_c10d._get_default_store()
+    if hasattr(store, "clone"):
+        try:
+            store = store.clone()  # a connection of its own: a wait holds up nobody else's
+        except Exception:
+            pass
+    _made += 1
+    return Ranks(distributed.PrefixStore(f"ingot/{_made}", store), distributed.get_rank(), distributed.get_world_size(), patience)
+
+
+def _launched() -> int:
+    try:
+        return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+    except ValueError:
+        return 1
