@@ -9,13 +9,13 @@ import sys
 import threading
 import time
 import warnings
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
-from . import _ingot, adapters, devices, foreign, nest, sharded
+from . import _ingot, adapters, devices, foreign, nest, reading, shares
 from .arguments import expand, metrics_of, number, whole
 from .ending import close_at_exit
-from .match import Match, Mismatch, merged
 from .preempt import Preemption
+from .ranks import ranks_of_this_run
 from .rng import Rng
 
 
@@ -148,13 +148,16 @@ class Checkpointer:
     checkpoint before an older one is removed; 300 there, 0 elsewhere. ``threads``: of copies and writes, 0 for all. ``staging_bytes``: memory for copies of the
     state, 0 for as much as the state is large; what does not fit is written from where it lies, and ``save`` returns when that is done. ``compress``: "zstd" packs the files of all keys but ``model``,
     which other software reads, losslessly. ``deadline``: seconds after a preemption signal by which the process must be gone.
+
+    Under torch.distributed with several ranks all of them make one, of the same directory, and call ``restore``, ``due``, ``preempted`` and ``save`` at the same steps: each writes and reads its share.
+    ``ranks=False``: this process saves by itself, whatever the others do. ``rank_timeout``: seconds that a rank waits for another one, which is then named.
     """
 
     exit_code = _ingot.PREEMPTED_EXIT_CODE  # what a preempted script exits with, for SkyPilot's recover_on_exit_codes
 
     def __init__(self, directory: Union[str, os.PathLike], cadence: Optional[Cadence] = None, keep: Optional[Keep] = None, *, overlap: str = "wait",
                  model_files: Union[None, str, os.PathLike] = None, threads: int = 0, max_shard_bytes: int = 0, staging_bytes: int = 0, compress: Optional[str] = None, deadline: Optional[float] = None, signals: bool = True,
-                 run: Optional[str] = None, settle: Optional[float] = None):
+                 run: Optional[str] = None, settle: Optional[float] = None, ranks: Optional[bool] = None, rank_timeout: float = 600.0):
         if overlap not in ("wait", "skip"):
             raise ValueError(f"Checkpointer: overlap is 'wait' or 'skip', not {overlap!r}")
         if compress not in (None, "zstd"):
@@ -182,6 +185,12 @@ class Checkpointer:
         self._last: Optional[Handle] = None
         self._checked = False
         self._preemption = Preemption(None if deadline is None else number("Checkpointer: deadline", deadline, positive=True)) if signals else None
+        patience = number("Checkpointer: rank_timeout", rank_timeout, positive=True)
+        self._ranks = None if ranks is False else ranks_of_this_run(patience)
+        if ranks and self._ranks is None:
+            raise ValueError("Checkpointer: ranks=True, and torch.distributed is not initialized with several ranks")
+        self._all_preempted = False
+        self._engines = 0
         self._pid = os.getpid()
         self._at_exit = close_at_exit(self)
 
@@ -195,7 +204,8 @@ class Checkpointer:
                 if self._resumes is None:
                     self._resumes = False  # what lies there is another run's
                 skip, threads, shard, settle, staging, packed = self._options
-                self._saver = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, self.run_id, self._parent, settle, devices.lock, devices.unlock, staging, packed, self._lease_seen)
+                self._engines += 1
+                self._saver = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, self.run_id, self._parent, settle, devices.lock, devices.unlock, staging, packed, self._lease_seen, self._ranks and self._ranks.within(f"saver {self._engines}"))
                 self._lease_seen = None  # what was taken is this one's
             return self._saver
 
@@ -204,9 +214,9 @@ class Checkpointer:
             warnings.warn(text, RuntimeWarning, stacklevel=3)
 
     def due(self, step: int) -> bool:
-        """Whether the cadence wants a checkpoint of this step."""
+        """Whether the cadence wants a checkpoint of this step; the same on all ranks, whose minutes are those of rank 0."""
         c, step = self.cadence, whole("due: step", step, 0)
-        by_time = c.minutes is not None and time.monotonic() - self._last_due >= 60 * c.minutes
+        by_time = c.minutes is not None and self._of_rank_0("due", lambda: time.monotonic() - self._last_due >= 60 * c.minutes)
         return (c.steps is not None and step % c.steps == 0) or by_time
 
     def save(self, step: int, state: Dict[str, Any], metrics: Optional[Mapping[str, float]] = None) -> Optional[Handle]:
@@ -223,19 +233,34 @@ class Checkpointer:
             self._settle()  # this one is not left out, whatever overlap says
         self._warn_once(state)
         self._spare_others(step)
-        text, entries, files = nest.pack(state)
-        groups: Dict[str, List[nest.Entry]] = {}
-        for e in entries:
-            groups.setdefault(e.group, []).append(e)
-        rows = [(group, [(e.name, e.type, e.shape, e.address, e.still) for e in members]) for group, members in groups.items()]
-        on_devices = [e.on_device for members in groups.values() for e in members if e.on_device is not None]
-        save = self._engine().save(step, rows, text, {**self._files, **files}, numbers, devices.copier(on_devices))
+        text, groups, files, signature = self._packed(state)
+        rows = [(group, stem, [(e.name, e.type, e.shape, e.address, e.still, e.part) for e in members]) for group, stem, members in groups]
+        on_devices = [e.on_device for _, _, members in groups for e in members if e.on_device is not None]
+        save = self._engine().save(step, rows, text, files, numbers, devices.copier(on_devices), signature)
         self._tell()
         self._last_due = time.monotonic()
         if save is None:
             return None
         self._last = Handle(save)
         return self._last
+
+    def _packed(self, state: Dict[str, Any]) -> Tuple[str, List[Tuple[str, str, List[nest.Entry]]], Dict[str, bytes], str]:
+        """What this process writes: state.json, groups with the stems of their files, small files; and what all ranks have the same."""
+        ranks = self._ranks
+        p = nest.pack(state, rank=ranks and ranks.rank)
+        if ranks is None:
+            groups: Dict[str, List[nest.Entry]] = {}
+            for e in p.entries:
+                groups.setdefault(e.group, []).append(e)
+            return p.text, [(group, "", members) for group, members in groups.items()], {**self._files, **p.files}, ""
+        share = shares.share_of([shares.Piece(e.group, e.name, e.bytes, e.part is not None, e.own) for e in p.entries], p.spread, ranks.rank, ranks.world, self._options[2])
+        mine = [(group, stem, [p.entries[i] for i in those]) for group, stem, those in share.groups]
+        if ranks.rank == 0:
+            return p.text, mine, {**self._files, **p.files, **share.files}, p.signature
+        return "", mine, {shares.own_group(ranks.rank) + ".json": p.own.encode()} if p.own != "[]" else {}, p.signature
+
+    def _of_rank_0(self, what: str, answer: Callable[[], Any]) -> Any:
+        return answer() if self._ranks is None else self._ranks.told(what, answer)
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics of a step that is saved or being saved; they count for ``Keep(best=)``. From a process that saves nothing, too: an evaluation."""
@@ -248,16 +273,16 @@ class Checkpointer:
     def _spare_others(self, step: int) -> None:
         """What another program left under the name is not replaced: it may be all that there is."""
         path = os.path.join(self.directory, f"checkpoint-{step}")
-        if os.path.isdir(path) and _ingot.look_at(path).state == "unverified":
+        if self._of_rank_0("spared", lambda: os.path.isdir(path) and _ingot.look_at(path).state == "unverified"):
             raise _ingot.Error(f"saving step {step}: {path} is there and has no manifest.json: other software made it, and it is not replaced; give the checkpointer another directory, "
                                "or move that one away")
 
     def poll(self) -> bool:
-        """For within long steps and evaluations, and cheap: raises what went wrong in a save, and tells whether a preemption signal has come. It saves nothing: what is under way goes on,
+        """For within long steps and evaluations, and cheap: raises what went wrong in a save, and tells whether a preemption signal has come (to this rank). It saves nothing: what is under way goes on,
         until the deadline if there is one."""
         if self._last is not None and self._last.done:
             self._last._save.poll()
-        return self.preempted
+        return self._all_preempted or (self._preemption is not None and self._preemption.seen)
 
     def _settle(self) -> None:
         """Until nothing is being written; errors stay with their handles."""
@@ -321,8 +346,14 @@ class Checkpointer:
 
     @property
     def preempted(self) -> bool:
-        """Whether SIGTERM or SIGUSR1 has come."""
-        return self._preemption is not None and self._preemption.seen
+        """Whether SIGTERM or SIGUSR1 has come; of several ranks to any of them, and all hear the same at the same step."""
+        here = self._preemption is not None and self._preemption.seen
+        if self._ranks is None or self._all_preempted:
+            return here or self._all_preempted
+        if here and self._ranks.rank > 0:
+            self._ranks.flag("preempted")
+        self._all_preempted = self._ranks.told("preempted", lambda: here or self._ranks.flagged("preempted"))
+        return self._all_preempted
 
     def steps(self, n: int, state: Dict[str, Any]) -> Iterator[int]:
         """``for step in ck.steps(n, state)``: restores, gives out the steps that are left, saves where the cadence wants it and at the end, and on a preemption saves and exits."""
@@ -349,7 +380,7 @@ class Checkpointer:
         what does not fit (names, shapes, types, a PeftModel's base) instead of raising, and converts types.
         """
         self._go_back()
-        self._lease_seen = _ingot.lease_epoch(self.directory)
+        self._lease_seen = _ingot.lease_epoch(self.directory) if self._ranks is None or self._ranks.rank == 0 else None
         self._torn: List[Any] = []
         step = self._restored(state, which, strict)
         self._resumes = self.resumed_from is not None
@@ -359,7 +390,7 @@ class Checkpointer:
     def _restored(self, state: Dict[str, Any], which: Any, strict: bool) -> int:
         tried: List[str] = []
         for again in (False, True):
-            candidates = self._candidates(which)
+            candidates = self._agreed(which)
             if candidates and candidates[0].state == "unverified":
                 return self._restore_foreign(candidates, state, strict)
             for i, found in enumerate(candidates):
@@ -367,8 +398,8 @@ class Checkpointer:
                     continue
                 try:
                     if i + 1 == len(candidates):
-                        found.verify(self._options[1])  # nothing could be taken in its place: it must not be half in the state when it fails
-                    self._restore(found, state, strict)
+                        reading.verify(found, self._options[1], self._ranks)  # nothing could be taken in its place: it must not be half in the state when it fails
+                    reading.restore(found, state, strict, self._options[1], self._ranks)
                 except _ingot.BadInput as e:
                     if len(candidates) == 1 and not (isinstance(which, str) and which in ("latest", "best")):
                         raise  # one that was asked for by name
@@ -377,7 +408,8 @@ class Checkpointer:
                         continue  # retention removed it meanwhile
                     warnings.warn(f"{found.path} is damaged and put aside: {e}", RuntimeWarning, stacklevel=3)
                     try:
-                        found.quarantine(str(e))
+                        if self._ranks is None or self._ranks.rank == 0:
+                            found.quarantine(str(e))
                     except _ingot.Error:
                         pass  # a directory that is read only
                     continue
@@ -410,6 +442,24 @@ class Checkpointer:
     def _at(self, step: int) -> Any:
         return _ingot.look_at(os.path.join(self.directory, f"checkpoint-{step}"))
 
+    def _agreed(self, which: Any) -> List[Any]:
+        """The candidates; of several ranks those that rank 0 finds."""
+        if self._ranks is None:
+            return self._candidates(which)
+        mine: List[Any] = []
+
+        def paths() -> Any:
+            try:
+                mine.extend(self._candidates(which))
+            except (OSError, ValueError, TypeError, _ingot.Error) as e:
+                mine.append(e)
+                return {"error": str(e)}
+            return [os.path.abspath(f.path) for f in mine]
+        told = self._ranks.told("candidates", paths)
+        if isinstance(told, dict):
+            raise mine[0] if mine else _ingot.Error(f"rank 0: {told['error']}")
+        return mine if self._ranks.rank == 0 else [_ingot.look_at(p) for p in told]
+
     def _candidates(self, which: Any) -> List[Any]:
         if not isinstance(which, (str, bytes, os.PathLike)):
             return [self._at(whole("restore: which", which, 0))]
@@ -440,40 +490,6 @@ class Checkpointer:
         if newer:
             raise _ingot.Error(newer[0].reason)
         return [f for f in there if f.state == "whole"] or [f for f in there if f.state == "unverified"]
-
-    def _restore(self, found: Any, state: Dict[str, Any], strict: bool) -> None:
-        tree = json.loads(found.read_object("state.json"))["state"]
-        stored = {(group, name): (type_name, shape, file, offset) for group, name, type_name, shape, file, offset in found.tensors()}
-        match = Match({place: row[:2] for place, row in stored.items()})
-        match.problems += [f"'{k}' is in the state and not in the checkpoint" for k in state if k not in tree]
-        match.problems += [f"'{k}' is in the checkpoint and not in the state" for k in tree if k not in state]
-        both = [k for k in state if k in tree]
-        for key in both:
-            match.walk(tree[key], state[key], key)
-        if match.unknown is not None:
-            raise _ingot.BadInput(f"{found.path}: its state.json names the tensor '{match.unknown[1]}' of '{match.unknown[0]}', which no file has")
-        if match.problems:
-            more = len(match.problems) - 8
-            text = f"restoring {found.path}: " + "; ".join(match.problems[:8]) + (f"; and {more} more" if more > 0 else "")
-            if strict:
-                raise Mismatch(text + ". strict=False goes on without what has no place, and converts types")
-            warnings.warn(text, RuntimeWarning, stacklevel=4)
-        wanted: Dict[Tuple[str, str], Any] = {}
-        rows, taken = [], set()
-        for place, (kind, live) in match.tensors.items():
-            type_name, shape, file, offset = stored[place]
-            address = nest.in_place(live, type_name, shape)
-            if address is not None and address not in taken:
-                taken.add(address)
-                wanted[place] = sharded.plain(live.detach())
-            else:
-                wanted[place], address = nest.empty(kind, type_name, shape)
-            rows.append((type_name, list(shape), file, offset, address))
-        found.restore(rows, self._options[1])
-        for key in [k for k in both if not isinstance(state[k], Rng)] + [k for k in both if isinstance(state[k], Rng)]:
-            value = nest.unpack(tree[key], lambda kind, group, name: wanted[group, name], state[key], key)
-            state[key] = merged(state[key], value, strict, key)
-        wanted.clear()  # what was only read to be copied (onto a device) goes now, not when the collector comes by
 
     def _warn_once(self, state: Dict[str, Any]) -> None:
         if self._checked:

@@ -40,6 +40,8 @@ class Loader:
     ``for``: one that is left early counts as begun, and the next ``for`` begins the next epoch.
     """
 
+    of_each_rank = True
+
     def __init__(self, dataloader: Any):
         self.dataloader = dataloader
         self.epoch = 0

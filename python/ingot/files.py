@@ -72,7 +72,7 @@ def open(path: Union[str, os.PathLike]) -> File:  # noqa: A001: the package's na
 
 def save(path: Union[str, os.PathLike], state: Dict[str, Any]) -> int:
     """Writes a state as one safetensors file, whole or not at all, and reads it back; its bytes. What is there is replaced."""
-    text, entries, _ = nest.pack(state, groups=False)
+    text, entries, *_ = nest.pack(state, groups=False)
     for e in entries:
         if e.on_device is not None:
             e.owner = e.on_device.cpu().contiguous()

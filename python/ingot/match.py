@@ -94,6 +94,8 @@ class Match:
         return self.stored[place]
 
     def walk(self, tree: Any, live: Any, where: str) -> None:
+        if nest.kind_of(tree) == "$stays":
+            return
         if nest.kind_of(tree) in ("$tensor", "$array"):
             self.tensor(tree, live, where)
             return
@@ -150,6 +152,13 @@ class Match:
             if params is None:
                 return
             counts.append(len(params))
+
+        params = _parameters(live)
+        for i, of_one in nest.members(tree.get("state"))[0] or []:
+            for _, t in nest.members(of_one)[0] or []:
+                p = params[i] if isinstance(i, int) and i < len(params) else None
+                if nest.kind_of(t) == "$tensor" and p is not None and sharded.is_shared(p) and self.stored.get(tuple(t["$tensor"]), ("", ()))[1] == tuple(p.shape):
+                    self.note(t, p)  # as the parameter is spread
 
         def state() -> List[Tuple[int, str, Tuple[int, ...]]]:
             out = []
@@ -235,6 +244,8 @@ def merged(target: Any, value: Any, strict: bool, where: str) -> Any:
     """What stands in the target's place when the value has been put into it: itself wherever it can take it."""
     inner = nest.unwrapped(target)
     torch = nest.torch_if_loaded()
+    if value is nest.STAYING:
+        return target
     if nest.is_generator(inner) or nest.is_stateful(inner):
         try:
             if nest.is_generator(inner):

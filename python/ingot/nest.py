@@ -13,9 +13,9 @@ import json
 import math
 import sys
 import warnings
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from . import adapters, sharded
+from . import adapters, shares, sharded
 
 _NUMPY_TYPES = {
     "bool": "BOOL", "int8": "I8", "uint8": "U8", "int16": "I16", "uint16": "U16", "int32": "I32", "uint32": "U32", "int64": "I64", "uint64": "U64",
@@ -23,6 +23,12 @@ _NUMPY_TYPES = {
     "float8_e4m3fnuz": "F8_E4M3FNUZ", "float8_e5m2fnuz": "F8_E5M2FNUZ", "float8_e8m0fnu": "F8_E8M0",
 }
 TYPE_NAMES = {st: name for name, st in _NUMPY_TYPES.items()}
+
+
+
+def bits_of(type_name: str) -> int:
+    return 8 if type_name == "BOOL" or type_name.startswith("F8") else int("".join(c for c in type_name if c.isdigit()))
+
 
 MOST_TEXT = 256 << 20  # bytes of state.json
 _MOST_DEPTH = 200
@@ -52,10 +58,16 @@ class Entry:
     """One tensor that is to be saved: where it lies, and whatever keeps it, and what it was made from, there: an address is one tensor's for as long as its owner lives.
     One on a device has the address 0, and is ``on_device``."""
 
-    __slots__ = ("group", "name", "type", "shape", "address", "still", "owner", "on_device")
+    __slots__ = ("group", "name", "type", "shape", "address", "still", "owner", "on_device", "part", "own")
 
     def __init__(self, group: str, name: str, type: str, shape: Tuple[int, ...], address: int, still: bool, owner: Any, on_device: Any = None):
         self.group, self.name, self.type, self.shape, self.address, self.still, self.owner, self.on_device = group, name, type, shape, address, still, owner, on_device
+        self.part: Optional[Tuple[str, Tuple[int, ...], Tuple[int, ...]]] = None  # of a tensor that ranks share: its name and shape, and where this part of it begins
+        self.own = False  # this rank's alone
+
+    @property
+    def bytes(self) -> int:
+        return math.prod(self.shape) * bits_of(self.type) // 8
 
 
 def unwrapped(module: Any) -> Any:
@@ -114,12 +126,17 @@ def is_stateful(x: Any) -> bool:
 def _group_of(key: str) -> str:
     """Keys become names of files; one that cannot is among the others'."""
     ok = key and len(key) <= 80 and not key.startswith(".") and all(c.isalnum() and c.isascii() or c in "_-." for c in key)
-    return key if ok and key not in ("manifest", "metrics", "quarantine", "state") and "-of-" not in key else "state"
+    return key if ok and key not in ("manifest", "metrics", "quarantine", "state") and "-of-" not in key and not key.startswith("rank-") and "-rank-" not in key else "state"
 
 
 class _Packer:
-    def __init__(self, groups: bool) -> None:
+    def __init__(self, groups: bool, rank: Optional[int] = None) -> None:
         self.groups = groups
+        self.rank = rank  # of several; None: one process, which has everything
+        self.own = 0      # objects above that are each rank's own
+        self.lines: List[str] = []  # what is the same on all ranks
+        self.spread: Set[str] = set()  # groups with tensors that ranks share
+        self.of_this_rank: List[Any] = []  # (path, tree) of what is its own
         self.entries: List[Entry] = []
         self.names: Dict[str, set] = {}
         self.known: Dict[tuple, List[str]] = {}  # tensors that are one, by what they are
@@ -141,6 +158,8 @@ class _Packer:
     def place_of(self, path: Tuple[str, ...]) -> Tuple[str, str]:
         group = _group_of(path[0]) if self.groups else ""
         rest = path[1:] if group == path[0] and len(path) > 1 else path
+        if self.own:
+            group, rest = shares.own_group(self.rank or 0), path
         name = base = ".".join(rest)
         taken = self.names.setdefault(group, {"__metadata__"})
         n = 1
@@ -156,6 +175,9 @@ class _Packer:
             group, name = self.place_of(path) if self.fixed is None else (self.fixed, path[-1])
             still = (on_device.data_ptr() if on_device is not None else address) in self.frozen
             self.entries.append(Entry(group, name, type, shape, address, still, owner, on_device))
+            self.entries[-1].own = bool(self.own)
+            if not self.own:
+                self.lines.append(f"{group}/{name} {type} {list(shape)}")
             ref = [group, name]
             self.known.setdefault(identity, ref)
         else:
@@ -168,6 +190,8 @@ class _Packer:
         spread = sharded.kind_of(t)
         if spread is not None:
             whole = sharded.local(t)
+            if whole is None and self.rank is not None and not self.own:
+                return self.shared(t, path)
             if whole is None:
                 raise StateError(f"{where}: a {spread} of {sharded.ranks_of(t)} ranks: this process has a part of it, and a checkpoint of one process holds whole tensors; gather it and "
                                  "save from rank 0 (get_model_state_dict and get_optimizer_state_dict with StateDictOptions(full_state_dict=True, cpu_offload=True))")
@@ -189,6 +213,29 @@ class _Packer:
             return self.add(path, type_name, tuple(data.shape), 0, (t, data), identity, "$tensor", data)
         data = data.cpu().contiguous()
         return self.add(path, type_name, tuple(data.shape), data.data_ptr(), (t, data), identity, "$tensor")
+
+    def shared(self, t: Any, path: Tuple[str, ...]) -> dict:
+        """A tensor that ranks share: the parts that this one writes."""
+        where = "/".join(path)
+        type_name = _NUMPY_TYPES.get(str(t.dtype).removeprefix("torch."))
+        if type_name is None:
+            raise StateError(f"{where}: a tensor of {t.dtype} cannot be kept; convert it to one of {', '.join(sorted(_NUMPY_TYPES))}")
+        identity = (id(sharded.storage_of(t)), tuple(t.shape))
+        ref = self.known.get(identity)
+        if ref is None:
+            group, name = self.place_of(path)
+            whole = tuple(t.shape)
+            self.spread.add(group)
+            self.lines.append(f"{group}/{name} {type_name} {list(whole)}")
+            for k, (piece, offset) in enumerate(sharded.written_here(t, where)):
+                data = piece.detach().contiguous()
+                e = Entry(group, name if k == 0 else f"{name}~{k + 1}", type_name, tuple(data.shape), data.data_ptr() if on_host(data) else 0, data.data_ptr() in self.frozen, (t, piece, data),
+                          None if on_host(data) else data)
+                e.part = (name, whole, tuple(offset))
+                self.entries.append(e)
+            self.keep.append(t)
+            ref = self.known.setdefault(identity, [group, name])
+        return {"$tensor": list(ref)}
 
     def array(self, a: Any, path: Tuple[str, ...]) -> dict:
         numpy = numpy_if_loaded()
@@ -279,6 +326,14 @@ class _Packer:
             self.open.discard(id(x))
 
     def container(self, x: Any, path: Tuple[str, ...]) -> Any:
+        if self.rank is not None and not self.own and (is_generator(x) or getattr(x, "of_each_rank", False) is True):
+            self.own = 1
+            try:
+                tree = self.container(x, path)
+            finally:
+                self.own = 0
+            self.of_this_rank.append([list(path), tree])
+            return tree
         kind = type(x)
         if kind is dict:
             for k in x:
@@ -358,21 +413,54 @@ class Packed(NamedTuple):
     text: str  # of state.json
     entries: List[Entry]
     files: Dict[str, bytes]  # small ones that others read beside the tensors: adapter_config.json
+    signature: str  # lines: tensors that are the same on all ranks
+    spread: Set[str]  # groups with tensors that ranks share
+    own: str  # JSON of what is this rank's own, [[PATH, TREE], ...]
 
 
-def pack(state: Dict[str, Any], groups: bool = True) -> Packed:
-    """A state taken apart; without groups its tensors are all of one, ""."""
+def pack(state: Dict[str, Any], groups: bool = True, rank: Optional[int] = None) -> Packed:
+    """A state taken apart; without groups its tensors are all of one, "". rank: of several that pack theirs; then of tensors that ranks share the parts of this one are taken."""
     if not isinstance(state, dict) or not all(type(k) is str for k in state):
         raise StateError("a state is a dict with text keys, as {'model': model, 'optimizer': optimizer}")
-    p = _Packer(groups)
+    p = _Packer(groups, rank)
     p.reserved = {_group_of(k) for k in state}
     tree = {p.text(k, (k,), "a key"): p.pack(v, (k,)) for k, v in state.items()}
-    text = json.dumps({"ingot": "state", "version": 1, "state": tree}, ensure_ascii=False, allow_nan=False)
+    whole: Dict[str, Any] = {"ingot": "state", "version": 1, "state": tree}
+    if p.of_this_rank:
+        whole["own"] = [path for path, _ in p.of_this_rank]
+        for path in whole["own"]:
+            try:
+                step_to(tree, path)
+            except LookupError:
+                raise StateError(f"{'/'.join(path)}: what is each rank's own stands in dicts with text keys and lists alone, so that each finds its own again") from None
+    text = json.dumps(whole, ensure_ascii=False, allow_nan=False)
     if len(text) > MOST_TEXT / 4 and len(text.encode()) > MOST_TEXT:
         raise StateError(f"{_largest(tree, '')}: the plain values of the state take {len(text.encode())} bytes as JSON, of which most stand here; at most {MOST_TEXT} are kept: "
                          "make a NumPy array or a tensor of them")
     _tell(p.plainly)
-    return Packed(text, p.entries, p.files)
+    return Packed(text, p.entries, p.files, "\n".join(p.lines), p.spread, json.dumps(p.of_this_rank, ensure_ascii=False, allow_nan=False))
+
+
+STAYS = {"$stays": None}  # instead of a tree: the live value there goes on as it is
+
+
+class _Stays:
+    """What STAYS unpacks to."""
+
+
+STAYING = _Stays()
+
+
+def step_to(tree: Any, path: List[str]) -> Tuple[Any, Any]:
+    """The container in a tree that a path of plain dicts and lists leads to, and the last key or index. LookupError where it leads through anything else."""
+    for i, key in enumerate(path):
+        if kind_of(tree) or not isinstance(tree, (dict, list)):
+            raise LookupError("/".join(path))
+        k: Any = int(key) if isinstance(tree, list) else key
+        if i + 1 == len(path):
+            return tree, k
+        tree = tree[k]
+    raise LookupError("a path of nothing")
 
 
 _MAPPINGS = {"$dict": dict, "$odict": collections.OrderedDict, "$counter": collections.Counter}
@@ -471,6 +559,8 @@ class _Unpacker:
                 except Exception as e:  # whatever the program's own class raises
                     return self.otherwise(value, f"{v[0]} ({e})", live, where)
             return self.otherwise(value, v[0], live, where)
+        if kind == "$stays":
+            return STAYING
         if kind == "$peft":
             return self.fill(PeftState(), v.items(), _INSIDE, where)
         if kind == "$float":

@@ -21,36 +21,60 @@ class Ranks:
         self.rank, self.world, self.patience = rank, world, patience
         self._store = store
         self._asked: Dict[str, int] = {}
+        self._prefix = ""
+        self._group: Any = None  # of torch.distributed, for tensors in memory of the host
+        self.bytes_read = 0      # by the last restore
+
+    def within(self, name: str) -> "Ranks":
+        """The same ranks, with keys of their own."""
+        those = Ranks(self._store, self.rank, self.world, self.patience)
+        those._prefix = f"{self._prefix}{name}/"
+        return those
+
+    def give(self, tensor: Any, rank: int) -> None:
+        """A tensor or an array of that rank to all the others, into theirs."""
+        import torch
+        import torch.distributed as distributed
+        if self._group is None:
+            self._group = distributed.new_group(backend="gloo")
+        t = tensor if isinstance(tensor, torch.Tensor) else torch.from_numpy(tensor)
+        flat = t.detach().reshape(-1).view(torch.uint8) if t.is_contiguous() else None
+        if flat is not None and flat.device.type == "cpu":
+            distributed.broadcast(flat, src=rank, group=self._group)
+            return
+        copy = t.detach().cpu().contiguous()
+        distributed.broadcast(copy.reshape(-1).view(torch.uint8), src=rank, group=self._group)
+        t.detach().copy_(copy)
 
     # -- what the engine asks, from its own threads
 
     def put(self, key: str, text: bytes) -> None:
-        self._store.set(key, text)
+        self._store.set(self._prefix + key, text)
 
     def get(self, key: str, seconds: float) -> Optional[bytes]:
         """None where nobody has put it after that time. It is looked for now and then: each wait of a store that ends in vain is told of on stderr."""
         end, pause = time.monotonic() + seconds, 0.0005
-        while not self._store.check([key]):
+        while not self._store.check([self._prefix + key]):
             left = end - time.monotonic()
             if left <= 0:
                 return None
             time.sleep(min(pause, left))
             pause = min(2 * pause, 0.1)
-        return self._store.get(key)
+        return self._store.get(self._prefix + key)
 
     def _wait(self, key: str) -> Optional[bytes]:
         """The same for as long as patience lasts, and woken by the store."""
         try:
-            self._store.wait([key], timedelta(seconds=self.patience))
+            self._store.wait([self._prefix + key], timedelta(seconds=self.patience))
         except Exception as e:  # DistStoreError where there is such a class, else RuntimeError
             if "timeout" in str(e).lower() or "timed out" in str(e).lower():
                 return None
             raise
-        return self._store.get(key)
+        return self._store.get(self._prefix + key)
 
     def drop(self, key: str) -> None:
         try:
-            self._store.delete_key(key)
+            self._store.delete_key(self._prefix + key)
         except Exception:
             pass  # a store that keeps everything
 
@@ -98,7 +122,7 @@ class Ranks:
         self.put(f"flag/{name}", b"1")
 
     def flagged(self, name: str) -> bool:
-        return bool(self._store.check([f"flag/{name}"]))
+        return bool(self._store.check([f"{self._prefix}flag/{name}"]))
 
 
 def ranks_of_this_run(patience: float) -> Optional[Ranks]:

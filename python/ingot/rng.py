@@ -8,7 +8,9 @@ from .nest import numpy_if_loaded, torch_if_loaded
 
 
 class Rng:
-    """As an object of the state, ``{"rng": ingot.rng()}``. ``restore`` puts it back after everything else, so that whatever is drawn on the way counts for nothing."""
+    """As an object of the state, ``{"rng": ingot.rng()}``. ``restore`` puts it back after everything else, so that whatever is drawn on the way counts for nothing. Of several ranks each has its own."""
+
+    of_each_rank = True
 
     def state_dict(self) -> Dict[str, Any]:
         version, internal, gauss = random.getstate()

@@ -1,7 +1,7 @@
-"""Tensors that torch spreads over ranks: DTensor (FSDP2, tensor parallelism) and ShardedTensor (FSDP1). Of one process they are kept as their local tensor, which is the whole."""
+"""Tensors that torch spreads over ranks: DTensor (FSDP2, tensor parallelism) and ShardedTensor (FSDP1). Of one process they are kept as their local tensor, which is the whole; of several each keeps its parts."""
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, List, Optional, Tuple
 
 
 def kind_of(t: Any) -> Optional[str]:
@@ -24,6 +24,50 @@ def local(t: Any) -> Optional[Any]:
         return t.detach().to_local() if ranks_of(t) == 1 else None
     pieces = t.local_shards()
     return pieces[0].tensor if len(pieces) == 1 and tuple(pieces[0].tensor.shape) == tuple(t.size()) else None
+
+
+def parts(t: Any) -> List[Tuple[Any, Tuple[int, ...]]]:
+    """The plain tensors that this process has of it, each with its first index in each dimension of the whole; without those of no elements."""
+    if kind_of(t) == "DTensor":
+        if t.device_mesh.get_coordinate() is None:
+            return []
+        chunks = t.__create_chunk_list__()  # as torch's own checkpoints ask; more than one where the local tensor is made of others
+        if len(chunks) > 1:
+            from torch.distributed.checkpoint.metadata import MetadataIndex
+            here = [(t.__get_tensor_shard__(MetadataIndex("", c.offsets, i)), tuple(c.offsets)) for i, c in enumerate(chunks)]
+        else:
+            here = [(t.detach().to_local(), tuple(chunks[0].offsets))]
+    else:
+        here = [(s.tensor.detach(), tuple(s.metadata.shard_offsets)) for s in t.local_shards()]
+    return [(x, offset) for x, offset in here if x.numel()]
+
+
+def is_shared(t: Any) -> bool:
+    """Whether ranks have parts of it."""
+    return t is not None and kind_of(t) is not None and local(t) is None
+
+
+def empty_like(t: Any, dtype: Any) -> Any:
+    """Another one, spread as it is."""
+    import torch
+    here = t.detach().to_local()
+    return type(t).from_local(torch.empty(here.shape, dtype=dtype, device=here.device), t.device_mesh, t.placements, run_check=False, shape=t.shape, stride=t.stride())
+
+
+def written_here(t: Any, where: str) -> List[Tuple[Any, Tuple[int, ...]]]:
+    """Those that this process is to keep: of copies of a part on several ranks the first one is."""
+    if kind_of(t) == "DTensor":
+        if any(p.is_partial() for p in t.placements):
+            raise TypeError(f"{where}: a DTensor whose ranks have parts of a sum ({t.placements}); redistribute it before it is saved")
+        at = t.device_mesh.get_coordinate()
+        if at is None or any(p.is_replicate() and i > 0 for p, i in zip(t.placements, at)):
+            return []
+    return parts(t)
+
+
+def storage_of(t: Any) -> Any:
+    """What two names of one such tensor have in common."""
+    return t._local_tensor if kind_of(t) == "DTensor" else t
 
 
 def plain(t: Any) -> Any:

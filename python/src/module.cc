@@ -80,6 +80,24 @@ nb::tuple shape_of(const TensorSpec& spec) {
   return nb::tuple(shape);
 }
 
+nb::object part_of(const std::optional<PartOf>& p) {
+  return p ? nb::object(nb::make_tuple(p->name, nb::tuple(nb::cast(p->shape)), nb::tuple(nb::cast(p->offset)))) : nb::none();
+}
+
+// (type, shape, file, offset in it, address)
+using RangeRow = std::tuple<std::string, std::vector<int64_t>, std::string, uint64_t, uintptr_t>;
+std::vector<Target> targets_of(const std::vector<RangeRow>& rows) {
+  std::vector<Target> targets;
+  for (const auto& [type, shape, file, offset, address] : rows) {
+    Target t;
+    t.from.spec = spec_of(file, type, shape);
+    t.from.file = file, t.from.offset = offset;
+    t.into = {reinterpret_cast<std::byte*>(address), bytes_of(t.from.spec)};
+    targets.push_back(std::move(t));
+  }
+  return targets;
+}
+
 // (group, stem of its files or "", tensors)
 using GroupRow = std::tuple<std::string, std::string, std::vector<TensorRow>>;
 
@@ -395,12 +413,27 @@ NB_MODULE(_ingot, m) {
     Output o;
     o.store = at.store, o.path = at.path;
     o.layout = [metadata](const std::vector<NamedSpec>& specs) { return layout_safetensors(specs, metadata); };
-    for (const auto& [name, type, shape, address, still] : rows)
+    for (const auto& [name, type, shape, address, still, part] : rows)
       o.artifact.tensors.push_back({name, make_resident_tensor(spec_of(name, type, shape), reinterpret_cast<const std::byte*>(address), nullptr)});
     ExecOptions e;
     e.threads = threads, e.force = true, e.resume = false;
     return value(without_gil([&] { return run_job({o}, e); })).outputs[0].bytes;
   });
+
+  // By several ranks: docs of src/checkpoint/restore.h.
+  nb::class_<Reading>(m, "Reading")
+      .def("read", [](Reading& r, const std::vector<RangeRow>& rows) {
+        const auto targets = targets_of(rows);
+        check(without_gil([&] { return r.read(targets); }));
+      })
+      .def("read_rest", [](Reading& r, int rank, int world) { check(without_gil([&] { return r.read_rest(rank, world); })); })
+      .def("told", [](Reading& r) {
+        const std::string text = r.told();
+        return nb::bytes(text.data(), text.size());
+      })
+      .def("hear", [](Reading& r, const nb::bytes& told) { check(r.hear({told.c_str(), told.size()})); })
+      .def("check", [](const Reading& r) { check(without_gil([&] { return r.check(); })); })
+      .def_prop_ro("bytes", [](const Reading& r) { return r.bytes(); });
 
   nb::class_<PyFound>(m, "Found")
       .def_prop_ro("step", [](const PyFound& f) { return f.found.step; })
@@ -418,22 +451,18 @@ NB_MODULE(_ingot, m) {
            [](const PyFound& f) {
              nb::list out;
              for (const Stored& s : value(tensors_of(*f.store, f.found)))
-               out.append(nb::make_tuple(s.group, s.name, std::string(info(s.spec.type).st_name), shape_of(s.spec), s.file, s.offset));
+               out.append(nb::make_tuple(s.group, s.name, std::string(info(s.spec.type).st_name), shape_of(s.spec), s.file, s.offset, part_of(s.part)));
              return out;
            })
+      .def_prop_ro("world", [](const PyFound& f) { return f.found.manifest.world; })
+      .def("has", [](const PyFound& f, const std::string& name) { return f.found.manifest.find(name) != nullptr; })
       // rows: (type, shape, file, offset, address). All files are read and compared.
       .def("restore",
-           [](const PyFound& f, const std::vector<std::tuple<std::string, std::vector<int64_t>, std::string, uint64_t, uintptr_t>>& rows, int threads) {
-             std::vector<Target> targets;
-             for (const auto& [type, shape, file, offset, address] : rows) {
-               Target t;
-               t.from.spec = spec_of(file, type, shape);
-               t.from.file = file, t.from.offset = offset;
-               t.into = {reinterpret_cast<std::byte*>(address), bytes_of(t.from.spec)};
-               targets.push_back(std::move(t));
-             }
+           [](const PyFound& f, const std::vector<RangeRow>& rows, int threads) {
+             const auto targets = targets_of(rows);
              check(without_gil([&] { return restore(*f.store, f.found, targets, threads); }));
            })
+      .def("reading", [](const PyFound& f, int threads) { return value(without_gil([&] { return Reading::open(*f.store, f.found, threads); })); })
       .def("verify", [](const PyFound& f, int threads) { check(without_gil([&] { return verify(*f.store, f.found, threads); })); })
       .def("quarantine", [](const PyFound& f, const std::string& reason) { check(put_quarantine(*f.store, f.found, reason, unix_time())); })
       .def("put_metrics", [](const PyFound& f, const Metrics& metrics) { check(put_metrics(*f.store, f.found, metrics)); });

@@ -1,0 +1,196 @@
+"""Several ranks: what each writes, what they agree on, who is named. With threads for ranks where there is no torch; with gloo on the CPU where there is."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+import ingot
+from ingot import ranks, shares
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Table:
+    """What torch.distributed's store does."""
+
+    def __init__(self):
+        self.texts, self.changed = {}, threading.Condition()
+
+    def set(self, key, text):
+        with self.changed:
+            self.texts[key] = bytes(text)
+            self.changed.notify_all()
+
+    def get(self, key):
+        return self.texts[key]
+
+    def check(self, keys):
+        return all(k in self.texts for k in keys)
+
+    def wait(self, keys, timeout):
+        with self.changed:
+            if not self.changed.wait_for(lambda: self.check(keys), timeout.total_seconds()):
+                raise RuntimeError("wait timeout")
+
+    def delete_key(self, key):
+        self.texts.pop(key, None)
+
+
+def on_ranks(world, f, patience=10.0):
+    """f(ranks) on each, in threads; what each gave or raised."""
+    table, ends = Table(), [None] * world
+
+    def run(r):
+        try:
+            ends[r] = f(ranks.Ranks(table, r, world, patience))
+        except Exception as e:
+            ends[r] = e
+    threads = [threading.Thread(target=run, args=(r,)) for r in range(world)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    return ends
+
+
+class Talk(unittest.TestCase):
+    def test_what_rank_0_says_all_hear_each_time(self):
+        self.assertEqual(on_ranks(3, lambda r: [r.told("due", lambda: i * 10 + r.rank) for i in range(100)]), [[i * 10 for i in range(100)]] * 3)
+
+    def test_all_hear_all(self):
+        self.assertEqual(on_ranks(3, lambda r: r.all("x", {"rank": r.rank})), [[{"rank": 0}, {"rank": 1}, {"rank": 2}]] * 3)
+
+    def test_who_does_not_come_is_named(self):
+        ends = on_ranks(3, lambda r: r.all("restore", 1) if r.rank != 1 else None, patience=0.2)
+        for r in (0, 2):
+            self.assertIn("rank 1 of 3 has not come", str(ends[r]))
+        ends = on_ranks(2, lambda r: r.told("due", lambda: 1) if r.rank else None, patience=0.2)
+        self.assertIn("rank 0 has not come there", str(ends[1]))
+
+    def test_a_flag_of_any(self):
+        def go(r):
+            if r.rank == 2:
+                r.flag("preempted")
+            r.all("barrier", None)
+            return r.within("a").flagged("preempted"), r.flagged("preempted")
+        self.assertEqual(on_ranks(3, go), [(False, True)] * 3)
+
+
+class Shares(unittest.TestCase):
+    def pieces(self, n, size, group="model"):
+        return [shares.Piece(group, f"w{i}", size) for i in range(n)]
+
+    def all_of(self, pieces, spread, world, shard=0):
+        return [shares.share_of(pieces, spread, r, world, shard) for r in range(world)]
+
+    def test_each_is_written_once(self):
+        for world in (2, 3, 8):
+            for n in (1, 2, 7, 100):
+                for size in (10, 1 << 20, 90 << 20):
+                    for spread in (set(), {"model"}):
+                        pieces = self.pieces(n, size)
+                        got = sorted(i for s in self.all_of(pieces, spread, world) for _, _, those in s.groups for i in those)
+                        self.assertEqual(got, list(range(n)), (world, n, size, spread))
+
+    def test_files_are_those_of_transformers(self):
+        pieces = self.pieces(10, 40 << 20)
+        all_ = self.all_of(pieces, set(), 4)
+        index = json.loads(all_[0].files["model.safetensors.index.json"])
+        self.assertEqual(index["metadata"]["total_size"], 400 << 20)
+        names = {pieces[i].name: stem + ".safetensors" for s in all_ for _, stem, those in s.groups for i in those}
+        self.assertEqual(names, index["weight_map"])
+        self.assertEqual(sorted(set(names.values())), [f"model-{k:05}-of-00004.safetensors" for k in range(1, 5)])
+        self.assertEqual([s.groups for s in self.all_of(self.pieces(3, 1000), set(), 2)], [[("model", "", [0, 1, 2])], []])
+
+    def test_shares_are_even(self):
+        for world in (2, 7):
+            written = [sum(90 << 20 for _, _, those in s.groups for _ in those) for s in self.all_of(self.pieces(200, 90 << 20), set(), world)]
+            self.assertLess(max(written), 1.1 * sum(written) / world)
+
+    def test_a_thousand_ranks(self):
+        pieces = [shares.Piece("model" if i % 3 else "optimizer", f"w{i}", (1 + i % 17) << 20, part=i % 2 == 0) for i in range(10_000)]
+        start = time.monotonic()
+        shares.share_of(pieces, {"model"}, 0, 1000)
+        self.assertLess(time.monotonic() - start, 2)
+
+
+@unittest.skipIf(torch is None, "torch is not there")
+class WithTorch(unittest.TestCase):
+    def setUp(self):
+        self.tmp = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.tmp, True)
+
+    def run_ranks(self, world, *arguments, port=29650, check=True, timeout=200):
+        procs = []
+        for r in range(world):
+            env = dict(os.environ, RANK=str(r), WORLD_SIZE=str(world), LOCAL_RANK=str(r), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), OMP_NUM_THREADS="1")
+            procs.append(subprocess.Popen([sys.executable, "-B", os.path.join(HERE, "ranks_script.py"), *map(str, arguments)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        outs = [p.communicate(timeout=timeout) for p in procs]
+        if check:
+            for r, (p, (out, err)) in enumerate(zip(procs, outs)):
+                self.assertEqual(p.returncode, 0, f"rank {r}: {out}\n{err}")
+        return procs, outs
+
+    def result(self, outs):
+        return [line for line in outs[0][0].splitlines() if line.startswith("weights ")][-1]
+
+    def test_every_layout_resumes_bit_by_bit(self):
+        for kind in ("ddp", "fsdp2", "tp"):
+            with self.subTest(kind):
+                d = os.path.join(self.tmp, kind)
+                whole = self.result(self.run_ranks(2, kind, d + "-whole", 8)[1])
+                self.run_ranks(2, kind, d, 4)
+                _, outs = self.run_ranks(2, kind, d, 8)
+                self.assertIn("resumed at step 4", outs[1][1])
+                self.assertEqual(self.result(outs), whole)
+
+    def test_another_number_of_ranks(self):
+        d = os.path.join(self.tmp, "fsdp2")
+        self.run_ranks(4, "fsdp2", d, 4)
+        state = self.result(self.run_ranks(4, "fsdp2", d, 4)[1])
+        for world in (1, 2, 3):
+            _, outs = self.run_ranks(world, "fsdp2", d, 4)
+            self.assertEqual(self.result(outs), state, world)
+
+    def test_a_signal_to_one_rank_and_clocks_that_differ(self):
+        d = os.path.join(self.tmp, "ddp")
+        procs, outs = self.run_ranks(2, "ddp", d, 1000, "--signal-rank", 1, "--skew", check=False)
+        self.assertEqual([p.returncode for p in procs], [75, 75], outs)
+        steps = {[line for line in out.splitlines() if line.startswith("preempted at")][-1] for out, _ in outs}
+        self.assertEqual(len(steps), 1, steps)
+        self.assertEqual(int(ingot.latest(d).rpartition("-")[2]), int(steps.pop().split()[2]))
+
+    def test_a_rank_that_is_killed(self):
+        d = os.path.join(self.tmp, "ddp")
+        self.run_ranks(2, "ddp", d, 4)
+        before = ingot.latest(d)
+        procs, outs = self.run_ranks(2, "ddp", d, 8, "--die-rank", 1, check=False)
+        self.assertEqual(procs[1].returncode, -9)
+        self.assertNotEqual(procs[0].returncode, 0)
+        self.assertIn("rank 1", outs[0][1])
+        self.assertEqual(ingot.latest(d), before)
+        self.run_ranks(2, "ddp", d, 8)
+        self.assertTrue(ingot.latest(d).endswith("checkpoint-8"))
+
+    def test_each_byte_is_read_once(self):
+        d = os.path.join(self.tmp, "ddp")
+        self.run_ranks(3, "ddp", d, 2, "--wide")
+        _, outs = self.run_ranks(3, "ddp", d, 2, "--wide")
+        read = sum(int(line.split()[1]) for out, _ in outs for line in out.splitlines() if line.startswith("read "))
+        there = sum(os.path.getsize(os.path.join(ingot.latest(d), n)) for n in os.listdir(ingot.latest(d)) if n != "manifest.json")
+        self.assertLessEqual(read, 2 * there)  # the only checkpoint is verified before
+        self.assertGreaterEqual(read, there)
+
+
+if __name__ == "__main__":
+    unittest.main()
