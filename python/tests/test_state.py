@@ -278,9 +278,9 @@ class Checkpoints(Case):
             ck.save(step, {"a": np.full(1000, step)}).wait()
         path = os.path.join(self.dir, "checkpoint-2", "a.safetensors")
         with open(path, "r+b") as f:
-            f.seek(500)
+            f.seek(-500, os.SEEK_END)
             b = f.read(1)
-            f.seek(500)
+            f.seek(-500, os.SEEK_END)
             f.write(bytes([b[0] ^ 1]))
         state = {"a": None}
         with warnings.catch_warnings(record=True) as told:

@@ -206,7 +206,7 @@ class OwnFiles final : public ForwardingStore {
   Result<std::unique_ptr<WriteFile>> create(const std::string& path, uint64_t size, bool resume) override {
     if (resume) return ForwardingStore::create(path, size, true);
     if (still_mine_) INGOT_TRY(still_mine_());
-    return create_new(path, size);
+    return beneath().create_new(path, size);  // its own would ask create()
   }
 
  private:

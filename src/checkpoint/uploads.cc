@@ -146,15 +146,19 @@ class RcloneUploads final : public Uploads {
       const auto there = store_.stat(join_path(directory, name));
       if (!there.ok()) return {State::kUnknown, 0, there.error().message};
       if (!*there) continue;  // uploaded, and given up since
-      std::optional<bool> clean;
-      for (int tries = 0; tries < 10 && !clean; ++tries) {
-        if (tries) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-        const auto text = read_text(store_, join_path(directory, name), 1 << 20);
-        clean = text.ok() ? clean_by_meta(*text) : std::nullopt;
-      }
-      if (!clean.value_or(false)) u.state = State::kPending, ++u.pending;
+      if (!is_clean(join_path(directory, name))) u.state = State::kPending, ++u.pending;
     }
     return u;
+  }
+
+  // A note that is being written is looked at again.
+  bool is_clean(const std::string& note) const {
+    for (int tries = 0; tries < 10; ++tries) {
+      if (tries) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      const auto text = read_text(store_, note, 1 << 20);
+      if (const auto clean = text.ok() ? clean_by_meta(*text) : std::nullopt) return *clean;
+    }
+    return false;
   }
 
   static Upload released(Upload u, double closed) {

@@ -95,7 +95,7 @@ class DirectStore final : public ForwardingStore {
     return std::unique_ptr<WriteFile>(new DirectWrite(path, std::move(file), size));
   }
   Result<std::unique_ptr<WriteFile>> create_new(const std::string& path, uint64_t size) override {
-    INGOT_ASSIGN(auto file, ForwardingStore::create_new(path, size));
+    INGOT_ASSIGN(auto file, beneath().create_new(path, size));
     return std::unique_ptr<WriteFile>(new DirectWrite(path, std::move(file), size));
   }
 };

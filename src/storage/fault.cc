@@ -88,7 +88,7 @@ class FaultStore final : public ForwardingStore {
   }
   Result<std::unique_ptr<WriteFile>> create_new(const std::string& path, uint64_t size) override {
     INGOT_TRY(state_->step("create", path));
-    INGOT_ASSIGN(auto f, ForwardingStore::create_new(path, size));
+    INGOT_ASSIGN(auto f, beneath().create_new(path, size));
     return std::unique_ptr<WriteFile>(new FaultWrite(path, std::move(f), state_));
   }
   Result<std::unique_ptr<WriteFile>> change(const std::string& path) override {

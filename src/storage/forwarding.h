@@ -47,7 +47,6 @@ class ForwardingStore : public Store {
   Result<std::unique_ptr<WriteFile>> create(const std::string& path, uint64_t size, bool resume) override {
     return beneath_.create(path, size, resume);
   }
-  Result<std::unique_ptr<WriteFile>> create_new(const std::string& path, uint64_t size) override { return beneath_.create_new(path, size); }
   Result<std::unique_ptr<WriteFile>> change(const std::string& path) override { return beneath_.change(path); }
   Status copy_access(const std::string& from, const std::string& to) override { return beneath_.copy_access(from, to); }
   Result<std::optional<Stat>> stat(const std::string& path) override { return beneath_.stat(path); }
@@ -65,6 +64,10 @@ class ForwardingStore : public Store {
   bool locked(const std::string& path) override { return beneath_.locked(path); }
   bool set_note(const std::string& path, const std::string& text) override { return beneath_.set_note(path, text); }
   std::string note(const std::string& path) override { return beneath_.note(path); }
+
+ protected:
+  // create_new() is made of the wrapper's own stat() and create(); one that can do better asks what is beneath.
+  Store& beneath() { return beneath_; }
 
  private:
   Store& beneath_;

@@ -58,7 +58,7 @@ class MountStore final : public ForwardingStore {
   }
   Result<std::unique_ptr<WriteFile>> create_new(const std::string& path, uint64_t size) override {
     INGOT_TRY(make_directory(parent_path(path)));
-    INGOT_ASSIGN(auto file, ForwardingStore::create_new(path, 0));
+    INGOT_ASSIGN(auto file, beneath().create_new(path, 0));
     return std::unique_ptr<WriteFile>(new MountWrite(*this, path, std::move(file), size));
   }
   Result<std::unique_ptr<WriteFile>> change(const std::string& path) override { return Store::change(path); }

@@ -75,7 +75,6 @@ class SlowStore final : public ForwardingStore {
     INGOT_ASSIGN(auto f, way_->call([&] { return ForwardingStore::open(path); }));
     return std::unique_ptr<ReadFile>(new SlowRead(std::move(f), way_));
   }
-  Result<std::unique_ptr<WriteFile>> create_new(const std::string& path, uint64_t size) override { return Store::create_new(path, size); }
   Result<std::unique_ptr<WriteFile>> create(const std::string& path, uint64_t size, bool resume) override {
     INGOT_ASSIGN(auto f, way_->call([&] { return ForwardingStore::create(path, size, resume); }));
     return std::unique_ptr<WriteFile>(new SlowWrite(std::move(f), way_));

@@ -113,7 +113,7 @@ class Store {
   // Creates the file, or reopens the unfinished one when `resume`; a symbolic link is not followed. `size` is its final size if
   // known, else 0: a longer one is cut to it.
   virtual Result<std::unique_ptr<WriteFile>> create(const std::string& path, uint64_t size, bool resume) = 0;
-  // Creates a file whose name nothing has: kFailed, and what is there untouched, where something has it.
+  // Creates a file whose name nothing has: kFailed, and what is there untouched, where something has it. In one step on a file system; else a look, and create().
   virtual Result<std::unique_ptr<WriteFile>> create_new(const std::string& path, uint64_t size);
   // Opens a file that is there, to change bytes within it: nothing is made, cut, followed or taken from its other names. kFailed where it is read-only by its mode
   // (whoever asks), or for this user.

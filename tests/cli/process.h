@@ -15,14 +15,14 @@ namespace ingot::testing {
 double now();  // seconds of a steady clock
 
 struct SpawnOptions {
-  std::string directory;                   // of the child; empty: this one's
-  std::map<std::string, std::string> set;  // environment, over this one's
-  std::vector<std::string> unset;
+  std::string directory = {};                  // of the child; empty: this one's
+  std::map<std::string, std::string> set = {};  // environment, over this one's
+  std::vector<std::string> unset = {};
   bool terminal = false;        // stderr (and stdout) are a pseudo-terminal
   bool terminal_stdout = true;  // with `terminal`: stdout too, else a pipe
   int columns = 80;
   uint64_t file_size_limit = 0;  // bytes (RLIMIT_FSIZE), 0 = none
-  std::map<int, uint64_t> limits;  // RLIMIT_NOFILE and the like, soft and hard
+  std::map<int, uint64_t> limits = {};  // RLIMIT_NOFILE and the like, soft and hard
   bool close_stdout = false;     // a reader that went away before the first byte
   uid_t user = 0;                // run as this user (needs root), 0 = as we are
 };
