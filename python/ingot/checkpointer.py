@@ -233,7 +233,7 @@ class Checkpointer:
             self._settle()  # this one is not left out, whatever overlap says
         self._warn_once(state)
         self._spare_others(step)
-        text, groups, files, signature = self._packed(state)
+        text, groups, files, signature = self._share_of(nest.pack(state, rank=self._ranks and self._ranks.rank))
         rows = [(group, stem, [(e.name, e.type, e.shape, e.address, e.still, e.part) for e in members]) for group, stem, members in groups]
         on_devices = [e.on_device for _, _, members in groups for e in members if e.on_device is not None]
         save = self._engine().save(step, rows, text, files, numbers, devices.copier(on_devices), signature)
@@ -244,10 +244,9 @@ class Checkpointer:
         self._last = Handle(save)
         return self._last
 
-    def _packed(self, state: Dict[str, Any]) -> Tuple[str, List[Tuple[str, str, List[nest.Entry]]], Dict[str, bytes], str]:
+    def _share_of(self, p: nest.Packed) -> Tuple[str, List[Tuple[str, str, List[nest.Entry]]], Dict[str, bytes], str]:
         """What this process writes: state.json, groups with the stems of their files, small files; and what all ranks have the same."""
         ranks = self._ranks
-        p = nest.pack(state, rank=ranks and ranks.rank)
         if ranks is None:
             groups: Dict[str, List[nest.Entry]] = {}
             for e in p.entries:

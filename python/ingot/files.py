@@ -80,7 +80,7 @@ def save(path: Union[str, os.PathLike], state: Dict[str, Any]) -> int:
     plain = all(isinstance(v, dict) and set(v) == {"$tensor"} for v in json.loads(text)["state"].values())
     # A dict of tensors is what any reader of safetensors sees; what else there is stands in the metadata.
     metadata = {"format": "pt"} if plain and len(entries) == len(state) else {"format": "pt", _STATE: text}
-    return _ingot.save_file(expand(path), [(e.name, e.type, e.shape, e.address, False) for e in entries], metadata, 0)
+    return _ingot.save_file(expand(path), [(e.name, e.type, e.shape, e.address) for e in entries], metadata, 0)
 
 
 def load(path: Union[str, os.PathLike]) -> Dict[str, Any]:

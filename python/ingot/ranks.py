@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Optional
 from . import _ingot
 from .nest import torch_if_loaded
 
+_BLOCK = 256  # answers that are forgotten together
 _made = 0  # meetings that this process has begun: the same number on all ranks, as all make the same checkpointers
 
 
@@ -21,6 +22,7 @@ class Ranks:
         self.rank, self.world, self.patience = rank, world, patience
         self._store = store
         self._asked: Dict[str, int] = {}
+        self._forgotten: Dict[str, int] = {}
         self._prefix = ""
         self._group: Any = None  # of torch.distributed, for tensors in memory of the host
         self.bytes_read = 0      # by the last restore
@@ -90,15 +92,24 @@ class Ranks:
         if self.rank == 0:
             answer = value()
             self.put(key, json.dumps(answer).encode())
-            before = self._asked[what] - 64
-            if before > 0:
-                self.drop(f"{what}/{before}")  # who lags further behind than that is lost
+            self._forget(what)
             return answer
         text = self._wait(key)
         if text is None:
             raise _ingot.Error(f"rank {self.rank} of {self.world} asks what rank 0 says of '{what}', and rank 0 has not come there within {self.patience:.0f} s: all ranks call due, preempted, "
                                "save and restore at the same steps")
+        if self._asked[what] % _BLOCK == 0:
+            self.put(f"heard/{key}/{self.rank}", b"1")
         return json.loads(text)
+
+    def _forget(self, what: str) -> None:
+        """What all ranks have heard goes, a block at a time: a store keeps everything else for ever."""
+        block = self._forgotten.get(what, 0) + _BLOCK
+        heard = [f"heard/{what}/{block}/{r}" for r in range(1, self.world)]
+        if self._asked[what] % _BLOCK == 1 and self._asked[what] > block and self._store.check([self._prefix + k for k in heard]):
+            self._forgotten[what] = block
+            for key in heard + [f"{what}/{i}" for i in range(block - _BLOCK + 1, block + 1)]:
+                self.drop(key)
 
     def all(self, what: str, value: Any) -> List[Any]:
         """What each rank says, by rank: JSON."""

@@ -408,12 +408,12 @@ NB_MODULE(_ingot, m) {
     return value(without_gil([&] { return open_model(*at.store, at.path); }));
   });
   // One safetensors file, by the executor: whole, durable and read back under its name.
-  m.def("save_file", [](const std::string& path, const std::vector<TensorRow>& rows, const std::map<std::string, std::string>& metadata, int threads) {
+  m.def("save_file", [](const std::string& path, const std::vector<std::tuple<std::string, std::string, std::vector<int64_t>, uintptr_t>>& rows, const std::map<std::string, std::string>& metadata, int threads) {
     const Located at = located(path);
     Output o;
     o.store = at.store, o.path = at.path;
     o.layout = [metadata](const std::vector<NamedSpec>& specs) { return layout_safetensors(specs, metadata); };
-    for (const auto& [name, type, shape, address, still, part] : rows)
+    for (const auto& [name, type, shape, address] : rows)
       o.artifact.tensors.push_back({name, make_resident_tensor(spec_of(name, type, shape), reinterpret_cast<const std::byte*>(address), nullptr)});
     ExecOptions e;
     e.threads = threads, e.force = true, e.resume = false;

