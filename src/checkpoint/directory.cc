@@ -219,18 +219,18 @@ Status put_metrics(Store& store, const Found& c, const Metrics& metrics) {
   if (auto t = read_text(store, path, kTextLimit); t.ok())
     if (auto m = parse_late_metrics(*t, path); m.ok()) all = std::move(*m);
   for (const auto& [name, value] : metrics) all[name] = value;
-  return replace_text(store, path, late_metrics_text(all));
+  return replace_text(store, path, late_metrics_text(all), false);
 }
 
 Status put_pinned(Store& store, const Found& c, bool pinned) {
   const std::string path = join_path(c.path, kPinnedFile);
-  return pinned ? replace_text(store, path, "") : remove_durably(store, path);
+  return pinned ? replace_text(store, path, "", false) : remove_durably(store, path);
 }
 
 Status put_quarantine(Store& store, const Found& c, const std::string& reason, double time) {
   OrderedJson j;
   j["reason"] = reason, j["time"] = time;
-  return replace_text(store, join_path(c.path, kQuarantineFile), json_text(j));
+  return replace_text(store, join_path(c.path, kQuarantineFile), json_text(j), false);
 }
 
 }  // namespace ingot::checkpoint

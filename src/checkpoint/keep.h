@@ -24,6 +24,8 @@ struct Keep {
 };
 
 // What no rule may take away.
+inline constexpr double kSettle = 300;  // seconds that a mount with a cache gets for an upload that nobody can tell of
+
 struct Needed {
   std::optional<int64_t> resumed_from;  // a step; the resume has verified it
   // On a mount that uploads behind one's back: seconds after which what was closed is taken to be in the bucket. Until then nothing goes that was there before.

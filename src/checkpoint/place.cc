@@ -36,7 +36,7 @@ Result<Place> place_for_checkpoints(const std::string& directory) {
 
 void suit(const Place& place, std::optional<double> settle, SaverOptions* o) {
   o->uploads = uploads_of(place.at.path, place.probe);
-  o->settle = settle.value_or(place.probe.caches() ? 300 : 0);
+  o->settle = settle.value_or(place.probe.caches() ? kSettle : 0);
   o->still_there = [place]() -> Status {
     INGOT_ASSIGN(const std::string where, place.at.store->resolve(place.at.path));
     const auto table = mounts();

@@ -497,6 +497,37 @@ TEST_F(Checkpoints, OnAMountAnothersFilesAreNotWrittenOver) {
   EXPECT_EQ(asked, 4);
 }
 
+// The save after the loop of a run that had ended: where a save begins by removing what is there of its step, the state that was resumed from is not put at risk.
+TEST_F(Checkpoints, OnAMountWhatWasResumedFromIsNotWrittenAgain) {
+  const auto mount = make_mount_store(store_);
+  const TestState s = make_state(2, {{"model", {10}}});
+  SaverOptions o;
+  o.run = "a run";
+  { ASSERT_TRUE((*(*Saver::open(*mount, dir_, o))->save(s.snapshot))->wait().ok()); }
+  const Found before = newest(store_);
+  o.parent = 2;
+  auto saver = Saver::open(*mount, dir_, o);
+  ASSERT_TRUE(saver.ok());
+  const auto again = (*saver)->save(s.snapshot);
+  ASSERT_TRUE(again.ok() && (*again)->wait().ok());
+  EXPECT_EQ(newest(store_).manifest.epoch, before.manifest.epoch);
+  o.run = "another";
+  auto other = Saver::open(*mount, dir_, o);
+  ASSERT_TRUE((*(*other)->save(s.snapshot))->wait().ok());
+  EXPECT_GT(newest(store_).manifest.epoch, before.manifest.epoch);
+}
+
+TEST_F(Checkpoints, NotesBringNoCheckpointBack) {
+  const TestState s = make_state(1, {{"model", {10}}});
+  ASSERT_TRUE(save(store_, dir_, s.snapshot, {}).ok());
+  const Found f = newest(store_);
+  std::filesystem::remove_all(f.path);
+  EXPECT_FALSE(put_metrics(store_, f, {{"loss", 1.0}}).ok());
+  EXPECT_FALSE(put_pinned(store_, f, true).ok());
+  EXPECT_FALSE(put_quarantine(store_, f, "why", 1).ok());
+  EXPECT_FALSE(std::filesystem::exists(f.path));
+}
+
 TEST_F(Checkpoints, LargeTensorsAreWrittenFromTheirPages) {
   for (const uint64_t bytes : {uint64_t{0}, uint64_t{1}, kLargeTensor - 1, kLargeTensor, kLargeTensor + 1}) EXPECT_EQ(staged_bytes(bytes) % (bytes < kLargeTensor ? 64 : 4096), 0) << bytes;
   const TestState s = make_state(1, {{"model", {3, 1 << 20, 5, 1 << 18}}});

@@ -261,6 +261,14 @@ void Saver::work() {
   }
 }
 
+// Where nothing is renamed a save begins by removing what is there of its step. The state that was resumed from is whole there: to write it again (the save after the loop of a run that had ended) would risk it.
+std::optional<Manifest> Saver::already_there(int64_t step) const {
+  if (store_.capabilities().rename || options_.meeting || options_.parent != step || last_) return std::nullopt;
+  const auto there = look_at(store_, join_path(directory_, directory_name(step)));
+  if (!there.ok() || there->state != State::kWhole || there->manifest.run != options_.run) return std::nullopt;
+  return there->manifest;
+}
+
 Status Saver::write(const Snapshot& snapshot, Save* handle) {
   SaveOptions o;
   o.threads = options_.threads, o.max_shard = options_.max_shard, o.compress = options_.compress;
@@ -273,7 +281,12 @@ Status Saver::write(const Snapshot& snapshot, Save* handle) {
   };
   const std::optional<Manifest> source = link_source(snapshot.step);
   if (source) o.previous = &*source;
-  auto done = options_.meeting ? save_together(store_, directory_, snapshot, o, *options_.meeting, options_.patience) : ingot::checkpoint::save(store_, directory_, snapshot, o);
+  const auto save = [&]() -> Result<Saved> {
+    if (options_.meeting) return save_together(store_, directory_, snapshot, o, *options_.meeting, options_.patience);
+    if (auto there = already_there(snapshot.step)) return Saved{*std::move(there), 0};
+    return ingot::checkpoint::save(store_, directory_, snapshot, o);
+  };
+  auto done = save();
   // Whoever has taken over removes what was begun here: that is why, then, whatever failed first.
   if (!done.ok() && !handle->cancel_.cancelled()) INGOT_TRY(still_mine(store_, directory_, lease_));
   INGOT_ASSIGN(Saved saved, std::move(done));

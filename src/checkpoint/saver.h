@@ -128,6 +128,7 @@ class Saver {
   // What rank 0 finds in the directory, and its lease; the other ranks hear of the lease.
   Status begin();
   Status take_over();
+  std::optional<Manifest> already_there(int64_t step) const;
   // Whether a save that finds another one under way is left out: of several ranks rank 0 says it.
   Result<bool> skips(bool busy);
   // The bytes of the tensors into staging memory; false where some had no room there.

@@ -246,7 +246,18 @@ Status prune_command(Context& c) {
   checkpoint::Needed needed;
   needed.resumed_from = d.all.front().manifest.parent;
   needed.epoch = checkpoint::read_lease(*d.at.store, d.at.path).epoch;
-  const auto decisions = checkpoint::decide(d.all, keep, needed, unix_time());
+  std::vector<Found> all = d.all;
+  if (const auto uploads = checkpoint::uploads_of(d.at.path)) {
+    // Nothing goes while the newest may be on its way.
+    needed.settle = checkpoint::kSettle;
+    for (Found& f : all) {
+      if (f.state != checkpoint::State::kWhole) continue;
+      const auto u = uploads->look(f.path, f.manifest.files(), f.manifest.time);
+      if (u.state != checkpoint::Upload::State::kUnknown) f.uploaded = u.state == checkpoint::Upload::State::kDone;
+      if (f.uploaded.value_or(false)) break;
+    }
+  }
+  const auto decisions = checkpoint::decide(all, keep, needed, unix_time());
   const bool dry = c.args.common.dry_run;
   OrderedJson rows = OrderedJson::array();
   Table table({">step", dry ? "would be" : "", ">size", "=why"});

@@ -19,8 +19,8 @@ Status write_text(Store& store, const std::string& path, const std::string& text
 
 }  // namespace
 
-Status replace_text(Store& store, const std::string& path, const std::string& text) {
-  INGOT_TRY(store.make_directory(parent_path(path)));
+Status replace_text(Store& store, const std::string& path, const std::string& text, bool make_parent) {
+  if (make_parent) INGOT_TRY(store.make_directory(parent_path(path)));
   if (!store.capabilities().rename) return write_text(store, path, text);
   // A name of its own for each text: of two that write at a time neither takes the other's for its own.
   const std::string part = temporary_path(path, to_hex(hash128(as_bytes(text))), ".part");

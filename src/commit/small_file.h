@@ -9,8 +9,8 @@
 
 namespace ingot {
 
-// The file has this text, durable, or what it had before; directories above it are made. Where the store cannot rename it is written under its own name.
-Status replace_text(Store& store, const std::string& path, const std::string& text);
+// The file has this text, durable, or what it had before; directories above it are made, unless it is of no use without the one that it lies in. Where the store cannot rename it is written under its own name.
+Status replace_text(Store& store, const std::string& path, const std::string& text, bool make_parent = true);
 // A file, or a directory and all in it; success where it is not there.
 Status remove_durably(Store& store, const std::string& path);
 // Removes a directory and all in it (success where it is not there), durably. Where the store renames, it leaves its name in one step (.NAME.ingot-KEY.gone). Elsewhere the file
