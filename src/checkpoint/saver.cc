@@ -74,7 +74,7 @@ Result<std::unique_ptr<Saver>> Saver::open(Store& store, const std::string& dire
 Status Saver::begin() {
   if (leads()) {
     Status taken = take_over();
-    if (options_.meeting) INGOT_TRY(options_.meeting->put("lease", taken.ok() ? "+" + lease_text(lease_) : "-" + taken.error().message));
+    if (options_.meeting) INGOT_TRY(options_.meeting->put("lease", taken.ok() ? fmt::format("+{}", lease_text(lease_)) : fmt::format("-{}", taken.error().message)));
     return taken;
   }
   const auto told = options_.meeting->get("lease", options_.patience);
@@ -269,6 +269,12 @@ std::optional<Manifest> Saver::already_there(int64_t step) const {
   return there->manifest;
 }
 
+Result<Saved> Saver::write_one(const Snapshot& snapshot, const SaveOptions& options) {
+  if (options_.meeting) return save_together(store_, directory_, snapshot, options, *options_.meeting, options_.patience);
+  if (auto there = already_there(snapshot.step)) return Saved{*std::move(there), 0};
+  return ingot::checkpoint::save(store_, directory_, snapshot, options);
+}
+
 Status Saver::write(const Snapshot& snapshot, Save* handle) {
   SaveOptions o;
   o.threads = options_.threads, o.max_shard = options_.max_shard, o.compress = options_.compress;
@@ -281,15 +287,11 @@ Status Saver::write(const Snapshot& snapshot, Save* handle) {
   };
   const std::optional<Manifest> source = link_source(snapshot.step);
   if (source) o.previous = &*source;
-  const auto save = [&]() -> Result<Saved> {
-    if (options_.meeting) return save_together(store_, directory_, snapshot, o, *options_.meeting, options_.patience);
-    if (auto there = already_there(snapshot.step)) return Saved{*std::move(there), 0};
-    return ingot::checkpoint::save(store_, directory_, snapshot, o);
-  };
-  auto done = save();
+  auto done = write_one(snapshot, o);
   // Whoever has taken over removes what was begun here: that is why, then, whatever failed first.
   if (!done.ok() && !handle->cancel_.cancelled()) INGOT_TRY(still_mine(store_, directory_, lease_));
-  INGOT_ASSIGN(Saved saved, std::move(done));
+  if (!done.ok()) return done.take_error();
+  Saved& saved = *done;
   if (leads())
     if (Status hint = put_latest(store_, directory_, snapshot.step); !hint.ok()) notice(hint.error().message);
   std::lock_guard lock(mutex_);

@@ -135,6 +135,7 @@ class Saver {
   Result<bool> stage(Snapshot* live, const DeviceCopy& from_devices);
   void work();
   Status write(const Snapshot& snapshot, Save* handle);
+  Result<Saved> write_one(const Snapshot& snapshot, const SaveOptions& options);
   Status prune();
   // Whether what `live` will write fits; makes the directory again where it went away.
   Status check_room(const Snapshot& live);
