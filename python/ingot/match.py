@@ -79,7 +79,8 @@ class Match:
     def __init__(self, stored: Dict[Place, Form]) -> None:
         self.stored = stored
         self.problems: List[str] = []
-        self.tensors: Dict[Place, Tuple[str, Optional[Any]]] = {}  # each that is named: as which kind, and a live tensor that its bytes may be read into
+        # Each that is named: as which kind, and a live tensor that its bytes may be read into, or like which one it is spread (sharded.Like).
+        self.tensors: Dict[Place, Tuple[str, Optional[Any]]] = {}
         self.unknown: Optional[Place] = None                       # one that no file has
 
     def note(self, tree: Any, live: Any = None) -> Optional[Form]:
@@ -158,7 +159,7 @@ class Match:
             for _, t in nest.members(of_one)[0] or []:
                 p = params[i] if isinstance(i, int) and i < len(params) else None
                 if nest.kind_of(t) == "$tensor" and p is not None and sharded.is_shared(p) and self.stored.get(tuple(t["$tensor"]), ("", ()))[1] == tuple(p.shape):
-                    self.note(t, p)  # as the parameter is spread
+                    self.note(t, sharded.Like(p))
 
         def state() -> List[Tuple[int, str, Tuple[int, ...]]]:
             out = []

@@ -142,8 +142,10 @@ def restore(found: Any, state: Dict[str, Any], strict: bool, threads: int, ranks
     taken = set()
     for place, (kind, live) in match.tensors.items():
         type_name, shape = stored.forms[place]
-        if sharded.is_shared(live):
-            wanted[place] = live.detach() if nest.type_of(live) == type_name else sharded.empty_like(live, getattr(nest.torch_if_loaded(), nest.TYPE_NAMES[type_name]))
+        like = live.tensor if isinstance(live, sharded.Like) else live
+        if sharded.is_shared(like):
+            in_it = like is live and nest.type_of(live) == type_name
+            wanted[place] = live.detach() if in_it else sharded.empty_like(like, getattr(nest.torch_if_loaded(), nest.TYPE_NAMES[type_name]))
             for part, offset in sharded.parts(wanted[place]):
                 plan.fill(place, part, offset)
             continue
@@ -159,7 +161,7 @@ def restore(found: Any, state: Dict[str, Any], strict: bool, threads: int, ranks
             given.append((place, wanted[place]))
     readers: List[List[int]] = []
     if ranks is not None:
-        readers = shares.cut([math.prod(stored.forms[p][1]) * nest.bits_of(stored.forms[p][0]) // 8 for p, _ in given], ranks.world)
+        readers = _readers(stored, [place for place, _ in given], ranks.world)
         for i in readers[ranks.rank]:
             plan.fill(given[i][0], given[i][1], (0,) * len(stored.forms[given[i][0]][1]))
     _read(found, plan, threads, ranks)
@@ -172,6 +174,26 @@ def restore(found: Any, state: Dict[str, Any], strict: bool, threads: int, ranks
         value = nest.unpack(tree[key], lambda kind, group, name: wanted[group, name], state[key], key)
         state[key] = merged(state[key], value, strict, key)
     wanted.clear()  # what was only read to be copied (onto a device) goes now, not when the collector comes by
+
+
+_TOGETHER = 4 << 20  # bytes that lie together and one rank reads: what is compared is a megabyte, and two ranks would read the one at their border twice
+
+
+def _readers(stored: Stored, places: List[Place], world: int) -> List[List[int]]:
+    """Which rank reads which of the places, the same on all of them."""
+    order = sorted(range(len(places)), key=lambda i: stored.pieces[places[i]][0][:2])
+    runs: List[List[int]] = []
+    sizes: List[int] = []
+    for i in order:
+        type_name, shape = stored.forms[places[i]]
+        size, file = math.prod(shape) * nest.bits_of(type_name) // 8, stored.pieces[places[i]][0].file
+        if runs and sizes[-1] < _TOGETHER and stored.pieces[places[runs[-1][0]]][0].file == file:
+            runs[-1].append(i)
+            sizes[-1] += size
+        else:
+            runs.append([i])
+            sizes.append(size)
+    return [[i for k in those for i in runs[k]] for those in shares.cut(sizes, world)]
 
 
 def verify(found: Any, threads: int, ranks: Optional[Ranks] = None) -> None:

@@ -42,6 +42,13 @@ def parts(t: Any) -> List[Tuple[Any, Tuple[int, ...]]]:
     return [(x, offset) for x, offset in here if x.numel()]
 
 
+class Like:
+    """In the place of a live tensor: it is not there yet, and will be spread as this one is (an optimizer's state as its parameter)."""
+
+    def __init__(self, tensor: Any) -> None:
+        self.tensor = tensor
+
+
 def is_shared(t: Any) -> bool:
     """Whether ranks have parts of it."""
     return t is not None and kind_of(t) is not None and local(t) is None

@@ -38,7 +38,7 @@ Result<std::map<std::string, PartOf>> parts_of(const SafetensorsFile& file, cons
       if (!p.is_object() || !p.contains(key) || !p[key].is_array() || p[key].size() > kMaxDims) return std::nullopt;
       std::vector<int64_t> all;
       for (const Json& n : p[key]) {
-        if (!n.is_number_unsigned() || n.get<uint64_t>() > uint64_t{1} << 62) return std::nullopt;
+        if (!n.is_number_integer() || n.get<int64_t>() < 0 || n.get<int64_t>() > int64_t{1} << 62) return std::nullopt;
         all.push_back(n.get<int64_t>());
       }
       return all;
