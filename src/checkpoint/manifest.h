@@ -19,8 +19,6 @@ inline constexpr char kMetricsFile[] = "metrics.json";
 inline constexpr char kQuarantineFile[] = "quarantine.json";
 inline constexpr char kPinnedFile[] = "pinned";
 inline constexpr char kWriterFile[] = "writer.json";
-// In the __metadata__ of a group's file: which of its tensors are parts of tensors that ranks share.
-inline constexpr char kPartsKey[] = "ingot.parts";
 inline constexpr int kVersion = 1;
 inline constexpr int64_t kMostEpochs = int64_t{1} << 48;
 

@@ -9,7 +9,6 @@
 #include "base/threads.h"
 #include "commit/verify.h"
 #include "formats/file_ranges.h"
-#include "formats/json.h"
 #include "formats/safetensors.h"
 #include "kernels/hash.h"
 
@@ -24,40 +23,6 @@ struct Place {
   MutByteView into;
 };
 
-constexpr size_t kRankEnd = std::string_view("-rank-00000").size();  // of the stem of a rank's own files
-
-Result<std::map<std::string, PartOf>> parts_of(const SafetensorsFile& file, const std::string& path) {
-  std::map<std::string, PartOf> parts;
-  const auto text = file.metadata.find(kPartsKey);
-  if (text == file.metadata.end()) return parts;
-  INGOT_ASSIGN(const Json j, parse_json(text->second, path));
-  const auto bad = [&](const std::string& name) { return bad_input("reading {}: what its header says of the part '{}' is not what a checkpoint of several ranks says", path, name); };
-  if (!j.is_object()) return bad("");
-  for (const auto& [name, p] : j.items()) {
-    const auto numbers = [&](const char* key) -> std::optional<std::vector<int64_t>> {
-      if (!p.is_object() || !p.contains(key) || !p[key].is_array() || p[key].size() > kMaxDims) return std::nullopt;
-      std::vector<int64_t> all;
-      for (const Json& n : p[key]) {
-        if (!n.is_number_integer() || n.get<int64_t>() < 0 || n.get<int64_t>() > int64_t{1} << 62) return std::nullopt;
-        all.push_back(n.get<int64_t>());
-      }
-      return all;
-    };
-    auto shape = numbers("shape"), offset = numbers("offset");
-    const auto of = p.is_object() ? json_string(p, "of") : std::nullopt;
-    if (!shape || !offset || !of) return bad(name);
-    parts[name] = {*of, std::move(*shape), std::move(*offset)};
-  }
-  return parts;
-}
-
-bool lies_within(const Shape& part, const PartOf& of) {
-  const auto rank = static_cast<size_t>(part.rank);
-  if (of.shape.size() != rank || of.offset.size() != rank) return false;
-  for (size_t d = 0; d < rank; ++d)
-    if (of.offset[d] > of.shape[d] || part[static_cast<int>(d)] > of.shape[d] - of.offset[d]) return false;
-  return true;
-}
 
 }  // namespace
 
@@ -68,8 +33,7 @@ std::string group_of(std::string_view file) {
   std::string_view stem = file.substr(0, file.size() - kEnd.size());
   const size_t dash = stem.size() > 15 ? stem.size() - 15 : std::string_view::npos;
   if (dash != std::string_view::npos && stem[dash] == '-' && stem.substr(dash + 6, 4) == "-of-") stem = stem.substr(0, dash);
-  if (const size_t rank = stem.size() > kRankEnd ? stem.size() - kRankEnd : 0; rank && stem.substr(rank, 6) == "-rank-") stem = stem.substr(0, rank);
-  return std::string(stem);
+  return std::string(without_rank(stem));
 }
 
 Result<std::vector<Stored>> tensors_of(Store& store, const Found& c) {
@@ -86,7 +50,6 @@ Result<std::vector<Stored>> tensors_of(Store& store, const Found& c) {
       if (!offset && bytes_of(t.spec())) return failed("reading {}: '{}' does not lie in it as it is; this is a defect of ingot", o.name, t.name);
       all.push_back({group_of(o.name), t.name, t.spec(), o.name, offset.value_or(0)});
       if (const auto p = parts.find(t.name); p != parts.end()) {
-        if (!lies_within(t.spec().shape, p->second)) return bad_input("reading {}: '{}' is said to be a part of '{}' beyond its shape", path, t.name, p->second.name);
         all.back().part = std::move(p->second);
       }
     }

@@ -9,23 +9,17 @@
 #include <vector>
 
 #include "checkpoint/manifest.h"
+#include "formats/shared_tensors.h"
 #include "tensor/shape.h"
 
 namespace ingot::checkpoint {
-
-// Of a tensor that ranks share, which part this is.
-struct PartOf {
-  std::string name;             // of the whole
-  std::vector<int64_t> shape;   // of the whole
-  std::vector<int64_t> offset;  // the part's first index in each dimension
-};
 
 struct Tensor {
   std::string name;
   TensorSpec spec;
   const std::byte* bytes = nullptr;  // row-major, packed; of a live tensor on a device: null
   bool still = false;                // in a file apart from those that change: an earlier checkpoint may have it
-  std::optional<PartOf> part = std::nullopt;
+  std::optional<PartOf> part = std::nullopt;  // of a tensor that ranks share
   bool on_device() const { return !bytes && bytes_of(spec) > 0; }
 };
 

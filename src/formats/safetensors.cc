@@ -9,6 +9,7 @@
 #include "formats/manifest.h"
 #include "formats/placeholder.h"
 #include "formats/safetensors_header.h"
+#include "formats/shared_tensors.h"
 #include "formats/state_tree.h"
 #include "formats/torch_file.h"
 #include "kernels/hash.h"
@@ -360,6 +361,7 @@ Status read_values(const std::string& text, const std::string& path, Artifact* a
 
 int probe_safetensors(const Probe& p) {
   if (p.directory) {
+    if (is_rank_files(p)) return 90;
     const int score = weights_score(p);
     return score || !p.find("config.json") ? score : kConfigScore;  // to say what is missing
   }
@@ -385,6 +387,12 @@ Result<Artifact> open_safetensors(Store& store, const Probe& p, Faults*) {
   Calls calls;
   SideFiles side;
   INGOT_TRY(ask_side_files(store, p, model_side_files(), &side, &calls));
+  if (is_rank_files(p)) {
+    INGOT_TRY(call_together(store, "opening " + p.path, calls));
+    INGOT_TRY(read_rank_files(store, p, &a));
+    INGOT_TRY(take_side_files(store, p, std::move(side), &a));
+    return a;
+  }
   auto found = find_weights(store, p);
   Status read;
   if (found.ok()) {
