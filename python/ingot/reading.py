@@ -145,7 +145,7 @@ def restore(found: Any, state: Dict[str, Any], strict: bool, threads: int, ranks
         like = live.tensor if isinstance(live, sharded.Like) else live
         if sharded.is_shared(like):
             in_it = like is live and nest.type_of(live) == type_name
-            wanted[place] = live.detach() if in_it else sharded.empty_like(like, getattr(nest.torch_if_loaded(), nest.TYPE_NAMES[type_name]))
+            wanted[place] = sharded.itself(live) if in_it else sharded.empty_like(like, getattr(nest.torch_if_loaded(), nest.TYPE_NAMES[type_name]))
             for part, offset in sharded.parts(wanted[place]):
                 plan.fill(place, part, offset)
             continue

@@ -42,6 +42,10 @@ def parts(t: Any) -> List[Tuple[Any, Tuple[int, ...]]]:
     return [(x, offset) for x, offset in here if x.numel()]
 
 
+def itself(t: Any) -> Any:
+    return t.detach() if kind_of(t) == "DTensor" else t
+
+
 class Like:
     """In the place of a live tensor: it is not there yet, and will be spread as this one is (an optimizer's state as its parameter)."""
 
