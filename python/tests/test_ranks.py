@@ -142,11 +142,11 @@ class WithTorch(unittest.TestCase):
         self.tmp = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, self.tmp, True)
 
-    def run_ranks(self, world, *arguments, port=29650, check=True, timeout=200):
+    def run_ranks(self, world, *arguments, script="ranks_script.py", port=29650, check=True, timeout=200):
         procs = []
         for r in range(world):
             env = dict(os.environ, RANK=str(r), WORLD_SIZE=str(world), LOCAL_RANK=str(r), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), OMP_NUM_THREADS="1")
-            procs.append(subprocess.Popen([sys.executable, "-B", os.path.join(HERE, "ranks_script.py"), *map(str, arguments)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+            procs.append(subprocess.Popen([sys.executable, "-B", os.path.join(HERE, script), *map(str, arguments)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
         outs = [p.communicate(timeout=timeout) for p in procs]
         if check:
             for r, (p, (out, err)) in enumerate(zip(procs, outs)):
@@ -165,6 +165,10 @@ class WithTorch(unittest.TestCase):
                 _, outs = self.run_ranks(2, kind, d, 8)
                 self.assertIn("resumed at step 4", outs[1][1])
                 self.assertEqual(self.result(outs), whole)
+
+    def test_fsdp1_sharded_state_dicts(self):
+        _, outs = self.run_ranks(2, os.path.join(self.tmp, "fsdp1"), script="ranks_fsdp1.py")
+        self.assertTrue(all("equal" in out for out, _ in outs), outs)
 
     def test_another_number_of_ranks(self):
         d = os.path.join(self.tmp, "fsdp2")
