@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import warnings
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
 from . import _ingot, adapters, devices, foreign, nest, sharded
 from .arguments import expand, metrics_of, number, whole
@@ -212,6 +212,13 @@ class Checkpointer:
     def save(self, step: int, state: Dict[str, Any], metrics: Optional[Mapping[str, float]] = None) -> Optional[Handle]:
         """Copies the state and returns: everything may change then. A step that is under way or saved gives the handle it had. None: it was skipped, as overlap="skip" says, because
         another is being written; never while a preemption is under way."""
+        def packed() -> nest.Packed:
+            self._warn_once(state)
+            self._spare_others(step)
+            return nest.pack(state)
+        return self._save(step, packed, metrics)
+
+    def _save(self, step: int, packed: Callable[[], nest.Packed], metrics: Optional[Mapping[str, float]] = None) -> Optional[Handle]:
         if self._closed:
             raise ValueError("the checkpointer is closed")
         step, numbers = whole("save: step", step, 0), metrics_of("save", metrics)
@@ -221,9 +228,7 @@ class Checkpointer:
             self._go_back()
         if self.preempted:
             self._settle()  # this one is not left out, whatever overlap says
-        self._warn_once(state)
-        self._spare_others(step)
-        text, entries, files = nest.pack(state)
+        text, entries, files = packed()
         groups: Dict[str, List[nest.Entry]] = {}
         for e in entries:
             groups.setdefault(e.group, []).append(e)
@@ -442,7 +447,12 @@ class Checkpointer:
         return [f for f in there if f.state == "whole"] or [f for f in there if f.state == "unverified"]
 
     def _restore(self, found: Any, state: Dict[str, Any], strict: bool) -> None:
-        tree = json.loads(found.read_object("state.json"))["state"]
+        whole_state = json.loads(found.read_object("state.json"))
+        if "framework" in whole_state:  # a trainer's layout: its files are what the state is read from
+            found.verify(self._options[1])
+            foreign.restore(foreign.Taken(found.path, state), state, strict)
+            return
+        tree = whole_state["state"]
         stored = {(group, name): (type_name, shape, file, offset) for group, name, type_name, shape, file, offset in found.tensors()}
         match = Match({place: row[:2] for place, row in stored.items()})
         match.problems += [f"'{k}' is in the state and not in the checkpoint" for k in state if k not in tree]
