@@ -92,8 +92,11 @@ class Chooser:
         whole = next((f for f in ours if f.state == "whole"), None)
         after = [f for f in others if whole is None or f.step > whole.step and _time(f.path) > _time(os.path.join(whole.path, "manifest.json"))]
         order = after + ours + [f for f in others if f not in after]
-        for f in order:
+        for i, f in enumerate(order):
             if self._takes(f):
+                for torn in order[i + 1:]:
+                    if torn.step > f.step and torn.state == "torn":  # without a manifest nothing tells how new it is
+                        warnings.warn(f"{torn.path} is passed over: {torn.reason}", RuntimeWarning, stacklevel=5)
                 return f
         if order:
             raise _ingot.BadInput(f"{directory}: none of its {len(order)} checkpoints can be resumed from: 'ingot checkpoint rescue {directory}' tells what is left. To start afresh, give another directory, or remove them")

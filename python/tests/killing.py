@@ -20,6 +20,8 @@ class Runs:
 
     def __init__(self, target, log, modules):
         self.context = multiprocessing.get_context("forkserver")
+        here = os.path.dirname(os.path.abspath(__file__))
+        os.environ["PYTHONPATH"] = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])  # the server of forks takes no other path
         self.context.set_forkserver_preload(modules)
         self.target, self.log = target, log
         self.logged = 0
