@@ -400,7 +400,7 @@ def _batches(loader: Any, kind: type) -> Iterator[Any]:
         rest = accelerate.data_loader.skip_first_batches(loader, place.position)
         rest.iteration = pending["iteration"]
         batches = iter(rest)
-    mine = place.start
+    mine, ended = place.start, False
     try:
         if now is not None:
             try:
@@ -408,15 +408,15 @@ def _batches(loader: Any, kind: type) -> Iterator[Any]:
             except StopIteration:
                 first = None
             Rng().load_state_dict(now)
-            if first is None:
-                return
-            place.position += 1
-            yield first
+            if first is not None:
+                place.position += 1
+                yield first
         for batch in batches:
             place.position += 1
             yield batch
+        ended = True
     finally:
         if place.start is mine and place.pending is None:  # else another loop has begun, or another state been loaded, meanwhile
             place.start = None
-            if rest is not None and hasattr(loader, "iteration"):
-                loader.iteration = rest.iteration
+            if pending is not None and ended and hasattr(loader, "iteration"):
+                loader.iteration = pending["iteration"] + 1
