@@ -64,7 +64,7 @@ class Attached:
         missing = [n for n in _SEAM if not callable(getattr(accelerator, n, None))] + [n for n in (*_LISTS, "project_configuration") if not hasattr(accelerator, n)]
         if missing:
             raise TypeError(f"ingot.accelerate.attach: {type(accelerator).__module__}.{type(accelerator).__qualname__} (accelerate {accelerate.__version__}) has no {', '.join(missing)}, which is where its "
-                            "states are taken over; expected an accelerate.Accelerator of 0.29 or later")
+                            "states are taken over; expected an accelerate.Accelerator; tested with 1.15")
         if isinstance(vars(accelerator).get("_ingot"), Attached):
             raise ValueError("ingot.accelerate.attach: this accelerator is attached already; detach() it first to attach it with other options")
         kind = str(getattr(accelerator.distributed_type, "value", accelerator.distributed_type))

@@ -17,11 +17,11 @@ import transformers
 from . import _ingot, layouts
 from .arguments import expand
 from .capture import Catch, Once, pack, replaced
-from .checkpointer import Cadence, Checkpointer, Handle, Keep
+from .checkpointer import Cadence, Checkpointer, Keep
 
 __all__ = ["Attached", "attach"]
 
-# What is replaced on the instance, and what is called. Trainer has had them all since 4.38.
+# What is replaced on the instance, and what is called. Tested with transformers 4.57.3 and 5.24.0.
 _SEAM = ("train", "_save_checkpoint", "_load_best_model", "_get_output_dir", "_push_from_checkpoint")
 _ARGS = "training_args.bin"  # a pickle of the script's own classes that no resume reads: training_args.json stands in its place
 _BEST = "best_model"         # the metric of each checkpoint that was the best when it was saved
@@ -56,7 +56,7 @@ class Attached:
         missing += [name for name in ("args", "state", "callback_handler") if not hasattr(trainer, name)]
         if missing:
             raise TypeError(f"ingot.transformers.attach: {type(trainer).__module__}.{type(trainer).__qualname__} (transformers {transformers.__version__}) has no {', '.join(missing)}, which is where its "
-                            "checkpoints are taken over; expected a transformers.Trainer of 4.38 or later")
+                            "checkpoints are taken over; expected a transformers.Trainer, of 4.57 or later")
         if isinstance(vars(trainer).get("_ingot"), Attached):
             raise ValueError("ingot.transformers.attach: this trainer is attached already; detach() it first to attach it with other options")
         args = trainer.args

@@ -9,7 +9,6 @@ import warnings
 
 HAVE = all(importlib.util.find_spec(m) for m in ("torch", "accelerate", "safetensors"))
 if HAVE:
-    import accelerate
     import torch
     from accelerate import Accelerator
     from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration
