@@ -22,8 +22,10 @@ from .checkpointer import Cadence, Checkpointer, Keep
 __all__ = ["Attached", "attach"]
 
 # What is replaced on the instance, and what is called. Tested with transformers 4.57.3 and 5.24.0.
-_SEAM = ("train", "_save_checkpoint", "_load_best_model", "_get_output_dir", "_push_from_checkpoint")
+_SEAM = ("train", "_save_checkpoint", "_load_best_model", "_get_output_dir", "_load_rng_state", "get_batch_samples", "_push_from_checkpoint")
+_REPLACED = _SEAM[:-1]
 _ARGS = "training_args.bin"  # a pickle of the script's own classes that no resume reads: training_args.json stands in its place
+_OWED = "ingot_evaluation.json"  # of a preempted run: the evaluation that would have come before the save, and comes when the run goes on
 _BEST = "best_model"         # the metric of each checkpoint that was the best when it was saved
 
 
@@ -75,8 +77,9 @@ class Attached:
         self._original = {name: getattr(trainer, name) for name in _SEAM}
         self._once, self._saving = Once(), False
         Checkpointer(args.output_dir, cadence, self._keep, **{**options, "signals": False}).close()  # what is wrong with the options is told here
-        for name, method in (("train", self._train), ("_save_checkpoint", self._save_checkpoint), ("_load_best_model", self._load_best_model), ("_get_output_dir", self._get_output_dir)):
-            setattr(trainer, name, method)
+        self._owed: Optional[Dict[str, Any]] = None  # what goes into the checkpoint of a preempted run; after a resume: what is to be done
+        for name in _REPLACED:
+            setattr(trainer, name, getattr(self, "_train" if name == "train" else "_batch_samples" if name == "get_batch_samples" else name))
         trainer._ingot = self
         self._callback = _callback(self)
         trainer.add_callback(self._callback)
@@ -101,7 +104,7 @@ class Attached:
     def detach(self) -> None:
         """The trainer is a plain one again. Waits for what is being written."""
         self._end()
-        for name in ("train", "_save_checkpoint", "_load_best_model", "_get_output_dir", "_ingot"):
+        for name in (*_REPLACED, "_ingot"):
             vars(self.trainer).pop(name, None)
         self.trainer.remove_callback(self._callback)
 
@@ -141,6 +144,7 @@ class Attached:
         return layouts.Chooser(_check_complete, _check_plain, self._options.get("threads", 0))
 
     def _resumable(self, ck: Checkpointer, which: Union[None, bool, str, os.PathLike]) -> Optional[str]:
+        self._owed = None
         if which is None or which is False:
             ck._resumes = False
             return None
@@ -158,7 +162,35 @@ class Attached:
             layouts.told_fresh(ck)
             return None
         layouts.told_resumed(ck, found)
+        owed = os.path.join(found.path, _OWED)
+        self._owed = layouts.read_json(owed) if os.path.exists(owed) else None
         return str(found.path)
+
+    def _load_rng_state(self, *args: Any, **kwargs: Any) -> Any:
+        out = self._original["_load_rng_state"](*args, **kwargs)
+        self._evaluate_owed()  # the generators are as they were behind the step
+        return out
+
+    def _evaluate_owed(self) -> None:
+        """What the preempted run had no time for, in its place: between the step that it saved and the next."""
+        owed, self._owed = self._owed, None
+        trainer, step = self.trainer, int(self.trainer.state.global_step)
+        if owed is None or owed.get("step") != step:
+            return
+        metrics = trainer._evaluate(None, None)
+        trainer._determine_best_metric(metrics=metrics, trial=None)
+        path = os.path.join(trainer.args.output_dir, f"checkpoint-{step}")
+        if getattr(trainer.state, "best_global_step", None) == step and (owed.get("save") or trainer.args.save_strategy == "best") and os.path.isdir(path):
+            trainer.state.best_model_checkpoint = path
+        if os.path.exists(os.path.join(path, "manifest.json")):
+            _ingot.look_at(path).put_metrics(self._metrics(step))
+
+    def _batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        state = self.trainer.state
+        if state.max_steps > 0 and state.global_step >= state.max_steps:  # a run that had ended: Trainer would make one step more
+            self.trainer.control.should_training_stop = True
+            return [], None
+        return self._original["get_batch_samples"](*args, **kwargs)
 
     def _get_output_dir(self, *args: Any, **kwargs: Any) -> str:
         if not self._saving:
@@ -228,6 +260,8 @@ class Attached:
                 if told.get("best_model_checkpoint"):
                     told["best_model_checkpoint"] = _moved(told["best_model_checkpoint"], catch.root, ck.directory)
                     caught.files["trainer_state.json"] = (json.dumps(told, indent=2, sort_keys=True) + "\n").encode()
+            if self._owed is not None:
+                caught.files[_OWED] = (json.dumps(self._owed) + "\n").encode()
             caught.files.setdefault("training_args.json", (trainer.args.to_json_string() + "\n").encode())
             return pack(caught, "transformers", _described(caught.files, state), [trainer.model])
 
@@ -305,16 +339,24 @@ def _callback(attached: Attached) -> Any:
     class Ingot(transformers.TrainerCallback):
         """Says when to save: by the cadence, and when the machine is about to go."""
 
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step >= state.max_steps:
+                attached._evaluate_owed()  # no epoch comes any more
+
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             ck = attached._ck
             if ck is None:
                 return
+            ends = bool(state.epoch) and float(state.epoch).is_integer()  # on_epoch_end comes right behind
             if ck.poll():
+                attached._owed = None
+                if control.should_evaluate or ends and args.eval_strategy == "epoch":
+                    # It may take longer than there is time.
+                    attached._owed = {"step": state.global_step, "save": control.should_save or ends and args.save_strategy == "epoch"}
+                    control.should_evaluate = False
+                    print(f"ingot: preempted at step {state.global_step}: it is saved first, and evaluated when the run goes on", file=sys.stderr)
                 control.should_save, control.should_training_stop = True, True
-                if control.should_evaluate:
-                    control.should_evaluate = False  # it may take longer than there is time
-                    print(f"ingot: preempted at step {state.global_step}: it is saved first, and not evaluated", file=sys.stderr)
-            elif ck.due(state.global_step) and not (args.save_strategy == "epoch" and state.epoch and float(state.epoch).is_integer()):  # else Trainer saves right behind
+            elif ck.due(state.global_step) and not (ends and args.save_strategy == "epoch"):
                 control.should_save = True
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -71,6 +71,14 @@ def run(began, directory, out, plain=False, peft=False, options=None, arguments=
     torch.save(weights(t), out)
 
 
+def resumed(began, directory, out, arguments):
+    torch.set_num_threads(1)
+    t = trainer(directory, **arguments)
+    attach(t)
+    t.train(resume_from_checkpoint=True)
+    torch.save({"weights": weights(t), "best": (t.state.best_global_step, t.state.best_metric)}, out)
+
+
 def steps_in(directory):
     return sorted(int(p.rpartition("-")[2]) for p in glob.glob(os.path.join(directory, "checkpoint-*")))
 
@@ -346,6 +354,57 @@ def flip(path, at=None):
         b = f.read(1)
         f.seek(-1, 1)
         f.write(bytes([b[0] ^ 1]))
+
+
+class Ends(TransformersCase):
+    """SIGTERM where it hurts, in this process."""
+
+    def preempted(self, at, **arguments):
+        class Signals(TrainerCallback):
+            def on_step_end(self, args, state, control, **kwargs):
+                if state.global_step == at:
+                    os.kill(os.getpid(), signal.SIGTERM)
+        t = trainer(self.dir, **arguments)
+        t.add_callback(Signals())
+        attach(t)
+        t.callback_handler.callbacks.insert(0, t.callback_handler.callbacks.pop(-2))  # before ours
+        with self.assertRaises(SystemExit) as end:
+            t.train(resume_from_checkpoint=True)
+        self.assertEqual(end.exception.code, 75)
+
+    def goes_on(self, at, **arguments):
+        given = {"per_device_eval_batch_size": 4, **arguments}
+        whole = self.trained(os.path.join(self.tmp, "whole"), plain=True, **given)
+        self.preempted(at, **given)
+        self.assertEqual(max(steps_in(self.dir)), at)
+        ingot._ingot.look_at(os.path.join(self.dir, f"checkpoint-{at}")).verify(1)
+        t = self.resumed_in_a_process(given)
+        self.assertSame(weights(whole), t["weights"])
+        self.assertEqual((whole.state.best_global_step, whole.state.best_metric), t["best"])
+
+    def resumed_in_a_process(self, given):
+        out = os.path.join(self.tmp, "out.pt")
+        runs = killing.Runs(resumed, os.path.join(self.tmp, "log"), ["test_transformers"])
+        code = runs.whole(directory=self.dir, out=out, arguments=given)
+        self.assertEqual(code, 0, runs.text())
+        return torch.load(out)
+
+    def test_an_evaluation_that_is_due(self):
+        best = {"load_best_model_at_end": True, "metric_for_best_model": "loss"}
+        self.goes_on(8, eval_strategy="steps", eval_steps=4, max_steps=24, **best)
+
+    def test_an_evaluation_at_the_end_of_an_epoch(self):
+        self.goes_on(20, eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True, metric_for_best_model="loss")
+
+    def test_the_last_step(self):
+        self.goes_on(24, eval_strategy="steps", eval_steps=4, max_steps=24, load_best_model_at_end=True, metric_for_best_model="loss")
+
+    def test_a_run_that_had_ended_makes_no_step_more(self):
+        end = weights(self.trained(max_steps=23))
+        t = self.trained(resume=os.path.join(self.dir, "checkpoint-23"), max_steps=23)
+        self.assertEqual(t.state.global_step, 23)
+        self.assertSame(end, weights(t))
+        self.assertEqual(max(steps_in(self.dir)), 23)
 
 
 class Damage(TransformersCase):
