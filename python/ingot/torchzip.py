@@ -11,7 +11,8 @@ from typing import Any, List, Tuple, Union
 
 _ALIGN = 64
 _PIECE = 4 << 20   # bytes that are copied and then summed while they are near
-_LONG = 0xFFFFFFFF
+_LONG = 0xFFFFFFFF  # "see the Zip64 field"
+_WIDE = 0xFFFFFFFF  # sizes and places from which on it is needed
 _FLAGS = 0x0800    # names are UTF-8
 _DAY = 33          # 1980-01-01: the first day that a ZIP can say
 
@@ -32,27 +33,31 @@ def _address(data: Any) -> int:
     return int(data.data_ptr())
 
 
+def _short(n: int) -> int:
+    return _LONG if n >= _WIDE else n
+
+
 def _local(name: bytes, size: int, crc: int, at: int) -> bytes:
     """The header before a record that begins at ``at``; the data after it lie at a multiple of 64 bytes."""
-    wide = struct.pack("<HHQQ", 1, 16, size, size) if size >= _LONG else b""
+    wide = struct.pack("<HHQQ", 1, 16, size, size) if size >= _WIDE else b""
     fixed = at + 30 + len(name) + len(wide) + 4
     fill = -fixed % _ALIGN
-    short = _LONG if wide else size
-    return struct.pack("<IHHHHHIIIHH", 0x04034b50, 45 if wide else 20, _FLAGS, 0, 0, _DAY, crc, short, short, len(name), len(wide) + 4 + fill) + name + wide + b"FB" + struct.pack("<H", fill) + b"Z" * fill
+    head = struct.pack("<IHHHHHIIIHH", 0x04034b50, 45 if wide else 20, _FLAGS, 0, 0, _DAY, crc, _short(size), _short(size), len(name), len(wide) + 4 + fill)
+    return head + name + wide + b"FB" + struct.pack("<H", fill) + b"Z" * fill
 
 
 def _central(name: bytes, size: int, crc: int, at: int) -> bytes:
-    wide = (struct.pack("<QQ", size, size) if size >= _LONG else b"") + (struct.pack("<Q", at) if at >= _LONG else b"")
+    wide = (struct.pack("<QQ", size, size) if size >= _WIDE else b"") + (struct.pack("<Q", at) if at >= _WIDE else b"")
     extra = struct.pack("<HH", 1, len(wide)) + wide if wide else b""
-    short, version = min(size, _LONG), 45 if wide else 20
-    return struct.pack("<IHHHHHHIIIHHHHHII", 0x02014b50, version, version, _FLAGS, 0, 0, _DAY, crc, short, short, len(name), len(extra), 0, 0, 0, 0, min(at, _LONG)) + name + extra
+    version = 45 if wide else 20
+    return struct.pack("<IHHHHHHIIIHHHHHII", 0x02014b50, version, version, _FLAGS, 0, 0, _DAY, crc, _short(size), _short(size), len(name), len(extra), 0, 0, 0, 0, _short(at)) + name + extra
 
 
 def _end(count: int, start: int, size: int) -> bytes:
-    at, out = start + size, b""
-    if count >= 0xFFFF or start >= _LONG or size >= _LONG:
-        out = struct.pack("<IQHHIIQQQQ", 0x06064b50, 44, 45, 45, 0, 0, count, count, size, start) + struct.pack("<IIQI", 0x07064b50, 0, at, 1)
-    return out + struct.pack("<IHHHHIIH", 0x06054b50, 0, 0, min(count, 0xFFFF), min(count, 0xFFFF), min(size, _LONG), min(start, _LONG), 0)
+    out = b""
+    if count >= 0xFFFF or start >= _WIDE or size >= _WIDE:
+        out = struct.pack("<IQHHIIQQQQ", 0x06064b50, 44, 45, 45, 0, 0, count, count, size, start) + struct.pack("<IIQI", 0x07064b50, 0, start + size, 1)
+    return out + struct.pack("<IHHHHIIH", 0x06054b50, 0, 0, min(count, 0xFFFF), min(count, 0xFFFF), _short(size), _short(start), 0)
 
 
 def _copy(to: int, data: Any, size: int) -> int:
@@ -87,7 +92,7 @@ def dumps(obj: Any, folder: str = "archive", threads: int = 0) -> bytes:
     out = bytes(start + directory + len(_end(len(names), start, directory)))  # nobody else has it yet: it is filled in below
     base = _address(out)
     rows = [(base + data, record[1], record[2]) for record, (_, data) in zip(records.all, places)]
-    many = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count() or 1
+    many = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     if many > 1 and at > _PIECE:
         with ThreadPoolExecutor(many) as pool:
             sums = list(pool.map(lambda row: _copy(*row), rows))

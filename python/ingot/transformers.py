@@ -314,8 +314,8 @@ def _check_complete(path: str) -> None:
     if not any(n.startswith("rng_state") for n in names):
         missing.append("rng_state.pth")
     if missing:
-        raise _ingot.BadInput(f"{path} has no {', '.join(missing)}: " + ("it was saved with save_only_model" if missing[0] == "optimizer.pt" and "trainer_state.json" in names and len(missing) == 3 else
-                                                                       "the save that should have written it did not end"))
+        model_only = "trainer_state.json" in names and len(missing) == 3
+        raise _ingot.BadInput(f"{path} has no {', '.join(missing)}: {'it was saved with save_only_model' if model_only else 'the save that should have written it did not end'}")
 
 
 def _check_plain(path: str) -> None:
