@@ -4,7 +4,17 @@ from __future__ import annotations
 import operator
 import os
 import re
+import sys
 from typing import Any, Dict, Mapping, Optional, Union
+
+
+def outside() -> int:
+    """The stacklevel of a warning that names the line of the program that called into the package."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and os.path.dirname(os.path.abspath(frame.f_code.co_filename)) == here:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def whole(what: str, value: Any, least: int) -> int:

@@ -12,7 +12,7 @@ import warnings
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
 from . import _ingot, adapters, devices, foreign, nest, reading, shares
-from .arguments import expand, metrics_of, number, whole
+from .arguments import expand, metrics_of, number, outside, whole
 from .ending import close_at_exit
 from .preempt import Preemption
 from .ranks import ranks_of_this_run
@@ -211,7 +211,7 @@ class Checkpointer:
 
     def _tell(self) -> None:
         for text in self._saver.notices() if self._saver is not None else ():
-            warnings.warn(text, RuntimeWarning, stacklevel=3)
+            warnings.warn(text, RuntimeWarning, stacklevel=outside())
 
     def due(self, step: int) -> bool:
         """Whether the cadence wants a checkpoint of this step; the same on all ranks, whose minutes are those of rank 0."""
@@ -222,6 +222,13 @@ class Checkpointer:
     def save(self, step: int, state: Dict[str, Any], metrics: Optional[Mapping[str, float]] = None) -> Optional[Handle]:
         """Copies the state and returns: everything may change then. A step that is under way or saved gives the handle it had. None: it was skipped, as overlap="skip" says, because
         another is being written; never while a preemption is under way."""
+        def packed() -> nest.Packed:
+            self._warn_once(state)
+            self._spare_others(step)
+            return nest.pack(state, rank=self._ranks and self._ranks.rank)
+        return self._save(step, packed, metrics)
+
+    def _save(self, step: int, packed: Callable[[], nest.Packed], metrics: Optional[Mapping[str, float]] = None) -> Optional[Handle]:
         if self._closed:
             raise ValueError("the checkpointer is closed")
         step, numbers = whole("save: step", step, 0), metrics_of("save", metrics)
@@ -231,9 +238,7 @@ class Checkpointer:
             self._go_back()
         if self.preempted:
             self._settle()  # this one is not left out, whatever overlap says
-        self._warn_once(state)
-        self._spare_others(step)
-        text, groups, files, signature = self._share_of(nest.pack(state, rank=self._ranks and self._ranks.rank))
+        text, groups, files, signature = self._share_of(packed())
         rows = [(group, stem, [(e.name, e.type, e.shape, e.address, e.still, e.part) for e in members]) for group, stem, members in groups]
         on_devices = [e.on_device for _, _, members in groups for e in members if e.on_device is not None]
         save = self._engine().save(step, rows, text, files, numbers, devices.copier(on_devices), signature)
@@ -405,7 +410,7 @@ class Checkpointer:
                     tried.append(found.path)
                     if not os.path.isdir(found.path):
                         continue  # retention removed it meanwhile
-                    warnings.warn(f"{found.path} is damaged and put aside: {e}", RuntimeWarning, stacklevel=3)
+                    warnings.warn(f"{found.path} is damaged and put aside: {e}", RuntimeWarning, stacklevel=outside())
                     try:
                         if self._ranks is None or self._ranks.rank == 0:
                             found.quarantine(str(e))
@@ -414,10 +419,10 @@ class Checkpointer:
                     continue
                 for f in candidates:
                     if f.late_reason:
-                        warnings.warn(f.late_reason, RuntimeWarning, stacklevel=3)
+                        warnings.warn(f.late_reason, RuntimeWarning, stacklevel=outside())
                 for f in self._torn:
                     if f.step > found.step:
-                        warnings.warn(f"{f.path} is passed over: {f.reason}", RuntimeWarning, stacklevel=3)
+                        warnings.warn(f"{f.path} is passed over: {f.reason}", RuntimeWarning, stacklevel=outside())
                 if found.run and not self._run and os.path.dirname(os.path.realpath(found.path)) == os.path.realpath(self.directory):
                     self._run = found.run
                 return self._resumed(found, found.step)
@@ -435,7 +440,7 @@ class Checkpointer:
 
     def _restore_foreign(self, candidates: List[Any], state: Dict[str, Any], strict: bool) -> int:
         found, taken = foreign.choose(candidates, state, strict)
-        warnings.warn(f"{found.path} has no manifest: what it should hold nobody knows, and it is taken unverified", RuntimeWarning, stacklevel=4)
+        warnings.warn(f"{found.path} has no manifest: what it should hold nobody knows, and it is taken unverified", RuntimeWarning, stacklevel=outside())
         return self._resumed(found, foreign.restore(taken, state, strict))
 
     def _at(self, step: int) -> Any:
@@ -498,7 +503,7 @@ class Checkpointer:
         has = {"optimizer": any(hasattr(v, "param_groups") for v in state.values()), "random number generators (ingot.rng())": "Rng" in kinds}
         missing = [name for name, there in has.items() if not there]
         if missing and any(callable(getattr(v, "named_parameters", None)) for v in state.values()):
-            warnings.warn("the state has no " + " and no ".join(missing) + ": a resumed run will not go on as this one would have", RuntimeWarning, stacklevel=3)
+            warnings.warn("the state has no " + " and no ".join(missing) + ": a resumed run will not go on as this one would have", RuntimeWarning, stacklevel=outside())
 
 
 def _model_files(directory: Union[None, str, os.PathLike]) -> Dict[str, bytes]:

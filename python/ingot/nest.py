@@ -16,6 +16,7 @@ import warnings
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from . import adapters, shares, sharded
+from .arguments import outside
 
 _NUMPY_TYPES = {
     "bool": "BOOL", "int8": "I8", "uint8": "U8", "int16": "I16", "uint16": "U16", "int32": "I32", "uint32": "U32", "int64": "I64", "uint64": "U64",
@@ -396,7 +397,7 @@ def _tell(plainly: List[str]) -> None:
     _told.update(new)
     if new:
         warnings.warn(f"these come back as plain kinds, arrays, texts, numbers, tuples and dicts: {', '.join(new[:4])}{f' and {len(new) - 4} more' if len(new) > 4 else ''}",
-                      RuntimeWarning, stacklevel=4)
+                      RuntimeWarning, stacklevel=outside())
 
 
 def _largest(tree: Any, where: str) -> str:
@@ -413,9 +414,9 @@ class Packed(NamedTuple):
     text: str  # of state.json
     entries: List[Entry]
     files: Dict[str, bytes]  # small ones that others read beside the tensors: adapter_config.json
-    signature: str  # lines: tensors that are the same on all ranks
-    spread: Set[str]  # groups with tensors that ranks share
-    own: str  # JSON of what is this rank's own, [[PATH, TREE], ...]
+    signature: str = ""  # lines: tensors that are the same on all ranks
+    spread: Set[str] = frozenset()  # groups with tensors that ranks share
+    own: str = "[]"  # JSON of what is this rank's own, [[PATH, TREE], ...]
 
 
 def pack(state: Dict[str, Any], groups: bool = True, rank: Optional[int] = None) -> Packed:
@@ -588,7 +589,7 @@ def unpack(tree: Any, tensor: Callable[[str, str, str], Any] = _no_tensor, live:
     value = u.go(tree, live, where)
     if u.plainly:
         warnings.warn(f"{'; '.join(u.plainly[:4])}{f'; and {len(u.plainly) - 4} more' if len(u.plainly) > 4 else ''}: the state has none of that kind there that it could be made like",
-                      RuntimeWarning, stacklevel=5)
+                      RuntimeWarning, stacklevel=outside())
     return value
 
 
@@ -613,7 +614,7 @@ def empty(kind: str, type_name: str, shape: Tuple[int, ...]) -> Tuple[Any, int]:
         except (ImportError, AttributeError):
             if kind == "$array" and name not in _told:
                 _told.add(name)
-                warnings.warn(f"an array of {name} comes back as its bits: NumPy has no such type without ml_dtypes (pip install ml_dtypes)", RuntimeWarning, stacklevel=5)
+                warnings.warn(f"an array of {name} comes back as its bits: NumPy has no such type without ml_dtypes (pip install ml_dtypes)", RuntimeWarning, stacklevel=outside())
             name = "uint8" if name.startswith("float8") else "uint16"
     a = numpy.empty(shape, dtype=name)
     return a, a.ctypes.data

@@ -7,7 +7,8 @@ import math
 import warnings
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from . import _ingot, nest, sharded, shares
+from . import _ingot, foreign, nest, sharded, shares
+from .arguments import outside
 from .match import Match, Mismatch, merged
 from .ranks import Ranks
 from .rng import Rng
@@ -122,7 +123,7 @@ def _compared(found: Any, tree: Dict[str, Any], stored: Stored, state: Dict[str,
         text = f"restoring {found.path}: " + "; ".join(problems[:8]) + (f"; and {more} more" if more > 0 else "")
         if strict:
             raise Mismatch(text + ". strict=False goes on without what has no place, and converts types")
-        warnings.warn(text, RuntimeWarning, stacklevel=6)
+        warnings.warn(text, RuntimeWarning, stacklevel=outside())
     return match
 
 
@@ -130,9 +131,13 @@ def restore(found: Any, state: Dict[str, Any], strict: bool, threads: int, ranks
     """BadInput: it is damaged, and nothing of the state counts. Mismatch: nothing has been touched. Of several ranks each reads what it has a place for, what all have one reads and gives to the others; all of
     them end the same way."""
     whole = json.loads(found.read_object("state.json"))
+    if "framework" in whole:  # a trainer's layout: its files are what the state is read from
+        verify(found, threads, ranks)
+        foreign.restore(foreign.Taken(found.path, state), state, strict)
+        return
     stays = _with_own(found, whole, ranks.rank if ranks else 0)
     if stays:
-        warnings.warn(f"{found.path} was saved by {found.world} ranks and has nothing of rank {ranks.rank}'s own: {', '.join(stays)} go on as they are", RuntimeWarning, stacklevel=5)
+        warnings.warn(f"{found.path} was saved by {found.world} ranks and has nothing of rank {ranks.rank}'s own: {', '.join(stays)} go on as they are", RuntimeWarning, stacklevel=outside())
     tree = whole["state"]
     stored = Stored(found)
     match = _compared(found, tree, stored, state, strict, ranks)

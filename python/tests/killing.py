@@ -1,0 +1,60 @@
+"""Runs that are killed: each in a process of its own, forked from one that has imported what takes long."""
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+
+
+def _begin(target, log, began, arguments):
+    f = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(f, 1)
+    os.dup2(f, 2)
+    sys.stdout.reconfigure(line_buffering=True)
+    target(began=began.set, **arguments)
+
+
+class Runs:
+    """target(began, **arguments): a training that calls began() when its first step begins, and goes on from what it finds. modules: imported once."""
+
+    def __init__(self, target, log, modules):
+        self.context = multiprocessing.get_context("forkserver")
+        here = os.path.dirname(os.path.abspath(__file__))
+        os.environ["PYTHONPATH"] = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])  # the server of forks takes no other path
+        self.context.set_forkserver_preload(modules)
+        self.target, self.log = target, log
+        self.logged = 0
+
+    def start(self, **arguments):
+        self.began = self.context.Event()
+        process = self.context.Process(target=_begin, args=(self.target, self.log, self.began, arguments))
+        process.start()
+        return process
+
+    def text(self):
+        """What was logged since it was last asked for."""
+        with open(self.log, errors="replace") as f:
+            f.seek(self.logged)
+            text = f.read()
+            self.logged = f.tell()
+        return text
+
+    def whole(self, **arguments):
+        """One to its end: its exit code."""
+        process = self.start(**arguments)
+        process.join(100)
+        assert process.exitcode is not None, "it hangs"
+        return process.exitcode
+
+    def killed(self, within, signal_=signal.SIGKILL, **arguments):
+        """One that gets a signal at a random instant of so many seconds after its first step; its exit code."""
+        process = self.start(**arguments)
+        while not self.began.wait(0.05) and process.is_alive():
+            pass
+        time.sleep(random.uniform(*within))
+        if process.is_alive():
+            os.kill(process.pid, signal_)
+        process.join(100)
+        assert process.exitcode is not None, "it hangs"
+        return process.exitcode

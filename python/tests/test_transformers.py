@@ -1,0 +1,492 @@
+"""Trainer's checkpoints by ingot: runs that are killed and resumed, and the two ways between ingot's and a plain Trainer's. Real trainings of a tiny Llama with dropout and shuffling."""
+import glob
+import importlib.util
+import os
+import random
+import shutil
+import signal
+import tempfile
+import unittest
+import warnings
+import zipfile
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+HAVE = all(importlib.util.find_spec(m) for m in ("torch", "transformers", "accelerate"))
+if HAVE:
+    import torch
+    import transformers
+    from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
+
+    import ingot
+    import ingot.transformers
+    from ingot.transformers import attach
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+import killing
+
+STEPS = 40
+
+
+def model(dropout=0.2):
+    torch.manual_seed(7)
+    return LlamaForCausalLM(LlamaConfig(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, vocab_size=48, max_position_embeddings=16,
+                                        attention_dropout=dropout))
+
+
+def trainer(directory, module=None, cls=None, callbacks=None, tokenizer=None, **arguments):
+    rows = torch.randint(0, 48, (80, 12), generator=torch.Generator().manual_seed(1))
+    data = [{"input_ids": r, "labels": r} for r in rows]
+    given = {"per_device_train_batch_size": 4, "num_train_epochs": 2, "save_steps": 4, "logging_steps": 5, "learning_rate": 1e-2, "report_to": [], "disable_tqdm": True, "use_cpu": True, **arguments}
+    return (cls or Trainer)(module if module is not None else model(), TrainingArguments(output_dir=directory, **given), train_dataset=data, eval_dataset=data[:8], callbacks=callbacks,
+                            processing_class=tokenizer)
+
+
+def weights(t):
+    return {k: v.clone() for k, v in t.model.state_dict().items()}
+
+
+if HAVE:
+    class Began(TrainerCallback):
+        def __init__(self, began):
+            self.began = began
+
+        def on_step_begin(self, *args, **kwargs):
+            self.began()
+
+
+def run(began, directory, out, plain=False, peft=False, options=None, arguments=None):
+    """One process of a training: from what is there to its end."""
+    torch.set_num_threads(1)
+    module = model()
+    if peft:
+        import peft
+        torch.manual_seed(8)
+        module = peft.get_peft_model(module, peft.LoraConfig(r=2, lora_dropout=0.1, target_modules=["q_proj", "v_proj"]))
+    t = trainer(directory, module, callbacks=[Began(began)], **(arguments or {}))
+    if not plain:
+        attach(t, **(options or {}))
+    t.train(resume_from_checkpoint=not plain)
+    torch.save(weights(t), out)
+
+
+def resumed(began, directory, out, arguments):
+    torch.set_num_threads(1)
+    t = trainer(directory, **arguments)
+    attach(t)
+    t.train(resume_from_checkpoint=True)
+    torch.save({"weights": weights(t), "best": (t.state.best_global_step, t.state.best_metric)}, out)
+
+
+def steps_in(directory):
+    return sorted(int(p.rpartition("-")[2]) for p in glob.glob(os.path.join(directory, "checkpoint-*")))
+
+
+@unittest.skipUnless(HAVE, "transformers, accelerate or torch is not there")
+class TransformersCase(unittest.TestCase):
+    def setUp(self):
+        tmp = tempfile.TemporaryDirectory()
+        self.addCleanup(tmp.cleanup)
+        self.tmp = tmp.name
+        self.dir = os.path.join(self.tmp, "run")
+
+    def trained(self, directory=None, resume=None, options=None, plain=False, **arguments):
+        """A training of this process; its trainer."""
+        t = trainer(directory or self.dir, **arguments)
+        if not plain:
+            attach(t, signals=False, **(options or {}))
+        t.train(resume_from_checkpoint=resume)
+        return t
+
+    def assertSame(self, a, b):
+        self.assertEqual(list(a), list(b))
+        for k in a:
+            self.assertTrue(torch.equal(a[k], b[k]), k)
+
+    def told(self, call):
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            out = call()
+        return out, "\n".join(str(w.message) for w in seen)
+
+
+class Killed(TransformersCase):
+    def survives(self, **arguments):
+        runs = killing.Runs(run, os.path.join(self.tmp, "log"), ["test_transformers"])
+        arguments.setdefault("directory", self.dir)
+        reference, end = os.path.join(self.tmp, "reference.pt"), os.path.join(self.tmp, "end.pt")
+        self.assertEqual(runs.whole(**{**arguments, "directory": os.path.join(self.tmp, "never"), "plain": True}, out=reference), 0, runs.text())
+        codes = [runs.killed((0.02, 0.9), out=end, **arguments) for _ in range(5)]
+        self.assertTrue(set(codes) <= {-signal.SIGKILL, 0}, (codes, runs.text()))
+        self.assertIn(-signal.SIGKILL, codes)
+        if 0 in codes:  # one got to its end before it was killed: its last checkpoints go, and it has something to do again
+            for step in steps_in(self.dir)[2:]:
+                shutil.rmtree(os.path.join(self.dir, f"checkpoint-{step}"))
+        runs.text()
+        code = runs.killed((0.02, 0.2), signal.SIGTERM, out=end, **arguments)
+        told = runs.text()
+        self.assertEqual(code, 75, told)
+        self.assertIn("ingot: preempted: step", told)
+        saved = max(steps_in(self.dir))
+        self.assertIn(f"step {saved} is saved", told)
+        if os.path.exists(end):
+            os.remove(end)
+        code, told = runs.whole(out=end, **arguments), runs.text()
+        self.assertEqual(code, 0, told)
+        self.assertIn(f"ingot: resumed at step {saved} from {self.dir}/checkpoint-{saved}\n", told)
+        self.assertSame(torch.load(reference), torch.load(end))
+        self.assertEqual([f.state for f in ingot._ingot.scan(self.dir) if f.state != "whole"], [])
+        self.assertEqual([n for n in os.listdir(self.dir) if n.startswith(".")], [])
+
+    def test_killed_five_times_and_preempted(self):
+        self.survives()
+
+    def test_a_peft_model_likewise(self):
+        if not importlib.util.find_spec("peft"):
+            self.skipTest("peft is not there")
+        self.survives(peft=True, arguments={"save_total_limit": 2, "gradient_accumulation_steps": 2, "num_train_epochs": 4})
+        newest = os.path.join(self.dir, f"checkpoint-{max(steps_in(self.dir))}")
+        self.assertTrue({"adapter_model.safetensors", "adapter_config.json", "optimizer.pt", "manifest.json"} <= set(os.listdir(newest)))
+        self.assertFalse(os.path.exists(os.path.join(newest, "model.safetensors")))
+        import peft
+        peft.PeftModel.from_pretrained(model(), newest)
+
+
+class BothWays(TransformersCase):
+    def test_same_files_and_weights_as_a_plain_trainer(self):
+        mine = self.trained()
+        plain = self.trained(os.path.join(self.tmp, "plain"), plain=True)
+        self.assertSame(weights(plain), weights(mine))
+        theirs, ours = os.path.join(self.tmp, "plain", "checkpoint-12"), os.path.join(self.dir, "checkpoint-12")
+        self.assertEqual(set(os.listdir(theirs)) - {"training_args.bin"}, set(os.listdir(ours)) - {"manifest.json", "state.json", "training_args.json"})
+        for name in ("optimizer.pt", "scheduler.pt"):
+            a, b = (torch.load(os.path.join(p, name), weights_only=True) for p in (theirs, ours))
+            self.assertEqual(repr(a), repr(b))
+            self.assertIsNone(zipfile.ZipFile(os.path.join(ours, name)).testzip())
+        a, b = (ingot.transformers.layouts.read_json(os.path.join(p, "trainer_state.json")) for p in (theirs, ours))
+        self.assertEqual(set(a), set(b))
+        self.assertEqual({k: a[k] for k in ("global_step", "epoch", "max_steps", "best_model_checkpoint")}, {k: b[k] for k in ("global_step", "epoch", "max_steps", "best_model_checkpoint")})
+        self.assertEqual([(f.step, f.state) for f in ingot._ingot.scan(self.dir)], [(s, "whole") for s in range(STEPS, 0, -4)])
+        for f in ingot._ingot.scan(self.dir):
+            f.verify(1)
+        self.assertEqual(ingot.latest(self.dir), os.path.join(self.dir, f"checkpoint-{STEPS}"))
+        self.assertIn("loss", ingot._ingot.look_at(os.path.join(self.dir, "checkpoint-20")).metrics)
+
+    def test_a_plain_trainer_resumes_from_ours_and_we_from_its(self):
+        end = weights(self.trained())
+        plain = os.path.join(self.tmp, "plain")
+        self.trained(plain, plain=True)
+        for step in (12, 20, 28):  # in an epoch, at its end, in the next
+            other = os.path.join(self.tmp, f"other-{step}")
+            self.assertSame(end, weights(self.trained(other, os.path.join(self.dir, f"checkpoint-{step}"), plain=True)))
+            t, told = self.told(lambda: self.trained(other + "-ours", os.path.join(plain, f"checkpoint-{step}")))
+            self.assertSame(end, weights(t))
+
+    def test_goes_on_in_a_plain_trainers_directory(self):
+        end = weights(self.trained(plain=True))
+        for step in range(28, STEPS + 1, 4):
+            shutil.rmtree(os.path.join(self.dir, f"checkpoint-{step}"))
+        self.assertSame(end, weights(self.trained(resume=True, save_total_limit=1)))
+        self.assertEqual(steps_in(self.dir), [4, 8, 12, 16, 20, 24, STEPS])  # what is not ours stays
+
+    def test_a_plain_trainer_that_went_further_is_the_newest(self):
+        self.trained(max_steps=12)
+        self.trained(resume=os.path.join(self.dir, "checkpoint-12"), plain=True, max_steps=20)
+        _, told = self.told(lambda: self.trained(resume=True, max_steps=24))
+        self.assertEqual(told, "")
+        self.assertEqual([f.step for f in ingot._ingot.scan(self.dir) if f.state == "whole"][0], 24)
+        self.assertEqual([f.step for f in ingot._ingot.scan(self.dir) if f.state == "unverified"], [20, 16])
+
+    def test_a_state_of_ones_own_is_restored_from_a_trainers_checkpoint(self):
+        t = self.trained()
+        other = trainer(os.path.join(self.tmp, "other"))
+        state = {"model": other.model, "optimizer": other.create_optimizer(), "rng": ingot.rng()}
+        random.seed(4)
+        with ingot.Checkpointer(self.dir, signals=False) as ck:
+            self.assertEqual(ck.restore(state), STEPS)
+        self.assertSame(weights(t), weights(other))
+        self.assertEqual(repr(t.optimizer.state_dict()["state"]), repr(state["optimizer"].state_dict()["state"]))
+
+    def test_a_tokenizer_and_a_subclass_that_saves_more(self):
+        from tokenizers import Tokenizer, models
+        from transformers import PreTrainedTokenizerFast
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?")), unk_token="?", pad_token="?")
+
+        class More(Trainer):
+            def _save_checkpoint(self, *args, **kwargs):
+                super()._save_checkpoint(*args, **kwargs)
+                with open(os.path.join(self._get_output_dir(None), f"checkpoint-{self.state.global_step}", "more.txt"), "w") as f:
+                    f.write("more")
+        self.trained(cls=More, tokenizer=tokenizer, max_steps=8)
+        names = set(os.listdir(os.path.join(self.dir, "checkpoint-8")))
+        self.assertTrue({"more.txt", "tokenizer.json", "tokenizer_config.json", "model.safetensors", "manifest.json"} <= names, names)
+        PreTrainedTokenizerFast.from_pretrained(os.path.join(self.dir, "checkpoint-8"))
+
+    def test_a_plain_module(self):
+        class Net(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                torch.manual_seed(5)
+                self.e, self.d = torch.nn.Embedding(48, 8), torch.nn.Dropout(0.2)
+                self.o = torch.nn.Linear(8, 48)
+
+            def forward(self, input_ids, labels):
+                y = self.o(self.d(self.e(input_ids)))
+                return {"loss": torch.nn.functional.cross_entropy(y.flatten(0, 1), labels.flatten()), "logits": y}
+        end = weights(self.trained(module=Net()))
+        self.assertSame(end, weights(self.trained(os.path.join(self.tmp, "b"), os.path.join(self.dir, "checkpoint-12"), module=Net())))
+        self.assertSame(end, weights(self.trained(os.path.join(self.tmp, "c"), os.path.join(self.dir, "checkpoint-12"), module=Net(), plain=True)))
+
+    def test_frozen_parameters_are_written_once(self):
+        def frozen():
+            m = model()
+            m.model.embed_tokens.weight.requires_grad_(False)
+            return m
+        end = weights(self.trained(module=frozen()))
+        names = os.listdir(os.path.join(self.dir, "checkpoint-20"))
+        self.assertIn("model.safetensors.index.json", names)
+        self.assertGreater(os.stat(os.path.join(self.dir, "checkpoint-20", "model-00001-of-00002.safetensors")).st_nlink, 1)
+        self.assertSame(end, weights(self.trained(os.path.join(self.tmp, "c"), os.path.join(self.dir, "checkpoint-20"), module=frozen(), plain=True)))
+
+
+class Meanings(TransformersCase):
+    def test_save_total_limit(self):
+        self.trained(save_total_limit=3)
+        self.assertEqual(steps_in(self.dir), [32, 36, 40])
+
+    def best(self, plain, limit, values=(3, 1, 2, 5, 4, 1.5, 1, 6, 7, 8), **arguments):
+        given = iter(values)
+
+        class Given(TrainerCallback):
+            def on_evaluate(self, args, state, control, metrics, **kwargs):
+                metrics["eval_it"] = next(given)
+        directory = os.path.join(self.tmp, f"best-{plain}-{limit}")
+        t = self.trained(directory, plain=plain, callbacks=[Given()], eval_strategy="steps", eval_steps=4, load_best_model_at_end=True, metric_for_best_model="it", greater_is_better=False,
+                         save_total_limit=limit, per_device_eval_batch_size=8, **arguments)
+        return t, directory
+
+    def test_load_best_model_at_end(self):
+        for limit in (None, 1, 3):
+            (theirs, there), (mine, here) = self.best(True, limit), self.best(False, limit)
+            self.assertEqual((mine.state.best_metric, mine.state.best_global_step), (1, 8))
+            self.assertEqual(mine.state.best_model_checkpoint, os.path.join(here, "checkpoint-8"))
+            self.assertEqual(theirs.state.best_model_checkpoint, os.path.join(there, "checkpoint-8"))
+            self.assertSame(weights(theirs), weights(mine))
+            self.assertEqual(steps_in(here), steps_in(there), limit)
+            told = ingot.transformers.layouts.read_json(os.path.join(here, f"checkpoint-{max(steps_in(here))}", "trainer_state.json"))
+            self.assertEqual(told["best_model_checkpoint"], os.path.join(here, "checkpoint-8"))
+
+    def test_save_strategy_best(self):
+        (theirs, there), (mine, here) = self.best(True, None, save_strategy="best"), self.best(False, None, save_strategy="best")
+        self.assertEqual((steps_in(here), steps_in(there)), ([4, 8], [4, 8]))
+        name = theirs.state.best_model_checkpoint  # 4.57 has none there
+        self.assertEqual(mine.state.best_model_checkpoint, name and name.replace(there, here))
+        self.assertSame(weights(theirs), weights(mine))
+
+    def test_the_best_that_is_damaged_is_not_loaded(self):
+        class Breaks(TrainerCallback):
+            def on_step_end(_, args, state, control, **kwargs):
+                if state.global_step == 39:
+                    flip(os.path.join(args.output_dir, "checkpoint-8", "model.safetensors"))
+        with self.assertRaisesRegex(ingot.BadInput, "checkpoint-8/model.safetensors"):
+            directory = os.path.join(self.tmp, "best")
+            given = iter((3, 1, 2, 5, 4, 1.5, 1, 6, 7, 8))
+
+            class Given(TrainerCallback):
+                def on_evaluate(self, args, state, control, metrics, **kwargs):
+                    metrics["eval_it"] = next(given)
+            self.trained(directory, callbacks=[Given(), Breaks()], eval_strategy="steps", eval_steps=4, load_best_model_at_end=True, metric_for_best_model="it", greater_is_better=False)
+
+    def test_save_strategy_epoch_and_no_and_a_cadence(self):
+        self.trained(save_strategy="epoch")
+        self.assertEqual(steps_in(self.dir), [20, 40])
+        other = os.path.join(self.tmp, "no")
+        self.trained(other, save_strategy="no")
+        self.assertEqual(steps_in(other), [])
+        self.trained(other, save_strategy="no", options={"cadence": ingot.Cadence(steps=15)})
+        self.assertEqual(steps_in(other), [15, 30])
+
+    def test_keep_and_other_options(self):
+        self.trained(options={"keep": ingot.Keep(last=1, every_steps=16), "wait": True, "threads": 1})
+        self.assertEqual(steps_in(self.dir), [16, 32, 40])
+        with self.assertRaisesRegex(ValueError, "compress is no option here: a plain Trainer reads these files"):
+            attach(trainer(self.dir), compress="zstd")
+        with self.assertRaisesRegex(TypeError, "unexpected keyword"):
+            attach(trainer(self.dir), nonsense=1)
+
+    def test_on_save_sees_the_checkpoint_when_it_waits(self):
+        seen = []
+
+        class Looks(TrainerCallback):
+            def on_save(self, args, state, control, **kwargs):
+                seen.append(os.path.exists(os.path.join(args.output_dir, f"checkpoint-{state.global_step}", "manifest.json")))
+        self.trained(callbacks=[Looks()], options={"wait": True})
+        self.assertEqual(seen, [True] * 10)
+
+    def test_attach_twice_and_detach(self):
+        t = trainer(self.dir, max_steps=4)
+        attached = attach(t, signals=False)
+        with self.assertRaisesRegex(ValueError, "attached already"):
+            attach(t)
+        attached.detach()
+        t.train()
+        self.assertNotIn("manifest.json", os.listdir(os.path.join(self.dir, "checkpoint-4")))
+
+    def test_what_is_no_trainer(self):
+        with self.assertRaisesRegex(TypeError, r"has no train, _save_checkpoint.*expected a transformers.Trainer"):
+            attach(object())
+
+    def test_an_error_of_a_save_ends_the_training(self):
+        class Breaks(TrainerCallback):
+            def on_step_end(self, args, state, control, **kwargs):
+                if state.global_step == 5:
+                    shutil.rmtree(args.output_dir)
+                    with open(args.output_dir, "w") as f:
+                        f.write("no directory")
+        with self.assertRaisesRegex(ValueError, "checkpoint-[48]: .* is no directory"):
+            self.trained(callbacks=[Breaks()])
+
+
+def flip(path, at=None):
+    with open(path, "r+b") as f:
+        f.seek(os.path.getsize(path) // 2 if at is None else at)
+        b = f.read(1)
+        f.seek(-1, 1)
+        f.write(bytes([b[0] ^ 1]))
+
+
+class Ends(TransformersCase):
+    """SIGTERM where it hurts, in this process."""
+
+    def preempted(self, at, **arguments):
+        class Signals(TrainerCallback):
+            def on_step_end(self, args, state, control, **kwargs):
+                if state.global_step == at:
+                    os.kill(os.getpid(), signal.SIGTERM)
+        t = trainer(self.dir, **arguments)
+        t.add_callback(Signals())
+        attach(t)
+        t.callback_handler.callbacks.insert(0, t.callback_handler.callbacks.pop(-2))  # before ours
+        with self.assertRaises(SystemExit) as end:
+            t.train(resume_from_checkpoint=True)
+        self.assertEqual(end.exception.code, 75)
+
+    def goes_on(self, at, **arguments):
+        given = {"per_device_eval_batch_size": 4, **arguments}
+        whole = self.trained(os.path.join(self.tmp, "whole"), plain=True, **given)
+        self.preempted(at, **given)
+        self.assertEqual(max(steps_in(self.dir)), at)
+        ingot._ingot.look_at(os.path.join(self.dir, f"checkpoint-{at}")).verify(1)
+        t = self.resumed_in_a_process(given)
+        self.assertSame(weights(whole), t["weights"])
+        self.assertEqual((whole.state.best_global_step, whole.state.best_metric), t["best"])
+
+    def resumed_in_a_process(self, given):
+        out = os.path.join(self.tmp, "out.pt")
+        runs = killing.Runs(resumed, os.path.join(self.tmp, "log"), ["test_transformers"])
+        code = runs.whole(directory=self.dir, out=out, arguments=given)
+        self.assertEqual(code, 0, runs.text())
+        return torch.load(out)
+
+    def test_an_evaluation_that_is_due(self):
+        best = {"load_best_model_at_end": True, "metric_for_best_model": "loss"}
+        self.goes_on(8, eval_strategy="steps", eval_steps=4, max_steps=24, **best)
+
+    def test_an_evaluation_at_the_end_of_an_epoch(self):
+        self.goes_on(20, eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True, metric_for_best_model="loss")
+
+    def test_the_last_step(self):
+        self.goes_on(24, eval_strategy="steps", eval_steps=4, max_steps=24, load_best_model_at_end=True, metric_for_best_model="loss")
+
+    def test_a_run_that_had_ended_makes_no_step_more(self):
+        end = weights(self.trained(max_steps=23))
+        t = self.trained(resume=os.path.join(self.dir, "checkpoint-23"), max_steps=23)
+        self.assertEqual(t.state.global_step, 23)
+        self.assertSame(end, weights(t))
+        self.assertEqual(max(steps_in(self.dir)), 23)
+
+
+class Damage(TransformersCase):
+    def setUp(self):
+        super().setUp()
+        self.end = weights(self.trained(max_steps=24))
+
+    def resumed(self, at, *said):
+        t, told = self.told(lambda: self.trained(resume=True, max_steps=24))
+        self.assertSame(self.end, weights(t))
+        for text in said:
+            self.assertIn(text, told)
+        newest = [f for f in ingot._ingot.scan(self.dir) if f.state == "whole"][0]
+        self.assertEqual(newest.step, 24)
+
+    def test_a_bit_in_each_kind_of_file(self):
+        for name in ("model.safetensors", "optimizer.pt", "rng_state.pth", "trainer_state.json"):
+            path = os.path.join(self.dir, "checkpoint-24", name)
+            flip(path)
+            self.resumed(20, f"{self.dir}/checkpoint-24 is damaged and put aside: ", name)
+
+    def test_torn_ones(self):
+        os.remove(os.path.join(self.dir, "checkpoint-24", "manifest.json"))
+        os.truncate(os.path.join(self.dir, "checkpoint-20", "optimizer.pt"), 1000)
+        self.resumed(16, "checkpoint-24 is passed over: ", "checkpoint-20 is passed over: ", "its save did not end", "has 1000 bytes, its manifest says")
+
+    def test_one_that_is_asked_for_by_name_is_an_error(self):
+        path = os.path.join(self.dir, "checkpoint-12")
+        flip(os.path.join(path, "optimizer.pt"))
+        with self.assertRaisesRegex(ingot.BadInput, "checkpoint-12/optimizer.pt"):
+            self.trained(resume=path, max_steps=24)
+        self.trained(resume=os.path.join(self.dir, "latest"), max_steps=24)
+
+    def test_nothing_is_left(self):
+        for step in steps_in(self.dir):
+            flip(os.path.join(self.dir, f"checkpoint-{step}", "model.safetensors"))
+        with self.assertRaisesRegex(ingot.BadInput, "none of its 6 checkpoints can be resumed from"):
+            self.told(lambda: self.trained(resume=True, max_steps=24))
+
+    def test_a_fresh_start_where_there_is_none(self):
+        t = self.trained(os.path.join(self.tmp, "fresh"), resume=True, max_steps=24)
+        self.assertSame(self.end, weights(t))
+
+    def test_plain_ones_torn_by_their_own_save(self):
+        """In the order in which Trainer writes: model, config, training_args, optimizer, scheduler, rng_state, trainer_state."""
+        plain = os.path.join(self.tmp, "plain")
+        self.trained(plain, plain=True, max_steps=24)
+        order = ["config.json", "generation_config.json", "model.safetensors", "training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"]
+        self.assertEqual(sorted(order), sorted(os.listdir(os.path.join(plain, "checkpoint-24"))))
+        for i, name in enumerate(order):
+            for part in (0.0, 0.5, 0.97):
+                directory = os.path.join(self.tmp, f"torn-{i}-{part}")
+                for step in (20, 24):
+                    shutil.copytree(os.path.join(plain, f"checkpoint-{step}"), os.path.join(directory, f"checkpoint-{step}"))
+                torn = os.path.join(directory, "checkpoint-24")
+                for later in order[i + 1:]:
+                    os.remove(os.path.join(torn, later))
+                path = os.path.join(torn, name)
+                os.truncate(path, int(os.path.getsize(path) * part))
+                found, told = self.told(lambda: ingot.transformers.layouts.Chooser(ingot.transformers._check_complete, ingot.transformers._check_plain).newest(directory))
+                self.assertEqual(found.step, 20, (name, part))
+                self.assertIn(f"{torn} is passed over: ", told)
+        # And a whole run: the torn one's name is taken, and what lay there is kept.
+        t, told = self.told(lambda: self.trained(directory, resume=True, max_steps=24))
+        self.assertSame(self.end, weights(t))
+        self.assertIn(f"it is {directory}/other-checkpoint-24 now", told)
+        self.assertEqual(ingot.latest(directory), torn)
+
+    def test_a_plain_one_with_a_damaged_byte(self):
+        plain = os.path.join(self.tmp, "plain")
+        self.trained(plain, plain=True, max_steps=24)
+        flip(os.path.join(plain, "checkpoint-24", "optimizer.pt"), 30000)
+        t, told = self.told(lambda: self.trained(plain, resume=True, max_steps=24))
+        self.assertSame(self.end, weights(t))
+        self.assertIn("checkpoint-24 is passed over: ", told)
+
+    def test_one_of_save_only_model_is_passed_over(self):
+        self.trained(resume=True, max_steps=28, save_only_model=True)
+        t, told = self.told(lambda: self.trained(resume=True, max_steps=24))
+        self.assertIn("it was saved with save_only_model", told)
+        self.assertSame(self.end, weights(t))
+
+
+if __name__ == "__main__":
+    unittest.main()
