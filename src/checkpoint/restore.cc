@@ -10,6 +10,7 @@
 #include "commit/verify.h"
 #include "formats/file_ranges.h"
 #include "formats/safetensors.h"
+#include "formats/shared_tensors.h"
 #include "kernels/hash.h"
 
 namespace ingot::checkpoint {

@@ -13,6 +13,7 @@
 #include "commit/small_file.h"
 #include "commit/verify.h"
 #include "formats/json.h"
+#include "formats/parts.h"
 #include "formats/safetensors.h"
 #include "kernels/hash.h"
 #include "storage/forwarding.h"

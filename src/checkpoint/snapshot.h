@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "checkpoint/manifest.h"
-#include "formats/shared_tensors.h"
+#include "formats/parts.h"
 #include "tensor/shape.h"
 
 namespace ingot::checkpoint {
