@@ -292,9 +292,10 @@ class Checkpointer:
                 pass
 
     def _go_back(self) -> None:
-        """What follows is another branch of the run: newer than what was saved before, whatever its steps are."""
+        """What follows is another branch of the run: newer than what was saved before, whatever its steps are. Whoever has taken the directory since the old one did goes on, and not this one."""
         saver, self._saver, self._last = self._saver, None, None
         if saver is not None:
+            self._lease_seen = saver.epoch if self._ranks is None or self._ranks.rank == 0 else None
             saver.close()
 
     def wait(self) -> None:

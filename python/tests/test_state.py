@@ -440,6 +440,17 @@ class Checkpoints(Case):
         ck.close()
         self.assertTrue(ingot.latest(self.dir).endswith("checkpoint-3"))
 
+    def test_one_that_was_taken_for_lost_does_not_take_the_directory_back(self):
+        sleeper = self.checkpointer()
+        sleeper.save(5, {"n": 5}).wait()
+        successor = self.checkpointer()
+        successor.save(6, {"n": 6}).wait()
+        with self.assertRaises(ingot.Error):
+            sleeper.save(3, {"n": 3}).wait()  # its step goes down
+        successor.save(7, {"n": 7}).wait()
+        self.assertTrue(ingot.latest(self.dir).endswith("checkpoint-7"))
+        self.assertFalse(os.path.exists(os.path.join(self.dir, "checkpoint-3")))
+
     def test_a_skipped_save_is_told(self):
         a = np.zeros(20_000_000)
         with ingot.Checkpointer(self.dir, signals=False, overlap="skip") as ck:
