@@ -49,8 +49,15 @@ def is_unicode(text: str) -> bool:
     return True
 
 
+def fixed(path: str) -> str:
+    """The same place whatever becomes the working directory."""
+    if os.path.isabs(path):
+        return path
+    return os.path.join(os.getcwd(), path) if ".." in path.split("/") else os.path.abspath(path)  # .. after a link is another place than its text says
+
+
 def expand(path: Union[str, bytes, os.PathLike]) -> str:
-    """``${NAME}`` and ``${NAME:-default}``; an unset variable is an error that names it."""
+    """``${NAME}`` and ``${NAME:-default}``, and ``~`` at the beginning; an unset variable is an error that names it, and so is ``$NAME``, unless something of that name is there."""
     text = os.fsdecode(path)
     if not text or "\0" in text or not is_unicode(text):
         raise ValueError(f"the path {path!r} {'is empty' if not text else 'has a zero byte' if chr(0) in text else 'is no UTF-8'}; give another")
@@ -62,4 +69,9 @@ def expand(path: Union[str, bytes, os.PathLike]) -> str:
         if m[2] is not None:
             return m[2][2:]
         raise ValueError(f"the path {text} needs the variable {m[1]}, which is not set; give ${{{m[1]}:-default}} or set it")
-    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}", value, text)
+    known = r"\$\{([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}"
+    bare = re.search(r"\$([A-Za-z_][A-Za-z0-9_]*)", re.sub(known, "", text))
+    other = re.search(r"\$\{[^}]*\}?", re.sub(known, "", text))
+    if (bare or other) and not os.path.exists(text):
+        raise ValueError(f"the path {text} has {(bare or other)[0]}, which would be part of a name; " + (f"write ${{{bare[1]}}} for the variable" if bare else "a variable is ${NAME} or ${NAME:-default}"))
+    return re.sub(known, value, os.path.expanduser(text))

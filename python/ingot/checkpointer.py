@@ -12,7 +12,7 @@ import warnings
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
 from . import _ingot, adapters, devices, foreign, nest, reading, shares
-from .arguments import expand, metrics_of, number, whole
+from .arguments import expand, fixed, metrics_of, number, whole
 from .ending import close_at_exit
 from .preempt import Preemption
 from .ranks import ranks_of_this_run
@@ -162,7 +162,7 @@ class Checkpointer:
             raise ValueError(f"Checkpointer: overlap is 'wait' or 'skip', not {overlap!r}")
         if compress not in (None, "zstd"):
             raise ValueError(f"Checkpointer: compress is None or 'zstd', not {compress!r}")
-        self.directory = _no_checkpoint(expand(directory))
+        self.directory = _no_checkpoint(fixed(expand(directory)))
         if not isinstance(cadence, (Cadence, type(None))):
             raise TypeError(f"Checkpointer: cadence is {cadence!r}, expected an ingot.Cadence, as in Cadence(steps=500)")
         if not isinstance(keep, (Keep, type(None))):
@@ -529,7 +529,7 @@ def _no_checkpoint(directory: str) -> str:
 
 def latest(directory: Union[str, os.PathLike]) -> Optional[str]:
     """The path of the newest whole checkpoint, for Trainer's ``resume_from_checkpoint``; None where there is none."""
-    for f in _ingot.scan(expand(directory)):
+    for f in _ingot.scan(fixed(expand(directory))):
         if f.state == "whole":
             return f.path
     return None

@@ -548,6 +548,27 @@ class Checkpoints(Case):
         with self.assertRaises(ValueError) as e:
             ingot.expand("${INGOT_UNSET_X}")
         self.assertIn("INGOT_UNSET_X", str(e.exception))
+        self.assertEqual(ingot.expand("~/a"), os.path.join(os.path.expanduser("~"), "a"))
+        for text, words in (("$HOME/x", "write ${HOME} for"), ("/a/${HOME-b}", "a variable is ${NAME}"), ("/a/${HOME", "a variable is ${NAME}")):
+            with self.assertRaisesRegex(ValueError, words.replace("$", r"\$").replace("{", r"\{")):
+                ingot.expand(text)
+        there = os.path.join(self.tmp.name, "$HOME")
+        os.mkdir(there)
+        self.assertEqual(ingot.expand(there), there)
+
+    def test_a_relative_directory_stays_where_it_was(self):
+        before = os.getcwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(self.tmp.name)
+        ck = ingot.Checkpointer("run", signals=False)
+        os.mkdir("elsewhere")
+        os.chdir("elsewhere")
+        ck.save(1, {"n": 1}).wait()
+        ck.close()
+        self.assertEqual(os.listdir("."), [])
+        self.assertTrue(os.path.isdir(os.path.join(self.tmp.name, "run", "checkpoint-1")))
+        os.chdir(self.tmp.name)
+        self.assertTrue(os.path.isabs(ingot.latest("run")))
 
     def test_readable_without_ingot(self):
         ck = self.checkpointer()
