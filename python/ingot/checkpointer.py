@@ -425,7 +425,9 @@ class Checkpointer:
             if not tried:
                 break
         if tried:
-            raise _ingot.BadInput(f"{self.directory}: none of its checkpoints can be taken ({len(tried)} tried): 'ingot checkpoint ls' tells why. To start afresh, give another directory, or remove them")
+            raise _none_can_be_taken(self.directory, f"{len(tried)} tried")
+        for f in self._torn:
+            warnings.warn(f"{f.path} is torn, and a fresh start passes it over: {f.reason}", RuntimeWarning, stacklevel=3)
         print(f"ingot: fresh start, no checkpoint in {self.directory}", file=sys.stderr)
         return 0
 
@@ -453,11 +455,11 @@ class Checkpointer:
                 mine.extend(self._candidates(which))
             except (OSError, ValueError, TypeError, _ingot.Error) as e:
                 mine.append(e)
-                return {"error": str(e)}
+                return {"error": str(e), "damaged": isinstance(e, _ingot.BadInput)}
             return [os.path.abspath(f.path) for f in mine]
         told = self._ranks.told("candidates", paths)
         if isinstance(told, dict):
-            raise mine[0] if mine else _ingot.Error(f"rank 0: {told['error']}")
+            raise mine[0] if mine else (_ingot.BadInput if told["damaged"] else _ingot.Error)(f"rank 0: {told['error']}")
         return mine if self._ranks.rank == 0 else [_ingot.look_at(p) for p in told]
 
     def _candidates(self, which: Any) -> List[Any]:
@@ -489,7 +491,11 @@ class Checkpointer:
         newer = [f for f in there if f.state == "newer"]
         if newer:
             raise _ingot.Error(newer[0].reason)
-        return [f for f in there if f.state == "whole"] or [f for f in there if f.state == "unverified"]
+        those = [f for f in there if f.state == "whole"] or [f for f in there if f.state == "unverified"]
+        aside = sum(f.state == "quarantined" for f in there)
+        if aside and not those:  # a run that is started again and again must not start afresh the second time
+            raise _none_can_be_taken(directory, f"{aside} put aside")
+        return those
 
     def _warn_once(self, state: Dict[str, Any]) -> None:
         if self._checked:
@@ -500,6 +506,10 @@ class Checkpointer:
         missing = [name for name, there in has.items() if not there]
         if missing and any(callable(getattr(v, "named_parameters", None)) for v in state.values()):
             warnings.warn("the state has no " + " and no ".join(missing) + ": a resumed run will not go on as this one would have", RuntimeWarning, stacklevel=3)
+
+
+def _none_can_be_taken(directory: str, why: str) -> Exception:
+    return _ingot.BadInput(f"{directory}: none of its checkpoints can be taken ({why}): 'ingot checkpoint ls' tells why. To start afresh, give another directory, or remove them")
 
 
 def _model_files(directory: Union[None, str, os.PathLike]) -> Dict[str, bytes]:

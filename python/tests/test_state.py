@@ -391,6 +391,19 @@ class Checkpoints(Case):
                 ck.restore(state)
         self.assertIn("none of its checkpoints can be taken", str(e.exception))
         self.assertEqual((state["a"].sum(), state["n"]), (0, 0))
+        # The job is started again: it has been put aside by now.
+        for which in ("latest", self.dir):
+            with self.assertRaisesRegex(ingot.BadInput, "none of its checkpoints can be taken .1 put aside.*give another directory, or remove them"):
+                self.checkpointer().restore(state, which=which)
+
+    def test_torn_ones_alone_are_told_before_a_fresh_start(self):
+        ck = self.checkpointer()
+        ck.save(1, {"n": 1}).wait()
+        os.truncate(os.path.join(self.dir, "checkpoint-1", "state.json"), 3)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            self.assertEqual(self.checkpointer().restore({"n": 0}), 0)
+        self.assertRegex(str(told[0].message), "checkpoint-1 is torn.*state.json")
 
     def test_every_damaged_file_is_passed_over(self):
         for name in ("state.json", "manifest.json", "a.safetensors"):
