@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import warnings
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set, Tuple, Union
 
 from . import _ingot, adapters, devices, foreign, nest, reading, shares
 from .arguments import expand, fixed, metrics_of, number, whole
@@ -78,6 +78,7 @@ class Handle:
 
     def __init__(self, save: Any):
         self._save = save
+        self._pid = os.getpid()
 
     @property
     def step(self) -> int:
@@ -107,6 +108,8 @@ class Handle:
     def wait(self, timeout: Optional[float] = None, durable: bool = False) -> "Handle":
         """Until it is written; with ``durable`` until it survives this machine, too: where a mount uploads what was written later (rclone with a cache), until that has happened.
         TimeoutError where that takes longer; what went wrong is raised."""
+        if os.getpid() != self._pid:
+            raise _ingot.Error(f"step {self.step} is saved by process {self._pid}, and this is its child {os.getpid()}, which has none of its threads: wait there")
         end = None if timeout is None else time.monotonic() + timeout
         while not self._save.wait(0.2 if end is None else max(0.0, min(0.2, end - time.monotonic()))):  # in pieces, so that Ctrl-C is heard
             if end is not None and time.monotonic() >= end:
@@ -176,7 +179,7 @@ class Checkpointer:
         self._run = run_id() if run is None else run
         self._files = _model_files(model_files)
         self._saver: Any = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may save while the first save opens the saver
         self._closed = False
         self._parent: Optional[int] = None
         self._resumes: Optional[bool] = None  # whether restore() found something; None: nobody has asked
@@ -190,6 +193,8 @@ class Checkpointer:
         if ranks and self._ranks is None:
             raise ValueError("Checkpointer: ranks=True, and torch.distributed is not initialized with several ranks")
         self._all_preempted = False
+        self._reported: Dict[int, Dict[str, float]] = {}  # of steps that have no checkpoint yet
+        self._told_of_reports: Set[bool] = set()
         self._engines = 0
         self._pid = os.getpid()
         self._at_exit = close_at_exit(self)
@@ -205,8 +210,18 @@ class Checkpointer:
                     self._resumes = False  # what lies there is another run's
                 skip, threads, shard, settle, staging, packed = self._options
                 self._engines += 1
-                self._saver = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, self.run_id, self._parent, settle, devices.lock, devices.unlock, staging, packed, self._lease_seen, self._ranks and self._ranks.within(f"saver {self._engines}"))
-                self._lease_seen = None  # what was taken is this one's
+                run, meeting = self.run_id, self._ranks and self._ranks.within(f"saver {self._engines}")
+                # What a handler opens before this one does is thereby seen, and not taken from it.
+                seen = _ingot.lease_epoch(self.directory) if self._lease_seen is None and self._ranks is None else self._lease_seen
+                try:
+                    opened = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, run, self._parent, settle, devices.lock, devices.unlock, staging, packed, seen, meeting)
+                except _ingot.Error:
+                    if self._saver is None:
+                        raise
+                    return self._saver  # a handler's
+                if self._saver is not None:  # a handler's, opened after this one: the directory is its own
+                    return self._saver
+                self._saver, self._lease_seen = opened, None  # what was taken is this one's
             return self._saver
 
     def _tell(self) -> None:
@@ -230,17 +245,18 @@ class Checkpointer:
         if self._last is not None and step < self._last.step:
             self._go_back()
         if self.preempted:
-            self._settle()  # this one is not left out, whatever overlap says
+            self._let_it_end()  # this one is not left out, whatever overlap says
         self._warn_once(state)
         self._spare_others(step)
         text, groups, files, signature = self._share_of(nest.pack(state, rank=self._ranks and self._ranks.rank))
         rows = [(group, stem, [(e.name, e.type, e.shape, e.address, e.still, e.part) for e in members]) for group, stem, members in groups]
         on_devices = [e.on_device for _, _, members in groups for e in members if e.on_device is not None]
-        save = self._engine().save(step, rows, text, files, numbers, devices.copier(on_devices), signature)
+        save = self._engine().save(step, rows, text, files, {**self._reported.get(step, {}), **numbers}, devices.copier(on_devices), signature)
         self._tell()
-        self._last_due = time.monotonic()
         if save is None:
-            return None
+            return None  # and it stays due
+        self._reported.pop(step, None)
+        self._last_due = time.monotonic()
         self._last = Handle(save)
         return self._last
 
@@ -264,10 +280,22 @@ class Checkpointer:
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics of a step that is saved or being saved; they count for ``Keep(best=)``. From a process that saves nothing, too: an evaluation."""
         step, numbers = whole("report: step", step, 0), metrics_of("report", metrics)
-        if self._saver is None:
-            self._at(step).put_metrics(numbers)
-        else:
-            self._saver.report(step, numbers)
+        try:
+            if self._saver is None:
+                self._at(step).put_metrics(numbers)
+            else:
+                self._saver.report(step, numbers)
+        except _ingot.BadInput as e:
+            # An evaluation is no save: one may have been skipped, not be due, or been removed by now. That ends no training.
+            coming = self._last is None or step > self._last.step
+            if coming:
+                self._reported.setdefault(step, {}).update(numbers)
+                while len(self._reported) > 64:
+                    del self._reported[min(self._reported)]
+            if coming not in self._told_of_reports:
+                self._told_of_reports.add(coming)
+                kept = "they are kept for a save of that step" if coming else "they count for nothing"
+                warnings.warn(f"metrics of step {step}, of which {self.directory} has no checkpoint: {kept} ({e}). Later ones are not told of", RuntimeWarning, stacklevel=2)
 
     def _spare_others(self, step: int) -> None:
         """What another program left under the name is not replaced: it may be all that there is."""
@@ -283,7 +311,7 @@ class Checkpointer:
             self._last._save.poll()
         return self._all_preempted or (self._preemption is not None and self._preemption.seen)
 
-    def _settle(self) -> None:
+    def _let_it_end(self) -> None:
         """Until nothing is being written; errors stay with their handles."""
         if self._last is not None:
             try:
@@ -365,7 +393,7 @@ class Checkpointer:
                 self.close()
                 sys.exit(self.exit_code)
             if step == n:
-                self._settle()
+                self._let_it_end()
             if self.due(step) or step == n:
                 self.save(step, state)
         self.wait()

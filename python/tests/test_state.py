@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
+import unittest.mock
 import warnings
 
 import numpy as np
@@ -482,6 +484,64 @@ class Checkpoints(Case):
         with self.assertRaises(ValueError):
             ck.save(2, {"n": 2})
         ck.report(1, {"loss": 0.5})  # an evaluation's
+
+    def test_metrics_of_a_step_without_a_checkpoint_end_nothing(self):
+        ck = self.checkpointer(keep=ingot.Keep(last=1))
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            ck.report(2, {"loss": 0.25})  # not saved yet
+            ck.report(3, {"loss": 0.125})
+            ck.save(2, {"n": 2}, {"other": 1.0}).wait()
+            ck.save(4, {"n": 4}).wait()
+            ck.wait()
+            self.assertFalse(os.path.exists(os.path.join(self.dir, "checkpoint-2")))
+            ck.report(1, {"loss": 0.5})  # never was
+            ck.report(2, {"loss": 0.5})  # removed
+        self.assertEqual([str(w.message).split(",")[0] for w in told], ["metrics of step 2", "metrics of step 1"])
+        self.assertEqual(told[0].filename, __file__)
+        ck.report(5, {"loss": 0.0625})
+        ck.save(5, {"n": 5}, {"other": 2.0}).wait()
+        from ingot import _ingot
+        self.assertEqual(dict(_ingot.look_at(os.path.join(self.dir, "checkpoint-5")).metrics), {"loss": 0.0625, "other": 2.0})
+
+    def test_a_skipped_save_stays_due(self):
+        a = np.zeros(40_000_000)
+        ck = self.checkpointer(cadence=ingot.Cadence(minutes=1e-6), overlap="skip")
+        ck.save(1, {"a": a})
+        before = ck._last_due
+        if ck.save(2, {"a": a}) is None:
+            self.assertEqual(ck._last_due, before)
+
+    def test_a_handler_that_saves_while_the_first_save_opens(self):
+        from ingot import _ingot
+        for when in ("before", "after"):
+            directory = os.path.join(self.dir, when)
+            ck = ingot.Checkpointer(directory, signals=False)
+            self.addCleanup(ck.close)
+            real, inner = _ingot.Saver, []
+
+            def opening(*args):
+                if inner:
+                    return real(*args)
+                inner.append(None)
+                if when == "after":
+                    made = real(*args)
+                inner[0] = ck.save(1, {"n": 1})
+                return made if when == "after" else real(*args)
+
+            def outer():
+                with unittest.mock.patch.object(_ingot, "Saver", opening):
+                    inner.append(ck.save(2, {"n": 2}))
+            t = threading.Thread(target=outer, daemon=True)
+            t.start()
+            t.join(20)
+            self.assertFalse(t.is_alive(), "it waits for itself")
+            for handle in inner:
+                handle.wait(20)
+            ck.close()
+            self.assertEqual(sorted(d for d in os.listdir(directory) if d.startswith("checkpoint-")), ["checkpoint-1", "checkpoint-2"])
+
+    def test_after_close_a_step_below_zero(self):
         with self.assertRaises(ValueError):
             self.checkpointer().save(-1, {"n": 1})
 
@@ -948,9 +1008,14 @@ print(os.waitpid(pid, 0)[1], flush=True)
 
     def test_a_forked_child_does_no_harm(self):
         ck = self.checkpointer()
-        ck.save(1, {"n": 1}).wait()
+        under_way = ck.save(1, {"n": np.zeros(20_000_000)})
         pid = os.fork()
         if pid == 0:
+            try:
+                under_way.wait()
+                os._exit(1)
+            except ingot.Error:
+                pass
             try:
                 ck.save(2, {"n": 2})
                 os._exit(1)

@@ -40,6 +40,16 @@ class Torch(TorchCase):
         self.assertSame(into, state)
         self.assertEqual(into["b"][1].data_ptr(), into["b"][2].data_ptr())
 
+    def test_a_copy_takes_addresses_in_any_order(self):
+        import ctypes
+        from ingot import devices
+        block = (ctypes.c_ubyte * 4096)()
+        small, large = torch.tensor([1.0, 2.0]), torch.randn(100)
+        at = ctypes.addressof(block)
+        devices.copier([small, large])([at + 2048, at])()  # the engine lays large ones first
+        self.assertEqual(bytes(block)[2048:2056], small.numpy().tobytes())
+        self.assertEqual(bytes(block)[:400], large.numpy().tobytes())
+
     def test_a_device_that_fails_is_heard_of(self):
         def refused(tensors):
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
