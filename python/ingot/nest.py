@@ -246,7 +246,7 @@ class _Packer:
         type_name = _NUMPY_TYPES.get(a.dtype.name)
         if type_name is None:
             raise StateError(f"{'/'.join(path)}: an array of {a.dtype} cannot be kept; convert it to one of {', '.join(sorted(_NUMPY_TYPES))}")
-        identity = ("numpy", a.__array_interface__["data"][0], a.shape, a.strides, a.dtype.name) if a.size else (id(a),)
+        identity = ("numpy", a.__array_interface__["data"][0], a.shape, a.strides, a.dtype.str, a.dtype.name) if a.size else (id(a),)
         data = numpy.ascontiguousarray(a.astype(a.dtype.newbyteorder("="), copy=False)).reshape(a.shape)
         return self.add(path, type_name, tuple(data.shape), data.ctypes.data, (a, data), identity, "$array")
 
@@ -631,8 +631,8 @@ def in_place(t: Any, type_name: str, shape: Tuple[int, ...]) -> Optional[int]:
     if torch is None or not isinstance(t, torch.Tensor):
         return None
     t = sharded.plain(t)
-    if not on_host(t) or t.layout != torch.strided or not t.is_contiguous():
-        return None
+    if not on_host(t) or t.layout != torch.strided or not t.is_contiguous() or t.is_conj() or t.is_neg():
+        return None  # of a conjugate or a negative view the memory holds other numbers than it shows
     if type_of(t) != type_name or tuple(t.shape) != tuple(shape):
         return None
     return t.data_ptr()

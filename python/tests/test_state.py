@@ -172,6 +172,14 @@ class Nests(Case):
         self.assertEqual(told[0].filename, __file__)
         self.assertEqual(thing.got, {"colour": 1, "at": (1, 2)})
 
+    def test_two_byte_orders_of_one_memory_are_two_arrays(self):
+        a = np.arange(5, dtype="<i4")
+        ck = self.checkpointer()
+        ck.save(1, {"x": {"little": a, "big": a.view(">i4")}}).wait()
+        state = {"x": None}
+        ck.restore(state)
+        self.assertEqual((state["x"]["little"].tolist(), state["x"]["big"].tolist()), (a.tolist(), a.view(">i4").tolist()))
+
     def test_one_array_named_twice_is_kept_once(self):
         a = np.arange(100_000, dtype=np.float32)
         ck = self.checkpointer()

@@ -87,6 +87,17 @@ class Torch(TorchCase):
         with open(os.path.join(self.dir, "checkpoint-1", "model.safetensors"), "rb") as f:
             self.assertIn(b'"weight"', f.read(200))
 
+    def test_conjugate_and_negative_views_are_not_read_into_place(self):
+        def views(n):
+            z = torch.full((3,), n + 2j * n, dtype=torch.complex64)
+            return {"conj": z.conj(), "neg": z.clone().conj().imag}
+        state = {"x": views(0)}
+        conj = state["x"]["conj"]
+        self.again({"x": views(1)}, state)
+        self.assertIs(state["x"]["conj"], conj)
+        self.assertEqual(conj.tolist(), [1 - 2j] * 3)
+        self.assertEqual(state["x"]["neg"].tolist(), [-2.0] * 3)
+
     def test_dicts_of_tensors_are_read_into_place(self):
         a = {"ema": {"w": torch.randn(100), "n": 3}, "new": {"x": 1}}
         b = {"ema": {"w": torch.zeros(100), "n": 0, "gone": 1}, "new": {}}
@@ -308,6 +319,46 @@ class Torch(TorchCase):
                 with ingot.Checkpointer(self.dir, signals=False) as ck:
                     ck.restore(state)
                 self.assertEqual(run(loader, state, 20 - stop), want[stop:], f"{options} after {stop}")
+
+    def test_a_loader_of_ones_own_goes_on_as_it_is(self):
+        class Scaled(torch.utils.data.DataLoader):
+            def __iter__(self):
+                for (batch,) in super().__iter__():
+                    yield [batch * 10]
+
+        class Within(torch.utils.data.DataLoader):  # as accelerate's: one batch ahead of another loader
+            def __init__(self, loader):
+                super().__init__(loader.dataset)
+                self.within = loader
+
+            def __iter__(self):
+                batches = iter(self.within)
+                ahead = next(batches)
+                for batch in batches:
+                    yield ahead
+                    ahead = batch
+                yield ahead
+        data = torch.utils.data.TensorDataset(torch.arange(40))
+        for make in (lambda: Scaled(data, batch_size=5, shuffle=True), lambda: Within(torch.utils.data.DataLoader(data, batch_size=5, shuffle=True))):
+            def run(loader, n, save_at=None, state=None):
+                seen = []
+                while True:
+                    for (batch,) in loader:
+                        seen.append((batch.tolist(), torch.rand(1).item()))
+                        if len(seen) == save_at:
+                            with ingot.Checkpointer(self.dir, signals=False) as ck:
+                                ck.save(1, state)
+                        if len(seen) == n:
+                            return seen
+            for stop in (3, 8, 11):
+                torch.manual_seed(1)
+                loader = ingot.loader(make())
+                want = run(loader, 14, stop, {"data": loader, "rng": ingot.rng()})
+                torch.manual_seed(7)
+                loader = ingot.loader(make())
+                with ingot.Checkpointer(self.dir, signals=False) as ck:
+                    ck.restore({"data": loader, "rng": ingot.rng()})
+                self.assertEqual(run(loader, 14 - stop), want[stop:], stop)
 
     def test_a_loader_between_epochs_and_with_other_generators(self):
         import numpy
