@@ -51,7 +51,7 @@ def is_unicode(text: str) -> bool:
 
 def fixed(path: str) -> str:
     """The same place whatever becomes the working directory."""
-    if os.path.isabs(path):
+    if os.path.isabs(path) or re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
         return path
     return os.path.join(os.getcwd(), path) if ".." in path.split("/") else os.path.abspath(path)  # .. after a link is another place than its text says
 

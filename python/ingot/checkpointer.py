@@ -425,8 +425,11 @@ class Checkpointer:
                 if again and found.path in tried:
                     continue
                 try:
-                    if i + 1 == len(candidates):
-                        reading.verify(found, self._options[1], self._ranks)  # nothing could be taken in its place: it must not be half in the state when it fails
+                    # It must not be half in the state when it fails and nothing fills all of that again: then all of it is verified before any is read into place, which reads it twice. Where each of
+                    # the older ones fits (headers tell, which costs far less), a damaged one is read over by the next.
+                    older = candidates[i + 1:]
+                    if not older or not all(reading.fits(f, state, self._ranks) for f in older):
+                        reading.verify(found, self._options[1], self._ranks)
                     reading.restore(found, state, strict, self._options[1], self._ranks)
                 except _ingot.BadInput as e:
                     if len(candidates) == 1 and not (isinstance(which, str) and which in ("latest", "best")):
@@ -453,7 +456,7 @@ class Checkpointer:
             if not tried:
                 break
         if tried:
-            raise _none_can_be_taken(self.directory, f"{len(tried)} tried")
+            raise _none_can_be_taken(self.directory, f"{len(tried)} tried{', and the state may hold bytes of a damaged one' if len(tried) > 1 else ''}")
         for f in self._torn:
             warnings.warn(f"{f.path} is torn, and a fresh start passes it over: {f.reason}", RuntimeWarning, stacklevel=3)
         print(f"ingot: fresh start, no checkpoint in {self.directory}", file=sys.stderr)

@@ -571,11 +571,47 @@ class _Unpacker:
             return base64.b64decode(v) if kind == "$bytes" else bytearray(base64.b64decode(v))
         if kind == "$scalar":
             import numpy
+            if v[0] not in _NUMPY_TYPES:
+                raise ValueError(f"'{where}' is a scalar of {v[0]!r}")
             return numpy.dtype(v[0]).type(self.go(v[1], None, where))
         if kind in ("$dtype", "$device", "$size"):
             import torch
+            if kind == "$dtype" and not isinstance(getattr(torch, v, None), torch.dtype):
+                raise ValueError(f"'{where}' is the type {v!r}, which torch has not")  # torch has other things, too: functions
             return getattr(torch, v) if kind == "$dtype" else torch.device(v) if kind == "$device" else torch.Size(v)
-        raise ValueError(f"state.json has a '{kind}' at '{where}', which this ingot does not know; a newer one does")
+        raise UnknownKind(f"state.json has a '{kind}' at '{where}', which this ingot does not know; a newer one does")
+
+
+# What a tree that is no state's makes of unpack and of those who look into it.
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, RuntimeError, TypeError, ValueError)
+
+
+class UnknownKind(ValueError):
+    """A newer ingot's."""
+
+
+def check(tree: Any, where: str) -> None:
+    """One of UNREADABLE where a tree is none that unpack takes. No object of the program's is made or looked at."""
+    def tensor(kind: str, group: Any, name: Any) -> Any:
+        if not isinstance(group, str) or not isinstance(name, str):
+            raise ValueError(f"a tensor's place is {[group, name]!r}")
+        return None
+    _Unpacker(tensor).go(tree, _INSIDE, where)
+    _check_peft(tree)
+
+
+def _check_peft(tree: Any) -> None:
+    if kind_of(tree) == "$peft":
+        v = tree["$peft"]
+        for kept in v["adapters"].values():
+            if not isinstance(kept["config"], dict) or not isinstance(kept["tensors"], dict):
+                raise ValueError("an adapter's configuration or tensors are none")
+        if not isinstance(v["extra"], dict) or any(len(of_one) != 3 for of_one in v["base"]["tensors"].values()):
+            raise ValueError("a PeftModel's base is not described")
+    elif isinstance(tree, (dict, list)):
+        for v in tree.values() if isinstance(tree, dict) else tree:
+            if isinstance(v, (dict, list)):
+                _check_peft(v)
 
 
 _INSIDE = object()  # instead of a live value: what lies below one that takes a state

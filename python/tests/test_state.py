@@ -431,6 +431,31 @@ class Checkpoints(Case):
             import shutil
             shutil.rmtree(self.dir)
 
+    def test_a_state_json_of_other_content_is_damage(self):
+        from ingot import _ingot
+        ck = self.checkpointer()
+        ck.save(1, {"n": 1}).wait()
+        ck.save(2, {"n": 2}).wait()
+        real = ingot.reading._ingot.look_at(os.path.join(self.dir, "checkpoint-2"))
+
+        class Found:
+            def __init__(self, text):
+                self.text = text
+
+            def read_object(self, name):
+                return self.text
+
+            def __getattr__(self, name):
+                return getattr(real, name)
+        for text in ("{", "[]", "{}", '{"state":[]}', '{"state":{"n":{"$tensor":1}}}', '{"state":{"n":{"$tensor":["a"]}}}', '{"state":{"n":{"$set":[[1]]}}}', '{"state":{"n":{"$float":"x"}}}',
+                     '{"state":{"n":{"$scalar":["O",1]}}}', '{"state":{"n":{"$peft":{}}}}', '{"state":{"n":{"$bytes":"A"}}}', '{"state":{"n":{"$dict":[1]}}}', '{"state":{"n":' + "[" * 3000 + "]" * 3000 + "}}",
+                     "[" * 100000, '{"own":[["n"]],"state":{"n":{"$named":3}}}'):
+            with self.assertRaisesRegex(ingot.BadInput, "checkpoint-2/state.json: it is no state"):
+                ingot.reading.restore(Found(text), {"n": 0}, True, 0)
+        with self.assertRaisesRegex(ingot.Error, "which this ingot does not know") as e:
+            ingot.reading.restore(Found('{"state":{"n":{"$newest":1}}}'), {"n": 0}, True, 0)
+        self.assertNotIsInstance(e.exception, ingot.BadInput)  # is not put aside
+
     def test_a_newer_format_is_not_a_fresh_start(self):
         ck = self.checkpointer()
         ck.save(1, {"n": 1}).wait()

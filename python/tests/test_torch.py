@@ -98,6 +98,31 @@ class Torch(TorchCase):
         self.assertEqual(conj.tolist(), [1 - 2j] * 3)
         self.assertEqual(state["x"]["neg"].tolist(), [-2.0] * 3)
 
+    def test_a_damaged_one_leaves_nothing_where_the_one_before_does_not_fit(self):
+        model = torch.nn.Linear(30, 30)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with ingot.Checkpointer(self.dir, signals=False) as ck:
+                ck.save(1, {"model": torch.nn.Linear(7, 7)}).wait()
+                ck.save(2, {"model": model}).wait()
+            path = os.path.join(self.dir, "checkpoint-2", "model.safetensors")
+            with open(path, "r+b") as f:
+                f.seek(-9, os.SEEK_END)
+                b = f.read(1)
+                f.seek(-9, os.SEEK_END)
+                f.write(bytes([b[0] ^ 1]))
+            into = torch.nn.Linear(30, 30)
+            before = {k: v.clone() for k, v in into.state_dict().items()}
+            with self.assertRaises(ingot.Mismatch):
+                self.checkpointer().restore({"model": into})
+        self.assertSame(before, dict(into.state_dict()))
+
+    def test_a_type_of_the_file_is_a_type(self):
+        for name in ("load", "Tensor", "nothing", "nn"):
+            with self.assertRaisesRegex(ValueError, "which torch has not"):
+                ingot.nest.unpack({"$dtype": name})
+        self.assertIs(ingot.nest.unpack({"$dtype": "float8_e5m2"}), torch.float8_e5m2)
+
     def test_dicts_of_tensors_are_read_into_place(self):
         a = {"ema": {"w": torch.randn(100), "n": 3}, "new": {"x": 1}}
         b = {"ema": {"w": torch.zeros(100), "n": 0, "gone": 1}, "new": {}}
