@@ -7,7 +7,7 @@ import re
 from typing import Any, Dict, Mapping, Optional, Union
 
 
-def whole(what: str, value: Any, least: int) -> int:
+def whole(what: str, value: Any, least: int, most: int = 2**63 - 1) -> int:
     """An integer of Python, NumPy or torch."""
     try:
         n = operator.index(value)
@@ -15,18 +15,24 @@ def whole(what: str, value: Any, least: int) -> int:
         raise TypeError(f"{what} is {value!r} ({type(value).__name__}), expected an integer") from None
     if n < least:
         raise ValueError(f"{what} is {n}, expected at least {least}")
+    if n > most:
+        raise ValueError(f"{what} is {n if n.bit_length() < 1000 else f'a number of {n.bit_length()} bits'}, expected at most {most}")
     return n
 
 
-def number(what: str, value: Any, least: Optional[float] = None, positive: bool = False) -> float:
+def number(what: str, value: Any, least: Optional[float] = None, positive: bool = False, most: Optional[float] = None) -> float:
     try:
         if isinstance(value, (str, bytes)):
             raise TypeError
         n = float(value)
+    except OverflowError:
+        raise ValueError(f"{what} is an integer that is too large for a number of 64 bits") from None
     except (TypeError, RuntimeError, ValueError):
         raise TypeError(f"{what} is {value!r} ({type(value).__name__}), expected a number") from None
     if (least is not None and not n >= least) or (positive and not n > 0):
         raise ValueError(f"{what} is {n:g}, expected {'more than 0' if positive else f'at least {least:g}'}")
+    if most is not None and n > most:
+        raise ValueError(f"{what} is {n:g}, expected at most {most:g}")
     return n
 
 

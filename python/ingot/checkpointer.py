@@ -46,7 +46,7 @@ class Keep:
             raise TypeError(f"Keep: pinned is {pinned!r} ({type(pinned).__name__}), expected steps, as in Keep(pinned=(1000, 2000))")
 
         def count(name: str, value: Any, least: int) -> Optional[int]:
-            return None if value is None else whole(f"Keep: {name}", value, least)
+            return None if value is None else whole(f"Keep: {name}", value, least, 2**31 - 1 if name in ("last", "best") else 2**63 - 1)
         self._rules = {"last": count("last", last, 1), "best": count("best", best, 0), "metric": metric, "greatest": mode == "max", "every_steps": count("every_steps", every_steps, 1),
                        "exponential": bool(exponential), "max_age": None if max_age is None else number("Keep: max_age", max_age, 0), "max_bytes": count("max_bytes", max_bytes, 0),
                        "pinned": {whole("Keep: pinned", step, 0) for step in pinned}}
@@ -173,8 +173,8 @@ class Checkpointer:
         self.cadence = cadence or Cadence()
         self.keep = keep or Keep()
         self.resumed_from: Optional[str] = None
-        self._options = (overlap == "skip", whole("Checkpointer: threads", threads, 0), whole("Checkpointer: max_shard_bytes", max_shard_bytes, 0),
-                         None if settle is None else number("Checkpointer: settle", settle, 0),
+        self._options = (overlap == "skip", whole("Checkpointer: threads", threads, 0, 4096), whole("Checkpointer: max_shard_bytes", max_shard_bytes, 0),
+                         None if settle is None else number("Checkpointer: settle", settle, 0, most=1e9),
                          whole("Checkpointer: staging_bytes", staging_bytes, 0), compress is not None)
         self._run = run_id() if run is None else run
         self._files = _model_files(model_files)
@@ -187,8 +187,8 @@ class Checkpointer:
         self._last_due = time.monotonic()
         self._last: Optional[Handle] = None
         self._checked = False
-        self._preemption = Preemption(None if deadline is None else number("Checkpointer: deadline", deadline, positive=True)) if signals else None
-        patience = number("Checkpointer: rank_timeout", rank_timeout, positive=True)
+        self._preemption = Preemption(None if deadline is None else number("Checkpointer: deadline", deadline, positive=True, most=1e9)) if signals else None
+        patience = number("Checkpointer: rank_timeout", rank_timeout, positive=True, most=1e6)
         self._ranks = None if ranks is False else ranks_of_this_run(patience)
         if ranks and self._ranks is None:
             raise ValueError("Checkpointer: ranks=True, and torch.distributed is not initialized with several ranks")
@@ -533,9 +533,9 @@ class Checkpointer:
             return
         self._checked = True
         kinds = {type(v).__name__ for v in state.values()}
-        has = {"optimizer": any(hasattr(v, "param_groups") for v in state.values()), "random number generators (ingot.rng())": "Rng" in kinds}
+        has = {"optimizer": any(nest.is_optimizer(nest.unwrapped(v)) for v in state.values()), "random number generators (ingot.rng())": "Rng" in kinds}
         missing = [name for name, there in has.items() if not there]
-        if missing and any(callable(getattr(v, "named_parameters", None)) for v in state.values()):
+        if missing and any(nest.is_module(nest.unwrapped(v)) for v in state.values()):
             warnings.warn("the state has no " + " and no ".join(missing) + ": a resumed run will not go on as this one would have", RuntimeWarning, stacklevel=3)
 
 

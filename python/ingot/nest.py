@@ -123,6 +123,20 @@ def is_stateful(x: Any) -> bool:
     return callable(getattr(x, "state_dict", None)) and callable(getattr(x, "load_state_dict", None)) and not isinstance(x, type)
 
 
+def is_module(x: Any) -> bool:
+    return callable(getattr(x, "named_parameters", None)) and is_stateful(x)
+
+
+def is_optimizer(x: Any) -> bool:
+    return is_stateful(x) and isinstance(getattr(x, "param_groups", None), list)
+
+
+def is_scheduler(x: Any) -> bool:
+    """Of learning rates: torch's, and what others call one."""
+    name = type(x).__name__.lower()
+    return is_stateful(x) and not is_optimizer(x) and not is_module(x) and ("scheduler" in name or name.endswith("lr") or hasattr(x, "last_epoch"))
+
+
 def _group_of(key: str) -> str:
     """Keys become names of files; one that cannot is among the others'."""
     ok = key and len(key) <= 80 and not key.startswith(".") and all(c.isalnum() and c.isascii() or c in "_-." for c in key)

@@ -172,6 +172,21 @@ class Nests(Case):
         self.assertEqual(told[0].filename, __file__)
         self.assertEqual(thing.got, {"colour": 1, "at": (1, 2)})
 
+    def test_numpys_global_numbers_of_another_kind(self):
+        if not hasattr(np.random, "set_bit_generator"):
+            self.skipTest("this NumPy has no set_bit_generator")
+        self.addCleanup(np.random.set_bit_generator, np.random.MT19937())
+        ck = self.checkpointer()
+        for step, kind in enumerate(("MT19937", "PCG64", "Philox", "SFC64"), 1):
+            np.random.set_bit_generator(getattr(np.random, kind)(step))
+            np.random.randn()
+            ck.save(step, {"rng": ingot.rng()}).wait()
+            want = (np.random.randn(3).tolist(), np.random.randint(1 << 30, size=5).tolist())
+            for live in ("PCG64", "MT19937"):
+                np.random.set_bit_generator(getattr(np.random, live)(9))
+                self.checkpointer().restore({"rng": ingot.rng()}, which=step)
+                self.assertEqual((np.random.randn(3).tolist(), np.random.randint(1 << 30, size=5).tolist()), want, (kind, live))
+
     def test_two_byte_orders_of_one_memory_are_two_arrays(self):
         a = np.arange(5, dtype="<i4")
         ck = self.checkpointer()
@@ -687,6 +702,18 @@ class Checkpoints(Case):
             begin, end = header["state.0.m"]["data_offsets"]
             f.seek(8 + n + begin)
             self.assertEqual(np.frombuffer(f.read(end - begin), np.float32).tolist(), [0, 1, 2])
+
+
+class Bounds(Case):
+    def test_numbers_that_are_too_large(self):
+        ck = self.checkpointer()
+        for call in (lambda: ck.save(2**63, {"n": 1}), lambda: ck.due(10**400), lambda: ck.report(2**64, {}), lambda: ingot.Checkpointer(self.dir, threads=2**31), lambda: ingot.Keep(last=2**40),
+                     lambda: ingot.Keep(pinned=(2**63,)), lambda: ingot.Cadence(steps=2**63), lambda: ingot.Checkpointer(self.dir, max_shard_bytes=2**64), lambda: ingot.Checkpointer(self.dir, rank_timeout=float("inf")),
+                     lambda: ingot.Checkpointer(self.dir, deadline=float("inf")), lambda: ck.save(1, {"n": 1}, {"loss": 10**400})):
+            with self.assertRaisesRegex(ValueError, "expected at most|too large"):
+                call()
+        ck.save(2**63 - 1, {"n": 1}).wait()
+        self.assertEqual(ck.restore({"n": 0}), 2**63 - 1)
 
 
 class Arguments(Case):

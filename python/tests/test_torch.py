@@ -508,6 +508,19 @@ class Torch(TorchCase):
             ingot.Checkpointer(os.path.dirname(d), signals=False).restore(into())
         self.assertIn("nothing for 'rng'", str(e.exception))
 
+    def test_names_with_what_wrappers_put_before_them(self):
+        def make():
+            return torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+        for n, name in enumerate((lambda k: "module." + k, lambda k: "_orig_mod." + k, lambda k: "module._orig_mod." + k, lambda k: "_orig_mod.module." + k, lambda k: k.replace("0.", "0._orig_mod."))):
+            model, d = make(), os.path.join(self.tmp.name, f"wrapped{n}", "checkpoint-3")
+            os.makedirs(d)
+            torch.save({"model": {name(k): v for k, v in model.state_dict().items()}}, os.path.join(d, "checkpoint.pt"))
+            into = make()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.assertEqual(ingot.Checkpointer(os.path.dirname(d), signals=False).restore({"model": into}), 3)
+            self.assertSame(dict(model.state_dict()), dict(into.state_dict()))
+
     def trainers(self, step, optimizer=True, model=None):
         """A directory as Trainer leaves it."""
         model = model or torch.nn.Linear(4, 3)
