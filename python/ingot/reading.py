@@ -157,7 +157,7 @@ def _compared(found: Any, tree: Dict[str, Any], stored: Stored, state: Dict[str,
         text = f"restoring {found.path}: " + "; ".join(problems[:8]) + (f"; and {more} more" if more > 0 else "")
         if strict:
             raise Mismatch(text + ". strict=False goes on without what has no place, and converts types")
-        warnings.warn(text, RuntimeWarning, stacklevel=6)
+        warnings.warn(text, RuntimeWarning, stacklevel=5)
     return match
 
 
@@ -166,7 +166,7 @@ def restore(found: Any, state: Dict[str, Any], strict: bool, threads: int, ranks
     them end the same way."""
     tree, stays = _tree_of(found, ranks.rank if ranks else 0)
     if stays:
-        warnings.warn(f"{found.path} was saved by {found.world} ranks and has nothing of rank {ranks.rank}'s own: {', '.join(stays)} go on as they are", RuntimeWarning, stacklevel=5)
+        warnings.warn(f"{found.path} was saved by {found.world} ranks and has nothing of rank {ranks.rank}'s own: {', '.join(stays)} go on as they are", RuntimeWarning, stacklevel=4)
     stored = Stored(found)
     match = _compared(found, tree, stored, state, strict, ranks)
     plan = _Plan(stored)

@@ -191,6 +191,89 @@ class Torch(TorchCase):
             self.again({"optimizer": optimizer}, {"optimizer": torch.optim.Adam([b.bias, b.weight])})
         self.assertIn("parameter 0 has the shape [3], its exp_avg in the checkpoint [3, 4]", str(e.exception))
 
+    def test_another_optimizer_or_scheduler_is_told_before_anything_changes(self):
+        O, S = torch.optim, torch.optim.lr_scheduler
+
+        def trained(kind, **options):
+            model = torch.nn.Linear(3, 2)
+            optimizer = kind(model.parameters(), lr=0.1, **options)
+            model(torch.ones(1, 3)).sum().backward()
+            optimizer.step()
+            return {"model": model, "optimizer": optimizer}
+        kinds = [k for k in (O.SGD, O.Adam, O.AdamW, O.Adagrad, O.Adadelta, O.Adamax, O.NAdam, O.RAdam, O.RMSprop, O.ASGD, O.Rprop)]
+        for a in kinds:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                with ingot.Checkpointer(self.dir, signals=False) as ck:
+                    ck.save(1, trained(a)).wait()
+                for b in kinds:
+                    into = trained(b)
+                    before = {k: v.clone() for k, v in into["model"].state_dict().items()}
+                    if a is b:
+                        self.checkpointer().restore(into)
+                        continue
+                    if {a, b} == {O.Adamax, O.RAdam}:
+                        continue  # whose groups have the same keys, but for what later versions of torch have added
+                    if {a, b} == {O.Adam, O.AdamW} and "decoupled_weight_decay" not in into["optimizer"].defaults:
+                        continue  # this torch writes the same for both
+                    with self.assertRaisesRegex(ingot.Mismatch, "'optimizer': group 0", msg=(a, b)):
+                        self.checkpointer().restore(into)
+                    self.assertSame(before, dict(into["model"].state_dict()))
+        # A group of an older torch, and one with a scheduler's and a program's own keys.
+        state = trained(O.Adam)
+        for k in ("decoupled_weight_decay", "fused"):
+            state["optimizer"].param_groups[0].pop(k, None)
+        state["optimizer"].param_groups[0].update(initial_lr=0.5, name="head")
+        self.again(state, trained(O.Adam))
+        # Schedulers.
+        makers = (lambda o: S.StepLR(o, 5), lambda o: S.CosineAnnealingLR(o, 5), lambda o: S.ExponentialLR(o, 0.9), lambda o: S.ReduceLROnPlateau(o), lambda o: S.LambdaLR(o, lambda n: 1.0),
+                  lambda o: S.OneCycleLR(o, 0.1, 10), lambda o: S.SequentialLR(o, [S.ConstantLR(o), S.LinearLR(o)], [3]))
+        for i, a in enumerate(makers):
+            for j, b in enumerate(makers):
+                one, other = trained(O.SGD), trained(O.SGD)
+                one["scheduler"], other["scheduler"] = a(one["optimizer"]), b(other["optimizer"])
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    one["scheduler"].step(*([1.0] if i == 3 else []))
+                    if i == j:
+                        self.again(one, other)
+                    else:
+                        with self.assertRaisesRegex(ingot.Mismatch, "'scheduler': the checkpoint has another scheduler's state"):
+                            self.again(one, other)
+
+    def test_parameters_in_another_order_by_their_names(self):
+        def make(order):
+            model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
+            named = dict(model.named_parameters())
+            optimizer = torch.optim.AdamW([(n, named[n]) for n in order])
+            model(torch.ones(1, 4)).sum().backward()
+            optimizer.step()
+            return {"model": model, "optimizer": optimizer}
+        order = ["0.weight", "1.weight", "0.bias", "1.bias"]
+        try:
+            state = make(order)
+        except TypeError:
+            self.skipTest("this torch takes no named parameters")
+        self.again(state, make(order))
+        with self.assertRaisesRegex(ingot.Mismatch, "in another order: '1.weight' is number 0, in the checkpoint 1"):
+            self.again(state, make(["1.weight", "0.weight", "0.bias", "1.bias"]))
+
+    def test_plain_tensors_that_cannot_take_it(self):
+        for live, words in ((torch.zeros(4), "'x/a' has the shape .4., in the checkpoint .3."), (torch.empty(3, device="meta"), "'x/a' is on the device meta"), (torch.zeros(1).expand(3), "'x/a' is expanded")):
+            with self.assertRaisesRegex(ingot.Mismatch, words):
+                self.again({"x": {"a": torch.ones(3)}}, {"x": {"a": live}})
+            state = {"x": {"a": live}}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.again({"x": {"a": torch.ones(3)}}, state, strict=False)
+            self.assertEqual(state["x"]["a"].tolist(), [1, 1, 1])
+        with torch.device("meta"):
+            model = torch.nn.Linear(2, 2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with self.assertRaisesRegex(ingot.Mismatch, "'model': 'weight', 'bias' are on the device meta"):
+                self.again({"model": torch.nn.Linear(2, 2)}, {"model": model})
+
     def test_without_strict_what_has_another_shape_stays(self):
         a = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
         b = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 5))
