@@ -228,8 +228,15 @@ class Checkpointer:
         for text in self._saver.notices() if self._saver is not None else ():
             warnings.warn(text, RuntimeWarning, stacklevel=3)
 
+    def _tell_of_signals(self) -> None:
+        lost = self._preemption.lost() if self._preemption is not None else []
+        if lost:
+            warnings.warn(f"something has set its own handler for {' and '.join(lost)} after the checkpointer was made: unless that hands them on, ck.preempted does not see them. Set it before the "
+                          "checkpointer, which calls it too", RuntimeWarning, stacklevel=3)
+
     def due(self, step: int) -> bool:
         """Whether the cadence wants a checkpoint of this step; the same on all ranks, whose minutes are those of rank 0."""
+        self._tell_of_signals()
         c, step = self.cadence, whole("due: step", step, 0)
         by_time = c.minutes is not None and self._of_rank_0("due", lambda: time.monotonic() - self._last_due >= 60 * c.minutes)
         return (c.steps is not None and step % c.steps == 0) or by_time
@@ -240,6 +247,7 @@ class Checkpointer:
         if self._closed:
             raise ValueError("the checkpointer is closed")
         step, numbers = whole("save: step", step, 0), metrics_of("save", metrics)
+        self._tell_of_signals()
         if self._last is not None and self._last.step == step and not (self._last.done and self._last.error):
             return self._last
         if self._last is not None and step < self._last.step:

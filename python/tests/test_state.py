@@ -1039,6 +1039,33 @@ sys.exit(3 if sys.argv[2] == "exits" else 0)
             self.assertEqual((p.returncode, p.stdout), (code, "done\nthe others end as they would\n"), p.stderr)
             self.assertEqual("checkpoint-2" in p.stderr, how == "fail", p.stderr)
 
+    def test_a_handler_set_after_the_checkpointer_is_told_once(self):
+        script = """
+import os, signal, sys, warnings, ingot
+warnings.simplefilter("always")
+signal.signal(signal.SIGUSR1, lambda *a: None)  # before: fine
+ck = ingot.Checkpointer(sys.argv[1])
+ck.due(1)
+ck.save(1, {"n": 1}).wait()
+print("so far", file=sys.stderr, flush=True)
+signal.signal(signal.SIGTERM, eval(sys.argv[2]))
+other = ingot.Checkpointer(sys.argv[1] + "/other")
+if os.fork() == 0:
+    ck.due(2)
+    os._exit(0)
+os.wait()
+ck.due(2)
+ck.due(3)
+ck.save(3, {"n": 1}).wait()
+"""
+        for how in ("lambda *a: None", "signal.SIG_DFL", "signal.SIG_IGN"):
+            p = subprocess.run([sys.executable, "-c", script, os.path.join(self.dir, how.split()[0]), how], env=WITH_PACKAGE, timeout=60, capture_output=True, text=True)
+            self.assertEqual(p.returncode, 0, p.stderr)
+            before, after = p.stderr.split("so far")
+            self.assertNotIn("its own handler", before)
+            self.assertEqual(after.count("<string>:15: RuntimeWarning: something has set its own handler for SIGTERM after"), 1, after)
+            self.assertEqual(after.count("its own handler"), 1, after)
+
     def test_a_child_that_makes_its_own_saves(self):
         ck = self.checkpointer()
         ck.save(1, {"n": 1}).wait()
