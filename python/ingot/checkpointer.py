@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set, 
 from . import _ingot, adapters, devices, foreign, nest, reading, shares
 from .arguments import expand, fixed, metrics_of, number, whole
 from .ending import close_at_exit
+from .match import Mismatch
 from .preempt import Preemption
 from .ranks import ranks_of_this_run
 from .rng import Rng
@@ -434,11 +435,15 @@ class Checkpointer:
                     continue
                 try:
                     # It must not be half in the state when it fails and nothing fills all of that again: then all of it is verified before any is read into place, which reads it twice. Where each of
-                    # the older ones fits (headers tell, which costs far less), a damaged one is read over by the next.
-                    older = candidates[i + 1:]
+                    # the older ones fits (headers tell, which costs far less), a damaged one is read over by the next. More than eight damaged ones in a row are not provided for, but told of below.
+                    older = candidates[i + 1:i + 9]
                     if not older or not all(reading.fits(f, state, self._ranks) for f in older):
                         reading.verify(found, self._options[1], self._ranks)
                     reading.restore(found, state, strict, self._options[1], self._ranks)
+                except Mismatch as e:
+                    if i > 8:
+                        raise Mismatch(f"{e}. The state may hold bytes of {i} newer ones, which are damaged") from None
+                    raise
                 except _ingot.BadInput as e:
                     if len(candidates) == 1 and not (isinstance(which, str) and which in ("latest", "best")):
                         raise  # one that was asked for by name
