@@ -12,6 +12,7 @@ import weakref
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import _ingot, nest, sharded
+from .arguments import outside
 
 EXTRA = "adapter_extra"
 _AT_ONCE = 256 << 20  # bytes that are copied to the host for hashing
@@ -222,7 +223,7 @@ def match(model: Any, tree: Dict[str, Any], where: str, tensors: Callable[..., N
         differ = [k for k in mine if k in kept["config"] and k not in _FREE and mine[k] != kept["config"][k] and not _same_set(mine[k], kept["config"][k])]
         if differ:
             told = ", ".join(f"{k} is {mine[k]!r}, there {kept['config'][k]!r}" for k in differ[:4])
-            warnings.warn(f"'{where}': the adapter '{adapter}' has another configuration than in the checkpoint: {told}", RuntimeWarning, stacklevel=6)
+            warnings.warn(f"'{where}': the adapter '{adapter}' has another configuration than in the checkpoint: {told}", RuntimeWarning, stacklevel=outside())
     live = model.state_dict()
     # Not in place: PEFT's loading may write over some of them first (a prompt encoder's embedding).
     tensors(where, {n: live[n] for n in stored["extra"] if n in live}, stored["extra"], False)

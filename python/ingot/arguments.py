@@ -17,7 +17,7 @@ def outside() -> int:
     return level
 
 
-def whole(what: str, value: Any, least: int) -> int:
+def whole(what: str, value: Any, least: int, most: int = 2**63 - 1) -> int:
     """An integer of Python, NumPy or torch."""
     try:
         n = operator.index(value)
@@ -25,18 +25,24 @@ def whole(what: str, value: Any, least: int) -> int:
         raise TypeError(f"{what} is {value!r} ({type(value).__name__}), expected an integer") from None
     if n < least:
         raise ValueError(f"{what} is {n}, expected at least {least}")
+    if n > most:
+        raise ValueError(f"{what} is {n if n.bit_length() < 1000 else f'a number of {n.bit_length()} bits'}, expected at most {most}")
     return n
 
 
-def number(what: str, value: Any, least: Optional[float] = None, positive: bool = False) -> float:
+def number(what: str, value: Any, least: Optional[float] = None, positive: bool = False, most: Optional[float] = None) -> float:
     try:
         if isinstance(value, (str, bytes)):
             raise TypeError
         n = float(value)
+    except OverflowError:
+        raise ValueError(f"{what} is an integer that is too large for a number of 64 bits") from None
     except (TypeError, RuntimeError, ValueError):
         raise TypeError(f"{what} is {value!r} ({type(value).__name__}), expected a number") from None
     if (least is not None and not n >= least) or (positive and not n > 0):
         raise ValueError(f"{what} is {n:g}, expected {'more than 0' if positive else f'at least {least:g}'}")
+    if most is not None and n > most:
+        raise ValueError(f"{what} is {n:g}, expected at most {most:g}")
     return n
 
 
@@ -59,8 +65,15 @@ def is_unicode(text: str) -> bool:
     return True
 
 
+def fixed(path: str) -> str:
+    """The same place whatever becomes the working directory."""
+    if os.path.isabs(path) or re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
+        return path
+    return os.path.join(os.getcwd(), path) if ".." in path.split("/") else os.path.abspath(path)  # .. after a link is another place than its text says
+
+
 def expand(path: Union[str, bytes, os.PathLike]) -> str:
-    """``${NAME}`` and ``${NAME:-default}``; an unset variable is an error that names it."""
+    """``${NAME}`` and ``${NAME:-default}``, and ``~`` at the beginning; an unset variable is an error that names it, and so is ``$NAME``, unless something of that name is there."""
     text = os.fsdecode(path)
     if not text or "\0" in text or not is_unicode(text):
         raise ValueError(f"the path {path!r} {'is empty' if not text else 'has a zero byte' if chr(0) in text else 'is no UTF-8'}; give another")
@@ -72,4 +85,9 @@ def expand(path: Union[str, bytes, os.PathLike]) -> str:
         if m[2] is not None:
             return m[2][2:]
         raise ValueError(f"the path {text} needs the variable {m[1]}, which is not set; give ${{{m[1]}:-default}} or set it")
-    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}", value, text)
+    known = r"\$\{([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}"
+    bare = re.search(r"\$([A-Za-z_][A-Za-z0-9_]*)", re.sub(known, "", text))
+    other = re.search(r"\$\{[^}]*\}?", re.sub(known, "", text))
+    if (bare or other) and not os.path.exists(text):
+        raise ValueError(f"the path {text} has {(bare or other)[0]}, which would be part of a name; " + (f"write ${{{bare[1]}}} for the variable" if bare else "a variable is ${NAME} or ${NAME:-default}"))
+    return re.sub(known, value, os.path.expanduser(text))

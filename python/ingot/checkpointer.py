@@ -9,11 +9,12 @@ import sys
 import threading
 import time
 import warnings
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set, Tuple, Union
 
 from . import _ingot, adapters, devices, foreign, nest, reading, shares
-from .arguments import expand, metrics_of, number, outside, whole
+from .arguments import expand, fixed, metrics_of, number, outside, whole
 from .ending import close_at_exit
+from .match import Mismatch
 from .preempt import Preemption
 from .ranks import ranks_of_this_run
 from .rng import Rng
@@ -46,7 +47,7 @@ class Keep:
             raise TypeError(f"Keep: pinned is {pinned!r} ({type(pinned).__name__}), expected steps, as in Keep(pinned=(1000, 2000))")
 
         def count(name: str, value: Any, least: int) -> Optional[int]:
-            return None if value is None else whole(f"Keep: {name}", value, least)
+            return None if value is None else whole(f"Keep: {name}", value, least, 2**31 - 1 if name in ("last", "best") else 2**63 - 1)
         self._rules = {"last": count("last", last, 1), "best": count("best", best, 0), "metric": metric, "greatest": mode == "max", "every_steps": count("every_steps", every_steps, 1),
                        "exponential": bool(exponential), "max_age": None if max_age is None else number("Keep: max_age", max_age, 0), "max_bytes": count("max_bytes", max_bytes, 0),
                        "pinned": {whole("Keep: pinned", step, 0) for step in pinned}}
@@ -78,6 +79,7 @@ class Handle:
 
     def __init__(self, save: Any):
         self._save = save
+        self._pid = os.getpid()
 
     @property
     def step(self) -> int:
@@ -107,6 +109,8 @@ class Handle:
     def wait(self, timeout: Optional[float] = None, durable: bool = False) -> "Handle":
         """Until it is written; with ``durable`` until it survives this machine, too: where a mount uploads what was written later (rclone with a cache), until that has happened.
         TimeoutError where that takes longer; what went wrong is raised."""
+        if os.getpid() != self._pid:
+            raise _ingot.Error(f"step {self.step} is saved by process {self._pid}, and this is its child {os.getpid()}, which has none of its threads: wait there")
         end = None if timeout is None else time.monotonic() + timeout
         while not self._save.wait(0.2 if end is None else max(0.0, min(0.2, end - time.monotonic()))):  # in pieces, so that Ctrl-C is heard
             if end is not None and time.monotonic() >= end:
@@ -162,7 +166,7 @@ class Checkpointer:
             raise ValueError(f"Checkpointer: overlap is 'wait' or 'skip', not {overlap!r}")
         if compress not in (None, "zstd"):
             raise ValueError(f"Checkpointer: compress is None or 'zstd', not {compress!r}")
-        self.directory = _no_checkpoint(expand(directory))
+        self.directory = _no_checkpoint(fixed(expand(directory)))
         if not isinstance(cadence, (Cadence, type(None))):
             raise TypeError(f"Checkpointer: cadence is {cadence!r}, expected an ingot.Cadence, as in Cadence(steps=500)")
         if not isinstance(keep, (Keep, type(None))):
@@ -170,13 +174,13 @@ class Checkpointer:
         self.cadence = cadence or Cadence()
         self.keep = keep or Keep()
         self.resumed_from: Optional[str] = None
-        self._options = (overlap == "skip", whole("Checkpointer: threads", threads, 0), whole("Checkpointer: max_shard_bytes", max_shard_bytes, 0),
-                         None if settle is None else number("Checkpointer: settle", settle, 0),
+        self._options = (overlap == "skip", whole("Checkpointer: threads", threads, 0, 4096), whole("Checkpointer: max_shard_bytes", max_shard_bytes, 0),
+                         None if settle is None else number("Checkpointer: settle", settle, 0, most=1e9),
                          whole("Checkpointer: staging_bytes", staging_bytes, 0), compress is not None)
         self._run = run_id() if run is None else run
         self._files = _model_files(model_files)
         self._saver: Any = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may save while the first save opens the saver
         self._closed = False
         self._parent: Optional[int] = None
         self._resumes: Optional[bool] = None  # whether restore() found something; None: nobody has asked
@@ -184,12 +188,14 @@ class Checkpointer:
         self._last_due = time.monotonic()
         self._last: Optional[Handle] = None
         self._checked = False
-        self._preemption = Preemption(None if deadline is None else number("Checkpointer: deadline", deadline, positive=True)) if signals else None
-        patience = number("Checkpointer: rank_timeout", rank_timeout, positive=True)
+        self._preemption = Preemption(None if deadline is None else number("Checkpointer: deadline", deadline, positive=True, most=1e9)) if signals else None
+        patience = number("Checkpointer: rank_timeout", rank_timeout, positive=True, most=1e6)
         self._ranks = None if ranks is False else ranks_of_this_run(patience)
         if ranks and self._ranks is None:
             raise ValueError("Checkpointer: ranks=True, and torch.distributed is not initialized with several ranks")
         self._all_preempted = False
+        self._reported: Dict[int, Dict[str, float]] = {}  # of steps that have no checkpoint yet
+        self._told_of_reports: Set[bool] = set()
         self._engines = 0
         self._pid = os.getpid()
         self._at_exit = close_at_exit(self)
@@ -205,16 +211,33 @@ class Checkpointer:
                     self._resumes = False  # what lies there is another run's
                 skip, threads, shard, settle, staging, packed = self._options
                 self._engines += 1
-                self._saver = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, self.run_id, self._parent, settle, devices.lock, devices.unlock, staging, packed, self._lease_seen, self._ranks and self._ranks.within(f"saver {self._engines}"))
-                self._lease_seen = None  # what was taken is this one's
+                run, meeting = self.run_id, self._ranks and self._ranks.within(f"saver {self._engines}")
+                # What a handler opens before this one does is thereby seen, and not taken from it.
+                seen = _ingot.lease_epoch(self.directory) if self._lease_seen is None and self._ranks is None else self._lease_seen
+                try:
+                    opened = _ingot.Saver(self.directory, self.keep._rules, skip, threads, shard, run, self._parent, settle, devices.lock, devices.unlock, staging, packed, seen, meeting)
+                except _ingot.Error:
+                    if self._saver is None:
+                        raise
+                    return self._saver  # a handler's
+                if self._saver is not None:  # a handler's, opened after this one: the directory is its own
+                    return self._saver
+                self._saver, self._lease_seen = opened, None  # what was taken is this one's
             return self._saver
 
     def _tell(self) -> None:
         for text in self._saver.notices() if self._saver is not None else ():
             warnings.warn(text, RuntimeWarning, stacklevel=outside())
 
+    def _tell_of_signals(self) -> None:
+        lost = self._preemption.lost() if self._preemption is not None else []
+        if lost:
+            warnings.warn(f"something has set its own handler for {' and '.join(lost)} after the checkpointer was made: unless that hands them on, ck.preempted does not see them. Set it before the "
+                          "checkpointer, which calls it too", RuntimeWarning, stacklevel=outside())
+
     def due(self, step: int) -> bool:
         """Whether the cadence wants a checkpoint of this step; the same on all ranks, whose minutes are those of rank 0."""
+        self._tell_of_signals()
         c, step = self.cadence, whole("due: step", step, 0)
         by_time = c.minutes is not None and self._of_rank_0("due", lambda: time.monotonic() - self._last_due >= 60 * c.minutes)
         return (c.steps is not None and step % c.steps == 0) or by_time
@@ -232,20 +255,22 @@ class Checkpointer:
         if self._closed:
             raise ValueError("the checkpointer is closed")
         step, numbers = whole("save: step", step, 0), metrics_of("save", metrics)
+        self._tell_of_signals()
         if self._last is not None and self._last.step == step and not (self._last.done and self._last.error):
             return self._last
         if self._last is not None and step < self._last.step:
             self._go_back()
         if self.preempted:
-            self._settle()  # this one is not left out, whatever overlap says
+            self._let_it_end()  # this one is not left out, whatever overlap says
         text, groups, files, signature = self._share_of(packed())
         rows = [(group, stem, [(e.name, e.type, e.shape, e.address, e.still, e.part) for e in members]) for group, stem, members in groups]
         on_devices = [e.on_device for _, _, members in groups for e in members if e.on_device is not None]
-        save = self._engine().save(step, rows, text, files, numbers, devices.copier(on_devices), signature)
+        save = self._engine().save(step, rows, text, files, {**self._reported.get(step, {}), **numbers}, devices.copier(on_devices), signature)
         self._tell()
-        self._last_due = time.monotonic()
         if save is None:
-            return None
+            return None  # and it stays due
+        self._reported.pop(step, None)
+        self._last_due = time.monotonic()
         self._last = Handle(save)
         return self._last
 
@@ -269,10 +294,22 @@ class Checkpointer:
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics of a step that is saved or being saved; they count for ``Keep(best=)``. From a process that saves nothing, too: an evaluation."""
         step, numbers = whole("report: step", step, 0), metrics_of("report", metrics)
-        if self._saver is None:
-            self._at(step).put_metrics(numbers)
-        else:
-            self._saver.report(step, numbers)
+        try:
+            if self._saver is None:
+                self._at(step).put_metrics(numbers)
+            else:
+                self._saver.report(step, numbers)
+        except _ingot.BadInput as e:
+            # An evaluation is no save: one may have been skipped, not be due, or been removed by now. That ends no training.
+            coming = self._last is None or step > self._last.step
+            if coming:
+                self._reported.setdefault(step, {}).update(numbers)
+                while len(self._reported) > 64:
+                    del self._reported[min(self._reported)]
+            if coming not in self._told_of_reports:
+                self._told_of_reports.add(coming)
+                kept = "they are kept for a save of that step" if coming else "they count for nothing"
+                warnings.warn(f"metrics of step {step}, of which {self.directory} has no checkpoint: {kept} ({e}). Later ones are not told of", RuntimeWarning, stacklevel=outside())
 
     def _spare_others(self, step: int) -> None:
         """What another program left under the name is not replaced: it may be all that there is."""
@@ -288,7 +325,7 @@ class Checkpointer:
             self._last._save.poll()
         return self._all_preempted or (self._preemption is not None and self._preemption.seen)
 
-    def _settle(self) -> None:
+    def _let_it_end(self) -> None:
         """Until nothing is being written; errors stay with their handles."""
         if self._last is not None:
             try:
@@ -297,9 +334,10 @@ class Checkpointer:
                 pass
 
     def _go_back(self) -> None:
-        """What follows is another branch of the run: newer than what was saved before, whatever its steps are."""
+        """What follows is another branch of the run: newer than what was saved before, whatever its steps are. Whoever has taken the directory since the old one did goes on, and not this one."""
         saver, self._saver, self._last = self._saver, None, None
         if saver is not None:
+            self._lease_seen = saver.epoch if self._ranks is None or self._ranks.rank == 0 else None
             saver.close()
 
     def wait(self) -> None:
@@ -369,7 +407,7 @@ class Checkpointer:
                 self.close()
                 sys.exit(self.exit_code)
             if step == n:
-                self._settle()
+                self._let_it_end()
             if self.due(step) or step == n:
                 self.save(step, state)
         self.wait()
@@ -401,9 +439,16 @@ class Checkpointer:
                 if again and found.path in tried:
                     continue
                 try:
-                    if i + 1 == len(candidates):
-                        reading.verify(found, self._options[1], self._ranks)  # nothing could be taken in its place: it must not be half in the state when it fails
+                    # It must not be half in the state when it fails and nothing fills all of that again: then all of it is verified before any is read into place, which reads it twice. Where each of
+                    # the older ones fits (headers tell, which costs far less), a damaged one is read over by the next. More than eight damaged ones in a row are not provided for, but told of below.
+                    older = candidates[i + 1:i + 9]
+                    if not older or not all(reading.fits(f, state, self._ranks) for f in older):
+                        reading.verify(found, self._options[1], self._ranks)
                     reading.restore(found, state, strict, self._options[1], self._ranks)
+                except Mismatch as e:
+                    if i > 8:
+                        raise Mismatch(f"{e}. The state may hold bytes of {i} newer ones, which are damaged") from None
+                    raise
                 except _ingot.BadInput as e:
                     if len(candidates) == 1 and not (isinstance(which, str) and which in ("latest", "best")):
                         raise  # one that was asked for by name
@@ -429,7 +474,9 @@ class Checkpointer:
             if not tried:
                 break
         if tried:
-            raise _ingot.BadInput(f"{self.directory}: none of its checkpoints can be taken ({len(tried)} tried): 'ingot checkpoint ls' tells why. To start afresh, give another directory, or remove them")
+            raise _none_can_be_taken(self.directory, f"{len(tried)} tried{', and the state may hold bytes of a damaged one' if len(tried) > 1 else ''}")
+        for f in self._torn:
+            warnings.warn(f"{f.path} is torn, and a fresh start passes it over: {f.reason}", RuntimeWarning, stacklevel=outside())
         print(f"ingot: fresh start, no checkpoint in {self.directory}", file=sys.stderr)
         return 0
 
@@ -457,11 +504,11 @@ class Checkpointer:
                 mine.extend(self._candidates(which))
             except (OSError, ValueError, TypeError, _ingot.Error) as e:
                 mine.append(e)
-                return {"error": str(e)}
+                return {"error": str(e), "damaged": isinstance(e, _ingot.BadInput)}
             return [os.path.abspath(f.path) for f in mine]
         told = self._ranks.told("candidates", paths)
         if isinstance(told, dict):
-            raise mine[0] if mine else _ingot.Error(f"rank 0: {told['error']}")
+            raise mine[0] if mine else (_ingot.BadInput if told["damaged"] else _ingot.Error)(f"rank 0: {told['error']}")
         return mine if self._ranks.rank == 0 else [_ingot.look_at(p) for p in told]
 
     def _candidates(self, which: Any) -> List[Any]:
@@ -493,17 +540,25 @@ class Checkpointer:
         newer = [f for f in there if f.state == "newer"]
         if newer:
             raise _ingot.Error(newer[0].reason)
-        return [f for f in there if f.state == "whole"] or [f for f in there if f.state == "unverified"]
+        those = [f for f in there if f.state == "whole"] or [f for f in there if f.state == "unverified"]
+        aside = sum(f.state == "quarantined" for f in there)
+        if aside and not those:  # a run that is started again and again must not start afresh the second time
+            raise _none_can_be_taken(directory, f"{aside} put aside")
+        return those
 
     def _warn_once(self, state: Dict[str, Any]) -> None:
         if self._checked:
             return
         self._checked = True
         kinds = {type(v).__name__ for v in state.values()}
-        has = {"optimizer": any(hasattr(v, "param_groups") for v in state.values()), "random number generators (ingot.rng())": "Rng" in kinds}
+        has = {"optimizer": any(nest.is_optimizer(nest.unwrapped(v)) for v in state.values()), "random number generators (ingot.rng())": "Rng" in kinds}
         missing = [name for name, there in has.items() if not there]
-        if missing and any(callable(getattr(v, "named_parameters", None)) for v in state.values()):
+        if missing and any(nest.is_module(nest.unwrapped(v)) for v in state.values()):
             warnings.warn("the state has no " + " and no ".join(missing) + ": a resumed run will not go on as this one would have", RuntimeWarning, stacklevel=outside())
+
+
+def _none_can_be_taken(directory: str, why: str) -> Exception:
+    return _ingot.BadInput(f"{directory}: none of its checkpoints can be taken ({why}): 'ingot checkpoint ls' tells why. To start afresh, give another directory, or remove them")
 
 
 def _model_files(directory: Union[None, str, os.PathLike]) -> Dict[str, bytes]:
@@ -533,7 +588,7 @@ def _no_checkpoint(directory: str) -> str:
 
 def latest(directory: Union[str, os.PathLike]) -> Optional[str]:
     """The path of the newest whole checkpoint, for Trainer's ``resume_from_checkpoint``; None where there is none."""
-    for f in _ingot.scan(expand(directory)):
+    for f in _ingot.scan(fixed(expand(directory))):
         if f.state == "whole":
             return f.path
     return None

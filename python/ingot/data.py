@@ -33,11 +33,19 @@ class _Skipping:
         return max(0, len(self.sampler) - self.skip)
 
 
+def _iterates_itself(loader: Any) -> bool:
+    """Whether it does anything else with its batches than a DataLoader would: accelerate's do, which iterate over another one inside of them. Then no sampler can be put in from outside, and the
+    first batches are loaded and dropped."""
+    plain = torch_if_loaded().utils.data.DataLoader
+    return not isinstance(loader, plain) or any(getattr(type(loader), name, None) is not getattr(plain, name, None) for name in ("__iter__", "_get_iterator", "_index_sampler", "__getattribute__"))
+
+
 class Loader:
     """Iterates as the DataLoader does; as an object of the state, a restored one goes on with the batch after the last that was given out.
 
     Exact for map-style datasets with ``num_workers=0``, and with workers that draw nothing at random and end with their epoch (no persistent_workers). An epoch is one
-    ``for``: one that is left early counts as begun, and the next ``for`` begins the next epoch.
+    ``for``: one that is left early counts as begun, and the next ``for`` begins the next epoch. Of a subclass that iterates in its own way (accelerate's) the batches before are loaded
+    again and dropped; of a plain DataLoader only their places are drawn.
     """
 
     of_each_rank = True
@@ -87,7 +95,7 @@ class Loader:
         """The iterator of this epoch after its first batches, with the draws of the whole one."""
         torch = torch_if_loaded()
         loader = self.dataloader
-        if isinstance(loader.dataset, torch.utils.data.IterableDataset):
+        if _iterates_itself(loader) or isinstance(loader.dataset, torch.utils.data.IterableDataset):
             batches = iter(loader)
             for _ in range(skip):
                 next(batches, None)

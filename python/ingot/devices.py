@@ -24,7 +24,7 @@ def copier(tensors: List[Any]) -> Callable[[List[int]], Callable[[], None]]:
     def begin(addresses: List[int]) -> Callable[[], None]:
         torch = torch_if_loaded()
         devices = set()
-        first, end = addresses[0], addresses[-1] + tensors[-1].nbytes  # one block
+        first, end = min(addresses), max(a + t.nbytes for a, t in zip(addresses, tensors))  # of one block, in whatever order
         block = torch.frombuffer((ctypes.c_ubyte * (end - first)).from_address(first), dtype=torch.uint8)
         for t, address in zip(tensors, addresses):
             to = block[address - first:address - first + t.nbytes].view(t.dtype).view(t.shape)

@@ -6,7 +6,7 @@ import os
 from typing import Any, Dict, Iterator, List, Mapping, Tuple, Union
 
 from . import _ingot, nest
-from .arguments import expand
+from .arguments import expand, fixed
 
 _STATE = "ingot.state"
 
@@ -15,7 +15,8 @@ class File(Mapping[str, Any]):
     """The tensors of a model, a checkpoint or a file by their names, each read when it is asked for. A tensor of torch where torch is there, else an array."""
 
     def __init__(self, path: Union[str, os.PathLike]):
-        self._artifact = _ingot.open(expand(path))
+        where = expand(path)
+        self._artifact = _ingot.open(fixed(where) if os.path.exists(where) else where)  # its tensors are read later
         self._tensors: List[Tuple[str, str, Tuple[int, ...]]] = self._artifact.tensors()
         self._numbers = {name: i for i, (name, _, _) in enumerate(self._tensors)}
         self.path = os.fspath(path)

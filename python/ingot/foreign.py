@@ -40,16 +40,13 @@ def _kind(key: str, value: Any) -> str:
     value = nest.unwrapped(value)
     if isinstance(value, Rng):
         return "rng"
-    if callable(getattr(value, "named_parameters", None)):
+    if nest.is_module(value):
         return "model"
-    if hasattr(value, "param_groups"):
+    if nest.is_optimizer(value):
         return "optimizer"
-    name = type(value).__name__.lower()
-    if "scaler" in name:
+    if "scaler" in type(value).__name__.lower():
         return "scaler"
-    if "scheduler" in name or name.endswith("lr") or hasattr(value, "last_epoch"):
-        return "scheduler"
-    return key
+    return "scheduler" if nest.is_scheduler(value) else key
 
 
 class Foreign:
@@ -130,12 +127,28 @@ def _rng(found: Dict[str, Any]) -> Dict[str, Any]:
     return out
 
 
+def _without_wrappers(value: Any, live: Any) -> Any:
+    """A module's tensors under the names that the live one has: what DistributedDataParallel ("module.", where all have it) and torch.compile ("_orig_mod.", of the whole or of a part) have put before them goes."""
+    inner = nest.unwrapped(live)
+    if not nest.is_module(inner) or not isinstance(value, dict) or not all(isinstance(k, str) for k in value):
+        return value
+
+    def plain(name: str) -> str:
+        return name.replace("_orig_mod.", "")
+    mine = {plain(n): n for n in inner.state_dict()}
+    names = [plain(n) for n in value]
+    while names and all(n.startswith("module.") for n in names) and not any(n.startswith("module.") for n in mine):
+        names = [n[len("module."):] for n in names]
+    names = [mine.get(n, n) for n in names]
+    return dict(zip(names, value.values())) if len(set(names)) == len(names) else value
+
+
 class Taken:
     """A directory, and what it has for each key of a state."""
 
     def __init__(self, path: str, state: Dict[str, Any]):
         self.foreign = Foreign(path)
-        self.found = {key: with_ties(self.foreign.state_of(key, value), value) for key, value in state.items()}
+        self.found = {key: with_ties(_without_wrappers(self.foreign.state_of(key, value), value), value) for key, value in state.items()}
         self.missing = [key for key, value in self.found.items() if value is None]
 
 

@@ -20,7 +20,9 @@ def some(names: List[str]) -> str:
 def compare(where: str, live: Dict[str, Any], stored: Dict[str, Form]) -> List[str]:
     """How the tensors of a module differ from those that are stored for it."""
     missing, extra = [n for n in live if n not in stored], [n for n in stored if n not in live]
-    problems = [f"'{where}': the checkpoint has no {some(missing)}"] if missing else []
+    empty = [n for n in live if getattr(live[n], "is_meta", False)]
+    problems = [f"'{where}': {some(empty)} {'is' if len(empty) == 1 else 'are'} on the device meta, which holds no numbers: give the module memory first (to_empty(device='cpu'))"] if empty else []
+    problems += [f"'{where}': the checkpoint has no {some(missing)}"] if missing else []
     problems += [f"'{where}': the model has no {some(extra)}"] if extra else []
     types: Dict[Tuple[str, str], List[str]] = {}
     for name, (type_name, shape) in stored.items():
@@ -35,14 +37,6 @@ def compare(where: str, live: Dict[str, Any], stored: Dict[str, Form]) -> List[s
     return problems
 
 
-def _is_module(x: Any) -> bool:
-    return callable(getattr(x, "named_parameters", None)) and nest.is_stateful(x)
-
-
-def _is_optimizer(x: Any) -> bool:
-    return nest.is_stateful(x) and isinstance(getattr(x, "param_groups", None), list)
-
-
 def _parameters(optimizer: Any) -> List[Any]:
     return [p for g in optimizer.param_groups for p in g["params"]]
 
@@ -51,17 +45,75 @@ def _parameters(optimizer: Any) -> List[Any]:
 _OF_ONE_SHAPE = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "acc_delta", "exp_inf", "prev", "master_param"}
 
 
-def optimizer_problems(where: str, optimizer: Any, groups: List[int], state: Callable[[], List[Tuple[int, str, Tuple[int, ...]]]]) -> List[str]:
-    """groups: how many parameters each stored group has; state: (number of the parameter, name, shape) of each stored tensor."""
+# What torch has added to the groups of optimizers that were there before: a checkpoint may have none of it, or more.
+_ADDED = {"maximize", "foreach", "capturable", "differentiable", "fused", "decoupled_weight_decay"}
+# What tells one of torch's optimizers from another. Schedulers and programs have keys of their own in groups (initial_lr, max_lr, a name), which tell nothing.
+_OF_SOME = {"betas", "eps", "amsgrad", "momentum", "dampening", "nesterov", "alpha", "centered", "lr_decay", "initial_accumulator_value", "rho", "momentum_decay", "lambd", "t0", "etas", "step_sizes",
+            "max_iter", "max_eval", "tolerance_grad", "tolerance_change", "history_size", "line_search_fn", "ns_coefficients", "ns_steps", "adjust_lr_fn", "weight_decay"}
+
+
+def _plain_name(name: str) -> str:
+    return ".".join(p for p in name.split(".") if p not in ("module", "_orig_mod"))
+
+
+def group_problems(where: str, optimizer: Any, groups: List[Dict[str, Any]]) -> List[str]:
+    """How the stored groups are those of another optimizer, or of parameters in another order. groups: their plain values; of anything else that they hold the keys count."""
+    defaults = getattr(optimizer, "defaults", None)
+    if not isinstance(defaults, dict):
+        return []
+    problems = []
+    for i, (mine, theirs) in enumerate(zip(optimizer.param_groups, groups)):
+        missing = [k for k in defaults if k not in theirs and k not in _ADDED]
+        unknown = [k for k in theirs if k in _OF_SOME and k not in defaults and k not in mine]
+        if missing or unknown:
+            has = "; ".join(([f"in the checkpoint there is no {some(missing)}"] if missing else []) + ([f"it has no {some(unknown)}"] if unknown else []))
+            problems.append(f"'{where}': group {i} is another optimizer's than {type(optimizer).__name__}'s: {has}")
+        elif isinstance(theirs.get("decoupled_weight_decay"), bool) and mine.get("decoupled_weight_decay", theirs["decoupled_weight_decay"]) != theirs["decoupled_weight_decay"]:
+            problems.append(f"'{where}': group {i}: decoupled_weight_decay is {mine['decoupled_weight_decay']}, in the checkpoint {theirs['decoupled_weight_decay']}: one is Adam, the other AdamW")
+        names, others = mine.get("param_names"), theirs.get("param_names")
+        if isinstance(names, list) and isinstance(others, list) and all(isinstance(n, str) for n in names + others):
+            places = {_plain_name(n): k for k, n in enumerate(others)}
+            moved = [(k, n) for k, n in enumerate(names) if places.get(_plain_name(n), k) != k]
+            if moved:
+                k, n = moved[0]
+                problems.append(f"'{where}': the parameters of group {i} are in another order: {n!r} is number {k}, in the checkpoint {places[_plain_name(n)]}")
+    return problems[:4]
+
+
+# What torch's schedulers have had, or have, by version.
+_SCHEDULERS_ADDED = {"verbose", "default_min_lr", "is_better", "anneal_func", "mode_worse", "min_lrs", "eps"}
+
+
+def scheduler_problems(where: str, scheduler: Any, stored: List[Any]) -> List[str]:
+    """How the stored state is another scheduler's, by its keys."""
+    torch = nest.torch_if_loaded()
+    base = getattr(torch.optim.lr_scheduler, "LRScheduler", None) if torch is not None else None
+    if base is None or not isinstance(scheduler, (base, torch.optim.lr_scheduler.ReduceLROnPlateau)):
+        return []
+    told = [k for k in stored if isinstance(k, str) and not k.startswith("_") and k not in _SCHEDULERS_ADDED]
+    mine = [k for k in scheduler.state_dict() if isinstance(k, str) and not k.startswith("_") and k not in _SCHEDULERS_ADDED]
+    missing, unknown = [k for k in mine if k not in told], [k for k in told if k not in mine]
+    if not missing and not unknown:
+        return []
+    has = "; ".join(([f"in the checkpoint there is no {some(missing)}"] if missing else []) + ([f"it has no {some(unknown)}"] if unknown else []))
+    return [f"'{where}': the checkpoint has another scheduler's state than a {type(scheduler).__name__}'s: {has}"]
+
+
+def optimizer_problems(where: str, optimizer: Any, groups: List[int], state: Callable[[], List[Tuple[int, str, Tuple[int, ...]]]], plain: List[Dict[str, Any]]) -> List[str]:
+    """groups: how many parameters each stored group has; state: (number of the parameter, name, shape) of each stored tensor; plain: the groups' values."""
     mine = [len(g["params"]) for g in optimizer.param_groups]
     if mine != groups:
         return [f"'{where}': the optimizer has {mine} parameters in its groups, in the checkpoint {groups}"]
     params = _parameters(optimizer)
-    problems = []
+    problems = group_problems(where, optimizer, plain)
     for i, name, shape in state():
         if name in _OF_ONE_SHAPE and i < len(params) and tuple(params[i].shape) != tuple(shape):
             problems.append(f"'{where}': parameter {i} has the shape {list(params[i].shape)}, its {name} in the checkpoint {list(shape)}: the parameters are in another order, or others")
     return problems[:4]
+
+
+def _expanded(t: Any) -> bool:
+    return sharded.kind_of(t) is None and t.layout == nest.torch_if_loaded().strided and any(n > 1 and stride == 0 for n, stride in zip(t.shape, t.stride()))
 
 
 def has_objects(x: Any) -> bool:
@@ -108,14 +160,16 @@ class Match:
             self.problems.append(f"'{where}': the checkpoint has the adapters of a PeftModel there, and no base; load the base and wrap it (get_peft_model, or PeftModel.from_pretrained(base, checkpoint))")
             live = None
         mapping, sequence = nest.members(tree)
-        if _is_module(inner) and mapping is not None:
+        if nest.is_module(inner) and mapping is not None:
             state = inner.state_dict()
             self.module(where, {k: v for k, v in state.items() if hasattr(v, "data_ptr")}, {k: v for k, v in mapping if nest.kind_of(v) in ("$tensor", "$array")})
             mapping, live = [(k, v) for k, v in mapping if nest.kind_of(v) not in ("$tensor", "$array")], None
-        elif _is_optimizer(inner) and mapping is not None:
+        elif nest.is_optimizer(inner) and mapping is not None:
             self.optimizer(dict(mapping), inner, where)
             live = None
         elif nest.is_stateful(inner) or nest.is_generator(inner):
+            if mapping is not None and nest.is_scheduler(inner):
+                self.problems += scheduler_problems(where, inner, [k for k, _ in mapping])
             live = None
         elif nest.torch_if_loaded() is not None and isinstance(live, nest.torch_if_loaded().Tensor):
             self.problems.append(f"'{where}' is a tensor, and the checkpoint has something else there")
@@ -138,8 +192,16 @@ class Match:
         """One that is no module's: in place where it has the same form; one of another type is nobody's wish."""
         is_tensor = nest.torch_if_loaded() is not None and isinstance(live, nest.torch_if_loaded().Tensor)
         form = self.note(tree, live if is_tensor else None)
-        if form is not None and (is_tensor or nest.is_jax(live)) and nest.type_of(live) != form[0]:
+        if form is None or not (is_tensor or nest.is_jax(live)):
+            return
+        if nest.type_of(live) != form[0]:
             self.problems.append(f"'{where}' is {nest.type_of(live)}, in the checkpoint {form[0]}")
+        elif tuple(live.shape) != tuple(form[1]):
+            self.problems.append(f"'{where}' has the shape {list(live.shape)}, in the checkpoint {list(form[1])}")
+        elif is_tensor and live.is_meta:
+            self.problems.append(f"'{where}' is on the device meta, which holds no numbers: give it memory first, or None in the state")
+        elif is_tensor and _expanded(live):
+            self.problems.append(f"'{where}' is expanded: several of its elements are one in memory, and nothing can be put into it; clone it first")
 
     def module(self, where: str, live: Dict[str, Any], trees: Dict[str, Any], in_place: bool = True) -> None:
         forms = {name: self.note(tree, live.get(name) if in_place else None) for name, tree in trees.items()}
@@ -147,9 +209,10 @@ class Match:
 
     def optimizer(self, tree: Dict[str, Any], live: Any, where: str) -> None:
         groups = nest.members(tree.get("param_groups"))[1]
-        counts = []
+        counts, plain = [], []
         for g in groups or []:
-            params = nest.members(dict(nest.members(g)[0] or []).get("params"))[1]
+            plain.append(dict(nest.members(g)[0] or []))
+            params = nest.members(plain[-1].get("params"))[1]
             if params is None:
                 return
             counts.append(len(params))
@@ -169,13 +232,13 @@ class Match:
                         out.append((i, name, self.stored[tuple(t["$tensor"])][1]))
             return out
         if groups is not None:
-            self.problems += optimizer_problems(where, live, counts, state)
+            self.problems += optimizer_problems(where, live, counts, state, plain)
 
 
 def with_ties(value: Any, live: Any) -> Any:
     """A module's tensors of another program, with the names that it left out as they are tied to others (safetensors keeps one tensor under one name)."""
     inner = nest.unwrapped(live)
-    if not _is_module(inner) or not isinstance(value, dict) or adapters.is_peft(inner):
+    if not nest.is_module(inner) or not isinstance(value, dict) or adapters.is_peft(inner):
         return value
     state = {n: t for n, t in inner.state_dict().items() if hasattr(t, "data_ptr") and t.numel()}
     stored = {(t.data_ptr(), tuple(t.shape), tuple(t.stride())): value[n] for n, t in state.items() if n in value}
@@ -189,13 +252,13 @@ def foreign_problems(where: str, value: Any, live: Any) -> List[str]:
     torch = nest.torch_if_loaded()
     if not isinstance(value, dict) or torch is None:
         return []
-    if _is_module(inner):
+    if nest.is_module(inner):
         state = adapters.tensors_of(inner, adapters.adapters_of(inner)[0]) if adapters.is_peft(inner) else inner.state_dict()
         return compare(where, {k: v for k, v in state.items() if hasattr(v, "data_ptr")}, {k: (nest.type_of(v), tuple(v.shape)) for k, v in value.items() if hasattr(v, "data_ptr")})
-    if _is_optimizer(inner) and isinstance(value.get("param_groups"), list):
+    if nest.is_optimizer(inner) and isinstance(value.get("param_groups"), list):
         tensors = [(i, n, tuple(t.shape)) for i, of_one in value.get("state", {}).items() if isinstance(of_one, dict) for n, t in of_one.items() if isinstance(t, torch.Tensor)]
-        return optimizer_problems(where, inner, [len(g["params"]) for g in value["param_groups"]], lambda: tensors)
-    return []
+        return optimizer_problems(where, inner, [len(g["params"]) for g in value["param_groups"]], lambda: tensors, value["param_groups"])
+    return scheduler_problems(where, inner, list(value)) if nest.is_scheduler(inner) else []
 
 
 def _fitting(live: Dict[str, Any], stored: Dict[str, Any]) -> Dict[str, Any]:
@@ -261,7 +324,7 @@ def merged(target: Any, value: Any, strict: bool, where: str) -> Any:
                 set_peft_model_state_dict(inner, value, adapter_name=adapters.adapters_of(inner)[0])
             elif torch is not None and isinstance(inner, torch.nn.Module):
                 _put_module(inner, value, strict)
-            elif _is_optimizer(inner) and torch is not None and isinstance(value, dict):
+            elif nest.is_optimizer(inner) and torch is not None and isinstance(value, dict):
                 _put_optimizer(inner, value, strict)
             else:
                 inner.load_state_dict(value)
@@ -273,7 +336,7 @@ def merged(target: Any, value: Any, strict: bool, where: str) -> Any:
             if mine.data_ptr() != read.data_ptr():
                 mine.copy_(read)
         return target
-    if torch is not None and isinstance(target, torch.Tensor) and isinstance(value, torch.Tensor) and target.shape == value.shape:
+    if torch is not None and isinstance(target, torch.Tensor) and isinstance(value, torch.Tensor) and target.shape == value.shape and not target.is_meta and not _expanded(target):
         here = sharded.plain(target)
         if here.data_ptr() != value.data_ptr() or here.stride() != value.stride():
             with torch.no_grad():

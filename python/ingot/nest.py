@@ -124,6 +124,20 @@ def is_stateful(x: Any) -> bool:
     return callable(getattr(x, "state_dict", None)) and callable(getattr(x, "load_state_dict", None)) and not isinstance(x, type)
 
 
+def is_module(x: Any) -> bool:
+    return callable(getattr(x, "named_parameters", None)) and is_stateful(x)
+
+
+def is_optimizer(x: Any) -> bool:
+    return is_stateful(x) and isinstance(getattr(x, "param_groups", None), list)
+
+
+def is_scheduler(x: Any) -> bool:
+    """Of learning rates: torch's, and what others call one."""
+    name = type(x).__name__.lower()
+    return is_stateful(x) and not is_optimizer(x) and not is_module(x) and ("scheduler" in name or name.endswith("lr") or hasattr(x, "last_epoch"))
+
+
 def _group_of(key: str) -> str:
     """Keys become names of files; one that cannot is among the others'."""
     ok = key and len(key) <= 80 and not key.startswith(".") and all(c.isalnum() and c.isascii() or c in "_-." for c in key)
@@ -247,7 +261,7 @@ class _Packer:
         type_name = _NUMPY_TYPES.get(a.dtype.name)
         if type_name is None:
             raise StateError(f"{'/'.join(path)}: an array of {a.dtype} cannot be kept; convert it to one of {', '.join(sorted(_NUMPY_TYPES))}")
-        identity = ("numpy", a.__array_interface__["data"][0], a.shape, a.strides, a.dtype.name) if a.size else (id(a),)
+        identity = ("numpy", a.__array_interface__["data"][0], a.shape, a.strides, a.dtype.str, a.dtype.name) if a.size else (id(a),)
         data = numpy.ascontiguousarray(a.astype(a.dtype.newbyteorder("="), copy=False)).reshape(a.shape)
         return self.add(path, type_name, tuple(data.shape), data.ctypes.data, (a, data), identity, "$array")
 
@@ -572,11 +586,47 @@ class _Unpacker:
             return base64.b64decode(v) if kind == "$bytes" else bytearray(base64.b64decode(v))
         if kind == "$scalar":
             import numpy
+            if v[0] not in _NUMPY_TYPES:
+                raise ValueError(f"'{where}' is a scalar of {v[0]!r}")
             return numpy.dtype(v[0]).type(self.go(v[1], None, where))
         if kind in ("$dtype", "$device", "$size"):
             import torch
+            if kind == "$dtype" and not isinstance(getattr(torch, v, None), torch.dtype):
+                raise ValueError(f"'{where}' is the type {v!r}, which torch has not")  # torch has other things, too: functions
             return getattr(torch, v) if kind == "$dtype" else torch.device(v) if kind == "$device" else torch.Size(v)
-        raise ValueError(f"state.json has a '{kind}' at '{where}', which this ingot does not know; a newer one does")
+        raise UnknownKind(f"state.json has a '{kind}' at '{where}', which this ingot does not know; a newer one does")
+
+
+# What a tree that is no state's makes of unpack and of those who look into it.
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, RuntimeError, TypeError, ValueError)
+
+
+class UnknownKind(ValueError):
+    """A newer ingot's."""
+
+
+def check(tree: Any, where: str) -> None:
+    """One of UNREADABLE where a tree is none that unpack takes. No object of the program's is made or looked at."""
+    def tensor(kind: str, group: Any, name: Any) -> Any:
+        if not isinstance(group, str) or not isinstance(name, str):
+            raise ValueError(f"a tensor's place is {[group, name]!r}")
+        return None
+    _Unpacker(tensor).go(tree, _INSIDE, where)
+    _check_peft(tree)
+
+
+def _check_peft(tree: Any) -> None:
+    if kind_of(tree) == "$peft":
+        v = tree["$peft"]
+        for kept in v["adapters"].values():
+            if not isinstance(kept["config"], dict) or not isinstance(kept["tensors"], dict):
+                raise ValueError("an adapter's configuration or tensors are none")
+        if not isinstance(v["extra"], dict) or any(len(of_one) != 3 for of_one in v["base"]["tensors"].values()):
+            raise ValueError("a PeftModel's base is not described")
+    elif isinstance(tree, (dict, list)):
+        for v in tree.values() if isinstance(tree, dict) else tree:
+            if isinstance(v, (dict, list)):
+                _check_peft(v)
 
 
 _INSIDE = object()  # instead of a live value: what lies below one that takes a state
@@ -632,8 +682,8 @@ def in_place(t: Any, type_name: str, shape: Tuple[int, ...]) -> Optional[int]:
     if torch is None or not isinstance(t, torch.Tensor):
         return None
     t = sharded.plain(t)
-    if not on_host(t) or t.layout != torch.strided or not t.is_contiguous():
-        return None
+    if not on_host(t) or t.layout != torch.strided or not t.is_contiguous() or t.is_conj() or t.is_neg():
+        return None  # of a conjugate or a negative view the memory holds other numbers than it shows
     if type_of(t) != type_name or tuple(t.shape) != tuple(shape):
         return None
     return t.data_ptr()

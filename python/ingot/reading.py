@@ -92,6 +92,32 @@ def _address(target: Any) -> Optional[int]:
     return target.ctypes.data
 
 
+def _is_of_framework(found: Any) -> bool:
+    """A trainer's layout: its files are what the state is read from."""
+    try:
+        return "framework" in json.loads(found.read_object("state.json"))
+    except nest.UNREADABLE:
+        return False
+
+
+def _tree_of(found: Any, rank: int) -> Tuple[Dict[str, Any], List[str]]:
+    """The state that state.json tells of, each value a tree that unpack takes, and the places where nothing is this rank's. BadInput where it is anything else: its hash is right, so it was written like that."""
+    file = f"{found.path}/state.json"
+    try:
+        whole = json.loads(found.read_object("state.json"))
+        stays = _with_own(found, whole, rank)
+        tree = whole["state"]
+        for key, value in tree.items():
+            nest.check(value, key)
+    except nest.UnknownKind as e:
+        raise _ingot.Error(f"{file}: {e}") from None
+    except _ingot.Error:
+        raise
+    except nest.UNREADABLE as e:
+        raise _ingot.BadInput(f"{file}: it is no state: {type(e).__name__}: {e}") from None
+    return tree, stays
+
+
 def _with_own(found: Any, whole: Dict[str, Any], rank: int) -> List[str]:
     """Puts what is this rank's own into the tree, in the place of rank 0's; where the checkpoint has nothing of this rank (it was saved by fewer) the live value stays. Gives the places of those."""
     paths = whole.get("own", [])
@@ -105,7 +131,7 @@ def _with_own(found: Any, whole: Dict[str, Any], rank: int) -> List[str]:
     return [] if found.has(name) else ["/".join(p) for p in paths]
 
 
-def _compared(found: Any, tree: Dict[str, Any], stored: Stored, state: Dict[str, Any], strict: bool, ranks: Optional[Ranks]) -> Match:
+def _matched(found: Any, tree: Dict[str, Any], stored: Stored, state: Dict[str, Any]) -> Match:
     match = Match(stored.forms)
     match.problems += [f"'{k}' is in the state and not in the checkpoint" for k in state if k not in tree]
     match.problems += [f"'{k}' is in the checkpoint and not in the state" for k in tree if k not in state]
@@ -114,6 +140,25 @@ def _compared(found: Any, tree: Dict[str, Any], stored: Stored, state: Dict[str,
             match.walk(tree[key], state[key], key)
     if match.unknown is not None:
         raise _ingot.BadInput(f"{found.path}: its state.json names the tensor '{match.unknown[1]}' of '{match.unknown[0]}', which no file has")
+    return match
+
+
+def fits(found: Any, state: Dict[str, Any], ranks: Optional[Ranks] = None) -> bool:
+    """Whether it would fill everything in the state, by its state.json and the headers of its files; the same on all ranks. Nothing is told."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if _is_of_framework(found):
+                return True  # on all ranks: one file says so
+            tree, stays = _tree_of(found, ranks.rank if ranks else 0)
+            good = not stays and not _matched(found, tree, Stored(found), state).problems
+    except (_ingot.Error, Mismatch):
+        good = False
+    return good if ranks is None else all(ranks.all("fits", good))
+
+
+def _compared(found: Any, tree: Dict[str, Any], stored: Stored, state: Dict[str, Any], strict: bool, ranks: Optional[Ranks]) -> Match:
+    match = _matched(found, tree, stored, state)
     problems = match.problems
     if ranks is not None:
         said = ranks.all("match", problems[:9])
@@ -130,15 +175,13 @@ def _compared(found: Any, tree: Dict[str, Any], stored: Stored, state: Dict[str,
 def restore(found: Any, state: Dict[str, Any], strict: bool, threads: int, ranks: Optional[Ranks] = None) -> None:
     """BadInput: it is damaged, and nothing of the state counts. Mismatch: nothing has been touched. Of several ranks each reads what it has a place for, what all have one reads and gives to the others; all of
     them end the same way."""
-    whole = json.loads(found.read_object("state.json"))
-    if "framework" in whole:  # a trainer's layout: its files are what the state is read from
+    if _is_of_framework(found):
         verify(found, threads, ranks)
         foreign.restore(foreign.Taken(found.path, state), state, strict)
         return
-    stays = _with_own(found, whole, ranks.rank if ranks else 0)
+    tree, stays = _tree_of(found, ranks.rank if ranks else 0)
     if stays:
         warnings.warn(f"{found.path} was saved by {found.world} ranks and has nothing of rank {ranks.rank}'s own: {', '.join(stays)} go on as they are", RuntimeWarning, stacklevel=outside())
-    tree = whole["state"]
     stored = Stored(found)
     match = _compared(found, tree, stored, state, strict, ranks)
     plan = _Plan(stored)

@@ -17,8 +17,12 @@ class Rng:
         out: Dict[str, Any] = {"python": {"version": version, "state": list(internal), "gauss": gauss}}
         numpy, torch = numpy_if_loaded(), torch_if_loaded()
         if numpy is not None:
-            name, keys, pos, has_gauss, cached = numpy.random.get_state()
-            out["numpy"] = {"name": name, "keys": keys, "pos": pos, "has_gauss": has_gauss, "cached": cached}
+            now = numpy.random.get_state(legacy=False)
+            if now["bit_generator"] == "MT19937":
+                out["numpy"] = {"name": "MT19937", **now["state"], "has_gauss": now["has_gauss"], "cached": now["gauss"]}
+                out["numpy"]["keys"] = out["numpy"].pop("key")
+            else:  # set_bit_generator
+                out["numpy"] = {"generator": now}
         if torch is not None:
             out["torch"] = torch.get_rng_state()
             if torch.cuda.is_available() and torch.cuda.is_initialized():
@@ -32,7 +36,13 @@ class Rng:
         numpy, torch = numpy_if_loaded(), torch_if_loaded()
         if "numpy" in state and numpy is not None:
             n = state["numpy"]
-            numpy.random.set_state((n["name"], n["keys"], n["pos"], n["has_gauss"], n["cached"]))
+            other = n.get("generator")
+            kind = other["bit_generator"] if other else n["name"]
+            if kind != numpy.random.get_state(legacy=False)["bit_generator"]:
+                if kind not in ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"):
+                    raise ValueError(f"NumPy's global numbers came from a {kind}; call numpy.random.set_bit_generator with one before the restore")
+                numpy.random.set_bit_generator(getattr(numpy.random, kind)())
+            numpy.random.set_state(other or (n["name"], n["keys"], n["pos"], n["has_gauss"], n["cached"]))
         if "torch" in state and torch is not None:
             torch.set_rng_state(state["torch"])
             if "cuda" in state and torch.cuda.is_available():

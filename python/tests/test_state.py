@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
+import unittest.mock
 import warnings
 
 import numpy as np
@@ -169,6 +171,29 @@ class Nests(Case):
         self.assertIn("once/colour", str(told[0].message))
         self.assertEqual(told[0].filename, __file__)
         self.assertEqual(thing.got, {"colour": 1, "at": (1, 2)})
+
+    def test_numpys_global_numbers_of_another_kind(self):
+        if not hasattr(np.random, "set_bit_generator"):
+            self.skipTest("this NumPy has no set_bit_generator")
+        self.addCleanup(np.random.set_bit_generator, np.random.MT19937())
+        ck = self.checkpointer()
+        for step, kind in enumerate(("MT19937", "PCG64", "Philox", "SFC64"), 1):
+            np.random.set_bit_generator(getattr(np.random, kind)(step))
+            np.random.randn()
+            ck.save(step, {"rng": ingot.rng()}).wait()
+            want = (np.random.randn(3).tolist(), np.random.randint(1 << 30, size=5).tolist())
+            for live in ("PCG64", "MT19937"):
+                np.random.set_bit_generator(getattr(np.random, live)(9))
+                self.checkpointer().restore({"rng": ingot.rng()}, which=step)
+                self.assertEqual((np.random.randn(3).tolist(), np.random.randint(1 << 30, size=5).tolist()), want, (kind, live))
+
+    def test_two_byte_orders_of_one_memory_are_two_arrays(self):
+        a = np.arange(5, dtype="<i4")
+        ck = self.checkpointer()
+        ck.save(1, {"x": {"little": a, "big": a.view(">i4")}}).wait()
+        state = {"x": None}
+        ck.restore(state)
+        self.assertEqual((state["x"]["little"].tolist(), state["x"]["big"].tolist()), (a.tolist(), a.view(">i4").tolist()))
 
     def test_one_array_named_twice_is_kept_once(self):
         a = np.arange(100_000, dtype=np.float32)
@@ -391,6 +416,19 @@ class Checkpoints(Case):
                 ck.restore(state)
         self.assertIn("none of its checkpoints can be taken", str(e.exception))
         self.assertEqual((state["a"].sum(), state["n"]), (0, 0))
+        # The job is started again: it has been put aside by now.
+        for which in ("latest", self.dir):
+            with self.assertRaisesRegex(ingot.BadInput, "none of its checkpoints can be taken .1 put aside.*give another directory, or remove them"):
+                self.checkpointer().restore(state, which=which)
+
+    def test_torn_ones_alone_are_told_before_a_fresh_start(self):
+        ck = self.checkpointer()
+        ck.save(1, {"n": 1}).wait()
+        os.truncate(os.path.join(self.dir, "checkpoint-1", "state.json"), 3)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            self.assertEqual(self.checkpointer().restore({"n": 0}), 0)
+        self.assertRegex(str(told[0].message), "checkpoint-1 is torn.*state.json")
 
     def test_every_damaged_file_is_passed_over(self):
         for name in ("state.json", "manifest.json", "a.safetensors"):
@@ -407,6 +445,31 @@ class Checkpoints(Case):
             ck.close()
             import shutil
             shutil.rmtree(self.dir)
+
+    def test_a_state_json_of_other_content_is_damage(self):
+        from ingot import _ingot
+        ck = self.checkpointer()
+        ck.save(1, {"n": 1}).wait()
+        ck.save(2, {"n": 2}).wait()
+        real = ingot.reading._ingot.look_at(os.path.join(self.dir, "checkpoint-2"))
+
+        class Found:
+            def __init__(self, text):
+                self.text = text
+
+            def read_object(self, name):
+                return self.text
+
+            def __getattr__(self, name):
+                return getattr(real, name)
+        for text in ("{", "[]", "{}", '{"state":[]}', '{"state":{"n":{"$tensor":1}}}', '{"state":{"n":{"$tensor":["a"]}}}', '{"state":{"n":{"$set":[[1]]}}}', '{"state":{"n":{"$float":"x"}}}',
+                     '{"state":{"n":{"$scalar":["O",1]}}}', '{"state":{"n":{"$peft":{}}}}', '{"state":{"n":{"$bytes":"A"}}}', '{"state":{"n":{"$dict":[1]}}}', '{"state":{"n":' + "[" * 3000 + "]" * 3000 + "}}",
+                     "[" * 100000, '{"own":[["n"]],"state":{"n":{"$named":3}}}'):
+            with self.assertRaisesRegex(ingot.BadInput, "checkpoint-2/state.json: it is no state"):
+                ingot.reading.restore(Found(text), {"n": 0}, True, 0)
+        with self.assertRaisesRegex(ingot.Error, "which this ingot does not know") as e:
+            ingot.reading.restore(Found('{"state":{"n":{"$newest":1}}}'), {"n": 0}, True, 0)
+        self.assertNotIsInstance(e.exception, ingot.BadInput)  # is not put aside
 
     def test_a_newer_format_is_not_a_fresh_start(self):
         ck = self.checkpointer()
@@ -440,6 +503,17 @@ class Checkpoints(Case):
         ck.close()
         self.assertTrue(ingot.latest(self.dir).endswith("checkpoint-3"))
 
+    def test_one_that_was_taken_for_lost_does_not_take_the_directory_back(self):
+        sleeper = self.checkpointer()
+        sleeper.save(5, {"n": 5}).wait()
+        successor = self.checkpointer()
+        successor.save(6, {"n": 6}).wait()
+        with self.assertRaises(ingot.Error):
+            sleeper.save(3, {"n": 3}).wait()  # its step goes down
+        successor.save(7, {"n": 7}).wait()
+        self.assertTrue(ingot.latest(self.dir).endswith("checkpoint-7"))
+        self.assertFalse(os.path.exists(os.path.join(self.dir, "checkpoint-3")))
+
     def test_a_skipped_save_is_told(self):
         a = np.zeros(20_000_000)
         with ingot.Checkpointer(self.dir, signals=False, overlap="skip") as ck:
@@ -458,6 +532,64 @@ class Checkpoints(Case):
         with self.assertRaises(ValueError):
             ck.save(2, {"n": 2})
         ck.report(1, {"loss": 0.5})  # an evaluation's
+
+    def test_metrics_of_a_step_without_a_checkpoint_end_nothing(self):
+        ck = self.checkpointer(keep=ingot.Keep(last=1))
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            ck.report(2, {"loss": 0.25})  # not saved yet
+            ck.report(3, {"loss": 0.125})
+            ck.save(2, {"n": 2}, {"other": 1.0}).wait()
+            ck.save(4, {"n": 4}).wait()
+            ck.wait()
+            self.assertFalse(os.path.exists(os.path.join(self.dir, "checkpoint-2")))
+            ck.report(1, {"loss": 0.5})  # never was
+            ck.report(2, {"loss": 0.5})  # removed
+        self.assertEqual([str(w.message).split(",")[0] for w in told], ["metrics of step 2", "metrics of step 1"])
+        self.assertEqual(told[0].filename, __file__)
+        ck.report(5, {"loss": 0.0625})
+        ck.save(5, {"n": 5}, {"other": 2.0}).wait()
+        from ingot import _ingot
+        self.assertEqual(dict(_ingot.look_at(os.path.join(self.dir, "checkpoint-5")).metrics), {"loss": 0.0625, "other": 2.0})
+
+    def test_a_skipped_save_stays_due(self):
+        a = np.zeros(40_000_000)
+        ck = self.checkpointer(cadence=ingot.Cadence(minutes=1e-6), overlap="skip")
+        ck.save(1, {"a": a})
+        before = ck._last_due
+        if ck.save(2, {"a": a}) is None:
+            self.assertEqual(ck._last_due, before)
+
+    def test_a_handler_that_saves_while_the_first_save_opens(self):
+        from ingot import _ingot
+        for when in ("before", "after"):
+            directory = os.path.join(self.dir, when)
+            ck = ingot.Checkpointer(directory, signals=False)
+            self.addCleanup(ck.close)
+            real, inner = _ingot.Saver, []
+
+            def opening(*args):
+                if inner:
+                    return real(*args)
+                inner.append(None)
+                if when == "after":
+                    made = real(*args)
+                inner[0] = ck.save(1, {"n": 1})
+                return made if when == "after" else real(*args)
+
+            def outer():
+                with unittest.mock.patch.object(_ingot, "Saver", opening):
+                    inner.append(ck.save(2, {"n": 2}))
+            t = threading.Thread(target=outer, daemon=True)
+            t.start()
+            t.join(20)
+            self.assertFalse(t.is_alive(), "it waits for itself")
+            for handle in inner:
+                handle.wait(20)
+            ck.close()
+            self.assertEqual(sorted(d for d in os.listdir(directory) if d.startswith("checkpoint-")), ["checkpoint-1", "checkpoint-2"])
+
+    def test_after_close_a_step_below_zero(self):
         with self.assertRaises(ValueError):
             self.checkpointer().save(-1, {"n": 1})
 
@@ -537,6 +669,27 @@ class Checkpoints(Case):
         with self.assertRaises(ValueError) as e:
             ingot.expand("${INGOT_UNSET_X}")
         self.assertIn("INGOT_UNSET_X", str(e.exception))
+        self.assertEqual(ingot.expand("~/a"), os.path.join(os.path.expanduser("~"), "a"))
+        for text, words in (("$HOME/x", "write ${HOME} for"), ("/a/${HOME-b}", "a variable is ${NAME}"), ("/a/${HOME", "a variable is ${NAME}")):
+            with self.assertRaisesRegex(ValueError, words.replace("$", r"\$").replace("{", r"\{")):
+                ingot.expand(text)
+        there = os.path.join(self.tmp.name, "$HOME")
+        os.mkdir(there)
+        self.assertEqual(ingot.expand(there), there)
+
+    def test_a_relative_directory_stays_where_it_was(self):
+        before = os.getcwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(self.tmp.name)
+        ck = ingot.Checkpointer("run", signals=False)
+        os.mkdir("elsewhere")
+        os.chdir("elsewhere")
+        ck.save(1, {"n": 1}).wait()
+        ck.close()
+        self.assertEqual(os.listdir("."), [])
+        self.assertTrue(os.path.isdir(os.path.join(self.tmp.name, "run", "checkpoint-1")))
+        os.chdir(self.tmp.name)
+        self.assertTrue(os.path.isabs(ingot.latest("run")))
 
     def test_readable_without_ingot(self):
         ck = self.checkpointer()
@@ -549,6 +702,18 @@ class Checkpoints(Case):
             begin, end = header["state.0.m"]["data_offsets"]
             f.seek(8 + n + begin)
             self.assertEqual(np.frombuffer(f.read(end - begin), np.float32).tolist(), [0, 1, 2])
+
+
+class Bounds(Case):
+    def test_numbers_that_are_too_large(self):
+        ck = self.checkpointer()
+        for call in (lambda: ck.save(2**63, {"n": 1}), lambda: ck.due(10**400), lambda: ck.report(2**64, {}), lambda: ingot.Checkpointer(self.dir, threads=2**31), lambda: ingot.Keep(last=2**40),
+                     lambda: ingot.Keep(pinned=(2**63,)), lambda: ingot.Cadence(steps=2**63), lambda: ingot.Checkpointer(self.dir, max_shard_bytes=2**64), lambda: ingot.Checkpointer(self.dir, rank_timeout=float("inf")),
+                     lambda: ingot.Checkpointer(self.dir, deadline=float("inf")), lambda: ck.save(1, {"n": 1}, {"loss": 10**400})):
+            with self.assertRaisesRegex(ValueError, "expected at most|too large"):
+                call()
+        ck.save(2**63 - 1, {"n": 1}).wait()
+        self.assertEqual(ck.restore({"n": 0}), 2**63 - 1)
 
 
 class Arguments(Case):
@@ -874,6 +1039,33 @@ sys.exit(3 if sys.argv[2] == "exits" else 0)
             self.assertEqual((p.returncode, p.stdout), (code, "done\nthe others end as they would\n"), p.stderr)
             self.assertEqual("checkpoint-2" in p.stderr, how == "fail", p.stderr)
 
+    def test_a_handler_set_after_the_checkpointer_is_told_once(self):
+        script = """
+import os, signal, sys, warnings, ingot
+warnings.simplefilter("always")
+signal.signal(signal.SIGUSR1, lambda *a: None)  # before: fine
+ck = ingot.Checkpointer(sys.argv[1])
+ck.due(1)
+ck.save(1, {"n": 1}).wait()
+print("so far", file=sys.stderr, flush=True)
+signal.signal(signal.SIGTERM, eval(sys.argv[2]))
+other = ingot.Checkpointer(sys.argv[1] + "/other")
+if os.fork() == 0:
+    ck.due(2)
+    os._exit(0)
+os.wait()
+ck.due(2)
+ck.due(3)
+ck.save(3, {"n": 1}).wait()
+"""
+        for how in ("lambda *a: None", "signal.SIG_DFL", "signal.SIG_IGN"):
+            p = subprocess.run([sys.executable, "-c", script, os.path.join(self.dir, how.split()[0]), how], env=WITH_PACKAGE, timeout=60, capture_output=True, text=True)
+            self.assertEqual(p.returncode, 0, p.stderr)
+            before, after = p.stderr.split("so far")
+            self.assertNotIn("its own handler", before)
+            self.assertEqual(after.count("<string>:15: RuntimeWarning: something has set its own handler for SIGTERM after"), 1, after)
+            self.assertEqual(after.count("its own handler"), 1, after)
+
     def test_a_child_that_makes_its_own_saves(self):
         ck = self.checkpointer()
         ck.save(1, {"n": 1}).wait()
@@ -903,9 +1095,14 @@ print(os.waitpid(pid, 0)[1], flush=True)
 
     def test_a_forked_child_does_no_harm(self):
         ck = self.checkpointer()
-        ck.save(1, {"n": 1}).wait()
+        under_way = ck.save(1, {"n": np.zeros(20_000_000)})
         pid = os.fork()
         if pid == 0:
+            try:
+                under_way.wait()
+                os._exit(1)
+            except ingot.Error:
+                pass
             try:
                 ck.save(2, {"n": 2})
                 os._exit(1)

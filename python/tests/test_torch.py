@@ -40,6 +40,16 @@ class Torch(TorchCase):
         self.assertSame(into, state)
         self.assertEqual(into["b"][1].data_ptr(), into["b"][2].data_ptr())
 
+    def test_a_copy_takes_addresses_in_any_order(self):
+        import ctypes
+        from ingot import devices
+        block = (ctypes.c_ubyte * 4096)()
+        small, large = torch.tensor([1.0, 2.0]), torch.randn(100)
+        at = ctypes.addressof(block)
+        devices.copier([small, large])([at + 2048, at])()  # the engine lays large ones first
+        self.assertEqual(bytes(block)[2048:2056], small.numpy().tobytes())
+        self.assertEqual(bytes(block)[:400], large.numpy().tobytes())
+
     def test_a_device_that_fails_is_heard_of(self):
         def refused(tensors):
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -76,6 +86,42 @@ class Torch(TorchCase):
         self.assertTrue(b.weight.requires_grad)
         with open(os.path.join(self.dir, "checkpoint-1", "model.safetensors"), "rb") as f:
             self.assertIn(b'"weight"', f.read(200))
+
+    def test_conjugate_and_negative_views_are_not_read_into_place(self):
+        def views(n):
+            z = torch.full((3,), n + 2j * n, dtype=torch.complex64)
+            return {"conj": z.conj(), "neg": z.clone().conj().imag}
+        state = {"x": views(0)}
+        conj = state["x"]["conj"]
+        self.again({"x": views(1)}, state)
+        self.assertIs(state["x"]["conj"], conj)
+        self.assertEqual(conj.tolist(), [1 - 2j] * 3)
+        self.assertEqual(state["x"]["neg"].tolist(), [-2.0] * 3)
+
+    def test_a_damaged_one_leaves_nothing_where_the_one_before_does_not_fit(self):
+        model = torch.nn.Linear(30, 30)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with ingot.Checkpointer(self.dir, signals=False) as ck:
+                ck.save(1, {"model": torch.nn.Linear(7, 7)}).wait()
+                ck.save(2, {"model": model}).wait()
+            path = os.path.join(self.dir, "checkpoint-2", "model.safetensors")
+            with open(path, "r+b") as f:
+                f.seek(-9, os.SEEK_END)
+                b = f.read(1)
+                f.seek(-9, os.SEEK_END)
+                f.write(bytes([b[0] ^ 1]))
+            into = torch.nn.Linear(30, 30)
+            before = {k: v.clone() for k, v in into.state_dict().items()}
+            with self.assertRaises(ingot.Mismatch):
+                self.checkpointer().restore({"model": into})
+        self.assertSame(before, dict(into.state_dict()))
+
+    def test_a_type_of_the_file_is_a_type(self):
+        for name in ("load", "Tensor", "nothing", "nn"):
+            with self.assertRaisesRegex(ValueError, "which torch has not"):
+                ingot.nest.unpack({"$dtype": name})
+        self.assertIs(ingot.nest.unpack({"$dtype": "float8_e5m2"}), torch.float8_e5m2)
 
     def test_dicts_of_tensors_are_read_into_place(self):
         a = {"ema": {"w": torch.randn(100), "n": 3}, "new": {"x": 1}}
@@ -144,6 +190,89 @@ class Torch(TorchCase):
         with self.assertRaises(ingot.Mismatch) as e:
             self.again({"optimizer": optimizer}, {"optimizer": torch.optim.Adam([b.bias, b.weight])})
         self.assertIn("parameter 0 has the shape [3], its exp_avg in the checkpoint [3, 4]", str(e.exception))
+
+    def test_another_optimizer_or_scheduler_is_told_before_anything_changes(self):
+        O, S = torch.optim, torch.optim.lr_scheduler
+
+        def trained(kind, **options):
+            model = torch.nn.Linear(3, 2)
+            optimizer = kind(model.parameters(), lr=0.1, **options)
+            model(torch.ones(1, 3)).sum().backward()
+            optimizer.step()
+            return {"model": model, "optimizer": optimizer}
+        kinds = [k for k in (O.SGD, O.Adam, O.AdamW, O.Adagrad, O.Adadelta, O.Adamax, O.NAdam, O.RAdam, O.RMSprop, O.ASGD, O.Rprop)]
+        for a in kinds:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                with ingot.Checkpointer(self.dir, signals=False) as ck:
+                    ck.save(1, trained(a)).wait()
+                for b in kinds:
+                    into = trained(b)
+                    before = {k: v.clone() for k, v in into["model"].state_dict().items()}
+                    if a is b:
+                        self.checkpointer().restore(into)
+                        continue
+                    if {a, b} == {O.Adamax, O.RAdam}:
+                        continue  # whose groups have the same keys, but for what later versions of torch have added
+                    if {a, b} == {O.Adam, O.AdamW} and "decoupled_weight_decay" not in into["optimizer"].defaults:
+                        continue  # this torch writes the same for both
+                    with self.assertRaisesRegex(ingot.Mismatch, "'optimizer': group 0", msg=(a, b)):
+                        self.checkpointer().restore(into)
+                    self.assertSame(before, dict(into["model"].state_dict()))
+        # A group of an older torch, and one with a scheduler's and a program's own keys.
+        state = trained(O.Adam)
+        for k in ("decoupled_weight_decay", "fused"):
+            state["optimizer"].param_groups[0].pop(k, None)
+        state["optimizer"].param_groups[0].update(initial_lr=0.5, name="head")
+        self.again(state, trained(O.Adam))
+        # Schedulers.
+        makers = (lambda o: S.StepLR(o, 5), lambda o: S.CosineAnnealingLR(o, 5), lambda o: S.ExponentialLR(o, 0.9), lambda o: S.ReduceLROnPlateau(o), lambda o: S.LambdaLR(o, lambda n: 1.0),
+                  lambda o: S.OneCycleLR(o, 0.1, 10), lambda o: S.SequentialLR(o, [S.ConstantLR(o), S.LinearLR(o)], [3]))
+        for i, a in enumerate(makers):
+            for j, b in enumerate(makers):
+                one, other = trained(O.SGD), trained(O.SGD)
+                one["scheduler"], other["scheduler"] = a(one["optimizer"]), b(other["optimizer"])
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    one["scheduler"].step(*([1.0] if i == 3 else []))
+                    if i == j:
+                        self.again(one, other)
+                    else:
+                        with self.assertRaisesRegex(ingot.Mismatch, "'scheduler': the checkpoint has another scheduler's state"):
+                            self.again(one, other)
+
+    def test_parameters_in_another_order_by_their_names(self):
+        def make(order):
+            model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
+            named = dict(model.named_parameters())
+            optimizer = torch.optim.AdamW([(n, named[n]) for n in order])
+            model(torch.ones(1, 4)).sum().backward()
+            optimizer.step()
+            return {"model": model, "optimizer": optimizer}
+        order = ["0.weight", "1.weight", "0.bias", "1.bias"]
+        try:
+            state = make(order)
+        except TypeError:
+            self.skipTest("this torch takes no named parameters")
+        self.again(state, make(order))
+        with self.assertRaisesRegex(ingot.Mismatch, "in another order: '1.weight' is number 0, in the checkpoint 1"):
+            self.again(state, make(["1.weight", "0.weight", "0.bias", "1.bias"]))
+
+    def test_plain_tensors_that_cannot_take_it(self):
+        for live, words in ((torch.zeros(4), "'x/a' has the shape .4., in the checkpoint .3."), (torch.empty(3, device="meta"), "'x/a' is on the device meta"), (torch.zeros(1).expand(3), "'x/a' is expanded")):
+            with self.assertRaisesRegex(ingot.Mismatch, words):
+                self.again({"x": {"a": torch.ones(3)}}, {"x": {"a": live}})
+            state = {"x": {"a": live}}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.again({"x": {"a": torch.ones(3)}}, state, strict=False)
+            self.assertEqual(state["x"]["a"].tolist(), [1, 1, 1])
+        with torch.device("meta"):
+            model = torch.nn.Linear(2, 2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with self.assertRaisesRegex(ingot.Mismatch, "'model': 'weight', 'bias' are on the device meta"):
+                self.again({"model": torch.nn.Linear(2, 2)}, {"model": model})
 
     def test_without_strict_what_has_another_shape_stays(self):
         a = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
@@ -299,6 +428,46 @@ class Torch(TorchCase):
                     ck.restore(state)
                 self.assertEqual(run(loader, state, 20 - stop), want[stop:], f"{options} after {stop}")
 
+    def test_a_loader_of_ones_own_goes_on_as_it_is(self):
+        class Scaled(torch.utils.data.DataLoader):
+            def __iter__(self):
+                for (batch,) in super().__iter__():
+                    yield [batch * 10]
+
+        class Within(torch.utils.data.DataLoader):  # as accelerate's: one batch ahead of another loader
+            def __init__(self, loader):
+                super().__init__(loader.dataset)
+                self.within = loader
+
+            def __iter__(self):
+                batches = iter(self.within)
+                ahead = next(batches)
+                for batch in batches:
+                    yield ahead
+                    ahead = batch
+                yield ahead
+        data = torch.utils.data.TensorDataset(torch.arange(40))
+        for make in (lambda: Scaled(data, batch_size=5, shuffle=True), lambda: Within(torch.utils.data.DataLoader(data, batch_size=5, shuffle=True))):
+            def run(loader, n, save_at=None, state=None):
+                seen = []
+                while True:
+                    for (batch,) in loader:
+                        seen.append((batch.tolist(), torch.rand(1).item()))
+                        if len(seen) == save_at:
+                            with ingot.Checkpointer(self.dir, signals=False) as ck:
+                                ck.save(1, state)
+                        if len(seen) == n:
+                            return seen
+            for stop in (3, 8, 11):
+                torch.manual_seed(1)
+                loader = ingot.loader(make())
+                want = run(loader, 14, stop, {"data": loader, "rng": ingot.rng()})
+                torch.manual_seed(7)
+                loader = ingot.loader(make())
+                with ingot.Checkpointer(self.dir, signals=False) as ck:
+                    ck.restore({"data": loader, "rng": ingot.rng()})
+                self.assertEqual(run(loader, 14 - stop), want[stop:], stop)
+
     def test_a_loader_between_epochs_and_with_other_generators(self):
         import numpy
         data = torch.utils.data.TensorDataset(torch.arange(20))
@@ -421,6 +590,19 @@ class Torch(TorchCase):
             warnings.simplefilter("ignore")
             ingot.Checkpointer(os.path.dirname(d), signals=False).restore(into())
         self.assertIn("nothing for 'rng'", str(e.exception))
+
+    def test_names_with_what_wrappers_put_before_them(self):
+        def make():
+            return torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+        for n, name in enumerate((lambda k: "module." + k, lambda k: "_orig_mod." + k, lambda k: "module._orig_mod." + k, lambda k: "_orig_mod.module." + k, lambda k: k.replace("0.", "0._orig_mod."))):
+            model, d = make(), os.path.join(self.tmp.name, f"wrapped{n}", "checkpoint-3")
+            os.makedirs(d)
+            torch.save({"model": {name(k): v for k, v in model.state_dict().items()}}, os.path.join(d, "checkpoint.pt"))
+            into = make()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.assertEqual(ingot.Checkpointer(os.path.dirname(d), signals=False).restore({"model": into}), 3)
+            self.assertSame(dict(model.state_dict()), dict(into.state_dict()))
 
     def trainers(self, step, optimizer=True, model=None):
         """A directory as Trainer leaves it."""
