@@ -208,7 +208,7 @@ class _Packer:
             if whole is None and self.rank is not None and not self.own:
                 return self.shared(t, path)
             if whole is None:
-                raise StateError(f"{where}: a {spread} of {sharded.ranks_of(t)} ranks: this process has a part of it, and a checkpoint of one process holds whole tensors; gather it and "
+                raise StateError(f"{where}: a {spread} of {sharded.ranks_of(t)} ranks: this process has a part of it, and a checkpoint of one process holds whole tensors; let all ranks make the checkpointer (without ranks=False), or gather it and "
                                  "save from rank 0 (get_model_state_dict and get_optimizer_state_dict with StateDictOptions(full_state_dict=True, cpu_offload=True))")
             t = whole
         if isinstance(t, torch.nn.parameter.UninitializedTensorMixin):
