@@ -17,6 +17,7 @@ import accelerate
 
 from . import _ingot, foreign, layouts, torchzip
 from .arguments import expand, whole
+from .attached import Holder
 from .capture import Catch, pack, replaced
 from .checkpointer import Checkpointer, Keep
 from .nest import torch_if_loaded
@@ -55,7 +56,7 @@ def attach(accelerator: Any, directory: Union[None, str, os.PathLike] = None, *,
     return Attached(accelerator, directory, keep, wait, data, options)
 
 
-class Attached:
+class Attached(Holder):
     """An Accelerator whose states are ingot's: ``resume()``, ``preempted``, ``exit()``, ``wait()``, ``stats``, ``detach()``."""
 
     exit_code = Checkpointer.exit_code
@@ -93,22 +94,9 @@ class Attached:
     # -- for the loop
 
     @property
-    def checkpointer(self) -> Optional[Checkpointer]:
-        return self._ck
-
-    @property
     def preempted(self) -> bool:
         """Whether SIGTERM or SIGUSR1 has come. Raises what went wrong in a save."""
         return self._ck is not None and self._ck.poll()
-
-    @property
-    def stats(self) -> Dict[str, Any]:
-        return self._ck.stats if self._ck is not None else {"saves": 0, "newest": -1, "uploaded": -1}
-
-    def wait(self) -> None:
-        """Until nothing is being written; raises what went wrong."""
-        if self._ck is not None:
-            self._ck.wait()
 
     def resume(self) -> int:
         """Loads the newest whole checkpoint of the directory; its step, 0 where there is none."""

@@ -131,6 +131,9 @@ class Handle:
         self._save.abort()
 
 
+NOTHING_SAVED = {"saves": 0, "newest": -1, "uploaded": -1}  # Checkpointer.stats before the first save
+
+
 class Checkpointer:
     """Saves and restores the state of one training process in a directory.
 
@@ -384,7 +387,7 @@ class Checkpointer:
     def stats(self) -> Dict[str, Any]:
         """Numbers for W&B or Prometheus: saves, stall_seconds, save_seconds, bytes, written_bytes, newest, age_seconds, ... On a mount that uploads later, ``newest`` is written and
         ``uploaded`` is the newest that is in the bucket (None: nobody here can tell); ``pending_bytes`` are on their way."""
-        return dict(self._saver.stats()) if self._saver is not None else {"saves": 0, "newest": -1, "uploaded": -1}
+        return dict(self._saver.stats()) if self._saver is not None else dict(NOTHING_SAVED)
 
     @property
     def preempted(self) -> bool:

@@ -31,6 +31,10 @@ def bits_of(type_name: str) -> int:
     return 8 if type_name == "BOOL" or type_name.startswith("F8") else int("".join(c for c in type_name if c.isdigit()))
 
 
+def bytes_of(type_name: str, shape: Tuple[int, ...] = ()) -> int:
+    return math.prod(shape) * bits_of(type_name) // 8
+
+
 MOST_TEXT = 256 << 20  # bytes of state.json
 _MOST_DEPTH = 200
 
@@ -68,7 +72,7 @@ class Entry:
 
     @property
     def bytes(self) -> int:
-        return math.prod(self.shape) * bits_of(self.type) // 8
+        return bytes_of(self.type, self.shape)
 
 
 def unwrapped(module: Any) -> Any:

@@ -54,7 +54,7 @@ class _Plan:
         """A plain tensor or array that is the part of the whole that begins there."""
         type_name, _ = self.stored.forms[place]
         shape = tuple(target.shape)
-        size = nest.bits_of(type_name) // 8
+        size = nest.bytes_of(type_name)
         straight = _address(target)
         for p in self.stored.pieces[place]:
             box = [(max(o, po), min(o + n, po + pn)) for o, n, po, pn in zip(offset, shape, p.offset, p.shape)]
@@ -92,19 +92,14 @@ def _address(target: Any) -> Optional[int]:
     return target.ctypes.data
 
 
-def _is_of_framework(found: Any) -> bool:
-    """A trainer's layout: its files are what the state is read from."""
-    try:
-        return "framework" in json.loads(found.read_object("state.json"))
-    except nest.UNREADABLE:
-        return False
-
-
-def _tree_of(found: Any, rank: int) -> Tuple[Dict[str, Any], List[str]]:
-    """The state that state.json tells of, each value a tree that unpack takes, and the places where nothing is this rank's. BadInput where it is anything else: its hash is right, so it was written like that."""
+def _tree_of(found: Any, rank: int) -> Tuple[Optional[Dict[str, Any]], List[str]]:
+    """The state that state.json tells of, each value a tree that unpack takes, and the places where nothing is this rank's. BadInput where it is anything else: its hash is right, so it was written like that.
+    None of a trainer's layout: its files are what the state is read from."""
     file = f"{found.path}/state.json"
     try:
         whole = json.loads(found.read_object("state.json"))
+        if "framework" in whole:
+            return None, []
         stays = _with_own(found, whole, rank)
         tree = whole["state"]
         for key, value in tree.items():
@@ -148,9 +143,9 @@ def fits(found: Any, state: Dict[str, Any], ranks: Optional[Ranks] = None) -> bo
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if _is_of_framework(found):
-                return True  # on all ranks: one file says so
             tree, stays = _tree_of(found, ranks.rank if ranks else 0)
+            if tree is None:
+                return True  # on all ranks: one file says so
             good = not stays and not _matched(found, tree, Stored(found), state).problems
     except (_ingot.Error, Mismatch):
         good = False
@@ -175,11 +170,11 @@ def _compared(found: Any, tree: Dict[str, Any], stored: Stored, state: Dict[str,
 def restore(found: Any, state: Dict[str, Any], strict: bool, threads: int, ranks: Optional[Ranks] = None) -> None:
     """BadInput: it is damaged, and nothing of the state counts. Mismatch: nothing has been touched. Of several ranks each reads what it has a place for, what all have one reads and gives to the others; all of
     them end the same way."""
-    if _is_of_framework(found):
+    tree, stays = _tree_of(found, ranks.rank if ranks else 0)
+    if tree is None:
         verify(found, threads, ranks)
         foreign.restore(foreign.Taken(found.path, state), state, strict)
         return
-    tree, stays = _tree_of(found, ranks.rank if ranks else 0)
     if stays:
         warnings.warn(f"{found.path} was saved by {found.world} ranks and has nothing of rank {ranks.rank}'s own: {', '.join(stays)} go on as they are", RuntimeWarning, stacklevel=outside())
     stored = Stored(found)
@@ -233,8 +228,7 @@ def _readers(stored: Stored, places: List[Place], world: int) -> List[List[int]]
     runs: List[List[int]] = []
     sizes: List[int] = []
     for i in order:
-        type_name, shape = stored.forms[places[i]]
-        size, file = math.prod(shape) * nest.bits_of(type_name) // 8, stored.pieces[places[i]][0].file
+        size, file = nest.bytes_of(*stored.forms[places[i]]), stored.pieces[places[i]][0].file
         if runs and sizes[-1] < _TOGETHER and stored.pieces[places[runs[-1][0]]][0].file == file:
             runs[-1].append(i)
             sizes[-1] += size
@@ -271,6 +265,8 @@ def _read(found: Any, plan: _Plan, threads: int, ranks: Optional[Ranks]) -> None
     def begin() -> None:
         nonlocal reading
         reading = found.reading(threads)
+        if ranks.rank == 0:
+            reading.look()
         reading.read(plan.rows)
 
     step(begin)

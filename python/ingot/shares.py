@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, NamedTuple, Set, Tuple
+from typing import Dict, List, NamedTuple, Set, Tuple
+
+from . import _ingot
 
 LITTLE = 64 << 20   # bytes of a group that rank 0 writes alone, in one file
 SMALL = 64 << 10    # a tensor of less is rank 0's: a loss, a counter that is not quite the same everywhere
@@ -54,7 +56,7 @@ def share_of(pieces: List[Piece], spread: Set[str], rank: int, world: int, max_s
             mine += [i for i, size in zip(whole, sizes) if rank == 0 and size < SMALL and i not in mine]
             mine += [i for i in members if pieces[i].part]
             if mine:
-                groups.append((group, f"{group}-rank-{rank:05}", mine))
+                groups.append((group, _ingot.rank_stem(group, rank), mine))
         elif sum(sizes) < LITTLE:
             if rank == 0:
                 groups.append((group, "", whole))

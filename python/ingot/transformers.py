@@ -16,6 +16,7 @@ import transformers
 
 from . import _ingot, layouts
 from .arguments import expand
+from .attached import Holder
 from .capture import Catch, Once, pack, replaced
 from .checkpointer import Cadence, Checkpointer, Keep
 
@@ -50,7 +51,7 @@ def attach(trainer: Any, *, cadence: Optional[Cadence] = None, keep: Optional[Ke
     return Attached(trainer, cadence, keep, wait, options)
 
 
-class Attached:
+class Attached(Holder):
     """A Trainer whose checkpoints are ingot's. ``wait()``, ``stats``, ``detach()``; nothing of it needs to be kept."""
 
     def __init__(self, trainer: Any, cadence: Optional[Cadence], keep: Optional[Keep], wait: bool, options: Dict[str, Any]):
@@ -85,21 +86,6 @@ class Attached:
         trainer.add_callback(self._callback)
 
     # -- for whoever holds it
-
-    @property
-    def checkpointer(self) -> Optional[Checkpointer]:
-        """The one of the training that runs; None outside of one."""
-        return self._ck
-
-    @property
-    def stats(self) -> Dict[str, Any]:
-        """``Checkpointer.stats`` of the training that runs."""
-        return self._ck.stats if self._ck is not None else {"saves": 0, "newest": -1, "uploaded": -1}
-
-    def wait(self) -> None:
-        """Until nothing is being written; raises what went wrong."""
-        if self._ck is not None:
-            self._ck.wait()
 
     def detach(self) -> None:
         """The trainer is a plain one again. Waits for what is being written."""

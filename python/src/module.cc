@@ -408,6 +408,8 @@ NB_MODULE(_ingot, m) {
     const Located at = value(locate_model(path));
     return value(without_gil([&] { return open_model(*at.store, at.path); }));
   });
+  // Of the files that a rank has of a group whose tensors are shared.
+  m.def("rank_stem", [](const std::string& group, int rank) { return rank_stem(group, rank); });
   // One safetensors file, by the executor: whole, durable and read back under its name.
   m.def("save_file", [](const std::string& path, const std::vector<std::tuple<std::string, std::string, std::vector<int64_t>, uintptr_t>>& rows, const std::map<std::string, std::string>& metadata, int threads) {
     const Located at = located(path);
@@ -427,6 +429,7 @@ NB_MODULE(_ingot, m) {
         const auto targets = targets_of(rows);
         check(without_gil([&] { return r.read(targets); }));
       })
+      .def("look", [](Reading& r) { check(without_gil([&] { return r.look(); })); })
       .def("read_rest", [](Reading& r, int rank, int world) { check(without_gil([&] { return r.read_rest(rank, world); })); })
       .def("told", [](Reading& r) {
         const std::string text = r.told();

@@ -18,6 +18,7 @@ if HAVE:
     from ingot.accelerate import attach
     torch.set_num_threads(1)
 import killing
+from shared import Comparing
 
 EPOCHS, BATCHES = 3, 10
 
@@ -116,7 +117,7 @@ def run(began, directory, out, hooked=True, **arguments):
 
 
 @unittest.skipUnless(HAVE, "accelerate, safetensors or torch is not there")
-class AccelerateCase(unittest.TestCase):
+class AccelerateCase(Comparing, unittest.TestCase):
     def setUp(self):
         tmp = tempfile.TemporaryDirectory()
         self.addCleanup(tmp.cleanup)
@@ -134,17 +135,6 @@ class AccelerateCase(unittest.TestCase):
         """The run that was never saved nor attached to: its weights, the batches it saw, and what the generator draws then."""
         t = self.training(os.path.join(self.tmp, "never"), hooked=False, **arguments).run(save_every=1000)
         return t.weights(), *t.draws()
-
-    def assertSame(self, a, b):
-        self.assertEqual(list(a), list(b))
-        for k in a:
-            self.assertTrue(torch.equal(a[k], b[k]), k)
-
-    def told(self, call):
-        with warnings.catch_warnings(record=True) as seen:
-            warnings.simplefilter("always")
-            out = call()
-        return out, "\n".join(str(w.message) for w in seen)
 
 
 class Killed(AccelerateCase):

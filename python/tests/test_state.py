@@ -17,6 +17,7 @@ import numpy as np
 
 import ingot
 from ingot import nest
+from shared import flip
 
 
 WITH_PACKAGE = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
@@ -302,11 +303,7 @@ class Checkpoints(Case):
         for step in (1, 2):
             ck.save(step, {"a": np.full(1000, step)}).wait()
         path = os.path.join(self.dir, "checkpoint-2", "a.safetensors")
-        with open(path, "r+b") as f:
-            f.seek(-500, os.SEEK_END)
-            b = f.read(1)
-            f.seek(-500, os.SEEK_END)
-            f.write(bytes([b[0] ^ 1]))
+        flip(path, -500)
         state = {"a": None}
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")

@@ -11,6 +11,7 @@ import unittest.mock
 import warnings
 
 import ingot
+from shared import flip
 from torch_case import TorchCase, torch
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
@@ -106,11 +107,7 @@ class Torch(TorchCase):
                 ck.save(1, {"model": torch.nn.Linear(7, 7)}).wait()
                 ck.save(2, {"model": model}).wait()
             path = os.path.join(self.dir, "checkpoint-2", "model.safetensors")
-            with open(path, "r+b") as f:
-                f.seek(-9, os.SEEK_END)
-                b = f.read(1)
-                f.seek(-9, os.SEEK_END)
-                f.write(bytes([b[0] ^ 1]))
+            flip(path, -9)
             into = torch.nn.Linear(30, 30)
             before = {k: v.clone() for k, v in into.state_dict().items()}
             with self.assertRaises(ingot.Mismatch):
@@ -396,6 +393,18 @@ class Torch(TorchCase):
         self.assertSame(state["optimizer"].state_dict(), other["optimizer"].state_dict())
         self.assertEqual(state["scheduler"].state_dict().keys(), other["scheduler"].state_dict().keys())
 
+    def batches(self, loader, state, n, save_at=None):
+        """The first n, over epochs, each with a number drawn after it; the state is saved after one of them."""
+        seen = []
+        while True:
+            for (batch,) in loader:
+                seen.append((batch.tolist(), torch.rand(1).item()))
+                if len(seen) == save_at:
+                    with ingot.Checkpointer(self.dir, signals=False) as ck:
+                        ck.save(1, state)
+                if len(seen) == n:
+                    return seen
+
     def test_a_loader_goes_on_with_the_next_batch(self):
         data = torch.utils.data.TensorDataset(torch.arange(50))
         for options in ({"shuffle": True}, {"shuffle": True, "generator": 1}, {"sampler": "random"}, {"shuffle": True, "num_workers": 2}, {}, {"shuffle": True, "batch_size": None}):
@@ -408,25 +417,15 @@ class Torch(TorchCase):
                         o["sampler"] = torch.utils.data.RandomSampler(data, replacement=True, num_samples=40)
                     return ingot.loader(torch.utils.data.DataLoader(data, **{"batch_size": 5, **o}))
 
-                def run(loader, state, n, save_at=None):
-                    seen = []
-                    while True:
-                        for (batch,) in loader:
-                            seen.append((batch.tolist(), torch.rand(1).item()))
-                            if len(seen) == save_at:
-                                with ingot.Checkpointer(self.dir, signals=False) as ck:
-                                    ck.save(1, state)
-                            if len(seen) == n:
-                                return seen
                 torch.manual_seed(1)
                 loader = make()
-                want = run(loader, {"data": loader, "rng": ingot.rng()}, 20, save_at=stop)
+                want = self.batches(loader, {"data": loader, "rng": ingot.rng()}, 20, save_at=stop)
                 torch.manual_seed(77)
                 loader = make()
                 state = {"data": loader, "rng": ingot.rng()}
                 with ingot.Checkpointer(self.dir, signals=False) as ck:
                     ck.restore(state)
-                self.assertEqual(run(loader, state, 20 - stop), want[stop:], f"{options} after {stop}")
+                self.assertEqual(self.batches(loader, state, 20 - stop), want[stop:], f"{options} after {stop}")
 
     def test_a_loader_of_ones_own_goes_on_as_it_is(self):
         class Scaled(torch.utils.data.DataLoader):
@@ -448,25 +447,15 @@ class Torch(TorchCase):
                 yield ahead
         data = torch.utils.data.TensorDataset(torch.arange(40))
         for make in (lambda: Scaled(data, batch_size=5, shuffle=True), lambda: Within(torch.utils.data.DataLoader(data, batch_size=5, shuffle=True))):
-            def run(loader, n, save_at=None, state=None):
-                seen = []
-                while True:
-                    for (batch,) in loader:
-                        seen.append((batch.tolist(), torch.rand(1).item()))
-                        if len(seen) == save_at:
-                            with ingot.Checkpointer(self.dir, signals=False) as ck:
-                                ck.save(1, state)
-                        if len(seen) == n:
-                            return seen
             for stop in (3, 8, 11):
                 torch.manual_seed(1)
                 loader = ingot.loader(make())
-                want = run(loader, 14, stop, {"data": loader, "rng": ingot.rng()})
+                want = self.batches(loader, {"data": loader, "rng": ingot.rng()}, 14, save_at=stop)
                 torch.manual_seed(7)
                 loader = ingot.loader(make())
                 with ingot.Checkpointer(self.dir, signals=False) as ck:
                     ck.restore({"data": loader, "rng": ingot.rng()})
-                self.assertEqual(run(loader, 14 - stop), want[stop:], stop)
+                self.assertEqual(self.batches(loader, None, 14 - stop), want[stop:], stop)
 
     def test_a_loader_between_epochs_and_with_other_generators(self):
         import numpy

@@ -25,6 +25,7 @@ if HAVE:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
 import killing
+from shared import Comparing, flip
 
 STEPS = 40
 
@@ -84,7 +85,7 @@ def steps_in(directory):
 
 
 @unittest.skipUnless(HAVE, "transformers, accelerate or torch is not there")
-class TransformersCase(unittest.TestCase):
+class TransformersCase(Comparing, unittest.TestCase):
     def setUp(self):
         tmp = tempfile.TemporaryDirectory()
         self.addCleanup(tmp.cleanup)
@@ -98,17 +99,6 @@ class TransformersCase(unittest.TestCase):
             attach(t, signals=False, **(options or {}))
         t.train(resume_from_checkpoint=resume)
         return t
-
-    def assertSame(self, a, b):
-        self.assertEqual(list(a), list(b))
-        for k in a:
-            self.assertTrue(torch.equal(a[k], b[k]), k)
-
-    def told(self, call):
-        with warnings.catch_warnings(record=True) as seen:
-            warnings.simplefilter("always")
-            out = call()
-        return out, "\n".join(str(w.message) for w in seen)
 
 
 class Killed(TransformersCase):
@@ -347,14 +337,6 @@ class Meanings(TransformersCase):
                         f.write("no directory")
         with self.assertRaisesRegex(ValueError, "checkpoint-[48]: .* is no directory"):
             self.trained(callbacks=[Breaks()])
-
-
-def flip(path, at=None):
-    with open(path, "r+b") as f:
-        f.seek(os.path.getsize(path) // 2 if at is None else at)
-        b = f.read(1)
-        f.seek(-1, 1)
-        f.write(bytes([b[0] ^ 1]))
 
 
 class Ends(TransformersCase):

@@ -10,10 +10,11 @@ except ImportError:
     torch = None
 
 import ingot
+from shared import Comparing
 
 
 @unittest.skipIf(torch is None, "torch is not there")
-class TorchCase(unittest.TestCase):
+class TorchCase(Comparing, unittest.TestCase):
     def setUp(self):
         self.tmp = tempfile.TemporaryDirectory()
         self.addCleanup(self.tmp.cleanup)
@@ -33,18 +34,3 @@ class TorchCase(unittest.TestCase):
                 self.step_ = getattr(self, "step_", 0) + 1
                 ck.save(self.step_, state)
         return self.checkpointer().restore(into, **options)
-
-    def assertSame(self, a, b, where=""):
-        if isinstance(a, torch.Tensor):
-            self.assertEqual((a.dtype, a.shape), (b.dtype, b.shape), where)
-            self.assertTrue(torch.equal(a.contiguous().view(torch.uint8) if a.numel() and a.dim() else a, b.contiguous().view(torch.uint8) if b.numel() and b.dim() else b), where)
-        elif isinstance(a, dict):
-            self.assertEqual(list(a), list(b), where)
-            for k in a:
-                self.assertSame(a[k], b[k], f"{where}/{k}")
-        elif isinstance(a, (list, tuple)):
-            self.assertEqual((type(a), len(a)), (type(b), len(b)), where)
-            for i, (x, y) in enumerate(zip(a, b)):
-                self.assertSame(x, y, f"{where}/{i}")
-        else:
-            self.assertEqual(a, b, where)

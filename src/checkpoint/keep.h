@@ -23,9 +23,9 @@ struct Keep {
   std::optional<uint64_t> max_bytes;  // of all that is kept; a file that several share counts once
 };
 
-// What no rule may take away.
 inline constexpr double kSettle = 300;  // seconds that a mount with a cache gets for an upload that nobody can tell of
 
+// What no rule may take away.
 struct Needed {
   std::optional<int64_t> resumed_from;  // a step; the resume has verified it
   // On a mount that uploads behind one's back: seconds after which what was closed is taken to be in the bucket. Until then nothing goes that was there before.

@@ -71,6 +71,12 @@ std::vector<std::string> Manifest::files() const {
   return all;
 }
 
+uint64_t Manifest::written() const {
+  uint64_t sum = 0;
+  for (const Object& o : objects) sum += o.same_as ? 0 : o.file_bytes();
+  return sum;
+}
+
 uint64_t Manifest::bytes() const {
   uint64_t sum = 0;
   for (const Object& o : objects) sum += o.bytes;

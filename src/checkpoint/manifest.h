@@ -49,6 +49,7 @@ struct Manifest {
   const Object* find(std::string_view name) const;
   std::vector<std::string> files() const;  // as they lie in the directory; this one last
   uint64_t bytes() const;
+  uint64_t written() const;  // bytes in the directory that no earlier checkpoint had
 };
 
 // As many bytes whatever the hashes, and the sizes of frames, are.

@@ -24,7 +24,6 @@ struct Place {
   MutByteView into;
 };
 
-
 }  // namespace
 
 std::string group_of(std::string_view file) {
@@ -50,9 +49,7 @@ Result<std::vector<Stored>> tensors_of(Store& store, const Found& c) {
       const auto offset = source ? source->offset() : std::nullopt;
       if (!offset && bytes_of(t.spec())) return failed("reading {}: '{}' does not lie in it as it is; this is a defect of ingot", o.name, t.name);
       all.push_back({group_of(o.name), t.name, t.spec(), o.name, offset.value_or(0)});
-      if (const auto p = parts.find(t.name); p != parts.end()) {
-        all.back().part = std::move(p->second);
-      }
+      if (const auto p = parts.find(t.name); p != parts.end()) all.back().part = std::move(p->second);
     }
   }
   return all;
@@ -86,15 +83,24 @@ Result<std::unique_ptr<Reading>> Reading::open(Store& store, const Found& c, int
   return r;
 }
 
-// One leaf: read straight into place where it is all one tensor's, and hashed there.
-Status Reading::read_leaf(File& f, uint64_t leaf, std::vector<std::byte>& buffer) {
+Status Reading::open(File& f) {
   std::call_once(f.opened, [&] {
     auto file = view_->open(f.path);
     if (!file.ok()) f.open_error = file.error();
     else if ((*file)->size() != f.object->bytes) f.open_error = bad_input("restoring {}: it has {} bytes, its manifest says {}", f.path, (*file)->size(), f.object->bytes);
     else f.file = std::move(*file);
   });
-  INGOT_TRY(f.open_error);
+  return f.open_error;
+}
+
+Status Reading::look() {
+  for (auto& f : files_) INGOT_TRY(open(*f));
+  return {};
+}
+
+// One leaf: read straight into place where it is all one tensor's, and hashed there.
+Status Reading::read_leaf(File& f, uint64_t leaf, std::vector<std::byte>& buffer) {
+  INGOT_TRY(open(f));
   const uint64_t at = leaf * kLeafBytes, size = std::min(kLeafBytes, f.object->bytes - at);
   auto p = std::partition_point(f.places.begin(), f.places.end(), [&](const Place& x) { return x.offset + x.into.size() <= at; });
   const bool inside = p != f.places.end() && p->offset <= at && p->offset + p->into.size() >= at + size;
@@ -188,6 +194,7 @@ Status Reading::check() const {
 
 Status restore(Store& store, const Found& c, const std::vector<Target>& targets, int threads) {
   INGOT_ASSIGN(const auto reading, Reading::open(store, c, threads));
+  INGOT_TRY(reading->look());  // before anything is touched
   INGOT_TRY(reading->read(targets));
   INGOT_TRY(reading->read_rest());
   return reading->check();

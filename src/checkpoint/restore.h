@@ -39,12 +39,14 @@ struct Target {
 // the targets hold is of no use.
 Status restore(Store& store, const Found& checkpoint, const std::vector<Target>& targets, int threads);
 
-// The same by several ranks, each byte read by one of them that wants it: read() on each; told() goes to all others, which hear() it; read_rest() reads what nobody wanted, in shares; told() and hear() again;
-// then check() says whether all of it is what the manifest says. Before that nothing of what was read counts. By one process: read(), read_rest(), check().
+// The same by several ranks, each byte read by one of them that wants it: look() on one; read() on each; told() goes to all others, which hear() it; read_rest() reads what nobody wanted, in shares; told() and hear() again;
+// then check() says whether all of it is what the manifest says. Before that nothing of what was read counts.
 class Reading {
  public:
   static Result<std::unique_ptr<Reading>> open(Store& store, const Found& checkpoint, int threads);
   ~Reading();
+  // Whether every file is there, with the size that the manifest says; nothing is read.
+  Status look();
   // A target may be any range of a file: `from.spec` has its bytes, `from.offset` is where they begin.
   Status read(const std::vector<Target>& targets);
   Status read_rest(int rank = 0, int world = 1);
@@ -56,6 +58,7 @@ class Reading {
  private:
   struct File;
   Reading(Store& store, const Found& c, int threads);
+  Status open(File& f);
   Status read_leaf(File& f, uint64_t leaf, std::vector<std::byte>& buffer);
   Status read_leaves(const std::vector<std::pair<File*, uint64_t>>& leaves);
   const std::unique_ptr<Store> view_;

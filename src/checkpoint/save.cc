@@ -37,11 +37,6 @@ Manifest manifest_of(const Snapshot& s, const SaveOptions& o) {
   return m;
 }
 
-Manifest with_objects(Manifest m, std::vector<Object> objects) {
-  m.objects = std::move(objects);
-  return m;
-}
-
 // Indexes of tensors, a file each: still ones apart, and no file of more than max_shard bytes unless one tensor alone is, or they are an adapter's.
 std::vector<std::vector<size_t>> files_of(const Group& group, uint64_t max_shard) {
   std::vector<std::vector<size_t>> files;
@@ -124,7 +119,9 @@ class Planner {
       if (find(name)) return usage("saving step {}: the file '{}' is one that the checkpoint makes itself; leave it out of the model's files", s_.step, name);
       add_text(name, text);
     }
-    p_.manifest = with_objects(manifest_of(s_, o_), std::move(p_.manifest.objects));
+    std::vector<Object> objects = std::move(p_.manifest.objects);
+    p_.manifest = manifest_of(s_, o_);
+    p_.manifest.objects = std::move(objects);
     return {};
   }
 
@@ -200,7 +197,8 @@ class Planner {
   Plan p_;
 };
 
-// A save that gives its files their own names at once has cleared them away before: what is there now, another process made. And one that was replaced meanwhile makes none.
+// A save that gives its files their own names at once has cleared them away before, and one of several ranks has a hidden name that is new: what is there now, another process or rank made. And one that was
+// replaced meanwhile makes none.
 class OwnFiles final : public ForwardingStore {
  public:
   OwnFiles(Store& beneath, std::function<Status()> still_mine) : ForwardingStore(beneath), still_mine_(std::move(still_mine)) {}
@@ -233,8 +231,9 @@ namespace {
 // Where files are written to, and how, whoever writes how much of a checkpoint.
 class Writing {
  public:
-  Writing(Store& store, const std::string& directory, int64_t step, const SaveOptions& options) : store_(store), options_(options), path_(join_path(directory, directory_name(step))) {
-    if (!store.capabilities().rename) own_.emplace(store, options.may_commit);
+  Writing(Store& store, const std::string& directory, int64_t step, const SaveOptions& options, int world = 1)
+      : store_(store), options_(options), path_(join_path(directory, directory_name(step))), named_at_once_(!store.capabilities().rename) {
+    if (named_at_once_ || world > 1) own_.emplace(store, options.may_commit);
   }
 
   // Hashes are known afterwards, and the bytes of what is compressed.
@@ -261,7 +260,7 @@ class Writing {
   }
   // What is there would be mixed with what comes. One of this process's time or later is not this one's to remove.
   Status clear_before(int64_t step) {
-    if (!own_) return {};
+    if (!named_at_once_) return {};
     if (options_.may_commit) INGOT_TRY(options_.may_commit());
     const auto there = checkpoint::look_at(store_, path_);
     if (there.ok() && there->state == State::kWhole && there->manifest.epoch >= options_.epoch) return failed("saving step {}: {} is there already, of epoch {}", step, path_, there->manifest.epoch);
@@ -270,8 +269,8 @@ class Writing {
   }
   // Only what this save began: another process may be writing beside.
   void remove() {
-    if (!own_ && !options_.attempt.empty()) (void)remove_durably(store_, temporary_path(path_, to_hex(hash128(as_bytes("job " + options_.attempt))), ".part"));
-    if (own_ && writer_of(store_, path_) == options_.epoch) (void)remove_directory(store_, path_, kManifestFile, kWriterFile);
+    if (!named_at_once_ && !options_.attempt.empty()) (void)remove_durably(store_, temporary_path(path_, to_hex(hash128(as_bytes("job " + options_.attempt))), ".part"));
+    if (named_at_once_ && writer_of(store_, path_) == options_.epoch) (void)remove_directory(store_, path_, kManifestFile, kWriterFile);
   }
   uint64_t stored(const std::string& name) const { return framed_->stored(name); }
   const Written& written() const { return written_; }
@@ -303,6 +302,7 @@ class Writing {
   Store& store_;
   const SaveOptions& options_;
   const std::string path_;
+  const bool named_at_once_;
   std::optional<OwnFiles> own_;
   std::unique_ptr<FramedStore> framed_;
   const std::unique_ptr<Store> journal_ = make_memory_store();
@@ -310,28 +310,22 @@ class Writing {
   Written written_;
 };
 
-uint64_t written_bytes(const std::vector<Object>& objects) {
-  uint64_t sum = 0;
-  for (const Object& o : objects) sum += o.same_as ? 0 : o.file_bytes();
-  return sum;
-}
-
 // A part as text: the length of a manifest of its objects alone, that manifest, and what the executor has to tell.
 std::string part_text(const Manifest& m, const Written* written) {
   const std::string objects = manifest_text(m);
   return fmt::format("{} {}{}", objects.size(), objects, written ? written->serialize() : "");
 }
 
-struct Part {
+struct Heard {
   Manifest manifest;
   std::optional<Written> written;
 };
-Result<Part> parse_part(const std::string& text) {
+Result<Heard> parse_part(const std::string& text) {
   size_t size = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), size);
   const size_t begin = static_cast<size_t>(end - text.data()) + 1;
   if (error != std::errc() || begin > text.size() || size > text.size() - begin) return failed("what a rank tells of its part of a checkpoint is not whole");
-  Part p;
+  Heard p;
   INGOT_ASSIGN(p.manifest, parse_manifest(std::string_view(text).substr(begin, size), "a rank's part"));
   if (const std::string_view rest = std::string_view(text).substr(begin + size); !rest.empty()) {
     INGOT_ASSIGN(p.written, Written::parse(rest));
@@ -355,7 +349,7 @@ Result<Saved> save(Store& store, const std::string& directory, const Snapshot& s
     w.remove();
     return done;
   }
-  saved.written = written_bytes(saved.manifest.objects);
+  saved.written = saved.manifest.written();
   return saved;
 }
 
@@ -363,19 +357,14 @@ Status clear_before_parts(Store& store, const std::string& directory, int64_t st
 
 void remove_parts_of(Store& store, const std::string& directory, int64_t step, const SaveOptions& options) { Writing(store, directory, step, options).remove(); }
 
-Result<std::string> save_part(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options, int rank, int world) {
-  Writing w(store, directory, snapshot.step, options);
+Result<Part> save_part(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options, int rank, int world) {
+  Writing w(store, directory, snapshot.step, options, world);
   INGOT_ASSIGN(Plan plan, Planner(directory, snapshot, options, [&w](const std::string& name) { return w.stored(name); }).plan_part(rank));
   Manifest m = plan.manifest;
-  if (plan.layout.files.empty()) return part_text(m, nullptr);
+  if (plan.layout.files.empty()) return Part{m, part_text(m, nullptr)};
   // One rank more than there are: the manifest's.
   INGOT_ASSIGN(m.objects, w.write(std::move(plan), rank, world + 1));
-  return part_text(m, &w.written());
-}
-
-Result<Manifest> objects_of_part(const std::string& part) {
-  INGOT_ASSIGN(Part p, parse_part(part));
-  return std::move(p.manifest);
+  return Part{m, part_text(m, &w.written())};
 }
 
 Result<Saved> publish_parts(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options, const std::vector<std::string>& parts) {
@@ -386,12 +375,12 @@ Result<Saved> publish_parts(Store& store, const std::string& directory, const Sn
   std::map<std::string, size_t> made;
   Saved saved;
   for (size_t r = 0; r < parts.size(); ++r) {
-    INGOT_ASSIGN(Part p, parse_part(parts[r]));
+    INGOT_ASSIGN(Heard p, parse_part(parts[r]));
     if (p.manifest.step != snapshot.step || p.manifest.epoch != options.epoch)
       return usage("saving step {} of epoch {}: rank {} has written step {} of epoch {}", snapshot.step, options.epoch, r, p.manifest.step, p.manifest.epoch);
     for (const Object& o : p.manifest.objects)
       if (const auto [it, fresh] = made.try_emplace(o.name, r); !fresh) return usage("saving step {}: rank {} and rank {} have both made '{}'", snapshot.step, it->second, r, o.name);
-    if (r == 0) saved.written = written_bytes(p.manifest.objects);
+    if (r == 0) saved.written = p.manifest.written();
     std::move(p.manifest.objects.begin(), p.manifest.objects.end(), std::back_inserter(plan.manifest.objects));
     if (p.written) all.push_back(std::move(*p.written));
   }

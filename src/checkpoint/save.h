@@ -28,17 +28,18 @@ struct SaveOptions {
   CancelToken* cancel = nullptr;
 };
 
-// A save by several ranks in two halves. The first: the files of one rank, durable under the hidden name that all have from options.attempt (on a mount: under their own). What comes back goes to whoever
-// publishes, as text.
-Result<std::string> save_part(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options, int rank, int world);
+// A save by several ranks in two halves. The first: the files of one rank, durable under the hidden name that all have from options.attempt (on a mount: under their own). Its text goes to whoever publishes.
+struct Part {
+  Manifest objects;  // of this rank
+  std::string text;
+};
+Result<Part> save_part(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options, int rank, int world);
 // The second, by one process when all ranks have written: the manifest, and the name. `parts` by rank. kUsage where two of them have made a file of one name, or they are of different saves.
 struct Saved;
 Result<Saved> publish_parts(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options, const std::vector<std::string>& parts);
 // Before the first half, by one process: on a mount what is there of that step goes. And after one that did not end: what it has begun goes.
 Status clear_before_parts(Store& store, const std::string& directory, int64_t step, const SaveOptions& options);
 void remove_parts_of(Store& store, const std::string& directory, int64_t step, const SaveOptions& options);
-// The objects that save_part() tells of.
-Result<Manifest> objects_of_part(const std::string& part);
 
 // Files that one link after another leads to are one on the medium: a bit that flips there damages all of them, and all that follow, until the bytes are written again.
 inline constexpr int64_t kMostLinks = 10;

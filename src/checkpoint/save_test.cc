@@ -517,6 +517,34 @@ TEST_F(Checkpoints, OnAMountWhatWasResumedFromIsNotWrittenAgain) {
   EXPECT_GT(newest(store_).manifest.epoch, before.manifest.epoch);
 }
 
+// A file that is not there, though it had no bytes, or that has another size, is found before a byte goes into place.
+TEST_F(Checkpoints, FilesAreLookedAtBeforeAnythingIsTouched) {
+  TestState s = make_state(1, kGroups);
+  s.snapshot.files["empty.txt"] = "";
+  ASSERT_TRUE(save(store_, dir_, s.snapshot, {}).ok());
+  const Found f = newest(store_);
+  std::vector<float> into(s.values[0][0].size(), -1);
+  const auto stored = tensors_of(store_, f);
+  ASSERT_TRUE(stored.ok());
+  const auto first = std::find_if(stored->begin(), stored->end(), [](const Stored& t) { return t.group == "model" && t.name == "t0"; });
+  const std::vector<Target> targets = {{*first, {reinterpret_cast<std::byte*>(into.data()), into.size() * sizeof(float)}}};
+  ASSERT_TRUE(restore(store_, f, targets, 2).ok());
+  std::fill(into.begin(), into.end(), -1.0F);
+  for (const char* name : {"empty.txt", "optimizer.safetensors"}) {
+    const std::string path = f.path + "/" + name;
+    const std::string text = read_text(store_, path).value();
+    std::filesystem::remove(path);
+    EXPECT_FALSE(restore(store_, f, targets, 2).ok()) << name;
+    std::ofstream(path) << text << "more";
+    const Status longer = restore(store_, f, targets, 2);
+    ASSERT_FALSE(longer.ok()) << name;
+    EXPECT_NE(longer.error().message.find("its manifest says"), std::string::npos) << longer.error().message;
+    std::ofstream(path) << text;
+    EXPECT_EQ(into, std::vector<float>(into.size(), -1)) << name;
+  }
+  EXPECT_TRUE(restore(store_, f, targets, 2).ok());
+}
+
 TEST_F(Checkpoints, NotesBringNoCheckpointBack) {
   const TestState s = make_state(1, {{"model", {10}}});
   ASSERT_TRUE(save(store_, dir_, s.snapshot, {}).ok());

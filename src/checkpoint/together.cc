@@ -63,7 +63,7 @@ class Together {
   }
 
   // What it saves, by which the others find out whether they save the same.
-  std::string heading() const { return fmt::format("{} {} ", snapshot_.step, to_hex(hash128(as_bytes(snapshot_.signature)))); }
+  std::string heading() const { return fmt::format("{} {}", snapshot_.step, to_hex(hash128(as_bytes(snapshot_.signature)))); }
 
   Result<Saved> lead() {
     Saved saved;
@@ -75,7 +75,7 @@ class Together {
       auto mine = save_part(store_, directory_, snapshot_, options_, 0, meeting_.world());
       // All are heard before anything is said of it: who is still writing would write into what is being removed.
       Status wrong = mine.ok() ? Status() : Status(mine.error());
-      if (mine.ok()) parts.push_back(std::move(*mine));
+      if (mine.ok()) parts.push_back(std::move(mine->text));
       std::string silent;
       for (int r = 1; r < meeting_.world(); ++r) {
         auto told = get(fmt::format("part/{}", r), silent.empty() ? patience_ : kLook, true);
@@ -98,10 +98,8 @@ class Together {
       return {};
     }();
     if (!done.ok()) remove_parts_of(store_, directory_, snapshot_.step, options_);
-    const Status told = meeting_.put(key("outcome"), as_told(done));
+    (void)meeting_.put(key("outcome"), as_told(done));  // it is committed or not, whether the others hear of it or not
     if (!done.ok()) return done;
-    // It is committed, whether the others hear of it or not.
-    (void)told;
     return saved;
   }
 
@@ -134,10 +132,10 @@ class Together {
         INGOT_TRY(meeting_.put(key(part), fmt::format("{}{}\n{}", kOther, snapshot_.step, snapshot_.signature)));
         return {};  // rank 0 tells what is wrong
       }
-      INGOT_ASSIGN(const std::string text, save_part(store_, directory_, snapshot_, options_, rank, meeting_.world()));
-      INGOT_ASSIGN(saved.manifest, objects_of_part(text));
-      for (const Object& o : saved.manifest.objects) saved.written += o.same_as ? 0 : o.file_bytes();
-      return meeting_.put(key(part), kGood + text);
+      INGOT_ASSIGN(Part mine, save_part(store_, directory_, snapshot_, options_, rank, meeting_.world()));
+      saved.written = mine.objects.written();
+      saved.manifest = std::move(mine.objects);
+      return meeting_.put(key(part), kGood + mine.text);
     }();
     if (!done.ok()) (void)meeting_.put(key(part), as_told(done));
     if (silent) return done;
