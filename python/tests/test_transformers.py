@@ -110,8 +110,8 @@ class Killed(TransformersCase):
         codes = [runs.killed((0.02, 0.9), out=end, **arguments) for _ in range(5)]
         self.assertTrue(set(codes) <= {-signal.SIGKILL, 0}, (codes, runs.text()))
         self.assertIn(-signal.SIGKILL, codes)
-        if 0 in codes:  # one got to its end before it was killed: its last checkpoints go, and it has something to do again
-            for step in steps_in(self.dir)[2:]:
+        for step in steps_in(self.dir):  # one may have got to its end, or near: it has something to do again
+            if step > 16:
                 shutil.rmtree(os.path.join(self.dir, f"checkpoint-{step}"))
         runs.text()
         code = runs.killed((0.02, 0.2), signal.SIGTERM, out=end, **arguments)
