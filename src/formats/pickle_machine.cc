@@ -62,7 +62,11 @@ bool PickleMachine::fail(std::string what) {
 }
 
 bool PickleMachine::refuse(std::string_view what) {
-  if (error_.empty()) error_ = fmt::format("asks to call {}: not run, file refused. No checkpoint needs that; do not load it with other programs", what);
+  // pickle.dump of a tensor: its storage's bytes are a file of torch.save in the pickle, which torch loads with all that such a file may do.
+  const std::string_view advice = what == "torch.storage._load_from_bytes" ? "It is how pickle.dump writes a tensor; where you trust who wrote it, make a file of torch.save of it, which needs no "
+                                                                             "calls: torch.save(pickle.load(open(FILE, 'rb')), 'model.pt')"
+                                                                           : "No checkpoint needs that; do not load it with other programs";
+  if (error_.empty()) error_ = fmt::format("asks to call {}: not run, file refused. {}", what, advice);
   return false;
 }
 

@@ -7,18 +7,17 @@
 
 #include "base/threads.h"
 #include "formats/inflated_file.h"
+#include "formats/zip_format.h"
 #include "kernels/hash.h"
 
 namespace ingot {
 namespace {
 
-constexpr uint32_t kEndMark = 0x06054b50, kEnd64Mark = 0x06064b50, kLocator64Mark = 0x07064b50, kCentralMark = 0x02014b50, kLocalMark = 0x04034b50;
 constexpr uint64_t kEndSize = 22, kEnd64Size = 56, kLocator64Size = 20, kCentralSize = 46, kLocalSize = 30;
 constexpr uint64_t kMaxDirectory = 256u << 20;  // about a million records
 constexpr uint64_t kSpan = 256 << 10;           // local headers that lie closer are read together
 // Bits 1 and 2 say how hard deflate tried, 3 that sizes follow the data, 11 that names are UTF-8.
-constexpr uint16_t kKnownFlags = 0x080e, kDescriptor = 0x0008, kEncrypted = 0x2041;
-constexpr uint16_t kZip64 = 1;  // the extra field that holds what 32 bits cannot
+constexpr uint16_t kKnownFlags = 0x080e, kSizesBehind = 0x0008, kEncrypted = 0x2041;
 constexpr uint32_t kFull32 = UINT32_MAX;
 constexpr uint16_t kFull16 = UINT16_MAX;
 
@@ -201,7 +200,7 @@ Result<uint64_t> ZipFile::check_local(const ZipEntry& e, ByteView bytes) const {
   if (method != e.method) return contradicts(fmt::format("method {} and {}", method, e.method));
   const uint64_t header = kLocalSize + name + extra;
   if (header > e.limit - e.header || e.packed > e.limit - e.header - header) return contradicts(fmt::format("its data would end beyond byte {}", e.limit));
-  const bool later = flags & kDescriptor;  // sizes stand behind the data, and here zeros, if not the truth
+  const bool later = flags & kSizesBehind;  // sizes stand behind the data, and here zeros, if not the truth
   const uint32_t crc = at<uint32_t>(l + 14), packed = at<uint32_t>(l + 18), size = at<uint32_t>(l + 22);
   if (crc != e.crc && !(later && crc == 0)) return contradicts("another CRC-32");
   const auto agrees = [&](uint32_t said, uint64_t truth) { return said == truth || (later && said == 0) || said == kFull32; };

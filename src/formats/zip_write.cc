@@ -1,14 +1,14 @@
 #include "formats/zip_write.h"
 
 #include "base/bytes.h"
+#include "formats/zip_format.h"
 #include "kernels/crc32.h"
 
 namespace ingot {
 namespace {
 
-constexpr uint32_t kLocal = 0x04034b50, kDescriptor = 0x08074b50, kCentral = 0x02014b50, kEnd = 0x06054b50, kEnd64 = 0x06064b50, kLocator64 = 0x07064b50;
 constexpr uint16_t kFlags = 0x0808;  // a data descriptor follows; names are UTF-8
-constexpr uint16_t kVersion64 = 45, kZip64 = 1, kPadding = 'F' | 'B' << 8;
+constexpr uint16_t kVersion64 = 45, kPadding = 'F' | 'B' << 8;
 constexpr uint32_t kLong = UINT32_MAX;   // "see the Zip64 field"
 constexpr uint16_t kEpoch = 33;          // 1980-01-01: the first day that a ZIP can say
 
@@ -22,7 +22,7 @@ uint64_t ZipLayout::begin(std::string_view name, uint64_t size) {
   ByteWriter w;
   const bool wide = is_long(size);
   const uint64_t fixed = at_ - base_ + 30 + name.size() + (wide ? 20 : 0) + 4, data = align_up(fixed, align_);
-  w.write(kLocal);
+  w.write(kLocalMark);
   w.write(wide ? kVersion64 : uint16_t{20});
   w.write(kFlags);
   w.write(uint16_t{0});  // stored
@@ -51,7 +51,7 @@ uint64_t ZipLayout::begin(std::string_view name, uint64_t size) {
 void ZipLayout::end(std::string_view name, uint64_t header, uint64_t data, uint64_t size, uint32_t crc, bool summed) {
   const uint64_t stop = data + size;
   ByteWriter w;
-  w.write(kDescriptor);
+  w.write(kDescriptorMark);
   if (summed) {
     file_->extents.push_back({stop, std::move(w.str())});
     file_->checksums.push_back({stop + 4, data, stop});
@@ -99,7 +99,7 @@ void ZipLayout::finish() {
     ByteWriter wide;
     if (is_long(r.size)) wide.write(r.size), wide.write(r.size);
     if (is_long(offset)) wide.write(offset);
-    w.write(kCentral);
+    w.write(kCentralMark);
     w.write(wide.size() ? kVersion64 : uint16_t{20});
     w.write(wide.size() ? kVersion64 : uint16_t{20});
     w.write(kFlags);
@@ -125,7 +125,7 @@ void ZipLayout::finish() {
   }
   const uint64_t directory = w.size(), offset = start - base_, count = records_.size();
   if (count >= 0xffff || is_long(directory) || is_long(offset)) {
-    w.write(kEnd64);
+    w.write(kEnd64Mark);
     w.write(uint64_t{44});
     w.write(kVersion64);
     w.write(kVersion64);
@@ -135,13 +135,13 @@ void ZipLayout::finish() {
     w.write(count);
     w.write(directory);
     w.write(offset);
-    w.write(kLocator64);
+    w.write(kLocator64Mark);
     w.write(uint32_t{0});
     w.write(offset + directory);
     w.write(uint32_t{1});
   }
   const auto few = static_cast<uint16_t>(count >= 0xffff ? 0xffff : count);
-  w.write(kEnd);
+  w.write(kEndMark);
   w.write(uint16_t{0});
   w.write(uint16_t{0});
   w.write(few);
