@@ -14,6 +14,7 @@
 #include "formats/manifest.h"
 #include "formats/outputs.h"
 #include "quant/codec.h"
+#include "quant/decode.h"
 #include "storage/hub.h"
 #include "transform/as_loaded.h"
 #include "transform/cast.h"
@@ -68,11 +69,11 @@ Result<std::vector<float>> LazyModel::read(const std::string& tensor) const {
   const LazyTensor* t = impl_->artifact.find(tensor);
   if (!t) return bad_input("'{}' has no tensor '{}'", path(), tensor);
   const TensorSpec spec = t->spec();
-  const Codec* codec = find_codec(spec.type);
-  if (!codec) return bad_input("tensor '{}': values of type {} cannot be read", tensor, info(spec.type).name);
+  const Decode decode = find_decode(spec.type);
+  if (!decode) return bad_input("tensor '{}': values of type {} cannot be read", tensor, info(spec.type).name);
   INGOT_ASSIGN(const std::vector<std::byte> bytes, evaluate(t->node));
   std::vector<float> values(static_cast<size_t>(spec.shape.elements()));
-  if (!values.empty()) codec->decode(bytes.data(), spec.shape.elements(), values.data());
+  if (!values.empty()) decode(bytes.data(), spec.shape.elements(), values.data());
   return values;
 }
 

@@ -193,17 +193,17 @@ std::string Model::element(const std::string& tensor, const Shape& index) const 
 std::string Model::nonfinite_weight(const std::vector<std::string>& prefixes) const {
   for (const auto& t : source_.tensors) {
     const TensorSpec s = t.spec();
-    const Codec* codec = find_codec(s.type);
+    const Decode decode = find_decode(s.type);
     const int64_t rows = s.shape.rank ? s.shape[0] : 1;
     const auto wanted = [&](const std::string& prefix) { return t.name.starts_with(prefix); };
-    if (!codec || s.shape.elements() == 0 || std::none_of(prefixes.begin(), prefixes.end(), wanted)) continue;
+    if (!decode || s.shape.elements() == 0 || std::none_of(prefixes.begin(), prefixes.end(), wanted)) continue;
     const auto step = static_cast<int64_t>(align_up(64, static_cast<uint64_t>(std::max<int64_t>(1, t.node->granularity()[0]))));
     for (int64_t r = 0; r < rows; r += step) {
       const Region region = Region::rows(s.shape, r, std::min(step, rows - r));
       const auto bytes = evaluate(t.node, region);
       if (!bytes.ok()) return "";
       std::vector<float> x(static_cast<size_t>(region.elements()));
-      codec->decode(bytes->data(), region.elements(), x.data());
+      decode(bytes->data(), region.elements(), x.data());
       if (const int64_t bad = first_nonfinite(x.data(), region.elements()); bad >= 0)
         return fmt::format("{} is {}", element_text(*t.node, index_in(region, bad), t.name),
                            std::isnan(x[static_cast<size_t>(bad)]) ? "NaN" : "infinite");

@@ -20,7 +20,7 @@ Status check(const LazyTensor& t, const Shape& expected) {
   if (!(spec.shape == expected))
     return bad_input("tensor {} has shape {}, but the model's metadata asks for {}", tensor_text(*t.node, t.name),
                      to_string(spec.shape), to_string(expected));
-  if (spec.type != DType::kF32 && !find_codec(spec.type))
+  if (spec.type != DType::kF32 && !find_decode(spec.type))
     return bad_input("tensor {} has type {}, which cannot be computed with", tensor_text(*t.node, t.name), info(spec.type).name);
   if (expected.back() % info(spec.type).block)
     return bad_input("tensor {} has rows of {} elements, not a multiple of the {} of a {} block", tensor_text(*t.node, t.name),
@@ -53,7 +53,7 @@ Status WeightLoader::matrix(const std::string& name, int64_t rows, int64_t cols,
   w->rows = rows;
   w->cols = cols;
   w->row_bytes = bytes_of(w->type, cols);
-  w->codec = find_codec(w->type);
+  w->decode = find_decode(w->type);
   w->data = wanted_.back().bytes;
   return {};
 }
@@ -65,7 +65,7 @@ Status WeightLoader::matrices(const std::string& name, const Shape& shape, std::
   WeightMatrix w;
   w.name = name, w.type = type, w.rows = shape[1], w.cols = shape[2];
   w.row_bytes = bytes_of(type, w.cols);
-  w.codec = find_codec(type);
+  w.decode = find_decode(type);
   for (int64_t k = 0; k < shape[0]; ++k) {
     w.data = std::shared_ptr<const std::byte[]>(bytes, bytes.get() + static_cast<uint64_t>(k) * w.bytes());
     out->push_back(w);
@@ -91,7 +91,7 @@ Status WeightLoader::load(const ExecOptions& options) {
     if (!w.vector) continue;
     const DType type = w.tensor->spec().type;
     if (type == DType::kF32) std::memcpy(w.vector->data(), w.bytes.get(), w.vector->size() * 4);
-    else find_codec(type)->decode(w.bytes.get(), static_cast<int64_t>(w.vector->size()), w.vector->data());
+    else find_decode(type)(w.bytes.get(), static_cast<int64_t>(w.vector->size()), w.vector->data());
   }
   wanted_.clear();
   return {};
@@ -101,7 +101,7 @@ void decode_row(const WeightMatrix& w, int64_t row, float* out) {
   if (w.type == DType::kF32)
     std::memcpy(out, w.row(row), static_cast<size_t>(w.cols) * 4);
   else
-    w.codec->decode(w.row(row), w.cols, out);
+    w.decode(w.row(row), w.cols, out);
 }
 
 }  // namespace ingot

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/status.h"
-#include "quant/codec.h"
+#include "quant/decode.h"
 #include "tensor/artifact.h"
 
 namespace ingot {
@@ -31,7 +31,7 @@ struct WeightMatrix {
   uint64_t row_bytes = 0;
   std::shared_ptr<const std::byte[]> data;  // null when only the packed form is kept
   std::shared_ptr<const PackedMatrix> packed;
-  const Codec* codec = nullptr;
+  Decode decode = nullptr;
 
   explicit operator bool() const { return data || packed; }
   const std::byte* row(int64_t r) const { return data.get() + static_cast<uint64_t>(r) * row_bytes; }
@@ -42,7 +42,7 @@ struct WeightMatrix {
 class WeightLoader {
  public:
   explicit WeightLoader(const Artifact& artifact) : artifact_(artifact) {}
-  // `name` must have exactly this shape and a type with a codec. *out is complete after load().
+  // `name` must have exactly this shape and a type whose values are read. *out is complete after load().
   Status matrix(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out);
   // [n, rows, cols]: n matrices of one tensor.
   Status matrices(const std::string& name, const Shape& shape, std::vector<WeightMatrix>* out);

@@ -1,4 +1,4 @@
-// Types whose values are only read: the 8-bit floats, F64.
+// The table of what is read; the 8-bit floats and F64.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -56,7 +56,11 @@ constexpr std::pair<DType, Decode> kReadOnly[] = {
     {DType::kF8E4M3Fnuz, decode_f8<value_of<3, 8, Ends::kUnsignedZero>>},
     {DType::kF8E5M2Fnuz, decode_f8<value_of<2, 16, Ends::kUnsignedZero>>},
     {DType::kF8E8M0, decode_f8<e8m0_value>},
-    {DType::kF64, decode_f64}};
+    {DType::kF64, decode_f64},
+#define DECODER(type, name) {DType::k##type, decode_##name},
+#include "quant/decoders.def"
+#undef DECODER
+};
 
 }  // namespace
 

@@ -1,4 +1,4 @@
-// How the values of a type are read as f32: by its codec, and those of F64 (rounded) and the 8-bit floats, which ingot does not write.
+// How the values of a type are read as f32: by its codec, and those of types that ingot does not write: block types of GGUF, F64 (rounded), the 8-bit floats.
 #pragma once
 
 #include <cstddef>
@@ -11,5 +11,9 @@ namespace ingot {
 using Decode = void (*)(const std::byte* in, int64_t n, float* out);
 // nullptr of other types.
 Decode find_decode(DType t);
+
+#define DECODER(type, name) void decode_##name(const std::byte* in, int64_t n, float* out);
+#include "quant/decoders.def"
+#undef DECODER
 
 }  // namespace ingot

@@ -7,7 +7,7 @@
 #include "formats/hf_weights.h"
 #include "formats/json.h"
 #include "model/model_config.h"
-#include "quant/codec.h"
+#include "quant/decode.h"
 #include "storage/store.h"
 
 namespace ingot::transform {
@@ -140,15 +140,15 @@ Artifact without_ties(Artifact model) {
 Result<bool> differ_at_once(const NodePtr& a, const NodePtr& b) {
   const Shape shape = a->spec().shape;
   if (!(shape == b->spec().shape)) return true;
-  const Codec *of_a = find_codec(a->spec().type), *of_b = find_codec(b->spec().type);
+  const Decode of_a = find_decode(a->spec().type), of_b = find_decode(b->spec().type);
   if (a == b || shape.rank != 2 || shape.elements() == 0 || !of_a || !of_b) return a != b && shape.elements() != 0;
   Region first = Region::all(shape);
   first.extent[0] = std::clamp<int64_t>((1 << 14) / shape[1], 1, shape[0]);
   std::vector<float> values[2];
-  for (const auto& [node, codec, out] : {std::tuple{a, of_a, &values[0]}, {b, of_b, &values[1]}}) {
+  for (const auto& [node, decode, out] : {std::tuple{a, of_a, &values[0]}, {b, of_b, &values[1]}}) {
     INGOT_ASSIGN(const auto bytes, evaluate(node, first));
     out->resize(static_cast<size_t>(first.elements()));
-    codec->decode(bytes.data(), first.elements(), out->data());
+    decode(bytes.data(), first.elements(), out->data());
   }
   return values[0] != values[1];
 }

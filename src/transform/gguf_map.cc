@@ -8,7 +8,7 @@
 #include "base/memory.h"
 #include "formats/hf_weights.h"
 #include "formats/json.h"
-#include "quant/codec.h"
+#include "quant/decode.h"
 #include "storage/hub.h"
 #include "tokenizer/gguf_gaps.h"
 #include "transform/class_by_tensors.h"
@@ -218,7 +218,7 @@ Status Mapper::check_head(const LazyTensor& head) {
   for (size_t i = 0; i < out_.tensors.size(); ++i) {
     const LazyTensor& e = out_.tensors[i];
     if (e.name != name || head.node == e.node) continue;
-    if (!(head.spec().shape == e.spec().shape) || !find_codec(head.spec().type))
+    if (!(head.spec().shape == e.spec().shape) || !find_decode(head.spec().type))
       return bad_input("converting {}: config.json ties the embeddings, but '{}' is {} {} and the embedding {} {}", hf_.path, head.name,
                        info(head.spec().type).name, to_string(head.spec().shape), info(e.spec().type).name, to_string(e.spec().shape));
     out_.tensors.node(i) =

@@ -4,7 +4,7 @@
 
 #include "base/memory.h"
 #include "formats/json.h"
-#include "quant/codec.h"
+#include "quant/decode.h"
 #include "tokenizer/json_write.h"
 #include "transform/gguf_check.h"
 #include "transform/gguf_rope.h"
@@ -48,7 +48,7 @@ class Maker {
   Result<NodePtr> written(const LazyTensor& t) const {
     const DType type = t.spec().type;
     if (!is_block_type(type)) return t.node;
-    if (find_codec(type)) return cast(t.name, t.node, options_.dtype.value_or(DType::kF16), {nullptr, options_.counts});
+    if (find_decode(type)) return cast(t.name, t.node, options_.dtype.value_or(DType::kF16), {nullptr, options_.counts});
     return bad_input("the tensor {} is {}, whose values ingot cannot read yet; --keep-blocks writes its blocks as they are", tensor_text(*t.node, t.name), info(type).name);
   }
 

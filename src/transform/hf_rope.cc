@@ -6,7 +6,7 @@
 #include "exec/evaluate.h"
 #include "formats/gguf.h"
 #include "model/rope_config.h"
-#include "quant/codec.h"
+#include "quant/decode.h"
 #include "transform/gguf_rope.h"
 #include "transform/hf_config.h"
 
@@ -47,13 +47,13 @@ class Rope {
     const LazyTensor* t = a_.find(name);
     if (!t) return out;
     const TensorSpec s = t->spec();
-    const Codec* codec = find_codec(s.type);
-    if (!codec || s.shape.elements() != dim_ / 2)
+    const Decode decode = find_decode(s.type);
+    if (!decode || s.shape.elements() != dim_ / 2)
       return bad_input("reading {}: the tensor '{}' is {} {}, expected {} numbers, one for each pair of a head's rotated elements", a_.path, name, info(s.type).name,
                        to_string(s.shape), dim_ / 2);
     INGOT_ASSIGN(const auto bytes, evaluate(t->node));
     out.resize(static_cast<size_t>(s.shape.elements()));
-    codec->decode(bytes.data(), s.shape.elements(), out.data());
+    decode(bytes.data(), s.shape.elements(), out.data());
     return out;
   }
 

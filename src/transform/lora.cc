@@ -6,7 +6,7 @@
 #include "base/memory.h"
 #include "formats/hf_weights.h"
 #include "model/architecture.h"
-#include "quant/codec.h"
+#include "quant/decode.h"
 #include "storage/hub.h"
 #include "transform/adapter_files.h"
 #include "transform/class_rules.h"
@@ -118,7 +118,7 @@ Status Merge::merge_module(const std::string& path, const LoraModule& m, const A
   const std::string tensor = path + ".weight";
   NodePtr& w = *node(tensor);
   const TensorSpec ws = w->spec(), as = m.a->spec(), bs = m.b->spec();
-  if (!find_codec(ws.type))
+  if (!find_decode(ws.type))
     return bad_input("merging {}: the base's tensor {} is {}, whose values ingot cannot read yet", file, tensor_text(*w, tensor),
                      info(ws.type).name);
   INGOT_ASSIGN(const auto s, c.scaling(keys.name(path)));
@@ -159,7 +159,7 @@ Status Merge::merge_module(const std::string& path, const LoraModule& m, const A
     if (!((*bias)->spec().shape == m.b_bias->spec().shape))
       return bad_input("merging {}: '{}' is {}, but the base's bias is {}", file, m.b_bias->name,
                        to_string(m.b_bias->spec().shape), to_string((*bias)->spec().shape));
-    if (!find_codec((*bias)->spec().type))
+    if (!find_decode((*bias)->spec().type))
       return bad_input("merging {}: the bias of '{}' is {}, whose values ingot cannot read yet", file, path,
                        info((*bias)->spec().type).name);
     *bias = add_scaled(*bias, m.b_bias->node, scale);

@@ -9,6 +9,7 @@
 #include "kernels/cast.h"
 #include "kernels/matmul.h"
 #include "quant/codec.h"
+#include "quant/decode.h"
 
 namespace ingot::transform {
 namespace {
@@ -20,7 +21,7 @@ float* floats(std::byte* p) { return reinterpret_cast<float*>(p); }
 void decode(const View& v, int64_t first, int64_t n, float* out) {
   const std::byte* p = v.data + bytes_of(v.type, first);
   if (v.type == DType::kF32) std::memcpy(out, p, static_cast<size_t>(n) * sizeof(float));
-  else find_codec(v.type)->decode(p, n, out);
+  else find_decode(v.type)(p, n, out);
 }
 
 // in [rows, cols] -> out [cols, rows]
@@ -35,7 +36,10 @@ NodePtr exact(NodePtr base) {
   return unrounded ? unrounded : base;
 }
 
-std::string codec_tag(DType t) { return fmt::format("{}v{}", info(t).name, find_codec(t)->version); }
+std::string codec_tag(DType t) {
+  const Codec* codec = find_codec(t);
+  return fmt::format("{}v{}", info(t).name, codec ? codec->version : 1);
+}
 
 class LoraDelta final : public Node {
  public:

@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "model/architecture.h"
-#include "quant/codec.h"
+#include "quant/decode.h"
 #include "storage/hub.h"
 #include "transform/class_rules.h"
 #include "transform/lora_merge.h"
@@ -161,7 +161,7 @@ Status Merge::replace_rows(const Adding& a) {
     if (want.rank != 2 || have.rank != 2 || have[1] != want[1] || have[0] != static_cast<int64_t>(rows->size()))
       return bad_input("merging {}: '{}' is {}, expected {} rows (trainable_token_indices) for '{}', {}", file, t->name, to_string(have), rows->size(), name,
                        to_string(want));
-    if (!find_codec((*w)->spec().type))
+    if (!find_decode((*w)->spec().type))
       return bad_input("merging {}: the base's tensor {} is {}, whose values ingot cannot read yet", file, tensor_text(**w, name), info((*w)->spec().type).name);
     for (int64_t row : *rows)
       if (row >= want[0])

@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "model/model_config.h"
-#include "quant/codec.h"
+#include "quant/decode.h"
 #include "transform/permute.h"
 #include "transform/rearrange.h"
 
@@ -23,7 +23,7 @@ class AddConstant final : public Node {
     const int64_t n = c.region.elements();
     auto* out = reinterpret_cast<float*>(c.out.data());
     if (n && c.inputs[0].type == DType::kF32) std::memcpy(out, c.inputs[0].data, static_cast<size_t>(n) * sizeof(float));
-    else if (n) find_codec(c.inputs[0].type)->decode(c.inputs[0].data, n, out);
+    else if (n) find_decode(c.inputs[0].type)(c.inputs[0].data, n, out);
     for (int64_t i = 0; i < n; ++i) out[i] += value_;
     return {};
   }
