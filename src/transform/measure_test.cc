@@ -79,9 +79,9 @@ TEST(Measure, EveryKindOfType) {
   EXPECT_EQ(*first_values(all[1], 8), std::vector<double>{-static_cast<double>(int64_t{1} << 40)});
   EXPECT_EQ(first_values(all[5], 3)->size(), 3u);
   EXPECT_TRUE(first_values(all[4], 3)->empty());
-  const auto none = measure({{"w", make_memory_tensor({DType::kIQ2_S, {256}}, std::vector<std::byte>(82))}}, {});
+  const auto none = measure({{"w", make_memory_tensor({DType::kF6E2M3, {256}}, std::vector<std::byte>(192))}}, {});
   ASSERT_FALSE(none.ok());
-  EXPECT_NE(none.error().message.find("IQ2_S"), std::string::npos);
+  EXPECT_NE(none.error().message.find("F6_E2M3"), std::string::npos);
 }
 
 TEST(Measure, Histogram) {
@@ -135,10 +135,10 @@ TEST(Measure, SameValuesInOtherTypesAndWhatIsNoNumber) {
   EXPECT_EQ((*r)[1].different, 1u);
   EXPECT_EQ((*r)[1].nonfinite, 1u);
   // What has no values has bytes.
-  std::vector<std::byte> blocks(82 * 4);
-  const NodePtr p = make_memory_tensor({DType::kIQ2_S, {4, 256}}, blocks);
+  std::vector<std::byte> blocks(192 * 4);
+  const NodePtr p = make_memory_tensor({DType::kF6E2M3, {4, 256}}, blocks);
   blocks[300] = std::byte{1};
-  const auto bytes = differences({{p, p}, {p, make_memory_tensor({DType::kIQ2_S, {4, 256}}, blocks)}}, {});
+  const auto bytes = differences({{p, p}, {p, make_memory_tensor({DType::kF6E2M3, {4, 256}}, blocks)}}, {});
   ASSERT_TRUE(bytes.ok());
   EXPECT_TRUE((*bytes)[0].same_bytes);
   EXPECT_FALSE((*bytes)[1].same_bytes);
