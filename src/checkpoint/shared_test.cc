@@ -19,7 +19,7 @@ using namespace checkpoint::testing;
 
 constexpr int64_t kBase = 100'000;  // elements of what does not change
 
-TestState state_of(int64_t step) {
+TestState sharing_state(int64_t step) {
   TestState s = make_state(step, {{"model", {kBase, 3}}, {"optimizer", {20}}}, true);
   s.fill(0, 0, 1);  // still
   return s;
@@ -37,7 +37,7 @@ class SharedFiles : public ::testing::Test {
     auto saver = Saver::open(local_store(), dir_, o);
     ASSERT_TRUE(saver.ok()) << saver.error().message;
     for (const int64_t step : steps) {
-      auto handle = (*saver)->save(state_of(step).snapshot);
+      auto handle = (*saver)->save(sharing_state(step).snapshot);
       ASSERT_TRUE(handle.ok()) << handle.error().message;
       const Status done = (*handle)->wait();
       ASSERT_TRUE(done.ok()) << done.error().message;
@@ -103,7 +103,7 @@ TEST_F(SharedFiles, AFlippedBitStaysInItsCopy) {
   f.seekp(5000);
   f.put('x');
   f.close();
-  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(load_state(local_store(), found[i], state_of(found[i].step)).ok(), i >= 2) << found[i].step;
+  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(load_state(local_store(), found[i], sharing_state(found[i].step)).ok(), i >= 2) << found[i].step;
 }
 
 TEST_F(SharedFiles, CountOnceInAllThatIsKept) {
@@ -143,13 +143,13 @@ TEST_F(SharedFiles, WhatWouldBeLinkedNeedsNoRoom) {
   o.keep.last = 3;
   auto saver = Saver::open(store, dir_, o);
   ASSERT_TRUE(saver.ok());
-  for (int64_t step = 1; step <= 3; ++step) ASSERT_TRUE((*(*saver)->save(state_of(step).snapshot))->wait().ok() && (*saver)->wait().ok());
+  for (int64_t step = 1; step <= 3; ++step) ASSERT_TRUE((*(*saver)->save(sharing_state(step).snapshot))->wait().ok() && (*saver)->wait().ok());
   store.free = 100'000;  // less than what does not change
-  auto linked = (*saver)->save(state_of(4).snapshot);
+  auto linked = (*saver)->save(sharing_state(4).snapshot);
   ASSERT_TRUE(linked.ok()) << linked.error().message;
   EXPECT_TRUE((*linked)->wait().ok() && (*saver)->wait().ok());
   store.free = 100;
-  EXPECT_FALSE((*saver)->save(state_of(5).snapshot).ok());
+  EXPECT_FALSE((*saver)->save(sharing_state(5).snapshot).ok());
   EXPECT_TRUE((*saver)->close().ok());
 }
 
@@ -163,7 +163,7 @@ TEST_F(SharedFiles, ADirectoryThatWasRemovedIsMadeAgain) {
   std::vector<int64_t> steps;
   for (const Found& f : all()) {
     steps.push_back(f.step);
-    EXPECT_TRUE(load_state(local_store(), f, state_of(f.step)).ok());
+    EXPECT_TRUE(load_state(local_store(), f, sharing_state(f.step)).ok());
   }
   EXPECT_EQ(steps, (std::vector<int64_t>{4, 3}));
   ASSERT_EQ(notices_.size(), 1U);
@@ -175,7 +175,7 @@ TEST_F(SharedFiles, ACheckpointThatWasRemovedByHandIsNoSource) {
   run({1, 2, 3, 4}, last(3), [&](Saver& s) {
     if (s.stats().newest == 3) std::filesystem::remove_all(dir_ + "/checkpoint-2");
   });
-  EXPECT_TRUE(load_state(local_store(), all()[0], state_of(4)).ok());
+  EXPECT_TRUE(load_state(local_store(), all()[0], sharing_state(4)).ok());
 }
 
 TEST_F(SharedFiles, WhoseMountIsGoneIsNotMadeAgain) {
@@ -185,7 +185,7 @@ TEST_F(SharedFiles, WhoseMountIsGoneIsNotMadeAgain) {
   ASSERT_TRUE(saver.ok());
   std::filesystem::remove_all(dir_);
   for (int i = 0; i < 2; ++i) {
-    auto handle = (*saver)->save(state_of(1).snapshot);
+    auto handle = (*saver)->save(sharing_state(1).snapshot);
     ASSERT_FALSE(handle.ok());
     EXPECT_NE(handle.error().message.find("not mounted"), std::string::npos);
   }
@@ -199,7 +199,7 @@ TEST_F(SharedFiles, AClockThatWasSet) {
   ASSERT_TRUE(put_lease(local_store(), dir_, future).ok());
   SaveOptions o;
   o.epoch = 4, o.time = unix_time() + 1e6;  // saved when the clock was ahead
-  ASSERT_TRUE(save(local_store(), dir_, state_of(7).snapshot, o).ok());
+  ASSERT_TRUE(save(local_store(), dir_, sharing_state(7).snapshot, o).ok());
   Keep k = last(1);
   k.max_age = 10;
   run({8}, k);

@@ -19,7 +19,7 @@ WeightMatrix matrix(DType type, int64_t rows, int64_t cols, uint64_t seed) {
   w.rows = rows;
   w.cols = cols;
   w.row_bytes = bytes_of(type, cols);
-  w.codec = find_codec(type);
+  w.decode = find_decode(type);
   AlignedBytes b = allocate_aligned(bytes.size());
   std::memcpy(b.get(), bytes.data(), bytes.size());
   w.data = std::shared_ptr<const std::byte[]>(std::move(b));
