@@ -1,6 +1,5 @@
 #include "formats/json.h"
 
-#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <type_traits>
@@ -169,13 +168,6 @@ const Json* json_member(const Json& j, std::string_view key) {
   if (!j.is_object()) return nullptr;
   auto it = j.find(std::string(key));
   return it == j.end() || it->is_null() ? nullptr : &*it;
-}
-
-Status json_known_keys(const Json& j, std::initializer_list<std::string_view> keys, const std::string& what) {
-  if (!j.is_object()) return bad_input("{}: expected an object, found {}", what, json_brief(j));
-  for (auto it = j.begin(); it != j.end(); ++it)
-    if (std::find(keys.begin(), keys.end(), it.key()) == keys.end()) return bad_input("{}: unknown key '{}'", what, it.key());
-  return {};
 }
 
 std::optional<std::string> json_string(const Json& j, std::string_view key) {

@@ -7,7 +7,6 @@
 #pragma once
 
 #include <cstdint>
-#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -35,8 +34,6 @@ inline constexpr std::string_view kOddMark{"\0no strict JSON: ", 17};
 const Json* json_member(const Json& j, std::string_view key);
 // The member if it has the wanted kind.
 std::optional<std::string> json_string(const Json& j, std::string_view key);
-// An error, begun by `what`, where it is no object, or has a key that is none of these.
-Status json_known_keys(const Json& j, std::initializer_list<std::string_view> keys, const std::string& what);
 std::optional<int64_t> json_int(const Json& j, std::string_view key);
 std::optional<double> json_number(const Json& j, std::string_view key);
 std::optional<bool> json_bool(const Json& j, std::string_view key);

@@ -5,6 +5,7 @@
 
 #include "model/architecture.h"
 #include "model/embedded.h"
+#include "model/known_keys.h"
 
 namespace ingot {
 namespace {
@@ -27,7 +28,7 @@ std::string text_of(const Json& j, const char* key) { return json_string(j, key)
 bool flag_of(const Json& j, const char* key) { return json_bool(j, key).value_or(false); }
 
 Result<TensorRule> tensor_rule(const Json& j, const std::string& what) {
-  INGOT_TRY(json_known_keys(j, {"hf", "gguf", "shape", "parts", "axis", "transpose", "permute", "regroup", "add", "f32", "role", "optional", "alternative", "announced",
+  INGOT_TRY(known_keys(j, {"hf", "gguf", "shape", "parts", "axis", "transpose", "permute", "regroup", "add", "f32", "role", "optional", "alternative", "announced",
                            "assumed"}, what));
   TensorRule r;
   for (auto [key, list] : {std::pair{"hf", &r.hf}, {"gguf", &r.gguf}, {"shape", &r.shape}, {"parts", &r.parts}})
@@ -54,7 +55,7 @@ Result<TensorRule> tensor_rule(const Json& j, const std::string& what) {
 }
 
 Result<MetadataRule> metadata_rule(const Json& j, const std::string& what) {
-  INGOT_TRY(json_known_keys(j, {"key", "type", "from", "value", "off", "optional", "special"}, what));
+  INGOT_TRY(known_keys(j, {"key", "type", "from", "value", "off", "optional", "special"}, what));
   MetadataRule r;
   r.key = text_of(j, "key"), r.type = text_of(j, "type"), r.special = text_of(j, "special");
   r.optional = flag_of(j, "optional");
@@ -73,7 +74,7 @@ Result<MetadataRule> metadata_rule(const Json& j, const std::string& what) {
 }
 
 Result<LayerKinds> layer_kinds(const Json& j, const std::string& what) {
-  INGOT_TRY(json_known_keys(j, {"norm", "rope", "rope_layers", "sliding_rope", "activation", "gated", "fused_gate", "parallel", "parallel_by", "embedding_scale",
+  INGOT_TRY(known_keys(j, {"norm", "rope", "rope_layers", "sliding_rope", "activation", "gated", "fused_gate", "parallel", "parallel_by", "embedding_scale",
                            "logit_scale", "routing_normalized", "attention_scale", "attention_key", "rope_key", "rope_period_key", "sliding_base"}, what));
   LayerKinds k;
   struct Choice {
@@ -102,7 +103,7 @@ Result<LayerKinds> layer_kinds(const Json& j, const std::string& what) {
 }
 
 Result<WindowRule> window_rule(const Json& j, const std::string& what) {
-  INGOT_TRY(json_known_keys(j, {"key", "missing", "enabled_by", "below", "below_missing", "before", "before_missing", "unrotated", "period", "read", "always", "told", "absent"}, what));
+  INGOT_TRY(known_keys(j, {"key", "missing", "enabled_by", "below", "below_missing", "before", "before_missing", "unrotated", "period", "read", "always", "told", "absent"}, what));
   WindowRule w;
   w.key = text_of(j, "key"), w.enabled_by = text_of(j, "enabled_by"), w.below = text_of(j, "below");
   w.missing = json_int(j, "missing").value_or(0), w.period = json_int(j, "period").value_or(0);
@@ -115,7 +116,7 @@ Result<WindowRule> window_rule(const Json& j, const std::string& what) {
 }
 
 Result<LlamaCpp> llama_cpp_rule(const Json& j, const std::string& what) {
-  INGOT_TRY(json_known_keys(j, {"unread", "needed", "square", "one_base"}, what));
+  INGOT_TRY(known_keys(j, {"unread", "needed", "square", "one_base"}, what));
   LlamaCpp l;
   for (auto [key, list] : {std::pair{"unread", &l.unread}, {"needed", &l.needed}})
     if (const Json* m = json_member(j, key)) {
@@ -208,7 +209,7 @@ void put_name(std::string* text, const std::string& name) {
 }
 
 Result<Architecture> read_architecture(const Json& j, const std::string& what) {
-  INGOT_TRY(json_known_keys(j, {"name", "like", "without", "classes", "wrappers", "model_types", "layer", "require", "params", "multiples", "window", "tensors", "drop",
+  INGOT_TRY(known_keys(j, {"name", "like", "without", "classes", "wrappers", "model_types", "layer", "require", "params", "multiples", "window", "tensors", "drop",
                            "metadata", "defaults", "llama_cpp", "tied_by_default", "by_tensors"}, what));
   Architecture a;
   a.name = text_of(j, "name");

@@ -5,6 +5,7 @@
 
 #include "model/architecture.h"
 #include "model/embedded.h"
+#include "model/known_keys.h"
 
 namespace ingot {
 namespace {
@@ -37,7 +38,7 @@ std::string text(const Json& j, const char* key) { return json_string(j, key).va
 bool flag(const Json& j, const char* key) { return json_bool(j, key).value_or(false); }
 
 Result<NameRule> name_rule(const Json& j, const std::string& what) {
-  INGOT_TRY(json_known_keys(j, {"from", "hf", "groups", "padded"}, what));
+  INGOT_TRY(known_keys(j, {"from", "hf", "groups", "padded"}, what));
   NameRule r;
   INGOT_ASSIGN(r.from, texts(j, "from", what));
   INGOT_ASSIGN(r.hf, texts(j, "hf", what));
@@ -51,7 +52,7 @@ Result<NameRule> name_rule(const Json& j, const std::string& what) {
 }
 
 Result<NamedConfig> named_config(const Json& j, const std::string& what) {
-  INGOT_TRY(json_known_keys(j, {"key", "also", "from", "rows_of", "value", "when", "classes", "optional", "unchecked"}, what));
+  INGOT_TRY(known_keys(j, {"key", "also", "from", "rows_of", "value", "when", "classes", "optional", "unchecked"}, what));
   NamedConfig c;
   c.key = text(j, "key"), c.also = text(j, "also"), c.rows_of = text(j, "rows_of"), c.optional = flag(j, "optional"), c.unchecked = flag(j, "unchecked");
   INGOT_ASSIGN(c.from, texts(j, "from", what));
@@ -66,14 +67,14 @@ Result<NamedConfig> named_config(const Json& j, const std::string& what) {
 
 Result<NameMap> parse_name_map(std::string_view json, const std::string& what) {
   INGOT_ASSIGN(const Json j, parse_strict_json(json, what));
-  INGOT_TRY(json_known_keys(j, {"name", "about", "prefixes", "leave_out", "classes", "tensors", "values", "require", "config"}, what));
+  INGOT_TRY(known_keys(j, {"name", "about", "prefixes", "leave_out", "classes", "tensors", "values", "require", "config"}, what));
   NameMap m;
   m.name = text(j, "name"), m.about = text(j, "about"), m.values = text(j, "values");
   INGOT_ASSIGN(m.prefixes, texts(j, "prefixes", what));
   INGOT_ASSIGN(m.leave_out, texts(j, "leave_out", what));
   INGOT_ASSIGN(m.require, conditions(j, "require", what));
   for (const Json& c : j.value("classes", Json::array())) {
-    INGOT_TRY(json_known_keys(c, {"name", "when"}, what + ": classes"));
+    INGOT_TRY(known_keys(c, {"name", "when"}, what + ": classes"));
     INGOT_ASSIGN(NameConditions when, conditions(c, "when", what + ": classes"));
     m.classes.push_back({text(c, "name"), std::move(when)});
     if (!architecture_of_class(m.classes.back().name)) return bad_input("{}: classes: '{}' is none of data/architectures/", what, m.classes.back().name);
