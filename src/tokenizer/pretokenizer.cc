@@ -83,7 +83,7 @@ std::string PreTokenizerRule::describe() const {
       return "WhitespaceSplit";
     case PreTokenizerRule::Kind::kMetaspace: {
       constexpr const char* kSchemes[] = {"always", "first", "never"};
-      return "Metaspace(" + quoted(pattern) + ", prepend_scheme=" + kSchemes[static_cast<int>(prepend)] + (split ? ", split)" : ")");
+      return "Metaspace(" + quoted(std::string_view(pattern)) + ", prepend_scheme=" + kSchemes[static_cast<int>(prepend)] + (split ? ", split)" : ")");
     }
     case PreTokenizerRule::Kind::kBert:
       return "BertPreTokenizer";
