@@ -32,6 +32,13 @@ constexpr Advice kAdvice[] = {
     {"Q4_K_M", 4.89, "the usual choice: a quarter of F16, moderate loss"},
     {"Q4_K_S", 4.67, "smaller, more loss"},
     {"Q4_0", 0, "old and simple; Q4_K_S is better at its size"},
+    {"Q4_1", 0, "old and simple; Q4_K_M is better and smaller"},
+    {"Q5_0", 0, "old and simple; Q5_K_S is better at its size"},
+    {"Q5_1", 0, "old and simple; Q5_K_M is better and smaller"},
+    {"Q3_K_L", 4.3, "much loss"},
+    {"Q3_K_M", 4.0, "much loss; for models that would not fit otherwise"},
+    {"Q3_K_S", 3.64, "very much loss"},
+    {"Q2_K", 3.16, "very much loss; a smaller model at Q4_K_M is mostly better"},
 };
 
 double bits_of(DType t) {

@@ -1,9 +1,10 @@
-// Q6_K: super-blocks of 256 values in sixteen blocks of 16, value = d * scale * q with a signed 8-bit scale
-// for each block, d f16 for the super-block, q of 6 bits from -32 to 31. One super-block is sixteen lanes.
+// Q3_K and Q6_K: super-blocks of 256 values in sixteen blocks of 16, value = d * scale * q with a signed scale for each block, d f16 for the super-block. Q6_K: scales
+// of 8 bits, q of 6 bits from -32 to 31; Q3_K: scales of 6 bits, q of 3 bits from -4 to 3. One super-block is sixteen lanes.
 #include <cstdint>
 #include <cstring>
 
 #include "quant/codec.h"
+#include "quant/decode.h"
 
 #define INGOT_TARGET_FILE "quant/k_symmetric.cc"
 #include "kernels/foreach_target.h"
@@ -12,11 +13,22 @@
 #include "quant/lanes-inl.h"
 #include "quant/symmetric-inl.h"
 
-constexpr int kSuper = 256, kBytes = 210;
-constexpr float kLimit = 65504.0f * 127 * 31;
-// Chosen greedily as in k_affine.cc: codes of the block's largest value.
-constexpr float kLevels[] = {-32.0f, -31.0f, -30.0f,  -29.0f,  -28.0f,  -27.0f,
-                             -32.5f, -26.0f, -31.75f, -31.25f, -30.75f, -30.25f};
+constexpr int kSuper = 256, kQ3Bytes = 110, kQ6Bytes = 210;
+
+// A type: its largest code and scale, and candidates for the code of a block's largest value, chosen greedily as in affine-inl.h.
+struct Six {
+  static constexpr int kMax = 31, kTop = 127, kRounds = 1;
+  static constexpr float kLevels[] = {-32.0f, -31.0f, -30.0f,  -29.0f,  -28.0f,  -27.0f,
+                                      -32.5f, -26.0f, -31.75f, -31.25f, -30.75f, -30.25f};
+};
+struct Three {
+  static constexpr int kMax = 3, kTop = 31, kRounds = 3;  // coarse scales and their unit move each other
+  static constexpr float kLevels[] = {-4.25f, -3.25f, -4.875f, -3.875f, -5.5f, -4.5f, -3.0f, -3.625f, -4.0f, -2.375f, -5.125f, -2.75f};
+};
+template <class K, bool kWeighted>
+using Fit = Symmetric<16, K::kMax, kWeighted>;
+template <class K>
+constexpr float kLimit = 65504.0f * K::kTop * K::kMax;
 
 // The sum of lanes in f64.
 inline double total(F32 v) {
@@ -29,10 +41,11 @@ inline double total(F32 v) {
 
 struct Scales {
   float d;    // the value of the f16
-  F32 scale;  // integers -128 .. 127
+  F32 scale;  // integers -kTop - 1 .. kTop
 };
 
-// The unit such that the scale of largest magnitude takes -128, the one code without a positive twin.
+// The unit such that the scale of largest magnitude takes -kTop - 1, the one code without a positive twin.
+template <class K>
 inline float unit(F32 scale) {
   float s[16];
   store(s, scale);
@@ -45,17 +58,17 @@ inline float unit(F32 scale) {
     magnitude = m;
     most = s[i];
   }
-  const float d = round_f16(max_of(min_of(most / -128.0f, 65504.0f), -65504.0f));
+  const float d = round_f16(max_of(min_of(most / static_cast<float>(-K::kTop - 1), 65504.0f), -65504.0f));
   if (d == 0.0f && magnitude >= 0x1p-25f) return most > 0 ? -0x1p-24f : 0x1p-24f;
   return d;
 }
 
-template <bool kWeighted>
-inline Scales fit_super(const Symmetric<16, 31, kWeighted>& blocks) {
+// Chooses the scales for the unit in g, then the unit for them.
+template <class K, bool kWeighted>
+inline void fit_units(const Fit<K, kWeighted>& blocks, F32 exact, Scales* of) {
   constexpr int kN = 3;
-  const F32 exact = blocks.search(kLevels);
-  Scales g{unit(exact), splat(0.0f)};
-  const F32 d = splat(g.d), lo = splat(-128.0f), hi = splat(127.0f);
+  Scales& g = *of;
+  const F32 d = splat(g.d), lo = splat(static_cast<float>(-K::kTop - 1)), hi = splat(static_cast<float>(K::kTop));
   const F32 nearest = clamp(round(exact * inverse_or_zero(d)), lo, hi);
   F32 cand[kN], stored[kN], err[kN];
   for (int c = 0; c < kN; ++c) {
@@ -73,37 +86,49 @@ inline Scales fit_super(const Symmetric<16, 31, kWeighted>& blocks) {
   // Least squares for d given all codes; kept where the error is really less, as it is rounded and codes
   // change.
   const F32 inv = inverse_or_zero(g.scale * d);
-  typename Symmetric<16, 31, kWeighted>::Sums sums;
+  typename Fit<K, kWeighted>::Sums sums;
   blocks.template assign<1>(&inv, &sums);
   const double energy = total(blocks.mass * g.scale * g.scale * sums.qq);
   const double fit = total(blocks.mass * g.scale * sums.qx) / (energy > 0 ? energy : 1);
-  if (!(fit >= -65504 && fit <= 65504) || fit == 0) return g;
+  if (!(fit >= -65504 && fit <= 65504) || fit == 0) return;
   const float refitted = round_f16(static_cast<float>(fit));
   F32 stored_refitted = g.scale * splat(refitted), err_refitted;
   blocks.template errors<1>(&stored_refitted, &err_refitted);
   if (total(blocks.mass * err_refitted) < total(blocks.mass * least)) g.d = refitted;
+}
+
+template <class K, bool kWeighted>
+inline Scales fit_super(const float* src, const float* importance) {
+  Fit<K, kWeighted> blocks;
+  blocks.read(src, importance, kLimit<K>);
+  const F32 exact = blocks.search(K::kLevels);
+  Scales g{unit<K>(exact), splat(0.0f)};
+  for (int round = 0; round < K::kRounds; ++round) fit_units<K, kWeighted>(blocks, exact, &g);
   return g;
 }
 
+// The codes of sixteen values of a block, from 0.
+template <class K>
+inline I32 codes(const float* x, float inv) {
+  return to_int(Fit<K, false>::code(load(x) * splat(inv))) + splat_i(K::kMax + 1);
+}
+
 template <bool kWeighted>
-inline void encode_super(const float* src, const float* importance, uint8_t* out) {
-  Symmetric<16, 31, kWeighted> blocks;
-  blocks.read(src, importance, kLimit);
-  const Scales g = fit_super(blocks);
+inline void encode_super6(const float* src, const float* importance, uint8_t* out) {
+  const Scales g = fit_super<Six, kWeighted>(src, importance);
   uint16_t h;
   round_f16(g.d, &h);
   float inv[16];
   store(inv, inverse_or_zero(g.scale * splat(g.d)));
   store_u8(out + 192, to_int(g.scale));
   std::memcpy(out + 208, &h, 2);
-  const I32 offset = splat_i(32), nibble = splat_i(15);
+  const I32 nibble = splat_i(15);
   for (int half = 0; half < 2; ++half)
     for (int part = 0; part < 2; ++part) {  // 16 columns of the 32 that share their high bits
       I32 q[4];
       for (int j = 0; j < 4; ++j) {
         const int block = 8 * half + 2 * j + part;
-        q[j] =
-            to_int(Symmetric<16, 31, kWeighted>::code(load(src + 16 * block) * splat(inv[block]))) + offset;
+        q[j] = codes<Six>(src + 16 * block, inv[block]);
       }
       uint8_t* low = out + 64 * half + 16 * part;
       store_u8(low, (q[0] & nibble) | shl<4>(q[2] & nibble));
@@ -113,20 +138,61 @@ inline void encode_super(const float* src, const float* importance, uint8_t* out
     }
 }
 
+// Q3_K's: the high bit of codes in 32 bytes, bit j of byte i for value 32 j + i; the low bits as Q2_K has them; scales less -32, four bits in the nibbles of eight
+// bytes and two in four more; d.
+template <bool kWeighted>
+inline void encode_super3(const float* src, const float* importance, uint8_t* out) {
+  const Scales g = fit_super<Three, kWeighted>(src, importance);
+  uint16_t h;
+  round_f16(g.d, &h);
+  float inv[16];
+  store(inv, inverse_or_zero(g.scale * splat(g.d)));
+  uint8_t s[16];
+  store_u8(s, to_int(g.scale) + splat_i(32));
+  for (int i = 0; i < 8; ++i) out[96 + i] = static_cast<uint8_t>((s[i] & 15) | (s[i + 8] & 15) << 4);
+  for (int i = 0; i < 4; ++i) out[104 + i] = static_cast<uint8_t>(s[i] >> 4 | s[i + 4] >> 4 << 2 | s[i + 8] >> 4 << 4 | s[i + 12] >> 4 << 6);
+  std::memcpy(out + 108, &h, 2);
+  const I32 two = splat_i(3);
+  for (int part = 0; part < 2; ++part) {
+    I32 high = splat_i(0);
+    for (int half = 1; half >= 0; --half) {
+      I32 low = splat_i(0);
+      for (int j = 3; j >= 0; --j) {
+        const int block = 8 * half + 2 * j + part;
+        const I32 q = codes<Three>(src + 16 * block, inv[block]);
+        low = shl<2>(low) | (q & two);
+        high = shl<1>(high) | shr<2>(q);
+      }
+      store_u8(out + 32 + 32 * half + 16 * part, low);
+    }
+    store_u8(out + 16 * part, high);
+  }
+}
+
 void encode_q6_k(const float* x, int64_t n_rows, int64_t row, const float* importance, std::byte* out) {
   uint8_t* p = reinterpret_cast<uint8_t*>(out);
-  for (int64_t i = 0; i < n_rows * row; i += kSuper, p += kBytes) {
+  for (int64_t i = 0; i < n_rows * row; i += kSuper, p += kQ6Bytes) {
     if (importance)
-      encode_super<true>(x + i, importance + i % row, p);
+      encode_super6<true>(x + i, importance + i % row, p);
     else
-      encode_super<false>(x + i, nullptr, p);
+      encode_super6<false>(x + i, nullptr, p);
+  }
+}
+
+void encode_q3_k(const float* x, int64_t n_rows, int64_t row, const float* importance, std::byte* out) {
+  uint8_t* p = reinterpret_cast<uint8_t*>(out);
+  for (int64_t i = 0; i < n_rows * row; i += kSuper, p += kQ3Bytes) {
+    if (importance)
+      encode_super3<true>(x + i, importance + i % row, p);
+    else
+      encode_super3<false>(x + i, nullptr, p);
   }
 }
 
 void decode_q6_k(const std::byte* in, int64_t n, float* out) {
   const uint8_t* p = reinterpret_cast<const uint8_t*>(in);
   const I32 nibble = splat_i(15), two = splat_i(3), offset = splat_i(32);
-  for (int64_t i = 0; i < n; i += kSuper, p += kBytes, out += kSuper) {
+  for (int64_t i = 0; i < n; i += kSuper, p += kQ6Bytes, out += kSuper) {
     uint16_t h[16] = {};
     std::memcpy(h, p + 208, 2);
     float d[16], scale[16];
@@ -154,10 +220,14 @@ namespace {
 void enc(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
   INGOT_DISPATCH(encode_q6_k)(x, r, n, w, out);
 }
+void enc3(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
+  INGOT_DISPATCH(encode_q3_k)(x, r, n, w, out);
+}
 void dec(const std::byte* in, int64_t n, float* out) { INGOT_DISPATCH(decode_q6_k)(in, n, out); }
 }  // namespace
 
-extern const Codec kCodecQ6_K;
+extern const Codec kCodecQ3_K, kCodecQ6_K;
+const Codec kCodecQ3_K{DType::kQ3_K, 1, enc3, decode_q3_k, false, 65504.0f * 31 * 3};
 const Codec kCodecQ6_K{DType::kQ6_K, 1, enc, dec, false, 65504.0f * 127 * 31};
 
 }  // namespace ingot

@@ -1,9 +1,10 @@
-// The 32-value blocks: Q8_0 (value = d * q, q of 8 bits) and Q4_0 (value = d * (q - 8), q of 4 bits), d f16.
-// Sixteen blocks are encoded at a time.
+// The 32-value blocks: Q8_0 (value = d * q, q of 8 bits), Q4_0 (d * (q - 8), q of 4 bits) and Q5_0 (d * (q - 16), q of 5 bits); Q4_1 and Q5_1 (d * q + m). d and m
+// are f16. Sixteen blocks are encoded at a time.
 #include <cstdint>
 #include <cstring>
 
 #include "quant/codec.h"
+#include "quant/decode.h"
 
 #define INGOT_TARGET_FILE "quant/legacy.cc"
 #include "kernels/foreach_target.h"
@@ -11,13 +12,16 @@
 
 #include "quant/lanes-inl.h"
 #include "quant/symmetric-inl.h"
+#include "quant/affine-inl.h"
 
 constexpr int kBlock = 32, kGroup = 512, kQ8Bytes = 34, kQ4Bytes = 18;
-constexpr float kQ8Limit = 65504.0f * 127, kQ4Limit = 65504.0f * 7;
+constexpr float kQ8Limit = 65504.0f * 127, kQ4Limit = 65504.0f * 7, kQ5Limit = 65504.0f * 15, kMinLimit = 65504.0f;
 // Chosen greedily as in k_affine.cc: codes of the block's largest value. Without importance the first four,
 // as Q4_0 is there to be fast.
 constexpr float kLevels[] = {-8.125f, -8.625f, -7.25f, -7.75f};
 constexpr float kMoreLevels[] = {-8.125f, -8.625f, -7.25f, -7.75f, -8.375f, -6.875f, -8.875f, -8.0f};
+
+constexpr float kLevels5[] = {-16.125f, -15.125f, -16.625f, -14.125f, -15.75f, -17.25f, -13.125f, -14.75f, -16.375f, -13.875f, -12.25f, -15.375f};
 
 // Calls step(values, importance, blocks, bytes) for each sixteen blocks; the last ones padded with zeros.
 template <class Step>
@@ -87,16 +91,94 @@ struct Q4 {
   }
 };
 
+// Bit i of the word is bit 4 of code i: sixteen codes each.
+inline uint32_t fifth_bits(I32 first, I32 second) {
+  const I32 one = splat_i(1);
+  return to_bits(equal(shr<4>(first) & one, one)) | to_bits(equal(shr<4>(second) & one, one)) << 16;
+}
+
+template <bool kWeighted>
+struct Q5 {
+  static constexpr int kBytes = 22;
+  using Fit = Symmetric<kBlock, 15, kWeighted>;
+  static void step(const float* x, const float* importance, int blocks, uint8_t* out) {
+    Fit e;
+    e.read(x, importance, kQ5Limit);
+    const F32 d = e.search(kLevels5);
+    uint16_t h[16];
+    float inv[16];
+    store_f16(h, clamp(d, splat(-65504.0f), splat(65504.0f)));
+    store(inv, inverse_or_zero(load_f16(h)));
+    const I32 offset = splat_i(16), nibble = splat_i(15);
+    for (int b = 0; b < blocks; ++b, out += kBytes) {
+      const F32 s = splat(inv[b]);
+      const I32 q0 = to_int(Fit::code(load(x + 32 * b) * s)) + offset;
+      const I32 q1 = to_int(Fit::code(load(x + 32 * b + 16) * s)) + offset;
+      const uint32_t high = fifth_bits(q0, q1);
+      std::memcpy(out, h + b, 2);
+      std::memcpy(out + 2, &high, 4);
+      store_u8(out + 6, (q0 & nibble) | shl<4>(q1 & nibble));
+    }
+  }
+};
+
+// kMax 15: Q4_1; 31: Q5_1.
+template <int kMax, bool kWeighted>
+struct WithMin {
+  static constexpr int kBytes = kMax == 15 ? 20 : 24;
+  static void step(const float* x, const float* importance, int blocks, uint8_t* out) {
+    using Fit = AffineBlocks<kBlock, kMax, kWeighted, true>;
+    Fit e;
+    e.read(x, importance, kMinLimit);
+    const Affine best = e.search();
+    uint16_t d16[16], m16[16];
+    float d[16], inv[16], m[16];
+    store_f16(d16, min(best.scale, splat(65504.0f)));
+    const F32 scale = load_f16(d16), per = inverse_or_zero(scale);
+    // The min that suits the codes of the rounded scale.
+    Sums sums;
+    const F32 offset = best.min * per;
+    e.template assign<1>(&per, &offset, &sums);
+    store_f16(m16, clamp(e.mean - scale * sums.q * e.inv_total, splat(-65504.0f), splat(65504.0f)));
+    store(d, scale);
+    store(inv, per);
+    store(m, load_f16(m16));
+    const I32 nibble = splat_i(15);
+    for (int b = 0; b < blocks; ++b, out += kBytes) {
+      const F32 s = splat(inv[b]), low = splat(m[b]);
+      const I32 q0 = to_int(Fit::code((load(x + 32 * b) - low) * s)), q1 = to_int(Fit::code((load(x + 32 * b + 16) - low) * s));
+      std::memcpy(out, d16 + b, 2);
+      std::memcpy(out + 2, m16 + b, 2);
+      if constexpr (kMax == 31) {
+        const uint32_t high = fifth_bits(q0, q1);
+        std::memcpy(out + 4, &high, 4);
+      }
+      store_u8(out + kBytes - 16, (q0 & nibble) | shl<4>(q1 & nibble));
+    }
+  }
+};
+
+template <template <bool> class Step>
+inline void encode_either(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
+  uint8_t* p = reinterpret_cast<uint8_t*>(out);
+  if (w)
+    for_groups<Step<true>>(x, r * n, n, w, p);
+  else
+    for_groups<Step<false>>(x, r * n, n, nullptr, p);
+}
+template <bool kWeighted>
+using Q41 = WithMin<15, kWeighted>;
+template <bool kWeighted>
+using Q51 = WithMin<31, kWeighted>;
+
+void encode_q5_0(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<Q5>(x, r, n, w, out); }
+void encode_q4_1(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<Q41>(x, r, n, w, out); }
+void encode_q5_1(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<Q51>(x, r, n, w, out); }
+
 void encode_q8_0(const float* x, int64_t r, int64_t n, const float*, std::byte* out) {
   for_groups<Q8>(x, r * n, n, nullptr, reinterpret_cast<uint8_t*>(out));
 }
-void encode_q4_0(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
-  uint8_t* p = reinterpret_cast<uint8_t*>(out);
-  if (w)
-    for_groups<Q4<true>>(x, r * n, n, w, p);
-  else
-    for_groups<Q4<false>>(x, r * n, n, nullptr, p);
-}
+void encode_q4_0(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<Q4>(x, r, n, w, out); }
 
 // The f16 scales of up to sixteen blocks.
 inline void scales(const uint8_t* p, int bytes, int blocks, float* d) {
@@ -145,13 +227,19 @@ void enc8(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) 
 void enc4(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
   INGOT_DISPATCH(encode_q4_0)(x, r, n, w, out);
 }
+void enc41(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { INGOT_DISPATCH(encode_q4_1)(x, r, n, w, out); }
+void enc50(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { INGOT_DISPATCH(encode_q5_0)(x, r, n, w, out); }
+void enc51(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { INGOT_DISPATCH(encode_q5_1)(x, r, n, w, out); }
 void dec8(const std::byte* in, int64_t n, float* out) { INGOT_DISPATCH(decode_q8_0)(in, n, out); }
 void dec4(const std::byte* in, int64_t n, float* out) { INGOT_DISPATCH(decode_q4_0)(in, n, out); }
 }  // namespace
 
-extern const Codec kCodecQ8_0, kCodecQ4_0;
+extern const Codec kCodecQ8_0, kCodecQ4_0, kCodecQ4_1, kCodecQ5_0, kCodecQ5_1;
 const Codec kCodecQ8_0{DType::kQ8_0, 1, enc8, dec8, false, 65504.0f * 127};
 const Codec kCodecQ4_0{DType::kQ4_0, 1, enc4, dec4, false, 65504.0f * 7};
+const Codec kCodecQ4_1{DType::kQ4_1, 1, enc41, decode_q4_1, false, 65504.0f};
+const Codec kCodecQ5_0{DType::kQ5_0, 1, enc50, decode_q5_0, false, 65504.0f * 15};
+const Codec kCodecQ5_1{DType::kQ5_1, 1, enc51, decode_q5_1, false, 65504.0f};
 
 }  // namespace ingot
 #endif

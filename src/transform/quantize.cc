@@ -18,18 +18,23 @@ enum class Category { attn_v, attn_k, attn_q, attn_output, ffn_up, ffn_gate, ffn
 struct Place {
   int64_t i = 0, n = 0;  // the tensor's position among those of its category, and their number
   int64_t experts = 0;
+  int64_t shared = 1;  // attention heads that share a head of k and v
   bool imatrix = false;
 };
 
 // Conditions of mixes.def. All divisions are of integers.
 bool always(const Place&) { return true; }
+bool first_two(const Place& p) { return p.i < 2; }
 bool first_four(const Place& p) { return p.i < 4; }
+bool first_sixteenth(const Place& p) { return p.i < p.n / 16; }
 bool first_eighth(const Place& p) { return p.i < p.n / 8; }
 bool first_eighth_with_imatrix(const Place& p) { return p.imatrix && first_eighth(p); }
 bool more_bits(const Place& p) {
   return p.i < p.n / 8 || p.i >= 7 * p.n / 8 || (p.i - p.n / 8) % 3 == 2;
 }
 bool eight_experts(const Place& p) { return p.experts == 8; }
+bool other_than_eight_experts(const Place& p) { return p.experts != 8; }
+bool shared_by_four(const Place& p) { return p.shared >= 4; }
 
 struct Rule {
   std::string_view mix;
@@ -132,6 +137,7 @@ class Chooser {
     tied_ = !a_.find("output.weight");
     experts_ = meta_int(a_, "expert_count").value_or(0);
     const auto heads = meta_int(a_, "attention.head_count"), kv = meta_int(a_, "attention.head_count_kv");
+    shared_ = heads && kv && *kv > 0 ? *heads / *kv : 1;
     seventy_b_ = meta_int(a_, "block_count") == 80 && heads && kv && *heads != *kv;
     count_places();
     std::vector<DType> out;
@@ -169,6 +175,7 @@ class Chooser {
       for (const auto& [layer, i] : list) {
         places_[i].n = n + 1;
         places_[i].experts = experts_;
+        places_[i].shared = shared_;
         places_[i].imatrix = !o_.importance.empty();
       }
     }
@@ -251,7 +258,7 @@ class Chooser {
   std::map<std::tuple<int64_t, DType, DType>, Fallback> fallbacks_;  // rows, wanted, instead
   std::vector<Place> places_;
   bool tied_ = false, seventy_b_ = false;
-  int64_t experts_ = 0;
+  int64_t experts_ = 0, shared_ = 1;
 };
 
 void set_meta(Artifact* a, const std::string& key, uint32_t value) {
