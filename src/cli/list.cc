@@ -38,6 +38,7 @@ constexpr Advice kAdvice[] = {
     {"Q3_K_L", 4.3, "much loss"},
     {"Q3_K_M", 4.0, "much loss; for models that would not fit otherwise"},
     {"Q3_K_S", 3.64, "very much loss"},
+    {"MXFP4_MOE", 0, "for mixtures of experts: their experts in MXFP4, the rest Q8_0"},
     {"Q2_K", 3.16, "very much loss; a smaller model at Q4_K_M is mostly better"},
 };
 

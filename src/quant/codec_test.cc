@@ -331,6 +331,7 @@ TEST(Golden, BytesOfEveryCodec) {
       {DType::kQ5_1, 1, "c83e5440a43c41aceb8a8a88c0adee34", "44c273e1a10226fffd809e4b368dbabb"},
       {DType::kQ2_K, 1, "2ee16ab4d06ed59134c89a1c91804136", "14fa509a9553b3a1f6a37499073b9851"},
       {DType::kQ3_K, 1, "f413d177cf66d5c60087d980b9a2f362", "68328f4d44481d06fe5423887f35d457"},
+      {DType::kMXFP4, 1, "c5a5b3860948fc5fe14c93361ccfdb31", "b4dcb8eed8178942c12069fd73a359f4"},
   };
   const auto w = testing::importance(768);
   for (const auto& g : golden) {

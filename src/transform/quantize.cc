@@ -18,6 +18,7 @@ enum class Category { attn_v, attn_k, attn_q, attn_output, ffn_up, ffn_gate, ffn
 struct Place {
   int64_t i = 0, n = 0;  // the tensor's position among those of its category, and their number
   int64_t experts = 0;
+  int64_t matrices = 1;  // of the tensor
   int64_t shared = 1;  // attention heads that share a head of k and v
   bool imatrix = false;
 };
@@ -34,6 +35,7 @@ bool more_bits(const Place& p) {
 }
 bool eight_experts(const Place& p) { return p.experts == 8; }
 bool other_than_eight_experts(const Place& p) { return p.experts != 8; }
+bool of_experts(const Place& p) { return p.matrices > 1; }
 bool shared_by_four(const Place& p) { return p.shared >= 4; }
 
 struct Rule {
@@ -176,6 +178,7 @@ class Chooser {
         places_[i].n = n + 1;
         places_[i].experts = experts_;
         places_[i].shared = shared_;
+        if (const Shape s = a_.tensors[i].spec().shape; s.rank == 3) places_[i].matrices = s[0];
         places_[i].imatrix = !o_.importance.empty();
       }
     }
