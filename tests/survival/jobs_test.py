@@ -1,12 +1,13 @@
 """Jobs that are more than one plain loop, judged as survival_test.py judges that: several ranks, and trainings by frameworks. A process is killed before, in and after calls that change their directory, and the
 job is started again: 0 HARD_FAIL, 0 SILENT_DIVERGENCE, 0 LOST_WORK.
 
-Of each kind of call the first and the last, and 20 more at random (5 in the short form); the seed is printed. INGOT_LONG_SEED gives another one.
+Of each kind of call the first and the last, and 20 more at random (5 in the short form, in which before, in and after take turns); the seed is printed. INGOT_LONG_SEED gives another one.
 """
 import collections
 import importlib.util
 import os
 import random
+import re
 import signal
 import unittest
 
@@ -61,7 +62,7 @@ class Jobs(survival_test.Judged):
         h = self.undisturbed(runner, History(name, command))
         runners.put(runner)
         numbers = points(h.calls, at_random, SEED)
-        jobs = [(action, at) for at in [*numbers, 2 * len(h.calls)] for action in actions]
+        jobs = [(action, at) for k, at in enumerate([*numbers, 2 * len(h.calls)]) for action in (actions if LONG else actions[k % len(actions):][:1])]  # in the short form by turns
         survived = []
 
         def one(runner, job):
@@ -76,7 +77,7 @@ class Jobs(survival_test.Judged):
                     verdict, detail = "HARD_FAIL", f"the ranks ended with {codes}: {first.err}"
                 elif must_pass and any(c not in (0, -signal.SIGKILL) for c in codes):  # who is left says what is wrong
                     last = wrong("\n".join(line for line in first.err.splitlines() if line.startswith(f"[rank {1 - codes.index(-signal.SIGKILL)}]")))
-                    ends[last] += 1
+                    ends[re.sub(r"\[/\S*\]|\[[\d.]+\]:\d+|step \d+", "...", last)] += 1
             return verdict, f"{action} call {at} of {len(h.calls)} ({h.calls[min(at, len(h.calls)) - 1].op} {h.calls[min(at, len(h.calls)) - 1].path}): {detail}"
         ends = collections.Counter()
         for verdict, detail in self.each(runners, jobs, one):
