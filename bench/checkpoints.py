@@ -16,6 +16,7 @@ import sys
 import time
 
 import bench
+import checkpoints_ranks
 
 WAYS = {
     "copy": "plain copy into warm buffers",
@@ -220,8 +221,15 @@ def main():
     p.add_argument("--small", action="store_true")
     p.add_argument("--only", action="append")
     p.add_argument("--cuda", action="store_true", help="the state is on a GPU; the plain copy is into pinned memory")
+    p.add_argument("--ranks", type=int, help="that many gloo ranks share the state (docs/bench-checkpoints-ranks.md)")
+    p.add_argument("--tensors", type=int, default=48, help="of 64 MiB; with --ranks")
     p.add_argument("--worker")
     args = p.parse_args()
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(bench.ROOT / "build" / "release" / "python"), str(bench.ROOT / "bench")]))
+    if args.ranks and args.worker:
+        return checkpoints_ranks.worker(args.worker, args.dir, args.ranks, args.tensors, args.reps)
+    if args.ranks:
+        return checkpoints_ranks.main(args, env)
     tensors = 2 if args.small else 48
     if args.worker == "training":
         return training(args.dir, tensors)
@@ -229,7 +237,6 @@ def main():
         return worker(args.worker, args.dir, tensors, args.reps, "cuda" if args.cuda else "cpu")
     args.dir.mkdir(parents=True, exist_ok=True)
     limits = bench.measured_limits(args.dir, args.small)
-    env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(bench.ROOT / "build" / "release" / "python"), str(bench.ROOT / "bench")]))
     results = {}
     for way in args.only or WAYS:
         bench.say(WAYS[way])

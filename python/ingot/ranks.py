@@ -38,7 +38,8 @@ class Ranks:
         import torch
         import torch.distributed as distributed
         if self._group is None:
-            self._group = distributed.new_group(backend="gloo")
+            # Its ranks look for each other, and torch gives them half an hour: one that has been killed meanwhile would hold up the others for that long.
+            self._group = distributed.new_group(backend="gloo", timeout=timedelta(seconds=self.patience))
         t = tensor if isinstance(tensor, torch.Tensor) else torch.from_numpy(tensor)
         flat = t.detach().reshape(-1).view(torch.uint8) if t.is_contiguous() else None
         if flat is not None and flat.device.type == "cpu":
@@ -50,29 +51,42 @@ class Ranks:
 
     # -- what the engine asks, from its own threads
 
+    def _ask(self, call: Callable[[], Any]) -> Any:
+        """The store's answer. Where there is none any more, who held it has ended: that is told, and not by whose socket was reset."""
+        try:
+            return call()
+        except Exception as e:
+            raise _ingot.Error(f"rank {self.rank} of {self.world} hears nothing more of the others: torch.distributed's store does not answer ({_first_line(e)}); whoever holds it (rank 0, or the process that "
+                               "started the ranks) has ended. Start all ranks again: they go on from the newest checkpoint") from None
+
+    def _there(self, keys: List[str]) -> bool:
+        return bool(self._ask(lambda: self._store.check([self._prefix + k for k in keys])))
+
     def put(self, key: str, text: bytes) -> None:
-        self._store.set(self._prefix + key, text)
+        self._ask(lambda: self._store.set(self._prefix + key, text))
 
     def get(self, key: str, seconds: float) -> Optional[bytes]:
         """None where nobody has put it after that time. It is looked for now and then: each wait of a store that ends in vain is told of on stderr."""
         end, pause = time.monotonic() + seconds, 0.0005
-        while not self._store.check([self._prefix + key]):
+        while not self._there([key]):
             left = end - time.monotonic()
             if left <= 0:
                 return None
             time.sleep(min(pause, left))
             pause = min(2 * pause, 0.1)
-        return self._store.get(self._prefix + key)
+        return self._ask(lambda: self._store.get(self._prefix + key))
 
     def _wait(self, key: str) -> Optional[bytes]:
         """The same for as long as patience lasts, and woken by the store."""
-        try:
-            self._store.wait([self._prefix + key], timedelta(seconds=self.patience))
-        except Exception as e:  # DistStoreError where there is such a class, else RuntimeError
-            if "timeout" in str(e).lower() or "timed out" in str(e).lower():
-                return None
-            raise
-        return self._store.get(self._prefix + key)
+        def waited() -> Optional[bytes]:
+            try:
+                self._store.wait([self._prefix + key], timedelta(seconds=self.patience))
+            except Exception as e:  # DistStoreError where there is such a class, else RuntimeError
+                if "timeout" in str(e).lower() or "timed out" in str(e).lower():
+                    return None
+                raise
+            return self._store.get(self._prefix + key)
+        return self._ask(waited)
 
     def drop(self, key: str) -> None:
         try:
@@ -106,7 +120,7 @@ class Ranks:
         """What all ranks have heard goes, a block at a time: a store keeps everything else for ever."""
         block = self._forgotten.get(what, 0) + _BLOCK
         heard = [f"heard/{what}/{block}/{r}" for r in range(1, self.world)]
-        if self._asked[what] % _BLOCK == 1 and self._asked[what] > block and self._store.check([self._prefix + k for k in heard]):
+        if self._asked[what] % _BLOCK == 1 and self._asked[what] > block and self._there(heard):
             self._forgotten[what] = block
             for key in heard + [f"{what}/{i}" for i in range(block - _BLOCK + 1, block + 1)]:
                 self.drop(key)
@@ -133,7 +147,11 @@ class Ranks:
         self.put(f"flag/{name}", b"1")
 
     def flagged(self, name: str) -> bool:
-        return bool(self._store.check([f"{self._prefix}flag/{name}"]))
+        return self._there([f"flag/{name}"])
+
+
+def _first_line(e: Exception) -> str:
+    return next(iter(str(e).strip().splitlines()), "") or type(e).__name__
 
 
 def ranks_of_this_run(patience: float) -> Optional[Ranks]:

@@ -208,6 +208,8 @@ class PyMeeting final : public Meeting {
     try {
       f();
       return {};
+    } catch (const nb::python_error& e) {
+      return failed("{}", nb::str(e.value()).c_str());  // what() would be the whole traceback
     } catch (const std::exception& e) {
       return failed("asking the other ranks: {}", e.what());
     }

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 import ingot
+import ingot.ranks
 
 p = argparse.ArgumentParser()
 p.add_argument("kind")
@@ -17,6 +18,7 @@ p.add_argument("dir")
 p.add_argument("steps", type=int)
 p.add_argument("--signal-rank", type=int, default=-1)
 p.add_argument("--die-rank", type=int, default=-1)
+p.add_argument("--die-in", choices=("save", "publish", "restore"))
 p.add_argument("--skew", action="store_true")
 p.add_argument("--wide", action="store_true")
 a = p.parse_args()
@@ -46,6 +48,15 @@ if a.skew and rank == 1:
     real = time.monotonic
     time.monotonic = lambda: real() + 1e6
 with ingot.Checkpointer(a.dir, cadence=ingot.Cadence(steps=2, minutes=1), keep=ingot.Keep(last=3), rank_timeout=5) as ck:
+    if rank == a.die_rank and a.die_in:
+        # A save: its files are written, and nobody knows; rank 0 begins. A publish: rank 0 has heard all, or the other one waits for its word. A restore: what all ranks have comes from one of them.
+        def dies(self, *args):
+            if not at or at in args[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(self, *args)
+        name, at = {"save": ("put", "/part/" if rank else "/begin"), "publish": ("drop", "/part/") if rank == 0 else ("get", "/outcome"), "restore": ("give", "")}[a.die_in]
+        real = getattr(ingot.ranks.Ranks, name)
+        setattr(ingot.ranks.Ranks, name, dies)
     state = {"model": model, "optimizer": opt, "scheduler": scheduler, "rng": ingot.rng(), "note": "plain"}
     first = ck.restore(state) + 1
     print("read", getattr(ck._ranks, "bytes_read", 0))
@@ -56,7 +67,7 @@ with ingot.Checkpointer(a.dir, cadence=ingot.Cadence(steps=2, minutes=1), keep=i
         loss.backward()
         opt.step()
         scheduler.step()
-        if rank == a.die_rank and step == 6:
+        if rank == a.die_rank and not a.die_in and step == 6:
             os.kill(os.getpid(), signal.SIGKILL)
         if rank == a.signal_rank and step == 7:
             os.kill(os.getpid(), signal.SIGTERM)

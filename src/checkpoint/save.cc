@@ -61,10 +61,11 @@ std::vector<std::vector<size_t>> files_of(const Group& group, uint64_t max_shard
 
 // Which parts of which tensors a file has; empty where all are whole.
 std::string parts_text(const Group& group, const std::vector<size_t>& tensors) {
-  OrderedJson j;
+  std::string text;  // OrderedJson looks through all that it has for each name that comes
   for (const size_t i : tensors)
-    if (const auto& p = group.tensors[i].part) j[group.tensors[i].name] = {{"of", p->name}, {"shape", p->shape}, {"offset", p->offset}};
-  return j.is_null() ? "" : json_text(j);
+    if (const auto& p = group.tensors[i].part)
+      text += fmt::format("{}{}:{{\"of\":{},\"shape\":[{}],\"offset\":[{}]}}", text.empty() ? "{" : ",", json_quote(group.tensors[i].name), json_quote(p->name), fmt::join(p->shape, ","), fmt::join(p->offset, ","));
+  return text.empty() ? text : text + "}";
 }
 
 // The hash of an object whose bytes are in memory: those of its file, between the extents of no tensor.
@@ -130,7 +131,7 @@ class Planner {
   Status add(const Group& g) {
     const auto files = files_of(g, o_.max_shard);
     const std::string& stem = g.stem.empty() ? g.name : g.stem;
-    OrderedJson map = OrderedJson::object();
+    std::string map;
     uint64_t total = 0;
     for (size_t k = 0; k < files.size(); ++k) {
       const std::string name = files.size() == 1 ? stem + ".safetensors" : fmt::format("{}-{:05}-of-{:05}.safetensors", stem, k + 1, files.size());
@@ -149,7 +150,7 @@ class Planner {
         bytes.emplace_back(one.tensors[t].offset, view);
         p_.layout.tensors.push_back({static_cast<int>(p_.layout.files.size()), one.tensors[t].offset});
         p_.tensors.push_back({tensor.name, make_resident_tensor(tensor.spec, tensor.bytes, s_.memory, fmt::format("step {} {}", s_.step, p_.tensors.size()))});
-        map[tensor.name] = name;
+        if (files.size() > 1) map += fmt::format("{}{}:{}", map.empty() ? "" : ",", json_quote(tensor.name), json_quote(name));
         total += view.size();
       }
       Object object;
@@ -160,10 +161,7 @@ class Planner {
       p_.layout.files.push_back(std::move(file));
     }
     if (files.size() > 1 && g.stem.empty()) {  // of stems of their own whoever gives them makes the index
-      OrderedJson index;
-      index["metadata"]["total_size"] = total;
-      index["weight_map"] = std::move(map);
-      add_text(g.name + ".safetensors.index.json", json_text(index));
+      add_text(g.name + ".safetensors.index.json", fmt::format("{{\"metadata\":{{\"total_size\":{}}},\"weight_map\":{{{}}}}}\n", total, map));
     }
     return {};
   }
@@ -253,10 +251,13 @@ class Writing {
     }
     return objects;
   }
+  // What ranks of this world have written, with a hash for each file.
   Status publish(const std::vector<Written>& of_all) {
     if (options_.may_commit) INGOT_TRY(options_.may_commit());
     if (!output_.store) output_ = destination();
-    return ingot::publish({output_}, of_all, exec(0, 1));
+    ExecOptions e = exec(0, 1);
+    e.leaf_bytes = of_all.at(0).leaf_bytes;
+    return ingot::publish({output_}, of_all, e);
   }
   // What is there would be mixed with what comes. One of this process's time or later is not this one's to remove.
   Status clear_before(int64_t step) {
@@ -310,30 +311,35 @@ class Writing {
   Written written_;
 };
 
-// A part as text: the length of a manifest of its objects alone, that manifest, and what the executor has to tell.
-std::string part_text(const Manifest& m, const Written* written) {
-  const std::string objects = manifest_text(m);
-  return fmt::format("{} {}{}", objects.size(), objects, written ? written->serialize() : "");
+// Of a file that one rank has written all of, its own hash says as much as those of its leaves, of which a thousand ranks have gigabytes.
+constexpr uint64_t kWholeFile = uint64_t{1} << 62;
+Written as_whole_files(const std::string& key, const std::vector<Object>& objects) {
+  Written w;
+  w.key = key, w.leaf_bytes = kWholeFile;
+  for (const Object& o : objects) {
+    Written::File& f = w.files.emplace_back();
+    f.name = o.name, f.size = o.bytes;
+    if (o.bytes) f.leaves[0] = hash128(as_bytes(o.hash));
+  }
+  return w;
 }
 
 struct Heard {
+  std::string key;
   Manifest manifest;
-  std::optional<Written> written;
 };
-Result<Heard> parse_part(const std::string& text) {
-  size_t size = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), size);
-  const size_t begin = static_cast<size_t>(end - text.data()) + 1;
-  if (error != std::errc() || begin > text.size() || size > text.size() - begin) return failed("what a rank tells of its part of a checkpoint is not whole");
+Result<Heard> parse_part(std::string_view text) {
+  const size_t end = text.find(' ');
+  if (end == std::string_view::npos) return failed("what a rank tells of its part of a checkpoint is not whole");
   Heard p;
-  INGOT_ASSIGN(p.manifest, parse_manifest(std::string_view(text).substr(begin, size), "a rank's part"));
-  if (const std::string_view rest = std::string_view(text).substr(begin + size); !rest.empty()) {
-    INGOT_ASSIGN(p.written, Written::parse(rest));
-  }
+  p.key = text.substr(0, end);
+  INGOT_ASSIGN(p.manifest, parse_manifest(text.substr(end + 1), "a rank's part"));
   return p;
 }
 
 }  // namespace
+
+std::string part_text(const Manifest& m, const std::string& key) { return fmt::format("{} {}", key, manifest_text(m)); }
 
 Result<Saved> save(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options) {
   Writing w(store, directory, snapshot.step, options);
@@ -361,10 +367,10 @@ Result<Part> save_part(Store& store, const std::string& directory, const Snapsho
   Writing w(store, directory, snapshot.step, options, world);
   INGOT_ASSIGN(Plan plan, Planner(directory, snapshot, options, [&w](const std::string& name) { return w.stored(name); }).plan_part(rank));
   Manifest m = plan.manifest;
-  if (plan.layout.files.empty()) return Part{m, part_text(m, nullptr)};
+  if (plan.layout.files.empty()) return Part{m, part_text(m, "")};
   // One rank more than there are: the manifest's.
   INGOT_ASSIGN(m.objects, w.write(std::move(plan), rank, world + 1));
-  return Part{m, part_text(m, &w.written())};
+  return Part{m, part_text(m, w.written().key)};
 }
 
 Result<Saved> publish_parts(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options, const std::vector<std::string>& parts) {
@@ -381,8 +387,8 @@ Result<Saved> publish_parts(Store& store, const std::string& directory, const Sn
     for (const Object& o : p.manifest.objects)
       if (const auto [it, fresh] = made.try_emplace(o.name, r); !fresh) return usage("saving step {}: rank {} and rank {} have both made '{}'", snapshot.step, it->second, r, o.name);
     if (r == 0) saved.written = p.manifest.written();
+    if (!p.key.empty()) all.push_back(as_whole_files(p.key, p.manifest.objects));
     std::move(p.manifest.objects.begin(), p.manifest.objects.end(), std::back_inserter(plan.manifest.objects));
-    if (p.written) all.push_back(std::move(*p.written));
   }
   saved.manifest = plan.manifest;
   FileLayout record;
@@ -396,8 +402,10 @@ Result<Saved> publish_parts(Store& store, const std::string& directory, const Sn
   if (options.may_commit) INGOT_TRY(options.may_commit());  // where nothing is renamed, this is the commit
   Writing w(store, directory, snapshot.step, options);
   const int world = static_cast<int>(parts.size());
+  Object manifest;
+  manifest.name = kManifestFile, manifest.bytes = plan.layout.files[0].size;
   INGOT_ASSIGN([[maybe_unused]] const auto none, w.write(std::move(plan), world, world + 1));
-  all.push_back(w.written());
+  all.push_back(as_whole_files(w.written().key, {manifest}));
   INGOT_TRY(w.publish(all));
   return saved;
 }

@@ -34,6 +34,7 @@ struct Part {
   std::string text;
 };
 Result<Part> save_part(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options, int rank, int world);
+std::string part_text(const Manifest& objects, const std::string& key);  // that text, of what was written under a hidden name of that key; empty: nothing was to be written
 // The second, by one process when all ranks have written: the manifest, and the name. `parts` by rank. kUsage where two of them have made a file of one name, or they are of different saves.
 struct Saved;
 Result<Saved> publish_parts(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options, const std::vector<std::string>& parts);

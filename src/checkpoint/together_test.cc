@@ -27,6 +27,12 @@ class Table {
     EXPECT_TRUE(texts_.emplace(key, text).second) << key << " was put twice";
     changed_.notify_all();
   }
+  size_t most() {  // bytes of the longest text
+    std::lock_guard lock(mutex_);
+    size_t n = 0;
+    for (const auto& [key, text] : texts_) n = std::max(n, text.size());
+    return n;
+  }
   std::optional<std::string> get(const std::string& key, double seconds) {
     std::unique_lock lock(mutex_);
     if (!changed_.wait_for(lock, std::chrono::duration<double>(seconds), [&] { return texts_.contains(key); })) return std::nullopt;
@@ -162,6 +168,21 @@ TEST_P(SavesTogether, EachRankWritesItsOwn) {
     expect_saved(all, compressed ? 2 : 1);
     expect_nothing_hidden();
   }
+}
+
+// A thousand ranks would tell the hashes of gigabytes of megabytes.
+TEST_P(SavesTogether, WhatARankTellsDoesNotGrowWithWhatItSaves) {
+  size_t told[2] = {};
+  for (const int64_t size : {1000, 20'000'000}) {
+    auto all = ranks(size);
+    all[1].state = make_state(size, {{"model", {size, 5}}});
+    all[1].state.snapshot.groups[0].stem = "model-rank-00001", all[1].state.snapshot.state.clear(), all[1].state.snapshot.signature = all[0].state.snapshot.signature;
+    run(all);
+    for (const Rank& x : all) ASSERT_TRUE(x.end.ok()) << x.end.error().message;
+    ASSERT_TRUE(verify(store(), newest(), 2).ok());
+    told[size > 1000] = tables_.back()->most();
+  }
+  EXPECT_LT(told[1], told[0] + 50);  // 76 leaves more
 }
 
 TEST_P(SavesTogether, WhoeverSavesSomethingElseIsNamed) {

@@ -5,6 +5,7 @@ import json
 import mmap
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -54,6 +55,18 @@ def _code(status):
     return os.waitstatus_to_exitcode(status)
 
 
+def _look(pid, give_up):
+    """The exit code, None while it runs; "hang", and it is killed, where it is given up."""
+    done, status = os.waitpid(pid, os.WNOHANG)
+    if done:
+        return _code(status)
+    if not give_up:
+        return None
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return "hang"
+
+
 def _wait(pid, seconds):
     """The exit code; "stopped"; "hang", and it is killed, where it takes longer."""
     end, pause = time.monotonic() + seconds, 0.0005
@@ -80,7 +93,10 @@ class Started:
 
     def wait(self, seconds=60):
         code = self._wait(self.pid, seconds)
-        return Ended(code, _read(self._base + ".out"), _read(self._base + ".err"))
+        return Ended(code, *self.output())
+
+    def output(self):
+        return _read(self._base + ".out"), _read(self._base + ".err")
 
     def told(self, *texts):
         """Whether it has said one of these."""
@@ -136,10 +152,10 @@ class Nursery:
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
-    def start(self, command, faults=None):
+    def start(self, command, faults=None, env=None):
         self._n += 1
         base = os.path.join(self._scratch, f"child{self._n}-{self._process.pid}")
-        pid = self._ask(op="start", command=list(command), faults=faults.file if faults else "", base=base)
+        pid = self._ask(op="start", command=list(command), faults=faults.file if faults else "", base=base, env=env or {})
         return Started(pid, base, lambda pid, seconds: self._ask(op="wait", pid=pid, seconds=seconds))
 
     def run(self, command, faults=None, seconds=60):
@@ -149,3 +165,42 @@ class Nursery:
         self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
+
+
+class EndedJob(Ended):
+    codes = survived = None
+
+
+class Job(Nursery):
+    """The same script as that many ranks of torch.distributed, with one control file: its one counter counts the calls of all of them, and what happens at a call happens to the rank that makes it.
+
+    The end of the job: 0 where each rank ended with 0; below 0 where a signal ended one, "hang" where one did not end by itself. `codes` has each rank's; `survived` the seconds for which the others went on.
+    """
+
+    def __init__(self, scratch, world=2, **options):
+        super().__init__(scratch, **options)
+        self.world = world
+
+    def run(self, command, faults=None, seconds=90):
+        with socket.socket() as s:  # nobody listens there now
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        env = {"WORLD_SIZE": str(self.world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        ranks = [self.start(command, faults, {**env, "RANK": str(r), "LOCAL_RANK": str(r)}) for r in range(self.world)]
+        end, died, codes = time.monotonic() + seconds, None, {}
+        while len(codes) < self.world:
+            for r, process in enumerate(ranks):
+                if r in codes:
+                    continue
+                code = self._ask(op="look", pid=process.pid, give_up=time.monotonic() > end)
+                if code is not None:
+                    codes[r] = code
+                    died = time.monotonic() if code != 0 and died is None else died
+            time.sleep(0.005)
+        told = [p.output() for p in ranks]
+        every = [codes[r] for r in range(self.world)]
+        code = "hang" if "hang" in every else next((c for c in every if c < 0), next((c for c in every if c), 0))
+        outs = {out.strip().splitlines()[-1] if out.strip() else "" for out, _ in told}
+        ended = EndedJob(code, told[0][0] if len(outs) == 1 else f"the ranks ended with different results: {outs}", "\n".join(f"[rank {r}] {line}" for r, (_, err) in enumerate(told) for line in err.splitlines()))
+        ended.codes, ended.survived = every, 0 if died is None else time.monotonic() - died
+        return ended

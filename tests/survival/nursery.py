@@ -8,16 +8,17 @@ import runpy
 import sys
 import traceback
 
-from faults import _wait
+from faults import _look, _wait
 
 for module in sys.argv[1:]:
     importlib.import_module(module)
 arm = ctypes.CDLL(None).ingot_faults_arm
 
 
-def child(command, faults, base):
+def child(command, faults, base, env):
     code = 1
     try:
+        os.environ.update(env)
         for number, end in ((1, ".out"), (2, ".err")):
             fd = os.open(base + end, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
             os.dup2(fd, number)
@@ -44,8 +45,10 @@ for line in sys.stdin:
     if request["op"] == "start":
         pid = os.fork()
         if pid == 0:
-            child(request["command"], request["faults"], request["base"])
+            child(request["command"], request["faults"], request["base"], request["env"])
         answer = pid
+    elif request["op"] == "look":
+        answer = _look(request["pid"], request["give_up"])
     else:
         answer = _wait(request["pid"], request["seconds"])
     print(json.dumps(answer), flush=True)
