@@ -14,7 +14,7 @@ from .reading import Piece, _address
 
 _PAGE = 4096        # a disk reads no less
 _AT_ONCE = 8 << 20  # bytes of one read
-_WHOLE = 0.9        # of a file from which on all of it is read, and compared
+_WHOLE = 0.92       # of a file from which on all of it is read, and compared
 
 
 class Run(NamedTuple):
