@@ -602,7 +602,7 @@ def _find(path: str, step: Optional[int]) -> Tuple[Any, bool]:
         found = _ingot.look_at(path)
         if found.state == "whole":
             return found, False
-        if found.state == "unverified":
+        if found.state == "unverified" or not re.fullmatch(r"checkpoint-\d+", os.path.basename(path)):
             raise _ingot.Error(f"loading from {path}: there is no checkpoint of ingot in it (no manifest.json); ask ingot.latest(DIR) first where a run may begin afresh")
         raise _ingot.BadInput(f"loading {path}: it is {found.state}: {found.reason}")
     newer = [f for f in there if f.state == "newer"]

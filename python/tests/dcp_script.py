@@ -166,7 +166,7 @@ def main():
                 continue
             print("state", n, digest(state), flush=True)
         elif what == "load":
-            state = {**state_of(), **{k: None for k in extra}}
+            state = {**state_of(), "step": None, "note": None, "seen": {"é": 0}}
             with torch.no_grad():
                 for _, t in leaves(state):
                     if isinstance(t, torch.Tensor):
@@ -181,7 +181,7 @@ def main():
             ck.save(n, {**state_of(), **extra, "step": n}).wait()
             print("state", n, digest({**state_of(), **extra, "step": n}), flush=True)
         elif what == "ck-restore":
-            state = {**state_of(), **{k: None for k in extra}}
+            state = {**state_of(), "step": None, "note": None, "seen": {"é": 0}}
             with torch.no_grad():
                 for _, t in leaves(state):
                     if isinstance(t, torch.Tensor):
