@@ -131,6 +131,7 @@ class Handle:
         self._save.abort()
 
 
+taken: Dict[str, int] = {}  # the newest epoch by directory that this process has had
 NOTHING_SAVED = {"saves": 0, "newest": -1, "uploaded": -1}  # Checkpointer.stats before the first save
 
 
@@ -226,6 +227,7 @@ class Checkpointer:
                 if self._saver is not None:  # a handler's, opened after this one: the directory is its own
                     return self._saver
                 self._saver, self._lease_seen = opened, None  # what was taken is this one's
+                taken[os.path.realpath(self.directory)] = opened.epoch
             return self._saver
 
     def _tell(self) -> None:
@@ -291,6 +293,18 @@ class Checkpointer:
             return p.text, mine, {**self._files, **p.files, **share.files}, p.signature
         return "", mine, {shares.own_group(ranks.rank) + ".json": p.own.encode()} if p.own != "[]" else {}, p.signature
 
+    # -- what torch's DCP does with it (dcp.py)
+
+    def _saved_elsewhere(self) -> None:
+        self._last_due = time.monotonic()
+
+    def _loaded_elsewhere(self, found: Any, lease: int) -> None:
+        self._go_back()
+        self._lease_seen = lease if self._ranks is None or self._ranks.rank == 0 else None
+        if found.run and not self._run and os.path.dirname(os.path.realpath(found.path)) == os.path.realpath(self.directory):
+            self._run = found.run
+        self.resumed_from, self._parent, self._resumes = found.path, found.step, True
+
     def _of_rank_0(self, what: str, answer: Callable[[], Any]) -> Any:
         return answer() if self._ranks is None else self._ranks.told(what, answer)
 
@@ -317,9 +331,8 @@ class Checkpointer:
     def _spare_others(self, step: int) -> None:
         """What another program left under the name is not replaced: it may be all that there is."""
         path = os.path.join(self.directory, f"checkpoint-{step}")
-        if self._of_rank_0("spared", lambda: os.path.isdir(path) and _ingot.look_at(path).state == "unverified"):
-            raise _ingot.Error(f"saving step {step}: {path} is there and has no manifest.json: other software made it, and it is not replaced; give the checkpointer another directory, "
-                               "or move that one away")
+        if self._of_rank_0("spared", lambda: of_others(path)):
+            raise not_replaced(path, step)
 
     def poll(self) -> bool:
         """For within long steps and evaluations, and cheap: raises what went wrong in a save, and tells whether a preemption signal has come (to this rank). It saves nothing: what is under way goes on,
@@ -558,6 +571,15 @@ class Checkpointer:
         missing = [name for name, there in has.items() if not there]
         if missing and any(nest.is_module(nest.unwrapped(v)) for v in state.values()):
             warnings.warn("the state has no " + " and no ".join(missing) + ": a resumed run will not go on as this one would have", RuntimeWarning, stacklevel=outside())
+
+
+def of_others(path: str) -> bool:
+    """Whether what lies there, if anything does, is another program's."""
+    return os.path.isdir(path) and _ingot.look_at(path).state == "unverified"
+
+
+def not_replaced(path: str, step: int) -> Exception:
+    return _ingot.Error(f"saving step {step}: {path} is there and has no manifest.json: other software made it, and it is not replaced; give the checkpointer another directory, or move that one away")
 
 
 def _none_can_be_taken(directory: str, why: str) -> Exception:

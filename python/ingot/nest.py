@@ -148,6 +148,26 @@ def _group_of(key: str) -> str:
     return key if ok and key not in ("manifest", "metrics", "quarantine", "state") and "-of-" not in key and not key.startswith("rank-") and "-rank-" not in key else "state"
 
 
+def stored_type(t: Any, where: str) -> str:
+    type_name = _NUMPY_TYPES.get(str(t.dtype).removeprefix("torch."))
+    if type_name is None:
+        raise StateError(f"{where}: a tensor of {t.dtype} cannot be kept; convert it to one of {', '.join(sorted(_NUMPY_TYPES))}")
+    return type_name
+
+
+def dense(t: Any, where: str) -> Tuple[str, Any]:
+    """The type as safetensors names it of a tensor of torch that can be kept, and its data; StateError for any other."""
+    torch = torch_if_loaded()
+    if isinstance(t, torch.nn.parameter.UninitializedTensorMixin):
+        raise StateError(f"{where}: a parameter of a lazy module that has no shape yet; run the model once before it is saved")
+    if t.layout != torch.strided or t.is_quantized or t.is_meta or t.is_nested:
+        raise StateError(f"{where}: a {t.layout} tensor on {t.device}{' that is quantized' if t.is_quantized else ' that is nested' if t.is_nested else ''} cannot be kept; a dense one with data can")
+    if hasattr(t, "__tensor_flatten__"):
+        raise StateError(f"{where}: a {type(t).__module__}.{type(t).__qualname__}, a tensor made of others, cannot be kept; keep what it is made of, or dequantize it")
+    type_name, data = stored_type(t, where), t.detach()
+    return type_name, data.resolve_conj().resolve_neg() if data.is_conj() or data.is_neg() else data
+
+
 class _Packer:
     def __init__(self, groups: bool, rank: Optional[int] = None) -> None:
         self.groups = groups
@@ -215,18 +235,7 @@ class _Packer:
                 raise StateError(f"{where}: a {spread} of {sharded.ranks_of(t)} ranks: this process has a part of it, and a checkpoint of one process holds whole tensors; let all ranks make the checkpointer (without ranks=False), or gather it and "
                                  "save from rank 0 (get_model_state_dict and get_optimizer_state_dict with StateDictOptions(full_state_dict=True, cpu_offload=True))")
             t = whole
-        if isinstance(t, torch.nn.parameter.UninitializedTensorMixin):
-            raise StateError(f"{where}: a parameter of a lazy module that has no shape yet; run the model once before it is saved")
-        if t.layout != torch.strided or t.is_quantized or t.is_meta or t.is_nested:
-            raise StateError(f"{where}: a {t.layout} tensor on {t.device}{' that is quantized' if t.is_quantized else ' that is nested' if t.is_nested else ''} cannot be kept; a dense one with data can")
-        if hasattr(t, "__tensor_flatten__"):
-            raise StateError(f"{where}: a {type(t).__module__}.{type(t).__qualname__}, a tensor made of others, cannot be kept; keep what it is made of, or dequantize it")
-        type_name = _NUMPY_TYPES.get(str(t.dtype).removeprefix("torch."))
-        if type_name is None:
-            raise StateError(f"{where}: a tensor of {t.dtype} cannot be kept; convert it to one of {', '.join(sorted(_NUMPY_TYPES))}")
-        data = t.detach()
-        if data.is_conj() or data.is_neg():
-            data = data.resolve_conj().resolve_neg()
+        type_name, data = dense(t, where)
         identity = (str(data.device), data.data_ptr(), tuple(data.shape), tuple(data.stride()), data.dtype) if data.numel() else (id(t),)
         if not on_host(data) and data.numel():
             return self.add(path, type_name, tuple(data.shape), 0, (t, data), identity, "$tensor", data)
@@ -236,9 +245,7 @@ class _Packer:
     def shared(self, t: Any, path: Tuple[str, ...]) -> dict:
         """A tensor that ranks share: the parts that this one writes."""
         where = "/".join(path)
-        type_name = _NUMPY_TYPES.get(str(t.dtype).removeprefix("torch."))
-        if type_name is None:
-            raise StateError(f"{where}: a tensor of {t.dtype} cannot be kept; convert it to one of {', '.join(sorted(_NUMPY_TYPES))}")
+        type_name = stored_type(t, where)
         identity = (id(sharded.storage_of(t)), tuple(t.shape))
         ref = self.known.get(identity)
         if ref is None:

@@ -116,6 +116,15 @@ Snapshot snapshot_of(int64_t step, const std::vector<GroupRow>& groups, std::str
   return s;
 }
 
+std::map<std::string, std::string> texts_of(const std::map<std::string, nb::bytes>& files) {
+  std::map<std::string, std::string> texts;
+  for (const auto& [name, bytes] : files) texts[name] = std::string(bytes.c_str(), bytes.size());
+  return texts;
+}
+
+// The model's files stay what other software reads.
+bool compressed_group(const std::string& group) { return group != "model" && !is_adapter(group); }
+
 Keep keep_of(const nb::dict& d) {
   Keep k;
   const auto get = [&]<class T>(const char* name, std::optional<T>* into) {
@@ -289,8 +298,7 @@ NB_MODULE(_ingot, m) {
              if (max_shard) o.max_shard = max_shard;
              o.page_lock = page_lock_of(lock, unlock);
              if (staging) o.staging = staging;
-             // The model's files stay what other software reads.
-             if (compress) o.compress = [](const std::string& group) { return group != "model" && !is_adapter(group); };
+             if (compress) o.compress = compressed_group;
              if (!ranks.is_none()) {
                o.patience = nb::cast<double>(ranks.attr("patience"));
                o.meeting = std::make_shared<PyMeeting>(ranks, nb::cast<int>(ranks.attr("rank")), nb::cast<int>(ranks.attr("world")));
@@ -309,9 +317,7 @@ NB_MODULE(_ingot, m) {
       .def("save",
            [](PySaver& self, int64_t step, const std::vector<GroupRow>& groups, const std::string& state,
               const std::map<std::string, nb::bytes>& files, const Metrics& metrics, const nb::object& from_devices, const std::string& signature) -> SavePtr {
-             std::map<std::string, std::string> texts;
-             for (const auto& [name, bytes] : files) texts[name] = std::string(bytes.c_str(), bytes.size());
-             Snapshot s = snapshot_of(step, groups, state, std::move(texts), metrics);
+             Snapshot s = snapshot_of(step, groups, state, texts_of(files), metrics);
              s.signature = signature;
              Saver& saver = self.get();
              Callbacks callbacks;
@@ -327,6 +333,25 @@ NB_MODULE(_ingot, m) {
              auto saved = without_gil([&] { return saver.save(std::move(s), copy); });
              callbacks.rethrow();
              return value(std::move(saved));
+           })
+      // Of ranks whose talk is torch's DCP: src/checkpoint/saver.h.
+      .def("begin_parts",
+           [](PySaver& self, int64_t step, uint64_t bytes) {
+             Saver& saver = self.get();
+             return value(without_gil([&] { return saver.begin_parts(step, bytes); }));
+           })
+      .def("publish_parts",
+           [](PySaver& self, int64_t step, const std::string& state, const std::map<std::string, nb::bytes>& files, const Metrics& metrics, const std::vector<nb::bytes>& parts) {
+             Saver& saver = self.get();
+             Snapshot s = snapshot_of(step, {}, state, texts_of(files), metrics);
+             std::vector<std::string> told;
+             for (const nb::bytes& p : parts) told.emplace_back(p.c_str(), p.size());
+             check(without_gil([&] { return saver.publish_parts(std::move(s), told); }));
+           })
+      .def("abandon_parts",
+           [](PySaver& self) {
+             Saver& saver = self.get();
+             without_gil([&] { saver.abandon_parts(); });
            })
       .def("report",
            [](PySaver& self, int64_t step, const Metrics& metrics) {
@@ -360,6 +385,21 @@ NB_MODULE(_ingot, m) {
         d["stall_seconds"] = s.stall_seconds, d["save_seconds"] = s.save_seconds, d["bytes"] = s.bytes, d["written_bytes"] = s.written_bytes, d["staging_bytes"] = s.staging_bytes;
         return d;
       });
+
+  // What a rank writes of a save that Saver.begin_parts() began, by its ticket; what it tells Saver.publish_parts(). Threads 0: all.
+  m.def("write_part", [](const std::string& directory, const std::string& ticket, int rank, int world, const std::vector<GroupRow>& groups, int threads, uint64_t max_shard, bool compress) {
+    const Ticket t = value(parse_ticket(ticket));
+    const Snapshot s = snapshot_of(t.step, groups, "", {}, {});
+    SaveOptions o;
+    o.threads = threads;
+    if (max_shard) o.max_shard = max_shard;
+    if (compress) o.compress = compressed_group;
+    const std::string told = value(without_gil([&]() -> Result<std::string> {
+      INGOT_ASSIGN(const Place place, place_for_checkpoints(directory));
+      return write_part(*place.at.store, place.at.path, t, s, o, rank, world);
+    }));
+    return nb::bytes(told.data(), told.size());
+  });
 
   nb::class_<PyPreemption>(m, "Preemption")
       .def("__init__", [](PyPreemption* self, const std::vector<int>& signals, std::optional<double> deadline) {
@@ -439,6 +479,8 @@ NB_MODULE(_ingot, m) {
       })
       .def("hear", [](Reading& r, const nb::bytes& told) { check(r.hear({told.c_str(), told.size()})); })
       .def("check", [](const Reading& r) { check(without_gil([&] { return r.check(); })); })
+      .def("read_files", [](Reading& r, const std::vector<std::string>& names) { check(without_gil([&] { return r.read_files(names); })); })
+      .def("check_files", [](const Reading& r, const std::vector<std::string>& names) { check(without_gil([&] { return r.check_files(names); })); })
       .def_prop_ro("bytes", [](const Reading& r) { return r.bytes(); });
 
   nb::class_<PyFound>(m, "Found")

@@ -185,10 +185,42 @@ Status Reading::hear(std::string_view told) {
   return {};
 }
 
+Status Reading::check(const File& f) const {
+  const std::string found = root_of({{"", f.hashes}});
+  if (found == f.object->hash) return {};
+  return bad_input("restoring {}: its hash is {}, the manifest says {}: its bytes have changed", f.path, found, f.object->hash);
+}
+
 Status Reading::check() const {
-  for (const auto& f : files_)
-    if (const std::string found = root_of({{"", f->hashes}}); found != f->object->hash)
-      return bad_input("restoring {}: its hash is {}, the manifest says {}: its bytes have changed", f->path, found, f->object->hash);
+  for (const auto& f : files_) INGOT_TRY(check(*f));
+  return {};
+}
+
+Result<std::vector<Reading::File*>> Reading::named(const std::vector<std::string>& names) const {
+  std::vector<File*> files;
+  for (const std::string& name : names) {
+    const auto it = by_name_.find(name);
+    if (it == by_name_.end()) return usage("restoring {}: its manifest has no '{}'", found_.path, name);
+    files.push_back(it->second);
+  }
+  return files;
+}
+
+Status Reading::read_files(const std::vector<std::string>& names) {
+  INGOT_ASSIGN(const auto files, named(names));
+  std::vector<std::pair<File*, uint64_t>> leaves;
+  for (File* f : files) {
+    INGOT_TRY(open(*f));
+    f->places.clear();
+    for (uint64_t l = 0; l < f->hashes.size(); ++l)
+      if (!f->hashes[l]) leaves.emplace_back(f, l);
+  }
+  return read_leaves(leaves);
+}
+
+Status Reading::check_files(const std::vector<std::string>& names) const {
+  INGOT_ASSIGN(const auto files, named(names));
+  for (const File* f : files) INGOT_TRY(check(*f));
   return {};
 }
 

@@ -53,12 +53,17 @@ class Reading {
   std::string told();  // the hashes of what was read, and not told before; any bytes
   Status hear(std::string_view told);
   Status check() const;
+  // Of these files alone: all of them that was not read yet; whether they are what the manifest says.
+  Status read_files(const std::vector<std::string>& names);
+  Status check_files(const std::vector<std::string>& names) const;
   uint64_t bytes() const { return bytes_; }  // that it has read
 
  private:
   struct File;
   Reading(Store& store, const Found& c, int threads);
   Status open(File& f);
+  Status check(const File& f) const;
+  Result<std::vector<File*>> named(const std::vector<std::string>& names) const;
   Status read_leaf(File& f, uint64_t leaf, std::vector<std::byte>& buffer);
   Status read_leaves(const std::vector<std::pair<File*, uint64_t>>& leaves);
   const std::unique_ptr<Store> view_;

@@ -373,10 +373,10 @@ Result<Part> save_part(Store& store, const std::string& directory, const Snapsho
   return Part{m, part_text(m, w.written().key)};
 }
 
-Result<Saved> publish_parts(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options, const std::vector<std::string>& parts) {
+Result<Saved> publish_parts(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options, const std::vector<std::string>& parts, std::optional<int> told_world) {
   Plan plan;
   plan.manifest = manifest_of(snapshot, options);
-  plan.manifest.world = static_cast<int>(parts.size());
+  plan.manifest.world = told_world.value_or(static_cast<int>(parts.size()));
   std::vector<Written> all;
   std::map<std::string, size_t> made;
   Saved saved;

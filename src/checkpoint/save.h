@@ -37,7 +37,8 @@ Result<Part> save_part(Store& store, const std::string& directory, const Snapsho
 std::string part_text(const Manifest& objects, const std::string& key);  // that text, of what was written under a hidden name of that key; empty: nothing was to be written
 // The second, by one process when all ranks have written: the manifest, and the name. `parts` by rank. kUsage where two of them have made a file of one name, or they are of different saves.
 struct Saved;
-Result<Saved> publish_parts(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options, const std::vector<std::string>& parts);
+// `world`: of how many ranks the manifest tells; as many as there are parts, if nothing is said.
+Result<Saved> publish_parts(Store& store, const std::string& directory, const Snapshot& snapshot, const SaveOptions& options, const std::vector<std::string>& parts, std::optional<int> world = std::nullopt);
 // Before the first half, by one process: on a mount what is there of that step goes. And after one that did not end: what it has begun goes.
 Status clear_before_parts(Store& store, const std::string& directory, int64_t step, const SaveOptions& options);
 void remove_parts_of(Store& store, const std::string& directory, int64_t step, const SaveOptions& options);

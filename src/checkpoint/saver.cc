@@ -5,7 +5,6 @@
 #include "base/clock.h"
 #include "base/priority.h"
 #include "base/threads.h"
-#include "checkpoint/together.h"
 #include "commit/small_file.h"
 
 namespace ingot::checkpoint {
@@ -252,8 +251,7 @@ void Saver::work() {
     // Beside the next save's copying. Metrics first: they say what is kept.
     for (const auto& [step, metrics] : reports)
       if (Status r = report(step, metrics); !r.ok()) notice(r.error().message);
-    if (s.ok() && leads())
-      if (Status p = guarded([&] { return prune(); }); !p.ok()) notice("pruning " + directory_ + ": " + p.error().message);
+    if (s.ok() && leads()) prune_and_tell();
     lock.lock();
     tidying_ = false;
     lock.unlock();
@@ -275,38 +273,127 @@ Result<Saved> Saver::write_one(const Snapshot& snapshot, const SaveOptions& opti
   return ingot::checkpoint::save(store_, directory_, snapshot, options);
 }
 
-Status Saver::write(const Snapshot& snapshot, Save* handle) {
+SaveOptions Saver::options_for(Save* handle) {
   SaveOptions o;
   o.threads = options_.threads, o.max_shard = options_.max_shard, o.compress = options_.compress;
   o.epoch = lease_.epoch, o.time = unix_time(), o.run = options_.run, o.parent = options_.parent;
   o.cancel = &handle->cancel_;
-  o.attempt = next_attempt();
-  o.may_commit = [&]() -> Status {
+  o.may_commit = [this, handle]() -> Status {
     if (handle->cancel_.cancelled()) return interrupted();
     return still_mine(store_, directory_, lease_);
   };
+  return o;
+}
+
+Status Saver::write(const Snapshot& snapshot, Save* handle) {
+  SaveOptions o = options_for(handle);
+  o.attempt = next_attempt();
   const std::optional<Manifest> source = link_source(snapshot.step);
   if (source) o.previous = &*source;
   auto done = write_one(snapshot, o);
   // Whoever has taken over removes what was begun here: that is why, then, whatever failed first.
   if (!done.ok() && !handle->cancel_.cancelled()) INGOT_TRY(still_mine(store_, directory_, lease_));
   if (!done.ok()) return done.take_error();
-  Saved& saved = *done;
+  note(snapshot.step, handle, *std::move(done));
+  return {};
+}
+
+void Saver::note(int64_t step, Save* handle, Saved saved) {
   if (leads())
-    if (Status hint = put_latest(store_, directory_, snapshot.step); !hint.ok()) notice(hint.error().message);
+    if (Status hint = put_latest(store_, directory_, step); !hint.ok()) notice(hint.error().message);
   std::lock_guard lock(mutex_);
   ++stats_.saves;
-  stats_.newest = snapshot.step, stats_.newest_time = unix_time();
+  stats_.newest = step, stats_.newest_time = unix_time();
   stats_.save_seconds = seconds_since(called_);
   stats_.bytes = saved.manifest.bytes(), stats_.written_bytes = saved.written;
-  handle->path_ = join_path(directory_, directory_name(snapshot.step));
+  handle->path_ = join_path(directory_, directory_name(step));
   handle->bytes_ = saved.written;
   handle->files_ = saved.manifest.files();
-  written_at_[snapshot.step] = Clock::now();
+  written_at_[step] = Clock::now();
   if (options_.uploads) pending_.push_back(current_);
   if (pending_.size() > kMostPending) pending_.erase(pending_.begin());  // nobody can tell of them, or their mount is gone
   previous_ = std::move(saved.manifest);
-  return {};
+}
+
+Result<std::string> Saver::begin_parts(int64_t step, uint64_t bytes) {
+  if (step < 0) return usage("saving step {}: steps begin at 0", step);
+  abandon_parts();
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return !current_ && !tidying_; });
+    if (closing_) return usage("saving step {}: the checkpointer is closed", step);
+    called_ = Clock::now();
+  }
+  INGOT_TRY(check_room(step, bytes));
+  Ticket t;
+  t.step = step, t.number = ++attempts_, t.lease = lease_;
+  SaveOptions o;
+  o.epoch = lease_.epoch, o.time = unix_time(), o.attempt = t.attempt();
+  o.may_commit = [&] { return still_mine(store_, directory_, lease_); };
+  INGOT_TRY(o.may_commit());
+  INGOT_TRY(clear_before_parts(store_, directory_, step, o));
+  std::lock_guard lock(mutex_);
+  parts_ = t;
+  return ticket_text(t);
+}
+
+Status Saver::publish_parts(Snapshot texts, const std::vector<std::string>& parts) {
+  SavePtr handle(new Save(texts.step, options_.uploads));
+  SaveOptions o = options_for(handle.get());
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return !current_ && !tidying_; });
+    if (closing_) return usage("saving step {}: the checkpointer is closed", texts.step);
+    if (!parts_ || parts_->step != texts.step) return usage("saving step {}: {}", texts.step, parts_ ? fmt::format("step {} was begun since; one save ends before the next begins", parts_->step) : "it was not begun, or given up");
+    o.attempt = std::exchange(parts_, std::nullopt)->attempt();
+    current_ = handle;
+  }
+  const Status s = guarded([&]() -> Status {
+    std::vector<std::string> all;
+    Result<Saved> done = failed("");
+    const int world = static_cast<int>(parts.size());
+    auto mine = save_part(store_, directory_, texts, o, 0, world + 1);
+    if (mine.ok()) {
+      all.push_back(std::move(mine->text));
+      all.insert(all.end(), parts.begin(), parts.end());
+      done = ingot::checkpoint::publish_parts(store_, directory_, texts, o, all, world);
+    }
+    if (!mine.ok() || !done.ok()) {
+      remove_parts_of(store_, directory_, texts.step, o);
+      // Whoever has taken over removes what was begun here: that is why, then, whatever failed first.
+      INGOT_TRY(still_mine(store_, directory_, lease_));
+      return mine.ok() ? done.take_error() : mine.take_error();
+    }
+    done->written = done->manifest.written();
+    note(texts.step, handle.get(), *std::move(done));
+    prune_and_tell();
+    return {};
+  });
+  handle->finish(s);
+  {
+    std::lock_guard lock(mutex_);
+    if (s.ok()) last_ = handle;
+    else ++stats_.failed;
+    current_.reset();
+  }
+  changed_.notify_all();
+  return s;
+}
+
+void Saver::abandon_parts() {
+  std::optional<Ticket> begun;
+  {
+    std::lock_guard lock(mutex_);
+    begun = std::exchange(parts_, std::nullopt);
+  }
+  if (!begun || !still_mine(store_, directory_, lease_).ok()) return;
+  SaveOptions o;
+  o.epoch = lease_.epoch, o.attempt = begun->attempt();
+  remove_parts_of(store_, directory_, begun->step, o);
+}
+
+void Saver::prune_and_tell() {
+  if (Status p = guarded([&] { return prune(); }); !p.ok()) notice("pruning " + directory_ + ": " + p.error().message);
 }
 
 Status Saver::prune() {
@@ -350,8 +437,12 @@ Status Saver::check_room(const Snapshot& live) {
   if (source && std::none_of(source->objects.begin(), source->objects.end(), [](const Object& o) { return o.generation >= kMostLinks; }))
     for (const Group& g : live.groups)
       for (const Tensor& t : g.tensors) bytes -= t.still ? bytes_of(t.spec) : 0;
+  return check_room(live.step, bytes);
+}
+
+Status Saver::check_room(int64_t step, uint64_t bytes) {
   INGOT_ASSIGN(const auto there, store_.stat(directory_));
-  if (!there && !leads()) return failed("saving step {} into {}: this rank does not see the directory; all ranks save into one that they share (rank 0 has made it)", live.step, directory_);
+  if (!there && !leads()) return failed("saving step {} into {}: this rank does not see the directory; all ranks save into one that they share (rank 0 has made it)", step, directory_);
   if (!there) {
     if (options_.still_there) INGOT_TRY(options_.still_there());
     INGOT_TRY(put_lease(store_, directory_, lease_));
@@ -362,11 +453,11 @@ Status Saver::check_room(const Snapshot& live) {
     notice(fmt::format("{} was removed while this process saves into it; it is made again, and what was in it is gone", directory_));
   }
   INGOT_ASSIGN(const uint64_t room, store_.free_space(directory_));
-  if (room < bytes) return failed("saving step {} into {}: it takes {} bytes and {} are free there; remove something, or keep fewer checkpoints", live.step, directory_, bytes, room);
+  if (room < bytes) return failed("saving step {} into {}: it takes {} bytes and {} are free there; remove something, or keep fewer checkpoints", step, directory_, bytes, room);
   if (options_.uploads) {
     const std::string text = options_.uploads->too_much(bytes, look_at_uploads());
     // Once: the numbers differ from save to save.
-    if (text.empty() != told_too_much_.empty() && !text.empty()) notice(fmt::format("saving step {} into {}: {}", live.step, directory_, text));
+    if (text.empty() != told_too_much_.empty() && !text.empty()) notice(fmt::format("saving step {} into {}: {}", step, directory_, text));
     told_too_much_ = text;
   }
   return {};
@@ -421,6 +512,7 @@ Status Saver::wait() {
 }
 
 Status Saver::close() {
+  abandon_parts();
   {
     std::lock_guard lock(mutex_);
     closing_ = true;

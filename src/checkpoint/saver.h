@@ -24,6 +24,7 @@
 #include "checkpoint/save.h"
 #include "checkpoint/staging.h"
 #include "checkpoint/still.h"
+#include "checkpoint/together.h"
 #include "checkpoint/uploads.h"
 
 namespace ingot::checkpoint {
@@ -113,6 +114,11 @@ class Saver {
   // gives the handle it had. Null: skipped, as the options say. Errors: kFailed (no room on the disk, no memory), kUsage.
   Result<SavePtr> save(Snapshot live, const DeviceCopy& from_devices = nullptr);
   Status report(int64_t step, const Metrics& metrics);
+  // A save whose parts other processes write, and whose talk is somebody else's (together.h, Ticket): its ticket's text. One at a time: what was begun before and not published is given up. `bytes`: of all ranks.
+  Result<std::string> begin_parts(int64_t step, uint64_t bytes);
+  // Committed on return, and older ones pruned. `texts`: the step, the state's text, small files, metrics. kUsage where that step was not begun, or the parts do not fit together.
+  Status publish_parts(Snapshot texts, const std::vector<std::string>& parts);
+  void abandon_parts();
   // Until nothing is under way, retention included; an error that has not come out yet.
   Status wait();
   // The same, and nothing is saved any more.
@@ -136,9 +142,14 @@ class Saver {
   void work();
   Status write(const Snapshot& snapshot, Save* handle);
   Result<Saved> write_one(const Snapshot& snapshot, const SaveOptions& options);
+  SaveOptions options_for(Save* handle);
+  // What follows a commit, retention apart.
+  void note(int64_t step, Save* handle, Saved saved);
+  void prune_and_tell();
   Status prune();
-  // Whether what `live` will write fits; makes the directory again where it went away.
+  // Whether what is to be written fits; makes the directory again where it went away.
   Status check_room(const Snapshot& live);
+  Status check_room(int64_t step, uint64_t bytes);
   // The checkpoint whose files a save of that step may link to.
   std::optional<Manifest> link_source(int64_t step) const;
   std::optional<bool> in_bucket(const Found& f) const;
@@ -167,6 +178,7 @@ class Saver {
   std::string told_too_much_;                        // what Uploads::too_much() said last
   std::chrono::steady_clock::time_point called_;
   SavePtr failed_;  // whose error may not have come out
+  std::optional<Ticket> parts_;  // begun, and not published
   std::mutex metrics_mutex_;
   uint64_t attempts_ = 0, asked_ = 0;
   std::vector<std::pair<int64_t, Metrics>> reports_;  // of a step that is under way

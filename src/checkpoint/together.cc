@@ -1,6 +1,7 @@
 #include "checkpoint/together.h"
 
 #include <algorithm>
+#include <charconv>
 #include <set>
 
 #include "base/clock.h"
@@ -170,6 +171,28 @@ void decline_together(Meeting& meeting, const std::string& attempt, const Status
   }
   (void)meeting.put(attempt + "/begin", told);
   (void)meeting.put(attempt + "/outcome", told);
+}
+
+std::string Ticket::attempt() const { return fmt::format("{} part {}", lease.owner, number); }
+
+std::string ticket_text(const Ticket& t) { return fmt::format("{} {} {}", t.step, t.number, lease_text(t.lease)); }
+
+Result<Ticket> parse_ticket(std::string_view text) {
+  Ticket t;
+  const char* const end = text.data() + text.size();
+  const auto [after_step, wrong_step] = std::from_chars(text.data(), end, t.step);
+  const auto [after, wrong] = std::from_chars(std::min(after_step + 1, end), end, t.number);
+  if (wrong_step != std::errc() || wrong != std::errc() || after == end) return usage("what the coordinator tells of a save is not whole");
+  INGOT_ASSIGN(t.lease, parse_lease(std::string_view(after + 1, static_cast<size_t>(end - after - 1))));
+  return t;
+}
+
+Result<std::string> write_part(Store& store, const std::string& directory, const Ticket& ticket, const Snapshot& groups, SaveOptions options, int rank, int world) {
+  options.epoch = ticket.lease.epoch, options.attempt = ticket.attempt();
+  options.may_commit = [&] { return still_mine(store, directory, ticket.lease); };
+  // Rank 0 of the parts is whoever publishes, with the texts.
+  INGOT_ASSIGN(Part part, save_part(store, directory, groups, options, rank + 1, world + 1));
+  return std::move(part.text);
 }
 
 }  // namespace ingot::checkpoint

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "checkpoint/lease.h"
 #include "checkpoint/meeting.h"
 #include "checkpoint/save.h"
 
@@ -17,5 +18,17 @@ Result<Saved> save_together(Store& store, const std::string& directory, const Sn
 
 // In the place of save_together(), by a rank that cannot even begin (no memory, no room): the others need not wait for it.
 void decline_together(Meeting& meeting, const std::string& attempt, const Status& why);
+
+// The same where the talk is somebody else's, as torch's DCP: Saver::begin_parts() on one process gives a ticket, each rank writes by it, and Saver::publish_parts() on that process takes what they tell.
+struct Ticket {
+  int64_t step = 0;
+  uint64_t number = 0;  // of the saves under that lease
+  Lease lease;
+  std::string attempt() const;  // SaveOptions::attempt
+};
+std::string ticket_text(const Ticket& ticket);
+Result<Ticket> parse_ticket(std::string_view text);
+// The groups of a rank, durable on return; what is told of them goes to publish_parts(), by rank. Of `options` how it is written; whose save it is says the ticket. kFailed where another process has taken over meanwhile.
+Result<std::string> write_part(Store& store, const std::string& directory, const Ticket& ticket, const Snapshot& groups, SaveOptions options, int rank, int world);
 
 }  // namespace ingot::checkpoint
