@@ -7,11 +7,14 @@ import datetime
 import json
 import os
 import pathlib
+import re
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 
@@ -63,11 +66,12 @@ def way_of(way, state, out):
             dcp.load({"model": into}, storage_reader=dcp.FileSystemReader(path(i)))
         return save, load, lambda: None
     if way == "torch_checkpointing":
-        from torch_checkpointing import CheckpointManager
+        from torch_checkpointing import CheckpointManager, ItemSpec
+        from torch_checkpointing.default_resharder import DefaultResharder
         from torch_checkpointing.config import AsyncCheckpointSaverConfig
         from torch_checkpointing.staging import CheckpointStagerConfig
         from torch_checkpointing.storage.filesystem import LocalFileSystemStorageConfig
-        manager = CheckpointManager(CheckpointManager.Config(storage_config=LocalFileSystemStorageConfig(use_direct_io=False), save=AsyncCheckpointSaverConfig(
+        manager = CheckpointManager(CheckpointManager.Config(items={"model": ItemSpec(resharder=DefaultResharder())}, storage_config=LocalFileSystemStorageConfig(use_direct_io=False), save=AsyncCheckpointSaverConfig(
             staging_config=CheckpointStagerConfig(use_pinned_memory=False, use_shared_memory=True, use_async_staging=False, use_non_blocking_copy=False))))
 
         def save(i):
@@ -228,6 +232,26 @@ def plans(folder):
     return rows
 
 
+def run(words, environment, seconds):
+    """(exit code or None, stdout, stderr). Peers leave processes behind that hold these open; they end with the job."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        p = subprocess.Popen(words, env=environment, stdout=out, stderr=err, start_new_session=True)
+        try:
+            code = p.wait(seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+        try:
+            os.killpg(p.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        p.wait()
+        texts = []
+        for f in (out, err):
+            f.seek(0)
+            texts.append(f.read())
+        return code, *texts
+
+
 def main(args, environment):
     args.dir.mkdir(parents=True, exist_ok=True)
     world, tensors = args.ranks, 2 if args.small else args.tensors
@@ -237,15 +261,11 @@ def main(args, environment):
     for way in args.only or WAYS:
         bench.say(f"{world} ranks: {WAYS[way]}")
         words = [sys.executable, "-B", os.path.join(os.path.dirname(os.path.abspath(__file__)), "checkpoints.py"), "--ranks", str(world), "--tensors", str(tensors), "--worker", way, "--dir", str(args.dir), "--reps", str(args.reps)]
-        try:
-            found = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=3600)
-        except subprocess.TimeoutExpired:
-            failed[way] = "it did not end within an hour"
-            continue
-        lines = [json.loads(line) for line in found.stdout.splitlines() if line.startswith('{"stall"')]
-        if found.returncode or not lines:
-            failed[way] = next((line for line in reversed(found.stderr.splitlines()) if ": " in line and "failed" not in line), "it failed")[:200]
-            print(found.stderr[-3000:], file=sys.stderr)
+        code, out, err = run(words, environment, 1800)
+        lines = [json.loads(line) for line in out.splitlines() if line.startswith('{"stall"')]
+        if code or not lines:
+            failed[way] = "it did not end within half an hour" if code is None else next((line for line in reversed(err.splitlines()) if re.match(r"\w+(\.\w+)*(Error|Exception|Timeout): ", line)), "it failed")[:200]
+            print(err[-3000:], file=sys.stderr)
             if not lines:
                 continue
         results[way] = lines
