@@ -7,11 +7,14 @@ import datetime
 import json
 import os
 import pathlib
+import re
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 
@@ -176,8 +179,8 @@ def worker(way, folder, world, tensors, reps):
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     for ranks, saves in ((world, True), (FEWER, False)):
-        if way == "copy" and not saves:
-            continue
+        if way in ("copy", "torch_checkpointing") and not saves:
+            continue  # torch_checkpointing 0.1.1 gathers what its resharder needs in tensors on a GPU (metadata_manager.py): there is none on the CPU
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             port = s.getsockname()[1]
@@ -228,6 +231,26 @@ def plans(folder):
     return rows
 
 
+def run(words, environment, seconds):
+    """(exit code or None, stdout, stderr). Peers leave processes behind that hold these open; they end with the job."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        p = subprocess.Popen(words, env=environment, stdout=out, stderr=err, start_new_session=True)
+        try:
+            code = p.wait(seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+        try:
+            os.killpg(p.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        p.wait()
+        texts = []
+        for f in (out, err):
+            f.seek(0)
+            texts.append(f.read())
+        return code, *texts
+
+
 def main(args, environment):
     args.dir.mkdir(parents=True, exist_ok=True)
     world, tensors = args.ranks, 2 if args.small else args.tensors
@@ -237,15 +260,11 @@ def main(args, environment):
     for way in args.only or WAYS:
         bench.say(f"{world} ranks: {WAYS[way]}")
         words = [sys.executable, "-B", os.path.join(os.path.dirname(os.path.abspath(__file__)), "checkpoints.py"), "--ranks", str(world), "--tensors", str(tensors), "--worker", way, "--dir", str(args.dir), "--reps", str(args.reps)]
-        try:
-            found = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=3600)
-        except subprocess.TimeoutExpired:
-            failed[way] = "it did not end within an hour"
-            continue
-        lines = [json.loads(line) for line in found.stdout.splitlines() if line.startswith('{"stall"')]
-        if found.returncode or not lines:
-            failed[way] = next((line for line in reversed(found.stderr.splitlines()) if ": " in line and "failed" not in line), "it failed")[:200]
-            print(found.stderr[-3000:], file=sys.stderr)
+        code, out, err = run(words, environment, 1800)
+        lines = [json.loads(line) for line in out.splitlines() if line.startswith('{"stall"')]
+        if code or not lines:
+            failed[way] = "it did not end within half an hour" if code is None else next((line for line in reversed(err.splitlines()) if re.match(r"\w+(\.\w+)*(Error|Exception|Timeout): ", line)), "it failed")[:200]
+            print(err[-3000:], file=sys.stderr)
             if not lines:
                 continue
         results[way] = lines
@@ -259,7 +278,7 @@ def main(args, environment):
     lines = [f"# A state that {world} ranks share, saved and loaded beside the peers", "",
              f"Made by `bench/checkpoints_ranks.py`; do not edit. One run; {tensors} F32 DTensors of 4096 x 4096 on the CPU in equal parts over {world} gloo ranks ({size / 1e9:.2f} GB in all), each rank with one thread of torch, all "
              f"changed between saves; medians of {args.reps} after the first. The ranks begin together. **Stall**: of the rank that waits longest until its part may change. **Durable**: until the last rank's bytes are on the "
-             f"medium, hashes included where the way makes any (ingot alone does). **Load**: cold, into DTensors that are there, by {world} ranks and by {FEWER}; **read**: what all ranks read, by what is stored. ingot's loads verify every byte.",
+             f"medium, hashes included where the way makes any (ingot alone does). **Load**: cold, into DTensors that are there, by {world} ranks and by {FEWER}; **read**: what all ranks read, by what is stored. ingot's loads verify every byte. torch_checkpointing 0.1.1 reshards where there is a GPU alone.",
              "", f"- Command: `./run bench --checkpoints {' '.join(sys.argv[1:])}`", f"- Date: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC; commit {bench.commit()}",
              f"- Machine: {bench.machine()}; load {loads[0]:.1f} to {loads[1]:.1f}", f"- Peers: {versions()}", bench.limits_line(limits),
              f"- At the limit: {size / limits['disk_write']:.2f} s to write, {size / limits['disk_read']:.2f} s to read, {size / limits['memory_copy_2_threads']:.2f} s to copy", "",
