@@ -363,7 +363,7 @@ class Ranks(unittest.TestCase):
         self.assertEqual(self.said(outs, "loaded"), self.said(outs, "state"))
         path = os.path.join(self.dir, "checkpoint-1")
         sizes = [sum(os.path.getsize(os.path.join(path, n)) for n in self.files(1) if f"-rank-{r:05}" in n or f"-{r + 1:05}-of-00004" in n) for r in range(4)]
-        self.assertEqual(sum(n.startswith("table-rank") for n in self.files(1)), 4)  # one tensor, in pieces
+        self.assertGreater(sum(n.startswith("table-rank") for n in self.files(1)), 1)  # one tensor, in pieces
         self.assertLess(max(sizes), 1.15 * sum(sizes) / 4, self.files(1))
         _, outs = self.run_ranks(4, "ddp", "train:1", "save:2", "--width", 64)
         files = self.files(2)
@@ -385,7 +385,7 @@ class Ranks(unittest.TestCase):
         self.ingot_sees([2, 1])
         _, outs = self.run_ranks(1, "fsdp2", "load:1", "train:1", "save:3", "ck-restore", "--by-checkpointer")
         self.assertEqual(self.said(outs, "loaded")["1"], saved["1"])
-        self.assertEqual([f.step for f in ingot._ingot.scan(self.dir)], [3, 1])  # last=2, and what it went on from
+        self.assertEqual([f.step for f in ingot._ingot.scan(self.dir)], [3, 2, 1])  # last=2, and what it went on from
 
     def test_a_rank_that_is_killed(self):
         self.run_ranks(2, "ddp", "train:1", "save:1")
