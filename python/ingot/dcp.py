@@ -191,11 +191,12 @@ class StorageWriter(torch_dcp.StorageWriter):
         return dataclasses.replace(plan, storage_data=_Local(self._directory, self._step, plan.items if getattr(plan, "usable", True) else None))
 
     def prepare_global_plan(self, plans_: List[SavePlan]) -> List[SavePlan]:
-        said = [p.storage_data for p in plans_]
-        _agree("steps", "step", [s.step for s in said])
-        _agree("into directories", "into", [os.path.normpath(s.directory) for s in said])
         # A planner that keeps its plans sends what has changed alone: then the ranks' plans stay as torch has made them, and nobody's files are named by what others have.
         caching = bool(getattr(SavePlanner, "_cached_all_plans", None))
+        said = [p.storage_data for p in plans_]
+        if not caching:  # else write_data finds out: what they have said is of another save, or gone
+            _agree("steps", "step", [s.step for s in said])
+            _agree("directories", "into", [os.path.normpath(s.directory) for s in said])
         tops = plans.tops_of(p for plan in plans_ for p in (plan.planner_data or {}).values())
         if caching:
             tops = _tops.union(tops)
@@ -219,7 +220,7 @@ class StorageWriter(torch_dcp.StorageWriter):
         """Whose lease it is under: the checkpointer's, or one for all writers of this process."""
         step, path = self._step, os.path.join(self._directory, f"checkpoint-{self._step}")
         if of_others(path):
-            raise notdataclasses.replace(path, step)
+            raise not_replaced(path, step)
         ck = self._checkpointer
         if ck is not None:
             if ck._ranks is not None and ck._ranks.rank:
@@ -258,7 +259,8 @@ class StorageWriter(torch_dcp.StorageWriter):
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> "Future[List[WriteResult]]":
         share = _arrived.get(self._directory)
         if share is None or share.step != self._step:
-            raise ValueError(f"saving step {self._step} into {self._directory}: {'the plan has not come from the coordinator: does its planner keep storage_data?' if share is None else f'step {share.step} was begun since; one save ends before the next begins'}")
+            why = "the coordinator saves into another directory, or has not sent its plan" if share is None else f"the coordinator saves step {share.step}: all ranks save the same, and one save ends before the next begins"
+            raise ValueError(f"saving step {self._step} into {self._directory}: {why}")
         if not os.path.isdir(self._directory):
             raise _ingot.Error(f"saving step {self._step} into {self._directory}: rank {share.rank} does not see the directory; all ranks save into one that they share (the coordinator has made it)")
         packed = _Packed(share, plan, planner)
@@ -296,7 +298,7 @@ def _agree(what: str, verb: str, said: List[Any]) -> None:
     others = [(r, s) for r, s in enumerate(said) if s != said[0]]
     if others:
         more = f" (and {len(others) - 4} more)" if len(others) > 4 else ""
-        raise ValueError(f"the ranks save different {what.removeprefix('into ')}: rank 0 {verb} {said[0]}, " + ", ".join(f"rank {r} {verb} {s}" for r, s in others[:4]) + more)
+        raise ValueError(f"the ranks save different {what}: rank 0 {verb} {said[0]}, " + ", ".join(f"rank {r} {verb} {s}" for r, s in others[:4]) + more)
 
 
 class _Packed:

@@ -13,6 +13,7 @@ from . import _ingot, nest
 from .reading import Piece, _address
 
 _PAGE = 4096        # a disk reads no less
+_FEW = 64           # reads that cost less than what lies between them
 _AT_ONCE = 8 << 20  # bytes of one read
 _WHOLE = 0.92       # of a file from which on all of it is read, and compared
 
@@ -50,7 +51,7 @@ class Ranges:
             self.later.append((target, into))
         rows, inner = _contiguous(piece.shape, shape)
         length, step = inner * size, _step(piece.shape, len(rows)) * size
-        if len(rows) and length < _PAGE and step - length < _PAGE:
+        if math.prod(rows) > _FEW and length < _PAGE and step - length < _PAGE:
             # A few elements of each row, and the rows within pages of each other: they are read as they are, and cut in memory.
             for at, whole, here, there in _blocks(type_name, piece, offset, shape, len(rows) - 1):
                 self.runs.append(Run(piece.file, piece.at + at, *_memory(whole)))

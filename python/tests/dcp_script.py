@@ -1,7 +1,6 @@
-"""Ranks that save and load through torch's DCP, for test_dcp.py: KIND DIR ACTION[:STEP]... Prints what the state is after each."""
+"""Ranks that save and load through torch's DCP, for test_dcp.py: KIND DIR ACTION[:STEP]... Tells what the state is after each."""
 import argparse
 import hashlib
-import math
 import os
 import signal
 import sys
@@ -10,6 +9,8 @@ import warnings
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+import torch.distributed.fsdp  # noqa: F401: once, before the ranks are forked
+import torch.distributed.tensor.parallel  # noqa: F401
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType
 from torch.distributed.device_mesh import init_device_mesh
@@ -99,7 +100,7 @@ class Stages:
             assert text == f"of {name.split()[1]}", (name, text)
 
 
-def main():
+def main(arguments=None):
     p = argparse.ArgumentParser()
     p.add_argument("kind")
     p.add_argument("dir")
@@ -111,7 +112,7 @@ def main():
     p.add_argument("--caching", action="store_true")
     p.add_argument("--lowest", action="store_true")
     p.add_argument("--by-checkpointer", action="store_true")
-    a = p.parse_args()
+    a = p.parse_args(arguments)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
@@ -135,6 +136,9 @@ def main():
         m, o = get_state_dict(model, opt)
         return {"model": m, "optimizer": o}
 
+    def table():
+        return {"table": {"t": torch.arange(3000.0 * 1000).reshape(3000, 1000)}} if a.lowest else {}
+
     extra = {"step": 0, "note": ("as", [1, 2.5, None]), "seen": {"é": 3}}
     for action in a.actions:
         what, _, step = action.partition(":")
@@ -149,7 +153,7 @@ def main():
                     write(*args)
                     os.kill(os.getpid(), signal.SIGKILL)
                 ingot._ingot.write_part = dies
-            state = {**state_of(), **extra, "step": n}
+            state = {**state_of(), **table(), **extra, "step": n}
             writer = (ingot.dcp.StorageWriter(ck, n, metrics={"loss": n / 2}) if ck else
                       ingot.dcp.StorageWriter(a.dir + ("-other" if rank == a.other_dir else ""), n + (rank == a.other_step), keep=ingot.Keep(last=3), metrics={"loss": n / 2}))
             planner = dcp.DefaultSavePlanner(enable_plan_caching=a.caching, dedup_save_to_lowest_rank=a.lowest)
@@ -166,7 +170,7 @@ def main():
                 continue
             print("state", n, digest(state), flush=True)
         elif what == "load":
-            state = {**state_of(), "step": None, "note": None, "seen": {"é": 0}}
+            state = {**state_of(), **table(), "step": None, "note": None, "seen": {"é": 0}}
             with torch.no_grad():
                 for _, t in leaves(state):
                     if isinstance(t, torch.Tensor):
@@ -193,9 +197,14 @@ def main():
     dist.destroy_process_group()
 
 
-if __name__ == "__main__":
+def run(environment, arguments, log):
+    """In a process that was forked from one that has imported all this."""
+    os.environ.update(environment)
+    for fd, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"{log}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), fd)
     try:
-        main()
+        main(arguments)
     except dcp.api.CheckpointException as e:
         print(e, file=sys.stderr, flush=True)
         os._exit(3)
+

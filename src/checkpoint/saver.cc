@@ -326,7 +326,7 @@ Result<std::string> Saver::begin_parts(int64_t step, uint64_t bytes) {
   }
   INGOT_TRY(check_room(step, bytes));
   Ticket t;
-  t.step = step, t.number = ++attempts_, t.lease = lease_;
+  t.step = step, t.number = ++begun_, t.lease = lease_;
   SaveOptions o;
   o.epoch = lease_.epoch, o.time = unix_time(), o.attempt = t.attempt();
   o.may_commit = [&] { return still_mine(store_, directory_, lease_); };

@@ -180,7 +180,8 @@ class Saver {
   SavePtr failed_;  // whose error may not have come out
   std::optional<Ticket> parts_;  // begun, and not published
   std::mutex metrics_mutex_;
-  uint64_t attempts_ = 0, asked_ = 0;
+  uint64_t attempts_ = 0, asked_ = 0;  // the same on all ranks
+  uint64_t begun_ = 0;                 // by begin_parts(), on one of them
   std::vector<std::pair<int64_t, Metrics>> reports_;  // of a step that is under way
   Stats stats_;
   bool closing_ = false, tidying_ = false;  // tidying: reports and retention after a save

@@ -11,6 +11,7 @@
 
 #include "checkpoint/checkpoint_testing.h"
 #include "checkpoint/directory.h"
+#include "checkpoint/saver.h"
 #include "commit/small_file.h"
 #include "storage/mount.h"
 
@@ -283,6 +284,67 @@ TEST_P(SavesTogether, ARankThatDiesAnywhere) {
     EXPECT_GT(committed, 0);
     std::printf("rank %d dies at one of its operations: %d times the step before is the newest, %d times this one\n", dies, before, committed);
   }
+}
+
+TEST_P(SavesTogether, PartsByTicketAreThereWhenTheyArePublished) {
+  SaverOptions o;
+  o.keep.last = 1;
+  auto saver = Saver::open(store(), dir_, std::move(o));
+  ASSERT_TRUE(saver.ok()) << saver.error().message;
+  const auto write = [&](std::vector<Rank>& all, const std::string& told) {
+    std::vector<std::string> parts;
+    for (int r = 0; r < kWorld; ++r) {
+      Snapshot groups = all[static_cast<size_t>(r)].state.snapshot;
+      groups.state.clear();
+      auto ticket = parse_ticket(told);
+      EXPECT_TRUE(ticket.ok());
+      auto part = write_part(store(), dir_, *ticket, groups, {}, r, kWorld);
+      EXPECT_TRUE(part.ok()) << part.error().message;
+      if (part.ok()) parts.push_back(*part);
+    }
+    return parts;
+  };
+  const auto texts = [&](int64_t step) {
+    Snapshot s;
+    s.step = step, s.state = R"({"ingot": "state", "version": 1, "state": {}})";
+    return s;
+  };
+  for (const int64_t step : {1, 2}) {
+    auto all = ranks(step);
+    const auto ticket = (*saver)->begin_parts(step, 1000);
+    ASSERT_TRUE(ticket.ok()) << ticket.error().message;
+    const auto parts = write(all, *ticket);
+    EXPECT_EQ(newest().step, step == 1 ? 0 : 1);  // nothing of it is there yet
+    const Status published = (*saver)->publish_parts(texts(step), parts);
+    ASSERT_TRUE(published.ok()) << published.error().message;
+    expect_saved(all, step);
+  }
+  EXPECT_EQ(scan(store(), dir_)->size(), 1U);  // keep.last
+  // One that does not end: the next begin, or the close, removes what it left.
+  auto all = ranks(3);
+  auto ticket = (*saver)->begin_parts(3, 1000);
+  ASSERT_TRUE(ticket.ok());
+  const auto lost = write(all, *ticket);
+  ticket = (*saver)->begin_parts(4, 1000);
+  ASSERT_TRUE(ticket.ok());
+  EXPECT_FALSE((*saver)->publish_parts(texts(3), lost).ok());
+  (*saver)->abandon_parts();
+  EXPECT_FALSE((*saver)->publish_parts(texts(4), lost).ok());
+  EXPECT_EQ(newest().step, 2);
+  expect_nothing_hidden();
+  // A process that was replaced publishes nothing, and its ranks write nothing more where that can be seen at each file.
+  ticket = (*saver)->begin_parts(5, 1000);
+  all = ranks(5);
+  const auto late = write(all, *ticket);
+  auto other = Saver::open(store(), dir_, {});
+  ASSERT_TRUE(other.ok());
+  const Status replaced = (*saver)->publish_parts(texts(5), late);
+  ASSERT_FALSE(replaced.ok());
+  EXPECT_NE(replaced.error().message.find("has taken over"), std::string::npos) << replaced.error().message;
+  auto part = write_part(store(), dir_, *parse_ticket(*ticket), all[0].state.snapshot, {}, 0, kWorld);
+  EXPECT_FALSE(part.ok());
+  EXPECT_EQ(newest().step, 2);
+  EXPECT_FALSE((*saver)->begin_parts(6, 1000).ok());
 }
 
 INSTANTIATE_TEST_SUITE_P(On, SavesTogether, ::testing::Bool(), [](const auto& info) { return info.param ? "Mount" : "Disk"; });
