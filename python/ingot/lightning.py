@@ -100,6 +100,7 @@ class CheckpointIO(_CheckpointIOBase):
         self._cks: Dict[str, Checkpointer] = {}
         self._after = After()
         self._links: Dict[str, str] = {}    # what a path is to point to, while that is being written
+        self._removals: List[str] = []
         self._resumed: Optional[str] = None  # the checkpoint that this process goes on from
         self.last: Optional[Handle] = None
 
@@ -154,7 +155,12 @@ class CheckpointIO(_CheckpointIOBase):
         if path != target:
             self._links[path] = target
         again = [p for p, t in self._links.items() if t == target]
-        self._after.add(handle, lambda: [self._link(p, target) for p in again])
+        self._after.add(handle, lambda: self._name(again, target))
+
+    def _name(self, paths: List[str], target: str) -> None:
+        for path in paths:
+            self._link(path, target)
+        self._sweep()
 
     def _link(self, path: str, target: str) -> None:
         if self._links.get(path) != target:
@@ -172,7 +178,13 @@ class CheckpointIO(_CheckpointIOBase):
         """Takes the name away, and the checkpoint if no other name has it; when what was saved before this call is committed. What the run resumed from, and the newest whole one, stay."""
         path = os.path.abspath(os.fspath(path))
         self._links.pop(path, None)
-        self._after.add(self.last, lambda: self._remove(path))
+        self._removals.append(path)
+        self._after.add(self.last, self._sweep)
+
+    def _sweep(self) -> None:
+        """Also after the next save, where the one that it was to follow has been given up for it."""
+        while self._removals:
+            self._remove(self._removals.pop(0))
 
     def _remove(self, path: str) -> None:
         if path in self._links:
