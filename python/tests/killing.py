@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 import sys
 import time
 
@@ -13,6 +14,12 @@ def _begin(target, log, began, arguments):
     os.dup2(f, 2)
     sys.stdout.reconfigure(line_buffering=True)
     target(began=began.set, **arguments)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 class Runs:
