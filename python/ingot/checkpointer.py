@@ -284,12 +284,13 @@ class Checkpointer:
             groups: Dict[str, List[nest.Entry]] = {}
             for e in p.entries:
                 groups.setdefault(e.group, []).append(e)
-            return p.text, [(group, "", members) for group, members in groups.items()], {**self._files, **p.files}, ""
+            return p.text, [(group, "", members) for group, members in groups.items()], {**self._files, **p.files, **p.own_files}, ""
         share = shares.share_of([shares.Piece(e.group, e.name, e.bytes, e.part is not None, e.own) for e in p.entries], p.spread, ranks.rank, ranks.world, self._options[2])
         mine = [(group, stem, [p.entries[i] for i in those]) for group, stem, those in share.groups]
         if ranks.rank == 0:
-            return p.text, mine, {**self._files, **p.files, **share.files}, p.signature
-        return "", mine, {shares.own_group(ranks.rank) + ".json": p.own.encode()} if p.own != "[]" else {}, p.signature
+            return p.text, mine, {**self._files, **p.files, **p.own_files, **share.files}, p.signature
+        own = {shares.own_group(ranks.rank) + ".json": p.own.encode()} if p.own != "[]" else {}
+        return "", mine, {**own, **p.own_files}, p.signature
 
     def _of_rank_0(self, what: str, answer: Callable[[], Any]) -> Any:
         return answer() if self._ranks is None else self._ranks.told(what, answer)

@@ -38,7 +38,7 @@ from .arguments import expand, metrics_of
 from .checkpointer import Cadence, Checkpointer, Handle, Keep
 from .data import Loader
 from .nest import Packed, torch_if_loaded
-from .rng import Rng
+from .rng import Rng, plain
 
 __all__ = ["Checkpoint", "CheckpointIO"]
 
@@ -103,9 +103,6 @@ class CheckpointIO(_CheckpointIOBase):
                 ck._go_back()
             except _ingot.Error:
                 pass  # given up in time: nothing of it is there
-        for i, state in enumerate(loaders := _of_loaders(checkpoint)):
-            if isinstance(state, dict) and state.keys() == {"epoch", "position", "start", "own"}:  # ingot.loader's
-                loaders[i] = _plain(state)
         metrics = {**self._metrics.get(target, {}), **_scores(checkpoint, path), **metrics_of("CheckpointIO.save_checkpoint", (storage_options or {}).get("metrics"))}
 
         def packed() -> Packed:
@@ -256,12 +253,6 @@ def _local(path: Any) -> str:
     return os.path.abspath(path)
 
 
-def _of_loaders(checkpoint: Dict[str, Any]) -> List[Any]:
-    """The states of the train_dataloaders that have one."""
-    loop = (checkpoint.get("loops") or {}).get("fit_loop") or {}
-    return (loop.get("state_dict") or {}).get("combined_loader") or []
-
-
 def _scores(checkpoint: Dict[str, Any], path: str) -> Dict[str, float]:
     """What a ModelCheckpoint has written down of this very path."""
     out = {}
@@ -354,7 +345,7 @@ class Checkpoint(_CheckpointBase):
     # -- what every checkpoint of the Trainer has
 
     def state_dict(self) -> Dict[str, Any]:
-        mine = _plain(Rng().state_dict())
+        mine = plain(Rng().state_dict())
         torch = torch_if_loaded()
         if not (torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1):
             return {"rng": [mine]}
@@ -367,8 +358,9 @@ class Checkpoint(_CheckpointBase):
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: Dict[str, Any]) -> None:
         # Lightning asks a loader of known length for no batch beyond the last, so that its epoch has not ended yet when that has been trained on: it has for whoever resumes.
+        loop = checkpoint["loops"]["fit_loop"]["state_dict"]
         loaders = [x for x in getattr(trainer.fit_loop._combined_loader, "flattened", []) if hasattr(x, "state_dict")]
-        for loader, state in zip(loaders, _of_loaders(checkpoint)):
+        for loader, state in zip(loaders, loop.get("combined_loader", [])):
             if isinstance(loader, Loader) and state["start"] is not None and state["position"] >= len(loader):
                 state.update(start=None, position=0, epoch=state["epoch"] + 1)
 
@@ -423,10 +415,3 @@ class Checkpoint(_CheckpointBase):
         watch, self._watch = self._watch, None
         if watch is not None:
             watch.close()
-
-
-def _plain(x: Any) -> Any:
-    """Without NumPy's arrays, which torch.load does not take with weights_only=True, Lightning's default."""
-    if type(x).__module__ == "numpy":
-        return x.tolist()
-    return {k: _plain(v) for k, v in x.items()} if type(x) is dict else x
