@@ -7,7 +7,7 @@ import time
 import warnings
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
-warnings.filterwarnings("ignore")
+warnings.filterwarnings("ignore", module="torch|deepspeed")
 import torch
 
 torch.set_num_threads(1)
@@ -24,23 +24,21 @@ def rows(n=48):
     return torch.utils.data.TensorDataset(torch.randn(n, 8, generator=g), torch.randn(n, 4, generator=g))
 
 
-def engine_of(stage, rank, world, universal=False, width=16, dtype="fp32"):
+def engine_of(stage, world, universal=False, width=16, dropout=0.1):
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # an operation that would be compiled
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(8, width), torch.nn.Dropout(0.1), torch.nn.Linear(width, 4))
+    model = torch.nn.Sequential(torch.nn.Linear(8, width), torch.nn.Dropout(dropout), torch.nn.Linear(width, 4))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     config = {"train_batch_size": 4 * world, "zero_optimization": {"stage": stage}, "zero_allow_untested_optimizer": True, "zero_force_ds_cpu_optimizer": False, "steps_per_print": 100000}
     if universal:
         config["checkpoint"] = {"load_universal": True}
-    if dtype == "bf16":
-        config["bf16"] = {"enabled": True}
     return deepspeed.initialize(model=model, optimizer=optimizer, lr_scheduler=scheduler, config=config)[0]
 
 
-def loader(rank, world):
+def loader(rank, world, in_order=False):
     sampler = torch.utils.data.DistributedSampler(rows(), world, rank, shuffle=True, seed=3) if world > 1 else None
-    return ingot.loader(torch.utils.data.DataLoader(rows(), batch_size=4, shuffle=sampler is None, sampler=sampler))
+    return ingot.loader(torch.utils.data.DataLoader(rows(), batch_size=4, shuffle=sampler is None and not in_order, sampler=sampler))
 
 
 def weights(engine, stage):
@@ -53,22 +51,34 @@ def weights(engine, stage):
     return out
 
 
-def run(began, directory, out, stage=1, every=3, rank=0, world=1, store=None, save=True, attached=True, steps=STEPS, die_at=0, signal_at=0, slow=0.0, tag=None, client=None, load=None):
+def whole(engine, stage):
+    """The weights and Adam's moments by the parameters' names, whole, on all ranks."""
+    from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+    out = {}
+    for name, p in engine.module.named_parameters():
+        out[name] = {"fp32": safe_get_full_fp32_param(p).clone(), **{k: safe_get_full_optimizer_state(p, k).clone() for k in ("exp_avg", "exp_avg_sq")}}
+    return out
+
+
+def run(directory, out, store, rank, world, stage=1, every=3, save=True, attached=True, steps=STEPS, die_at=0, signal_at=0, slow=0.0, tag=None, load=None, universal=False, width=16, dropout=0.1, in_order=False,
+        rank_timeout=600.0, moments=False):
     """From what is there to its end."""
-    torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT="1")
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-    engine = engine_of(stage, rank, world)
-    data = loader(rank, world)
-    hook = ingot.deepspeed.attach(engine, directory, keep=ingot.Keep(last=3), state={"data": data}) if attached else None
-    path, told = engine.load_checkpoint(load or directory, tag) if (save or load) else (None, {})
+    engine = engine_of(stage, world, universal, width, dropout)
+    data = loader(rank, world, in_order)
+    hook = ingot.deepspeed.attach(engine, directory, keep=ingot.Keep(last=3), state={"data": data}, rank_timeout=rank_timeout) if attached else None
+    path, told = engine.load_checkpoint(load or directory, None if load else tag) if save or load else (None, {})
     print(f"rank {rank}: from {path} at {engine.global_steps}, client {told.get('mine') if told else None}", flush=True)
     epoch = data.epoch
     while engine.global_steps < steps:
         if world > 1:
             data.dataloader.sampler.set_epoch(epoch)
-        for x, y in data:
-            began()
+        # Without ingot nothing knows the place in the data: it is found again by counting.
+        skip = engine.global_steps % len(data) if hook is None or data.position == 0 and not data._resume and engine.global_steps % len(data) else 0
+        for i, (x, y) in enumerate(data):
+            if i < skip:
+                continue
             loss = (engine(x) - y).pow(2).mean()
             engine.backward(loss)
             engine.step()
@@ -79,7 +89,7 @@ def run(began, directory, out, stage=1, every=3, rank=0, world=1, store=None, sa
                 os._exit(9)
             preempted = hook is not None and hook.preempted
             if save and (engine.global_steps % every == 0 or preempted):
-                engine.save_checkpoint(directory, client_state={"mine": engine.global_steps})
+                engine.save_checkpoint(directory, tag, client_state={"mine": engine.global_steps})
             if preempted:
                 hook.exit()
             if engine.global_steps >= steps:
@@ -87,7 +97,7 @@ def run(began, directory, out, stage=1, every=3, rank=0, world=1, store=None, sa
         epoch += 1
     if hook is not None:
         hook.wait()
-    end = weights(engine, stage)
+    end = whole(engine, stage) if moments else weights(engine, stage)
     if rank == 0:
         torch.save(end, out)
     torch.distributed.barrier()
@@ -100,10 +110,10 @@ if __name__ == "__main__":
     p = argparse.ArgumentParser()
     for name, kind in (("directory", str), ("out", str), ("store", str), ("rank", int), ("world", int)):
         p.add_argument(name, type=kind)
-    for name in ("stage", "steps", "die_at", "signal_at", "every"):
-        p.add_argument(f"--{name}", type=int, default=argparse.SUPPRESS)
-    p.add_argument("--load", default=argparse.SUPPRESS)
+    for name, kind in (("stage", int), ("steps", int), ("die_at", int), ("signal_at", int), ("every", int), ("width", int), ("load", str), ("tag", str), ("slow", float), ("dropout", float), ("rank_timeout", float)):
+        p.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS)
+    for name in ("universal", "in_order", "moments"):
+        p.add_argument(f"--{name}", action="store_true")
     p.add_argument("--plain", dest="attached", action="store_false")
     p.add_argument("--unsaved", dest="save", action="store_false")
-    a = p.parse_args()
-    run(lambda: None, **vars(a))
+    run(**vars(p.parse_args()))
