@@ -16,6 +16,7 @@ if HAVE:
     import torch
 
     import ingot
+import killing
 from shared import Comparing, flip
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -78,6 +79,7 @@ class Killed(DeepSpeedCase):
             codes, told = self.ended(processes)
             self.assertIn(codes[0], (-signal.SIGKILL, 0), told)
             killed += codes[0] != 0
+            killing.count(signal.SIGKILL)
         self.assertGreater(killed, 0)
         for f in ingot._ingot.scan(self.place("ingot")):
             if f.step > 12:
