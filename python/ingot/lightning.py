@@ -18,8 +18,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from typing import Any, Dict, List, Optional, Tuple, Union
@@ -368,12 +370,30 @@ class Checkpoint(_CheckpointBase):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._saved = trainer.global_step
-        if self._watch is None:  # after Lightning's own handlers of signals, which it hands them on to
+        if self._watch is None:
+            self._listen()
             self._watch = Checkpointer(self.directory or trainer.default_root_dir, self._cadence, deadline=self._deadline)
+            if self._watch._preemption is not None:
+                self._watch._preemption._told = True  # of a second fit the engine's handler may lie beneath that of above, which hears it
         if self._rng is not None:
             if trainer.global_rank < len(self._rng):
                 Rng().load_state_dict(self._rng[trainer.global_rank])
             self._rng = None
+
+    def _listen(self) -> None:
+        """In the place of Lightning's handler of SIGTERM, which broadcasts in whatever collective the signal finds the rank in: of a signal to one rank alone the run dies. Others are handed on to, Slurm's requeueing too."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            before = signal.getsignal(number)
+            others = [h for h in getattr(before, "signal_handlers", [before]) if callable(h) and getattr(h, "__name__", "") not in ("_sigterm_notifier_fn", "_sigterm_handler_fn", "default_int_handler")]
+
+            def hear(number_: int, frame: Any, others: List[Any] = others) -> None:
+                if self._watch is not None and self._watch._preemption is not None:
+                    self._watch._preemption.heard = True
+                for h in others:
+                    h(number_, frame)
+            signal.signal(number, hear)
 
     def _save(self, trainer: Any) -> None:
         model_checkpoint = next((c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.dirpath), None)
@@ -395,8 +415,6 @@ class Checkpoint(_CheckpointBase):
         watch = self._watch
         if watch is None or trainer.global_step == self._saved:
             return  # gradients are being accumulated
-        if trainer.received_sigterm and watch._preemption is not None:
-            watch._preemption.heard = True  # where Lightning's handler has come above ingot's: a second fit of a process
         if watch.preempted:
             self._save(trainer)
             self._io(trainer).wait()
@@ -414,4 +432,4 @@ class Checkpoint(_CheckpointBase):
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         watch, self._watch = self._watch, None
         if watch is not None:
-            watch.close()
+            watch.close()  # Lightning puts back the handlers that it found

@@ -180,7 +180,7 @@ class Killed(LightningCase):
         self.assertNotIn("leaked", told)
         self.assertSame(torch.load(reference), torch.load(end))
         self.assertEqual([f.state for f in ingot._ingot.scan(self.dir) if f.state != "whole"], [])
-        self.assertEqual([n for n in os.listdir(self.dir) if n.startswith(".")], [])
+        self.assertEqual([n for n in os.listdir(self.dir) if n.startswith(".") and not n.startswith(".ingot-probe-")], [])
         return saved
 
     def test_a_model_checkpoint_killed_five_times_and_preempted(self):
@@ -280,6 +280,19 @@ class BothWays(LightningCase):
         self.assertEqual(codes, {0}, told)
         self.assertIn("ingot: resumed at step 8 from", told)
         self.assertSame(torch.load(a), torch.load(b))
+
+
+    def test_preempted_in_a_second_fit(self):
+        self.stopped(4)
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            class Signal(pl.Callback):
+                def on_train_batch_start(self, trainer, *args):
+                    if trainer.global_step == 7:
+                        os.kill(os.getpid(), number)
+            with self.assertRaises(SystemExit) as e:
+                fit([Signal(), by_model_checkpoint(self.dir), Checkpoint()], [CheckpointIO()])
+            self.assertEqual(e.exception.code, 75)
+            self.assertEqual(os.readlink(self.place("last.ckpt")), "checkpoint-8/lightning.ckpt")
 
 
 class Meanings(LightningCase):
