@@ -244,7 +244,7 @@ class CheckpointEngine(Holder, _Base):
         at = _told(lambda: self._chosen(load_dir, None if tag is None else str(tag), optimizer))
         rest = (load_module_strict, load_optimizer_states, load_lr_scheduler_states, load_module_only, custom_load_fn)
         if at is None:  # DeepSpeed says what it makes of it
-            if _rank() == 0 and tag is None:
+            if _rank() == 0 and tag is None and not self.engine.load_universal_checkpoint():
                 print(f"ingot: fresh start, no checkpoint in {load_dir}", file=sys.stderr)
             return self._original["load_checkpoint"](load_dir, tag, *rest)
         out = self._original["load_checkpoint"](os.path.dirname(at), os.path.basename(at), *rest)

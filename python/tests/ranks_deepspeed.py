@@ -68,7 +68,7 @@ def run(directory, out, store, rank, world, stage=1, every=3, save=True, attache
     engine = engine_of(stage, world, universal, width, dropout)
     data = loader(rank, world, in_order)
     hook = ingot.deepspeed.attach(engine, directory, keep=ingot.Keep(last=3), state={"data": data}, rank_timeout=rank_timeout) if attached else None
-    path, told = engine.load_checkpoint(load or directory, None if load else tag) if save or load else (None, {})
+    path, told = engine.load_checkpoint(load or directory, tag if tag and os.path.lexists(os.path.join(directory, tag)) else None) if save or load else (None, {})
     print(f"rank {rank}: from {path} at {engine.global_steps}, client {told.get('mine') if told else None}", flush=True)
     epoch = data.epoch
     while engine.global_steps < steps:
