@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import warnings
+from datetime import timedelta
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set, Tuple, Union
 
 from . import _ingot, adapters, devices, foreign, nest, reading, shares
@@ -26,6 +27,29 @@ class Cadence:
     def __init__(self, steps: Optional[int] = None, minutes: Optional[float] = None):
         self.steps = None if steps is None else whole("Cadence: steps", steps, 1)
         self.minutes = None if minutes is None else number("Cadence: minutes", minutes, positive=True)
+
+    @classmethod
+    def from_nemo(cls, config: Any, steps_per_epoch: Optional[int] = None) -> "Cadence":
+        """NeMo's exp_manager (a dict, or the path of a YAML): every_n_train_steps or train_time_interval of its checkpoint_callback_params; every_n_epochs needs ``steps_per_epoch``. NeMo's own default, a
+        checkpoint after each validation, is a matter of the loop: ValueError. async_saving is what ingot does in any case."""
+        p, manager = _of_nemo(config)
+        steps, interval, epochs = p.get("every_n_train_steps"), p.get("train_time_interval"), p.get("every_n_epochs")
+        for name in ("async_save", "async_saving"):
+            if not isinstance(manager.get(name, p.get(name, False)), (bool, type(None))):
+                raise ValueError(f"Cadence.from_nemo: {name} is {manager.get(name, p.get(name))!r}, expected true or false")
+        given = [name for name, value in (("every_n_train_steps", steps), ("train_time_interval", interval), ("every_n_epochs", epochs)) if value not in (None, 0)]
+        if len(given) > 1:
+            raise ValueError(f"Cadence.from_nemo: {' and '.join(given)} are given, of which NeMo takes one; leave one")
+        if steps:
+            return cls(steps=steps)
+        if interval:
+            return cls(minutes=_minutes_of(interval))
+        if epochs and steps_per_epoch is not None:
+            return cls(steps=whole("Cadence.from_nemo: every_n_epochs", epochs, 1) * whole("Cadence.from_nemo: steps_per_epoch", steps_per_epoch, 1))
+        if epochs:
+            raise ValueError(f"Cadence.from_nemo: every_n_epochs is {epochs!r}, and how many steps an epoch has the file does not say: give steps_per_epoch=len(dataloader)")
+        raise ValueError("Cadence.from_nemo: checkpoint_callback_params has none of every_n_train_steps, train_time_interval, every_n_epochs; NeMo then saves after each validation: "
+                         "call ck.save there, or give ingot.Cadence(steps=val_check_interval)")
 
 
 class Keep:
@@ -54,19 +78,40 @@ class Keep:
 
     @classmethod
     def from_nemo(cls, config: Any) -> "Keep":
-        """NeMo's exp_manager (a dict, or the path of a YAML): save_top_k, monitor and mode of its checkpoint_callback_params; save_last. -1 keeps all, as there."""
-        if not isinstance(config, Mapping):
-            import yaml  # PyYAML: whoever has NeMo has it
-            with open(expand(config), encoding="utf-8") as f:
-                config = yaml.safe_load(f)
-        manager = config.get("exp_manager", config) or {}
-        p = manager.get("checkpoint_callback_params", manager) or {}
+        """NeMo's exp_manager (a dict, or the path of a YAML): save_top_k, monitor and mode of its checkpoint_callback_params; save_last. -1 keeps all, as there. When to save is ``Cadence.from_nemo``'s."""
+        p, _ = _of_nemo(config)
         top, monitor = p.get("save_top_k", 3), p.get("monitor", "val_loss")
         if not isinstance(top, int) or top < -1:
             raise ValueError(f"Keep.from_nemo: save_top_k is {top!r}, expected an integer of at least -1")
         if top == -1:
             return cls()
         return cls(best=top, metric=str(monitor), mode=str(p.get("mode", "min")), last=1 if p.get("save_last", True) or top == 0 else None)
+
+
+def _of_nemo(config: Any) -> Tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """checkpoint_callback_params, and the exp_manager that has it."""
+    if not isinstance(config, Mapping):
+        import yaml  # PyYAML: whoever has NeMo has it
+        with open(expand(config), encoding="utf-8") as f:
+            config = yaml.safe_load(f)
+        if not isinstance(config, Mapping):
+            raise ValueError(f"from_nemo: the YAML holds a {type(config).__name__}, expected NeMo's configuration, with exp_manager")
+    manager = config.get("exp_manager", config) or {}
+    return manager.get("checkpoint_callback_params", manager) or {}, manager
+
+
+def _minutes_of(interval: Any) -> float:
+    """Lightning's train_time_interval as a configuration has it: a timedelta, {"hours": 1, "minutes": 30}, or "DD:HH:MM:SS" and its shorter ends."""
+    if isinstance(interval, Mapping):
+        try:
+            interval = timedelta(**interval)
+        except TypeError:
+            raise ValueError(f"Cadence.from_nemo: train_time_interval is {interval!r}, expected days, hours, minutes, seconds") from None
+    if isinstance(interval, timedelta):
+        return interval.total_seconds() / 60
+    if isinstance(interval, str) and re.fullmatch(r"\d+(:\d+){1,3}", interval):
+        return sum(int(n) * seconds for n, seconds in zip(reversed(interval.split(":")), (1, 60, 3600, 86400))) / 60
+    raise ValueError(f"Cadence.from_nemo: train_time_interval is {interval!r}, expected {{'minutes': 30}}, '00:00:30:00' or a timedelta")
 
 
 def run_id() -> str:
@@ -286,12 +331,13 @@ class Checkpointer:
             groups: Dict[str, List[nest.Entry]] = {}
             for e in p.entries:
                 groups.setdefault(e.group, []).append(e)
-            return p.text, [(group, "", members) for group, members in groups.items()], {**self._files, **p.files}, ""
+            return p.text, [(group, "", members) for group, members in groups.items()], {**self._files, **p.files, **p.own_files}, ""
         share = shares.share_of([shares.Piece(e.group, e.name, e.bytes, e.part is not None, e.own) for e in p.entries], p.spread, ranks.rank, ranks.world, self._options[2])
         mine = [(group, stem, [p.entries[i] for i in those]) for group, stem, those in share.groups]
         if ranks.rank == 0:
-            return p.text, mine, {**self._files, **p.files, **share.files}, p.signature
-        return "", mine, {shares.own_group(ranks.rank) + ".json": p.own.encode()} if p.own != "[]" else {}, p.signature
+            return p.text, mine, {**self._files, **p.files, **p.own_files, **share.files}, p.signature
+        own = {shares.own_group(ranks.rank) + ".json": p.own.encode()} if p.own != "[]" else {}
+        return "", mine, {**own, **p.own_files}, p.signature
 
     # -- what torch's DCP does with it (dcp.py)
 

@@ -5,7 +5,7 @@ import warnings
 from typing import Any, Dict, Iterator, List, Optional
 
 from .nest import torch_if_loaded, unwrapped
-from .rng import Rng
+from .rng import Rng, plain
 
 
 class _Skipping:
@@ -120,7 +120,7 @@ class Loader:
             batches = self._rest(self.position)
             Rng().load_state_dict(now)
         else:
-            self._start, self.position = {"own": self._capture(), "process": Rng().state_dict()}, 0
+            self._start, self.position = {"own": self._capture(), "process": plain(Rng().state_dict())}, 0
             batches = iter(self.dataloader)
         mine = self._start
         try:

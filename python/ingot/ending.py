@@ -35,7 +35,11 @@ def close_at_exit(ck: Any) -> Callable[[], None]:
 
     def end() -> None:
         c = ref()
-        if c is None or c._saver is None or os.getpid() != c._pid:
+        if c is None or os.getpid() != c._pid:
+            return
+        if c._saver is None:
+            if c._preemption is not None:
+                c._preemption.close()
             return
         preempted = c.preempted  # its exit code has a meaning, and whoever recovers it goes on from an earlier checkpoint
         try:

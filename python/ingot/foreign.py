@@ -22,16 +22,20 @@ _MODELS = ["model.pt", "model.pth", "pytorch_model.pt", "checkpoint.pt", "checkp
 _STATES = ["training_state.pt", "training_state.pth", "trainer_state.pt", "state.pt", "checkpoint.pt", "checkpoint.pth"]
 
 
+def numpy_classes() -> List[Any]:
+    """What torch.load needs for arrays with weights_only=True."""
+    try:
+        import numpy
+    except ImportError:
+        return []
+    core = getattr(numpy, "_core", None) or numpy.core
+    return [core.multiarray._reconstruct, numpy.ndarray, numpy.dtype, type(numpy.dtype(numpy.uint32)), type(numpy.dtype(numpy.int64)), type(numpy.dtype(numpy.float64))]
+
+
 def _load(path: str) -> Any:
     """Of torch's own kinds alone: nothing that a file says is run."""
     import torch
-    try:
-        import numpy
-        core = getattr(numpy, "_core", None) or numpy.core
-        allowed = [core.multiarray._reconstruct, numpy.ndarray, numpy.dtype, type(numpy.dtype(numpy.uint32)), type(numpy.dtype(numpy.int64)), type(numpy.dtype(numpy.float64))]
-    except ImportError:
-        allowed = []
-    with torch.serialization.safe_globals(allowed):
+    with torch.serialization.safe_globals(numpy_classes()):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 

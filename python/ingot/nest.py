@@ -442,6 +442,7 @@ class Packed(NamedTuple):
     signature: str = ""  # lines: tensors that are the same on all ranks
     spread: Set[str] = frozenset()  # groups with tensors that ranks share
     own: str = "[]"  # JSON of what is this rank's own, [[PATH, TREE], ...]
+    own_files: Dict[str, bytes] = {}  # those of this rank, by names that no other one's have
 
 
 def pack(state: Dict[str, Any], groups: bool = True, rank: Optional[int] = None) -> Packed:

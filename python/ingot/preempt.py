@@ -39,6 +39,7 @@ class Preemption:
         self._native: Any = _ingot.Preemption([int(s) for s in signals], deadline)
         self._signals: Tuple[int, ...] = tuple(int(s) for s in signals)
         self._told = False
+        self.heard = False  # from somebody else, whose handler took the signal
         self._pid = os.getpid()
         if _ours is None and self._signals:
             _ours = _handler_of(self._signals[0])  # the first that listens has just set it
@@ -53,7 +54,7 @@ class Preemption:
 
     @property
     def seen(self) -> bool:
-        return _ingot.preempted() != 0
+        return self.heard or _ingot.preempted() != 0
 
     def close(self) -> None:
         if self._native is not None:

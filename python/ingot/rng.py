@@ -50,5 +50,12 @@ class Rng:
                     torch.cuda.set_rng_state(s, device)
 
 
+def plain(x: Any) -> Any:
+    """A state without NumPy's arrays, which torch.load takes with weights_only=False alone."""
+    if type(x).__module__ == "numpy":
+        return x.tolist()
+    return {k: plain(v) for k, v in x.items()} if type(x) is dict else x
+
+
 def rng() -> Rng:
     return Rng()

@@ -1,8 +1,11 @@
 """Runs that are killed: each in a process of its own, forked from one that has imported what takes long."""
+import atexit
+import collections
 import multiprocessing
 import os
 import random
 import signal
+import socket
 import sys
 import time
 
@@ -13,6 +16,22 @@ def _begin(target, log, began, arguments):
     os.dup2(f, 2)
     sys.stdout.reconfigure(line_buffering=True)
     target(began=began.set, **arguments)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+_counts = collections.Counter()
+
+
+def count(signal_):
+    """For the log of ./run test-frameworks: how many runs were killed, and by what."""
+    if not _counts:
+        atexit.register(lambda: print("kills: " + ", ".join(f"{n} by {name}" for name, n in sorted(_counts.items())), file=sys.stderr))
+    _counts[signal.Signals(signal_).name] += 1
 
 
 class Runs:
@@ -43,7 +62,7 @@ class Runs:
     def whole(self, **arguments):
         """One to its end: its exit code."""
         process = self.start(**arguments)
-        process.join(100)
+        process.join(300)
         assert process.exitcode is not None, "it hangs"
         return process.exitcode
 
@@ -55,6 +74,7 @@ class Runs:
         time.sleep(random.uniform(*within))
         if process.is_alive():
             os.kill(process.pid, signal_)
-        process.join(100)
+            count(signal_)
+        process.join(300)
         assert process.exitcode is not None, "it hangs"
         return process.exitcode

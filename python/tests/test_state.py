@@ -1,6 +1,7 @@
 """The package with NumPy alone: what is kept, found again, refused."""
 import collections
 import enum
+import importlib.util
 import json
 import os
 import pathlib
@@ -659,6 +660,28 @@ class Checkpoints(Case):
         self.assertIsNone(ingot.Keep.from_nemo({"checkpoint_callback_params": {"save_top_k": -1}})._rules["best"])
         with self.assertRaises(ValueError):
             ingot.Keep.from_nemo({"save_top_k": "many"})
+
+    def test_nemos_cadence(self):
+        def cadence(steps_per_epoch=None, **params):
+            c = ingot.Cadence.from_nemo({"exp_manager": {"async_saving": True, "checkpoint_callback_params": params}}, steps_per_epoch)
+            return c.steps, c.minutes
+        self.assertEqual(cadence(every_n_train_steps=500, save_top_k=3, async_save=True), (500, None))
+        self.assertEqual(cadence(train_time_interval={"hours": 1, "minutes": 30}), (None, 90.0))
+        self.assertEqual(cadence(train_time_interval="00:00:30:00", every_n_train_steps=0), (None, 30.0))
+        self.assertEqual(cadence(every_n_epochs=2, steps_per_epoch=40), (80, None))
+        self.assertEqual(ingot.Cadence.from_nemo({"every_n_train_steps": 7}).steps, 7)
+        for params, text in (({}, "after each validation"), ({"every_n_epochs": 1}, "steps_per_epoch=len"), ({"every_n_train_steps": 5, "every_n_epochs": 1}, "takes one"), ({"train_time_interval": 30}, "train_time_interval is 30"),
+                             ({"train_time_interval": {"weaks": 1}}, "expected days"), ({"every_n_train_steps": 5, "async_save": "maybe"}, "async_save is 'maybe'")):
+            with self.assertRaisesRegex(ValueError, text):
+                cadence(**params)
+        with self.assertRaises(TypeError):
+            cadence(every_n_train_steps="often")
+        if importlib.util.find_spec("yaml"):
+            path = os.path.join(self.dir + "-nemo.yaml")
+            with open(path, "w") as f:
+                f.write("exp_manager:\n  checkpoint_callback_params:\n    every_n_train_steps: 100\n    save_top_k: 2\n    monitor: val_loss\n")
+            self.addCleanup(os.remove, path)
+            self.assertEqual((ingot.Cadence.from_nemo(path).steps, ingot.Keep.from_nemo(path)._rules["best"]), (100, 2))
 
     def test_paths(self):
         os.environ["INGOT_TEST_ID"] = "run7"
