@@ -81,7 +81,7 @@ TEST_P(Architectures, IsTheSameAsTransformersSavesIt) {
   EXPECT_EQ(l.wrong_top, 0);
 }
 
-void set(Artifact* a, const std::string& end, MetaValue v) {
+void set_ending(Artifact* a, const std::string& end, MetaValue v) {
   bool found = false;
   for (auto& [key, value] : a->metadata)
     if (key.ends_with(end)) value = v, found = true;
@@ -117,15 +117,15 @@ TEST_P(Architectures, EachFeatureMatters) {
   const auto tensor = [&](const char* end) { return std::any_of(whole.tensors.begin(), whole.tensors.end(), [&](const auto& t) { return t.name.ends_with(end); }); };
   int features = 0;
   for (const char* k : {"rope.scaling.factor", "attention.scale", "embedding_scale", "residual_scale", "logit_scale", "attn_logit_softcapping", "final_logit_softcapping"})
-    if (key(k)) ++features, changed(k, [&](Artifact* g) { set(g, k, {k == std::string_view("attention.scale") ? 0.3f : k == std::string_view("rope.scaling.factor") ? 1.0f : has(k, {"cap"}) ? 1000.0f : 1.0f}); });
+    if (key(k)) ++features, changed(k, [&](Artifact* g) { set_ending(g, k, {k == std::string_view("attention.scale") ? 0.3f : k == std::string_view("rope.scaling.factor") ? 1.0f : has(k, {"cap"}) ? 1000.0f : 1.0f}); });
   if (key("attention.sliding_window") && std::get<uint32_t>(whole.meta(std::string(std::get<std::string>(whole.meta("general.architecture")->v)) + ".attention.sliding_window")->v))
-    ++features, changed("window", [&](Artifact* g) { set(g, "attention.sliding_window", {uint32_t{0}}); });
-  if (key("sliding_window_pattern")) ++features, changed("pattern", [&](Artifact* g) { erase(g, "sliding_window_pattern"); set(g, "attention.sliding_window", {uint32_t{0}}); });
-  if (key("rope.freq_base")) ++features, changed("base", [&](Artifact* g) { set(g, "rope.freq_base", {777.0f}); });
-  if (key("rope.freq_base_swa")) ++features, changed("local base", [&](Artifact* g) { set(g, "rope.freq_base_swa", {777.0f}); });
+    ++features, changed("window", [&](Artifact* g) { set_ending(g, "attention.sliding_window", {uint32_t{0}}); });
+  if (key("sliding_window_pattern")) ++features, changed("pattern", [&](Artifact* g) { erase(g, "sliding_window_pattern"); set_ending(g, "attention.sliding_window", {uint32_t{0}}); });
+  if (key("rope.freq_base")) ++features, changed("base", [&](Artifact* g) { set_ending(g, "rope.freq_base", {777.0f}); });
+  if (key("rope.freq_base_swa")) ++features, changed("local base", [&](Artifact* g) { set_ending(g, "rope.freq_base_swa", {777.0f}); });
   if (key("use_parallel_residual"))
-    ++features, changed("parallel", [&](Artifact* g) { set(g, "use_parallel_residual", {!std::get<bool>(whole.meta("gptneox.use_parallel_residual")->v)}); });
-  if (key("expert_used_count")) ++features, changed("routing", [&](Artifact* g) { set(g, "expert_used_count", {uint32_t{1}}); });
+    ++features, changed("parallel", [&](Artifact* g) { set_ending(g, "use_parallel_residual", {!std::get<bool>(whole.meta("gptneox.use_parallel_residual")->v)}); });
+  if (key("expert_used_count")) ++features, changed("routing", [&](Artifact* g) { set_ending(g, "expert_used_count", {uint32_t{1}}); });
   for (const char* t : {"attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_qkv.bias", "attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias", "attn_norm.bias", "ffn_norm.bias",
                         "output_norm.bias", "position_embd.weight"})
     if (tensor(t)) ++features, changed(t, [&](Artifact* g) { fill(g, t, 0); });
