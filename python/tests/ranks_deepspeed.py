@@ -1,5 +1,4 @@
 """A training by DeepSpeed on the CPU, for test_deepspeed.py: of as many ranks as the environment says."""
-import argparse
 import os
 import signal
 import sys
@@ -60,9 +59,10 @@ def whole(engine, stage):
     return out
 
 
-def run(directory, out, store, rank, world, stage=1, every=3, save=True, attached=True, steps=STEPS, die_at=0, signal_at=0, slow=0.0, tag=None, load=None, universal=False, width=16, dropout=0.1, in_order=False,
+def run(began, directory, out, store, rank, world, stage=1, every=3, save=True, attached=True, steps=STEPS, die_at=0, signal_at=0, slow=0.0, tag=None, load=None, universal=False, width=16, dropout=0.1, in_order=False,
         rank_timeout=600.0, moments=False):
-    """From what is there to its end."""
+    """One rank, from what is there to its end. began: called before each step."""
+    torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT="1")
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     engine = engine_of(stage, world, universal, width, dropout)
@@ -79,6 +79,7 @@ def run(directory, out, store, rank, world, stage=1, every=3, save=True, attache
         for i, (x, y) in enumerate(data):
             if i < skip:
                 continue
+            began()
             loss = (engine(x) - y).pow(2).mean()
             engine.backward(loss)
             engine.step()
@@ -104,16 +105,3 @@ def run(directory, out, store, rank, world, stage=1, every=3, save=True, attache
     if hook is not None:
         hook.detach()
     torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    p = argparse.ArgumentParser()
-    for name, kind in (("directory", str), ("out", str), ("store", str), ("rank", int), ("world", int)):
-        p.add_argument(name, type=kind)
-    for name, kind in (("stage", int), ("steps", int), ("die_at", int), ("signal_at", int), ("every", int), ("width", int), ("load", str), ("tag", str), ("slow", float), ("dropout", float), ("rank_timeout", float)):
-        p.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS)
-    for name in ("universal", "in_order", "moments"):
-        p.add_argument(f"--{name}", action="store_true")
-    p.add_argument("--plain", dest="attached", action="store_false")
-    p.add_argument("--unsaved", dest="save", action="store_false")
-    run(**vars(p.parse_args()))

@@ -16,6 +16,7 @@ if HAVE:
     import torch
 
     import ingot
+    import ranks_deepspeed
 import killing
 from shared import Comparing, flip
 
@@ -31,29 +32,31 @@ class DeepSpeedCase(Comparing, unittest.TestCase):
         self.addCleanup(tmp.cleanup)
         self.tmp = tmp.name
         self.dir = os.path.join(self.tmp, "run")
-        self.runs = 0
+        self.log = os.path.join(self.tmp, "log")
+        self.runs = killing.Runs(ranks_deepspeed.run, self.log, ["ranks_deepspeed"])
+        self.count = 0
 
     def place(self, *names):
         return os.path.join(self.dir, *names)
 
-    def began(self, *options, world=1, directory=None, out="end"):
-        self.runs += 1
-        store = os.path.join(self.tmp, f"store-{self.runs}")
-        return [subprocess.Popen([sys.executable, "-B", os.path.join(HERE, "ranks_deepspeed.py"), directory or self.dir, os.path.join(self.tmp, f"{out}.pt"), store, str(r), str(world), *map(str, options)],
-                                 env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for r in range(world)]
+    def began(self, world=1, directory=None, out="end", **options):
+        self.count += 1
+        given = {"directory": directory or self.dir, "out": os.path.join(self.tmp, f"{out}.pt"), "store": os.path.join(self.tmp, f"store-{self.count}"), "world": world, **options}
+        return [self.runs.start(rank=r, **given) for r in range(world)]
 
-    def ended(self, processes, seconds=280):
+    def ended(self, processes):
         """Their exit codes, and what all of them said."""
-        try:
-            told = [p.communicate(timeout=seconds)[0] for p in processes]
-        finally:
-            for p in processes:
+        end = time.monotonic() + 600
+        for p in processes:
+            p.join(max(0.1, end - time.monotonic()))
+            if p.exitcode is None:
                 p.kill()
-        return [p.returncode for p in processes], "".join(told)
+                p.join()
+        return [p.exitcode for p in processes], self.runs.text()
 
-    def go(self, *options, codes=0, **kwargs):
+    def go(self, codes=0, **options):
         """A run to its end; what it said."""
-        got, told = self.ended(self.began(*options, **kwargs))
+        got, told = self.ended(self.began(**options))
         if codes is not None:
             self.assertEqual(set(got), {codes}, told[-6000:])
         return told
@@ -68,13 +71,13 @@ class DeepSpeedCase(Comparing, unittest.TestCase):
 
 class Killed(DeepSpeedCase):
     def test_one_process_killed_at_random_and_preempted(self):
-        self.go("--unsaved", out="reference")
+        self.go(save=False, out="reference")
         killed = 0
         for _ in range(3):
-            processes = self.began("--slow", "0.03")
-            while not os.path.exists(self.place("ingot", "lease.json")) and processes[0].poll() is None:
-                time.sleep(0.02)
-            time.sleep(random.uniform(0.0, 0.5))
+            processes = self.began(slow=0.03)
+            while not self.runs.began.wait(0.05) and processes[0].is_alive():
+                pass
+            time.sleep(random.uniform(0.0, 0.9))
             processes[0].kill()
             codes, told = self.ended(processes)
             self.assertIn(codes[0], (-signal.SIGKILL, 0), told)
@@ -84,7 +87,7 @@ class Killed(DeepSpeedCase):
         for f in ingot._ingot.scan(self.place("ingot")):
             if f.step > 12:
                 shutil.rmtree(f.path)
-        told = self.go("--signal_at", 17, codes=75)
+        told = self.go(signal_at=17, codes=75)
         self.assertIn("ingot: preempted: step 17 is saved; exit code 75", told)
         self.assertEqual(self.step(), 17)
         told = self.go()
@@ -98,13 +101,13 @@ class Killed(DeepSpeedCase):
         self.assertEqual([f.state for f in ingot._ingot.scan(self.place("ingot")) if f.state != "whole"], [])
 
     def two_ranks(self, stage):
-        self.go("--unsaved", "--stage", stage, world=2, out="reference")
-        self.go("--stage", stage, "--die_at", 11, "--rank_timeout", 5, world=2, codes=None)  # one of them, between two saves
+        self.go(save=False, stage=stage, world=2, out="reference")
+        self.go(stage=stage, die_at=11, rank_timeout=5, world=2, codes=None)  # one of them, between two saves
         self.assertIn(self.step(), (3, 6, 9))
-        told = self.go("--stage", stage, "--signal_at", 13, world=2, codes=75)  # to one of them alone
+        told = self.go(stage=stage, signal_at=13, world=2, codes=75)  # to one of them alone
         saved = self.step()
         self.assertIn(f"ingot: preempted: step {saved} is saved", told)
-        told = self.go("--stage", stage, world=2)
+        told = self.go(stage=stage, world=2)
         self.assertIn(f"ingot: resumed at step {saved} from", told)
         self.assertSame(self.weights("reference"), self.weights())
         newest = ingot._ingot.scan(self.place("ingot"))[0]
@@ -125,31 +128,31 @@ class Killed(DeepSpeedCase):
 class BothWays(DeepSpeedCase):
     def test_a_plain_deepspeed_goes_on_from_ours_and_we_from_its(self):
         # Without dropout a plain run needs no generator to go on as it would have.
-        still = ("--dropout", 0, "--in_order")
-        self.go("--unsaved", *still, out="reference")
-        self.go("--steps", 12, *still)
+        still = {"dropout": 0.0, "in_order": True}
+        self.go(save=False, **still, out="reference")
+        self.go(steps=12, **still)
         plain = os.path.join(self.tmp, "plain")
         shutil.copytree(self.dir, plain, symlinks=True)
-        self.go("--plain", *still, directory=plain, out="plain")
+        self.go(attached=False, **still, directory=plain, out="plain")
         self.assertSame(self.weights("reference"), self.weights("plain"))
         self.assertFalse(os.path.islink(os.path.join(plain, f"global_step{STEPS}")))
         # What it has written since is the newest.
         shutil.rmtree(os.path.join(plain, f"global_step{STEPS}"))
         with open(os.path.join(plain, "latest"), "w") as f:
             f.write("global_step18")
-        told = self.go(*still, directory=plain)
+        told = self.go(**still, directory=plain)
         self.assertIn(f"from {plain}/global_step18/mp_rank_00_model_states.pt at 18", told)
         self.assertSame(self.weights("reference"), self.weights())
         self.assertEqual(os.readlink(os.path.join(plain, f"global_step{STEPS}")), f"ingot/checkpoint-{STEPS}")
 
     def test_a_tag_of_ones_own_and_its_client_state(self):
-        self.go("--steps", 6, "--tag", "best")
+        self.go(steps=6, tag="best")
         self.assertEqual(os.readlink(self.place("best")), "ingot/checkpoint-6")
-        told = self.go("--steps", 6, "--tag", "best")
+        told = self.go(steps=6, tag="best")
         self.assertIn("client 6", told)
 
     def test_its_own_tools_read_it(self):
-        self.go("--steps", 6)
+        self.go(steps=6)
         subprocess.run([sys.executable, self.place("zero_to_fp32.py"), self.dir, os.path.join(self.tmp, "fp32")], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "DS_ACCELERATOR": "cpu"})
         found = os.listdir(os.path.join(self.tmp, "fp32"))
         self.assertTrue(found)
@@ -164,23 +167,23 @@ class BothWays(DeepSpeedCase):
         for stage in (1, 2, 3):
             with self.subTest(stage=stage):
                 shutil.rmtree(self.dir, ignore_errors=True)
-                self.go("--stage", stage, "--steps", 6, "--moments", world=2)
+                self.go(stage=stage, steps=6, moments=True, world=2)
                 saved = self.weights()
-                told = self.go("--stage", stage, world=1, codes=1)
+                told = self.go(stage=stage, world=1, codes=1)
                 self.assertRegex(told, "2 data-parallel ranks saved it, these are 1.*deepspeed-universal")
                 out = os.path.join(self.tmp, f"universal-{stage}")
                 done = subprocess.run([PROGRAM, "convert", self.place("ingot", "checkpoint-6"), "--to", "deepspeed-universal", "--out", out], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
                 self.assertEqual(done.returncode, 0, done.stdout)
                 for world in (1, 2):  # not a step more: what was loaded
-                    told = self.go("--stage", stage, "--load", out, "--universal", "--steps", 6, "--unsaved", "--moments", world=world, out="loaded")
+                    told = self.go(stage=stage, load=out, universal=True, steps=6, save=False, moments=True, world=world, out="loaded")
                     self.assertIn("at 6, client 6", told)
                     self.assertSame(saved, self.weights("loaded"))
 
 
 class BadInput(DeepSpeedCase):
     def test_a_damaged_one_is_put_aside_and_the_one_before_it_taken(self):
-        self.go("--unsaved", out="reference")
-        self.go("--steps", 12)
+        self.go(save=False, out="reference")
+        self.go(steps=12)
         flip(self.place("ingot", "checkpoint-12", "zero_pp_rank_0_mp_rank_00_optim_states.pt"))
         os.remove(self.place("ingot", "checkpoint-9", "manifest.json"))
         told = self.go()
@@ -189,38 +192,38 @@ class BadInput(DeepSpeedCase):
         self.assertIn("checkpoint-12 is damaged and put aside", told)
 
     def test_another_number_of_ranks_and_another_stage(self):
-        self.go("--steps", 6)
+        self.go(steps=6)
         told = self.go(world=2, codes=1)
         self.assertRegex(told, r"1 data-parallel ranks saved it, these are 2.*deepspeed-universal")
-        told = self.go("--stage", 2, codes=1)
+        told = self.go(stage=2, codes=1)
         self.assertRegex(told, r"saved with ZeRO stage 1, and this engine has 2")
 
     def test_torn_by_a_plain_deepspeed(self):
-        self.go("--steps", 12)
+        self.go(steps=12)
         plain = self.place("global_step99")
         os.mkdir(plain)
         with open(os.path.join(plain, "mp_rank_00_model_states.pt"), "wb") as f:
             f.write(b"PK\x03\x04" + bytes(100))
         with open(self.place("latest"), "w") as f:
             f.write("global_step99")
-        told = self.go("--steps", 15)
+        told = self.go(steps=15)
         self.assertIn("ingot: resumed at step 12", told)
 
     def test_another_runs_directory(self):
         other = os.path.join(self.tmp, "other")
-        self.go("--steps", 6)
+        self.go(steps=6)
         with ingot.Checkpointer(os.path.join(other, "ingot"), signals=False) as ck:
             ck.save(3, {"model": torch.nn.Linear(2, 2)})
         told = self.go(directory=other, codes=1)
         self.assertIn("none of its 1 checkpoints can be resumed from", told)
-        told = self.go("--width", 24, codes=1)
+        told = self.go(width=24, codes=1)
         self.assertIn("size mismatch", told)
 
     def test_a_tag_that_is_there_of_other_software(self):
         os.makedirs(self.place("global_step3"))
         with open(self.place("global_step3", "mine"), "w") as f:
             f.write("mine")
-        self.go("--steps", 3)
+        self.go(steps=3)
         self.assertEqual(os.readlink(self.place("global_step3")), "ingot/checkpoint-3")
         self.assertEqual(os.listdir(self.place("global_step3-other")), ["mine"])
 

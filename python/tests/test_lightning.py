@@ -265,7 +265,7 @@ class BothWays(LightningCase):
             env = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(killing.free_port()), "WORLD_SIZE": "2", "NODE_RANK": "0"}
             both = [subprocess.Popen([sys.executable, "-B", script, directory, str(stop), out], env={**env, "LOCAL_RANK": str(r)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for r in (0, 1)]
             try:
-                told = "".join(p.communicate(timeout=280)[0] for p in both)
+                told = "".join(p.communicate(timeout=900)[0] for p in both)
             finally:
                 for p in both:
                     p.kill()
