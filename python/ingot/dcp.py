@@ -33,7 +33,7 @@ from torch.futures import Future
 from . import _ingot, devices, flat, nest, plans, reading
 from .arguments import expand, fixed, metrics_of, number, outside, whole
 from .checkpointer import Checkpointer, Keep, _model_files, _no_checkpoint, _none_can_be_taken, not_replaced, of_others, run_id, taken
-from .plans import Assigned, Cut, Places, key_of
+from .plans import Assigned, Places, key_of
 from .ranges import Ranges, objects_of
 from .shares import DEFAULT_SHARD
 
@@ -137,7 +137,6 @@ class StorageWriter(torch_dcp.StorageWriter):
         self._step = None if step is None else whole("StorageWriter: step", step, 0)
         self._metrics = metrics_of("StorageWriter", metrics)
         self._carried: Optional[_Resume] = None
-        self._coordinates = False
 
     def __getstate__(self) -> Dict[str, Any]:
         """To the process that saves, AsyncCheckpointerType.PROCESS: with what this one has loaded."""
@@ -185,7 +184,6 @@ class StorageWriter(torch_dcp.StorageWriter):
             raise ValueError("StorageWriter: which step is it? Give StorageWriter(directory, step=step), or dcp.save(..., checkpoint_id=step)")
         if not kwargs.get("use_collectives", True):
             raise ValueError(f"saving step {self._step}: use_collectives=False leaves a checkpoint of each rank alone; a checkpoint of ingot is of all ranks")
-        self._coordinates = is_coordinator
 
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
         return dataclasses.replace(plan, storage_data=_Local(self._directory, self._step, plan.items if getattr(plan, "usable", True) else None))

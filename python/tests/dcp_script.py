@@ -146,21 +146,25 @@ def main(arguments=None):
         if what == "train":
             train(model, opt, a.kind, n)
         elif what in ("save", "thread", "process"):
-            if rank == a.die_rank:
-                write = ingot._ingot.write_part
+            write = ingot._ingot.write_part
 
-                def dies(*args):
-                    write(*args)
+            def watched(*args):
+                told = write(*args)
+                if rank == a.die_rank:
                     os.kill(os.getpid(), signal.SIGKILL)
-                ingot._ingot.write_part = dies
+                print("wrote", sum(ingot.nest.bytes_of(type_name, shape) for _, _, rows in args[4] for _, type_name, shape, *_ in rows), flush=True)
+                return told
+            ingot._ingot.write_part = watched
             state = {**state_of(), **table(), **extra, "step": n}
             writer = (ingot.dcp.StorageWriter(ck, n, metrics={"loss": n / 2}) if ck else
                       ingot.dcp.StorageWriter(a.dir + ("-other" if rank == a.other_dir else ""), n + (rank == a.other_step), keep=ingot.Keep(last=3), metrics={"loss": n / 2}))
             planner = dcp.DefaultSavePlanner(enable_plan_caching=a.caching, dedup_save_to_lowest_rank=a.lowest)
             if what == "save":
                 dcp.save(state, storage_writer=writer, planner=planner)
+                ingot._ingot.write_part = write
             else:
                 kind = AsyncCheckpointerType.THREAD if what == "thread" else AsyncCheckpointerType.PROCESS
+                ingot._ingot.write_part = write
                 print("state", n, digest(state), flush=True)
                 future = dcp.async_save(state, storage_writer=writer, planner=planner, async_checkpointer_type=kind)
                 with torch.no_grad():  # what changes after the call is not in it; no collective of ours while torch's are under way

@@ -19,6 +19,7 @@ p.add_argument("steps", type=int)
 p.add_argument("--signal-rank", type=int, default=-1)
 p.add_argument("--die-rank", type=int, default=-1)
 p.add_argument("--die-in", choices=("save", "publish", "restore"))
+p.add_argument("--patience", type=float, default=120)  # a machine that does much else
 p.add_argument("--skew", action="store_true")
 p.add_argument("--wide", action="store_true")
 a = p.parse_args()
@@ -47,7 +48,7 @@ torch.manual_seed(100 + (0 if a.kind == "tp" else rank))  # each rank draws its 
 if a.skew and rank == 1:
     real = time.monotonic
     time.monotonic = lambda: real() + 1e6
-with ingot.Checkpointer(a.dir, cadence=ingot.Cadence(steps=2, minutes=1), keep=ingot.Keep(last=3), rank_timeout=5) as ck:
+with ingot.Checkpointer(a.dir, cadence=ingot.Cadence(steps=2, minutes=1), keep=ingot.Keep(last=3), rank_timeout=a.patience) as ck:
     if rank == a.die_rank and a.die_in:
         # A save: its files are written, and nobody knows; rank 0 begins. A publish: rank 0 has heard all, or the other one waits for its word. A restore: what all ranks have comes from one of them.
         def dies(self, *args):

@@ -288,7 +288,7 @@ class Ranks(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.tmp, True)
         self.dir = os.path.join(self.tmp, "run")
 
-    def run_ranks(self, world, kind, *arguments, check=True, timeout=300):
+    def run_ranks(self, world, kind, *arguments, check=True, timeout=900):
         """Exit codes, and what each has written to stdout and stderr."""
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
@@ -334,7 +334,7 @@ class Ranks(unittest.TestCase):
         return there
 
     def test_fsdp2_by_four_and_loaded_by_one_two_and_eight(self):
-        _, outs = self.run_ranks(4, "fsdp2", "train:3", "save:1", "train:1", "thread:2", "train:1", "process:3", "load:3", "--width", 3001)
+        _, outs = self.run_ranks(4, "fsdp2", "train:3", "save:1", "train:1", "thread:2", "train:1", "save:3", "load:3", "--width", 3001)
         saved = self.said(outs, "state")
         self.assertEqual(sorted(saved), ["1", "2", "3"])
         self.assertEqual(self.said(outs, "loaded"), {"3": saved["3"]})
@@ -347,6 +347,15 @@ class Ranks(unittest.TestCase):
             self.assertEqual(self.said(outs, "loaded"), saved, world)
             for read, needed in self.reads(outs):
                 self.assertLessEqual(read, 1.1 * needed, world)
+
+    def test_a_process_of_its_own_saves(self):
+        _, outs = self.run_ranks(2, "fsdp2", "train:1", "save:1", "load:1", "train:1", "process:2", "train:1", "process:3", "load:3")
+        saved = self.said(outs, "state")
+        self.assertEqual(self.said(outs, "loaded"), {"1": saved["1"], "3": saved["3"]})
+        there = self.ingot_sees([3, 2, 1])
+        self.assertEqual(len({f.run for f in there}), 1)
+        epochs = [json.load(open(os.path.join(f.path, "manifest.json")))["epoch"] for f in there]
+        self.assertEqual(epochs, [2, 2, 1])  # that process has taken the lease, once
 
     def test_tensor_parallel(self):
         _, outs = self.run_ranks(4, "tp", "train:2", "save:1", "train:1", "thread:2", "load:2", "--caching", "--width", 3001)
@@ -361,8 +370,8 @@ class Ranks(unittest.TestCase):
     def test_replicas_are_divided_and_read_by_transformers_names(self):
         _, outs = self.run_ranks(4, "ddp", "train:1", "save:1", "load:1", "--lowest", "--width", 60_000)
         self.assertEqual(self.said(outs, "loaded"), self.said(outs, "state"))
-        path = os.path.join(self.dir, "checkpoint-1")
-        sizes = [sum(os.path.getsize(os.path.join(path, n)) for n in self.files(1) if f"-rank-{r:05}" in n or f"-{r + 1:05}-of-00004" in n) for r in range(4)]
+        sizes = [int(line.split()[1]) for out, _ in outs for line in out.splitlines() if line.startswith("wrote ")]
+        self.assertEqual(len(sizes), 4)
         self.assertGreater(sum(n.startswith("table-rank") for n in self.files(1)), 1)  # one tensor, in pieces
         self.assertLess(max(sizes), 1.15 * sum(sizes) / 4, self.files(1))
         _, outs = self.run_ranks(4, "ddp", "train:1", "save:2", "--width", 64)

@@ -155,12 +155,18 @@ class WithTorch(unittest.TestCase):
         self.tmp = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, self.tmp, True)
 
-    def run_ranks(self, world, *arguments, script="ranks_script.py", port=29650, check=True, timeout=200):
+    def run_ranks(self, world, *arguments, script="ranks_script.py", port=29650, check=True, timeout=900):
         procs = []
         for r in range(world):
             env = dict(os.environ, RANK=str(r), WORLD_SIZE=str(world), LOCAL_RANK=str(r), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), OMP_NUM_THREADS="1")
             procs.append(subprocess.Popen([sys.executable, "-B", os.path.join(HERE, script), *map(str, arguments)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
-        outs = [p.communicate(timeout=timeout) for p in procs]
+        try:
+            outs = [p.communicate(timeout=timeout) for p in procs]
+        finally:
+            for p in procs:
+                if p.poll() is None:
+                    p.kill()
+                    p.communicate()
         if check:
             for r, (p, (out, err)) in enumerate(zip(procs, outs)):
                 self.assertEqual(p.returncode, 0, f"rank {r}: {out}\n{err}")
@@ -236,9 +242,9 @@ class WithTorch(unittest.TestCase):
                     there = os.path.join(self.tmp, f"{where}-{rank}")
                     shutil.copytree(d, there, symlinks=True)
                     start = time.monotonic()
-                    procs, outs = self.run_ranks(2, "ddp", there, 6, "--die-rank", rank, "--die-in", where, check=False)
+                    procs, outs = self.run_ranks(2, "ddp", there, 6, "--die-rank", rank, "--die-in", where, "--patience", 15, check=False)
                     self.assertEqual(procs[rank].returncode, -9, outs)
-                    self.assertLess(time.monotonic() - start, 180)
+                    self.assertLess(time.monotonic() - start, 600)  # torch gives ranks that look for each other half an hour
                     # Rank 1 has told that its part is written: then rank 0 needs it no more.
                     step = 6 if (where, rank) == ("publish", 1) else 4
                     if step == 4:
@@ -261,7 +267,7 @@ class WithTorch(unittest.TestCase):
         d = os.path.join(self.tmp, "ddp")
         self.run_ranks(2, "ddp", d, 4)
         before = ingot.latest(d)
-        procs, outs = self.run_ranks(2, "ddp", d, 8, "--die-rank", 1, check=False)
+        procs, outs = self.run_ranks(2, "ddp", d, 8, "--die-rank", 1, "--patience", 15, check=False)
         self.assertEqual(procs[1].returncode, -9)
         self.assertNotEqual(procs[0].returncode, 0)
         self.assertIn("rank 1", outs[0][1])

@@ -125,5 +125,23 @@ class Trainer(Jobs):
         self.assertGreater(table.count("HARD_FAIL"), 0)  # or this judge sees nothing
 
 
+@unittest.skipUnless(has("torch", "lightning") and importlib.util.find_spec("ingot.lightning"), "lightning, torch or ingot.lightning is not there")
+class Lightning(Jobs):
+    MODULES = ("numpy", "torch", "torch._dynamo", "lightning.pytorch", "ingot", "ingot.lightning")
+
+    def lightning(self, name, *options, **more):
+        return self.judged(self.runners(Nursery, modules=self.MODULES, python=PYTHON), name, [script("train_lightning.py"), *options], **more)
+
+    def test_attached(self):
+        self.lightning("Lightning, ingot's cadence")
+
+    def test_model_checkpoint(self):
+        self.lightning("Lightning, ModelCheckpoint through ingot", "--model-checkpoint")
+
+    @unittest.skipUnless(LONG, "in the long form: it is Lightning's own")
+    def test_plain(self):
+        self.lightning("Lightning alone", "--plain", must_pass=False)
+
+
 if __name__ == "__main__":
     unittest.main()
