@@ -45,8 +45,10 @@ class Runs:
         self.target, self.log = target, log
         self.logged = 0
 
-    def start(self, **arguments):
-        self.began = self.context.Event()
+    def start(self, anew=True, **arguments):
+        """anew=False: another rank of the run that was started last."""
+        if anew:
+            self.began = self.context.Event()
         process = self.context.Process(target=_begin, args=(self.target, self.log, self.began, arguments))
         process.start()
         return process

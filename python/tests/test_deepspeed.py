@@ -42,7 +42,7 @@ class DeepSpeedCase(Comparing, unittest.TestCase):
     def began(self, world=1, directory=None, out="end", **options):
         self.count += 1
         given = {"directory": directory or self.dir, "out": os.path.join(self.tmp, f"{out}.pt"), "store": os.path.join(self.tmp, f"store-{self.count}"), "world": world, **options}
-        return [self.runs.start(rank=r, **given) for r in range(world)]
+        return [self.runs.start(anew=r == 0, rank=r, **given) for r in range(world)]
 
     def ended(self, processes):
         """Their exit codes, and what all of them said."""
