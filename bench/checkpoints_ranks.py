@@ -279,7 +279,7 @@ def main(args, environment):
              f"Made by `bench/checkpoints_ranks.py`; do not edit. One run; {tensors} F32 DTensors of 4096 x 4096 on the CPU in equal parts over {world} gloo ranks ({size / 1e9:.2f} GB in all), each rank with one thread of torch, all "
              f"changed between saves; medians of {args.reps} after the first. The ranks begin together. **Stall**: of the rank that waits longest until its part may change. **Durable**: until the last rank's bytes are on the "
              f"medium, hashes included where the way makes any (ingot alone does). **Load**: cold, into DTensors that are there, by {world} ranks and by {FEWER}; **read**: what all ranks read, by what is stored. ingot's loads verify every byte. torch_checkpointing 0.1.1 reshards where there is a GPU alone.",
-             "", f"- Command: `./run bench --checkpoints {' '.join(sys.argv[1:])}`", f"- Date: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC; commit {bench.commit()}",
+             "", f"- Command: `./run bench --checkpoints {' '.join(shown(sys.argv[1:]))}`", f"- Date: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC; commit {bench.commit()}",
              f"- Machine: {bench.machine()}; load {loads[0]:.1f} to {loads[1]:.1f}", f"- Peers: {versions()}", bench.limits_line(limits),
              f"- At the limit: {size / limits['disk_write']:.2f} s to write, {size / limits['disk_read']:.2f} s to read, {size / limits['memory_copy_2_threads']:.2f} s to copy", "",
              f"| way | stall s | of the plain copy | durable s | of the disk's limit | load by {world} s | read | load by {FEWER} s | read | peak RSS of all ranks GB |", "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"]
@@ -302,6 +302,11 @@ def main(args, environment):
     print(text)
     if not args.small and not args.only:
         (bench.ROOT / "docs" / "bench-checkpoints-ranks.md").write_text(text)
+
+
+def shown(words):
+    """Without the folder of one machine."""
+    return [w for i, w in enumerate(words) if not w.startswith("--dir") and (i == 0 or words[i - 1] != "--dir")]
 
 
 def versions():
