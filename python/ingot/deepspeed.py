@@ -319,6 +319,8 @@ class CheckpointEngine(Holder, _Base):
                 warnings.warn(f"{plain} is passed over: {e}", RuntimeWarning, stacklevel=5)
         if error is not None:
             raise error
+        if found is None and plain != load_dir and not os.path.isdir(plain):
+            raise _ingot.BadInput(f"{load_dir}: its `latest` names {os.path.basename(plain)}, which is not there, and neither is another checkpoint. To start afresh, remove {os.path.join(load_dir, 'latest')}")
         return found
 
     def _fits(self, at: str) -> None:
