@@ -234,6 +234,8 @@ class Checkpointer:
         self._parent: Optional[int] = None
         self._resumes: Optional[bool] = None  # whether restore() found something; None: nobody has asked
         self._lease_seen: Optional[int] = None  # whoever takes the directory between a restore and the first save goes on, and not this one
+        self._loads = 0  # how often it went on from one
+        self._saved_by_processes = False  # of torch's DCP, whose lease it is then
         self._last_due = time.monotonic()
         self._last: Optional[Handle] = None
         self._checked = False
@@ -346,6 +348,7 @@ class Checkpointer:
 
     def _loaded_elsewhere(self, found: Any, lease: int) -> None:
         self._go_back()
+        self._loads += 1
         self._lease_seen = lease if self._ranks is None or self._ranks.rank == 0 else None
         if found.run and not self._run and os.path.dirname(os.path.realpath(found.path)) == os.path.realpath(self.directory):
             self._run = found.run
@@ -484,6 +487,7 @@ class Checkpointer:
         what does not fit (names, shapes, types, a PeftModel's base) instead of raising, and converts types.
         """
         self._go_back()
+        self._loads += 1
         self._lease_seen = _ingot.lease_epoch(self.directory) if self._ranks is None or self._ranks.rank == 0 else None
         self._torn: List[Any] = []
         step = self._restored(state, which, strict)

@@ -55,6 +55,7 @@ class _Home(NamedTuple):
     pid: int
     saved: List[int]   # steps, since the last load
     run: str
+    backs: int         # how often a step was saved that is older than the last
 
 
 _resumed: Dict[str, _Resume] = {}  # by directory
@@ -74,6 +75,21 @@ def _close_all() -> None:
 
 
 atexit.register(_close_all)
+_family: Tuple[int, str] = (0, "")  # of a process, and of those that save for it
+
+
+def _family_of_this_process() -> str:
+    global _family
+    if _family[0] != os.getpid():
+        _family = (os.getpid(), secrets.token_hex(8))
+    return _family[1]
+
+
+class _Carried(NamedTuple):
+    """What a writer takes along into the process that saves (AsyncCheckpointerType.PROCESS)."""
+    resume: Optional[_Resume]
+    family: str
+    taken: int  # the epoch that the process before has had, 0: none
 
 
 class _Local:
@@ -136,22 +152,28 @@ class StorageWriter(torch_dcp.StorageWriter):
             self._settle, self._compress = None if settle is None else number("StorageWriter: settle", settle, 0, most=1e9), compress is not None
         self._step = None if step is None else whole("StorageWriter: step", step, 0)
         self._metrics = metrics_of("StorageWriter", metrics)
-        self._carried: Optional[_Resume] = None
+        self._carried: Optional[_Carried] = None
 
     def __getstate__(self) -> Dict[str, Any]:
-        """To the process that saves, AsyncCheckpointerType.PROCESS: with what this one has loaded."""
-        state = dict(self.__dict__, _carried=self._resume(), _checkpointer=None)
+        """To the process that saves: with what this one has loaded, and under its lease."""
+        carried = _Carried(self._resume(), _family_of_this_process(), taken.get(os.path.realpath(self._directory), 0))
+        state = dict(self.__dict__, _carried=carried, _checkpointer=None)
         if self._checkpointer is not None:
-            state["_run"] = self._checkpointer.run_id
+            state["_run"] = self._run = self._checkpointer.run_id
+            self._checkpointer._saved_by_processes = True
         return state
 
     def _resume(self) -> Optional[_Resume]:
         if self._carried is not None:
-            return self._carried
+            return self._carried.resume
         ck = self._checkpointer
         if ck is not None and ck._resumes is not None:
-            return _Resume(-1 if ck._parent is None else ck._parent, ck._run, ck._lease_seen or 0, 0)
+            return _Resume(-1 if ck._parent is None else ck._parent, ck._run, ck._lease_seen or 0, ck._loads)
         return _resumed.get(os.path.realpath(self._directory))
+
+    def _by_checkpointer(self) -> bool:
+        """Whether it is the checkpointer's own engine that saves: not where another process does, or has."""
+        return self._checkpointer is not None and not self._checkpointer._saved_by_processes
 
     @property
     def checkpoint_id(self) -> str:
@@ -220,7 +242,7 @@ class StorageWriter(torch_dcp.StorageWriter):
         if of_others(path):
             raise not_replaced(path, step)
         ck = self._checkpointer
-        if ck is not None:
+        if ck is not None and self._by_checkpointer():
             if ck._ranks is not None and ck._ranks.rank:
                 raise ValueError(f"saving step {step}: the coordinator of this process_group is rank {ck._ranks.rank}, and retention and the lease are the checkpointer's of rank 0; give StorageWriter a directory")
             newest = ck._saver.stats()["newest"] if ck._saver is not None else -1
@@ -236,20 +258,26 @@ class StorageWriter(torch_dcp.StorageWriter):
             home = None
         if home is not None and home.options == options and step in home.saved:
             raise _saved_already(step, self._directory)
-        if home is not None and home.options == options and (not home.saved or step > home.saved[-1]):
+        if home is not None and home.options == options and (not home.saved or step > home.saved[-1]) and home.saver.epoch == _ingot.lease_epoch(self._directory):
             return home.saver
-        seen = resume.lease if resume is not None else None
-        run = self._run or (resume.run if resume is not None else "") or (home.run if home is not None else "") or secrets.token_hex(8)
+        carried = self._carried
+        ours = carried.family if carried is not None else _family_of_this_process()
+        family = f"{ours}-{resume.loads if resume is not None else 0}-"
+        backs = 0
         if home is not None:
             del _homes[key]
-            if home.options[1] == resume:
-                seen = home.saver.epoch
+            if home.options[1] == resume and home.saved and step < home.saved[-1]:
+                backs = home.backs + 1  # another branch of the run: newer than what was saved before, whatever its steps are
             home.saver.close()
-        seen = _ingot.lease_epoch(self._directory) if seen is None else max(seen, taken.get(key, 0))
+        if backs:
+            family += f"{backs}-"
+        seen = resume.lease if resume is not None else _ingot.lease_epoch(self._directory)
+        seen = max(seen, taken.get(key, 0), carried.taken if carried is not None else 0)
         parent = resume.step if resume is not None and resume.step >= 0 else None
-        saver = _ingot.Saver(self._directory, self._rules, False, self._threads, self._shard, run, parent, self._settle, devices.lock, devices.unlock, 0, self._compress, seen, None)
+        run = self._run or (resume.run if resume is not None else "") or (home.run if home is not None else "") or ours
+        saver = _ingot.Saver(self._directory, self._rules, False, self._threads, self._shard, run, parent, self._settle, devices.lock, devices.unlock, 0, self._compress, seen, None, family)
         taken[key] = saver.epoch
-        _homes[key] = _Home(saver, options, os.getpid(), [], run)
+        _homes[key] = _Home(saver, options, os.getpid(), [], run, backs)
         return saver
 
     # -- the bytes
@@ -274,15 +302,13 @@ class StorageWriter(torch_dcp.StorageWriter):
         share = _arrived[self._directory]
         said: List[_Told] = [r[0].storage_data for r in results]
         text = _state_text(metadata, said, Places(share.flat), self._step)
-        if self._checkpointer is not None:
-            saver = self._checkpointer._engine()
-            reported = self._checkpointer._reported.pop(self._step, {})
-        else:
-            saver, reported = _homes[os.path.realpath(self._directory)].saver, {}
+        ck = self._checkpointer
+        saver = ck._engine() if ck is not None and self._by_checkpointer() else _homes[os.path.realpath(self._directory)].saver
+        reported = ck._reported.pop(self._step, {}) if ck is not None else {}
         saver.publish_parts(self._step, text, {**self._files, **_indexes(said)}, {**reported, **self._metrics}, [t.part for t in said])
-        if self._checkpointer is not None:
-            self._checkpointer._saved_elsewhere()
-        else:
+        if ck is not None:
+            ck._saved_elsewhere()
+        if not self._by_checkpointer():
             _homes[os.path.realpath(self._directory)].saved.append(self._step)
         for text in saver.notices():
             warnings.warn(text, RuntimeWarning, stacklevel=outside())

@@ -291,10 +291,10 @@ NB_MODULE(_ingot, m) {
   nb::class_<PySaver>(m, "Saver")
       .def("__init__",
            [](PySaver* self, const std::string& directory, const nb::dict& keep, bool skip, int threads, uint64_t max_shard, const std::string& run, std::optional<int64_t> parent, std::optional<double> settle,
-              const nb::object& lock, const nb::object& unlock, uint64_t staging, bool compress, std::optional<int64_t> lease_seen, const nb::object& ranks) {
+              const nb::object& lock, const nb::object& unlock, uint64_t staging, bool compress, std::optional<int64_t> lease_seen, const nb::object& ranks, const std::string& family) {
              new (self) PySaver();
              SaverOptions o;
-             o.keep = keep_of(keep), o.overlap = skip ? Overlap::kSkip : Overlap::kWait, o.threads = threads, o.run = run, o.parent = parent, o.lease_seen = lease_seen;
+             o.keep = keep_of(keep), o.overlap = skip ? Overlap::kSkip : Overlap::kWait, o.threads = threads, o.run = run, o.parent = parent, o.lease_seen = lease_seen, o.family = family;
              if (max_shard) o.max_shard = max_shard;
              o.page_lock = page_lock_of(lock, unlock);
              if (staging) o.staging = staging;
@@ -312,7 +312,7 @@ NB_MODULE(_ingot, m) {
              self->saver = value(without_gil([&] { return Saver::open(*place.at.store, place.at.path, std::move(o)); }));
            },
            nb::arg("directory"), nb::arg("keep"), nb::arg("skip"), nb::arg("threads"), nb::arg("max_shard"), nb::arg("run"), nb::arg("parent").none(), nb::arg("settle").none(),
-           nb::arg("lock"), nb::arg("unlock"), nb::arg("staging"), nb::arg("compress"), nb::arg("lease_seen").none(), nb::arg("ranks").none())
+           nb::arg("lock"), nb::arg("unlock"), nb::arg("staging"), nb::arg("compress"), nb::arg("lease_seen").none(), nb::arg("ranks").none(), nb::arg("family") = "")
       // from_devices(addresses): begins to copy the rows without an address there, in their order, and returns a call that waits for them.
       .def("save",
            [](PySaver& self, int64_t step, const std::vector<GroupRow>& groups, const std::string& state,

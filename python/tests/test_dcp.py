@@ -349,13 +349,19 @@ class Ranks(unittest.TestCase):
                 self.assertLessEqual(read, 1.1 * needed, world)
 
     def test_a_process_of_its_own_saves(self):
-        _, outs = self.run_ranks(2, "fsdp2", "train:1", "save:1", "load:1", "train:1", "process:2", "train:1", "process:3", "load:3")
+        _, outs = self.run_ranks(2, "fsdp2", "train:1", "save:1", "load:1", "train:1", "process:2", "train:1", "save:3", "process:4", "save:5", "load:5")
         saved = self.said(outs, "state")
-        self.assertEqual(self.said(outs, "loaded"), {"1": saved["1"], "3": saved["3"]})
-        there = self.ingot_sees([3, 2, 1])
+        self.assertEqual(self.said(outs, "loaded"), {"1": saved["1"], "5": saved["5"]})
+        there = self.ingot_sees([5, 4, 3, 1])
         self.assertEqual(len({f.run for f in there}), 1)
-        epochs = [json.load(open(os.path.join(f.path, "manifest.json")))["epoch"] for f in there]
-        self.assertEqual(epochs, [2, 2, 1])  # that process has taken the lease, once
+        self.assertEqual(self.epochs(there), [2, 2, 2, 1])  # both processes save under one lease, that of what they went on from
+        shutil.rmtree(self.dir)
+        _, outs = self.run_ranks(2, "ddp", "save:1", "process:2", "save:3", "process:4", "--by-checkpointer")
+        there = self.ingot_sees([4, 3])
+        self.assertEqual(len({f.run for f in there}), 1)
+
+    def epochs(self, there):
+        return [json.loads(pathlib.Path(f.path, "manifest.json").read_text())["epoch"] for f in there]
 
     def test_tensor_parallel(self):
         _, outs = self.run_ranks(4, "tp", "train:2", "save:1", "train:1", "thread:2", "load:2", "--caching", "--width", 3001)
@@ -376,7 +382,7 @@ class Ranks(unittest.TestCase):
         self.assertLess(max(sizes), 1.15 * sum(sizes) / 4, self.files(1))
         _, outs = self.run_ranks(4, "ddp", "train:1", "save:2", "--width", 64)
         files = self.files(2)
-        index = json.load(open(os.path.join(self.dir, "checkpoint-2", "model.safetensors.index.json")))
+        index = json.loads(pathlib.Path(self.dir, "checkpoint-2", "model.safetensors.index.json").read_text())
         self.assertEqual(sorted(set(index["weight_map"].values())), [n for n in files if n.startswith("model-")])
         self.assertEqual(len(index["weight_map"]), 6)
         self.ingot_sees([2, 1])

@@ -54,13 +54,13 @@ Status not_taken_since(Store& store, const std::string& directory, std::optional
   return taken_over(directory, now, fmt::format("when this one looked for what to resume from it was {}", *seen));
 }
 
-Result<Lease> take_lease(Store& store, const std::string& directory, int64_t newest, double now) {
+Result<Lease> take_lease(Store& store, const std::string& directory, int64_t newest, double now, const std::string& family) {
   Lease l;
   const int64_t before = read_lease(store, directory).epoch;
   if (before < 0 || before > kMostEpochs) return bad_input("taking {}: its epoch is {}, which nobody wrote; remove the file", lease_path(directory), before);
   l.epoch = std::max(before, newest) + 1;
   std::random_device random;
-  l.owner = fmt::format("{:08x}{:08x}{:08x}{:08x}", random(), random(), random(), random());
+  l.owner = fmt::format("{}{:08x}{:08x}{:08x}{:08x}", family, random(), random(), random(), random());
   char host[256] = "";
   (void)::gethostname(host, sizeof host - 1);
   l.host = host, l.pid = ::getpid(), l.time = now;

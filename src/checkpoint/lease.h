@@ -19,8 +19,8 @@ struct Lease {
   double time = 0;
 };
 
-// The next epoch after that of the lease file and `newest` (of the manifests there), written.
-Result<Lease> take_lease(Store& store, const std::string& directory, int64_t newest, double now);
+// The next epoch after that of the lease file and `newest` (of the manifests there), written. `family` begins the owner's name.
+Result<Lease> take_lease(Store& store, const std::string& directory, int64_t newest, double now, const std::string& family = "");
 // Of the file; epoch 0 where it says nothing.
 Lease read_lease(Store& store, const std::string& directory);
 // As the file has it, and back. kBadInput: it is none.

@@ -1,6 +1,7 @@
 #include "checkpoint/saver.h"
 
 #include <algorithm>
+#include <random>
 
 #include "base/clock.h"
 #include "base/priority.h"
@@ -85,11 +86,15 @@ Status Saver::begin() {
 }
 
 Status Saver::take_over() {
+  if (const Lease now = read_lease(store_, directory_); !options_.family.empty() && now.epoch > 0 && now.owner.starts_with(options_.family)) {
+    lease_ = now;  // what lies there unfinished may be another one's of the family
+    return {};
+  }
   INGOT_ASSIGN(const auto found, scan(store_, directory_));
   int64_t newest = 0;
   for (const Found& f : found) newest = std::max(newest, f.manifest.objects.empty() ? 0 : f.manifest.epoch);
   INGOT_TRY(not_taken_since(store_, directory_, options_.lease_seen));
-  INGOT_ASSIGN(lease_, take_lease(store_, directory_, newest, unix_time()));
+  INGOT_ASSIGN(lease_, take_lease(store_, directory_, newest, unix_time(), options_.family));
   INGOT_TRY(remove_parts(store_, directory_, {"checkpoint-", "latest", "lease.json"}));
   for (const Found& f : found)
     if (store_.capabilities().rename && f.state == State::kWhole) INGOT_TRY(remove_parts(store_, f.path, {kMetricsFile, kPinnedFile, kQuarantineFile}));
@@ -326,7 +331,7 @@ Result<std::string> Saver::begin_parts(int64_t step, uint64_t bytes) {
   }
   INGOT_TRY(check_room(step, bytes));
   Ticket t;
-  t.step = step, t.number = ++begun_, t.lease = lease_;
+  t.step = step, t.number = std::random_device{}(), t.lease = lease_;
   SaveOptions o;
   o.epoch = lease_.epoch, o.time = unix_time(), o.attempt = t.attempt();
   o.may_commit = [&] { return still_mine(store_, directory_, lease_); };

@@ -40,6 +40,8 @@ struct SaverOptions {
   std::string run;
   std::optional<int64_t> parent;       // the step that the run resumed from
   std::optional<int64_t> lease_seen;   // of read_lease(), before the run looked for what to resume from: whoever has taken the directory since goes on, and not this one
+  // Savers of one family, in several processes (of begin_parts() alone), are under one lease: the first takes it. Empty: it has none.
+  std::string family;
   double settle = 0;                   // Needed::settle
   uint64_t staging = UINT64_MAX;       // bytes of memory for copies. What is beyond them is written from where it lies, and save() returns when that is done
   PageLock page_lock;                  // of memory that devices copy into
@@ -180,8 +182,7 @@ class Saver {
   SavePtr failed_;  // whose error may not have come out
   std::optional<Ticket> parts_;  // begun, and not published
   std::mutex metrics_mutex_;
-  uint64_t attempts_ = 0, asked_ = 0;  // the same on all ranks
-  uint64_t begun_ = 0;                 // by begin_parts(), on one of them
+  uint64_t attempts_ = 0, asked_ = 0;
   std::vector<std::pair<int64_t, Metrics>> reports_;  // of a step that is under way
   Stats stats_;
   bool closing_ = false, tidying_ = false;  // tidying: reports and retention after a save

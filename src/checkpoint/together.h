@@ -22,7 +22,7 @@ void decline_together(Meeting& meeting, const std::string& attempt, const Status
 // The same where the talk is somebody else's, as torch's DCP: Saver::begin_parts() on one process gives a ticket, each rank writes by it, and Saver::publish_parts() on that process takes what they tell.
 struct Ticket {
   int64_t step = 0;
-  uint64_t number = 0;  // of the saves under that lease
+  uint64_t number = 0;  // no other save under that lease has it
   Lease lease;
   std::string attempt() const;  // SaveOptions::attempt
 };

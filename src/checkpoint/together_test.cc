@@ -347,6 +347,22 @@ TEST_P(SavesTogether, PartsByTicketAreThereWhenTheyArePublished) {
   EXPECT_FALSE((*saver)->begin_parts(6, 1000).ok());
 }
 
+TEST_P(SavesTogether, AFamilyIsUnderOneLease) {
+  const auto open = [&](const std::string& family) {
+    SaverOptions o;
+    o.family = family;
+    return Saver::open(store(), dir_, std::move(o));
+  };
+  auto one = open("a-0-"), two = open("a-0-"), next = open("a-1-");
+  ASSERT_TRUE(one.ok() && two.ok() && next.ok());
+  EXPECT_EQ((*one)->epoch(), (*two)->epoch());
+  EXPECT_EQ((*next)->epoch(), (*one)->epoch() + 1);
+  EXPECT_FALSE((*two)->begin_parts(1, 10).ok());  // replaced
+  const auto a = (*next)->begin_parts(1, 10), b = (*open("a-1-"))->begin_parts(2, 10);
+  ASSERT_TRUE(a.ok() && b.ok());
+  EXPECT_NE(parse_ticket(*a)->attempt(), parse_ticket(*b)->attempt());
+}
+
 INSTANTIATE_TEST_SUITE_P(On, SavesTogether, ::testing::Bool(), [](const auto& info) { return info.param ? "Mount" : "Disk"; });
 
 }  // namespace
