@@ -17,7 +17,7 @@ struct Word {
   std::string_view word, part;
   bool begins = true;  // else anywhere
 };
-constexpr Word kHolds[] = {{"optim", "optimizer"},         {"optimizer", "optimizer", false}, {"exp_avg", "optimizer"},   {"master", "optimizer"},
+constexpr Word kWords[] = {{"optim", "optimizer"},         {"optimizer", "optimizer", false}, {"exp_avg", "optimizer"},   {"master", "optimizer"},
                            {"scheduler", "scheduler", false}, {"scaler", "scaler", false},     {"rng", "rng"},             {"random", "rng"},
                            {"dataloader", "data", false},  {"dl_state", "data"},              {"sampler", "data"},        {"loader", "data"},
                            {"data", "data"},               {"loops", "data"},                 {"model", "model"},         {"state_dict", "model"},
@@ -53,7 +53,7 @@ Contents contents_of(const Json& state) {
 }
 
 std::string_view part_named(std::string_view name) {
-  for (const Word& w : kHolds)
+  for (const Word& w : kWords)
     if (w.begins ? name.starts_with(w.word) : name.find(w.word) != std::string_view::npos) return w.part;
   return "";
 }

@@ -267,7 +267,7 @@ void Saver::work() {
 // Where nothing is renamed a save begins by removing what is there of its step. The state that was resumed from is whole there: to write it again (the save after the loop of a run that had ended) would risk it.
 std::optional<Manifest> Saver::already_there(int64_t step) const {
   if (store_.capabilities().rename || options_.meeting || options_.parent != step || last_) return std::nullopt;
-  const auto there = checkpoint::look_at(store_, join_path(directory_, directory_name(step)));
+  const auto there = look_at(store_, join_path(directory_, directory_name(step)));
   if (!there.ok() || there->state != State::kWhole || there->manifest.run != options_.run) return std::nullopt;
   return there->manifest;
 }
@@ -501,7 +501,7 @@ Status Saver::report(int64_t step, const Metrics& metrics) {
   }
   std::lock_guard lock(metrics_mutex_);
   const Status put = [&]() -> Status {
-    INGOT_ASSIGN(const Found f, checkpoint::look_at(store_, join_path(directory_, directory_name(step))));
+    INGOT_ASSIGN(const Found f, look_at(store_, join_path(directory_, directory_name(step))));
     return put_metrics(store_, f, metrics);
   }();
   // Whoever has taken over may have removed it: that is why, then.

@@ -13,7 +13,7 @@ namespace ingot {
 namespace {
 
 constexpr char kTracker[] = "latest_checkpointed_iteration.txt", kBackend[] = "metadata.json", kCommon[] = "common.pt";
-constexpr uint64_t kMaxSideText = 1 << 20;
+constexpr uint64_t kMaxText = 1 << 20;
 
 // One index of the first axis of a tensor.
 class Layer final : public Source {
@@ -82,7 +82,7 @@ Status add_yaml(Store& store, const Probe& p, Artifact* a) {
   };
   for (const Place& at : {Place{join_path(p.path, "run_config.yaml"), "model"}, Place{join_path(parent_path(p.path), "context/model.yaml"), "config"}}) {
     if (!is_there(store, at.path)) continue;
-    INGOT_ASSIGN(const std::string text, read_side_file(store, at.path, kMaxSideText));
+    INGOT_ASSIGN(const std::string text, read_side_file(store, at.path, kMaxText));
     if (!valid_utf8(text)) return bad_input("reading {}: it is no UTF-8; copy it again", at.path);
     for (auto& [name, value] : yaml_section(text, at.section)) a->values.emplace("args/" + name, std::move(value));
   }
@@ -91,7 +91,7 @@ Status add_yaml(Store& store, const Probe& p, Artifact* a) {
 
 Result<Artifact> read_torch_dist(Store& store, const Probe& p) {
   const std::string path = join_path(p.path, kBackend);
-  INGOT_ASSIGN(const std::string text, read_side_file(store, path, kMaxSideText));
+  INGOT_ASSIGN(const std::string text, read_side_file(store, path, kMaxText));
   INGOT_ASSIGN(const Json backend, parse_json(text, "reading " + path));
   const auto sharded = json_string(backend, "sharded_backend");
   if (sharded && *sharded != "torch_dist")
@@ -148,7 +148,7 @@ Result<Artifact> open_megatron(Store& store, const Probe& p, Faults*) {
     return read_torch_dist(store, weights);
   }
   const std::string tracker = join_path(p.path, kTracker);
-  INGOT_ASSIGN(std::string text, read_side_file(store, tracker, kMaxSideText));
+  INGOT_ASSIGN(std::string text, read_side_file(store, tracker, kMaxText));
   while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back()))) text.pop_back();
   const bool number = !text.empty() && text.size() < 10 && text.find_first_not_of("0123456789") == std::string::npos;
   if (!number && text != "release")

@@ -25,7 +25,7 @@ const PickleValue* entry(const PickleValue* dict, int64_t key) {
 }
 
 // One rank's optimizer file.
-struct ZeroRank {
+struct Rank {
   std::string path, digest;
   TorchArchive archive;
   const PickleValue* state = nullptr;  // optimizer_state_dict
@@ -56,7 +56,7 @@ class ZeroReader {
     if (!ranks_.empty()) {
       INGOT_TRY(check_ranks());
       INGOT_TRY(join());
-      const ZeroRank& r = ranks_[0];
+      const Rank& r = ranks_[0];
       INGOT_TRY(deepspeed_values(r.archive.pickle, *r.state, "optimizer", r.path,
                                  {"optimizer/base_optimizer_state", "optimizer/optimizer_state_dict", "optimizer/param_slice_mappings",
                                      "optimizer/ds_zero_partition_groups"}, &a_));
@@ -124,7 +124,7 @@ class ZeroReader {
   }
 
   Status read_rank(const std::string& path, TorchArchive archive) {
-    ZeroRank r{path, archive.digest, std::move(archive), nullptr, nullptr, 0, 0, {}, {}, {}};
+    Rank r{path, archive.digest, std::move(archive), nullptr, nullptr, 0, 0, {}, {}, {}};
     r.state = entry(&r.archive.pickle.root(), "optimizer_state_dict");
     const PickleValue* stage = entry(r.state, "zero_stage");
     if (stage && stage->is_object()) stage = stage->object()->args->at(0);
@@ -172,7 +172,7 @@ class ZeroReader {
     return {};
   }
 
-  Result<Flat> flat_of(ZeroRank* r, const std::string& what, const PickleValue& v) {
+  Result<Flat> flat_of(Rank* r, const std::string& what, const PickleValue& v) {
     if (!TorchTensors::is_tensor(v)) return bad_input("reading {}: {} is no tensor; the file is damaged", r->path, what);
     INGOT_ASSIGN(NodePtr node, r->archive.tensors.tensor(what, v));
     auto flat = std::dynamic_pointer_cast<const Source>(node);
@@ -182,10 +182,10 @@ class ZeroReader {
 
   // That the files are of one run, one step, and one of each rank.
   Status check_ranks() {
-    const ZeroRank& first = ranks_[0];
+    const Rank& first = ranks_[0];
     const auto world = static_cast<int64_t>(ranks_.size());
-    std::map<std::string, const ZeroRank*> seen;
-    for (const ZeroRank& r : ranks_) {
+    std::map<std::string, const Rank*> seen;
+    for (const Rank& r : ranks_) {
       const auto differs = [&](const std::string& what, const std::string& own, const std::string& others) {
         return bad(fmt::format("{} has {} {}, but {} has {}: the files are of different runs or steps; copy those of one", file_name(r.path), what,
                                own, file_name(first.path), others));
@@ -224,7 +224,7 @@ class ZeroReader {
   // Stages 1 and 2 note which parts of which parameters a rank has.
   Status check_slices() {
     std::vector<uint64_t> size(ranks_[0].masters.size(), 0);  // of a part, of each group
-    for (const ZeroRank& r : ranks_)
+    for (const Rank& r : ranks_)
       for (size_t g = 0; g < size.size(); ++g) size[g] = std::max(size[g], static_cast<uint64_t>(r.masters[g]->spec().shape[0]));
     for (size_t k = 0; k < ranks_.size(); ++k) {
       const PickleValue* all = entry(ranks_[k].state, "param_slice_mappings");
@@ -275,8 +275,8 @@ class ZeroReader {
   Status join() {
     if (ranks_[0].stage == 3) return join_parameters();
     for (size_t g = 0; g < ranks_[0].masters.size(); ++g) {
-      INGOT_TRY(join_group(g, "master", [&](const ZeroRank& r) { return r.masters[g]; }));
-      for (const auto& [key, flat] : ranks_[0].moments[g]) INGOT_TRY(join_group(g, key, [&, &key = key](const ZeroRank& r) { return r.moments[g].at(key); }));
+      INGOT_TRY(join_group(g, "master", [&](const Rank& r) { return r.masters[g]; }));
+      for (const auto& [key, flat] : ranks_[0].moments[g]) INGOT_TRY(join_group(g, key, [&, &key = key](const Rank& r) { return r.moments[g].at(key); }));
       add_steps(g);
     }
     return {};
@@ -298,7 +298,7 @@ class ZeroReader {
     const DType type = part(ranks_[0])->spec().type;
     std::vector<FilePiece> pieces;
     uint64_t have = 0, size = 0;
-    for (const ZeroRank& r : ranks_) {
+    for (const Rank& r : ranks_) {
       const Flat flat = part(r);
       const uint64_t n = static_cast<uint64_t>(flat->spec().shape[0]);
       // Only the last part may be without its padding.
@@ -374,16 +374,16 @@ class ZeroReader {
   }
 
   Status join_parameters() {
-    INGOT_TRY(join_parts(params_, "master", [](const ZeroRank& r) { return r.masters; }));
-    const ZeroRank& first = ranks_[0];
+    INGOT_TRY(join_parts(params_, "master", [](const Rank& r) { return r.masters; }));
+    const Rank& first = ranks_[0];
     for (const auto& [key, flat] : first.moments.empty() ? std::map<std::string, Flat>() : first.moments[0]) {
-      if (std::any_of(ranks_.begin(), ranks_.end(), [&, &key = key](const ZeroRank& r) {
+      if (std::any_of(ranks_.begin(), ranks_.end(), [&, &key = key](const Rank& r) {
         return std::any_of(r.moments.begin(), r.moments.end(), [&](const auto& m) { return !m.count(key); });
       })) {
         a_.notices.push_back(fmt::format("{}: the optimizer's {} is passed over: only some groups have it", p_.path, key));
         continue;
       }
-      INGOT_TRY(join_parts(params_, key, [&, &key = key](const ZeroRank& r) {
+      INGOT_TRY(join_parts(params_, key, [&, &key = key](const Rank& r) {
         std::vector<Flat> all;
         for (const auto& m : r.moments) all.push_back(m.at(key));
         return all;
@@ -478,7 +478,7 @@ class ZeroReader {
   const Probe& p_;
   Artifact a_;
   std::vector<Model> models_;
-  std::vector<ZeroRank> ranks_;
+  std::vector<Rank> ranks_;
   std::vector<DeepspeedParam> params_, frozen_;
   std::vector<std::vector<const DeepspeedParam*>> by_group_;  // of params_
   std::map<size_t, NodePtr> steps_;  // of rank 0's groups

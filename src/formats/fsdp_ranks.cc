@@ -31,13 +31,13 @@ std::optional<RankName> rank_name(std::string_view name) {
   return r.rank < r.world ? std::optional(r) : std::nullopt;
 }
 
-struct SavedRank {
+struct Rank {
   std::string path;
   TorchState state;
   std::map<std::string_view, const LazyTensor*> tensors;
 };
 
-Result<NodePtr> joined(const std::string& directory, const LazyTensor& first, const std::vector<SavedRank>& ranks) {
+Result<NodePtr> joined(const std::string& directory, const LazyTensor& first, const std::vector<Rank>& ranks) {
   const TorchShard& shard = ranks[0].state.shards.at(first.name);
   const int axis = shard.axis;
   const std::string about = fmt::format("opening {}: tensor '{}'", directory, first.name);
@@ -88,14 +88,14 @@ Result<Artifact> read_fsdp_ranks(Store& store, const Probe& p) {
       if (world && r->world != world) return bad_input("opening {}: it has ranks of {} and of {}; some are left from another save: remove these", p.path, world, r->world);
       world = r->world;
     }
-  std::vector<SavedRank> ranks(static_cast<size_t>(world));
+  std::vector<Rank> ranks(static_cast<size_t>(world));
   for (size_t i = 0; i < ranks.size(); ++i) {
     const std::string name = fmt::format("{}{}{}{}{}", kBegin, world, kRank, i, kEnd);
     if (!p.find(name)) return bad_input("opening {}: of its {} ranks {} is missing; copy the files of all ranks", p.path, world, name);
     ranks[i].path = join_path(p.path, name);
   }
   std::vector<std::string> paths;
-  for (const SavedRank& r : ranks) paths.push_back(r.path);
+  for (const Rank& r : ranks) paths.push_back(r.path);
   INGOT_ASSIGN(auto states, read_torch_together(store, "opening " + p.path, paths));
   for (size_t i = 0; i < ranks.size(); ++i) {
     INGOT_ASSIGN(ranks[i].state, std::move(states[i]));

@@ -101,10 +101,10 @@ std::string NormalizerRule::describe() const {
     case Kind::kStripAccents:
       return "StripAccents";
     case Kind::kPrepend:
-      return "Prepend(" + quoted(std::string_view(content)) + ")";
+      return "Prepend(" + quoted(content) + ")";
     case Kind::kReplaceString:
     case Kind::kReplaceRegex:
-      return "Replace(" + quoted(std::string_view(pattern)) + ", " + quoted(std::string_view(content)) + ")";
+      return "Replace(" + quoted(pattern) + ", " + quoted(content) + ")";
     case Kind::kStrip:
       return "Strip";
     case Kind::kBert:

@@ -31,6 +31,7 @@ const char* behavior_name(SplitBehavior b) {
 }
 
 using Step = PreTokenizer::Step;
+using Kind = PreTokenizerRule::Kind;
 
 // One link of the chain while a text passes through it.
 class Link : public PieceSink {
@@ -66,28 +67,28 @@ class Unspell : public PieceSink {
 
 std::string PreTokenizerRule::describe() const {
   switch (kind) {
-    case PreTokenizerRule::Kind::kSplitRegex:
-    case PreTokenizerRule::Kind::kSplitString:
-      return std::string("Split(") + (kind == PreTokenizerRule::Kind::kSplitRegex ? "Regex " : "String ") +
+    case Kind::kSplitRegex:
+    case Kind::kSplitString:
+      return std::string("Split(") + (kind == Kind::kSplitRegex ? "Regex " : "String ") +
              quoted(pattern, 500) + ", " + behavior_name(behavior) + (invert ? ", invert)" : ")");
-    case PreTokenizerRule::Kind::kByteLevel:
+    case Kind::kByteLevel:
       return std::string("ByteLevel(add_prefix_space=") + (add_prefix_space ? "true" : "false") +
              ", use_regex=" + (use_regex ? "true)" : "false)");
-    case PreTokenizerRule::Kind::kDigits:
+    case Kind::kDigits:
       return std::string("Digits(individual_digits=") + (individual ? "true)" : "false)");
-    case PreTokenizerRule::Kind::kPunctuation:
+    case Kind::kPunctuation:
       return std::string("Punctuation(") + behavior_name(behavior) + ")";
-    case PreTokenizerRule::Kind::kWhitespace:
+    case Kind::kWhitespace:
       return "Whitespace";
-    case PreTokenizerRule::Kind::kWhitespaceSplit:
+    case Kind::kWhitespaceSplit:
       return "WhitespaceSplit";
-    case PreTokenizerRule::Kind::kMetaspace: {
+    case Kind::kMetaspace: {
       constexpr const char* kSchemes[] = {"always", "first", "never"};
-      return "Metaspace(" + quoted(std::string_view(pattern)) + ", prepend_scheme=" + kSchemes[static_cast<int>(prepend)] + (split ? ", split)" : ")");
+      return "Metaspace(" + quoted(pattern) + ", prepend_scheme=" + kSchemes[static_cast<int>(prepend)] + (split ? ", split)" : ")");
     }
-    case PreTokenizerRule::Kind::kBert:
+    case Kind::kBert:
       return "BertPreTokenizer";
-    case PreTokenizerRule::Kind::kFixedLength:
+    case Kind::kFixedLength:
       return "FixedLength(" + std::to_string(length) + ")";
   }
   return "?";
@@ -102,15 +103,15 @@ Result<PreTokenizer> PreTokenizer::compile(PreTokenizerRules rules) {
   for (size_t i = 0; i < rules.size(); ++i) {
     const PreTokenizerRule& rule = rules[i];
     switch (rule.kind) {
-      case PreTokenizerRule::Kind::kSplitRegex: {
+      case Kind::kSplitRegex: {
         INGOT_ASSIGN(Regex regex, Regex::compile(rule.pattern, is_known_pattern(rule.pattern)));
         pre.steps_.push_back(steps::regex(std::move(regex), rule.behavior, rule.invert));
         break;
       }
-      case PreTokenizerRule::Kind::kSplitString:
+      case Kind::kSplitString:
         pre.steps_.push_back(steps::string(rule.pattern, rule.behavior, rule.invert));
         break;
-      case PreTokenizerRule::Kind::kByteLevel: {
+      case Kind::kByteLevel: {
         if (pre.byte_level_) return bad_input("pre_tokenizer: two ByteLevel steps found; one is supported");
         pre.byte_level_ = true;
         const bool last = i + 1 == rules.size();
@@ -123,28 +124,28 @@ Result<PreTokenizer> PreTokenizer::compile(PreTokenizerRules rules) {
         if (!last) pre.steps_.push_back(steps::byte_level(false, true));
         break;
       }
-      case PreTokenizerRule::Kind::kDigits:
+      case Kind::kDigits:
         pre.steps_.push_back(steps::characters(
             unicode::is_numeric, rule.individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous));
         break;
-      case PreTokenizerRule::Kind::kPunctuation:
+      case Kind::kPunctuation:
         pre.steps_.push_back(steps::characters(unicode::is_punctuation, rule.behavior));
         break;
-      case PreTokenizerRule::Kind::kWhitespace:
+      case Kind::kWhitespace:
         pre.steps_.push_back(steps::whitespace());
         break;
-      case PreTokenizerRule::Kind::kWhitespaceSplit:
+      case Kind::kWhitespaceSplit:
         pre.steps_.push_back(steps::characters(unicode::is_whitespace, SplitBehavior::kRemoved));
         break;
-      case PreTokenizerRule::Kind::kMetaspace:
+      case Kind::kMetaspace:
         if (pre.byte_level_) return bad_input("pre_tokenizer: a Metaspace behind ByteLevel is not supported");
         pre.steps_.push_back(steps::metaspace(rule));
         break;
-      case PreTokenizerRule::Kind::kBert:
+      case Kind::kBert:
         pre.steps_.push_back(steps::characters(unicode::is_whitespace, SplitBehavior::kRemoved));
         pre.steps_.push_back(steps::characters(unicode::is_punctuation, SplitBehavior::kIsolated));
         break;
-      case PreTokenizerRule::Kind::kFixedLength:
+      case Kind::kFixedLength:
         if (rule.length == 0) return bad_input("pre_tokenizer: a FixedLength of 0 is none");
         pre.steps_.push_back(steps::fixed_length(rule.length));
         break;
@@ -158,7 +159,7 @@ Status PreTokenizer::split(std::string_view text, Regex::Workspace& workspace, P
   if (text.empty()) return {};
   Status failure;
   Unspell unspell(sink);
-  const bool spelled = byte_level_ && rules_.back().kind != PreTokenizerRule::Kind::kByteLevel;
+  const bool spelled = byte_level_ && rules_.back().kind != Kind::kByteLevel;
   PieceSink* next = spelled ? static_cast<PieceSink*>(&unspell) : &sink;
   std::deque<Link> links;  // built from the end, so that each knows the next
   for (size_t i = steps_.size(); i-- > 0;) next = &links.emplace_back(*steps_[i], workspace, *next, failure);

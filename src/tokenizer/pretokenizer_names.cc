@@ -11,6 +11,7 @@
 namespace ingot {
 namespace {
 
+using Kind = PreTokenizerRule::Kind;
 constexpr int kIgnoreMerges = 1, kReadOnly = 2, kProposed = 4;
 constexpr bool kGpt2 = true, kIndividual = true;
 constexpr auto kContiguous = SplitBehavior::kContiguous;
@@ -22,20 +23,20 @@ PreTokenizerRule regex(const char* pattern) {
 }
 PreTokenizerRule bytes(bool use_regex = false) {
   PreTokenizerRule r;
-  r.kind = PreTokenizerRule::Kind::kByteLevel;
+  r.kind = Kind::kByteLevel;
   r.use_regex = use_regex;
   return r;
 }
 PreTokenizerRule digits(bool individual) {
   PreTokenizerRule r;
-  r.kind = PreTokenizerRule::Kind::kDigits;
+  r.kind = Kind::kDigits;
   r.individual = individual;
   return r;
 }
 PreTokenizerRule digits(SplitBehavior) { return digits(false); }
 PreTokenizerRule punctuation(SplitBehavior behavior) {
   PreTokenizerRule r;
-  r.kind = PreTokenizerRule::Kind::kPunctuation;
+  r.kind = Kind::kPunctuation;
   r.behavior = behavior;
   return r;
 }
@@ -78,10 +79,10 @@ bool ends_with(std::string_view s, std::string_view tail) {
 PreTokenizerRules canonical_rules(const PreTokenizerRules& rules) {
   PreTokenizerRules out;
   for (PreTokenizerRule rule : rules) {
-    if (rule.kind == PreTokenizerRule::Kind::kByteLevel && rule.use_regex && !rule.add_prefix_space) {
+    if (rule.kind == Kind::kByteLevel && rule.use_regex && !rule.add_prefix_space) {
       out.push_back(regex(kGpt2Pattern));  // the library splits first, then spells bytes
       rule.use_regex = false;
-    } else if (rule.kind == PreTokenizerRule::Kind::kSplitRegex) {
+    } else if (rule.kind == Kind::kSplitRegex) {
       rule.pattern = canonical_pattern(rule.pattern);
       // Matches removed and inverted = only matches kept. A pattern that ends so leaves nothing between
       // matches.
@@ -103,7 +104,7 @@ const KnownRules& known_rules() {
     const auto add = [&](const char* name, int flags, PreTokenizerRules rules) {
       known.canonical.push_back(canonical_rules(rules));
       for (const auto& rule : known.canonical.back()) {
-        if (rule.kind == PreTokenizerRule::Kind::kSplitRegex) known.patterns.insert(rule.pattern);
+        if (rule.kind == Kind::kSplitRegex) known.patterns.insert(rule.pattern);
       }
       known.patterns.insert("\\p{N}");
       known.entries.push_back({name, std::move(rules), (flags & kIgnoreMerges) != 0, (flags & kReadOnly) == 0,

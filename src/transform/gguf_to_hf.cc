@@ -20,9 +20,9 @@ constexpr std::pair<const char*, const char*> kSampling[] = {{"general.sampling.
                                                              {"general.sampling.top_p", "top_p"},       {"general.sampling.min_p", "min_p"},
                                                              {"general.sampling.penalty_repeat", "repetition_penalty"}};
 
-class DirectoryMaker {
+class Maker {
  public:
-  DirectoryMaker(const Artifact& gguf, const ToHfOptions& options) : in_(gguf), options_(options) {}
+  Maker(const Artifact& gguf, const ToHfOptions& options) : in_(gguf), options_(options) {}
 
   Result<Artifact> run() {
     INGOT_TRY(check_gguf(in_, GgufUse::kWeights));
@@ -119,7 +119,7 @@ Result<std::vector<LazyTensor>> hf_tensors(const Artifact& gguf, const Architect
 }
 
 Result<Artifact> to_hf(const Artifact& gguf, const ToHfOptions& options) {
-  return within_memory("converting " + gguf.path, [&] { return DirectoryMaker(gguf, options).run(); });
+  return within_memory("converting " + gguf.path, [&] { return Maker(gguf, options).run(); });
 }
 
 }  // namespace ingot::transform

@@ -43,8 +43,8 @@ int64_t at_of(const Region& region, const Shape& whole, int64_t i) {
   return at;
 }
 
-constexpr int64_t kMeasured = 4096;
-constexpr uint64_t kPieceBytes = kMeasured * (sizeof(float) + 2 * sizeof(double));
+constexpr int64_t kPiece = 4096;
+constexpr uint64_t kPieceBytes = kPiece * (sizeof(float) + 2 * sizeof(double));
 
 // A fold with one output, a row of doubles; chunks may be larger than asked for, and come as they are.
 class Measure : public Fold {
@@ -74,11 +74,11 @@ class Measure : public Fold {
 template <class F>
 void for_each_piece(const std::vector<View>& in, MutByteView workspace, F f) {
   auto* a = reinterpret_cast<double*>(workspace.data());
-  double* b = a + kMeasured;
-  auto* floats = reinterpret_cast<float*>(b + kMeasured);
+  double* b = a + kPiece;
+  auto* floats = reinterpret_cast<float*>(b + kPiece);
   const int64_t n = in[0].region.elements();
-  for (int64_t i = 0; i < n; i += kMeasured) {
-    const int64_t size = std::min(kMeasured, n - i);
+  for (int64_t i = 0; i < n; i += kPiece) {
+    const int64_t size = std::min(kPiece, n - i);
     for (size_t k = 0; k < in.size(); ++k) {
       View v = in[k];
       v.data += bytes_of(v.type, i);
