@@ -13,16 +13,16 @@
 #include "quant/lanes-inl.h"
 #include "quant/symmetric-inl.h"
 
-constexpr int kSuper = 256, kQ3Bytes = 110, kQ6Bytes = 210;
+constexpr int kSuper = 256;
 
-// A type: its largest code and scale, and candidates for the code of a block's largest value, chosen greedily as in affine-inl.h.
+// A type: the bytes of a super-block, of which d is the last two, its largest code and scale, and candidates for the code of a block's largest value, chosen greedily as in affine-inl.h.
 struct Six {
-  static constexpr int kMax = 31, kTop = 127, kRounds = 1;
+  static constexpr int kBytes = 210, kMax = 31, kTop = 127, kRounds = 1;
   static constexpr float kLevels[] = {-32.0f, -31.0f, -30.0f,  -29.0f,  -28.0f,  -27.0f,
                                       -32.5f, -26.0f, -31.75f, -31.25f, -30.75f, -30.25f};
 };
 struct Three {
-  static constexpr int kMax = 3, kTop = 31, kRounds = 3;  // coarse scales and their unit move each other
+  static constexpr int kBytes = 110, kMax = 3, kTop = 31, kRounds = 3;  // coarse scales and their unit move each other
   static constexpr float kLevels[] = {-4.25f, -3.25f, -4.875f, -3.875f, -5.5f, -4.5f, -3.0f, -3.625f, -4.0f, -2.375f, -5.125f, -2.75f};
 };
 template <class K, bool kWeighted>
@@ -113,15 +113,9 @@ inline I32 codes(const float* x, float inv) {
   return to_int(Fit<K, false>::code(load(x) * splat(inv))) + splat_i(K::kMax + 1);
 }
 
-template <bool kWeighted>
-inline void encode_super6(const float* src, const float* importance, uint8_t* out) {
-  const Scales g = fit_super<Six, kWeighted>(src, importance);
-  uint16_t h;
-  round_f16(g.d, &h);
-  float inv[16];
-  store(inv, inverse_or_zero(g.scale * splat(g.d)));
-  store_u8(out + 192, to_int(g.scale));
-  std::memcpy(out + 208, &h, 2);
+// Q6_K's bytes but for d: low and high bits of the codes, the scales.
+inline void pack(Six, const float* src, I32 scale, const float* inv, uint8_t* out) {
+  store_u8(out + 192, scale);
   const I32 nibble = splat_i(15);
   for (int half = 0; half < 2; ++half)
     for (int part = 0; part < 2; ++part) {  // 16 columns of the 32 that share their high bits
@@ -139,19 +133,12 @@ inline void encode_super6(const float* src, const float* importance, uint8_t* ou
 }
 
 // Q3_K's: the high bit of codes in 32 bytes, bit j of byte i for value 32 j + i; the low bits as Q2_K has them; scales less -32, four bits in the nibbles of eight
-// bytes and two in four more; d.
-template <bool kWeighted>
-inline void encode_super3(const float* src, const float* importance, uint8_t* out) {
-  const Scales g = fit_super<Three, kWeighted>(src, importance);
-  uint16_t h;
-  round_f16(g.d, &h);
-  float inv[16];
-  store(inv, inverse_or_zero(g.scale * splat(g.d)));
+// bytes and two in four more.
+inline void pack(Three, const float* src, I32 scale, const float* inv, uint8_t* out) {
   uint8_t s[16];
-  store_u8(s, to_int(g.scale) + splat_i(32));
+  store_u8(s, scale + splat_i(32));
   for (int i = 0; i < 8; ++i) out[96 + i] = static_cast<uint8_t>((s[i] & 15) | (s[i + 8] & 15) << 4);
   for (int i = 0; i < 4; ++i) out[104 + i] = static_cast<uint8_t>(s[i] >> 4 | s[i + 4] >> 4 << 2 | s[i + 8] >> 4 << 4 | s[i + 12] >> 4 << 6);
-  std::memcpy(out + 108, &h, 2);
   const I32 two = splat_i(3);
   for (int part = 0; part < 2; ++part) {
     I32 high = splat_i(0);
@@ -169,30 +156,27 @@ inline void encode_super3(const float* src, const float* importance, uint8_t* ou
   }
 }
 
-void encode_q6_k(const float* x, int64_t n_rows, int64_t row, const float* importance, std::byte* out) {
+template <class K>
+inline void encode(const float* x, int64_t n, int64_t row, const float* importance, std::byte* out) {
   uint8_t* p = reinterpret_cast<uint8_t*>(out);
-  for (int64_t i = 0; i < n_rows * row; i += kSuper, p += kQ6Bytes) {
-    if (importance)
-      encode_super6<true>(x + i, importance + i % row, p);
-    else
-      encode_super6<false>(x + i, nullptr, p);
+  for (int64_t i = 0; i < n; i += kSuper, p += K::kBytes) {
+    const Scales g = importance ? fit_super<K, true>(x + i, importance + i % row) : fit_super<K, false>(x + i, nullptr);
+    float inv[16];
+    store(inv, inverse_or_zero(g.scale * splat(g.d)));
+    pack(K(), x + i, to_int(g.scale), inv, p);
+    uint16_t h;
+    round_f16(g.d, &h);
+    std::memcpy(p + K::kBytes - 2, &h, 2);
   }
 }
 
-void encode_q3_k(const float* x, int64_t n_rows, int64_t row, const float* importance, std::byte* out) {
-  uint8_t* p = reinterpret_cast<uint8_t*>(out);
-  for (int64_t i = 0; i < n_rows * row; i += kSuper, p += kQ3Bytes) {
-    if (importance)
-      encode_super3<true>(x + i, importance + i % row, p);
-    else
-      encode_super3<false>(x + i, nullptr, p);
-  }
-}
+void encode_q6_k(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode<Six>(x, r * n, n, w, out); }
+void encode_q3_k(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode<Three>(x, r * n, n, w, out); }
 
 void decode_q6_k(const std::byte* in, int64_t n, float* out) {
   const uint8_t* p = reinterpret_cast<const uint8_t*>(in);
   const I32 nibble = splat_i(15), two = splat_i(3), offset = splat_i(32);
-  for (int64_t i = 0; i < n; i += kSuper, p += kQ6Bytes, out += kSuper) {
+  for (int64_t i = 0; i < n; i += kSuper, p += Six::kBytes, out += kSuper) {
     uint16_t h[16] = {};
     std::memcpy(h, p + 208, 2);
     float d[16], scale[16];

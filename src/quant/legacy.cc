@@ -11,10 +11,11 @@
 #include "kernels/target_begin.h"
 
 #include "quant/lanes-inl.h"
+#include "quant/groups-inl.h"
 #include "quant/symmetric-inl.h"
 #include "quant/affine-inl.h"
 
-constexpr int kBlock = 32, kGroup = 512, kQ8Bytes = 34, kQ4Bytes = 18;
+constexpr int kQ8Bytes = 34, kQ4Bytes = 18;
 constexpr float kQ8Limit = 65504.0f * 127, kQ4Limit = 65504.0f * 7, kQ5Limit = 65504.0f * 15, kMinLimit = 65504.0f;
 // Chosen greedily as in k_affine.cc: codes of the block's largest value. Without importance the first four,
 // as Q4_0 is there to be fast.
@@ -22,25 +23,6 @@ constexpr float kLevels[] = {-8.125f, -8.625f, -7.25f, -7.75f};
 constexpr float kMoreLevels[] = {-8.125f, -8.625f, -7.25f, -7.75f, -8.375f, -6.875f, -8.875f, -8.0f};
 
 constexpr float kLevels5[] = {-16.125f, -15.125f, -16.625f, -14.125f, -15.75f, -17.25f, -13.125f, -14.75f, -16.375f, -13.875f, -12.25f, -15.375f};
-
-// Calls step(values, importance, blocks, bytes) for each sixteen blocks; the last ones padded with zeros.
-template <class Step>
-inline void for_groups(const float* x, int64_t n, int64_t row, const float* importance, uint8_t* out) {
-  float xs[kGroup], ws[kGroup];
-  for (int64_t i = 0; i < n; i += kGroup) {
-    const int blocks = static_cast<int>((n - i < kGroup ? n - i : kGroup) / kBlock);
-    const float* src = x + i;
-    if (blocks < 16) {
-      std::memset(xs, 0, sizeof xs);
-      std::memcpy(xs, src, static_cast<size_t>(blocks) * kBlock * 4);
-      src = xs;
-    }
-    if (importance)
-      for (int b = 0; b < 16; ++b)
-        std::memcpy(ws + b * kBlock, importance + (i + b * kBlock) % row, kBlock * 4);
-    Step::step(src, importance ? ws : nullptr, blocks, out + i / kBlock * Step::kBytes);
-  }
-}
 
 struct Q8 {
   static constexpr int kBytes = kQ8Bytes;
@@ -158,14 +140,6 @@ struct WithMin {
   }
 };
 
-template <template <bool> class Step>
-inline void encode_either(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
-  uint8_t* p = reinterpret_cast<uint8_t*>(out);
-  if (w)
-    for_groups<Step<true>>(x, r * n, n, w, p);
-  else
-    for_groups<Step<false>>(x, r * n, n, nullptr, p);
-}
 template <bool kWeighted>
 using Q41 = WithMin<15, kWeighted>;
 template <bool kWeighted>

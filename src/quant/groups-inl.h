@@ -1,0 +1,32 @@
+// Types of 32-value blocks, encoded sixteen blocks at a time. Include after lanes-inl.h.
+
+constexpr int kBlock = 32, kGroup = 512;
+
+// Calls step(values, importance, blocks, bytes) for each sixteen blocks; the last ones padded with zeros.
+template <class Step>
+inline void for_groups(const float* x, int64_t n, int64_t row, const float* importance, uint8_t* out) {
+  float xs[kGroup], ws[kGroup];
+  for (int64_t i = 0; i < n; i += kGroup) {
+    const int blocks = static_cast<int>((n - i < kGroup ? n - i : kGroup) / kBlock);
+    const float* src = x + i;
+    if (blocks < 16) {
+      std::memset(xs, 0, sizeof xs);
+      std::memcpy(xs, src, static_cast<size_t>(blocks) * kBlock * 4);
+      src = xs;
+    }
+    if (importance)
+      for (int b = 0; b < 16; ++b)
+        std::memcpy(ws + b * kBlock, importance + (i + b * kBlock) % row, kBlock * 4);
+    Step::step(src, importance ? ws : nullptr, blocks, out + i / kBlock * Step::kBytes);
+  }
+}
+
+// A type by its step with importance and without.
+template <template <bool> class Step>
+inline void encode_either(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
+  uint8_t* p = reinterpret_cast<uint8_t*>(out);
+  if (w)
+    for_groups<Step<true>>(x, r * n, n, w, p);
+  else
+    for_groups<Step<false>>(x, r * n, n, nullptr, p);
+}
