@@ -1,11 +1,13 @@
 // The table of what is read; the 8-bit floats and F64.
+#include "quant/decode.h"
+
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
 #include <utility>
-
-#include "quant/decode.h"
 
 #include "quant/codec.h"
 
@@ -50,13 +52,14 @@ void decode_f64(const std::byte* in, int64_t n, float* out) {
   }
 }
 
-constexpr std::pair<DType, Decode> kReadOnly[] = {
+constexpr std::pair<DType, Decode> kDecoders[] = {
     {DType::kF8E4M3, decode_f8<value_of<3, 7, Ends::kNan>>},
     {DType::kF8E5M2, decode_f8<value_of<2, 15, Ends::kInfinities>>},
     {DType::kF8E4M3Fnuz, decode_f8<value_of<3, 8, Ends::kUnsignedZero>>},
     {DType::kF8E5M2Fnuz, decode_f8<value_of<2, 16, Ends::kUnsignedZero>>},
     {DType::kF8E8M0, decode_f8<e8m0_value>},
     {DType::kF64, decode_f64},
+// Also those that codecs of encoders have made their own.
 #define DECODER(type, name) {DType::k##type, decode_##name},
 #include "quant/decoders.def"
 #undef DECODER
@@ -66,9 +69,14 @@ constexpr std::pair<DType, Decode> kReadOnly[] = {
 
 Decode find_decode(DType t) {
   if (const Codec* codec = find_codec(t)) return codec->decode;
-  for (const auto& [type, decode] : kReadOnly)
+  for (const auto& [type, decode] : kDecoders)
     if (type == t) return decode;
   return nullptr;
+}
+
+std::string read_tag(DType t) {
+  const Codec* codec = find_codec(t);
+  return fmt::format("{}v{}", info(t).name, codec ? codec->version : 1);
 }
 
 }  // namespace ingot

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "tensor/types.h"
 
@@ -11,6 +12,8 @@ namespace ingot {
 using Decode = void (*)(const std::byte* in, int64_t n, float* out);
 // nullptr of other types.
 Decode find_decode(DType t);
+// "Q4_Kv1": the type and the version of how its values are read, for the key of a job.
+std::string read_tag(DType t);
 
 #define DECODER(type, name) void decode_##name(const std::byte* in, int64_t n, float* out);
 #include "quant/decoders.def"

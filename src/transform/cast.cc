@@ -38,9 +38,8 @@ class Cast final : public Node {
     from_ = spec_.type;
     decode_ = find_decode(from_);
     spec_.type = to.type;
-    const Codec* codec = find_codec(from_);
     if (options_.counts) number_ = options_.counts->begin();
-    describe_ = fmt::format("cast {}v{} {}v{}", info(from_).name, codec ? codec->version : 1, info(to.type).name, to.version);
+    describe_ = fmt::format("cast {} {}v{}", read_tag(from_), info(to.type).name, to.version);
     if (options_.importance)
       describe_ += " imatrix " + to_hex(hash128({reinterpret_cast<const std::byte*>(options_.importance->data()),
                                                  options_.importance->size() * sizeof(float)}));

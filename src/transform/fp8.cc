@@ -4,7 +4,6 @@
 #include <array>
 #include <cmath>
 
-#include "quant/codec.h"
 #include "quant/decode.h"
 
 namespace ingot::transform {
@@ -42,10 +41,8 @@ class Fp8Weight final : public Node {
 
   TensorSpec spec() const override { return spec_; }
   std::string describe() const override {
-    const DType scale = scale_ ? scale_->spec().type : DType::kF32;
-    const Codec* codec = find_codec(scale);
-    return fmt::format("fp8 v2 {} scale {}v{} blocks {}x{}", info(weight_->spec().type).name, scale_ ? info(scale).name : "none",
-                       codec ? codec->version : 1, single_ ? 0 : block_rows_, single_ ? 0 : block_cols_);
+    return fmt::format("fp8 v2 {} scale {} blocks {}x{}", info(weight_->spec().type).name, scale_ ? read_tag(scale_->spec().type) : "nonev1",
+                       single_ ? 0 : block_rows_, single_ ? 0 : block_cols_);
   }
   std::vector<NodePtr> inputs() const override { return scale_ ? std::vector<NodePtr>{weight_, scale_} : std::vector<NodePtr>{weight_}; }
   Shape granularity() const override { return joined_granularity(Node::granularity(), *weight_); }

@@ -8,7 +8,6 @@
 
 #include "kernels/cast.h"
 #include "kernels/matmul.h"
-#include "quant/codec.h"
 #include "quant/decode.h"
 
 namespace ingot::transform {
@@ -36,11 +35,6 @@ NodePtr exact(NodePtr base) {
   return unrounded ? unrounded : base;
 }
 
-std::string codec_tag(DType t) {
-  const Codec* codec = find_codec(t);
-  return fmt::format("{}v{}", info(t).name, codec ? codec->version : 1);
-}
-
 class LoraDelta final : public Node {
  public:
   LoraDelta(std::string tensor, NodePtr base, LoraFactors f)
@@ -53,8 +47,8 @@ class LoraDelta final : public Node {
   TensorSpec spec() const override { return spec_; }
   std::string describe() const override {
     return fmt::format("lora v1 scale {:a} transposed {} base {} a {} b {}", static_cast<float>(f_.scale),
-                       f_.transposed, codec_tag(base_->spec().type), codec_tag(f_.a->spec().type),
-                       codec_tag(f_.b->spec().type));
+                       f_.transposed, read_tag(base_->spec().type), read_tag(f_.a->spec().type),
+                       read_tag(f_.b->spec().type));
   }
   std::vector<NodePtr> inputs() const override { return {base_, f_.a, f_.b}; }
   void trace(Origin* o) const override { o->changed = true, base_->trace(o); }
@@ -145,8 +139,8 @@ class AddScaled final : public Node {
   }
   TensorSpec spec() const override { return spec_; }
   std::string describe() const override {
-    return fmt::format("add_scaled v1 {:a} {} {}", static_cast<float>(scale_), codec_tag(base_->spec().type),
-                       codec_tag(x_->spec().type));
+    return fmt::format("add_scaled v1 {:a} {} {}", static_cast<float>(scale_), read_tag(base_->spec().type),
+                       read_tag(x_->spec().type));
   }
   std::vector<NodePtr> inputs() const override { return {base_, x_}; }
   void trace(Origin* o) const override { o->changed = true, base_->trace(o); }
@@ -187,7 +181,7 @@ class WithRows final : public Node {
   }
   TensorSpec spec() const override { return spec_; }
   std::string describe() const override {
-    std::string text = fmt::format("with_rows v1 {} {}", codec_tag(base_->spec().type), codec_tag(trained_->spec().type));
+    std::string text = fmt::format("with_rows v1 {} {}", read_tag(base_->spec().type), read_tag(trained_->spec().type));
     for (const auto& [row, i] : row_of_) text += fmt::format(" {}:{}", row, i);
     return text;
   }
@@ -266,7 +260,7 @@ class Turned final : public Node {
     spec_ = {DType::kF32, {s[1], s[0]}};
   }
   TensorSpec spec() const override { return spec_; }
-  std::string describe() const override { return "turned v1 " + codec_tag(in_->spec().type); }
+  std::string describe() const override { return "turned v1 " + read_tag(in_->spec().type); }
   std::vector<NodePtr> inputs() const override { return {in_}; }
   void trace(Origin* o) const override {
     std::swap(o->index[0], o->index[1]);
