@@ -72,6 +72,9 @@ TEST_F(Types, AMisspeltTypeGetsTheNearest) {
   expect_said(with("nonsense"), 2, {"'nonsense'", "Q4_K_M"});
   expect_said(with("99"), 2, {"'99'"});
   expect_said(with("COPY"), 2, {"ingot convert"});
+  // Of a tensor, and of no file.
+  expect_said(with("MXFP4"), 2, {"--type MXFP4", "the type of a tensor", "--tensor-type PATTERN=MXFP4", "MXFP4_MOE"});
+  EXPECT_TRUE(empty_but_for(dir_.path(), {}));
 }
 
 TEST_F(Types, AutoIsTheFloatTypeOfTheWeights) {
