@@ -26,6 +26,8 @@ WAYS = {
     "dcp_process": "DCP async_save, PROCESS, DefaultStager, plan caching",
     "torch_checkpointing": "torch_checkpointing",
     "ingot": "ingot.Checkpointer",
+    "ingot_dcp": "DCP async_save through ingot.dcp",
+    "ingot_dcp_process": "DCP async_save through ingot.dcp, PROCESS, DefaultStager, plan caching",
 }
 FEWER = 2  # ranks of the load that reshards
 
@@ -48,22 +50,27 @@ def way_of(way, state, out):
                 warm[k].copy_(v.to_local())
             return lambda: None
         return save, None, lambda: None
-    if way.startswith("dcp"):
+    if "dcp" in way:
         import torch.distributed.checkpoint as dcp
         from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType
         options = {}
-        if way == "dcp_process":
+        if way.endswith("dcp_process"):
             from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
             options = {"async_checkpointer_type": AsyncCheckpointerType.PROCESS,
                        "async_stager": DefaultStager(StagingOptions(use_pinned_memory=False, use_shared_memory=True, use_async_staging=False, use_non_blocking_copy=False))}
+        if way.startswith("ingot"):
+            import ingot.dcp
+            writer, reader, sync = lambda i: ingot.dcp.StorageWriter(out, i, keep=ingot.Keep(last=2)), lambda i: ingot.dcp.StorageReader(out, i, verify=True), lambda i: None
+        else:
+            writer, reader, sync = lambda i: dcp.FileSystemWriter(path(i), sync_files=True), lambda i: dcp.FileSystemReader(path(i)), lambda i: bench.sync(path(i))
 
         def save(i):
-            future = dcp.async_save({"model": state}, storage_writer=dcp.FileSystemWriter(path(i), sync_files=True), planner=dcp.DefaultSavePlanner(enable_plan_caching=True), **options)
+            future = dcp.async_save({"model": state}, storage_writer=writer(i), planner=dcp.DefaultSavePlanner(enable_plan_caching=True), **options)
             future = getattr(future, "upload_completion", future)
-            return lambda: (future.result(), dist.get_rank() == 0 and bench.sync(path(i)))
+            return lambda: (future.result(), dist.get_rank() == 0 and sync(i))
 
         def load(i, into):
-            dcp.load({"model": into}, storage_reader=dcp.FileSystemReader(path(i)))
+            dcp.load({"model": into}, storage_reader=reader(i))
         return save, load, lambda: None
     if way == "torch_checkpointing":
         from torch_checkpointing import CheckpointManager
@@ -135,7 +142,7 @@ def rank_main(way, out, tensors, reps, saves):
             whole = time.perf_counter() - start
             result["stall"].append(worst(stall))
             result["durable"].append(worst(whole))
-            if rank == 0 and i > 1 and way not in ("ingot", "copy"):
+            if rank == 0 and i > 1 and way != "copy" and not way.startswith("ingot"):
                 shutil.rmtree(out / f"save-{i - 1}")
             dist.barrier()
         del state
@@ -145,7 +152,7 @@ def rank_main(way, out, tensors, reps, saves):
         load = way_of(way, fresh(part(0)), out)[1] if way != "ingot" else way_of(way, {}, out)[1]
     if load is not None:
         into = fresh(lambda i: torch.zeros(rows, 4096))
-        where = out / (f"checkpoint-{reps + 1}" if way == "ingot" else f"save-{reps + 1}")
+        where = out / (f"checkpoint-{reps + 1}" if way.startswith("ingot") else f"save-{reps + 1}")
         result["stored"] = bench.size_of(where)
         for k in range(reps):
             if rank == 0:

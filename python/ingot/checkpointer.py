@@ -350,8 +350,7 @@ class Checkpointer:
         self._go_back()
         self._loads += 1
         self._lease_seen = lease if self._ranks is None or self._ranks.rank == 0 else None
-        if found.run and not self._run and os.path.dirname(os.path.realpath(found.path)) == os.path.realpath(self.directory):
-            self._run = found.run
+        self._in_run_of(found)
         self.resumed_from, self._parent, self._resumes = found.path, found.step, True
 
     def _of_rank_0(self, what: str, answer: Callable[[], Any]) -> Any:
@@ -534,8 +533,7 @@ class Checkpointer:
                 for f in self._torn:
                     if f.step > found.step:
                         warnings.warn(f"{f.path} is passed over: {f.reason}", RuntimeWarning, stacklevel=outside())
-                if found.run and not self._run and os.path.dirname(os.path.realpath(found.path)) == os.path.realpath(self.directory):
-                    self._run = found.run
+                self._in_run_of(found)
                 return self._resumed(found, found.step)
             if not tried:
                 break
@@ -545,6 +543,11 @@ class Checkpointer:
             warnings.warn(f"{f.path} is torn, and a fresh start passes it over: {f.reason}", RuntimeWarning, stacklevel=outside())
         print(f"ingot: fresh start, no checkpoint in {self.directory}", file=sys.stderr)
         return 0
+
+    def _in_run_of(self, found: Any) -> None:
+        """A run that has no name goes on under that of what it resumed from, in the same directory."""
+        if found.run and not self._run and os.path.dirname(os.path.realpath(found.path)) == os.path.realpath(self.directory):
+            self._run = found.run
 
     def _resumed(self, found: Any, step: int) -> int:
         self.resumed_from, self._parent = found.path, step

@@ -34,7 +34,8 @@ from . import _ingot, devices, flat, nest, plans, reading
 from .arguments import expand, fixed, metrics_of, number, outside, whole
 from .checkpointer import Checkpointer, Keep, _model_files, _no_checkpoint, _none_can_be_taken, not_replaced, of_others, run_id, taken
 from .plans import Assigned, Places, key_of
-from .ranges import Ranges, objects_of
+from .ranges import Ranges
+from .ranks import rank_here
 from .shares import DEFAULT_SHARD
 
 __all__ = ["StorageReader", "StorageWriter"]
@@ -503,7 +504,7 @@ class StorageReader(torch_dcp.StorageReader):
         self._found, self._of_directory = _find(self._path, self._step)
         found = self._found
         self._lease = _ingot.lease_epoch(os.path.dirname(os.path.realpath(found.path)))
-        tree, _ = reading._tree_of(found, _rank())
+        tree, _ = reading._tree_of(found, rank_here())
         if tree is None:
             raise _ingot.Error(f"{found.path} is a checkpoint of a trainer, whose state is in files of its own: attach ingot to that trainer (ingot.transformers, ingot.accelerate) and resume there")
         try:
@@ -517,9 +518,7 @@ class StorageReader(torch_dcp.StorageReader):
             if place is None:
                 stored[fqn] = BytesStorageMetadata()
                 continue
-            if place not in self._stored.forms:
-                raise _ingot.BadInput(f"{found.path}: its state.json names the tensor '{place[1]}' of '{place[0]}', which no file has")
-            type_name, shape = self._stored.forms[place]
+            type_name, shape = self._stored.form(place)
             dtype = getattr(torch, nest.TYPE_NAMES.get(type_name, ""), None)
             if dtype is None:
                 raise _ingot.BadInput(f"{found.path}: '{place[1]}' of '{place[0]}' is {type_name}, which torch has not")
@@ -558,7 +557,7 @@ class StorageReader(torch_dcp.StorageReader):
             ranges.box(self._stored.forms[self._flat.tensors[fqn]][0], piece, tuple(item.storage_offsets), target)
             filled.append((item, target))
         try:
-            besides = [o for i, o in enumerate(sorted(objects_of(self._found))) if i % world == rank] if self._verify else []
+            besides = [o for i, o in enumerate(sorted(ranges.objects)) if i % world == rank] if self._verify else []
             ranges.read(self._threads, self._verify is not False, tuple(besides))
         except _ingot.BadInput as e:
             if self._of_directory:
@@ -586,9 +585,7 @@ class StorageReader(torch_dcp.StorageReader):
     def _value(self, fqn: str, ranges: Ranges) -> Any:
         def tensor(kind: str, group: str, name: str) -> Any:
             place = (group, name)
-            if place not in self._stored.forms:
-                raise _ingot.BadInput(f"{self._found.path}: its state.json names the tensor '{name}' of '{group}', which no file has")
-            type_name, shape = self._stored.forms[place]
+            type_name, shape = self._stored.form(place)
             made, _ = nest.empty(kind, type_name, shape)
             for piece in self._stored.pieces[place]:
                 where = made[tuple(slice(o, o + n) for o, n in zip(piece.offset, piece.shape))] if shape else made
@@ -604,11 +601,6 @@ class StorageReader(torch_dcp.StorageReader):
         _resumed[above] = _Resume(found.step, found.run, self._lease, loads)
         if self._checkpointer is not None:
             self._checkpointer._loaded_elsewhere(found, self._lease)
-
-
-def _rank() -> int:
-    distributed = torch.distributed
-    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
 
 
 def _find(path: str, step: Optional[int]) -> Tuple[Any, bool]:

@@ -24,6 +24,7 @@ from .attached import Holder
 from .checkpointer import Checkpointer, Handle, Keep
 from .foreign import numpy_classes
 from .nest import Packed
+from .ranks import rank_here
 from .rng import Rng
 
 __all__ = ["CheckpointEngine", "attach"]
@@ -106,7 +107,7 @@ class CheckpointEngine(Holder, _Base):
         """Ends the program when all is written, with the exit code of a preempted run."""
         self.wait()
         _together()
-        if _rank() == 0:
+        if rank_here() == 0:
             print(f"ingot: preempted: step {self.engine.global_steps} is saved; exit code {self.exit_code}", file=sys.stderr)
         sys.exit(self.exit_code)
 
@@ -198,7 +199,7 @@ class CheckpointEngine(Holder, _Base):
         if handle is None:
             return False  # overlap="skip"
         self._last = handle
-        if _rank() == 0:
+        if rank_here() == 0:
             self._after.add(handle, lambda: self._publish(save_dir, list(tags), step, tag if latest else None))
         if self._wait:
             handle.wait()
@@ -244,7 +245,7 @@ class CheckpointEngine(Holder, _Base):
         at = _told(lambda: self._chosen(load_dir, None if tag is None else str(tag), optimizer))
         rest = (load_module_strict, load_optimizer_states, load_lr_scheduler_states, load_module_only, custom_load_fn)
         if at is None:  # DeepSpeed says what it makes of it
-            if _rank() == 0 and tag is None and not self.engine.load_universal_checkpoint():
+            if rank_here() == 0 and tag is None and not self.engine.load_universal_checkpoint():
                 print(f"ingot: fresh start, no checkpoint in {load_dir}", file=sys.stderr)
             return self._original["load_checkpoint"](load_dir, tag, *rest)
         out = self._original["load_checkpoint"](os.path.dirname(at), os.path.basename(at), *rest)
@@ -257,15 +258,12 @@ class CheckpointEngine(Holder, _Base):
     def _goes_on(self, at: str) -> None:
         found = _ingot.look_at(at)
         ck = self._of(os.path.dirname(at))
-        ck._go_back()
-        if _rank() == 0:
-            ck._lease_seen = _ingot.lease_epoch(ck.directory)
-            layouts.told_resumed(ck, found)
-        else:
-            ck._resumes, ck._parent, ck.resumed_from, ck._run = True, found.step, found.path, ck._run or found.run
+        ck._loaded_elsewhere(found, _ingot.lease_epoch(ck.directory))
+        if rank_here() == 0:
+            ck._resumed(found, found.step)
         path = os.path.join(at, _own())
         if not os.path.exists(path):
-            warnings.warn(f"{at} has nothing of rank {_rank()}'s own (generators, places in the data): they go on as they are", RuntimeWarning, stacklevel=4)
+            warnings.warn(f"{at} has nothing of rank {rank_here()}'s own (generators, places in the data): they go on as they are", RuntimeWarning, stacklevel=4)
             return
         kept = self.load(path)
         missing = [k for k in self._state if k not in kept]
@@ -361,13 +359,9 @@ def _classes() -> List[type]:
     return out
 
 
-def _rank() -> int:
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-
-
 def _own() -> str:
     """The file of what is this rank's own."""
-    return f"ingot_rank_{_rank():05}.pt"
+    return f"ingot_rank_{rank_here():05}.pt"
 
 
 def _together() -> None:
@@ -381,7 +375,7 @@ def _told(answer: Any) -> Any:
         return answer()
     said: List[Any] = [None]
     error: Optional[Exception] = None
-    if _rank() == 0:
+    if rank_here() == 0:
         try:
             said = [{"at": answer()}]
         except Exception as e:

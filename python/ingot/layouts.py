@@ -168,8 +168,7 @@ def make_way(directory: str, step: int) -> None:
 def told_resumed(ck: Any, found: Any) -> None:
     """The checkpointer goes on from there."""
     ck._resumes = True
-    if found.run and not ck._run and os.path.dirname(os.path.realpath(found.path)) == os.path.realpath(ck.directory):
-        ck._run = found.run
+    ck._in_run_of(found)
     ck._resumed(found, found.step)
 
 

@@ -224,7 +224,6 @@ class _Packer:
         return {kind: list(ref)}
 
     def tensor(self, t: Any, path: Tuple[str, ...]) -> dict:
-        torch = torch_if_loaded()
         where = "/".join(path)
         spread = sharded.kind_of(t)
         if spread is not None:

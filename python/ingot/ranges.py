@@ -31,12 +31,12 @@ class Ranges:
 
     def __init__(self, found: Any) -> None:
         self.found = found
+        self.objects = _objects_of(found)
         self.runs: List[Run] = []
         self.cut: List[Tuple[Any, Any]] = []    # (target, view of what was read with what lies between)
         self.later: List[Tuple[Any, Any]] = []  # (target, what was read for it), after those
         self.bytes_read = 0  # from files
         self.wanted = 0      # of that, what was asked for
-        self.compared: List[str] = []  # files that are what the manifest says
 
     def box(self, type_name: str, piece: Piece, offset: Tuple[int, ...], target: Any) -> None:
         """A part of a piece, of the target's shape, that begins at ``offset`` of it, into a tensor or an array."""
@@ -65,16 +65,14 @@ class Ranges:
         files: Dict[str, List[Run]] = {}
         for r in self.runs:
             files.setdefault(r.file, []).append(r)
-        objects = objects_of(self.found)
-        whole = [f for f, runs in files.items() if compare and sum(r.bytes for r in runs) >= _WHOLE * objects[f]["bytes"]]
-        by_engine = whole + [f for f in files if f not in whole and objects[f].get("frames") is not None]
+        whole = [f for f, runs in files.items() if compare and sum(r.bytes for r in runs) >= _WHOLE * self.objects[f]["bytes"]]
+        by_engine = whole + [f for f in files if f not in whole and self.objects[f].get("frames") is not None]
         also = [f for f in besides if f not in by_engine]
         reading = self.found.reading(threads)
         reading.read([("U8", [r.bytes], r.file, r.at, r.address) for f in by_engine for r in files[f]])
         if whole or also:
             reading.read_files(whole + also)
             reading.check_files(whole + also)
-            self.compared += whole + also
         self.bytes_read += reading.bytes
         self._read([r for f, runs in files.items() if f not in by_engine for r in runs], threads)
         for target, read in self.cut + self.later:
@@ -112,11 +110,11 @@ class Ranges:
             except OSError as e:
                 raise _ingot.BadInput(f"restoring {os.path.join(self.found.path, r.file)}: reading {r.bytes} bytes at {r.at}: {e.strerror}") from None
             if not n:
-                raise _ingot.BadInput(f"restoring {os.path.join(self.found.path, r.file)}: it ends at {r.at + done}, and its manifest says {objects_of(self.found)[r.file]['bytes']} bytes")
+                raise _ingot.BadInput(f"restoring {os.path.join(self.found.path, r.file)}: it ends at {r.at + done}, and its manifest says {self.objects[r.file]['bytes']} bytes")
             done += n
 
 
-def objects_of(found: Any) -> Dict[str, Dict[str, Any]]:
+def _objects_of(found: Any) -> Dict[str, Dict[str, Any]]:
     """The manifest's objects by their names."""
     with open(os.path.join(found.path, "manifest.json"), encoding="utf-8") as f:
         return {o["name"]: o for o in json.load(f)["objects"]}

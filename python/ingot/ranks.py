@@ -154,6 +154,13 @@ def _first_line(e: Exception) -> str:
     return next(iter(str(e).strip().splitlines()), "") or type(e).__name__
 
 
+def rank_here() -> int:
+    """This process's, whoever made the group; 0 where there is none."""
+    import torch
+    distributed = torch.distributed
+    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
+
+
 def ranks_of_this_run(patience: float) -> Optional[Ranks]:
     """Those of torch.distributed, where it is initialized with more than one."""
     global _made

@@ -28,6 +28,7 @@ class Stored:
     """The tensors of a checkpoint, each of one piece or of several."""
 
     def __init__(self, found: Any) -> None:
+        self.path = found.path
         self.forms: Dict[Place, Tuple[str, Tuple[int, ...]]] = {}
         self.pieces: Dict[Place, List[Piece]] = {}
         for group, name, type_name, shape, file, at, part in found.tensors():
@@ -40,6 +41,12 @@ class Stored:
             there, whole = sum(math.prod(p.shape) for p in pieces), math.prod(self.forms[group, name][1])
             if there != whole:
                 raise _ingot.BadInput(f"{found.path}: of the {whole} elements of '{name}' of '{group}' its files have {there}")
+
+    def form(self, place: Place) -> Tuple[str, Tuple[int, ...]]:
+        """Type and shape of what state.json names; BadInput where no file has it."""
+        if place not in self.forms:
+            raise _ingot.BadInput(f"{self.path}: its state.json names the tensor '{place[1]}' of '{place[0]}', which no file has")
+        return self.forms[place]
 
 
 class _Plan:
@@ -134,7 +141,7 @@ def _matched(found: Any, tree: Dict[str, Any], stored: Stored, state: Dict[str, 
         if key in tree:
             match.walk(tree[key], state[key], key)
     if match.unknown is not None:
-        raise _ingot.BadInput(f"{found.path}: its state.json names the tensor '{match.unknown[1]}' of '{match.unknown[0]}', which no file has")
+        stored.form(match.unknown)  # raises
     return match
 
 
