@@ -116,7 +116,7 @@ Result<std::string> read_type(Reporter& report, const std::string& given) {
   if (name == "COPY")
     return usage("--type COPY: to copy tensors as they are, use 'ingot convert IN --out OUT' without a type");
   if (is_written_element(type) && is_block_type(*dtype_by_name(type)))
-    return usage("--type {0}: it is the type of a tensor, and no mix of types for a whole file; --tensor-type PATTERN={0} gives it to some. The mixes are {1}", given, written_types());
+    return usage("--type {0}: it is the type of a tensor; a whole file of it this version of ingot does not write yet. --tensor-type PATTERN={0} gives it to some tensors; of files there are {1}", given, written_types());
   if (is_file_type(type) || (is_element_type(type) && is_block_type(*dtype_by_name(type))))
     return usage("--type {}{}: a GGUF type that this version of ingot does not write yet; there are {}", given,
                  alias.empty() ? "" : fmt::format(" ({})", alias), written_types());
