@@ -430,6 +430,12 @@ class Checkpoint(_CheckpointBase):
             self._save(trainer)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        self._stop_listening()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self._stop_listening()  # Lightning tears no callback down then, and a later fit of this process is not preempted
+
+    def _stop_listening(self) -> None:
         watch, self._watch = self._watch, None
         if watch is not None:
             watch.close()  # Lightning puts back the handlers that it found

@@ -34,6 +34,11 @@ def count(signal_):
     _counts[signal.Signals(signal_).name] += 1
 
 
+def left_over(directory):
+    """Hidden files that stay after a run has gone on from kills. What a kill leaves of a probe of the directory goes ten minutes later."""
+    return [n for n in os.listdir(directory) if n.startswith(".") and not n.startswith(".ingot-probe-")]
+
+
 class Runs:
     """target(began, **arguments): a training that calls began() when its first step begins, and goes on from what it finds. modules: imported once."""
 

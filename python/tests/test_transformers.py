@@ -127,7 +127,7 @@ class Killed(TransformersCase):
         self.assertIn(f"ingot: resumed at step {saved} from {self.dir}/checkpoint-{saved}\n", told)
         self.assertSame(torch.load(reference), torch.load(end))
         self.assertEqual([f.state for f in ingot._ingot.scan(self.dir) if f.state != "whole"], [])
-        self.assertEqual([n for n in os.listdir(self.dir) if n.startswith(".")], [])
+        self.assertEqual(killing.left_over(self.dir), [])
 
     def test_killed_five_times_and_preempted(self):
         self.survives()
