@@ -54,6 +54,7 @@ Status ls_command(Context& c) {
   std::string dir, svg;
   c.args.summary("the checkpoints of a directory, newest first");
   c.args.usage("checkpoint ls DIR [--svg FILE]");
+  c.args.detail("Where ingot saved none: what Megatron, DeepSpeed, Lightning, torch's distributed checkpoints or a script left.");
   c.args.positional("DIR", &dir, kDirHelp);
   c.args.section("Options");
   c.args.text("--svg", "FILE", &svg, "also draws each metric and the sizes over the steps; a FILE.svg that is there is replaced");
@@ -64,7 +65,7 @@ Status ls_command(Context& c) {
   if (!go) return {};
   if (!svg.empty() && extension(svg) != "svg") return usage("--svg '{}': the drawing is an SVG file; give a name that ends with .svg", svg);
   INGOT_ASSIGN(const CheckpointDirectory d, checkpoint_directory(dir));
-  if (d.all.empty()) return d.none();
+  if (d.all.empty()) return svg.empty() ? list_others(c, d, false) : d.none("checkpoint of ingot's, so nothing to draw");
   INGOT_ASSIGN(const auto meant, d.meant());
   OrderedJson j = {{"path", d.at.path}, {"checkpoints", OrderedJson::array()}};
   j["disk_bytes"] = checkpoint::disk_bytes(d.all);
@@ -157,14 +158,14 @@ Status verify_command(Context& c) {
   std::string dir, which;
   c.args.summary("whether checkpoints have the bytes that their manifests tell");
   c.args.usage("checkpoint verify DIR [STEP]");
-  c.args.detail("Every file is read and its hash compared. Exit code 3 where one differs.");
+  c.args.detail("Every file is read and its hash compared. Exit code 3 where one differs. What others saved is read to its end.");
   c.args.positional("DIR", &dir, kDirHelp);
   c.args.positional("STEP", &which, "one of them, or latest; without it all that have a manifest", false);
   c.args.unused(kForModels);
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
   INGOT_ASSIGN(const CheckpointDirectory d, checkpoint_directory(dir));
-  if (d.all.empty()) return d.none();
+  if (d.all.empty() && which.empty()) return list_others(c, d, true);
   INGOT_ASSIGN(auto wanted, d.meant());
   if (!which.empty()) {
     INGOT_ASSIGN(const Found* f, d.pick(which));

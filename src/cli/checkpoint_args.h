@@ -40,6 +40,9 @@ OrderedJson found_json(const checkpoint::Found& f);
 std::string age_of(const checkpoint::Found& f);
 std::string state_of(const checkpoint::Found& f);
 
+// Of a directory in which ingot has saved none: what others left there, by sizes and headers, or read to its end. kNotFound where that is nothing, kBadInput where one that was read is torn.
+Status list_others(Context& c, const CheckpointDirectory& d, bool whole);
+
 // Each with its file.
 Status checkpoint_rescue_command(Context& c);
 Status checkpoint_diff_command(Context& c);

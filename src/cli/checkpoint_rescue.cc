@@ -54,7 +54,53 @@ OrderedJson remains_json(const Remains& x) {
   return j;
 }
 
+// One checkpoint by its own path is looked at alone; DIR/latest is a hint, and all that lies there counts.
+std::string searched(const CheckpointDirectory& d) { return d.named.empty() || d.named == "latest" ? d.at.path : join_path(d.at.path, d.named); }
+
+// kNotFound where nobody has left any.
+Result<checkpoint::Rescue> look_for_any(Context& c, const CheckpointDirectory& d, bool quick) {
+  checkpoint::RescueOptions o;
+  o.quick = quick, o.threads = static_cast<int>(c.args.common.threads), o.cancel = &c.cancel;
+  o.progress = [&](uint64_t done, uint64_t total) {
+    Progress p;
+    p.phase = Phase::kVerify, p.done = done, p.total = std::max(done, total);
+    c.report.progress(p);
+  };
+  c.report.begin_progress("reading");
+  auto found = checkpoint::rescue(*d.at.store, searched(d), o);
+  c.report.end_progress();
+  if (!found.ok() || !found->all.empty()) return found;
+  for (const std::string& n : found->notes) c.report.notice(n);
+  return Error{ErrorKind::kNotFound, fmt::format("there is no checkpoint in {}", printable(searched(d)))};
+}
+
+Table table_of(const checkpoint::Rescue& found, const std::string& path) {
+  Table table({">step", "~checkpoint", "made by", "state", "=holds"});
+  for (const Remains& x : found.all) table.row({x.step ? std::to_string(*x.step) : "?", shown(relative(x.path, path), 60), x.made_by, outcome_name(x.outcome), parts_text(x)});
+  return table;
+}
+
 }  // namespace
+
+Status list_others(Context& c, const CheckpointDirectory& d, bool whole) {
+  INGOT_ASSIGN(const auto found, look_for_any(c, d, !whole));
+  OrderedJson rows = OrderedJson::array();
+  std::string faults;
+  size_t torn = 0;
+  for (const Remains& x : found.all) {
+    rows.push_back(remains_json(x));
+    if (x.outcome != Outcome::kTorn) continue;
+    ++torn;
+    for (const auto& f : x.faults) faults += prose(printable(f.what));
+  }
+  const std::string path = searched(d), word = shell_word(path);
+  INGOT_TRY(c.report.result({{"path", path}, {"quick", !whole}, {"torn", torn}, {"checkpoints", rows}},
+                            table_of(found, path).str(0, stdout_width()) + (faults.empty() ? "" : "\n" + faults) +
+                                fmt::format("\nnone was saved by ingot: {}\n", whole ? "they were read to the end, but no hashes tell what they should be"
+                                                                                     : fmt::format("by sizes and headers; 'ingot checkpoint rescue {}' reads them to the end", printable(word)))));
+  if (torn && whole) return bad_input("{} of {} in {} {} torn; 'ingot checkpoint rescue {}' tells what can be taken all the same", torn, count_of(found.all.size(), "checkpoint"), printable(path), torn == 1 ? "is" : "are", printable(word));
+  return {};
+}
 
 Status checkpoint_rescue_command(Context& c) {
   std::string dir;
@@ -74,34 +120,17 @@ Status checkpoint_rescue_command(Context& c) {
   c.args.unused({"--dry-run"});
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
-  // One checkpoint by its own path is looked at alone; DIR/latest is a hint, and all that lies there counts.
   INGOT_ASSIGN(const CheckpointDirectory d, checkpoint_directory(dir));
-  const std::string path = d.named.empty() || d.named == "latest" ? d.at.path : join_path(d.at.path, d.named);
-  checkpoint::RescueOptions o;
-  o.quick = quick, o.threads = static_cast<int>(c.args.common.threads), o.cancel = &c.cancel;
-  o.progress = [&](uint64_t done, uint64_t total) {
-    Progress p;
-    p.phase = Phase::kVerify, p.done = done, p.total = std::max(done, total);
-    c.report.progress(p);
-  };
-  c.report.begin_progress("reading");
-  const auto found = checkpoint::rescue(*d.at.store, path, o);
-  c.report.end_progress();
-  if (!found.ok()) return found.error();
-  if (found->all.empty()) {
-    for (const std::string& n : found->notes) c.report.notice(n);
-    return Error{ErrorKind::kNotFound, fmt::format("there is no checkpoint in {}", printable(path))};
-  }
+  const std::string path = searched(d);
+  INGOT_ASSIGN(const auto found, look_for_any(c, d, quick));
 
   size_t counts[3] = {};
   OrderedJson rows = OrderedJson::array();
-  Table table({">step", "~checkpoint", "made by", "state", "=holds"});
+  Table table = table_of(found, path);
   std::string faults;
-  for (const Remains& x : found->all) {
+  for (const Remains& x : found.all) {
     ++counts[static_cast<int>(x.outcome)];
     rows.push_back(remains_json(x));
-    const std::string name = relative(x.path, path);
-    table.row({x.step ? std::to_string(*x.step) : "?", shown(name, 60), x.made_by, outcome_name(x.outcome), parts_text(x)});
     if (x.outcome == Outcome::kTorn || !x.notes.empty()) {
       faults += fmt::format("\n{}\n", printable(x.path));
       for (const auto& f : x.faults) faults += prose("  " + printable(f.what));
@@ -109,28 +138,28 @@ Status checkpoint_rescue_command(Context& c) {
       faults += fmt::format("  -> {}\n", printable(recovery_text(x)));
     }
   }
-  const Remains *best = found->resumable(), *model = found->with_weights();
+  const Remains *best = found.resumable(), *model = found.with_weights();
   OrderedJson j = {{"path", path}, {"quick", quick}, {"whole", counts[0]}, {"unverified", counts[1]}, {"torn", counts[2]}, {"resumable", best ? OrderedJson(best->path) : OrderedJson()},
-                   {"weights", model ? OrderedJson(model->weights) : OrderedJson()}, {"checkpoints", rows}, {"shared", OrderedJson::array()}, {"notes", found->notes}};
-  std::string text = fmt::format("{}: {}: {} whole, {} unverified, {} torn{}\n\n{}", printable(path), count_of(found->all.size(), "checkpoint"), counts[0], counts[1], counts[2],
+                   {"weights", model ? OrderedJson(model->weights) : OrderedJson()}, {"checkpoints", rows}, {"shared", OrderedJson::array()}, {"notes", found.notes}};
+  std::string text = fmt::format("{}: {}: {} whole, {} unverified, {} torn{}\n\n{}", printable(path), count_of(found.all.size(), "checkpoint"), counts[0], counts[1], counts[2],
                                  quick ? " (by sizes and headers; without --quick every byte is read)" : "", table.str(0, stdout_width()));
   if (counts[1]) text += prose("unverified: read to the end without a fault, but no hashes tell what it should be");
   text += faults;
-  if (!found->shared.empty()) text += "\nOne file under several names: if it goes bad, all of these lose it\n";
-  for (const auto& s : found->shared) {
+  if (!found.shared.empty()) text += "\nOne file under several names: if it goes bad, all of these lose it\n";
+  for (const auto& s : found.shared) {
     j["shared"].push_back({{"name", s.name}, {"bytes", s.bytes}, {"steps", s.steps}});
     std::vector<std::string> steps;
     for (const int64_t n : s.steps) steps.push_back(std::to_string(n));
     text += fmt::format("  {}, {}: steps {}\n", printable(s.name), format_bytes(s.bytes), join(steps, ", "));
   }
-  for (const std::string& n : found->notes) text += "\n" + prose("note: " + printable(n));
+  for (const std::string& n : found.notes) text += "\n" + prose("note: " + printable(n));
   text += best ? fmt::format("\nThe newest that resumes fully{}: {}\n", best->outcome == Outcome::kWhole ? "" : " (unverified)", printable(best->path)) : "\nNone resumes fully.\n";
   if (model && model != best) text += fmt::format("The newest with a model: ingot convert {} OUT\n", printable(shell_word(model->weights)));
-  const bool nothing = !best && !model && std::all_of(found->all.begin(), found->all.end(), [](const Remains& x) { return x.outcome == Outcome::kTorn && x.repairs.empty(); });
+  const bool nothing = !best && !model && std::all_of(found.all.begin(), found.all.end(), [](const Remains& x) { return x.outcome == Outcome::kTorn && x.repairs.empty(); });
   if (!nothing) return c.report.result(j, text);
   if (c.report.json()) c.report.keep_in_result(j);
   else INGOT_TRY(print(text));
-  return Error{ErrorKind::kNotFound, fmt::format("nothing can be recovered from {}: {}, torn, and no model in {} opens", printable(path), count_of(found->all.size(), "checkpoint"), found->all.size() > 1 ? "them" : "it")};
+  return Error{ErrorKind::kNotFound, fmt::format("nothing can be recovered from {}: {}, torn, and no model in {} opens", printable(path), count_of(found.all.size(), "checkpoint"), found.all.size() > 1 ? "them" : "it")};
 }
 
 }  // namespace ingot::cli

@@ -291,6 +291,27 @@ TEST_F(RescueCommand, HostileNamesPipesAndLoops) {
   for (const char* command : {"ls", "latest", "verify"}) EXPECT_EQ(ingot({"checkpoint", command, dir_.path()}).exit_code, 0) << command;
 }
 
+// `ls` and `verify` of a directory in which ingot has saved none.
+TEST_F(RescueCommand, OthersAreListedAndReadToTheirEnd) {
+  const std::string run = dir_ / "run";
+  fs::copy(data_file("checkpoints/megatron/llama/megatron"), run, fs::copy_options::recursive);
+  const auto command = [&](const char* name) { return ingot({"checkpoint", name, run}); };
+  for (const char* name : {"ls", "verify"}) {
+    const Finished f = command(name);
+    EXPECT_EQ(f.exit_code, 0) << f.err;
+    EXPECT_NE(f.out.find("5  iter_0000005  Megatron  unverified  model"), std::string::npos) << f.out;
+    EXPECT_NE(f.out.find("none was saved by ingot"), std::string::npos) << f.out;
+  }
+  const json j = result_of(ingot({"checkpoint", "ls", run, "--json"}));
+  EXPECT_EQ(j["checkpoints"][0]["made_by"], "Megatron");
+  cut(run + "/iter_0000005/__0_0.distcp", 0.9);
+  const Finished torn = command("verify");
+  EXPECT_EQ(torn.exit_code, 3);
+  EXPECT_NE(torn.out.find("__0_0.distcp"), std::string::npos) << torn.out;
+  EXPECT_NE(torn.err.find("1 of 1 checkpoint"), std::string::npos) << torn.err;
+  EXPECT_EQ(command("latest").exit_code, 5);
+}
+
 TEST_F(RescueCommand, NothingThere) {
   EXPECT_EQ(ingot({"checkpoint", "rescue", dir_ / "nothing"}).exit_code, 5);
   EXPECT_EQ(ingot({"checkpoint", "rescue", dir_.path()}).exit_code, 5);
