@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import tempfile
+import time
 import unittest
 import warnings
 import zipfile
@@ -469,6 +470,81 @@ class Damage(TransformersCase):
         t, told = self.told(lambda: self.trained(resume=True, max_steps=24))
         self.assertIn("it was saved with save_only_model", told)
         self.assertSame(self.end, weights(t))
+
+
+class Ranks(TransformersCase):
+    """Two processes under DistributedDataParallel, with gloo."""
+
+    def setUp(self):
+        super().setUp()
+        import ranks_transformers
+        self.runs = killing.Runs(ranks_transformers.run, os.path.join(self.tmp, "log"), ["ranks_transformers"])
+
+    def began(self, world=2, directory=None, out="end", **options):
+        given = {"directory": directory or self.dir, "out": os.path.join(self.tmp, f"{out}.pt"), "world": world, "port": killing.free_port(), **options}
+        return [self.runs.start(anew=r == 0, rank=r, **given) for r in range(world)]
+
+    def ended(self, processes):
+        """Their exit codes, and what all of them said."""
+        end = time.monotonic() + 900
+        for p in processes:
+            p.join(max(0.1, end - time.monotonic()))
+        hang = [p for p in processes if p.exitcode is None]
+        for p in hang:
+            p.kill()
+            p.join()
+        told = self.runs.text()
+        self.assertEqual(hang, [], told[-6000:])
+        return [p.exitcode for p in processes], told
+
+    def go(self, code=0, **options):
+        codes, told = self.ended(self.began(**options))
+        self.assertEqual(set(codes), {code}, told[-6000:])
+        return told
+
+    def end(self, name="end"):
+        return torch.load(os.path.join(self.tmp, f"{name}.pt"))
+
+    def newest(self):
+        return next((f.step for f in ingot._ingot.scan(self.dir) if f.state == "whole"), 0) if os.path.isdir(self.dir) else 0
+
+    def killed(self, who, within=(0.0, 1.2), **options):
+        """SIGKILL of those ranks at a random instant after the first step; the others end by themselves."""
+        processes = self.began(options={"rank_timeout": 20}, **options)
+        while not self.runs.began.wait(0.05) and any(p.is_alive() for p in processes):
+            pass
+        time.sleep(random.uniform(*within))
+        for r in who:
+            if processes[r].is_alive():
+                processes[r].kill()
+                killing.count(signal.SIGKILL)
+        return self.ended(processes)
+
+    def test_killed_preempted_and_resumed(self):
+        self.go(directory=os.path.join(self.tmp, "never"), out="reference", plain=True, resume=None)
+        killed = 0
+        for who in ((0, 1), (1,), (0,), (0, 1), (1,)):
+            before = self.newest()
+            codes, told = self.killed(who, slow=0.02)
+            killed += any(codes[r] == -signal.SIGKILL for r in who)
+            self.assertGreaterEqual(self.newest(), before, told[-6000:])
+            for step in steps_in(self.dir) if os.path.isdir(self.dir) else ():  # one may have got to its end, or near: it has something to do again
+                if step > 16:
+                    shutil.rmtree(os.path.join(self.dir, f"checkpoint-{step}"))
+        self.assertGreater(killed, 2)
+        at = self.newest() + 3
+        told = self.go(75, signal_at=at)  # to rank 1 alone
+        saved = self.newest()
+        self.assertIn(saved, (at, at + 1))  # rank 0 may have been asked before rank 1 said that it was told to go
+        self.assertEqual(told.count(f"ingot: preempted: step {saved} is saved"), 1)
+        told = self.go()
+        self.assertEqual(told.count(f"ingot: resumed at step {saved} from {self.dir}/checkpoint-{saved}\n"), 2, told)
+        self.assertSame(self.end("reference"), self.end())
+        self.assertEqual([f.state for f in ingot._ingot.scan(self.dir) if f.state != "whole"], [])
+        self.assertEqual(killing.left_over(self.dir), [])
+        newest = ingot._ingot.scan(self.dir)[0]
+        self.assertEqual((newest.step, newest.world), (STEPS, 2))
+        newest.verify(1)
 
 
 if __name__ == "__main__":
