@@ -309,7 +309,7 @@ class Checkpointer:
             raise ValueError("the checkpointer is closed")
         step, numbers = whole("save: step", step, 0), metrics_of("save", metrics)
         self._tell_of_signals()
-        if self._last is not None and self._last.step == step and not (self._last.done and self._last.error):
+        if self._is_saved(step):
             return self._last
         if self._last is not None and step < self._last.step:
             self._go_back()
@@ -326,6 +326,16 @@ class Checkpointer:
         self._last_due = time.monotonic()
         self._last = Handle(save)
         return self._last
+
+    def _is_saved(self, step: int) -> bool:
+        """Whether that step is saved or being saved, and has not gone wrong; the same on all ranks."""
+        last = self._last
+        if last is None or last.step != step:
+            return False
+        if self._of_rank_0("is saved", lambda: not (last.done and last.error)):
+            return True
+        self._let_it_end()  # the others are about to hear of it
+        return False
 
     def _share_of(self, p: nest.Packed) -> Tuple[str, List[Tuple[str, str, List[nest.Entry]]], Dict[str, bytes], str]:
         """What this process writes: state.json, groups with the stems of their files, small files; and what all ranks have the same."""

@@ -220,7 +220,7 @@ class Attached(Holder):
         step = int(trainer.state.global_step)
         trial = kwargs.get("trial", args[1] if len(args) > 1 else None)
         ck = self._of(self._original["_get_output_dir"](trial=trial))
-        if self._is_saved(ck, step):
+        if ck._is_saved(step):
             # Of this step already, and the weights are the same: it may have become the best since.
             if getattr(trainer.state, "best_global_step", None) == step:
                 trainer.state.best_model_checkpoint = os.path.join(ck.directory, f"checkpoint-{step}")
@@ -242,15 +242,6 @@ class Attached(Holder):
             handle.wait()
         for _ in pushes:
             self._original["_push_from_checkpoint"](os.path.join(ck.directory, f"checkpoint-{step}"))
-
-    def _is_saved(self, ck: Checkpointer, step: int) -> bool:
-        last = ck._last
-        if last is None or last.step != step:
-            return False
-        if ck._of_rank_0("is saved", lambda: not (last.done and last.error)):
-            return True
-        ck._let_it_end()  # the others are about to hear of it
-        return False
 
     def _caught(self, ck: Checkpointer, step: int, args: Any, kwargs: Any, pushes: list, part: Part) -> Any:
         trainer, state, name = self.trainer, self.trainer.state, f"checkpoint-{step}"

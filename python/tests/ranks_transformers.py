@@ -68,7 +68,7 @@ def run(began, rank, world, port, directory, out, plain=False, resume=True, opti
         for name, value in breaks.items():
             setattr(Breaks, name, value)
     torch.manual_seed(100 + rank)
-    trainer = t.trainer(directory, cls=Breaks if breaks else None, callbacks=[Events(began, rank, **events), *([Given(best)] if best else [])], **{"num_train_epochs": 4, "ddp_backend": "gloo" if world > 1 else None, **(arguments or {})})
+    trainer = t.trainer(directory, cls=Breaks if breaks else None, callbacks=[Events(began, rank, **events), *([Given(best)] if best else [])], **{"max_steps": 16, "ddp_backend": "gloo" if world > 1 else None, **(arguments or {})})
     if not plain:
         attach(trainer, **(options or {}))
     trainer.train(resume_from_checkpoint=resume)
