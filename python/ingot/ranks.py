@@ -201,7 +201,10 @@ class Part:
         if self.ranks is None:
             return [value]
         self._told = True  # what is raised from here is raised by all
-        said = self.ranks.all("part", {"is": value})
+        try:
+            said = self.ranks.all("part", {"is": value})
+        except _ingot.Error as e:
+            raise _ingot.Error(f"{self._doing}: {e}") from None
         wrong = [f"rank {r}: {s['error']}" for r, s in enumerate(said) if "error" in s]
         if wrong:
             raise _ingot.Error(f"{self._doing}: {'; '.join(wrong)}; nothing is left of this save")

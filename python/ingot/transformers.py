@@ -22,7 +22,7 @@ from .attached import Holder
 from .capture import Catch, Once, pack, replaced
 from .checkpointer import Cadence, Checkpointer, Keep
 from .ranks import Part
-from .sharded import kind_of
+from .sharded import is_shared
 
 __all__ = ["Attached", "attach"]
 
@@ -293,7 +293,7 @@ _REFUSED = (
     ("DeepSpeed", lambda t: getattr(t, "is_deepspeed_enabled", False), "its engine saves itself, and Trainer's code has no part in it; ingot.deepspeed.attach(engine) saves an engine's state, in a loop of one's own"),
     ("FSDP", lambda t: getattr(t, "is_fsdp_enabled", False) or getattr(t, "is_fsdp_xla_enabled", False),
      "each rank has a part of its state, which Trainer saves in directories of torch.distributed.checkpoint; in a loop of one's own ingot.dcp.StorageWriter saves it, or ingot.Checkpointer"),
-    ("tensor parallelism", lambda t: getattr(t, "is_tp_enabled", False) or getattr(t, "is_distributed_loading_by_transformers", False) or any(kind_of(p) for p in t.model.parameters()),
+    ("tensor parallelism", lambda t: t.args.world_size > 1 and (getattr(t, "is_tp_enabled", False) or getattr(t, "is_distributed_loading_by_transformers", False)) or any(is_shared(p) for p in t.model.parameters()),
      "each rank has a part of its state; in a loop of one's own ingot.dcp.StorageWriter saves it, or ingot.Checkpointer"),
     ("several processes of another kind than torch's DistributedDataParallel (a TPU, SageMaker)", lambda t: t.args.world_size > 1 and t.args.parallel_mode.value != "distributed", "start it with torchrun"),
     ("enable_jit_checkpoint", lambda t: getattr(t.args, "enable_jit_checkpoint", False), "ingot saves on SIGTERM itself: turn it off"))

@@ -2,6 +2,7 @@
 import os
 import signal
 import time
+import warnings
 
 import torch
 
@@ -10,6 +11,7 @@ import test_accelerate as t
 
 def run(began, rank, world, port, directory, out, hooked=True, load=None, stop=None, save_every=4, slow=0.0, signal_at=0, breaks=0, on=1, **arguments):
     torch.set_num_threads(1)
+    warnings.simplefilter("always", RuntimeWarning)  # told to the test, whatever it was started with
     if world > 1:
         os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     training = t.Training(directory, hooked=hooked, **({"signals": True} if hooked else {}), **arguments)

@@ -2,6 +2,7 @@
 import os
 import signal
 import time
+import warnings
 
 import torch
 from transformers import Trainer, TrainerCallback
@@ -59,6 +60,7 @@ class Given(TrainerCallback):
 
 def run(began, rank, world, port, directory, out, plain=False, resume=True, options=None, arguments=None, skew=0.0, breaks=None, best=None, **events):
     torch.set_num_threads(1)
+    warnings.simplefilter("always", RuntimeWarning)  # told to the test, whatever it was started with
     if world > 1:
         os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     if skew and rank:
