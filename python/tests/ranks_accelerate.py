@@ -29,11 +29,15 @@ def run(began, rank, world, port, directory, out, hooked=True, load=None, stop=N
                 raise OSError("no room")
             return state_dict()
         training.scheduler.state_dict = broken
-    if load is not None:
-        training.a.load_state(load)
-    elif hooked:
-        training.hook.resume()
-    training.run(save_every=save_every, stop=stop, began=before_a_step)
+    try:
+        if load is not None:
+            training.a.load_state(load)
+        elif hooked:
+            training.hook.resume()
+        training.run(save_every=save_every, stop=stop, began=before_a_step)
+    finally:
+        if hooked:
+            training.hook.detach()  # what the end of a program does, and not that of a fork
     torch.save({"weights": training.weights(), "seen": training.seen}, out.format(rank))
     if world > 1:
         torch.distributed.barrier()
