@@ -4,6 +4,10 @@ import signal
 import time
 import warnings
 
+try:
+    import deepspeed  # noqa: F401 accelerate imports it where it is: once here, and not in each fork
+except ImportError:
+    pass
 import torch
 from transformers import Trainer, TrainerCallback
 
