@@ -587,7 +587,7 @@ class Ranks(TransformersCase):
             flip(os.path.join(self.dir, f"checkpoint-{step}", "optimizer.pt"))
         told = self.go(1, arguments={"max_steps": 8})
         self.assertIn("BadInput: rank 0: ", told)
-        self.assertEqual(told.count("checkpoints can be resumed from"), 2)
+        self.assertEqual(told.count(f"checkpoints can be resumed from: 'ingot checkpoint rescue {self.dir}'"), 2, told)
 
     def test_a_rank_that_fails_or_dies_in_its_part(self):
         evaluated = {"eval_strategy": "steps", "eval_steps": 4, "metric_for_best_model": "it", "load_best_model_at_end": True, "max_steps": 12}  # a barrier is in the save
