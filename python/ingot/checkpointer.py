@@ -176,7 +176,6 @@ class Handle:
         self._save.abort()
 
 
-_GOODBYE = 5.0  # seconds
 taken: Dict[str, int] = {}  # the newest epoch by directory that this process has had
 NOTHING_SAVED = {"saves": 0, "newest": -1, "uploaded": -1}  # Checkpointer.stats before the first save
 
@@ -443,7 +442,7 @@ class Checkpointer:
             if saver is not None and os.getpid() == self._pid:
                 saver.close()
                 if self._ranks is not None:
-                    self._ranks.leave(_GOODBYE)  # the others may not have heard yet that the last save is committed
+                    self._ranks.leave(10.0)  # the others may not have heard yet that the last save is committed
         finally:
             # Last: a signal that comes while the end is written waits for it.
             if self._preemption is not None:

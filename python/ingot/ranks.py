@@ -127,6 +127,8 @@ class Ranks:
                 error.append(e)
                 return {"error": str(e), "damaged": isinstance(e, _ingot.BadInput)}
         told = self.told(what, answer)
+        if "error" in told:
+            self.leave()
         if error:
             raise error[0]
         if "error" in told:
@@ -165,8 +167,8 @@ class Ranks:
         self.drop(f"{what}/{self._asked[what] - 1}/{self.rank}")  # who is here has heard that
         return said
 
-    def leave(self, seconds: float) -> None:
-        """At the end, and for so long at most: rank 0, which may hold the store, stays until the others need it no more."""
+    def leave(self, seconds: float = 30.0) -> None:
+        """At the end, and where all are about to raise: rank 0, which may hold the store, stays until the others have heard what there was to hear, for so long at most."""
         key, end = self._next("leaves"), time.monotonic() + seconds
         try:
             if self.rank > 0:
@@ -186,8 +188,8 @@ class Ranks:
 
 
 class Part:
-    """What each rank does for a save by itself, where it is a framework's code: ``with Part(ranks, "saving step 8") as part``. At each ``part.meet()`` all wait for all; a rank that fails says so in the place of its next
-    one, where the others raise it with that rank's name. ranks: None for one process, which meets nobody."""
+    """What each rank does for a save by itself, where it is a framework's code: ``with Part(ranks, "saving step 8") as part``. At each ``part.meet()``, and at its end, all wait for all; a rank that fails says so in
+    the place of its next one, where the others raise it with that rank's name. ranks: None for one process, which meets nobody."""
 
     def __init__(self, ranks: Optional[Ranks], doing: str):
         self.ranks, self.rank = ranks, ranks.rank if ranks is not None else 0
@@ -207,16 +209,20 @@ class Part:
             raise _ingot.Error(f"{self._doing}: {e}") from None
         wrong = [f"rank {r}: {s['error']}" for r, s in enumerate(said) if "error" in s]
         if wrong:
+            self.ranks.leave()
             raise _ingot.Error(f"{self._doing}: {'; '.join(wrong)}; nothing is left of this save")
         self._told = False
         return [s["is"] for s in said]
 
     def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
-        if error is not None and self.ranks is not None and not self._told:
+        if error is None:
+            self.meet()
+        elif self.ranks is not None and not self._told:
             try:
                 self.ranks.say("part", {"error": f"{type(error).__name__}: {error}"})
             except _ingot.Error:
-                pass  # nobody hears it
+                return  # nobody hears it
+            self.ranks.leave()
 
 
 def _first_line(e: Exception) -> str:

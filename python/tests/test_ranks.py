@@ -109,21 +109,38 @@ class Talk(unittest.TestCase):
         def go(r):
             tables.append(r._store)
             out = []
-            for step, fails_at in ((1, None), (2, 0), (3, 1), (4, None)):
+            for step, fails_at in ((1, None), (2, 0), (3, 1), (4, 2), (5, None)):
                 try:
                     with ranks.Part(r, f"saving step {step}") as part:
                         for at in range(2):
                             if r.rank == 1 and at == fails_at:
                                 raise OSError("no room")
                             out.append(part.meet(r.rank))
+                        if r.rank == 1 and fails_at == 2:
+                            raise OSError("no room")
                 except Exception as e:
                     out.append(f"{type(e).__name__}: {e}")
             return out
-        said = [f"Error: saving step {step}: rank 1: OSError: no room; nothing is left of this save" for step in (2, 3)]
-        all_ = [0, 1, 2]
-        self.assertEqual(on_ranks(3, go), [[all_, all_, said[0], all_, said[1], all_, all_], [all_, all_, "OSError: no room", all_, "OSError: no room", all_, all_], [all_, all_, said[0], all_, said[1], all_, all_]])
-        self.assertLessEqual(len(tables[0].texts), 6)  # what all have heard is forgotten
+        said = [f"Error: saving step {step}: rank 1: OSError: no room; nothing is left of this save" for step in (2, 3, 4)]
+        all_, own = [0, 1, 2], ["OSError: no room"] * 3
+        self.assertEqual(on_ranks(3, go), [[all_, all_, s[0], all_, s[1], all_, all_, s[2], all_, all_] for s in (said, own, said)])
+        self.assertLessEqual(sum(k.startswith("part/") for k in tables[0].texts), 6)  # what all have heard is forgotten
         self.assertEqual(ranks.Part(None, "saving step 1").meet(5), [5])
+
+    def test_rank_0_fails_when_all_have_heard_why(self):
+        """It may hold the store, which ends with it."""
+        ended = []
+
+        def go(r):
+            try:
+                if r.rank == 0:
+                    r.found("path", lambda: 1 // 0)
+                time.sleep(0.3)
+                r.found("path", None)
+            except Exception:
+                ended.append(r.rank)
+        on_ranks(2, go)
+        self.assertEqual(ended, [1, 0])
 
     def test_rank_0_goes_last(self):
         table = Table()
