@@ -11,7 +11,7 @@ import re
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 import accelerate
 
@@ -21,13 +21,16 @@ from .attached import Holder
 from .capture import Catch, pack, replaced
 from .checkpointer import Checkpointer, Keep
 from .nest import torch_if_loaded
+from .ranks import Part
 from .rng import Rng
 
 __all__ = ["Attached", "attach"]
 
 _SEAM = ("save_state", "load_state", "skip_first_batches", "prepare_data_loader")
 _LISTS = ("_models", "_optimizers", "_schedulers", "_dataloaders", "_custom_objects")
-_DATA = "ingot_data.bin"
+_DATA = "ingot_data.bin"  # of rank 0, and of the only process; of others with their rank
+_INSTEAD = {"DEEPSPEED": "its engine saves itself; ingot.deepspeed.attach(engine) is for it", "FSDP": "each rank has a part of its state; ingot.dcp.StorageWriter or an ingot.Checkpointer on all ranks saves it",
+            "MEGATRON_LM": "it saves itself; ingot.dcp.StorageWriter saves what is spread over ranks", "XLA": "its processes do not speak torch.distributed"}
 
 
 def attach(accelerator: Any, directory: Union[None, str, os.PathLike] = None, *, keep: Optional[Keep] = None, wait: bool = False, data: bool = True, **options: Any) -> "Attached":
@@ -42,16 +45,20 @@ def attach(accelerator: Any, directory: Union[None, str, os.PathLike] = None, *,
         for epoch in range(loader.iteration, epochs):
             for batch in loader:                              # in a resumed epoch: what is left of it, in its order
                 ...
-                if step % 100 == 0 or hook.preempted:
+                preempted = hook.preempted                    # of several processes all hear the same
+                if step % 100 == 0 or preempted:
                     accelerator.save_state(f"out/checkpoint-{step}")
-                if hook.preempted:
+                if preempted:
                     hook.exit()                               # waits, exit code 75
+
+    Of several processes (``accelerate launch``, torchrun; DistributedDataParallel) all attach, save, load and ask ``preempted`` at the same places. Rank 0 saves what Accelerate's main process saves, each rank its
+    generators and its place in the data; a checkpoint has all of that, or is not there.
 
     A path's name is checkpoint-N (checkpoint_N, step_N and step-N are taken for it): N is the step. With ``automatic_checkpoint_naming`` the directory is project_dir/checkpoints, N counts on, and ``total_limit`` is kept.
     ``load_state(path)`` verifies before it loads; ``load_state()`` takes the newest that is whole.
 
     keep: which checkpoints stay. wait: ``save_state`` returns when it is written. data: whether the prepared dataloaders go on where they were; ``accelerator.skip_first_batches`` then gives the loader that does.
-    Other options are those of ``ingot.Checkpointer``: threads, staging_bytes, overlap, deadline, signals, run, settle.
+    Other options are those of ``ingot.Checkpointer``: threads, staging_bytes, overlap, deadline, signals, run, settle, rank_timeout.
     """
     return Attached(accelerator, directory, keep, wait, data, options)
 
@@ -69,9 +76,9 @@ class Attached(Holder):
         if isinstance(vars(accelerator).get("_ingot"), Attached):
             raise ValueError("ingot.accelerate.attach: this accelerator is attached already; detach() it first to attach it with other options")
         kind = str(getattr(accelerator.distributed_type, "value", accelerator.distributed_type))
-        if accelerator.num_processes > 1 or kind in ("DEEPSPEED", "FSDP", "MEGATRON_LM", "XLA"):
-            raise ValueError(f"ingot.accelerate.attach: the accelerator runs with {accelerator.num_processes} processes ({kind}): ingot saves for one process here yet")
-        for name, why in (("compress", "a plain Accelerator reads these files"), ("model_files", "Accelerate's own are saved"), ("cadence", "the loop says when to save")):
+        if kind in _INSTEAD:
+            raise ValueError(f"ingot.accelerate.attach: the accelerator runs with {kind}: {_INSTEAD[kind]}")
+        for name, why in (("compress", "a plain Accelerator reads these files"), ("model_files", "Accelerate's own are saved"), ("cadence", "the loop says when to save"), ("ranks", "all of them save")):
             if options.pop(name, None) is not None:
                 raise ValueError(f"ingot.accelerate.attach: {name} is no option here: {why}")
         config = accelerator.project_configuration
@@ -95,21 +102,35 @@ class Attached(Holder):
 
     @property
     def preempted(self) -> bool:
-        """Whether SIGTERM or SIGUSR1 has come. Raises what went wrong in a save."""
-        return self._ck is not None and self._ck.poll()
+        """Whether SIGTERM or SIGUSR1 has come, to any rank: all ask at the same places, and hear the same. Raises what went wrong in a save."""
+        return self._ck is not None and self._ck._polled()
 
     def resume(self) -> int:
         """Loads the newest whole checkpoint of the directory; its step, 0 where there is none."""
         if self._directory is None:
             raise ValueError("ingot.accelerate: resume() from where? Give attach a directory, as in attach(accelerator, 'out')")
         ck = self._of(self._directory)
-        ck._lease_seen = _ingot.lease_epoch(ck.directory)
-        found = self._chooser().newest(ck.directory)
+        found = self._newest(ck)
         if found is None:
             layouts.told_fresh(ck)
             return 0
         self._load(ck, found, {})
         return int(found.step)
+
+    def _newest(self, ck: Checkpointer) -> Any:
+        ck._lease_seen = _ingot.lease_epoch(ck.directory) if ck._leads else None
+        return self._chosen(ck, lambda: self._chooser().newest(ck.directory))
+
+    def _chosen(self, ck: Checkpointer, choose: Callable[[], Any]) -> Any:
+        """What rank 0 has chosen and verified."""
+        def path() -> Optional[str]:
+            found = choose()
+            return None if found is None else str(found.path)
+        told = ck._of_rank_0("loads", path)
+        if told is None:
+            return None
+        layouts.seen_by_all(ck, told)
+        return _ingot.look_at(told)
 
     def exit(self) -> None:
         """Ends the program when all is written, with the exit code of a preempted run."""
@@ -153,14 +174,16 @@ class Attached(Holder):
         name = f"checkpoint-{step}"
 
         def packed() -> Any:
-            layouts.make_way(ck.directory, step)
-            with Catch(name, self._options.get("threads", 0)) as catch:
+            with Part(ck._ranks, f"saving step {step}") as part, Catch(name, self._options.get("threads", 0)) as catch:
+                if ck._leads:
+                    layouts.make_way(ck.directory, step)
+                part.meet()  # before what a hook of the script may gather of all ranks
                 with replaced(self.accelerator.project_configuration, automatic_checkpoint_naming=False):
                     self._original["save_state"](catch.path, *args, **kwargs)
                 caught = catch.done()
                 if self._data:
-                    caught.files[_DATA] = torchzip.dumps([state_of(loader) for loader in self.accelerator._dataloaders], "ingot_data")
-                return pack(caught, "accelerate", _described(caught.files, step), self.accelerator._models)
+                    caught.files[_data_of(part.rank)] = torchzip.dumps([state_of(loader) for loader in self.accelerator._dataloaders], "ingot_data")
+                return pack(caught, "accelerate", _described(caught.files, step), self.accelerator._models, part)
         handle = ck._save(step, packed)
         if handle is not None and self._wait:
             handle.wait()
@@ -173,10 +196,12 @@ class Attached(Holder):
         """Whether it has a file for each object of this accelerator."""
         names, a = os.listdir(path), self.accelerator
         for what, pattern, wanted in (("optimizer", r"optimizer(_\d+)?\.bin", len(a._optimizers)), ("scheduler", r"scheduler(_\d+)?\.bin", len(a._schedulers)),
-                                      ("registered object", r"custom_checkpoint_\d+\.pkl", len(a._custom_objects)), ("random generators' state", r"random_states_\d+\.pkl", 1)):
+                                      ("registered object", r"custom_checkpoint_\d+\.pkl", len(a._custom_objects)), ("random generators' state", r"random_states_\d+\.pkl", None)):
             there = sum(re.fullmatch(pattern, n) is not None for n in names)
+            if wanted is None and there > 0:
+                continue  # as many as there were processes
             if there != wanted:
-                raise _ingot.BadInput(f"{path} has {there} files of the kind {what}, and the accelerator {wanted}: its save did not end, or other objects were prepared and registered then")
+                raise _ingot.BadInput(f"{path} has {there} files of the kind {what}, and the accelerator {1 if wanted is None else wanted}: its save did not end, or other objects were prepared and registered then")
 
     def _check_plain(self, path: str) -> None:
         names = sorted(os.listdir(path))
@@ -190,9 +215,8 @@ class Attached(Holder):
         if input_dir is None and (config.automatic_checkpoint_naming or self._directory is not None):
             directory = self._directory if self._directory is not None else os.path.join(self.accelerator.project_dir, "checkpoints")
             ck = self._of(directory)
-            ck._lease_seen = _ingot.lease_epoch(ck.directory)
             self.wait()
-            found = self._chooser().newest(ck.directory)
+            found = self._newest(ck)
             if found is None:
                 raise ValueError(f"load_state: there is no checkpoint in {ck.directory}; resume() of what attach() gave starts afresh then")
             return self._load(ck, found, kwargs, *args)
@@ -207,8 +231,8 @@ class Attached(Holder):
         if not os.path.isdir(path) or not m:
             return self._original["load_state"](path, *args, **kwargs)
         ck = self._of(os.path.dirname(path) or ".")
-        ck._lease_seen = _ingot.lease_epoch(ck.directory)
-        return self._load(ck, self._chooser().named(path), kwargs, *args)
+        ck._lease_seen = _ingot.lease_epoch(ck.directory) if ck._leads else None
+        return self._load(ck, self._chosen(ck, lambda: self._chooser().named(path)), kwargs, *args)
 
     def _load(self, ck: Checkpointer, found: Any, kwargs: Dict[str, Any], *args: Any) -> Any:
         config, path = self.accelerator.project_configuration, found.path
@@ -219,9 +243,15 @@ class Attached(Holder):
             handle.remove()
         if config.automatic_checkpoint_naming:
             config.iteration = found.step + 1  # which accelerate leaves to the script
-        data = os.path.join(path, _DATA)
+        a = self.accelerator
+        data = os.path.join(path, _data_of(a.process_index))
+        before = max(1, sum(re.fullmatch(r"random_states_\d+\.pkl", n) is not None for n in os.listdir(path)))  # processes that saved it
+        if not os.path.exists(data):
+            data = os.path.join(path, _DATA)  # of rank 0: all draw the same order
         if self._data and os.path.exists(data):
             states = foreign._load(data)
+            if before != a.num_processes and not a.split_batches:
+                _divided_anew(states, before, a.num_processes, path)
             if len(states) != len(self.accelerator._dataloaders):
                 warnings.warn(f"{path} has the places of {len(states)} dataloaders, and {len(self.accelerator._dataloaders)} are prepared: prepare the same ones, in the same order; they begin anew", RuntimeWarning, stacklevel=3)
             else:
@@ -247,6 +277,21 @@ class Attached(Holder):
             warnings.warn(f"skip_first_batches({num_batches}): the checkpoint was made after {place.pending['position']} batches of this epoch; {num_batches} are skipped, in the epoch's order", RuntimeWarning, stacklevel=2)
             place.pending["position"] = num_batches
         return dataloader
+
+
+def _data_of(rank: int) -> str:
+    return _DATA if rank == 0 else f"ingot_data_{rank}.bin"
+
+
+def _divided_anew(states: List[Dict[str, Any]], before: int, now: int, path: str) -> None:
+    """Places of so many processes, which each had every so manieth batch, as those of another number."""
+    left = 0
+    for state in states:
+        if state["followed"]:
+            state["position"], rest = divmod(state["position"] * before, now)
+            left += rest
+    if left:
+        warnings.warn(f"{path} was saved by {before} processes, these are {now}, and the batches that had been given out are no multiple of that: {left} of them are given out again", RuntimeWarning, stacklevel=4)
 
 
 def _described(files: Dict[str, bytes], step: int) -> Dict[str, Any]:

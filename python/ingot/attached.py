@@ -1,7 +1,7 @@
 """What every framework that is attached to has in common: the checkpointer that it saves with, while there is one."""
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 from .checkpointer import NOTHING_SAVED, Checkpointer
 
@@ -18,6 +18,9 @@ class Holder:
     def stats(self) -> Dict[str, Any]:
         """``Checkpointer.stats`` of it."""
         return self._ck.stats if self._ck is not None else dict(NOTHING_SAVED)
+
+    def _of_rank_0(self, what: str, answer: Callable[[], Any]) -> Any:
+        return answer() if self._ck is None else self._ck._of_rank_0(what, answer)
 
     def wait(self) -> None:
         """Until nothing is being written; raises what went wrong."""

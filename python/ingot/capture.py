@@ -15,6 +15,7 @@ import threading
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 from . import _ingot, nest, torchzip
+from .ranks import Part
 
 _TRIM = re.compile(r"^(.*)-(\d{5})-of-(\d{5})$")
 _catching = threading.Lock()
@@ -121,8 +122,13 @@ class Catch:
         return out
 
 
-def pack(caught: Caught, framework: str, state: Dict[str, Any], modules: List[Any] = ()) -> nest.Packed:
-    """As the engine takes it. state: what each file of another format holds, for whoever lists the checkpoint; modules: whose parameters may be frozen."""
+def pack(caught: Caught, framework: str, state: Dict[str, Any], modules: List[Any], part: Part) -> nest.Packed:
+    """As the engine takes it. state: what each file of another format holds, for whoever lists the checkpoint; modules: whose parameters may be frozen. part: of several ranks, each of which gives what it has
+    saved; of one name the first rank's is kept, as Trainer's and Accelerate's ranks write the same then."""
+    for other in part.meet([*caught.tensors, *caught.files])[:part.rank]:
+        for name in other:
+            caught.tensors.pop(name, None)
+            caught.files.pop(name, None)
     p = nest._Packer(True)
     for module in modules:
         p.module_hints(module)
@@ -132,7 +138,7 @@ def pack(caught: Caught, framework: str, state: Dict[str, Any], modules: List[An
         tree[stem] = {name: p.tensor(t, (stem, name)) for name, t in tensors.items()}
     p.fixed = None
     text = json.dumps({"ingot": "state", "version": 1, "framework": framework, "state": {**tree, **state}}, ensure_ascii=False, allow_nan=False)
-    return nest.Packed(text, p.entries, caught.files)
+    return nest.Packed(text if part.rank == 0 else "", p.entries, {}, own_files=caught.files, divided=False)
 
 
 class Once:

@@ -308,7 +308,7 @@ class Checkpointer:
             raise ValueError("the checkpointer is closed")
         step, numbers = whole("save: step", step, 0), metrics_of("save", metrics)
         self._tell_of_signals()
-        if self._last is not None and self._last.step == step and not (self._last.done and self._last.error):
+        if self._is_saved(step):
             return self._last
         if self._last is not None and step < self._last.step:
             self._go_back()
@@ -326,14 +326,24 @@ class Checkpointer:
         self._last = Handle(save)
         return self._last
 
+    def _is_saved(self, step: int) -> bool:
+        """Whether that step is saved or being saved, and has not gone wrong; the same on all ranks."""
+        last = self._last
+        if last is None or last.step != step:
+            return False
+        if self._of_rank_0("is saved", lambda: not (last.done and last.error)):
+            return True
+        self._let_it_end()  # the others are about to hear of it
+        return False
+
     def _share_of(self, p: nest.Packed) -> Tuple[str, List[Tuple[str, str, List[nest.Entry]]], Dict[str, bytes], str]:
         """What this process writes: state.json, groups with the stems of their files, small files; and what all ranks have the same."""
         ranks = self._ranks
-        if ranks is None:
+        if ranks is None or not p.divided:
             groups: Dict[str, List[nest.Entry]] = {}
             for e in p.entries:
                 groups.setdefault(e.group, []).append(e)
-            return p.text, [(group, "", members) for group, members in groups.items()], {**self._files, **p.files, **p.own_files}, ""
+            return p.text, [(group, "", members) for group, members in groups.items()], {**self._files, **p.files, **p.own_files}, p.signature if ranks is not None else ""
         share = shares.share_of([shares.Piece(e.group, e.name, e.bytes, e.part is not None, e.own) for e in p.entries], p.spread, ranks.rank, ranks.world, self._options[2])
         mine = [(group, stem, [p.entries[i] for i in those]) for group, stem, those in share.groups]
         if ranks.rank == 0:
@@ -349,12 +359,16 @@ class Checkpointer:
     def _loaded_elsewhere(self, found: Any, lease: int) -> None:
         self._go_back()
         self._loads += 1
-        self._lease_seen = lease if self._ranks is None or self._ranks.rank == 0 else None
+        self._lease_seen = lease if self._leads else None
         self._in_run_of(found)
         self.resumed_from, self._parent, self._resumes = found.path, found.step, True
 
     def _of_rank_0(self, what: str, answer: Callable[[], Any]) -> Any:
-        return answer() if self._ranks is None else self._ranks.told(what, answer)
+        return answer() if self._ranks is None else self._ranks.found(what, answer)
+
+    @property
+    def _leads(self) -> bool:
+        return self._ranks is None or self._ranks.rank == 0
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics of a step that is saved or being saved; they count for ``Keep(best=)``. From a process that saves nothing, too: an evaluation."""
@@ -387,7 +401,15 @@ class Checkpointer:
         until the deadline if there is one."""
         if self._last is not None and self._last.done:
             self._last._save.poll()
-        return self._all_preempted or (self._preemption is not None and self._preemption.seen)
+        return self._heard_here or self._all_preempted
+
+    def _polled(self) -> bool:
+        """The same on all ranks: at the same step all raise what went wrong in a save, and hear of a preemption."""
+        return self.poll() if self._ranks is None else self._all_hear(self.poll)
+
+    @property
+    def _heard_here(self) -> bool:
+        return self._preemption is not None and self._preemption.seen
 
     def _let_it_end(self) -> None:
         """Until nothing is being written; errors stay with their handles."""
@@ -401,7 +423,7 @@ class Checkpointer:
         """What follows is another branch of the run: newer than what was saved before, whatever its steps are. Whoever has taken the directory since the old one did goes on, and not this one."""
         saver, self._saver, self._last = self._saver, None, None
         if saver is not None:
-            self._lease_seen = saver.epoch if self._ranks is None or self._ranks.rank == 0 else None
+            self._lease_seen = saver.epoch if self._leads else None
             saver.close()
 
     def wait(self) -> None:
@@ -419,6 +441,8 @@ class Checkpointer:
         try:
             if saver is not None and os.getpid() == self._pid:
                 saver.close()
+                if self._ranks is not None:
+                    self._ranks.leave(10.0)  # the others may not have heard yet that the last save is committed
         finally:
             # Last: a signal that comes while the end is written waits for it.
             if self._preemption is not None:
@@ -453,12 +477,15 @@ class Checkpointer:
     @property
     def preempted(self) -> bool:
         """Whether SIGTERM or SIGUSR1 has come; of several ranks to any of them, and all hear the same at the same step."""
-        here = self._preemption is not None and self._preemption.seen
-        if self._ranks is None or self._all_preempted:
+        return self._all_hear(lambda: False)
+
+    def _all_hear(self, also: Callable[[], bool]) -> bool:
+        here, ranks = self._heard_here, self._ranks
+        if ranks is None or self._all_preempted:
             return here or self._all_preempted
-        if here and self._ranks.rank > 0:
-            self._ranks.flag("preempted")
-        self._all_preempted = self._ranks.told("preempted", lambda: here or self._ranks.flagged("preempted"))
+        if here and ranks.rank > 0:
+            ranks.flag("preempted")
+        self._all_preempted = bool(ranks.found("preempted", lambda: also() or here or ranks.flagged("preempted")))
         return self._all_preempted
 
     def steps(self, n: int, state: Dict[str, Any]) -> Iterator[int]:
@@ -487,7 +514,7 @@ class Checkpointer:
         """
         self._go_back()
         self._loads += 1
-        self._lease_seen = _ingot.lease_epoch(self.directory) if self._ranks is None or self._ranks.rank == 0 else None
+        self._lease_seen = _ingot.lease_epoch(self.directory) if self._leads else None
         self._torn: List[Any] = []
         step = self._restored(state, which, strict)
         self._resumes = self.resumed_from is not None
@@ -522,7 +549,7 @@ class Checkpointer:
                         continue  # retention removed it meanwhile
                     warnings.warn(f"{found.path} is damaged and put aside: {e}", RuntimeWarning, stacklevel=outside())
                     try:
-                        if self._ranks is None or self._ranks.rank == 0:
+                        if self._leads:
                             found.quarantine(str(e))
                     except _ingot.Error:
                         pass  # a directory that is read only
@@ -568,16 +595,10 @@ class Checkpointer:
             return self._candidates(which)
         mine: List[Any] = []
 
-        def paths() -> Any:
-            try:
-                mine.extend(self._candidates(which))
-            except (OSError, ValueError, TypeError, _ingot.Error) as e:
-                mine.append(e)
-                return {"error": str(e), "damaged": isinstance(e, _ingot.BadInput)}
+        def paths() -> List[str]:
+            mine.extend(self._candidates(which))
             return [os.path.abspath(f.path) for f in mine]
-        told = self._ranks.told("candidates", paths)
-        if isinstance(told, dict):
-            raise mine[0] if mine else (_ingot.BadInput if told["damaged"] else _ingot.Error)(f"rank 0: {told['error']}")
+        told = self._ranks.found("candidates", paths)
         return mine if self._ranks.rank == 0 else [_ingot.look_at(p) for p in told]
 
     def _candidates(self, which: Any) -> List[Any]:

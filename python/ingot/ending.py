@@ -41,7 +41,7 @@ def close_at_exit(ck: Any) -> Callable[[], None]:
             if c._preemption is not None:
                 c._preemption.close()
             return
-        preempted = c.preempted  # its exit code has a meaning, and whoever recovers it goes on from an earlier checkpoint
+        preempted = c._heard_here or c._all_preempted  # its exit code has a meaning, and whoever recovers it goes on from an earlier checkpoint
         try:
             c.close()
         except Exception as e:

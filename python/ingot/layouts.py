@@ -165,6 +165,15 @@ def make_way(directory: str, step: int) -> None:
     warnings.warn(f"{path} was there, made by other software; it is {aside} now, as the checkpoint of step {step} takes its name", RuntimeWarning, stacklevel=4)
 
 
+def seen_by_all(ck: Any, path: str) -> None:
+    """BadInput on all ranks where one does not see what rank 0 has chosen."""
+    if ck._ranks is None:
+        return
+    blind = [str(r) for r, sees in enumerate(ck._ranks.all("sees", os.path.exists(path))) if not sees]
+    if blind:
+        raise _ingot.BadInput(f"resuming from {path}: rank 0 has chosen it, and rank {', '.join(blind)} of {ck._ranks.world} has nothing there; give a directory that all ranks see (a shared file system, the same path)")
+
+
 def told_resumed(ck: Any, found: Any) -> None:
     """The checkpointer goes on from there."""
     ck._resumes = True

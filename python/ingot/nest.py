@@ -442,6 +442,7 @@ class Packed(NamedTuple):
     spread: Set[str] = frozenset()  # groups with tensors that ranks share
     own: str = "[]"  # JSON of what is this rank's own, [[PATH, TREE], ...]
     own_files: Dict[str, bytes] = {}  # those of this rank, by names that no other one's have
+    divided: bool = True  # whether ranks that have the same write it together; else each writes all that it has packed
 
 
 def pack(state: Dict[str, Any], groups: bool = True, rank: Optional[int] = None) -> Packed:

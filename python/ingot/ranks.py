@@ -116,6 +116,25 @@ class Ranks:
             self.put(f"heard/{key}/{self.rank}", b"1")
         return json.loads(text)
 
+    def found(self, what: str, call: Callable[[], Any]) -> Any:
+        """What rank 0's call gives, JSON; what it raises, all raise."""
+        error: List[Exception] = []
+
+        def answer() -> Any:
+            try:
+                return {"is": call()}
+            except Exception as e:
+                error.append(e)
+                return {"error": str(e), "damaged": isinstance(e, _ingot.BadInput)}
+        told = self.told(what, answer)
+        if "error" in told:
+            self.leave()
+        if error:
+            raise error[0]
+        if "error" in told:
+            raise (_ingot.BadInput if told["damaged"] else _ingot.Error)(f"rank 0: {told['error']}")
+        return told["is"]
+
     def _forget(self, what: str) -> None:
         """What all ranks have heard goes, a block at a time: a store keeps everything else for ever."""
         block = self._forgotten.get(what, 0) + _BLOCK
@@ -125,10 +144,15 @@ class Ranks:
             for key in heard + [f"{what}/{i}" for i in range(block - _BLOCK + 1, block + 1)]:
                 self.drop(key)
 
-    def all(self, what: str, value: Any) -> List[Any]:
-        """What each rank says, by rank: JSON."""
+    def say(self, what: str, value: Any) -> str:
+        """In the place of ``all``, by a rank that does not listen to the others."""
         key = self._next(what)
         self.put(f"{key}/{self.rank}", json.dumps(value).encode())
+        return key
+
+    def all(self, what: str, value: Any) -> List[Any]:
+        """What each rank says, by rank: JSON."""
+        key = self.say(what, value)
         said, silent = [], []
         end = time.monotonic() + self.patience
         for r in range(self.world):
@@ -140,7 +164,20 @@ class Ranks:
         if silent:
             raise _ingot.Error(f"'{what}': rank {', '.join(map(str, silent))} of {self.world} has not come within {self.patience:.0f} s: it has ended, hangs, or does not call the checkpointer "
                                "where the others do")
+        self.drop(f"{what}/{self._asked[what] - 1}/{self.rank}")  # who is here has heard that
         return said
+
+    def leave(self, seconds: float = 30.0) -> None:
+        """At the end, and where all are about to raise: rank 0, which may hold the store, stays until the others have heard what there was to hear, for so long at most."""
+        key, end = self._next("leaves"), time.monotonic() + seconds
+        try:
+            if self.rank > 0:
+                self.put(f"{key}/{self.rank}", b"1")
+            else:
+                for r in range(1, self.world):
+                    self.get(f"{key}/{r}", max(0.0, end - time.monotonic()))
+        except _ingot.Error:
+            pass  # they have ended
 
     def flag(self, name: str) -> None:
         """Raised by any rank, seen by rank 0."""
@@ -148,6 +185,44 @@ class Ranks:
 
     def flagged(self, name: str) -> bool:
         return self._there([f"flag/{name}"])
+
+
+class Part:
+    """What each rank does for a save by itself, where it is a framework's code: ``with Part(ranks, "saving step 8") as part``. At each ``part.meet()``, and at its end, all wait for all; a rank that fails says so in
+    the place of its next one, where the others raise it with that rank's name. ranks: None for one process, which meets nobody."""
+
+    def __init__(self, ranks: Optional[Ranks], doing: str):
+        self.ranks, self.rank = ranks, ranks.rank if ranks is not None else 0
+        self._doing, self._told = doing, False
+
+    def __enter__(self) -> "Part":
+        return self
+
+    def meet(self, value: Any = None) -> List[Any]:
+        """What each rank says, by rank: JSON."""
+        if self.ranks is None:
+            return [value]
+        self._told = True  # what is raised from here is raised by all
+        try:
+            said = self.ranks.all("part", {"is": value})
+        except _ingot.Error as e:
+            raise _ingot.Error(f"{self._doing}: {e}") from None
+        wrong = [f"rank {r}: {s['error']}" for r, s in enumerate(said) if "error" in s]
+        if wrong:
+            self.ranks.leave()
+            raise _ingot.Error(f"{self._doing}: {'; '.join(wrong)}; nothing is left of this save")
+        self._told = False
+        return [s["is"] for s in said]
+
+    def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
+        if error is None:
+            self.meet()
+        elif self.ranks is not None and not self._told:
+            try:
+                self.ranks.say("part", {"error": f"{type(error).__name__}: {error}"})
+            except _ingot.Error:
+                return  # nobody hears it
+            self.ranks.leave()
 
 
 def _first_line(e: Exception) -> str:

@@ -5,12 +5,14 @@ what is kept, by its own names; the engine copies, writes, commits and prunes. L
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import re
 import sys
 import warnings
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, Iterator, Optional, Tuple, Union
 
 import transformers
 
@@ -19,6 +21,8 @@ from .arguments import expand
 from .attached import Holder
 from .capture import Catch, Once, pack, replaced
 from .checkpointer import Cadence, Checkpointer, Keep
+from .ranks import Part
+from .sharded import is_shared
 
 __all__ = ["Attached", "attach"]
 
@@ -43,8 +47,11 @@ def attach(trainer: Any, *, cadence: Optional[Cadence] = None, keep: Optional[Ke
     state has been copied. SIGTERM and SIGUSR1 save at the next step's end and exit with code 75 (``Checkpointer.exit_code``). A plain Trainer resumes from what is saved, and this one from what a
     plain Trainer left.
 
+    Under torchrun (DistributedDataParallel) all ranks call it. Rank 0 saves what Trainer's rank 0 saves, each rank its generators; a checkpoint has all of that, or is not there. A signal to any rank counts for all, and all
+    resume from what rank 0 has chosen.
+
     cadence: saves beside Trainer's own, as in ``Cadence(minutes=10)``. keep: in the place of ``save_total_limit``. wait: each save returns when it is written: for callbacks whose on_save reads the
-    checkpoint. Other options are those of ``ingot.Checkpointer``: threads, staging_bytes, max_shard_bytes, overlap, deadline, signals, run, settle.
+    checkpoint. Other options are those of ``ingot.Checkpointer``: threads, staging_bytes, max_shard_bytes, overlap, deadline, signals, run, settle, rank_timeout.
 
     Errors: TypeError and ValueError for what cannot be attached to, which the message tells.
     """
@@ -63,13 +70,10 @@ class Attached(Holder):
         if isinstance(vars(trainer).get("_ingot"), Attached):
             raise ValueError("ingot.transformers.attach: this trainer is attached already; detach() it first to attach it with other options")
         args = trainer.args
-        for what, is_so, instead in (("one of several processes", args.world_size > 1, "ingot saves for one process here yet"),
-                                     ("DeepSpeed", getattr(trainer, "is_deepspeed_enabled", False), "its engine saves itself"),
-                                     ("FSDP", getattr(trainer, "is_fsdp_enabled", False), "its state is saved by all ranks together"),
-                                     ("enable_jit_checkpoint", getattr(args, "enable_jit_checkpoint", False), "ingot saves on SIGTERM itself: turn it off")):
-            if is_so:
+        for what, is_so, instead in _REFUSED:
+            if is_so(trainer):
                 raise ValueError(f"ingot.transformers.attach: the trainer runs with {what}: {instead}")
-        for name, why in (("compress", "a plain Trainer reads these files"), ("model_files", "Trainer's own are saved"), ("directory", "TrainingArguments.output_dir is the directory")):
+        for name, why in (("compress", "a plain Trainer reads these files"), ("model_files", "Trainer's own are saved"), ("directory", "TrainingArguments.output_dir is the directory"), ("ranks", "all of them save")):
             if options.pop(name, None) is not None:
                 raise ValueError(f"ingot.transformers.attach: {name} is no option here: {why}")
         self.trainer, self._wait, self._cadence, self._options = trainer, wait, cadence, options
@@ -77,7 +81,7 @@ class Attached(Holder):
         self._ck: Optional[Checkpointer] = None
         self._original = {name: getattr(trainer, name) for name in _SEAM}
         self._once, self._saving = Once(), False
-        Checkpointer(args.output_dir, cadence, self._keep, **{**options, "signals": False}).close()  # what is wrong with the options is told here
+        Checkpointer(args.output_dir, cadence, self._keep, **{**options, "signals": False}, ranks=False).close()  # what is wrong with the options is told here
         self._owed: Optional[Dict[str, Any]] = None  # what goes into the checkpoint of a preempted run; after a resume: what is to be done
         for name in _REPLACED:
             setattr(trainer, name, getattr(self, "_train" if name == "train" else "_batch_samples" if name == "get_batch_samples" else name))
@@ -134,23 +138,31 @@ class Attached(Holder):
         if which is None or which is False:
             ck._resumes = False
             return None
-        ck._lease_seen = _ingot.lease_epoch(ck.directory)
-        path = "" if which is True else expand(which).rstrip("/")  # type: ignore[arg-type]
+        ck._lease_seen = _ingot.lease_epoch(ck.directory) if ck._leads else None
+        told = ck._of_rank_0("resumes from", lambda: self._choice(ck, "" if which is True else expand(which).rstrip("/")))  # type: ignore[arg-type]
+        if told is None:
+            layouts.told_fresh(ck)
+            return None
+        path, checked, self._owed = told
+        if checked:
+            layouts.seen_by_all(ck, path)
+            layouts.told_resumed(ck, _ingot.look_at(path))
+        return str(path)
+
+    def _choice(self, ck: Checkpointer, path: str) -> Optional[Tuple[str, bool, Any]]:
+        """What a run goes on from, whether that is a checkpoint, and the evaluation that it owes; None for a fresh start."""
         if path and os.path.basename(path) == "latest" and not os.path.isdir(path):
             found = self._chooser().newest(os.path.dirname(path) or ".")
         elif path and not os.path.isdir(path):
-            return path  # Trainer says what is wrong with it
+            return path, False, None  # Trainer says what is wrong with it
         elif path:
             found = self._chooser().named(path)
         else:
             found = self._chooser().newest(ck.directory)
         if found is None:
-            layouts.told_fresh(ck)
             return None
-        layouts.told_resumed(ck, found)
         owed = os.path.join(found.path, _OWED)
-        self._owed = layouts.read_json(owed) if os.path.exists(owed) else None
-        return str(found.path)
+        return str(found.path), True, layouts.read_json(owed) if os.path.exists(owed) else None
 
     def _load_rng_state(self, *args: Any, **kwargs: Any) -> Any:
         out = self._original["_load_rng_state"](*args, **kwargs)
@@ -166,10 +178,14 @@ class Attached(Holder):
         metrics = trainer._evaluate(None, None)
         trainer._determine_best_metric(metrics=metrics, trial=None)
         path = os.path.join(trainer.args.output_dir, f"checkpoint-{step}")
-        if getattr(trainer.state, "best_global_step", None) == step and (owed.get("save") or trainer.args.save_strategy == "best") and os.path.isdir(path):
+
+        def noted() -> bool:
+            if os.path.exists(os.path.join(path, "manifest.json")):
+                _ingot.look_at(path).put_metrics(self._metrics(step))
+            return os.path.isdir(path)
+        there = self._of_rank_0("evaluated", noted)
+        if getattr(trainer.state, "best_global_step", None) == step and (owed.get("save") or trainer.args.save_strategy == "best") and there:
             trainer.state.best_model_checkpoint = path
-        if os.path.exists(os.path.join(path, "manifest.json")):
-            _ingot.look_at(path).put_metrics(self._metrics(step))
 
     def _batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         state = self.trainer.state
@@ -186,11 +202,14 @@ class Attached(Holder):
     def _load_best_model(self, *args: Any, **kwargs: Any) -> Any:
         self.wait()
         path = self.trainer.state.best_model_checkpoint
-        if path is not None and os.path.isdir(path) and os.path.exists(os.path.join(path, "manifest.json")):
-            f = _ingot.look_at(path)
-            if f.state != "whole":
-                raise _ingot.BadInput(f"loading the best model: {path}: {f.reason}. The newest model is trained and in the trainer: save_model() keeps it; 'ingot checkpoint ls' shows what is left")
-            f.verify(self._options.get("threads", 0))
+
+        def verified() -> None:
+            if path is not None and os.path.isdir(path) and os.path.exists(os.path.join(path, "manifest.json")):
+                f = _ingot.look_at(path)
+                if f.state != "whole":
+                    raise _ingot.BadInput(f"loading the best model: {path}: {f.reason}. The newest model is trained and in the trainer: save_model() keeps it; 'ingot checkpoint ls' shows what is left")
+                f.verify(self._options.get("threads", 0))
+        self._of_rank_0("best model", verified)
         return self._original["_load_best_model"](*args, **kwargs)
 
     # -- a save
@@ -201,7 +220,7 @@ class Attached(Holder):
         step = int(trainer.state.global_step)
         trial = kwargs.get("trial", args[1] if len(args) > 1 else None)
         ck = self._of(self._original["_get_output_dir"](trial=trial))
-        if ck._last is not None and ck._last.step == step and not (ck._last.done and ck._last.error):
+        if ck._is_saved(step):
             # Of this step already, and the weights are the same: it may have become the best since.
             if getattr(trainer.state, "best_global_step", None) == step:
                 trainer.state.best_model_checkpoint = os.path.join(ck.directory, f"checkpoint-{step}")
@@ -210,8 +229,8 @@ class Attached(Holder):
         before, pushes = trainer.state.best_model_checkpoint, []
 
         def packed() -> Any:
-            layouts.make_way(ck.directory, step)
-            return self._caught(ck, step, args, kwargs, pushes)
+            with Part(ck._ranks, f"saving step {step}") as part:
+                return self._caught(ck, step, args, kwargs, pushes, part)
         self._saving = True
         try:
             handle = ck._save(step, packed, self._metrics(step))
@@ -224,15 +243,18 @@ class Attached(Holder):
         for _ in pushes:
             self._original["_push_from_checkpoint"](os.path.join(ck.directory, f"checkpoint-{step}"))
 
-    def _caught(self, ck: Checkpointer, step: int, args: Any, kwargs: Any, pushes: list) -> Any:
+    def _caught(self, ck: Checkpointer, step: int, args: Any, kwargs: Any, pushes: list, part: Part) -> Any:
         trainer, state, name = self.trainer, self.trainer.state, f"checkpoint-{step}"
+        if ck._leads:
+            layouts.make_way(ck.directory, step)
         with Catch(name, self._options.get("threads", 0), (_ARGS,)) as catch:
             best = getattr(state, "best_global_step", None)
-            if best and best != step and self._is_there(ck, best):
+            part.meet()  # before what Trainer gathers of all ranks
+            if best and best != step and ck._of_rank_0("best is there", lambda: self._is_there(ck, best)):
                 os.mkdir(os.path.join(catch.root, f"checkpoint-{best}"))  # Trainer looks whether it is
             tokenizers = [t for t in (getattr(trainer, "processing_class", None) or getattr(trainer, "tokenizer", None), getattr(trainer.data_collator, "tokenizer", None))
                           if callable(getattr(t, "save_pretrained", None))]
-            with replaced(trainer, _get_output_dir=lambda *a, **k: catch.root, _push_from_checkpoint=lambda *a, **k: pushes.append(a)):
+            with replaced(trainer, _get_output_dir=lambda *a, **k: catch.root, _push_from_checkpoint=lambda *a, **k: pushes.append(a)), _barriers(part):
                 if tokenizers and hasattr(tokenizers[0], "__dict__"):
                     with replaced(tokenizers[0], save_pretrained=self._once.of(tokenizers[0])):
                         self._original["_save_checkpoint"](*args, **kwargs)
@@ -246,10 +268,11 @@ class Attached(Holder):
                 if told.get("best_model_checkpoint"):
                     told["best_model_checkpoint"] = _moved(told["best_model_checkpoint"], catch.root, ck.directory)
                     caught.files["trainer_state.json"] = (json.dumps(told, indent=2, sort_keys=True) + "\n").encode()
-            if self._owed is not None:
-                caught.files[_OWED] = (json.dumps(self._owed) + "\n").encode()
-            caught.files.setdefault("training_args.json", (trainer.args.to_json_string() + "\n").encode())
-            return pack(caught, "transformers", _described(caught.files, state), [trainer.model])
+            if ck._leads:
+                if self._owed is not None:
+                    caught.files[_OWED] = (json.dumps(self._owed) + "\n").encode()
+                caught.files.setdefault("training_args.json", (trainer.args.to_json_string() + "\n").encode())
+            return pack(caught, "transformers", _described(caught.files, state), [trainer.model], part)
 
     def _is_there(self, ck: Checkpointer, step: int) -> bool:
         under_way = ck._last is not None and ck._last.step == step
@@ -266,7 +289,27 @@ class Attached(Holder):
         return out
 
 
+_REFUSED = (
+    ("DeepSpeed", lambda t: getattr(t, "is_deepspeed_enabled", False), "its engine saves itself, and Trainer's code has no part in it; ingot.deepspeed.attach(engine) saves an engine's state, in a loop of one's own"),
+    ("FSDP", lambda t: getattr(t, "is_fsdp_enabled", False) or getattr(t, "is_fsdp_xla_enabled", False),
+     "each rank has a part of its state, which Trainer saves in directories of torch.distributed.checkpoint; in a loop of one's own ingot.dcp.StorageWriter saves it, or ingot.Checkpointer"),
+    ("tensor parallelism", lambda t: t.args.world_size > 1 and (getattr(t, "is_tp_enabled", False) or getattr(t, "is_distributed_loading_by_transformers", False)) or any(is_shared(p) for p in t.model.parameters()),
+     "each rank has a part of its state; in a loop of one's own ingot.dcp.StorageWriter saves it, or ingot.Checkpointer"),
+    ("several processes of another kind than torch's DistributedDataParallel (a TPU, SageMaker)", lambda t: t.args.world_size > 1 and t.args.parallel_mode.value != "distributed", "start it with torchrun"),
+    ("enable_jit_checkpoint", lambda t: getattr(t.args, "enable_jit_checkpoint", False), "ingot saves on SIGTERM itself: turn it off"))
 _SPEEDS = ("_runtime", "_per_second")
+
+
+@contextlib.contextmanager
+def _barriers(part: Part) -> Iterator[None]:
+    """Where Trainer waits for all ranks within a save, a rank that has failed is heard of: a barrier would wait for torch's half an hour."""
+    if part.ranks is None:
+        yield
+        return
+    import torch.distributed as distributed
+    barrier = distributed.barrier
+    with replaced(distributed, barrier=lambda group=None, *args, **kwargs: barrier(group, *args, **kwargs) if group is not None else part.meet() and None):
+        yield
 
 
 def _moved(path: str, from_: str, to: str) -> str:
@@ -276,7 +319,7 @@ def _moved(path: str, from_: str, to: str) -> str:
 def _described(files: Dict[str, bytes], state: Any) -> Dict[str, Any]:
     """What the other files hold, as whoever lists the checkpoint tells it: by the members that such objects have."""
     what = {"optimizer.pt": ("optimizer", {"param_groups": None}), "scheduler.pt": ("scheduler", {"last_epoch": state.global_step}), "scaler.pt": ("scaler", {"growth_factor": None}),
-            "rng_state.pth": ("rng", {"torch": None}), "trainer_state.json": ("trainer_state", {"position": state.global_step, "epoch": state.epoch})}
+            "rng_state.pth": ("rng", {"torch": None}), "rng_state_0.pth": ("rng", {"torch": None}), "trainer_state.json": ("trainer_state", {"position": state.global_step, "epoch": state.epoch})}
     return {key: {"file": name, **members} for name, (key, members) in what.items() if name in files}
 
 
@@ -297,8 +340,10 @@ def _check_complete(path: str) -> None:
     """Whether Trainer can go on exactly from there."""
     names = set(os.listdir(path))
     missing = [n for n in ("trainer_state.json", "optimizer.pt", "scheduler.pt") if n not in names]
-    if not any(n.startswith("rng_state") for n in names):
+    ranks = {int(m[1]) for m in (re.fullmatch(r"rng_state_(\d+)\.pth", n) for n in names) if m}
+    if "rng_state.pth" not in names and not ranks:
         missing.append("rng_state.pth")
+    missing += [f"rng_state_{r}.pth" for r in range(max(ranks, default=0)) if r not in ranks]
     if missing:
         model_only = "trainer_state.json" in names and len(missing) == 3
         raise _ingot.BadInput(f"{path} has no {', '.join(missing)}: {'it was saved with save_only_model' if model_only else 'the save that should have written it did not end'}")
@@ -334,13 +379,14 @@ def _callback(attached: Attached) -> Any:
             if ck is None:
                 return
             ends = bool(state.epoch) and float(state.epoch).is_integer()  # on_epoch_end comes right behind
-            if ck.poll():
+            if ck._polled():
                 attached._owed = None
                 if control.should_evaluate or ends and args.eval_strategy == "epoch":
                     # It may take longer than there is time.
                     attached._owed = {"step": state.global_step, "save": control.should_save or ends and args.save_strategy == "epoch"}
                     control.should_evaluate = False
-                    print(f"ingot: preempted at step {state.global_step}: it is saved first, and evaluated when the run goes on", file=sys.stderr)
+                    if ck._leads:
+                        print(f"ingot: preempted at step {state.global_step}: it is saved first, and evaluated when the run goes on", file=sys.stderr)
                 control.should_save, control.should_training_stop = True, True
             elif ck.due(state.global_step) and not (ends and args.save_strategy == "epoch"):
                 control.should_save = True
@@ -349,6 +395,7 @@ def _callback(attached: Attached) -> Any:
             ck = attached._ck
             if ck is not None and ck.preempted:
                 ck.wait()
-                print(f"ingot: preempted: step {state.global_step} is saved in {ck.directory}; exit code {ck.exit_code}", file=sys.stderr)
+                if ck._leads:
+                    print(f"ingot: preempted: step {state.global_step} is saved in {ck.directory}; exit code {ck.exit_code}", file=sys.stderr)
                 sys.exit(ck.exit_code)
     return Ingot()

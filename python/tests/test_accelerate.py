@@ -1,9 +1,11 @@
 """Accelerate's save_state and load_state by ingot: runs that are killed and resumed, and the order of the data. Real trainings of a tiny network with dropout and shuffling."""
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import tempfile
+import time
 import unittest
 import warnings
 
@@ -18,7 +20,7 @@ if HAVE:
     from ingot.accelerate import attach
     torch.set_num_threads(1)
 import killing
-from shared import Comparing
+from shared import Comparing, flip
 
 EPOCHS, BATCHES = 3, 10
 
@@ -88,9 +90,10 @@ class Training:
                 if began is not None:
                     began()
                 self.step(batch)
-                if self.counter.n % save_every == 0 or self.hook is not None and self.hook.preempted:
+                preempted = self.hook is not None and self.hook.preempted
+                if self.counter.n % save_every == 0 or preempted:
                     self.a.save_state(place.format(self.directory, self.counter.n))
-                    if self.hook is not None and self.hook.preempted:
+                    if preempted:
                         self.hook.exit()
                 if self.counter.n == stop:
                     if self.hook is not None:
@@ -332,6 +335,128 @@ class States(AccelerateCase):
         with self.assertRaisesRegex(ValueError, "cadence is no option here"):
             t.hook.detach()
             attach(t.a, cadence=ingot.Cadence(steps=1))
+
+
+class Ranks(AccelerateCase):
+    """Two processes under DistributedDataParallel, with gloo."""
+
+    def setUp(self):
+        super().setUp()
+        import ranks_accelerate
+        self.runs = killing.Runs(ranks_accelerate.run, os.path.join(self.tmp, "log"), ["ranks_accelerate"])
+
+    def began(self, world=2, directory=None, out="end", **options):
+        given = {"directory": directory or self.dir, "out": os.path.join(self.tmp, out + "-{}.pt"), "world": world, "port": killing.free_port(), **options}
+        return [self.runs.start(anew=r == 0, rank=r, **given) for r in range(world)]
+
+    def ended(self, processes):
+        """Their exit codes, and what all of them said."""
+        end = time.monotonic() + 900
+        for p in processes:
+            p.join(max(0.1, end - time.monotonic()))
+        hang = [p for p in processes if p.exitcode is None]
+        for p in hang:
+            p.kill()
+            p.join()
+        told = self.runs.text()
+        self.assertEqual(hang, [], told[-6000:])
+        return [p.exitcode for p in processes], told
+
+    def go(self, code=0, **options):
+        codes, told = self.ended(self.began(**options))
+        self.assertEqual(set(codes), {code}, told[-6000:])
+        return told
+
+    def end(self, name="end", world=2):
+        return [torch.load(os.path.join(self.tmp, f"{name}-{r}.pt")) for r in range(world)]
+
+    def newest(self):
+        return max((f.step for f in ingot._ingot.scan(self.dir) if f.state == "whole"), default=0) if os.path.isdir(self.dir) else 0
+
+    def test_killed_preempted_and_resumed(self):
+        for seedable in (True, False):
+            with self.subTest(seedable=seedable):
+                shutil.rmtree(self.dir, ignore_errors=True)
+                self.go(directory=os.path.join(self.tmp, "never"), out="reference", hooked=False, save_every=1000, seedable=seedable)
+                reference, killed = self.end("reference"), 0
+                for who in ((0, 1), (1,), (0,)) if seedable else ((1,),):
+                    processes = self.began(slow=0.02, save_every=2, rank_timeout=20, seedable=seedable)
+                    while not self.runs.began.wait(0.05) and any(p.is_alive() for p in processes):
+                        pass
+                    time.sleep(random.uniform(0.0, 0.5))
+                    for r in who:
+                        if processes[r].is_alive():
+                            processes[r].kill()
+                            killing.count(signal.SIGKILL)
+                    codes, told = self.ended(processes)
+                    killed += any(codes[r] == -signal.SIGKILL for r in who)
+                    for step in range(7, 3 * BATCHES):  # one may have got to its end, or near: it has something to do again
+                        shutil.rmtree(os.path.join(self.dir, f"checkpoint-{step}"), ignore_errors=True)
+                self.assertGreater(killed, 0)
+                at = self.newest() + 3
+                self.go(75, signal_at=at, seedable=seedable)  # to rank 1 alone
+                saved = self.newest()
+                self.assertIn(saved, (at, at + 1))  # rank 0 may have been asked before rank 1 said that it was told to go
+                told = self.go(seedable=seedable)
+                self.assertEqual(told.count(f"ingot: resumed at step {saved} from {self.dir}/checkpoint-{saved}\n"), 2, told)
+                for r in (0, 1):
+                    self.assertSame(reference[r]["weights"], self.end()[r]["weights"])
+                    self.assertEqual(self.end()[r]["seen"], reference[r]["seen"][saved:])
+                newest = ingot._ingot.scan(self.dir)[0]
+                self.assertEqual((newest.state, newest.world), ("whole", 2))
+                newest.verify(1)
+
+    def test_files_and_a_plain_accelerator(self):
+        plain = os.path.join(self.tmp, "plain")
+        self.go(save_every=5, stop=5)
+        self.go(save_every=5, stop=5, hooked=False, directory=plain)
+        ours, theirs = (set(os.listdir(os.path.join(d, "checkpoint-5"))) for d in (self.dir, plain))
+        self.assertEqual(theirs, ours - {"manifest.json", "state.json", "ingot_data.bin", "ingot_data_1.bin"})
+        self.assertLessEqual({"random_states_0.pkl", "random_states_1.pkl"}, ours)
+        # Each of the two goes on from either: the same weights, and the same generators on both ranks.
+        ends = []
+        for hooked in (True, False):
+            for d in (self.dir, plain):
+                self.go(load=os.path.join(d, "checkpoint-5"), hooked=hooked, save_every=1000, stop=8, directory=os.path.join(self.tmp, "other"))
+                ends.append([e["weights"] for e in self.end()])
+        self.assertSame(ends[0], self.reference_of(8))
+        self.assertSame(ends[1], ends[2])
+        self.assertSame(ends[2], ends[3])
+
+    def reference_of(self, stop):
+        self.go(directory=os.path.join(self.tmp, "never"), out="reference", hooked=False, save_every=1000, stop=stop)
+        return [e["weights"] for e in self.end("reference")]
+
+    def test_another_number_of_processes(self):
+        """Saved by two in an epoch and gone on by one, and the other way: no row is seen twice, and none is left out."""
+        self.go(save_every=2, stop=2)
+        first = [row for e in self.end() for batch in e["seen"] for row in batch]
+        one = self.training()
+        self.assertEqual(one.hook.resume(), 2)
+        for batch in one.loader:
+            one.step(batch)
+        self.assertEqual(sorted(first + [row for batch in one.seen for row in batch]), list(range(4 * BATCHES)))
+        other = os.path.join(self.tmp, "of-one")
+        self.training(other).run(save_every=4, stop=4)
+        self.go(directory=other, save_every=1000, stop=7)
+        rest = [row for e in self.end() for batch in e["seen"] for row in batch]
+        self.assertEqual(len(rest), 24)
+        self.assertEqual(len(set(rest)), 24)
+
+    def test_a_damaged_one_and_a_rank_that_fails(self):
+        started = time.monotonic()
+        told = self.go(1, breaks=8)
+        self.assertRegex(told, "saving step 8: rank 1: OSError: no room; nothing is left of this save")
+        self.assertLess(time.monotonic() - started, 500)  # the patience of a rank is 600
+        self.assertEqual(self.newest(), 4)
+        self.go(save_every=2, stop=8)
+        flip(os.path.join(self.dir, "checkpoint-8", "random_states_1.pkl"))
+        told = self.go(1, load=os.path.join(self.dir, "checkpoint-8"))
+        self.assertIn("checkpoint-8/random_states_1.pkl", told)
+        self.assertIn("BadInput: rank 0: ", told)
+        told = self.go(save_every=1000)
+        self.assertEqual(told.count("checkpoint-8 is damaged and put aside"), 1, told)
+        self.assertEqual(told.count("ingot: resumed at step 6"), 2, told)
 
 
 if __name__ == "__main__":

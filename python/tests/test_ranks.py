@@ -89,6 +89,71 @@ class Talk(unittest.TestCase):
         ends = on_ranks(2, lambda r: r.told("due", lambda: 1) if r.rank else None, patience=0.2)
         self.assertIn("rank 0 has not come there", str(ends[1]))
 
+    def test_what_rank_0_raises_all_raise(self):
+        def go(r):
+            out = [r.found("path", lambda: "here")]
+            for error in (ingot.BadInput("damaged"), OSError("no disk")):
+                def fails():
+                    raise error
+                try:
+                    r.found("path", fails)
+                except Exception as e:
+                    out.append((type(e).__name__, str(e)))
+            return out
+        others = ["here", ("BadInput", "rank 0: damaged"), ("Error", "rank 0: no disk")]
+        self.assertEqual(on_ranks(3, go), [["here", ("BadInput", "damaged"), ("OSError", "no disk")], others, others])
+
+    def test_a_rank_that_fails_in_its_part_is_named_by_the_others(self):
+        tables = []
+
+        def go(r):
+            tables.append(r._store)
+            out = []
+            for step, fails_at in ((1, None), (2, 0), (3, 1), (4, 2), (5, None)):
+                try:
+                    with ranks.Part(r, f"saving step {step}") as part:
+                        for at in range(2):
+                            if r.rank == 1 and at == fails_at:
+                                raise OSError("no room")
+                            out.append(part.meet(r.rank))
+                        if r.rank == 1 and fails_at == 2:
+                            raise OSError("no room")
+                except Exception as e:
+                    out.append(f"{type(e).__name__}: {e}")
+            return out
+        said = [f"Error: saving step {step}: rank 1: OSError: no room; nothing is left of this save" for step in (2, 3, 4)]
+        all_, own = [0, 1, 2], ["OSError: no room"] * 3
+        self.assertEqual(on_ranks(3, go), [[all_, all_, s[0], all_, s[1], all_, all_, s[2], all_, all_] for s in (said, own, said)])
+        self.assertLessEqual(sum(k.startswith("part/") for k in tables[0].texts), 6)  # what all have heard is forgotten
+        self.assertEqual(ranks.Part(None, "saving step 1").meet(5), [5])
+
+    def test_rank_0_fails_when_all_have_heard_why(self):
+        """It may hold the store, which ends with it."""
+        ended = []
+
+        def go(r):
+            try:
+                if r.rank == 0:
+                    r.found("path", lambda: 1 // 0)
+                time.sleep(0.3)
+                r.found("path", None)
+            except Exception:
+                ended.append(r.rank)
+        on_ranks(2, go)
+        self.assertEqual(ended, [1, 0])
+
+    def test_rank_0_goes_last(self):
+        table = Table()
+        started = time.monotonic()
+        other = threading.Timer(0.3, ranks.Ranks(table, 1, 2, 10).leave, (5,))
+        other.start()
+        ranks.Ranks(table, 0, 2, 10).leave(5)
+        self.assertGreater(time.monotonic() - started, 0.25)
+        other.join()
+        started = time.monotonic()
+        ranks.Ranks(Table(), 0, 2, 10).leave(0.2)  # who has ended is not waited for much longer
+        self.assertLess(time.monotonic() - started, 3)
+
     def test_a_store_that_has_ended(self):
         class Gone:
             def __getattr__(self, name):

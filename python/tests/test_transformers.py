@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import tempfile
+import time
 import unittest
 import warnings
 import zipfile
@@ -331,12 +332,12 @@ class Meanings(TransformersCase):
         class Breaks(TrainerCallback):
             def on_step_end(self, args, state, control, **kwargs):
                 if state.global_step == 5:
-                    while os.path.isdir(args.output_dir):  # a save of before may be making its directory at this moment
+                    while os.path.isdir(args.output_dir):
                         shutil.rmtree(args.output_dir, ignore_errors=True)
                     with open(args.output_dir, "w") as f:
                         f.write("no directory")
         with self.assertRaisesRegex(ValueError, "checkpoint-[48]: .* is no directory"):
-            self.trained(callbacks=[Breaks()])
+            self.trained(callbacks=[Breaks()], options={"wait": True})  # else a save of before may still be writing into what goes away
 
 
 class Ends(TransformersCase):
@@ -469,6 +470,164 @@ class Damage(TransformersCase):
         t, told = self.told(lambda: self.trained(resume=True, max_steps=24))
         self.assertIn("it was saved with save_only_model", told)
         self.assertSame(self.end, weights(t))
+
+
+class Ranks(TransformersCase):
+    """Two processes under DistributedDataParallel, with gloo."""
+
+    def setUp(self):
+        super().setUp()
+        import ranks_transformers
+        self.runs = killing.Runs(ranks_transformers.run, os.path.join(self.tmp, "log"), ["ranks_transformers"])
+
+    def began(self, world=2, directory=None, out="end", **options):
+        given = {"directory": directory or self.dir, "out": os.path.join(self.tmp, f"{out}.pt"), "world": world, "port": killing.free_port(), **options}
+        return [self.runs.start(anew=r == 0, rank=r, **given) for r in range(world)]
+
+    def ended(self, processes):
+        """Their exit codes, and what all of them said."""
+        end = time.monotonic() + 900
+        for p in processes:
+            p.join(max(0.1, end - time.monotonic()))
+        hang = [p for p in processes if p.exitcode is None]
+        for p in hang:
+            p.kill()
+            p.join()
+        told = self.runs.text()
+        self.assertEqual(hang, [], told[-6000:])
+        return [p.exitcode for p in processes], told
+
+    def go(self, code=0, **options):
+        codes, told = self.ended(self.began(**options))
+        self.assertEqual(set(codes), {code}, told[-6000:])
+        return told
+
+    def end(self, name="end"):
+        return torch.load(os.path.join(self.tmp, f"{name}.pt"))
+
+    def newest(self):
+        return next((f.step for f in ingot._ingot.scan(self.dir) if f.state == "whole"), 0) if os.path.isdir(self.dir) else 0
+
+    def killed(self, who, within=(0.0, 1.2), **options):
+        """SIGKILL of those ranks at a random instant after the first step; the others end by themselves."""
+        processes = self.began(options={"rank_timeout": 20}, **options)
+        while not self.runs.began.wait(0.05) and any(p.is_alive() for p in processes):
+            pass
+        time.sleep(random.uniform(*within))
+        for r in who:
+            if processes[r].is_alive():
+                processes[r].kill()
+                killing.count(signal.SIGKILL)
+        return self.ended(processes)
+
+    def test_killed_preempted_and_resumed(self):
+        self.go(directory=os.path.join(self.tmp, "never"), out="reference", plain=True, resume=None)
+        killed = 0
+        for who in ((0, 1), (1,), (0,)):
+            before = self.newest()
+            codes, told = self.killed(who, slow=0.02)
+            killed += any(codes[r] == -signal.SIGKILL for r in who)
+            self.assertGreaterEqual(self.newest(), before, told[-6000:])
+            for step in steps_in(self.dir) if os.path.isdir(self.dir) else ():  # one may have got to its end, or near: it has something to do again
+                if step > 8:
+                    shutil.rmtree(os.path.join(self.dir, f"checkpoint-{step}"))
+        self.assertGreater(killed, 0)
+        at = self.newest() + 3
+        told = self.go(75, signal_at=at)  # to rank 1 alone
+        saved = self.newest()
+        self.assertIn(saved, (at, at + 1))  # rank 0 may have been asked before rank 1 said that it was told to go
+        self.assertEqual(told.count(f"ingot: preempted: step {saved} is saved"), 1)
+        told = self.go()
+        self.assertEqual(told.count(f"ingot: resumed at step {saved} from {self.dir}/checkpoint-{saved}\n"), 2, told)
+        self.assertSame(self.end("reference"), self.end())
+        self.assertEqual([f.state for f in ingot._ingot.scan(self.dir) if f.state != "whole"], [])
+        self.assertEqual(killing.left_over(self.dir), [])
+        newest = ingot._ingot.scan(self.dir)[0]
+        self.assertEqual((newest.step, newest.world), (16, 2))
+        newest.verify(1)
+
+    def test_both_ways_with_a_plain_trainer_and_other_numbers_of_processes(self):
+        plain, short = os.path.join(self.tmp, "plain"), {"max_steps": 8}
+        self.go(arguments=short)
+        end = self.end()
+        self.go(arguments=short, directory=plain, plain=True, resume=None)
+        self.assertSame(end, self.end())
+        ours, theirs = (set(os.listdir(os.path.join(d, "checkpoint-4"))) for d in (self.dir, plain))
+        self.assertEqual(theirs - {"training_args.bin"}, ours - {"manifest.json", "state.json", "training_args.json"})
+        self.assertLessEqual({"rng_state_0.pth", "rng_state_1.pth"}, ours)
+        for name in ("rng_state_0.pth", "rng_state_1.pth", "optimizer.pt"):
+            a, b = (torch.load(os.path.join(d, "checkpoint-4", name), weights_only=False) for d in (self.dir, plain))
+            self.assertEqual(repr(a), repr(b), name)
+        of_two = os.path.join(self.tmp, "of-two")
+        shutil.copytree(os.path.join(self.dir, "checkpoint-4"), os.path.join(of_two, "checkpoint-4"))
+        self.go(arguments=short, directory=plain + "-2", plain=True, resume=os.path.join(self.dir, "checkpoint-4"))
+        self.assertSame(end, self.end())
+        self.go(arguments=short, directory=plain + "-3", resume=os.path.join(plain, "checkpoint-4"))
+        self.assertSame(end, self.end())
+        # By another number of processes: as the plain one does.
+        ends = [weights(self.trained(os.path.join(self.tmp, f"one-{p}"), os.path.join(of_two, "checkpoint-4"), plain=p, **short)) for p in (True, False)]
+        self.assertSame(*ends)
+        of_one = os.path.join(self.tmp, "of-one")
+        self.trained(of_one, max_steps=4)
+        for p in (True, False):
+            told = self.go(arguments=short, directory=f"{of_one}-{p}", plain=p, resume=os.path.join(of_one, "checkpoint-4"))
+            ends.append(self.end())
+        self.assertEqual(told.count("ingot: resumed at step 4"), 2)
+        self.assertSame(*ends[2:])
+
+    def test_a_damaged_one_is_put_aside_once(self):
+        self.go(arguments={"max_steps": 8})
+        end = self.end()
+        flip(os.path.join(self.dir, "checkpoint-8", "rng_state_1.pth"))
+        told = self.go(arguments={"max_steps": 8})
+        self.assertEqual(told.count("checkpoint-8 is damaged and put aside"), 1, told)
+        self.assertEqual(told.count("ingot: resumed at step 4"), 2)
+        self.assertSame(end, self.end())
+        for step in (4, 8):
+            flip(os.path.join(self.dir, f"checkpoint-{step}", "optimizer.pt"))
+        told = self.go(1, arguments={"max_steps": 8})
+        self.assertIn("BadInput: rank 0: ", told)
+        self.assertEqual(told.count(f"checkpoints can be resumed from: 'ingot checkpoint rescue {self.dir}'"), 2, told)
+
+    def test_a_rank_that_fails_or_dies_in_its_part(self):
+        evaluated = {"eval_strategy": "steps", "eval_steps": 4, "metric_for_best_model": "it", "load_best_model_at_end": True, "max_steps": 12}  # a barrier is in the save
+        for on, where in ((1, "rng"), (0, "model")):
+            shutil.rmtree(self.dir, ignore_errors=True)
+            started = time.monotonic()
+            told = self.go(1, arguments=evaluated, best=[1, 2, 3], breaks={"at": 8, "on": on, "where": where})
+            self.assertIn(f"saving step 8: rank {on}: OSError: no room on the {where}; nothing is left of this save", told)
+            self.assertIn(f"\nOSError: no room on the {where}", told)
+            self.assertLess(time.monotonic() - started, 500)  # the patience of a rank is 600
+            self.assertEqual(self.newest(), 4)
+        codes, told = self.ended(self.began(arguments=evaluated, best=[1, 2, 3], breaks={"at": 8, "on": 1, "where": "rng", "die": True}, options={"rank_timeout": 10}))
+        self.assertEqual(codes, [1, -signal.SIGKILL], told[-6000:])
+        self.assertIn("'part': rank 1 of 2 has not come within 10 s", told)
+        self.assertEqual(self.newest(), 4)
+
+    def test_the_best_the_limit_and_clocks_that_differ(self):
+        given = {"eval_strategy": "steps", "eval_steps": 4, "metric_for_best_model": "it", "greater_is_better": False, "load_best_model_at_end": True, "save_total_limit": 1, "max_steps": 12}
+        plain = os.path.join(self.tmp, "plain")
+        self.go(arguments=given, best=[3, 1, 2], directory=plain, plain=True, resume=None)
+        theirs = self.end()
+        self.go(arguments=given, best=[3, 1, 2])
+        self.assertSame(theirs["weights"], self.end()["weights"])
+        self.assertEqual((self.end()["best"], theirs["best"]), (os.path.join(self.dir, "checkpoint-8"), os.path.join(plain, "checkpoint-8")))
+        self.assertEqual(steps_in(self.dir), steps_in(plain))
+        other = os.path.join(self.tmp, "clocks")
+        told = self.go(directory=other, skew=3600.0, slow=0.05, arguments={"save_strategy": "no", "max_steps": 8}, options={"cadence": ingot.Cadence(minutes=0.002)})
+        self.assertTrue(steps_in(other), told)
+        self.go(directory=other, skew=3600.0, arguments={"save_strategy": "no", "max_steps": 8}, options={"cadence": ingot.Cadence(minutes=100)}, resume=None)
+        newest = os.path.join(self.tmp, "only-model")
+        self.go(directory=newest, arguments={"max_steps": 4, "save_only_model": True})
+        self.assertNotIn("rng_state_0.pth", os.listdir(os.path.join(newest, "checkpoint-4")))
+        ingot._ingot.look_at(os.path.join(newest, "checkpoint-4")).verify(1)
+
+    def test_what_is_refused(self):
+        for attribute, said in (("is_fsdp_enabled", "runs with FSDP: .*ingot.dcp.StorageWriter"), ("is_deepspeed_enabled", "runs with DeepSpeed: .*ingot.deepspeed.attach")):
+            t = trainer(self.dir)
+            setattr(t, attribute, True)
+            with self.assertRaisesRegex(ValueError, said):
+                attach(t)
 
 
 if __name__ == "__main__":
