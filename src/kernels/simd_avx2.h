@@ -119,6 +119,11 @@ INGOT_INLINE F32 lookup(const float* table, I32 a) {
   return F32{lookup_eight(low, high, a.lo), lookup_eight(low, high, a.hi)};
 }
 
+INGOT_INLINE I32 gather(const uint32_t* table, I32 a) {
+  const int* t = reinterpret_cast<const int*>(table);
+  return I32{_mm256_i32gather_epi32(t, a.lo, 4), _mm256_i32gather_epi32(t, a.hi, 4)};
+}
+
 INGOT_INLINE void transpose8(__m256 (&r)[8]) {
   __m256 t[8], u[8];
   for (int i = 0; i < 8; i += 2) {

@@ -48,21 +48,22 @@ struct Nl {
 };
 
 struct Xs {
-  static constexpr int kBlock = 32, kLanes = 8, kTop = 31, kRounds = 2;
-  using Numbers = Nonlinear;
+  static constexpr int kLanes = 8, kLow = -32, kHigh = 31, kStep = 1, kParts = 1, kRounds = 2;
   static constexpr const auto& kLevels = kLevels4;
 };
 
 template <bool kWeighted>
 struct Super {
-  static constexpr int kBytes = 17, kSuperBytes = 8 * kBytes;  // of 32 values
+  static constexpr int kBytes = 136;
   static void step(const float* x, const float* importance, int blocks, uint8_t* out) {
-    const Scales<Xs> g = fit_scales<Xs, kWeighted>(x, importance, 65504.0f * 31 * 113);
+    Symmetric<kBlock, Nonlinear, kWeighted> fit;
+    fit.read(x, importance, 65504.0f * 31 * 113);
+    const Scales<Xs> g = fit_scales<Xs>(fit);
     float inv[16];
     uint8_t scale[16];
     store(inv, inverse_or_zero(g.scale * g.lanes()));
     store_u8(scale, to_int(g.scale) + splat_i(32));
-    for (int s = 0; s < blocks / 8; ++s, out += kSuperBytes) {
+    for (int s = 0; s < blocks / 8; ++s, out += kBytes) {
       uint16_t h, high = 0;
       round_f16(g.d[s], &h);
       std::memcpy(out, &h, 2);
@@ -79,7 +80,7 @@ struct Super {
 };
 
 void encode_iq4_nl(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<Nl>(x, r, n, w, out); }
-void encode_iq4_xs(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<Super>(x, r, n, w, out); }
+void encode_iq4_xs(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<Super, 32, 256>(x, r, n, w, out); }
 
 #include "kernels/target_end.h"
 

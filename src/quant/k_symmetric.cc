@@ -16,20 +16,20 @@
 
 constexpr int kSuper = 256;
 
-// A type: the bytes of a super-block, of which d is the last two, its largest code and scale, and candidates for the code of a block's largest value, chosen greedily as in affine-inl.h.
+// A type as scales-inl.h has it: the bytes of a super-block, of which d is the last two; candidates chosen greedily as in affine-inl.h.
 struct Six {
-  static constexpr int kBytes = 210, kMax = 31, kBlock = 16, kLanes = 16, kTop = 127, kRounds = 1;
+  static constexpr int kBytes = 210, kMax = 31, kLanes = 16, kLow = -128, kHigh = 127, kStep = 1, kParts = 1, kRounds = 1;
   using Numbers = Uniform<kMax>;
   static constexpr float kLevels[] = {-32.0f, -31.0f, -30.0f,  -29.0f,  -28.0f,  -27.0f,
                                       -32.5f, -26.0f, -31.75f, -31.25f, -30.75f, -30.25f};
 };
 struct Three {
-  static constexpr int kBytes = 110, kMax = 3, kBlock = 16, kLanes = 16, kTop = 31, kRounds = 3;
+  static constexpr int kBytes = 110, kMax = 3, kLanes = 16, kLow = -32, kHigh = 31, kStep = 1, kParts = 1, kRounds = 3;
   using Numbers = Uniform<kMax>;  // coarse scales and their unit move each other
   static constexpr float kLevels[] = {-4.25f, -3.25f, -4.875f, -3.875f, -5.5f, -4.5f, -3.0f, -3.625f, -4.0f, -2.375f, -5.125f, -2.75f};
 };
 template <class K>
-constexpr float kLimit = 65504.0f * K::kTop * K::kMax;
+constexpr float kLimit = 65504.0f * K::kHigh * K::kMax;
 
 // The codes of sixteen values of a block, from 0.
 template <class K>
@@ -80,11 +80,18 @@ inline void pack(Three, const float* src, I32 scale, const float* inv, uint8_t* 
   }
 }
 
+template <class K, bool kWeighted>
+inline Scales<K> fit_super(const float* x, const float* importance) {
+  Symmetric<16, typename K::Numbers, kWeighted> blocks;
+  blocks.read(x, importance, kLimit<K>);
+  return fit_scales<K>(blocks);
+}
+
 template <class K>
 inline void encode(const float* x, int64_t n, int64_t row, const float* importance, std::byte* out) {
   uint8_t* p = reinterpret_cast<uint8_t*>(out);
   for (int64_t i = 0; i < n; i += kSuper, p += K::kBytes) {
-    const Scales<K> g = importance ? fit_scales<K, true>(x + i, importance + i % row, kLimit<K>) : fit_scales<K, false>(x + i, nullptr, kLimit<K>);
+    const Scales<K> g = importance ? fit_super<K, true>(x + i, importance + i % row) : fit_super<K, false>(x + i, nullptr);
     float inv[16];
     store(inv, inverse_or_zero(g.scale * splat(g.d[0])));
     pack(K(), x + i, to_int(g.scale), inv, p);
