@@ -39,6 +39,23 @@ inline Word nearest_word(const F32* b, const F32* w, const uint32_t* near) {
   return best;
 }
 
+// The least-squares scale over candidates that map the largest value to levels[c], then over the best one's own words.
+template <class Blocks, int kCandidates>
+inline F32 best_scale(const Blocks& blocks, F32 most, const float (&levels)[kCandidates]) {
+  const F32 unit = inverse_or_zero(most);
+  F32 best = splat(0.0f), gain = splat(0.0f);
+  for (int c = 0; c <= kCandidates; ++c) {
+    const F32 inv = c < kCandidates ? unit * splat(levels[c < kCandidates ? c : 0]) : inverse_or_zero(best);
+    typename Blocks::Sums s;
+    blocks.template assign<1>(&inv, &s);
+    const F32 scale = max(s.qx / s.qq, splat(0.0f)), explained = scale * s.qx;
+    const Mask better = gain < explained;
+    gain = select(better, explained, gain);
+    best = select(better, scale, best);
+  }
+  return best;
+}
+
 // kEven: of eight signs seven are stored, and their product is positive.
 template <class G, int kBlock, bool kEven, bool kWeighted>
 struct Coded {
@@ -117,22 +134,8 @@ struct Coded {
     }
   }
 
-  // The least-squares scale over candidates that map the largest value to levels[c], then over the best one's own words.
   template <int kCandidates>
-  F32 search(const float (&levels)[kCandidates]) const {
-    const F32 unit = inverse_or_zero(most);
-    F32 best = splat(0.0f), gain = splat(0.0f);
-    for (int c = 0; c <= kCandidates; ++c) {
-      const F32 inv = c < kCandidates ? unit * splat(levels[c < kCandidates ? c : 0]) : inverse_or_zero(best);
-      Sums s;
-      assign<1>(&inv, &s);
-      const F32 scale = max(s.qx / s.qq, splat(0.0f)), explained = scale * s.qx;
-      const Mask better = gain < explained;
-      gain = select(better, explained, gain);
-      best = select(better, scale, best);
-    }
-    return best;
-  }
+  F32 search(const float (&candidates)[kCandidates]) const { return best_scale(*this, most, candidates); }
 
   // The error of kN stored scales, words chosen for each.
   template <int kN>
