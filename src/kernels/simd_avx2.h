@@ -119,6 +119,10 @@ INGOT_INLINE F32 lookup(const float* table, I32 a) {
   return F32{lookup_eight(low, high, a.lo), lookup_eight(low, high, a.hi)};
 }
 
+INGOT_INLINE F32 lookup8(const float* table, I32 a) {
+  const __m256 t = _mm256_loadu_ps(table);
+  return F32{_mm256_permutevar8x32_ps(t, a.lo), _mm256_permutevar8x32_ps(t, a.hi)};
+}
 INGOT_INLINE I32 gather(const uint32_t* table, I32 a) {
   const int* t = reinterpret_cast<const int*>(table);
   return I32{_mm256_i32gather_epi32(t, a.lo, 4), _mm256_i32gather_epi32(t, a.hi, 4)};

@@ -1,7 +1,7 @@
 // Blocks whose magnitudes are codewords (grids.h), signs beside, times a scale that is not negative: sixteen blocks, one in each lane, and what scales-inl.h asks of
 // them. Include after lanes-inl.h.
 //
-// A grid G: kValues of a word and kBits of each, kLevels of them, levels (sixteen floats, the first kLevels used), kSlope and kOffset (a line that takes a level to
+// A grid G: kValues of a word and kBits of each, kLevels of them, levels (by the three lowest bits of what is left of a word), kSlope and kOffset (a line that takes a level to
 // its digit), near().
 
 struct Word {
@@ -10,19 +10,19 @@ struct Word {
 };
 
 // The word for the values b, weighted with w (or not: null): the one of least error among those around the point of free levels that is nearest.
-template <class G, bool kWeighted>
+template <class G, bool kWeighted, int kMost = kNearWords>
 inline Word nearest_word(const F32* b, const F32* w, const uint32_t* near) {
   F32 point = splat(0.0f);
   for (int k = G::kValues - 1; k >= 0; --k)
     point = fma(point, splat(static_cast<float>(G::kLevels)), clamp(round(fma(b[k], splat(G::kSlope), splat(G::kOffset))), splat(0.0f), splat(static_cast<float>(G::kLevels - 1))));
-  const I32 first = to_int(point * splat(static_cast<float>(kNearWords))), mask = splat_i((1 << G::kBits) - 1);
+  const I32 first = to_int(point * splat(static_cast<float>(kNearWords)));
   Word best{splat_i(0), splat(0.0f)};
-  for (int n = 0; n < kNearWords; ++n) {
+  for (int n = 0; n < kMost; ++n) {
     const I32 entry = gather(near + n, first);
     I32 rest = entry;
     F32 err = splat(0.0f);
     for (int k = 0; k < G::kValues; ++k) {
-      const F32 e = b[k] - lookup(G::levels, rest & mask);
+      const F32 e = b[k] - lookup8(G::levels, rest);
       F32 we = e;
       if constexpr (kWeighted) we = w[k] * e;
       err = fma(we, e, err);
@@ -108,21 +108,21 @@ struct Coded {
     }
   }
 
+  template <int kMost = kNearWords>
   Word word(int i, F32 inv) const {
     F32 b[G::kValues];
     for (int k = 0; k < G::kValues; ++k) b[k] = a[i * G::kValues + k] * inv;
-    return nearest_word<G, kWeighted>(b, kWeighted ? w + i * G::kValues : nullptr, near);
+    return nearest_word<G, kWeighted, kMost>(b, kWeighted ? w + i * G::kValues : nullptr, near);
   }
 
   template <int kN>
   INGOT_NOINLINE void assign(const F32* inv, Sums* out) const {
-    const I32 mask = splat_i((1 << G::kBits) - 1);
     for (int c = 0; c < kN; ++c) {
       F32 qq = splat(0.0f), qx = splat(0.0f);
       for (int i = 0; i < kWords; ++i) {
-        I32 rest = word(i, inv[c]).entry;
+        I32 rest = word<4>(i, inv[c]).entry;
         for (int k = 0; k < G::kValues; ++k) {
-          const F32 q = lookup(G::levels, rest & mask);
+          const F32 q = lookup8(G::levels, rest);
           F32 wq = q;
           if constexpr (kWeighted) wq = w[i * G::kValues + k] * q;
           qq = fma(wq, q, qq);

@@ -17,7 +17,7 @@
 #include "quant/scales-inl.h"
 
 constexpr float kLimit = 65504.0f * 15;
-constexpr float kTernary[16] = {-1, 0, 1};
+constexpr float kTernary[8] = {-1, 0, 1, 0, -1, 0, 1, 0};
 constexpr float kShift = 0.125f;
 
 struct Grid {
@@ -57,17 +57,19 @@ struct Shifted {
     }
   }
 
+  template <int kMost>
   Word word(int i, F32 inv, float shift) const {
     F32 b[8];
     for (int k = 0; k < 8; ++k) b[k] = fma(x[8 * i + k], inv, splat(-shift));
-    return nearest_word<Grid, kWeighted>(b, kWeighted ? w + 8 * i : nullptr, near);
+    return nearest_word<Grid, kWeighted, kMost>(b, kWeighted ? w + 8 * i : nullptr, near);
   }
 
+  template <int kMost = kNearWords>
   INGOT_NOINLINE Chosen choose(F32 inv) const {
     Chosen up, down;
     F32 errors_up = splat(0.0f), errors_down = splat(0.0f);
     for (int i = 0; i < kWords; ++i) {
-      const Word u = word(i, inv, kShift), d = word(i, inv, -kShift);
+      const Word u = word<kMost>(i, inv, kShift), d = word<kMost>(i, inv, -kShift);
       up.entry[i] = u.entry, up.way[i] = splat(1.0f);
       if constexpr (kEach) {
         const Mask better = d.error < u.error;
@@ -94,14 +96,13 @@ struct Shifted {
 
   template <int kN>
   void assign(const F32* inv, Sums* out) const {
-    const I32 mask = splat_i(3);
     for (int c = 0; c < kN; ++c) {
-      const Chosen chosen = choose(inv[c]);
+      const Chosen chosen = choose<2>(inv[c]);
       F32 qq = splat(0.0f), qx = splat(0.0f);
       for (int i = 0; i < kWords; ++i) {
         I32 rest = chosen.entry[i];
         for (int k = 0; k < 8; ++k) {
-          const F32 q = fma(chosen.way[i], splat(kShift), lookup(kTernary, rest & mask));
+          const F32 q = fma(chosen.way[i], splat(kShift), lookup8(kTernary, rest));
           F32 wq = q;
           if constexpr (kWeighted) wq = w[8 * i + k] * q;
           qq = fma(wq, q, qq);
@@ -120,7 +121,7 @@ struct Shifted {
   void errors(const F32* stored, F32* err) const {
     for (int c = 0; c < kN; ++c) {
       const F32 inv = inverse_or_zero(stored[c]);
-      err[c] = select(splat(0.0f) < inv, choose(inv).error * stored[c] * stored[c], energy);
+      err[c] = select(splat(0.0f) < inv, choose<4>(inv).error * stored[c] * stored[c], energy);
     }
   }
 };
@@ -128,8 +129,8 @@ struct Shifted {
 // kLanes blocks are a super-block.
 template <int kBlocksOfIt>
 struct Type {
-  static constexpr int kLanes = kBlocksOfIt, kLow = 1, kHigh = 15, kStep = 2, kParts = 1, kRounds = 2;
-  static constexpr float kLevels[] = {1.25f, 1.6f, 1.95f, 2.4f, 3.0f, 1.05f};
+  static constexpr int kLanes = kBlocksOfIt, kLow = 1, kHigh = 15, kStep = 2, kParts = 1, kRounds = 1;
+  static constexpr float kLevels[] = {1.3f, 1.7f, 2.1f, 2.5f};
 };
 
 // As bytes: the index of word i of lane l, which way it is moved, the code of a scale.

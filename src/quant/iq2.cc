@@ -17,7 +17,7 @@
 #include "quant/scales-inl.h"
 
 constexpr float kLimit = 65504.0f / 8 * 31 * 43;
-constexpr float kMagnitudes[16] = {8, 25, 43};
+constexpr float kMagnitudes[8] = {8, 25, 43, 0, 8, 25, 43, 0};
 
 template <const uint32_t* kNear()>
 struct Grid {
@@ -30,8 +30,8 @@ struct Grid {
 // kLanes blocks are a super-block.
 template <int kBlocksOfIt>
 struct Type {
-  static constexpr int kLanes = kBlocksOfIt, kLow = 1, kHigh = 31, kStep = 2, kParts = 8, kRounds = 2;
-  static constexpr float kLevels[] = {30.0f, 38.0f, 46.0f, 26.0f, 34.0f, 42.0f, 54.0f, 22.0f};
+  static constexpr int kLanes = kBlocksOfIt, kLow = 1, kHigh = 31, kStep = 2, kParts = 8, kRounds = 1;
+  static constexpr float kLevels[] = {34.0f, 42.0f, 50.0f, 58.0f, 66.0f};
 };
 
 template <bool kWeighted>

@@ -16,7 +16,7 @@
 #include "quant/codewords-inl.h"
 #include "quant/scales-inl.h"
 
-constexpr float kMagnitudesXxs[16] = {4, 12, 20, 28, 36, 44, 52, 62}, kMagnitudesS[16] = {1, 3, 5, 7, 9, 11, 13, 15};
+constexpr float kMagnitudesXxs[8] = {4, 12, 20, 28, 36, 44, 52, 62}, kMagnitudesS[8] = {1, 3, 5, 7, 9, 11, 13, 15};
 
 struct GridXxs {
   static constexpr int kValues = 4, kBits = 3, kLevels = 8;
@@ -32,12 +32,12 @@ struct GridS {
 };
 
 struct TypeXxs {
-  static constexpr int kLanes = 8, kLow = 1, kHigh = 31, kStep = 2, kParts = 4, kRounds = 2;
-  static constexpr float kLevels[] = {46.0f, 54.0f, 62.0f, 70.0f, 50.0f, 58.0f, 66.0f, 38.0f};
+  static constexpr int kLanes = 8, kLow = 1, kHigh = 31, kStep = 2, kParts = 4, kRounds = 1;
+  static constexpr float kLevels[] = {50.0f, 58.0f, 66.0f, 74.0f};
 };
 struct TypeS {
-  static constexpr int kLanes = 8, kLow = 1, kHigh = 31, kStep = 2, kParts = 1, kRounds = 2;
-  static constexpr float kLevels[] = {11.0f, 13.0f, 15.0f, 16.5f, 12.0f, 14.0f, 9.5f, 10.5f};
+  static constexpr int kLanes = 8, kLow = 1, kHigh = 31, kStep = 2, kParts = 1, kRounds = 1;
+  static constexpr float kLevels[] = {12.0f, 14.0f, 16.0f, 18.0f};
 };
 
 template <bool kWeighted>
