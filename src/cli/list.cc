@@ -40,6 +40,22 @@ constexpr Advice kAdvice[] = {
     {"Q3_K_S", 3.64, "very much loss"},
     {"MXFP4_MOE", 0, "for mixtures of experts: their experts in MXFP4, the rest Q8_0"},
     {"Q2_K", 3.16, "very much loss; a smaller model at Q4_K_M is mostly better"},
+    {"Q2_K_S", 2.97, "very much loss; needs an importance matrix"},
+    {"IQ4_NL", 4.68, "near Q4_K_S; for rows that super-blocks do not fit"},
+    {"IQ4_XS", 4.46, "near Q4_K_S and smaller; slower without a GPU"},
+    {"IQ3_M", 3.76, "better than Q3_K_M at its size, slower without a GPU"},
+    {"IQ3_S", 3.66, "better than Q3_K_S at its size, slower without a GPU"},
+    {"IQ3_XS", 3.5, "much loss; needs an importance matrix"},
+    {"IQ3_XXS", 3.25, "much loss; needs an importance matrix"},
+    {"IQ2_M", 2.93, "very much loss; needs an importance matrix"},
+    {"IQ2_S", 2.74, "very much loss; needs an importance matrix"},
+    {"IQ2_XS", 2.59, "very much loss; needs an importance matrix"},
+    {"IQ2_XXS", 2.38, "very much loss; needs an importance matrix"},
+    {"IQ1_M", 2.15, "for the largest models alone; needs an importance matrix"},
+    {"IQ1_S", 2.0, "for the largest models alone; needs an importance matrix"},
+    {"TQ2_0", 0, "for models trained with three values (BitNet); fast"},
+    {"TQ1_0", 0, "for models trained with three values (BitNet); smallest"},
+    {"NVFP4", 0, "four bits with a scale for each 16; for GPUs that compute with it"},
 };
 
 double bits_of(DType t) {

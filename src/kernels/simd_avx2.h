@@ -110,6 +110,24 @@ INGOT_INLINE void store_f16(void* p, F32 a) {
   _mm_storeu_si128(q + 1, _mm256_cvtps_ph(a.hi, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+// The fourth bit of an index, moved to the sign, chooses between the table's halves.
+INGOT_INLINE __m256 lookup_eight(__m256 low, __m256 high, __m256i i) {
+  return _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, i), _mm256_permutevar8x32_ps(high, i), _mm256_castsi256_ps(_mm256_slli_epi32(i, 28)));
+}
+INGOT_INLINE F32 lookup(const float* table, I32 a) {
+  const __m256 low = _mm256_loadu_ps(table), high = _mm256_loadu_ps(table + 8);
+  return F32{lookup_eight(low, high, a.lo), lookup_eight(low, high, a.hi)};
+}
+
+INGOT_INLINE F32 lookup8(const float* table, I32 a) {
+  const __m256 t = _mm256_loadu_ps(table);
+  return F32{_mm256_permutevar8x32_ps(t, a.lo), _mm256_permutevar8x32_ps(t, a.hi)};
+}
+INGOT_INLINE I32 gather(const uint32_t* table, I32 a) {
+  const int* t = reinterpret_cast<const int*>(table);
+  return I32{_mm256_i32gather_epi32(t, a.lo, 4), _mm256_i32gather_epi32(t, a.hi, 4)};
+}
+
 INGOT_INLINE void transpose8(__m256 (&r)[8]) {
   __m256 t[8], u[8];
   for (int i = 0; i < 8; i += 2) {

@@ -72,6 +72,9 @@ INGOT_OP(F32, load_f16, (const void* p), _mm512_cvtph_ps(_mm256_loadu_si256(stat
 INGOT_DO(store_f16, (void* p, F32 a),
          _mm256_storeu_si256(static_cast<__m256i*>(p),
                              _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)))
+INGOT_OP(F32, lookup, (const float* table, I32 a), _mm512_permutexvar_ps(a.v, _mm512_loadu_ps(table)))
+INGOT_OP(F32, lookup8, (const float* table, I32 a), _mm512_permutexvar_ps(a.v, _mm512_broadcast_f32x8(_mm256_loadu_ps(table))))
+INGOT_OP(I32, gather, (const uint32_t* table, I32 a), _mm512_i32gather_epi32(a.v, table, 4))
 
 __attribute__((always_inline)) inline void transpose(F32 (&r)[16]) {
   __m512 t[16], u[16];

@@ -141,6 +141,12 @@ inline void store_f16(void* p, F32 a) {
   std::memcpy(p, h, sizeof h);
 }
 
+// The numbers of a table of sixteen, by an index from 0 to 15 in each lane.
+INGOT_OP(F32, lookup, (const float* table, I32 a), table[a.v[i]])
+// Of a table of eight, by the three lowest bits of an index.
+INGOT_OP(F32, lookup8, (const float* table, I32 a), table[a.v[i] & 7])
+INGOT_OP(I32, gather, (const uint32_t* table, I32 a), static_cast<int32_t>(table[a.v[i]]))
+
 // In place: r[i].lane[j] <-> r[j].lane[i].
 inline void transpose(F32 (&r)[16]) {
   for (int a = 0; a < 16; ++a)

@@ -70,6 +70,10 @@ std::vector<std::vector<float>> odd_rows(int64_t row) {
   return rows;
 }
 
+double bits_of(DType t) { return 8.0 * static_cast<double>(info(t).bytes) / static_cast<double>(info(t).block); }
+// Types of so few bits that no step bounds an error: what they are worth is in error_test.cc.
+bool coarse(DType t) { return is_block_type(t) && bits_of(t) < 2.6; }
+
 class EachCodec : public ::testing::TestWithParam<DType> {
  protected:
   void TearDown() override { force_target(""); }
@@ -142,7 +146,7 @@ TEST_P(EachCodec, FiniteInFiniteOut) {
   const DType t = GetParam();
   if (find_codec(t)->holds_nonfinite) return;
   const float limit = find_codec(t)->max_abs;
-  ASSERT_GE(limit, 65504.0f);
+  ASSERT_GE(limit, t == DType::kNVFP4 ? 2688.0f : 65504.0f);  // whose scales are 8 bits
   const auto w = testing::importance(256);
   for (const auto& x : odd_rows(256))
     for (const float* importance : {static_cast<const float*>(nullptr), w.data()}) {
@@ -150,12 +154,12 @@ TEST_P(EachCodec, FiniteInFiniteOut) {
       ASSERT_EQ(first_nonfinite(y.data(), 256), -1) << x[0];
       float most = 0;
       for (const float v : x) most = std::max(most, std::fabs(v));
-      for (size_t i = 0; i < y.size(); ++i) ASSERT_LE(std::fabs(y[i]), most * 1.35f + 1e-6f) << x[i];
+      for (size_t i = 0; i < y.size(); ++i) ASSERT_LE(std::fabs(y[i]), most * (coarse(t) ? 1.8f : 1.35f) + 1e-6f) << x[i];
     }
   // What the limit names is stored with the precision of the type, not clamped.
   std::vector<float> x(256);
   for (size_t i = 0; i < x.size(); ++i) x[i] = limit * (static_cast<float>(i % 31) / 15.0f - 1.0f);
-  EXPECT_LT(testing::relative_error(x, decode(t, encode(t, x, 256))), t == DType::kQ2_K ? 0.05 : 0.03);
+  EXPECT_LT(testing::relative_error(x, decode(t, encode(t, x, 256))), coarse(t) ? 0.3 : bits_of(t) < 3.5 ? 0.1 : 0.03);
 }
 
 TEST_P(EachCodec, NonfiniteFloatsDoNotCrash) {  // the caller refuses them; garbage in must still be bytes out
@@ -175,10 +179,11 @@ TEST_P(EachCodec, NonfiniteFloatsDoNotCrash) {  // the caller refuses them; garb
 TEST_P(EachCodec, ErrorIsBoundedByTheStep) {
   const DType t = GetParam();
   // Levels a block of the type has over the range from -max to max.
+  if (coarse(t)) return;
   const double levels = t == DType::kQ8_0   ? 255
                         : t == DType::kQ6_K ? 64
                         : t == DType::kQ5_K || t == DType::kQ5_0 || t == DType::kQ5_1 ? 32
-                        : t == DType::kQ3_K ? 8
+                        : t == DType::kQ3_K || t == DType::kIQ3_S || t == DType::kIQ3_XXS ? 8
                         : t == DType::kQ2_K ? 4
                         : is_block_type(t)  ? 16
                                             : 0;
@@ -331,6 +336,18 @@ TEST(Golden, BytesOfEveryCodec) {
       {DType::kQ5_1, 1, "c83e5440a43c41aceb8a8a88c0adee34", "44c273e1a10226fffd809e4b368dbabb"},
       {DType::kQ2_K, 1, "2ee16ab4d06ed59134c89a1c91804136", "14fa509a9553b3a1f6a37499073b9851"},
       {DType::kQ3_K, 1, "f413d177cf66d5c60087d980b9a2f362", "68328f4d44481d06fe5423887f35d457"},
+      {DType::kIQ4_NL, 1, "ffb5afc7f078496a41d2b1e139e80efd", "d074358ad3cd90d7f8f9d82df18b442b"},
+      {DType::kIQ4_XS, 1, "b96ca6fba13f447cb5750277404d8181", "1bfaf4d4ce8a426f52cb93623c2ae9f5"},
+      {DType::kIQ3_XXS, 1, "2534c1519811e959b0962d3ed02778f1", "5bde8a226f2f128d9bb1614766f03a86"},
+      {DType::kIQ3_S, 1, "7a3dd3b49c530a7949d558d276ad4bf9", "5929fca6fa3b5a44bf636d152c01c643"},
+      {DType::kIQ2_XXS, 1, "e61a6047bad01ec50fccfee54825e52c", "e05feba7f139229091ae2d28f5c13c0c"},
+      {DType::kIQ2_XS, 1, "52eba317fd1cb36afc61df705c9f06cf", "914af7d0f32baa7282a20ef9acf718df"},
+      {DType::kIQ2_S, 1, "d7b41b043035ccbce7f75196722e0d15", "9cc43d69e8167b86a87a570cc1ca8ca4"},
+      {DType::kIQ1_S, 1, "55f4e524e70cbb66ea0c5c6d74a0b9bf", "5cfee95388c97060e7d903cb331dd002"},
+      {DType::kIQ1_M, 1, "aa0ff165eb8ec69137890e2d82dff874", "0779cd661f711ae89b8a90b0bacf270c"},
+      {DType::kTQ1_0, 1, "efe9e01acee956f2e4ec4e16653ddfed", "b9cc04560e0e26cfd20aa4c20871fcb3"},
+      {DType::kTQ2_0, 1, "3a3280a44477699116611d71a00c21fd", "5482c35efc6bccd20edaba3153ed6e85"},
+      {DType::kNVFP4, 1, "c837bb205ff96eb50c8b1bad482f4d73", "ad00a761eff9551dd2d6b7bfb43742e7"},
       {DType::kMXFP4, 1, "c5a5b3860948fc5fe14c93361ccfdb31", "b4dcb8eed8178942c12069fd73a359f4"},
   };
   const auto w = testing::importance(768);

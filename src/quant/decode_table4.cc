@@ -6,11 +6,11 @@
 
 #include "quant/blocks.h"
 #include "quant/decode.h"
+#include "quant/grids.h"
 
 namespace ingot {
 namespace {
 
-constexpr float kNonlinear[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 constexpr float kE2M1[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
 // The first half of the values in the low nibbles.
@@ -31,7 +31,7 @@ float ue4m3_half(uint8_t code) {
 }  // namespace
 
 void decode_iq4_nl(const std::byte* in, int64_t n, float* out) {
-  each_block<32, 18>(in, n, out, [](const uint8_t* p, float* y) { decode_nibbles(p + 2, 16, half(p), kNonlinear, y); });
+  each_block<32, 18>(in, n, out, [](const uint8_t* p, float* y) { decode_nibbles(p + 2, 16, half(p), kIq4, y); });
 }
 
 void decode_iq4_xs(const std::byte* in, int64_t n, float* out) {
@@ -40,7 +40,7 @@ void decode_iq4_xs(const std::byte* in, int64_t n, float* out) {
     const auto high = field<uint16_t>(p + 2);
     for (int b = 0; b < 8; ++b) {
       const int scale = (p[4 + b / 2] >> b % 2 * 4 & 15) | (high >> 2 * b & 3) << 4;
-      decode_nibbles(p + 8 + 16 * b, 16, d * static_cast<float>(scale - 32), kNonlinear, y + 32 * b);
+      decode_nibbles(p + 8 + 16 * b, 16, d * static_cast<float>(scale - 32), kIq4, y + 32 * b);
     }
   });
 }

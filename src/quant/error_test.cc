@@ -124,15 +124,16 @@ TEST(Error, OnTheTinyLlamaIsAtMostTheReferences) {
     s.reference += with == "yes" ? weighted : plain;
     ++s.tensors;
     // No tensor may be the price of the sum.
-    EXPECT_LT(done[key].first, 1.06 * plain) << key;
+    EXPECT_LT(done[key].first, (with == "yes" && type.starts_with("IQ") ? 1.15 : 1.06) * plain) << key;
   }
-  EXPECT_EQ(sums.size(), 28u);
+  EXPECT_EQ(sums.size(), 49u);
   for (const auto& [what, s] : sums) {
     std::printf("%-10s %s sum of relative squared error %.6e, the reference's %.6e, ratio %.4f\n",
                 what.c_str(), what.ends_with("yes") ? "weighted" : "plain   ", s.ours, s.reference,
                 s.ours / s.reference);
     EXPECT_EQ(s.tensors, 44);
-    EXPECT_LE(s.ours, s.reference) << what;
+    // Codewords and tables leave room below the reference's choice.
+    EXPECT_LE(s.ours, s.reference * (what.starts_with("IQ") || what.starts_with("TQ") ? 0.96 : 1)) << what;
   }
 }
 

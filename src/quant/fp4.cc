@@ -1,5 +1,6 @@
 // MXFP4: blocks of 32 E2M1 numbers (0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives) times a power of two (OCP Microscaling Formats v1.0). All there is to choose is
-// the power: that of the reference, which gives the largest value its place, and its neighbours.
+// the power: that of the reference, which gives the largest value its place, and its neighbours. NVFP4: blocks of 16 such numbers times an unsigned E4M3 number; four
+// of them are a block of the file.
 #include <cfloat>
 #include <cstdint>
 #include <cstring>
@@ -34,6 +35,19 @@ inline I32 codes(F32 v) {
 // Half of the power's unit, as the numbers are doubled.
 inline F32 unit(F32 power) { return from_bits(shl<23>(to_int(power) - splat_i(1))); }
 
+// The error of a block in a unit, in squares of that unit: squares of the values themselves would underflow.
+template <int kValues, bool kWeighted>
+inline F32 error_in(const F32* t, const F32* w, F32 inv) {
+  F32 err = splat(0.0f);
+  for (int k = 0; k < kValues; ++k) {
+    const F32 v = t[k] * inv, e = abs(v) - nearest(v);
+    F32 we = e;
+    if constexpr (kWeighted) we = w[k] * e;
+    err = fma(we, e, err);
+  }
+  return err;
+}
+
 template <bool kWeighted>
 struct Fp4 {
   static constexpr int kBytes = 17;
@@ -48,16 +62,8 @@ struct Fp4 {
     constexpr float kBeside[] = {0, -1, 1}, kSquare[] = {1, 0.25f, 4};
     F32 power = splat(0.0f), least = splat(FLT_MAX);
     for (int c = 0; c < 3; ++c) {
-      const F32 p = clamp(first + splat(kBeside[c]), splat(2.0f), splat(kMaxPower)), inv = inverse_or_zero(unit(p));
-      F32 err = splat(0.0f);
-      for (int k = 0; k < kBlock; ++k) {
-        // In units: squares of the values themselves would underflow.
-        const F32 v = t[k] * inv, e = abs(v) - nearest(v);
-        F32 we = e;
-        if constexpr (kWeighted) we = w[k] * e;
-        err = fma(we, e, err);
-      }
-      err = err * splat(kSquare[c]);
+      const F32 p = clamp(first + splat(kBeside[c]), splat(2.0f), splat(kMaxPower));
+      const F32 err = error_in<kBlock, kWeighted>(t, w, inverse_or_zero(unit(p))) * splat(kSquare[c]);
       const Mask better = err < least;
       power = select(better, p, power);
       least = select(better, err, least);
@@ -73,6 +79,53 @@ struct Fp4 {
   }
 };
 
+// Half of an E4M3 number by its code, 0 to 126, as the numbers are doubled.
+inline F32 half_of(F32 code) {
+  const I32 c = to_int(code);
+  return select(code < splat(8.0f), code * splat(0x1p-10f), from_bits(shl<20>(c) + splat_i(119 << 23)));
+}
+// The code of the number nearest to v, which is not negative.
+inline F32 code_of(F32 v) {
+  const F32 fine = round(v * splat(0x1p9f)), coarse = to_float(shr<20>(bits(min(v, splat(448.0f))) + splat_i(1 << 19)) - splat_i(120 << 3));
+  return min(select(fine < splat(8.0f), fine, coarse), splat(126.0f));
+}
+
+template <bool kWeighted>
+struct Nv {
+  static constexpr int kValues = 16, kBytes = 36;
+  static void step(const float* x, const float* importance, int blocks, uint8_t* out) {
+    F32 t[kValues], w[kWeighted ? kValues : 1];
+    to_lanes<kValues>(x, -448.0f * 6, 448.0f * 6, t);
+    if constexpr (kWeighted) importance_to_lanes<kValues>(importance, w);
+    F32 most = splat(0.0f);
+    for (int k = 0; k < kValues; ++k) most = max(most, abs(t[k]));
+    // From the largest value's being a little beyond 6 to its being 4, which is half as much again.
+    const F32 first = code_of(most * splat(1.0f / 6));
+    F32 code = splat(0.0f), least = splat(FLT_MAX);
+    for (int c = -2; c < 7; ++c) {
+      const F32 of = clamp(first + splat(static_cast<float>(c)), splat(1.0f), splat(126.0f)), half = half_of(of);
+      const F32 err = error_in<kValues, kWeighted>(t, w, inverse_or_zero(half)) * half * half;
+      const Mask better = err < least;
+      code = select(better, of, code);
+      least = select(better, err, least);
+    }
+    code = select(most > splat(0.0f), code, splat(0.0f));
+    float inv[16];
+    uint8_t of[16];
+    store(inv, inverse_or_zero(half_of(code)));
+    store_u8(of, to_int(code));
+    for (int b = 0; b < blocks; b += 4, out += kBytes) {
+      std::memcpy(out, of + b, 4);
+      for (int i = 0; i < 4; ++i) {
+        uint8_t c[16];
+        store_u8(c, codes(load(x + 16 * (b + i)) * splat(inv[b + i])));
+        for (int k = 0; k < 8; ++k) out[4 + 8 * i + k] = static_cast<uint8_t>(c[k] | c[k + 8] << 4);
+      }
+    }
+  }
+};
+
+void encode_nvfp4(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<Nv, 16, 64>(x, r, n, w, out); }
 void encode_mxfp4(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<Fp4>(x, r, n, w, out); }
 
 #include "kernels/target_end.h"
@@ -81,9 +134,11 @@ void encode_mxfp4(const float* x, int64_t r, int64_t n, const float* w, std::byt
 namespace ingot {
 namespace {
 void enc(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { INGOT_DISPATCH(encode_mxfp4)(x, r, n, w, out); }
+void nv(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { INGOT_DISPATCH(encode_nvfp4)(x, r, n, w, out); }
 }  // namespace
 
-extern const Codec kCodecMXFP4;
+extern const Codec kCodecMXFP4, kCodecNVFP4;
+const Codec kCodecNVFP4{DType::kNVFP4, 1, nv, decode_nvfp4, false, 448.0f * 6};
 const Codec kCodecMXFP4{DType::kMXFP4, 1, enc, decode_mxfp4, false, FLT_MAX};
 
 }  // namespace ingot

@@ -1,10 +1,11 @@
-// Types of 32-value blocks, encoded sixteen blocks at a time. Include after lanes-inl.h.
+// Types of 32-value blocks (or kBlock), encoded sixteen blocks at a time; kUnit values are Step::kBytes in the file. Include after lanes-inl.h.
 
-constexpr int kBlock = 32, kGroup = 512;
+constexpr int kBlock = 32;
 
 // Calls step(values, importance, blocks, bytes) for each sixteen blocks; the last ones padded with zeros.
-template <class Step>
+template <class Step, int kBlock = 32, int kUnit = kBlock>
 inline void for_groups(const float* x, int64_t n, int64_t row, const float* importance, uint8_t* out) {
+  constexpr int kGroup = 16 * kBlock;
   float xs[kGroup], ws[kGroup];
   for (int64_t i = 0; i < n; i += kGroup) {
     const int blocks = static_cast<int>((n - i < kGroup ? n - i : kGroup) / kBlock);
@@ -17,16 +18,16 @@ inline void for_groups(const float* x, int64_t n, int64_t row, const float* impo
     if (importance)
       for (int b = 0; b < 16; ++b)
         std::memcpy(ws + b * kBlock, importance + (i + b * kBlock) % row, kBlock * 4);
-    Step::step(src, importance ? ws : nullptr, blocks, out + i / kBlock * Step::kBytes);
+    Step::step(src, importance ? ws : nullptr, blocks, out + i / kUnit * Step::kBytes);
   }
 }
 
 // A type by its step with importance and without.
-template <template <bool> class Step>
+template <template <bool> class Step, int kBlock = 32, int kUnit = kBlock>
 inline void encode_either(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
   uint8_t* p = reinterpret_cast<uint8_t*>(out);
   if (w)
-    for_groups<Step<true>>(x, r * n, n, w, p);
+    for_groups<Step<true>, kBlock, kUnit>(x, r * n, n, w, p);
   else
-    for_groups<Step<false>>(x, r * n, n, nullptr, p);
+    for_groups<Step<false>, kBlock, kUnit>(x, r * n, n, nullptr, p);
 }

@@ -12,105 +12,29 @@
 
 #include "quant/lanes-inl.h"
 #include "quant/symmetric-inl.h"
+#include "quant/scales-inl.h"
 
 constexpr int kSuper = 256;
 
-// A type: the bytes of a super-block, of which d is the last two, its largest code and scale, and candidates for the code of a block's largest value, chosen greedily as in affine-inl.h.
+// A type as scales-inl.h has it: the bytes of a super-block, of which d is the last two; candidates chosen greedily as in affine-inl.h.
 struct Six {
-  static constexpr int kBytes = 210, kMax = 31, kTop = 127, kRounds = 1;
+  static constexpr int kBytes = 210, kMax = 31, kLanes = 16, kLow = -128, kHigh = 127, kStep = 1, kParts = 1, kRounds = 1;
+  using Numbers = Uniform<kMax>;
   static constexpr float kLevels[] = {-32.0f, -31.0f, -30.0f,  -29.0f,  -28.0f,  -27.0f,
                                       -32.5f, -26.0f, -31.75f, -31.25f, -30.75f, -30.25f};
 };
 struct Three {
-  static constexpr int kBytes = 110, kMax = 3, kTop = 31, kRounds = 3;  // coarse scales and their unit move each other
+  static constexpr int kBytes = 110, kMax = 3, kLanes = 16, kLow = -32, kHigh = 31, kStep = 1, kParts = 1, kRounds = 3;
+  using Numbers = Uniform<kMax>;  // coarse scales and their unit move each other
   static constexpr float kLevels[] = {-4.25f, -3.25f, -4.875f, -3.875f, -5.5f, -4.5f, -3.0f, -3.625f, -4.0f, -2.375f, -5.125f, -2.75f};
 };
-template <class K, bool kWeighted>
-using Fit = Symmetric<16, K::kMax, kWeighted>;
 template <class K>
-constexpr float kLimit = 65504.0f * K::kTop * K::kMax;
-
-// The sum of lanes in f64.
-inline double total(F32 v) {
-  float lanes[16];
-  store(lanes, v);
-  double sum = 0;
-  for (int i = 0; i < 16; ++i) sum += lanes[i];
-  return sum;
-}
-
-struct Scales {
-  float d;    // the value of the f16
-  F32 scale;  // integers -kTop - 1 .. kTop
-};
-
-// The unit such that the scale of largest magnitude takes -kTop - 1, the one code without a positive twin.
-template <class K>
-inline float unit(F32 scale) {
-  float s[16];
-  store(s, scale);
-  // The magnitude is kept apart from the value: clang 19 at -O3 miscompiles `if (fabs(s[i]) > fabs(most))
-  // most = s[i]` (found by the golden bytes of codec_test.cc).
-  float most = 0, magnitude = 0;
-  for (int i = 0; i < 16; ++i) {
-    const float m = __builtin_fabsf(s[i]);
-    if (!(m > magnitude)) continue;
-    magnitude = m;
-    most = s[i];
-  }
-  const float d = round_f16(max_of(min_of(most / static_cast<float>(-K::kTop - 1), 65504.0f), -65504.0f));
-  if (d == 0.0f && magnitude >= 0x1p-25f) return most > 0 ? -0x1p-24f : 0x1p-24f;
-  return d;
-}
-
-// Chooses the scales for the unit in g, then the unit for them.
-template <class K, bool kWeighted>
-inline void fit_units(const Fit<K, kWeighted>& blocks, F32 exact, Scales* of) {
-  constexpr int kN = 3;
-  Scales& g = *of;
-  const F32 d = splat(g.d), lo = splat(static_cast<float>(-K::kTop - 1)), hi = splat(static_cast<float>(K::kTop));
-  const F32 nearest = clamp(round(exact * inverse_or_zero(d)), lo, hi);
-  F32 cand[kN], stored[kN], err[kN];
-  for (int c = 0; c < kN; ++c) {
-    cand[c] = clamp(nearest + splat(static_cast<float>(c - 1)), lo, hi);
-    stored[c] = cand[c] * d;
-  }
-  blocks.template errors<kN>(stored, err);
-  g.scale = cand[1];
-  F32 least = err[1];
-  for (int c = 0; c < kN; c += 2) {
-    const Mask better = err[c] < least;
-    g.scale = select(better, cand[c], g.scale);
-    least = select(better, err[c], least);
-  }
-  // Least squares for d given all codes; kept where the error is really less, as it is rounded and codes
-  // change.
-  const F32 inv = inverse_or_zero(g.scale * d);
-  typename Fit<K, kWeighted>::Sums sums;
-  blocks.template assign<1>(&inv, &sums);
-  const double energy = total(blocks.mass * g.scale * g.scale * sums.qq);
-  const double fit = total(blocks.mass * g.scale * sums.qx) / (energy > 0 ? energy : 1);
-  if (!(fit >= -65504 && fit <= 65504) || fit == 0) return;
-  const float refitted = round_f16(static_cast<float>(fit));
-  F32 stored_refitted = g.scale * splat(refitted), err_refitted;
-  blocks.template errors<1>(&stored_refitted, &err_refitted);
-  if (total(blocks.mass * err_refitted) < total(blocks.mass * least)) g.d = refitted;
-}
-
-template <class K, bool kWeighted>
-inline Scales fit_super(const float* src, const float* importance) {
-  Fit<K, kWeighted> blocks;
-  blocks.read(src, importance, kLimit<K>);
-  const F32 exact = blocks.search(K::kLevels);
-  Scales g{unit<K>(exact), splat(0.0f)};
-  for (int round = 0; round < K::kRounds; ++round) fit_units<K, kWeighted>(blocks, exact, &g);
-  return g;
-}
+constexpr float kLimit = 65504.0f * K::kHigh * K::kMax;
 
 // The codes of sixteen values of a block, from 0.
 template <class K>
 inline I32 codes(const float* x, float inv) {
-  return to_int(Fit<K, false>::code(load(x) * splat(inv))) + splat_i(K::kMax + 1);
+  return to_int(K::Numbers::nearest(load(x) * splat(inv))) + splat_i(K::kMax + 1);
 }
 
 // Q6_K's bytes but for d: low and high bits of the codes, the scales.
@@ -156,16 +80,23 @@ inline void pack(Three, const float* src, I32 scale, const float* inv, uint8_t* 
   }
 }
 
+template <class K, bool kWeighted>
+inline Scales<K> fit_super(const float* x, const float* importance) {
+  Symmetric<16, typename K::Numbers, kWeighted> blocks;
+  blocks.read(x, importance, kLimit<K>);
+  return fit_scales<K>(blocks);
+}
+
 template <class K>
 inline void encode(const float* x, int64_t n, int64_t row, const float* importance, std::byte* out) {
   uint8_t* p = reinterpret_cast<uint8_t*>(out);
   for (int64_t i = 0; i < n; i += kSuper, p += K::kBytes) {
-    const Scales g = importance ? fit_super<K, true>(x + i, importance + i % row) : fit_super<K, false>(x + i, nullptr);
+    const Scales<K> g = importance ? fit_super<K, true>(x + i, importance + i % row) : fit_super<K, false>(x + i, nullptr);
     float inv[16];
-    store(inv, inverse_or_zero(g.scale * splat(g.d)));
+    store(inv, inverse_or_zero(g.scale * splat(g.d[0])));
     pack(K(), x + i, to_int(g.scale), inv, p);
     uint16_t h;
-    round_f16(g.d, &h);
+    round_f16(g.d[0], &h);
     std::memcpy(p + K::kBytes - 2, &h, 2);
   }
 }

@@ -49,7 +49,7 @@ struct Q8 {
 template <bool kWeighted>
 struct Q4 {
   static constexpr int kBytes = kQ4Bytes;
-  using Fit = Symmetric<kBlock, 7, kWeighted>;
+  using Fit = Symmetric<kBlock, Uniform<7>, kWeighted>;
   static void step(const float* x, const float* importance, int blocks, uint8_t* out) {
     Fit e;
     e.read(x, importance, kQ4Limit);
@@ -82,7 +82,7 @@ inline uint32_t fifth_bits(I32 first, I32 second) {
 template <bool kWeighted>
 struct Q5 {
   static constexpr int kBytes = 22;
-  using Fit = Symmetric<kBlock, 15, kWeighted>;
+  using Fit = Symmetric<kBlock, Uniform<15>, kWeighted>;
   static void step(const float* x, const float* importance, int blocks, uint8_t* out) {
     Fit e;
     e.read(x, importance, kQ5Limit);

@@ -1,16 +1,20 @@
-// The search shared by types without a min: value = scale * q, q from kMin = -kMax - 1 to kMax, scale of
-// either sign (so the larger end of a block can take the extra negative code). Include after lanes-inl.h.
+// The search shared by types without a min: value = scale * q, q one of a set of numbers, scale of either sign (so that the larger end of a block can take the set's
+// larger end). Include after lanes-inl.h.
 
-template <int kBlock, int kMax, bool kWeighted>
+// q from -kMax - 1 to kMax.
+template <int kMax>
+struct Uniform {
+  static F32 nearest(F32 v) { return clamp(round(v), splat(static_cast<float>(-kMax - 1)), splat(static_cast<float>(kMax))); }
+};
+
+template <int kBlock, class Numbers, bool kWeighted>
 struct Symmetric {
   F32 x[kBlock];
   F32 w[kWeighted ? kBlock : 1];
   F32 extreme;  // the value of largest magnitude
   F32 mass;     // what a block's error counts beside the others'
 
-  static F32 code(F32 v) {
-    return clamp(round(v), splat(static_cast<float>(-kMax - 1)), splat(static_cast<float>(kMax)));
-  }
+  static F32 code(F32 v) { return Numbers::nearest(v); }
 
   INGOT_NOINLINE void read(const float* values, const float* importance, float limit) {
     to_lanes<kBlock>(values, -limit, limit, x);

@@ -30,10 +30,15 @@ bool first_four(const Place& p) { return p.i < 4; }
 bool first_sixteenth(const Place& p) { return p.i < p.n / 16; }
 bool first_eighth(const Place& p) { return p.i < p.n / 8; }
 bool first_eighth_with_imatrix(const Place& p) { return p.imatrix && first_eighth(p); }
+bool without_imatrix(const Place& p) { return !p.imatrix; }
+bool first_eighth_without_imatrix(const Place& p) { return !p.imatrix && first_eighth(p); }
+bool inner(const Place& p) { return p.i >= p.n / 8 && p.i < 7 * p.n / 8; }
 bool more_bits(const Place& p) {
   return p.i < p.n / 8 || p.i >= 7 * p.n / 8 || (p.i - p.n / 8) % 3 == 2;
 }
 bool eight_experts(const Place& p) { return p.experts == 8; }
+bool four_experts(const Place& p) { return p.experts >= 4; }
+bool more_bits_of_eight_experts(const Place& p) { return p.experts == 8 && more_bits(p); }
 bool other_than_eight_experts(const Place& p) { return p.experts != 8; }
 bool of_experts(const Place& p) { return p.matrices > 1; }
 bool shared_by_four(const Place& p) { return p.shared >= 4; }
@@ -87,6 +92,9 @@ bool may_quantize(const LazyTensor& t, const QuantizeOptions& o) {
   return std::none_of(std::begin(kKept), std::end(kKept),
                       [&](auto part) { return t.name.find(part) != std::string::npos; });
 }
+
+// The mixes whose rules say all that there is to say.
+bool very_few_bits(DType base) { return base == DType::kIQ1_S || base == DType::kIQ1_M || base == DType::kIQ2_XXS || base == DType::kIQ2_XS || base == DType::kIQ2_S; }
 
 int64_t layer_of(const std::string& name) {
   if (!name.starts_with("blk.")) return -1;
@@ -154,7 +162,7 @@ class Chooser {
              info(wanted).name, info(wanted).block, info(other).name);
     }
     for (const auto& p : patterns_)
-      if (!p.used) notice("--tensor-type '{}' changes nothing: no tensor that can be quantized takes its type from it", p.expression);
+      if (!p.used) return usage("--tensor-type '{}' changes nothing: no tensor that can be quantized takes its type from it; 'ingot inspect {}' shows their names", p.expression, a_.path);
     return out;
   }
 
@@ -179,7 +187,7 @@ class Chooser {
         places_[i].experts = experts_;
         places_[i].shared = shared_;
         if (const Shape s = a_.tensors[i].spec().shape; s.rank == 3) places_[i].matrices = s[0];
-        places_[i].imatrix = !o_.importance.empty();
+        places_[i].imatrix = o_.imatrix != nullptr;
       }
     }
   }
@@ -204,23 +212,22 @@ class Chooser {
     return fit(t, type);
   }
 
+  std::optional<DType> ruled(Category c, const Place& p) const {
+    for (const auto& r : kRules)
+      if (r.mix == type_.name && r.category == c && r.when(p)) return r.type;
+    return std::nullopt;
+  }
+
   DType mixed(const LazyTensor& t, Category c, const Place& p) {
     DType type = type_.base;
     if (c == Category::output || (c == Category::token_embd && tied_)) {
       if (o_.output_type) return *o_.output_type;
       if (t.spec().shape.back() % info(type).block != 0) return DType::kQ8_0;
-      return type == DType::kQ8_0 ? type : DType::kQ6_K;
+      if (type == DType::kQ8_0) return type;
+      return ruled(Category::output, p).value_or(DType::kQ6_K);
     }
-    for (const auto& r : kRules)
-      if (r.mix == type_.name && r.category == c && r.when(p)) {
-        if (find_codec(r.type)) {
-          type = r.type;
-        } else {
-          notice("tensor '{}' would be {} in a {} file, which ingot cannot write yet: it is {}", t.name,
-                 info(r.type).name, type_.name, info(type).name);
-        }
-        break;
-      }
+    if (const auto ruled_type = ruled(c, p)) type = *ruled_type;
+    if (very_few_bits(type_.base)) return type;
     // A 70B shares attn_v between 8 heads, a model of 8 experts between them: more bits there cost little.
     if (c == Category::attn_v && seventy_b_ && (type == DType::kQ3_K || type == DType::kQ4_K)) type = DType::kQ5_K;
     if ((c == Category::attn_v || c == Category::attn_k) && p.experts == 8) type = DType::kQ8_0;
@@ -264,13 +271,70 @@ class Chooser {
   int64_t experts_ = 0, shared_ = 1;
 };
 
-void set_meta(Artifact* a, const std::string& key, uint32_t value) {
+template <class T>
+void set_meta(Artifact* a, const std::string& key, T value) {
   for (auto& [k, v] : a->metadata)
     if (k == key) {
-      v.v = value;
+      v.v = std::move(value);
       return;
     }
-  a->metadata.emplace_back(key, MetaValue{value});
+  a->metadata.emplace_back(key, MetaValue{std::move(value)});
+}
+
+double bits_per_weight(DType t) { return 8.0 * static_cast<double>(info(t).bytes) / static_cast<double>(info(t).block); }
+
+// llama-quantize's, which makes nothing of use without one.
+bool needs_imatrix(const std::string& name, DType to, std::string_view mix) {
+  const Category c = category_of(name);
+  if (c == Category::output || c == Category::token_embd) return false;
+  return to == DType::kIQ3_XXS || to == DType::kIQ2_XXS || to == DType::kIQ2_XS || to == DType::kIQ2_S || to == DType::kIQ1_S || to == DType::kIQ1_M || (to == DType::kQ2_K && mix == "Q2_K_S");
+}
+
+// "'a', 'b', 'c' and 4 more".
+std::string some_of(const std::vector<std::string>& names) {
+  std::string s;
+  for (size_t i = 0; i < names.size() && i < 3; ++i) s += fmt::format("{}'{}'", i ? ", " : "", names[i]);
+  return names.size() > 3 ? fmt::format("{} and {} more", s, names.size() - 3) : s;
+}
+
+// That the importance matrix is this model's, and has what the types need.
+Status check_importance(const Artifact& a, const FileType& type, const std::vector<DType>& types, const QuantizeOptions& o) {
+  static const Importance kNone;
+  const Importance& imatrix = o.imatrix ? *o.imatrix : kNone;
+  const auto notice = [&](const std::string& text) {
+    if (o.on_notice) o.on_notice(text);
+  };
+  const std::string file = imatrix.files.empty() ? "" : fmt::format("the importance matrix {}", fmt::join(imatrix.files, ", "));
+  std::vector<std::string> strange, missing, needed;
+  for (const auto& [name, weights] : imatrix.weights) {
+    const LazyTensor* t = a.find(name);
+    if (!t) {
+      strange.push_back(name);
+      continue;
+    }
+    const Shape s = t->spec().shape;
+    const int64_t matrices = s.rank == 3 ? s[0] : 1;
+    if (const int64_t n = static_cast<int64_t>(weights->size()); n != s.back() * matrices && n != s.back())
+      return bad_input("quantizing {}: {} has {} values for '{}', whose {} columns{} want {}: it was computed from another model", a.path, file, n, name, s.back(),
+                       matrices > 1 ? fmt::format(" in {} matrices", matrices) : "", s.back() * matrices);
+  }
+  if (o.imatrix && strange.size() == imatrix.weights.size())
+    return bad_input("quantizing {}: {} has {} entries, of which none is a tensor of this model: {}; it was computed from another one", a.path, file, strange.size(), some_of(strange));
+  if (!strange.empty()) notice(fmt::format("{} has entries of no tensor of {}: {}", file, a.path, some_of(strange)));
+  for (size_t i = 0; i < types.size(); ++i) {
+    const std::string& name = a.tensors[i].name;
+    if (types[i] == a.tensors[i].spec().type || !is_block_type(types[i]) || imatrix.weights.contains(name)) continue;
+    if (needs_imatrix(name, types[i], type.name)) needed.push_back(fmt::format("{} ({})", name, info(types[i]).name));
+    const Category c = category_of(name);
+    if (o.imatrix && c != Category::output && c != Category::token_embd && types[i] != DType::kQ8_0) missing.push_back(name);
+  }
+  if (!needed.empty())
+    return bad_input("quantizing {} to {}: {}: such few bits need an importance matrix{}{}", a.path, type.name, some_of(needed), o.imatrix ? fmt::format(", and {} has no entry of them", file) : "",
+                     o.to_give_it.empty() ? "" : fmt::format("; give one with {}", o.to_give_it));
+  if (!missing.empty()) notice(fmt::format("{} has no entry of {}: all their columns count alike", file, some_of(missing)));
+  if (!o.imatrix && is_block_type(type.base) && bits_per_weight(type.base) < 5)
+    notice(fmt::format("{} without an importance matrix loses more than with one{}", type.name, o.to_give_it.empty() ? "" : fmt::format("; give it with {}", o.to_give_it)));
+  return {};
 }
 
 }  // namespace
@@ -317,6 +381,7 @@ Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type,
   if (gguf.naming != "gguf")
     return bad_input("quantizing {}: it is {}, expected a GGUF model", gguf.path, gguf.format);
   INGOT_ASSIGN(const auto types, Chooser(gguf, type, options).run());
+  INGOT_TRY(check_importance(gguf, type, types, options));
   Artifact out = gguf;
   TiedCast cast;
   size_t unpacked = 0;
@@ -329,8 +394,8 @@ Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type,
                        gguf.path, t.name, info(from).name, options.to_allow_it.empty() ? "" : ", ", options.to_allow_it);
     if (is_block_type(from) && !is_block_type(types[i])) ++unpacked;
     CastOptions o{nullptr, options.counts};
-    if (auto it = options.importance.find(t.name); it != options.importance.end() && is_block_type(types[i]))
-      o.importance = it->second;
+    if (options.imatrix && is_block_type(types[i]))
+      if (auto it = options.imatrix->weights.find(t.name); it != options.imatrix->weights.end()) o.importance = it->second;
     INGOT_ASSIGN(out.tensors.node(i), cast(t, types[i], o));
   }
   if (unpacked && options.on_notice)
@@ -339,6 +404,14 @@ Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type,
                                   unpacked, gguf.path));
   set_meta(&out, "general.quantization_version", kQuantizationVersion);
   set_meta(&out, "general.file_type", type.id);
+  if (options.imatrix && is_block_type(type.base)) {
+    std::vector<std::string> names;
+    for (const std::string& path : options.imatrix->files) names.push_back(path.substr(path.rfind('/') + 1));  // where it lies is the user's affair
+    set_meta(&out, "quantize.imatrix.file", fmt::format("{}", fmt::join(names, ", ")));
+    set_meta(&out, "quantize.imatrix.dataset", options.imatrix->dataset);
+    set_meta(&out, "quantize.imatrix.entries_count", static_cast<uint32_t>(options.imatrix->weights.size()));
+    set_meta(&out, "quantize.imatrix.chunks_count", options.imatrix->chunks);
+  }
   return out;
 }
 

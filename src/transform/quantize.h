@@ -12,6 +12,7 @@
 
 #include "tensor/artifact.h"
 #include "transform/cast.h"
+#include "transform/importance.h"
 
 namespace ingot::transform {
 
@@ -25,8 +26,8 @@ struct QuantizeOptions {
   std::optional<DType> output_type, token_embedding_type;
   // Expression searched in a tensor's name -> its type; the first that matches holds.
   std::vector<std::pair<std::string, DType>> tensor_types;
-  // The imatrix: tensor name -> mean of squares of each input column.
-  std::map<std::string, std::shared_ptr<const std::vector<float>>> importance;
+  std::shared_ptr<const Importance> imatrix;  // or null
+  std::string to_give_it;                      // how the user gives one, for errors: "--imatrix FILE"
   std::shared_ptr<CastCounts> counts;
   std::function<void(const std::string&)> on_notice;
 };
@@ -42,7 +43,8 @@ Result<FileType> file_type_by_name(std::string_view name);
 // The general.file_type of an artifact whose weights are floats: that of the type most of them have.
 uint32_t float_file_type(const Artifact& a);
 
-// Tensors that have their type already pass unchanged.
+// Tensors that have their type already pass unchanged. Before anything is read: an importance matrix of another model is bad input that names what differs, and so is a
+// type that needs one (IQ1, IQ2, IQ3_XXS, Q2_K in a Q2_K_S file; embeddings and output excepted) where it has no entry.
 Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type, const QuantizeOptions& options = {});
 
 }  // namespace ingot::transform

@@ -16,36 +16,87 @@ Artifact example_gguf() {
   return g.ok() ? *g : Artifact();
 }
 
-// llama-quantize's own choice for each tensor of the model, for every file type that can be written.
+std::shared_ptr<Importance> ones(const Artifact& g) {
+  auto all = std::make_shared<Importance>();
+  all->files = {"somewhere/ones.gguf"}, all->dataset = "text", all->chunks = 7;
+  for (const auto& t : g.tensors)
+    if (const Shape s = t.spec().shape; s.rank > 1 && t.name.starts_with("blk."))
+      all->weights[t.name] = std::make_shared<const std::vector<float>>(static_cast<size_t>(s.back() * (s.rank > 2 ? s[0] : 1)), 1.0F);
+  return all;
+}
+
+// llama-quantize's own choice for each tensor of the model, for every file type, with an importance matrix and without.
 TEST(Quantize, TypesAreTheReferences) {
   const Artifact g = example_gguf();
-  std::istringstream in(get_file(local_store(), INGOT_SOURCE_DIR "/tests/data/gguf/tensor_types.tsv"));
-  std::string line;
-  std::getline(in, line);
-  std::map<std::string, std::map<std::string, std::string>> want;
-  while (std::getline(in, line)) {
-    std::istringstream row(line);
-    std::string file, tensor, type;
-    row >> file >> tensor >> type;
-    want[file][tensor] = type;
-  }
-  EXPECT_EQ(want.size(), 16u);
-  for (const auto& [file, tensors] : want) {
-    auto q = quantize_gguf(g, file);
-    ASSERT_TRUE(q.ok()) << q.error().message;
-    EXPECT_EQ(tensors.size(), 44u);
-    for (const auto& [name, type] : tensors) {
-      const LazyTensor* t = q->find(name);
-      ASSERT_NE(t, nullptr) << name;
-      EXPECT_EQ(info(t->spec().type).name, type) << file << " " << name;
+  for (const bool imatrix : {false, true}) {
+    std::istringstream in(get_file(local_store(), fmt::format("{}/tests/data/gguf/tensor_types{}.tsv", INGOT_SOURCE_DIR, imatrix ? "_imatrix" : "")));
+    std::string line;
+    std::getline(in, line);
+    std::map<std::string, std::map<std::string, std::string>> want;
+    while (std::getline(in, line)) {
+      std::istringstream row(line);
+      std::string file, tensor, type;
+      row >> file >> tensor >> type;
+      want[file][tensor] = type;
     }
-    // The rest are vectors.
-    for (const auto& t : q->tensors)
-      if (!tensors.count(t.name)) {
-        EXPECT_EQ(t.spec().type, DType::kF32) << t.name;
+    EXPECT_EQ(want.size(), imatrix ? 31u : 22u);
+    QuantizeOptions o;
+    if (imatrix) o.imatrix = ones(g);
+    for (const auto& [file, tensors] : want) {
+      auto q = quantize_gguf(g, file, o);
+      ASSERT_TRUE(q.ok()) << q.error().message;
+      EXPECT_EQ(tensors.size(), 44u);
+      for (const auto& [name, type] : tensors) {
+        const LazyTensor* t = q->find(name);
+        ASSERT_NE(t, nullptr) << name;
+        EXPECT_EQ(info(t->spec().type).name, type) << file << " " << name;
       }
-    EXPECT_EQ(std::get<uint32_t>(q->meta("general.file_type")->v), file_type_by_name(file)->id);
+      // The rest are vectors.
+      for (const auto& t : q->tensors)
+        if (!tensors.count(t.name)) {
+          EXPECT_EQ(t.spec().type, DType::kF32) << t.name;
+        }
+      EXPECT_EQ(std::get<uint32_t>(q->meta("general.file_type")->v), file_type_by_name(file)->id);
+      EXPECT_EQ(q->meta("quantize.imatrix.file") != nullptr, imatrix && file != "F16" && file != "BF16");
+    }
   }
+}
+
+TEST(Quantize, AnImportanceMatrixOfAnotherModelIsRefused) {
+  const Artifact g = example_gguf();
+  const auto error = [&](const std::shared_ptr<Importance>& imatrix, std::string_view type, std::vector<std::string>* notices = nullptr) {
+    QuantizeOptions o;
+    o.imatrix = imatrix, o.to_give_it = "--imatrix FILE";
+    if (notices) o.on_notice = [notices](const std::string& n) { notices->push_back(n); };
+    const auto q = quantize_gguf(g, type, o);
+    return q.ok() ? std::string() : q.error().message;
+  };
+  // None at all.
+  EXPECT_NE(error(nullptr, "IQ2_XXS").find("such few bits need an importance matrix; give one with --imatrix FILE"), std::string::npos) << error(nullptr, "IQ2_XXS");
+  std::vector<std::string> notices;
+  EXPECT_EQ(error(nullptr, "Q4_K_M", &notices), "");
+  ASSERT_EQ(notices.size(), 1u);
+  EXPECT_NE(notices[0].find("Q4_K_M without an importance matrix loses more"), std::string::npos);
+  EXPECT_EQ(error(nullptr, "Q5_K_M", &notices), "");
+  EXPECT_EQ(notices.size(), 1u);
+  // Other sizes.
+  auto bad = ones(g);
+  bad->weights["blk.1.ffn_down.weight"] = std::make_shared<const std::vector<float>>(7, 1.0F);
+  EXPECT_NE(error(bad, "Q4_K_M").find("has 7 values for 'blk.1.ffn_down.weight'"), std::string::npos);
+  // Other names.
+  auto strange = std::make_shared<Importance>();
+  strange->weights["blk.0.attn_qkv.weight"] = std::make_shared<const std::vector<float>>(7, 1.0F);
+  EXPECT_NE(error(strange, "Q4_K_M").find("of which none is a tensor of this model: 'blk.0.attn_qkv.weight'"), std::string::npos);
+  // Some more, and one less.
+  auto other = ones(g);
+  other->weights.merge(strange->weights);
+  other->weights.erase("blk.2.attn_q.weight");
+  notices.clear();
+  EXPECT_EQ(error(other, "Q4_K_M", &notices), "");
+  ASSERT_EQ(notices.size(), 2u);
+  EXPECT_NE(notices[0].find("entries of no tensor"), std::string::npos) << notices[0];
+  EXPECT_NE(notices[1].find("no entry of 'blk.2.attn_q.weight'"), std::string::npos) << notices[1];
+  EXPECT_NE(error(other, "IQ1_S").find("blk.2.attn_q.weight (IQ1_S)"), std::string::npos) << error(other, "IQ1_S");
 }
 
 TEST(Quantize, WhatHasItsTypePassesUnchanged) {
@@ -125,12 +176,15 @@ TEST(Quantize, ImportanceReachesTheEncoder) {
   QuantizeOptions o;
   auto imp = std::make_shared<std::vector<float>>();
   for (int i = 0; i < 256; ++i) imp->push_back(i < 16 ? 1000.f : 0.001f);
-  o.importance["blk.0.attn_q.weight"] = imp;
+  auto one = std::make_shared<Importance>(), wrong = std::make_shared<Importance>();
+  one->weights["blk.0.attn_q.weight"] = imp;
+  o.imatrix = one;
   auto plain = quantize_gguf(g, "Q4_K_S"), weighted = quantize_gguf(g, "Q4_K_S", o);
   ASSERT_TRUE(plain.ok() && weighted.ok());
   EXPECT_FALSE(*evaluate(plain->find("blk.0.attn_q.weight")->node) == *evaluate(weighted->find("blk.0.attn_q.weight")->node));
   EXPECT_TRUE(*evaluate(plain->find("blk.0.attn_k.weight")->node) == *evaluate(weighted->find("blk.0.attn_k.weight")->node));
-  o.importance["blk.0.attn_q.weight"] = std::make_shared<std::vector<float>>(255, 1.f);
+  wrong->weights["blk.0.attn_q.weight"] = std::make_shared<std::vector<float>>(255, 1.f);
+  o.imatrix = wrong;
   expect_error(quantize_gguf(g, "Q4_K_S", o), {"blk.0.attn_q.weight", "255", "256"});
 }
 
@@ -166,17 +220,16 @@ TEST(Quantize, RowsThatDoNotFitFallBackWithANotice) {
   EXPECT_EQ(t, find_codec(DType::kQ5_0) ? DType::kQ5_0 : DType::kQ8_0);
 }
 
-TEST(Quantize, ATensorTypeThatMatchesNothingIsSaid) {
-  std::string notices;
+TEST(Quantize, ATensorTypeThatMatchesNothingIsAnError) {
   QuantizeOptions o;
-  o.on_notice = [&](const std::string& s) { notices += s + "\n"; };
-  o.tensor_types = {{"attn_v", DType::kQ8_0}, {"atn_v", DType::kQ8_0}, {"norm", DType::kQ8_0}};
+  o.tensor_types = {{"attn_v", DType::kQ8_0}};
   auto q = quantize_gguf(rows_of(256), "Q4_K_M", o);
   ASSERT_TRUE(q.ok());
   EXPECT_EQ(q->find("blk.0.attn_v.weight")->spec().type, DType::kQ8_0);
-  EXPECT_EQ(notices.find("'attn_v'"), std::string::npos) << notices;
-  EXPECT_NE(notices.find("'atn_v' changes nothing"), std::string::npos) << notices;
-  EXPECT_NE(notices.find("'norm' changes nothing"), std::string::npos) << notices;
+  for (const char* nothing : {"atn_v", "norm"}) {
+    o.tensor_types = {{"attn_v", DType::kQ8_0}, {nothing, DType::kQ8_0}};
+    expect_error(quantize_gguf(rows_of(256), "Q4_K_M", o), {fmt::format("'{}' changes nothing", nothing)});
+  }
 }
 
 // 80 layers with grouped heads are a 70B: attn_v gets more bits. Layers count by number, not by place in the file.

@@ -99,8 +99,10 @@ TEST(Tied, StayOneInGgufAndQuantized) {
   EXPECT_NE(mixed->find("token_embd.weight")->node, mixed->find("output.weight")->node);
   QuantizeOptions o;
   const int64_t columns = gguf->find("blk.0.ffn_up.weight")->spec().shape.back();
+  auto imatrix = std::make_shared<Importance>();
   for (const char* name : {"blk.0.ffn_up.weight", "blk.1.ffn_up.weight"})
-    o.importance[name] = std::make_shared<std::vector<float>>(static_cast<size_t>(columns), name[4] == '0' ? 1.f : 2.f);
+    imatrix->weights[name] = std::make_shared<std::vector<float>>(static_cast<size_t>(columns), name[4] == '0' ? 1.f : 2.f);
+  o.imatrix = imatrix;
   const auto weighed = quantize_gguf(*gguf, "Q4_K_M", o);
   ASSERT_TRUE(weighed.ok());
   EXPECT_NE(weighed->find("blk.0.ffn_up.weight")->node, weighed->find("blk.1.ffn_up.weight")->node);

@@ -45,7 +45,8 @@ inline NodePtr typed_tensor(DType type, Shape shape, const std::vector<float>& v
   return make_memory_tensor({type, shape}, std::move(bytes));
 }
 
-inline void expect_error(const Result<Artifact>& r, const std::vector<std::string>& parts, const std::string& what = "") {
+template <class T>
+void expect_error(const Result<T>& r, const std::vector<std::string>& parts, const std::string& what = "") {
   ASSERT_FALSE(r.ok()) << what;
   for (const auto& p : parts) EXPECT_NE(r.error().message.find(p), std::string::npos) << what << ": " << r.error().message;
 }

@@ -39,7 +39,7 @@ TEST_F(Types, LlamaQuantizesOtherNamesAreItsMixes) {
 }
 
 TEST_F(Types, ATypeThatIsNotWrittenYetIsNoTypo) {
-  for (const char* type : {"IQ4_XS", "iq4_xs", "Q2_K_S", "TQ1_0", "NVFP4", "IQ1_M", "IQ3_M", "30"}) {
+  for (const char* type : {"Q1_0", "q2_0", "40"}) {
     for (const std::string command : {"quantize", "ship"}) {
       const Finished f = ingot({command, kBase, "--type", type, "--out", dir_ / "x.gguf"});
       expect_said(f, 2, {std::string("--type ") + type, "does not write yet", "Q4_K_M"});
@@ -51,7 +51,7 @@ TEST_F(Types, ATypeThatIsNotWrittenYetIsNoTypo) {
       return ingot({"quantize", kBase, "--type", "Q8_0", "--out", dir_ / "x.gguf", option,
                     (option == std::string("--tensor-type") ? "attn_v=" : "") + type});
     };
-    for (const char* type : {"iq4_xs", "IQ2_S", "TQ2_0", "NVFP4"}) {
+    for (const char* type : {"q1_0", "Q2_0", "Q8_K"}) {
       const Finished f = with(type);
       expect_said(f, 2, {option, "does not write yet"});
       EXPECT_EQ(f.err.find("did you mean"), std::string::npos) << f.err;
@@ -68,7 +68,7 @@ TEST_F(Types, AMisspeltTypeGetsTheNearest) {
   const auto with = [&](const std::string& type) { return ingot({"quantize", kBase, "--type", type, "--out", dir_ / "x.gguf"}); };
   expect_said(with("Q4KM"), 2, {"'Q4KM'", "did you mean Q4_K_M?"});
   expect_said(with("q8-0"), 2, {"'q8-0'", "did you mean Q8_0?"});
-  expect_said(with("IQ4_XSS"), 2, {"did you mean IQ4_XS?", "not written yet"});
+  expect_said(with("IQ4_XSS"), 2, {"did you mean IQ4_XS?"});
   expect_said(with("nonsense"), 2, {"'nonsense'", "Q4_K_M"});
   expect_said(with("99"), 2, {"'99'"});
   expect_said(with("COPY"), 2, {"ingot convert"});
@@ -98,7 +98,7 @@ TEST_F(Quiet, NothingIsPrintedButErrorsAndWhatWasAskedFor) {
       {"ship", kBase, "--type", "Q8_0", "--out", dir_ / "b.gguf", "-n", "8"},
       {"convert", kBase, "--type", "auto", "--out", dir_ / "c.gguf"},
       {"convert", kBase, "--out", dir_ / "d.gguf", "--pre-tokenizer", "qwen2"},
-      {"quantize", kBase, "--type", "Q4_0", "--out", dir_ / "e.gguf", "--tensor-type", "nothing=Q8_0"},
+      {"quantize", kBase, "--type", "Q4_0", "--out", dir_ / "e.gguf"},
       {"lora", "merge", kBase, "--adapter", kLora, "--dtype", "f16", "--out", dir_ / "f"},
       {"quantize", kBase, "--type", "Q4_0", "--out", dir_ / "g.gguf", "--dry-run"}};
   for (const auto& job : jobs)
