@@ -38,7 +38,8 @@ Status command_quantize(Context& c) {
   INGOT_TRY(target.read(c, path));
   target.assume_type(kUsualType);
   INGOT_ASSIGN(const std::vector<std::string> types, read_types(c.report, target.types));
-  INGOT_ASSIGN(const transform::QuantizeOptions options, quantize_args.read(c));
+  INGOT_ASSIGN(transform::QuantizeOptions options, quantize_args.read(c));
+  options.advise = true;
 
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, {}));
   INGOT_ASSIGN(const std::vector<std::string> names, target.paths(c, opened, types));

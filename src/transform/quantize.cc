@@ -332,7 +332,7 @@ Status check_importance(const Artifact& a, const FileType& type, const std::vect
     return bad_input("quantizing {} to {}: {}: such few bits need an importance matrix{}{}", a.path, type.name, some_of(needed), o.imatrix ? fmt::format(", and {} has no entry of them", file) : "",
                      o.to_give_it.empty() ? "" : fmt::format("; give one with {}", o.to_give_it));
   if (!missing.empty()) notice(fmt::format("{} has no entry of {}: all their columns count alike", file, some_of(missing)));
-  if (!o.imatrix && is_block_type(type.base) && bits_per_weight(type.base) < 5)
+  if (o.advise && !o.imatrix && is_block_type(type.base) && bits_per_weight(type.base) < 5)
     notice(fmt::format("{} without an importance matrix loses more than with one{}", type.name, o.to_give_it.empty() ? "" : fmt::format("; give it with {}", o.to_give_it)));
   return {};
 }

@@ -28,6 +28,7 @@ struct QuantizeOptions {
   std::vector<std::pair<std::string, DType>> tensor_types;
   std::shared_ptr<const Importance> imatrix;  // or null
   std::string to_give_it;                      // how the user gives one, for errors: "--imatrix FILE"
+  bool advise = false;                         // a notice where a type of few bits is made without one
   std::shared_ptr<CastCounts> counts;
   std::function<void(const std::string&)> on_notice;
 };

@@ -66,7 +66,7 @@ TEST(Quantize, AnImportanceMatrixOfAnotherModelIsRefused) {
   const Artifact g = example_gguf();
   const auto error = [&](const std::shared_ptr<Importance>& imatrix, std::string_view type, std::vector<std::string>* notices = nullptr) {
     QuantizeOptions o;
-    o.imatrix = imatrix, o.to_give_it = "--imatrix FILE";
+    o.imatrix = imatrix, o.to_give_it = "--imatrix FILE", o.advise = true;
     if (notices) o.on_notice = [notices](const std::string& n) { notices->push_back(n); };
     const auto q = quantize_gguf(g, type, o);
     return q.ok() ? std::string() : q.error().message;

@@ -31,10 +31,10 @@ TEST_F(Types, LlamaQuantizesOtherNamesAreItsMixes) {
     EXPECT_TRUE(same_bytes(dir_ / file, dir_ / same)) << given;
   }
   // Lower case is the same name, nothing to tell.
-  const Finished f = ingot({"quantize", kBase, "--type", "q4_k_m", "--out", dir_ / "{type}.gguf", "--force"});
+  const Finished f = ingot({"quantize", kBase, "--type", "q5_k_m", "--out", dir_ / "{type}.gguf", "--force"});
   EXPECT_EQ(f.exit_code, 0) << f.err;
   EXPECT_EQ(f.err, "");
-  EXPECT_TRUE(same_bytes(dir_ / "Q4_K_M.gguf", dir_ / "m.gguf"));
+  EXPECT_TRUE(same_bytes(dir_ / "Q5_K_M.gguf", dir_ / "n.gguf"));
   expect_said(ingot({"quantize", kBase, "--type", "Q4_K,Q4_K_M", "--out", dir_ / "two-{type}.gguf"}), 2, {"two outputs"});
 }
 
@@ -144,7 +144,7 @@ TEST_F(Verbose, TellsWhatWasOpenedAssumedPlannedAndHowLongItTook) {
   expect_said(f, 0, {"opened '" + kBase + "': safetensors, 57 tensors", "opened '" + kLora + "': peft", "architecture llama",
                      "llama-bpe (found by its rules)", "Q4_K_M: tensors by type: 13 F32", "2 threads", "kernels", "memory",
                      "the least that works", "ingot: job ", "opening and planning", "writing", "verifying", "tokens/s"});
-  const Finished plain = ingot({"ship", kBase, "--adapter", kLora, "--type", "Q4_K_M", "--out", dir_ / "b.gguf"});
+  const Finished plain = ingot({"ship", kBase, "--adapter", kLora, "--type", "Q5_K_M", "--out", dir_ / "b.gguf"});
   EXPECT_EQ(plain.err, "");
   expect_said(ingot({"convert", kBase, "--out", dir_ / "c.gguf", "--verbose"}), 0, {"no --type: the weights stay BF16"});
   expect_said(ingot({"quantize", kBase, "--type", "Q8_0", "--out", dir_ / "d.gguf", "-v", "--pre-tokenizer", "qwen2"}), 0,
