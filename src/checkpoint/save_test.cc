@@ -296,7 +296,7 @@ TEST_F(Checkpoints, WhatStagingHasNoRoomForIsWrittenBeforeTheSaveReturns) {
     ASSERT_TRUE(handle.ok()) << handle.error().message;
     EXPECT_TRUE((*handle)->done());
     for (auto& g : s.snapshot.groups)
-      for (auto& t : g.tensors) std::memset(const_cast<std::byte*>(t.bytes), 0xee, bytes_of(t.spec));
+      for (auto& t : g.tensors) std::fill_n(const_cast<std::byte*>(t.bytes), bytes_of(t.spec), std::byte{0xee});
     const Found f = newest(store_);
     EXPECT_EQ(f.step, step);
     auto back = load_state(store_, f, s);
