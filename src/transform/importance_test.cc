@@ -19,8 +19,8 @@ Artifact gguf(std::vector<float> sums, std::vector<float> counts, uint32_t chunk
   Artifact a;
   a.path = "a.gguf", a.format = "gguf", a.naming = "imatrix";
   a.metadata = {{"imatrix.datasets", MetaValue{std::vector<std::string>{"wiki.txt"}}}, {"imatrix.chunk_count", MetaValue{chunks}}, {"imatrix.chunk_size", MetaValue{uint32_t{100}}}};
-  const auto n = static_cast<int64_t>(counts.size()), columns = static_cast<int64_t>(sums.size()) / n;
-  a.tensors.push_back({"x.weight.in_sum2", floats(std::move(sums), {n, columns})});
+  const auto n = static_cast<int64_t>(counts.size()), values = static_cast<int64_t>(sums.size());
+  a.tensors.push_back({"x.weight.in_sum2", floats(std::move(sums), {values})});
   a.tensors.push_back({"x.weight.counts", floats(std::move(counts), {n, 1})});
   return a;
 }
