@@ -159,8 +159,7 @@ Status command_ship(Context& c) {
   if (c.args.has("--n-predict") && o.tests.empty()) c.report.warning("-n changes nothing without --test");
   INGOT_ASSIGN(const std::vector<std::string> types, read_types(c.report, o.target.types));
   INGOT_ASSIGN(const std::vector<Kept> keep, read_keep(o.keep));
-  INGOT_ASSIGN(transform::QuantizeOptions quantize, o.quantize_args.read(c));
-  quantize.advise = true;
+  INGOT_ASSIGN(const transform::QuantizeOptions quantize, o.quantize_args.read(c));
   if (!o.dtype.empty() && std::none_of(keep.begin(), keep.end(), [](const Kept& k) { return k.what == "merged"; }))
     c.report.warning("--dtype changes nothing without --keep merged=DIR");
   if (!o.dtype.empty())
