@@ -45,9 +45,10 @@ def attach(engine: Any, directory: Union[None, str, os.PathLike] = None, *, keep
         engine.load_checkpoint("run")                  # the newest whole one; (None, {}) where there is none
         for batch in loader:
             ...
-            if engine.global_steps % 500 == 0 or hook.preempted:
+            preempted = hook.preempted  # asked once in a step: a signal may come in between
+            if engine.global_steps % 500 == 0 or preempted:
                 engine.save_checkpoint("run")          # returns when the state has been copied
-            if hook.preempted:
+            if preempted:
                 hook.exit()                            # waits, exit code 75
 
     directory: where the run saves; its signals are heard from here on. keep: which checkpoints stay, and with them their tags. state: objects with ``state_dict`` that each rank keeps and gets back, as the
