@@ -58,16 +58,12 @@ constexpr Advice kAdvice[] = {
     {"NVFP4", 0, "four bits with a scale for each 16; for GPUs that compute with it"},
 };
 
-double bits_of(DType t) {
-  return 8.0 * static_cast<double>(info(t).bytes) / static_cast<double>(info(t).block);
-}
-
 Status list_types(Context& c) {
   Table table({"type", "of", ">bits/weight", ">8B model", "=advice"});
   OrderedJson types = OrderedJson::array();
   for (const transform::FileType& t : transform::file_types()) {
     std::string_view advice;
-    double bits = bits_of(t.base);
+    double bits = transform::bits_per_weight(t.base);
     for (const Advice& a : kAdvice) {
       if (a.type != t.name) continue;
       advice = a.text;

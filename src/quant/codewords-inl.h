@@ -1,5 +1,5 @@
 // Blocks whose magnitudes are codewords (grids.h), signs beside, times a scale that is not negative: sixteen blocks, one in each lane, and what scales-inl.h asks of
-// them. Include after lanes-inl.h.
+// them. Include after scales-inl.h.
 //
 // A grid G: kValues of a word and kBits of each, kLevels of them, levels (by the three lowest bits of what is left of a word), kSlope and kOffset (a line that takes a level to
 // its digit), near().
@@ -149,25 +149,29 @@ struct Coded {
   }
 };
 
-// Blocks as words: those that suit their scales, and the signs of eight values each. Lane l of block is [i][l].
-template <int kBlock, int kWords>
-struct Chosen {
-  uint32_t entry[kWords][16];
-  uint8_t signs[kBlock / 8][16];
-  uint16_t index(int i, int lane) const { return static_cast<uint16_t>(entry[i][lane] >> 16); }
-};
-template <class G, int kBlock, bool kEven, bool kWeighted>
-inline Chosen<kBlock, kBlock / G::kValues> choose(const Coded<G, kBlock, kEven, kWeighted>& blocks, F32 scale) {
-  Chosen<kBlock, kBlock / G::kValues> out;
-  const F32 inv = inverse_or_zero(scale);
-  for (int i = 0; i < kBlock / G::kValues; ++i) {
-    float lanes[16];
-    store(lanes, from_bits(blocks.word(i, inv).entry));
-    std::memcpy(out.entry[i], lanes, sizeof lanes);
-  }
-  for (int i = 0; i < kBlock / 8; ++i) store_u8(out.signs[i], blocks.signs[i]);
-  return out;
+inline void to_array(I32 v, uint32_t (&out)[16]) {
+  float lanes[16];
+  store(lanes, from_bits(v));
+  std::memcpy(out, lanes, sizeof lanes);
 }
 
 // The codes, 0 to 15, of scales 1, 3 .. 31.
 inline void odd_codes(F32 scale, uint8_t* out) { store_u8(out, to_int((scale - splat(1.0f)) * splat(0.5f))); }
+
+// Blocks as words: those that suit their scales, the signs of eight values each, the codes of the scales. What is of block l is [..][l].
+template <int kBlock, int kWords>
+struct Chosen {
+  uint32_t entry[kWords][16];
+  uint8_t signs[kBlock / 8][16];
+  uint8_t scale[16];
+  uint16_t index(int i, int lane) const { return static_cast<uint16_t>(entry[i][lane] >> 16); }
+};
+template <class K, class G, int kBlock, bool kEven, bool kWeighted>
+inline Chosen<kBlock, kBlock / G::kValues> choose(const Coded<G, kBlock, kEven, kWeighted>& blocks, const Scales<K>& g) {
+  Chosen<kBlock, kBlock / G::kValues> out;
+  const F32 inv = inverse_or_zero(g.scale * g.lanes());
+  for (int i = 0; i < kBlock / G::kValues; ++i) to_array(blocks.word(i, inv).entry, out.entry[i]);
+  for (int i = 0; i < kBlock / 8; ++i) store_u8(out.signs[i], blocks.signs[i]);
+  odd_codes(g.scale, out.scale);
+  return out;
+}

@@ -1,4 +1,4 @@
-// How the values of a type are read as f32: by its codec, and those of types that ingot does not write: block types of GGUF, F64 (rounded), the 8-bit floats.
+// How the values of a type are read as f32: by its codec, and those of types that ingot does not write: Q1_0, Q2_0, Q8_1, Q8_K of GGUF, F64 (rounded), the 8-bit floats.
 #pragma once
 
 #include <cstddef>

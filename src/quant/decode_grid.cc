@@ -1,4 +1,4 @@
-// Super-blocks of 256 whose values are codewords, eight or four values each (grids.h), read only. IQ2 and IQ3: magnitudes, with the signs beside; where only seven
+// Super-blocks of 256 whose values are codewords, eight or four values each (grids.h): how they are read; iq1.cc, iq2.cc and iq3.cc write them. IQ2 and IQ3: magnitudes, with the signs beside; where only seven
 // signs of eight are stored, their product is positive. IQ1: values, moved by an eighth up or down for each 32 (IQ1_S) or 8 (IQ1_M).
 #include <array>
 #include <bit>

@@ -1,4 +1,4 @@
-// Four-bit codes of a table, read only: IQ4_NL (32 values, f16 d) and IQ4_XS (256 values, f16 d and six bits of scale for each 32), whose table is llama.cpp's;
+// Four-bit codes of a table, read here and written by iq4.cc and fp4.cc: IQ4_NL (32 values, f16 d) and IQ4_XS (256 values, f16 d and six bits of scale for each 32), whose table is llama.cpp's;
 // MXFP4 (32 values, a power of two) and NVFP4 (64 values, an unsigned E4M3 scale for each 16), whose table are the E2M1 numbers, here doubled (OCP Microscaling
 // Formats v1.0).
 #include <bit>

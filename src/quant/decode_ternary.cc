@@ -1,4 +1,4 @@
-// Three values, -d, 0 and d, in super-blocks of 256, read only: TQ1_0 (five of them in most bytes) and TQ2_0 (two bits each). d is an f16 at the end.
+// Three values, -d, 0 and d, in super-blocks of 256, read here and written by ternary.cc: TQ1_0 (five of them in most bytes) and TQ2_0 (two bits each). d is an f16 at the end.
 #include "quant/blocks.h"
 #include "quant/decode.h"
 

@@ -1,4 +1,4 @@
-// The block types that are only read: the values that llama.cpp's gguf package reads from the same bytes (tests/data/make/types_read.py), any bytes, any place.
+// The block types that plain C++ reads: the values that llama.cpp's gguf package reads from the same bytes (tests/data/make/types_read.py), any bytes, any place.
 #include "quant/decode.h"
 
 #include <gtest/gtest.h>

@@ -13,8 +13,8 @@
 
 #include "quant/lanes-inl.h"
 #include "quant/groups-inl.h"
-#include "quant/codewords-inl.h"
 #include "quant/scales-inl.h"
+#include "quant/codewords-inl.h"
 
 constexpr float kLimit = 65504.0f * 15;
 constexpr float kTernary[8] = {-1, 0, 1, 0, -1, 0, 1, 0};
@@ -147,9 +147,7 @@ inline Stored<Blocks::kWords> store_words(const Blocks& blocks, const Scales<K>&
   Stored<Blocks::kWords> out;
   const auto chosen = blocks.choose(inverse_or_zero(g.scale * g.lanes()));
   for (int i = 0; i < Blocks::kWords; ++i) {
-    float lanes[16];
-    store(lanes, from_bits(chosen.entry[i]));
-    std::memcpy(out.entry[i], lanes, sizeof lanes);
+    to_array(chosen.entry[i], out.entry[i]);
     store(out.way[i], chosen.way[i]);
   }
   odd_codes(g.scale, out.scale);
@@ -165,9 +163,7 @@ struct S {
     const auto g = fit_scales<Type<8>>(fit);
     const auto words = store_words(fit, g);
     for (int s = 0; s < blocks / 8; ++s, out += kBytes) {
-      uint16_t h;
-      stored_unit<Type<8>>(g.d[s], &h);
-      std::memcpy(out, &h, 2);
+      g.put(s, out);
       for (int b = 0; b < 8; ++b) {
         const int lane = 8 * s + b;
         uint32_t high = static_cast<uint32_t>(words.scale[lane]) << 12 | (words.down(0, lane) ? 0x8000u : 0u);

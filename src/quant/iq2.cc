@@ -13,8 +13,8 @@
 
 #include "quant/lanes-inl.h"
 #include "quant/groups-inl.h"
-#include "quant/codewords-inl.h"
 #include "quant/scales-inl.h"
+#include "quant/codewords-inl.h"
 
 constexpr float kLimit = 65504.0f / 8 * 31 * 43;
 constexpr float kMagnitudes[8] = {8, 25, 43, 0, 8, 25, 43, 0};
@@ -41,16 +41,12 @@ struct Xxs {
     Coded<Grid<near_iq2_xxs>, 32, true, kWeighted> fit;
     fit.read(x, importance, kLimit);
     const auto g = fit_scales<Type<8>>(fit);
-    const auto chosen = choose(fit, g.scale * g.lanes());
-    uint8_t scale[16];
-    odd_codes(g.scale, scale);
+    const auto chosen = choose(fit, g);
     for (int s = 0; s < blocks / 8; ++s, out += kBytes) {
-      uint16_t h;
-      stored_unit<Type<8>>(g.d[s], &h);
-      std::memcpy(out, &h, 2);
+      g.put(s, out);
       for (int b = 0; b < 8; ++b) {
         const int lane = 8 * s + b;
-        uint32_t rest = static_cast<uint32_t>(scale[lane]) << 28;
+        uint32_t rest = static_cast<uint32_t>(chosen.scale[lane]) << 28;
         for (int i = 0; i < 4; ++i) {
           out[2 + 8 * b + i] = static_cast<uint8_t>(chosen.index(i, lane));
           rest |= static_cast<uint32_t>(chosen.signs[i][lane] & 127) << 7 * i;
@@ -68,17 +64,13 @@ struct Xs {
     Coded<Grid<near_iq2_xs>, 16, true, kWeighted> fit;
     fit.read(x, importance, kLimit);
     const auto g = fit_scales<Type<16>>(fit);
-    const auto chosen = choose(fit, g.scale * g.lanes());
-    uint8_t scale[16];
-    odd_codes(g.scale, scale);
-    uint16_t h;
-    stored_unit<Type<16>>(g.d[0], &h);
-    std::memcpy(out, &h, 2);
+    const auto chosen = choose(fit, g);
+    g.put(0, out);
     for (int k = 0; k < 32; ++k) {
       const auto word = static_cast<uint16_t>(chosen.index(k % 2, k / 2) | (chosen.signs[k % 2][k / 2] & 127) << 9);
       std::memcpy(out + 2 + 2 * k, &word, 2);
     }
-    for (int b = 0; b < 8; ++b) out[66 + b] = static_cast<uint8_t>(scale[2 * b] | scale[2 * b + 1] << 4);
+    for (int b = 0; b < 8; ++b) out[66 + b] = static_cast<uint8_t>(chosen.scale[2 * b] | chosen.scale[2 * b + 1] << 4);
   }
 };
 
@@ -89,12 +81,8 @@ struct S {
     Coded<Grid<near_iq2_s>, 16, false, kWeighted> fit;
     fit.read(x, importance, kLimit);
     const auto g = fit_scales<Type<16>>(fit);
-    const auto chosen = choose(fit, g.scale * g.lanes());
-    uint8_t scale[16];
-    odd_codes(g.scale, scale);
-    uint16_t h;
-    stored_unit<Type<16>>(g.d[0], &h);
-    std::memcpy(out, &h, 2);
+    const auto chosen = choose(fit, g);
+    g.put(0, out);
     uint8_t *low = out + 2, *signs = out + 34, *high = out + 66, *scales = out + 74;
     for (int b = 0; b < 8; ++b) {
       high[b] = 0;
@@ -104,7 +92,7 @@ struct S {
         high[b] = static_cast<uint8_t>(high[b] | chosen.index(k % 2, k / 2) >> 8 << 2 * i);
         signs[k] = chosen.signs[k % 2][k / 2];
       }
-      scales[b] = static_cast<uint8_t>(scale[2 * b] | scale[2 * b + 1] << 4);
+      scales[b] = static_cast<uint8_t>(chosen.scale[2 * b] | chosen.scale[2 * b + 1] << 4);
     }
   }
 };

@@ -13,8 +13,8 @@
 
 #include "quant/lanes-inl.h"
 #include "quant/groups-inl.h"
-#include "quant/codewords-inl.h"
 #include "quant/scales-inl.h"
+#include "quant/codewords-inl.h"
 
 constexpr float kMagnitudesXxs[8] = {4, 12, 20, 28, 36, 44, 52, 62}, kMagnitudesS[8] = {1, 3, 5, 7, 9, 11, 13, 15};
 
@@ -47,16 +47,12 @@ struct Xxs {
     Coded<GridXxs, 32, true, kWeighted> fit;
     fit.read(x, importance, 65504.0f / 4 * 31 * 62);
     const auto g = fit_scales<TypeXxs>(fit);
-    const auto chosen = choose(fit, g.scale * g.lanes());
-    uint8_t scale[16];
-    odd_codes(g.scale, scale);
+    const auto chosen = choose(fit, g);
     for (int s = 0; s < blocks / 8; ++s, out += kBytes) {
-      uint16_t h;
-      stored_unit<TypeXxs>(g.d[s], &h);
-      std::memcpy(out, &h, 2);
+      g.put(s, out);
       for (int b = 0; b < 8; ++b) {
         const int lane = 8 * s + b;
-        uint32_t rest = static_cast<uint32_t>(scale[lane]) << 28;
+        uint32_t rest = static_cast<uint32_t>(chosen.scale[lane]) << 28;
         for (int i = 0; i < 8; ++i) out[2 + 8 * b + i] = static_cast<uint8_t>(chosen.index(i, lane));
         for (int i = 0; i < 4; ++i) rest |= static_cast<uint32_t>(chosen.signs[i][lane] & 127) << 7 * i;
         std::memcpy(out + 66 + 4 * b, &rest, 4);
@@ -72,13 +68,9 @@ struct S {
     Coded<GridS, 32, false, kWeighted> fit;
     fit.read(x, importance, 65504.0f * 31 * 15);
     const auto g = fit_scales<TypeS>(fit);
-    const auto chosen = choose(fit, g.scale * g.lanes());
-    uint8_t scale[16];
-    odd_codes(g.scale, scale);
+    const auto chosen = choose(fit, g);
     for (int s = 0; s < blocks / 8; ++s, out += kBytes) {
-      uint16_t h;
-      stored_unit<TypeS>(g.d[s], &h);
-      std::memcpy(out, &h, 2);
+      g.put(s, out);
       for (int b = 0; b < 8; ++b) {
         const int lane = 8 * s + b;
         uint8_t high = 0;
@@ -88,7 +80,7 @@ struct S {
         }
         out[66 + b] = high;
         for (int i = 0; i < 4; ++i) out[74 + 4 * b + i] = chosen.signs[i][lane];
-        if (b % 2) out[106 + b / 2] = static_cast<uint8_t>(scale[lane - 1] | scale[lane] << 4);
+        if (b % 2) out[106 + b / 2] = static_cast<uint8_t>(chosen.scale[lane - 1] | chosen.scale[lane] << 4);
       }
     }
   }

@@ -64,9 +64,8 @@ struct Super {
     store(inv, inverse_or_zero(g.scale * g.lanes()));
     store_u8(scale, to_int(g.scale) + splat_i(32));
     for (int s = 0; s < blocks / 8; ++s, out += kBytes) {
-      uint16_t h, high = 0;
-      round_f16(g.d[s], &h);
-      std::memcpy(out, &h, 2);
+      uint16_t high = 0;
+      g.put(s, out);
       for (int b = 0; b < 8; ++b) {
         const int of = 8 * s + b;
         high = static_cast<uint16_t>(high | scale[of] >> 4 << 2 * b);

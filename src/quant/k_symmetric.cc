@@ -95,9 +95,7 @@ inline void encode(const float* x, int64_t n, int64_t row, const float* importan
     float inv[16];
     store(inv, inverse_or_zero(g.scale * splat(g.d[0])));
     pack(K(), x + i, to_int(g.scale), inv, p);
-    uint16_t h;
-    round_f16(g.d[0], &h);
-    std::memcpy(p + K::kBytes - 2, &h, 2);
+    g.put(0, p + K::kBytes - 2);
   }
 }
 

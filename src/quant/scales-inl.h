@@ -15,6 +15,12 @@ inline void totals(F32 v, double* out) {
   }
 }
 
+// A unit as it will be read.
+template <class K>
+inline float stored_unit(float d, uint16_t* half = nullptr) {
+  return round_f16(max_of(min_of(d * static_cast<float>(K::kParts), 65504.0f), -65504.0f), half) * (1.0f / static_cast<float>(K::kParts));
+}
+
 template <class K>
 struct Scales {
   static constexpr int kSupers = 16 / K::kLanes;
@@ -25,13 +31,13 @@ struct Scales {
     for (int i = 0; i < 16; ++i) out[i] = d[i / K::kLanes];
     return load(out);
   }
+  // The f16 of super-block s.
+  void put(int s, uint8_t* out) const {
+    uint16_t h;
+    stored_unit<K>(d[s], &h);
+    std::memcpy(out, &h, 2);
+  }
 };
-
-// A unit as it will be read.
-template <class K>
-inline float stored_unit(float d, uint16_t* half = nullptr) {
-  return round_f16(max_of(min_of(d * static_cast<float>(K::kParts), 65504.0f), -65504.0f), half) * (1.0f / static_cast<float>(K::kParts));
-}
 
 // The unit such that the scale of largest magnitude takes the largest code: kLow where scales have signs, the one code without a positive twin.
 template <class K>

@@ -117,12 +117,12 @@ class Cast final : public Node {
     if (!options_.importance || last < 0) return to_.encode(x, n_rows, cols, nullptr, out);
     const auto& imp = *options_.importance;
     const int64_t width = spec_.shape.back(), matrices = static_cast<int64_t>(imp.size()) / width;
-    for (int64_t i = 0; i < n_rows; ++i) {
-      // The matrix of a row is its index in dimension 0 of a 3-D tensor (the expert).
-      const int64_t per_matrix = region.extent.rank > 2 ? region.extent.stride(0) / cols : INT64_MAX;
+    // The matrix of a row is its index in dimension 0 of a 3-D tensor (the expert).
+    const int64_t per_matrix = matrices > 1 && region.extent.rank > 2 ? region.extent.stride(0) / cols : INT64_MAX;
+    for (int64_t i = 0, n = 0; i < n_rows; i += n) {
+      n = std::min(n_rows - i, per_matrix - (row + i) % per_matrix);
       const int64_t m = matrices > 1 ? region.begin[0] + (row + i) / per_matrix : 0;
-      to_.encode(x + i * cols, 1, cols, imp.data() + m * width + region.begin[last],
-                 out + bytes_of(to_.type, i * cols));
+      to_.encode(x + i * cols, n, cols, imp.data() + m * width + region.begin[last], out + bytes_of(to_.type, i * cols));
     }
   }
 

@@ -10,7 +10,6 @@
 namespace ingot::transform {
 namespace {
 
-constexpr std::string_view kSums = ".in_sum2", kCounts = ".counts";
 constexpr int64_t kMostExperts = 1 << 16;
 
 // Computed at once: a weight's sums are few beside the weight.
@@ -53,9 +52,9 @@ Result<Artifact> imatrix_entries(const Artifact& a) {
     out.values["dataset"] = OrderedJson(all->empty() ? "" : (*all)[0]).dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
   OrderedJson all_calls = OrderedJson::array();
   for (const LazyTensor& t : a.tensors) {
-    if (!t.name.ends_with(kSums)) continue;
-    const std::string name = t.name.substr(0, t.name.size() - kSums.size());
-    const LazyTensor* of = a.find(fmt::format("{}{}", name, kCounts));
+    if (!t.name.ends_with(kImatrixSums)) continue;
+    const std::string name = t.name.substr(0, t.name.size() - kImatrixSums.size());
+    const LazyTensor* of = a.find(fmt::format("{}{}", name, kImatrixCounts));
     const int64_t values = t.spec().shape.elements(), experts = of ? of->spec().shape.elements() : 0;
     if (experts < 1 || experts > kMostExperts || values < 1 || values % experts != 0 || of->spec().type != DType::kF32 || t.spec().type != DType::kF32) return a;
     INGOT_ASSIGN(const auto bytes, evaluate(of->node));

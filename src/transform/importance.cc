@@ -7,11 +7,11 @@
 
 #include "exec/evaluate.h"
 #include "formats/json.h"
+#include "transform/imatrix_entries.h"
 
 namespace ingot::transform {
 namespace {
 
-constexpr std::string_view kSums = ".in_sum2", kCounts = ".counts";
 constexpr double kUsualChunk = 512;  // tokens of a chunk, of which the older files say nothing
 constexpr int64_t kMostValues = int64_t{1} << 28;
 
@@ -57,10 +57,10 @@ Status add_gguf(const Artifact& a, All* all, Importance* out) {
   if (const MetaValue* m = a.meta("imatrix.datasets"); m && out->dataset.empty())
     if (const auto* names = std::get_if<std::vector<std::string>>(&m->v); names && !names->empty()) out->dataset = names->front();
   for (const LazyTensor& t : a.tensors) {
-    if (!t.name.ends_with(kSums)) continue;
-    const std::string name = t.name.substr(0, t.name.size() - kSums.size());
-    const LazyTensor* of = a.find(fmt::format("{}{}", name, kCounts));
-    if (!of) return bad_input("reading the importance matrix {}: '{}' has no '{}{}'; the file is damaged", a.path, t.name, name, kCounts);
+    if (!t.name.ends_with(kImatrixSums)) continue;
+    const std::string name = t.name.substr(0, t.name.size() - kImatrixSums.size());
+    const LazyTensor* of = a.find(fmt::format("{}{}", name, kImatrixCounts));
+    if (!of) return bad_input("reading the importance matrix {}: '{}' has no '{}{}'; the file is damaged", a.path, t.name, name, kImatrixCounts);
     INGOT_ASSIGN(const auto values, floats(a.path, t));
     INGOT_ASSIGN(const auto counts, floats(a.path, *of));
     if (values.size() % counts.size() != 0)
@@ -99,7 +99,7 @@ Result<Importance> read_importance(const std::vector<Artifact>& files) {
   All all;
   std::optional<double> chunk;
   for (const Artifact& a : files) {
-    if (a.naming != "imatrix") return bad_input("reading the importance matrix {}: it is {}, expected a file that 'ingot imatrix' or llama-imatrix wrote", a.path, a.format);
+    if (a.naming != "imatrix") return bad_input("reading the importance matrix {}: it is {}, expected an importance matrix as llama-imatrix writes it", a.path, a.format);
     if (a.format == "gguf") chunk = std::max(chunk.value_or(0), chunk_of(a));
   }
   for (const Artifact& a : files) {

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "formats/gguf.h"
+#include "formats/hf_weights.h"
 #include "quant/codec.h"
 #include "transform/pattern.h"
 
@@ -281,20 +282,11 @@ void set_meta(Artifact* a, const std::string& key, T value) {
   a->metadata.emplace_back(key, MetaValue{std::move(value)});
 }
 
-double bits_per_weight(DType t) { return 8.0 * static_cast<double>(info(t).bytes) / static_cast<double>(info(t).block); }
-
 // llama-quantize's, which makes nothing of use without one.
 bool needs_imatrix(const std::string& name, DType to, std::string_view mix) {
   const Category c = category_of(name);
   if (c == Category::output || c == Category::token_embd) return false;
   return to == DType::kIQ3_XXS || to == DType::kIQ2_XXS || to == DType::kIQ2_XS || to == DType::kIQ2_S || to == DType::kIQ1_S || to == DType::kIQ1_M || (to == DType::kQ2_K && mix == "Q2_K_S");
-}
-
-// "'a', 'b', 'c' and 4 more".
-std::string some_of(const std::vector<std::string>& names) {
-  std::string s;
-  for (size_t i = 0; i < names.size() && i < 3; ++i) s += fmt::format("{}'{}'", i ? ", " : "", names[i]);
-  return names.size() > 3 ? fmt::format("{} and {} more", s, names.size() - 3) : s;
 }
 
 // That the importance matrix is this model's, and has what the types need.
@@ -305,11 +297,12 @@ Status check_importance(const Artifact& a, const FileType& type, const std::vect
     if (o.on_notice) o.on_notice(text);
   };
   const std::string file = imatrix.files.empty() ? "" : fmt::format("the importance matrix {}", fmt::join(imatrix.files, ", "));
+  const auto quoted = [](const std::string& name) { return fmt::format("'{}'", name); };
   std::vector<std::string> strange, missing, needed;
   for (const auto& [name, weights] : imatrix.weights) {
     const LazyTensor* t = a.find(name);
     if (!t) {
-      strange.push_back(name);
+      strange.push_back(quoted(name));
       continue;
     }
     const Shape s = t->spec().shape;
@@ -324,9 +317,9 @@ Status check_importance(const Artifact& a, const FileType& type, const std::vect
   for (size_t i = 0; i < types.size(); ++i) {
     const std::string& name = a.tensors[i].name;
     if (types[i] == a.tensors[i].spec().type || !is_block_type(types[i]) || imatrix.weights.contains(name)) continue;
-    if (needs_imatrix(name, types[i], type.name)) needed.push_back(fmt::format("{} ({})", name, info(types[i]).name));
+    if (needs_imatrix(name, types[i], type.name)) needed.push_back(quoted(fmt::format("{} ({})", name, info(types[i]).name)));
     const Category c = category_of(name);
-    if (o.imatrix && c != Category::output && c != Category::token_embd && types[i] != DType::kQ8_0) missing.push_back(name);
+    if (o.imatrix && c != Category::output && c != Category::token_embd && types[i] != DType::kQ8_0) missing.push_back(quoted(name));
   }
   if (!needed.empty())
     return bad_input("quantizing {} to {}: {}: such few bits need an importance matrix{}{}", a.path, type.name, some_of(needed), o.imatrix ? fmt::format(", and {} has no entry of them", file) : "",
@@ -338,6 +331,8 @@ Status check_importance(const Artifact& a, const FileType& type, const std::vect
 }
 
 }  // namespace
+
+double bits_per_weight(DType t) { return 8.0 * static_cast<double>(info(t).bytes) / static_cast<double>(info(t).block); }
 
 const std::vector<FileType>& file_types() {
 #define MIX(name, id, base) {#name, id, DType::base},

@@ -39,6 +39,8 @@ struct FileType {
   DType base;
 };
 const std::vector<FileType>& file_types();
+// Of an element type, its scales included.
+double bits_per_weight(DType t);
 // Case-insensitive; a usage error that lists the known ones.
 Result<FileType> file_type_by_name(std::string_view name);
 // The general.file_type of an artifact whose weights are floats: that of the type most of them have.
