@@ -118,7 +118,7 @@ class Attached(Holder):
         return int(found.step)
 
     def _newest(self, ck: Checkpointer) -> Any:
-        ck._lease_seen = _ingot.lease_epoch(ck.directory) if ck._leads else None
+        ck._see_lease()
         return self._chosen(ck, lambda: self._chooser().newest(ck.directory))
 
     def _chosen(self, ck: Checkpointer, choose: Callable[[], Any]) -> Any:
@@ -231,7 +231,7 @@ class Attached(Holder):
         if not os.path.isdir(path) or not m:
             return self._original["load_state"](path, *args, **kwargs)
         ck = self._of(os.path.dirname(path) or ".")
-        ck._lease_seen = _ingot.lease_epoch(ck.directory) if ck._leads else None
+        ck._see_lease()
         return self._load(ck, self._chosen(ck, lambda: self._chooser().named(path)), kwargs, *args)
 
     def _load(self, ck: Checkpointer, found: Any, kwargs: Dict[str, Any], *args: Any) -> Any:

@@ -1,7 +1,6 @@
 """Checkpoints of a training run: saved without stalling it, found again whole, resumed exactly."""
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -18,7 +17,6 @@ from .ending import close_at_exit
 from .match import Mismatch
 from .preempt import Preemption
 from .ranks import ranks_of_this_run
-from .rng import Rng
 
 
 class Cadence:
@@ -366,6 +364,10 @@ class Checkpointer:
     def _of_rank_0(self, what: str, answer: Callable[[], Any]) -> Any:
         return answer() if self._ranks is None else self._ranks.found(what, answer)
 
+    def _see_lease(self) -> None:
+        """Before a load: whoever takes the directory between that and the first save goes on, and not this one."""
+        self._lease_seen = _ingot.lease_epoch(self.directory) if self._leads else None
+
     @property
     def _leads(self) -> bool:
         return self._ranks is None or self._ranks.rank == 0
@@ -514,7 +516,7 @@ class Checkpointer:
         """
         self._go_back()
         self._loads += 1
-        self._lease_seen = _ingot.lease_epoch(self.directory) if self._leads else None
+        self._see_lease()
         self._torn: List[Any] = []
         step = self._restored(state, which, strict)
         self._resumes = self.resumed_from is not None

@@ -226,7 +226,7 @@ class CheckpointIO(_CheckpointIOBase):
             self._resumed = os.path.realpath(found.path)
             ck = self._of(os.path.dirname(self._resumed))
             ck._go_back()
-            ck._lease_seen = _ingot.lease_epoch(ck.directory)
+            ck._see_lease()
             layouts.told_resumed(ck, found)
         else:
             print(f"ingot: loaded {file}, of a plain Trainer", file=sys.stderr)

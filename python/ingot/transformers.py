@@ -138,7 +138,7 @@ class Attached(Holder):
         if which is None or which is False:
             ck._resumes = False
             return None
-        ck._lease_seen = _ingot.lease_epoch(ck.directory) if ck._leads else None
+        ck._see_lease()
         told = ck._of_rank_0("resumes from", lambda: self._choice(ck, "" if which is True else expand(which).rstrip("/")))  # type: ignore[arg-type]
         if told is None:
             layouts.told_fresh(ck)

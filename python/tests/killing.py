@@ -85,3 +85,29 @@ class Runs:
         process.join(300)
         assert process.exitcode is not None, "it hangs"
         return process.exitcode
+
+
+class OfRanks:
+    """For tests that have such runs of several ranks, as self.runs."""
+
+    def started(self, world, **arguments):
+        return [self.runs.start(anew=r == 0, rank=r, world=world, **arguments) for r in range(world)]
+
+    def ended(self, processes):
+        """Their exit codes, and what all of them said."""
+        end = time.monotonic() + 900
+        for p in processes:
+            p.join(max(0.1, end - time.monotonic()))
+        hang = [p for p in processes if p.exitcode is None]
+        for p in hang:
+            p.kill()
+            p.join()
+        told = self.runs.text()
+        self.assertEqual(hang, [], told[-6000:])
+        return [p.exitcode for p in processes], told
+
+    def go(self, code=0, **options):
+        """A run to its end; what it said."""
+        codes, told = self.ended(self.began(**options))
+        self.assertEqual(set(codes), {code}, told[-6000:])
+        return told

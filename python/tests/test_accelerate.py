@@ -7,7 +7,6 @@ import signal
 import tempfile
 import time
 import unittest
-import warnings
 
 HAVE = all(importlib.util.find_spec(m) for m in ("torch", "accelerate", "safetensors"))
 if HAVE:
@@ -337,7 +336,7 @@ class States(AccelerateCase):
             attach(t.a, cadence=ingot.Cadence(steps=1))
 
 
-class Ranks(AccelerateCase):
+class Ranks(killing.OfRanks, AccelerateCase):
     """Two processes under DistributedDataParallel, with gloo."""
 
     def setUp(self):
@@ -346,26 +345,7 @@ class Ranks(AccelerateCase):
         self.runs = killing.Runs(ranks_accelerate.run, os.path.join(self.tmp, "log"), ["ranks_accelerate"])
 
     def began(self, world=2, directory=None, out="end", **options):
-        given = {"directory": directory or self.dir, "out": os.path.join(self.tmp, out + "-{}.pt"), "world": world, "port": killing.free_port(), **options}
-        return [self.runs.start(anew=r == 0, rank=r, **given) for r in range(world)]
-
-    def ended(self, processes):
-        """Their exit codes, and what all of them said."""
-        end = time.monotonic() + 900
-        for p in processes:
-            p.join(max(0.1, end - time.monotonic()))
-        hang = [p for p in processes if p.exitcode is None]
-        for p in hang:
-            p.kill()
-            p.join()
-        told = self.runs.text()
-        self.assertEqual(hang, [], told[-6000:])
-        return [p.exitcode for p in processes], told
-
-    def go(self, code=0, **options):
-        codes, told = self.ended(self.began(**options))
-        self.assertEqual(set(codes), {code}, told[-6000:])
-        return told
+        return self.started(world, directory=directory or self.dir, out=os.path.join(self.tmp, out + "-{}.pt"), port=killing.free_port(), **options)
 
     def end(self, name="end", world=2):
         return [torch.load(os.path.join(self.tmp, f"{name}-{r}.pt")) for r in range(world)]

@@ -26,7 +26,7 @@ STEPS = 24
 
 
 @unittest.skipUnless(HAVE, "deepspeed or torch is not there")
-class DeepSpeedCase(Comparing, unittest.TestCase):
+class DeepSpeedCase(Comparing, killing.OfRanks, unittest.TestCase):
     def setUp(self):
         tmp = tempfile.TemporaryDirectory()
         self.addCleanup(tmp.cleanup)
@@ -41,18 +41,7 @@ class DeepSpeedCase(Comparing, unittest.TestCase):
 
     def began(self, world=1, directory=None, out="end", **options):
         self.count += 1
-        given = {"directory": directory or self.dir, "out": os.path.join(self.tmp, f"{out}.pt"), "store": os.path.join(self.tmp, f"store-{self.count}"), "world": world, **options}
-        return [self.runs.start(anew=r == 0, rank=r, **given) for r in range(world)]
-
-    def ended(self, processes):
-        """Their exit codes, and what all of them said."""
-        end = time.monotonic() + 600
-        for p in processes:
-            p.join(max(0.1, end - time.monotonic()))
-            if p.exitcode is None:
-                p.kill()
-                p.join()
-        return [p.exitcode for p in processes], self.runs.text()
+        return self.started(world, directory=directory or self.dir, out=os.path.join(self.tmp, f"{out}.pt"), store=os.path.join(self.tmp, f"store-{self.count}"), **options)
 
     def go(self, codes=0, **options):
         """A run to its end; what it said."""

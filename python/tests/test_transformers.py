@@ -8,7 +8,6 @@ import signal
 import tempfile
 import time
 import unittest
-import warnings
 import zipfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -472,7 +471,7 @@ class Damage(TransformersCase):
         self.assertSame(self.end, weights(t))
 
 
-class Ranks(TransformersCase):
+class Ranks(killing.OfRanks, TransformersCase):
     """Two processes under DistributedDataParallel, with gloo."""
 
     def setUp(self):
@@ -481,26 +480,7 @@ class Ranks(TransformersCase):
         self.runs = killing.Runs(ranks_transformers.run, os.path.join(self.tmp, "log"), ["ranks_transformers"])
 
     def began(self, world=2, directory=None, out="end", **options):
-        given = {"directory": directory or self.dir, "out": os.path.join(self.tmp, f"{out}.pt"), "world": world, "port": killing.free_port(), **options}
-        return [self.runs.start(anew=r == 0, rank=r, **given) for r in range(world)]
-
-    def ended(self, processes):
-        """Their exit codes, and what all of them said."""
-        end = time.monotonic() + 900
-        for p in processes:
-            p.join(max(0.1, end - time.monotonic()))
-        hang = [p for p in processes if p.exitcode is None]
-        for p in hang:
-            p.kill()
-            p.join()
-        told = self.runs.text()
-        self.assertEqual(hang, [], told[-6000:])
-        return [p.exitcode for p in processes], told
-
-    def go(self, code=0, **options):
-        codes, told = self.ended(self.began(**options))
-        self.assertEqual(set(codes), {code}, told[-6000:])
-        return told
+        return self.started(world, directory=directory or self.dir, out=os.path.join(self.tmp, f"{out}.pt"), port=killing.free_port(), **options)
 
     def end(self, name="end"):
         return torch.load(os.path.join(self.tmp, f"{name}.pt"))
