@@ -61,6 +61,18 @@ Nonfinite bytes(const std::byte* p, size_t n) {
   return all;
 }
 
+// IQ1_M keeps its scale, an f16, in the highest four bits of four numbers of 16, the lowest first.
+Nonfinite in_nibbles(const std::byte* p, size_t n) {
+  Nonfinite all;
+  for (size_t i = 0; i < n; ++i, p += 8) {
+    uint16_t scale = 0;
+    for (int k = 0; k < 4; ++k) scale = static_cast<uint16_t>(scale | (load_bits<uint16_t>(p + 2 * k) >> 12) << 4 * k);
+    const Nonfinite one = dense<uint16_t, kF16>(reinterpret_cast<const std::byte*>(&scale), 1);
+    all.nan += one.nan, all.infinite += one.infinite;
+  }
+  return all;
+}
+
 using Count = Nonfinite (*)(const std::byte* p, size_t n);
 constexpr Count kCountF32 = dense<uint32_t, kF32>, kCountF16 = dense<uint16_t, kF16>, kCountE8M0 = bytes<0xFF, 0xFF>;
 // Where numbers lie in an element of a type. Of the block types: ggml-common.h of llama.cpp.
@@ -104,7 +116,10 @@ constexpr Row kRows[] = {
     {DType::kIQ4_XS, Looked::kScales, kCountF16, 1, 0, 2},
     {DType::kTQ1_0, Looked::kScales, kCountF16, 1, 52, 2},
     {DType::kTQ2_0, Looked::kScales, kCountF16, 1, 64, 2},
-    {DType::kMXFP4, Looked::kScales, kCountE8M0, 1, 0, 1}};
+    {DType::kIQ1_M, Looked::kScales, in_nibbles, 1, 48, 8},
+    {DType::kMXFP4, Looked::kScales, kCountE8M0, 1, 0, 1},
+    // Its scales are E4M3 without a sign, of which every code is read as a number.
+    {DType::kNVFP4, Looked::kNothing, nullptr, 0, 0, 0}};
 
 const Row* row_of(DType t) {
   const auto* it = std::find_if(std::begin(kRows), std::end(kRows), [t](const Row& r) { return r.type == t; });
@@ -143,7 +158,7 @@ Looked looked_at(DType t) {
 
 Nonfinite nonfinite_in(DType t, ByteView elements) {
   const Row* r = row_of(t);
-  if (!r) return {};
+  if (!r || !r->count) return {};
   const auto item = static_cast<size_t>(info(t).bytes), numbers = static_cast<size_t>(r->numbers);
   const size_t n = elements.size() / item;
   if (item == numbers * static_cast<size_t>(r->size)) return r->count(elements.data(), n * numbers);

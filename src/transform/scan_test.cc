@@ -113,7 +113,8 @@ TEST(Nonfinite, IsCountedInEachTypeByItsOwnBits) {
   EXPECT_EQ(in(DType::kC64, {0, 0, 0x80, 0x7F, 1, 0, 0x80, 0x7F}).total(), 2u);
   EXPECT_EQ(in(DType::kI32, {0, 0, 0x80, 0x7F}).total(), 0u);
   EXPECT_EQ(looked_at(DType::kI32), Looked::kNothing);
-  EXPECT_EQ(looked_at(DType::kIQ1_M), Looked::kUnknown);
+  EXPECT_EQ(looked_at(DType::kNVFP4), Looked::kNothing);
+  EXPECT_EQ(looked_at(DType::kQ1_0), Looked::kUnknown);
   // The scales of two blocks; what else is in them may have any bits.
   for (const auto& [type, at] : {std::pair{DType::kQ8_0, 0}, {DType::kQ6_K, 208}, {DType::kQ2_K, 80}, {DType::kQ2_K, 82}, {DType::kTQ1_0, 52}}) {
     const auto item = static_cast<size_t>(info(type).bytes);
@@ -124,6 +125,14 @@ TEST(Nonfinite, IsCountedInEachTypeByItsOwnBits) {
     blocks[item + static_cast<size_t>(at)] = blocks[item + static_cast<size_t>(at) + 1] = 0;
     EXPECT_EQ(in(type, blocks).nan, 2 * per_block - 1) << info(type).name;
   }
+  // 0x7C00 in the four highest bits of four numbers, the lowest first.
+  std::vector<uint8_t> block(static_cast<size_t>(info(DType::kIQ1_M).bytes), 0);
+  block[53] = 0xCF, block[55] = 0x7F;
+  EXPECT_EQ(in(DType::kIQ1_M, block).infinite, 1u);
+  block[49] = 0x10;
+  EXPECT_EQ(in(DType::kIQ1_M, block).nan, 1u);
+  block[55] = 0x6F;
+  EXPECT_EQ(in(DType::kIQ1_M, block).total(), 0u);
 }
 
 }  // namespace
