@@ -171,14 +171,15 @@ def worker(way, folder, tensors, reps, device):
     os._exit(0)  # writer processes of the peers need not be waited for
 
 
-def training(folder, tensors):
-    """How much slower a training loop on all cores is while a checkpoint is written, and with one each minute."""
+def training(folder, tensors, device):
+    """How much slower a training loop that keeps the device busy (all cores, or the GPU) is while a checkpoint is written, and with one each minute."""
     import torch
     import ingot
     torch.set_num_threads(os.cpu_count())
     torch.manual_seed(0)
-    state = {f"w{i}": torch.randn(4096, 4096) for i in range(tensors)}
-    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    state = {f"w{i}": torch.randn(4096, 4096, device=device) for i in range(tensors)}
+    n, settle = (8192, torch.cuda.synchronize) if device == "cuda" else (1024, lambda: None)
+    a, b = torch.randn(n, n, device=device), torch.randn(n, n, device=device)
     out = pathlib.Path(folder) / "training"
     shutil.rmtree(out, ignore_errors=True)
 
@@ -186,6 +187,7 @@ def training(folder, tensors):
         start = time.perf_counter()
         for _ in range(4):
             torch.mm(a, b)
+        settle()
         return time.perf_counter() - start
 
     def steps(until):
@@ -202,6 +204,7 @@ def training(folder, tensors):
             alone = steps(lambda: time.perf_counter() >= end)
             for v in state.values():
                 v.add_(1)
+            settle()
             start = time.perf_counter()
             handle = ck.save(i, {"model": state})
             stall = time.perf_counter() - start
@@ -230,11 +233,11 @@ def main():
         return checkpoints_ranks.worker(args.worker, args.dir, args.ranks, args.tensors, args.reps)
     if args.ranks:
         return checkpoints_ranks.main(args, env)
-    tensors = 2 if args.small else 48
+    tensors, device = 2 if args.small else 48, "cuda" if args.cuda else "cpu"
     if args.worker == "training":
-        return training(args.dir, tensors)
+        return training(args.dir, tensors, device)
     if args.worker:
-        return worker(args.worker, args.dir, tensors, args.reps, "cuda" if args.cuda else "cpu")
+        return worker(args.worker, args.dir, tensors, args.reps, device)
     args.dir.mkdir(parents=True, exist_ok=True)
     limits = bench.measured_limits(args.dir, args.small)
     results = {}
@@ -248,9 +251,9 @@ def main():
         results[way] = json.loads(found.stdout.splitlines()[-1])
         print({k: [round(x, 3) for x in v] for k, v in results[way].items() if isinstance(v, list)})
     slowed = None
-    if not args.only and not args.cuda:
+    if not args.only or "ingot" in args.only:
         bench.say("a training loop with saves")
-        found = subprocess.run([sys.executable, "-B", __file__, "--worker", "training", "--dir", str(args.dir), *(["--small"] if args.small else [])], env=env, capture_output=True, text=True)
+        found = subprocess.run([sys.executable, "-B", __file__, "--worker", "training", "--dir", str(args.dir), *(["--small"] if args.small else []), *(["--cuda"] if args.cuda else [])], env=env, capture_output=True, text=True)
         slowed = json.loads(found.stdout.splitlines()[-1]) if found.returncode == 0 else print(found.stderr[-2000:], file=sys.stderr)
     size = next(iter(results.values()))["bytes"]
     later = lambda r, k: statistics.median(r[k][1:]) if len(r[k]) > 1 else r[k][0]
@@ -268,7 +271,7 @@ def main():
                      f"{cell(None if way == 'copy' else later(r, 'durable'))} | {cell(None if way == 'copy' else later(r, 'durable') * limits['disk_write'] / size, '{:.2f}x')} | "
                      f"{cell(statistics.median(r['cold']) if r['cold'] else None)} | {cell(statistics.median(r['warm']) if r['warm'] else None)} | {r['rss'] / 1e9:.1f} |")
     if slowed:
-        lines += ["", f"A training loop that keeps all cores busy (matrix products), saving the same state: {slowed['while_written']:.1%} slower while a checkpoint is written (for {slowed['durable']:.1f} s), "
+        lines += ["", f"A training loop that keeps {'the GPU' if args.cuda else 'all cores'} busy (matrix products), saving the same state: {slowed['while_written']:.1%} slower while a checkpoint is written (for {slowed['durable']:.1f} s), "
                   f"{slowed['each_minute']:.1%} with a save each minute, its stall of {slowed['stall']:.2f} s included."]
     text = "\n".join(lines) + "\n"
     print(text)
