@@ -196,7 +196,7 @@ def worker(way, folder, world, tensors, reps):
             pid = os.fork()
             if pid == 0:
                 try:
-                    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+                    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
                     rank_main(way, out, tensors, reps, saves)
                 except BaseException:
                     traceback.print_exc()

@@ -35,7 +35,7 @@ from .arguments import expand, fixed, metrics_of, number, outside, whole
 from .checkpointer import Checkpointer, Keep, _model_files, _no_checkpoint, _none_can_be_taken, not_replaced, of_others, run_id, taken
 from .plans import Assigned, Places, key_of
 from .ranges import Ranges
-from .ranks import rank_here
+from .ranks import neighbours, rank_here
 from .shares import DEFAULT_SHARD
 
 __all__ = ["StorageReader", "StorageWriter"]
@@ -293,7 +293,7 @@ class StorageWriter(torch_dcp.StorageWriter):
         packed = _Packed(share, plan, planner)
         rows = packed.rows()
         most = max([share.most, *(size for _, _, _, size in packed.indexed)])  # what has its number already is not cut once more
-        part = _ingot.write_part(self._directory, share.ticket, share.rank, share.world, rows, self._threads, most, self._compress)
+        part = _ingot.write_part(self._directory, share.ticket, share.rank, share.world, rows, self._threads, neighbours(), most, self._compress)
         told = _Told(part, packed.values, packed.elements, packed.indexed)
         done: Future = Future()
         done.set_result([WriteResult(index=MetadataIndex(f"rank {share.rank}"), size_in_bytes=packed.bytes, storage_data=told)])

@@ -301,6 +301,7 @@ NB_MODULE(_ingot, m) {
              if (compress) o.compress = compressed_group;
              if (!ranks.is_none()) {
                o.patience = nb::cast<double>(ranks.attr("patience"));
+               o.neighbours = nb::cast<int>(ranks.attr("neighbours"));
                o.meeting = std::make_shared<PyMeeting>(ranks, nb::cast<int>(ranks.attr("rank")), nb::cast<int>(ranks.attr("world")));
              }
              o.on_notice = [self](const std::string& text) {
@@ -386,12 +387,12 @@ NB_MODULE(_ingot, m) {
         return d;
       });
 
-  // What a rank writes of a save that Saver.begin_parts() began, by its ticket; what it tells Saver.publish_parts(). Threads 0: all.
-  m.def("write_part", [](const std::string& directory, const std::string& ticket, int rank, int world, const std::vector<GroupRow>& groups, int threads, uint64_t max_shard, bool compress) {
+  // What a rank writes of a save that Saver.begin_parts() began, by its ticket; what it tells Saver.publish_parts(). Threads 0: a few, of all neighbours together.
+  m.def("write_part", [](const std::string& directory, const std::string& ticket, int rank, int world, const std::vector<GroupRow>& groups, int threads, int neighbours, uint64_t max_shard, bool compress) {
     const Ticket t = value(parse_ticket(ticket));
     const Snapshot s = snapshot_of(t.step, groups, "", {}, {});
     SaveOptions o;
-    o.threads = threads;
+    o.threads = threads, o.neighbours = neighbours;
     if (max_shard) o.max_shard = max_shard;
     if (compress) o.compress = compressed_group;
     const std::string told = value(without_gil([&]() -> Result<std::string> {

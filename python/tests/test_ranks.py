@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 import unittest
+import unittest.mock
 
 import ingot
 from ingot import ranks, shares
@@ -174,6 +175,14 @@ class Talk(unittest.TestCase):
             r.all("barrier", None)
             return r.within("a").flagged("preempted"), r.flagged("preempted")
         self.assertEqual(on_ranks(3, go), [(False, True)] * 3)
+
+
+    def test_neighbours_are_as_many_as_whoever_started_them_says(self):
+        for told, many in (("8", 8), (None, 1), ("", 1), ("0", 1), ("-3", 1), ("many", 1), ("9" * 30, 1)):
+            with unittest.mock.patch.dict(os.environ, {} if told is None else {"LOCAL_WORLD_SIZE": told}):
+                if told is None:
+                    os.environ.pop("LOCAL_WORLD_SIZE", None)
+                self.assertEqual(ranks.Ranks(None, 0, 8).neighbours, many)
 
 
 class Shares(unittest.TestCase):

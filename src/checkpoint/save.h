@@ -12,7 +12,8 @@
 namespace ingot::checkpoint {
 
 struct SaveOptions {
-  int threads = 0;
+  int threads = 0;                // 0: a few, since more slow a disk down, and all where compression needs them
+  int neighbours = 1;             // processes of this machine that save at the same time, this one among them: the few are theirs together
   uint64_t memory = 64u << 20;    // beside the snapshot
   uint64_t max_shard = 5'000'000'000;
   std::function<bool(const std::string& group)> compress = nullptr;  // groups whose files are compressed

@@ -280,7 +280,7 @@ Result<Saved> Saver::write_one(const Snapshot& snapshot, const SaveOptions& opti
 
 SaveOptions Saver::options_for(Save* handle) {
   SaveOptions o;
-  o.threads = options_.threads, o.max_shard = options_.max_shard, o.compress = options_.compress;
+  o.threads = options_.threads, o.neighbours = options_.neighbours, o.max_shard = options_.max_shard, o.compress = options_.compress;
   o.epoch = lease_.epoch, o.time = unix_time(), o.run = options_.run, o.parent = options_.parent;
   o.cancel = &handle->cancel_;
   o.may_commit = [this, handle]() -> Status {

@@ -34,7 +34,8 @@ enum class Overlap { kWait, kSkip };  // what a save does while another is under
 struct SaverOptions {
   Keep keep;
   Overlap overlap = Overlap::kWait;
-  int threads = 0;                     // of the copy, and of the writing
+  int threads = 0;                     // of the copy, and of the writing; 0: all for the copy, to write SaveOptions::threads
+  int neighbours = 1;                  // SaveOptions::neighbours
   uint64_t max_shard = 5'000'000'000;
   std::function<bool(const std::string& group)> compress = nullptr;  // SaveOptions::compress
   std::string run;

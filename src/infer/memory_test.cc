@@ -66,7 +66,10 @@ Outcome outcome_of(const Status& s) {
   if (s.ok()) return kDone;
   const std::string& m = s.error().message;
   const bool memory = m.find("no memory") != std::string::npos || m.find("not enough memory") != std::string::npos;
-  return s.error().kind == ErrorKind::kFailed && memory ? kRefused : kWrong;
+  if (s.error().kind == ErrorKind::kFailed && memory) return kRefused;
+  set_limit(RLIM_INFINITY);
+  std::fprintf(stderr, "%s\n", m.c_str());
+  return kWrong;
 }
 
 // Runs `f` with more and more memory; it is refused at first and done at last, and always comes back. The least is what an
