@@ -75,9 +75,9 @@ Result<Artifact> quantized(Context& context, const Artifact& gguf, const std::st
                            transform::Operations* done);
 // What was made of the model, as it is written: with its manifest, if --provenance asks for one.
 Result<Artifact> with_manifest(const Context& context, const OpenedModel& from, Artifact made, transform::Operations done, OutputKind kind);
-// The same of a GGUF model as outputs named `given`: one file, or the splits that --max-shard-size asks for. None may be an input.
+// The same of a GGUF model as outputs named `given`: one file, the splits that --max-shard-size asks for, or those of the source. None may be an input.
 Result<std::vector<Output>> gguf_files(const Context& context, const OpenedModel& from, Artifact made, const transform::Operations& done,
-                                       const std::string& given);
+                                       const std::string& given, bool keep_split = false);
 
 // After a job that cast floats; all tensors go into the result object, the first into a warning.
 void warn_nonfinite(Context& context, const transform::CastCounts& counts, OrderedJson* result);

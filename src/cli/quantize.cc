@@ -44,13 +44,14 @@ Status command_quantize(Context& c) {
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, {}));
   INGOT_ASSIGN(const std::vector<std::string> names, target.paths(c, opened, types));
   transform::Operations done = opened.operations;
-  INGOT_ASSIGN(const Artifact gguf, as_gguf(c, opened.artifact, pre_tokenizer, &done));
+  INGOT_ASSIGN(Artifact gguf, as_gguf(c, opened.artifact, pre_tokenizer, &done));
+  INGOT_ASSIGN(gguf, quantize_args.prepared(c, std::move(gguf), &options, &done));
   std::vector<Output> outputs;
   std::vector<std::string> type_of;  // each output's
   for (size_t i = 0; i < types.size(); ++i) {
     transform::Operations all = done;
     INGOT_ASSIGN(Artifact made, quantized(c, gguf, types[i], options, &all));
-    INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, opened, std::move(made), all, names[i]));
+    INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, opened, std::move(made), all, names[i], quantize_args.keep_split()));
     for (Output& file : files) outputs.push_back(std::move(file)), type_of.push_back(types[i]);
   }
   INGOT_ASSIGN(const auto report, run_reported(c, outputs, opened.provenance.get()));

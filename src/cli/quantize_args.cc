@@ -2,12 +2,17 @@
 #include "cli/quantize_args.h"
 
 #include <algorithm>
+#include <charconv>
+#include <set>
 #include <sstream>
 
+#include "cli/metadata_value.h"
 #include "cli/paths.h"
 #include "cli/text.h"
 #include "cli/type_names.h"
 #include "formats/formats.h"
+#include "transform/gguf_check.h"
+#include "transform/layers.h"
 
 namespace ingot::cli {
 
@@ -26,11 +31,11 @@ void QuantizeArgs::declare(Args& a) {
   a.list("--imatrix", "FILE", &imatrix_, "importance of each column, as llama-imatrix computes it (.gguf or .dat); several are merged");
   a.list("--include-weights", "PART", &include_, "importance only for the tensors whose name has this in it; may be repeated");
   a.list("--exclude-weights", "PART", &exclude_, "no importance for these");
+  a.list("--prune-layers", "N[,N...]", &prune_, "layers that are left out, by number or as 4-7; the others are numbered anew");
+  a.list("--override-kv", "KEY=T:VALUE", &override_, "a key of the metadata set; T is int, float, bool or str; may be repeated");
+  a.flag("--keep-split", &keep_split_, "as many files as the source has, each with what comes from one of them");
   a.text("--max-buffer-size", "MiB", &buffer_, "as --memory; a number alone counts MiB");
   a.later("--calibrate", true, "computing an importance matrix from a text");
-  a.later("--prune-layers", true, "leaving out layers");
-  a.later("--keep-split", false, "writing splits");
-  a.later("--override-kv", true, "changing metadata");
   a.later("--effort", true, "choosing between fast and best");
   a.later("--ctx", true, "calibration");
   a.later("--chunks", true, "calibration");
@@ -46,7 +51,81 @@ Result<std::pair<std::string, DType>> tensor_type(const std::string& given) {
   return std::pair(given.substr(0, at), t);
 }
 
+// -1: none, or none of a layer.
+int64_t number(std::string_view digits) {
+  constexpr int64_t kMost = 1 << 20;
+  int64_t n = -1;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), n);
+  return error == std::errc() && end == digits.data() + digits.size() && n <= kMost ? n : -1;
+}
+
+// "3", "4-7", with commas between.
+Result<std::set<int64_t>> read_layers(const std::vector<std::string>& given) {
+  std::set<int64_t> out;
+  for (const std::string& words : given) {
+    const auto wrong = [&] { return usage("--prune-layers {}: write numbers of layers with commas between, like 12,13 or 12-15", words); };
+    std::istringstream list(words);
+    for (std::string word; std::getline(list, word, ',');) {
+      const size_t dash = word.find('-');
+      const int64_t first = number(word.substr(0, dash)), last = dash == std::string::npos ? first : number(word.substr(dash + 1));
+      if (first < 0 || last < first) return wrong();
+      for (int64_t n = first; n <= last; ++n) out.insert(n);
+    }
+    if (words.empty() || words.back() == ',') return wrong();
+  }
+  return out;
+}
+
+// KEY=TYPE:VALUE as llama.cpp's tools have it. The key keeps the type that it has in the file, as long as it is of that kind; else an integer is a u32 where it can be.
+Result<std::pair<std::string, MetaValue>> read_override(const Artifact& gguf, const std::string& given) {
+  const size_t equals = given.find('='), colon = given.find(':', equals == std::string::npos ? 0 : equals);
+  const std::string kind = equals == std::string::npos || colon == std::string::npos ? "" : given.substr(equals + 1, colon - equals - 1);
+  constexpr std::string_view kKinds[] = {"int", "float", "bool", "str"};
+  if (equals == 0 || std::find(std::begin(kKinds), std::end(kKinds), kind) == std::end(kKinds))
+    return usage("--override-kv {}: write it as KEY=TYPE:VALUE with a TYPE of int, float, bool or str, like tokenizer.ggml.add_bos_token=bool:false", given);
+  const std::string key = given.substr(0, equals), text = given.substr(colon + 1);
+  if (key.starts_with("split.")) return usage("--override-kv {}: the keys of split.* are of the files that are written", given);
+  const MetaValue* old = gguf.meta(key);
+  const auto is = [&](const auto& v) -> std::string_view {
+    using T = std::decay_t<decltype(v)>;
+    if constexpr (std::is_same_v<T, bool>) return "bool";
+    else if constexpr (std::is_same_v<T, std::string>) return "str";
+    else if constexpr (std::is_floating_point_v<T>) return "float";
+    else if constexpr (std::is_integral_v<T>) return "int";
+    else return "a list";
+  };
+  if (old)
+    if (const std::string_view there = std::visit(is, old->v); there != kind)
+      return usage("--override-kv {}: the key is {} in {}, not {}; 'ingot gguf edit' changes types", given, there, gguf.path, kind);
+  const std::string typed = old || kind == "int" ? text : kind == "float" ? "f32:" + text : kind + ":" + text;
+  auto v = metadata_value("--override-kv", key, typed, old);
+  if (!v.ok() || std::visit(is, v->v) != kind) return usage("--override-kv {}: '{}' is no {}{}", given, text, kind, old ? ", or none that the key's type holds" : "");
+  return std::pair(key, *std::move(v));
+}
+
 }  // namespace
+
+Result<Artifact> QuantizeArgs::prepared(Context& c, Artifact gguf, transform::QuantizeOptions* options, transform::Operations* done) const {
+  if (!prune_.empty()) {
+    INGOT_ASSIGN(const std::set<int64_t> layers, read_layers(prune_));
+    const size_t told = gguf.notices.size();
+    INGOT_ASSIGN(gguf, transform::prune_layers(gguf, layers));
+    for (size_t i = told; i < gguf.notices.size(); ++i) c.report.warning(gguf.notices[i]);
+    if (options->imatrix) options->imatrix = std::make_shared<transform::Importance>(transform::without_layers(*options->imatrix, layers));
+    done->add("prune_layers", {{"layers", layers}}, gguf);
+  }
+  if (override_.empty()) return gguf;
+  const std::vector<std::string> before = transform::examine_gguf(gguf).faults;
+  for (const std::string& given : override_) {
+    INGOT_ASSIGN(auto kv, read_override(gguf, given));
+    transform::set_meta(&gguf, kv.first, kv.second);
+    options->metadata.push_back(std::move(kv));
+  }
+  for (const std::string& fault : transform::examine_gguf(gguf).faults)
+    if (std::find(before.begin(), before.end(), fault) == before.end()) c.report.warning(fmt::format("--override-kv makes a model that contradicts itself: {}", fault));
+  done->add("override_kv", {{"keys", override_}}, gguf);
+  return gguf;
+}
 
 Result<std::shared_ptr<const transform::Importance>> QuantizeArgs::importance(Context& c) const {
   std::shared_ptr<const transform::Importance> none;

@@ -159,7 +159,7 @@ Status command_ship(Context& c) {
   if (c.args.has("--n-predict") && o.tests.empty()) c.report.warning("-n changes nothing without --test");
   INGOT_ASSIGN(const std::vector<std::string> types, read_types(c.report, o.target.types));
   INGOT_ASSIGN(const std::vector<Kept> keep, read_keep(o.keep));
-  INGOT_ASSIGN(const transform::QuantizeOptions quantize, o.quantize_args.read(c));
+  INGOT_ASSIGN(transform::QuantizeOptions quantize, o.quantize_args.read(c));
   if (!o.dtype.empty() && std::none_of(keep.begin(), keep.end(), [](const Kept& k) { return k.what == "merged"; }))
     c.report.warning("--dtype changes nothing without --keep merged=DIR");
   if (!o.dtype.empty())
@@ -168,7 +168,8 @@ Status command_ship(Context& c) {
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, o.given, adapters, Given::kBaseOfAdapter, o.config_from));
   INGOT_ASSIGN(const std::vector<std::string> names, o.target.paths(c, opened, types));
   transform::Operations done = opened.operations;
-  INGOT_ASSIGN(const Artifact gguf, as_gguf(c, opened.artifact, o.pre_tokenizer, &done));
+  INGOT_ASSIGN(Artifact gguf, as_gguf(c, opened.artifact, o.pre_tokenizer, &done));
+  INGOT_ASSIGN(gguf, o.quantize_args.prepared(c, std::move(gguf), &quantize, &done));
   INGOT_ASSIGN(const std::vector<TextRequest> tests, prepare_tests(c, o, gguf));
   std::vector<Output> outputs;
   std::vector<Written> models;
@@ -179,7 +180,7 @@ Status command_ship(Context& c) {
   for (size_t i = 0; i < types.size(); ++i) {
     transform::Operations all = done;
     INGOT_ASSIGN(const Artifact made, quantized(c, gguf, types[i], quantize, &all));
-    INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, opened, made, all, names[i]));
+    INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, opened, made, all, names[i], o.quantize_args.keep_split()));
     add("type", types[i], made, std::move(files));
   }
   for (const Kept& k : keep) {
@@ -188,7 +189,7 @@ Status command_ship(Context& c) {
       plain.counts = quantize.counts;
       transform::Operations all = done;
       INGOT_ASSIGN(const Artifact f16, quantized(c, gguf, "F16", plain, &all));
-      INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, opened, f16, all, k.path));
+      INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, opened, f16, all, k.path, o.quantize_args.keep_split()));
       add("kept", k.what, f16, std::move(files));
       continue;
     }

@@ -87,12 +87,32 @@ Result<std::vector<Output>> gguf_outputs(Artifact artifact, Store& store, const 
   return gguf_splits(std::move(artifact), store, path, {max_shard});
 }
 
+// Orders the tensors by the file that they come from, and tells where those of each but the last end. What is of no file goes with the first.
+static std::vector<size_t> by_source(TensorList* tensors) {
+  std::map<std::string, std::vector<LazyTensor>> of_file;
+  for (const LazyTensor& t : *tensors) of_file[origin_of(*t.node).file].push_back(t);
+  if (auto none = of_file.find(""); none != of_file.end() && of_file.size() > 1) {
+    auto& first = std::next(none)->second;
+    first.insert(first.begin(), none->second.begin(), none->second.end());
+    of_file.erase(none);
+  }
+  std::vector<LazyTensor> all;
+  std::vector<size_t> ends;
+  for (auto& [file, those] : of_file) {
+    if (!all.empty()) ends.push_back(all.size());
+    all.insert(all.end(), those.begin(), those.end());
+  }
+  *tensors = std::move(all);
+  return ends;
+}
+
 Result<std::vector<Output>> gguf_splits(Artifact artifact, Store& store, const std::string& path, const GgufSplit& split) {
   // llama-gguf-split's rule: tensors in order, padded to the format's 32 bytes; a new file when the next one would not fit.
   std::vector<size_t> ends;
+  if (split.as_source) ends = by_source(&artifact.tensors);
   if (split.bare_first && !artifact.tensors.empty()) ends.push_back(0);
   uint64_t in_file = 0, count_in_file = 0;
-  for (size_t i = 0; i < artifact.tensors.size(); ++i) {
+  for (size_t i = 0; i < artifact.tensors.size() && !split.as_source; ++i) {
     const uint64_t size = align_up(bytes_of(artifact.tensors[i].spec()), 32);
     const bool full = (split.bytes && in_file + size > split.bytes) || (split.tensors && count_in_file == split.tensors);
     if (count_in_file > 0 && full) ends.push_back(i), in_file = count_in_file = 0;

@@ -19,6 +19,7 @@ struct GgufSplit {
   uint64_t bytes = 0, tensors = 0;
   bool bare_first = false;  // the first file has no tensors
   bool always = false;
+  bool as_source = false;   // a file for each of the source's, with what comes from it
 };
 Result<std::vector<Output>> gguf_splits(Artifact artifact, Store& store, const std::string& path, const GgufSplit& split);
 // A directory that transformers loads. config.json is written with the dtype that the weights have.

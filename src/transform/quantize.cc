@@ -8,6 +8,7 @@
 #include "formats/gguf.h"
 #include "formats/hf_weights.h"
 #include "quant/codec.h"
+#include "transform/layers.h"
 #include "transform/pattern.h"
 
 namespace ingot::transform {
@@ -96,14 +97,6 @@ bool may_quantize(const LazyTensor& t, const QuantizeOptions& o) {
 
 // The mixes whose rules say all that there is to say.
 bool very_few_bits(DType base) { return base == DType::kIQ1_S || base == DType::kIQ1_M || base == DType::kIQ2_XXS || base == DType::kIQ2_XS || base == DType::kIQ2_S; }
-
-int64_t layer_of(const std::string& name) {
-  if (!name.starts_with("blk.")) return -1;
-  int64_t n = 0;
-  size_t i = 4;
-  for (; i < name.size() && i < 12 && name[i] >= '0' && name[i] <= '9'; ++i) n = n * 10 + (name[i] - '0');
-  return i > 4 ? n : -1;
-}
 
 std::optional<int64_t> meta_int(const Artifact& a, std::string_view suffix) {
   const std::string* name = meta_string(a, "general.architecture");
@@ -272,16 +265,6 @@ class Chooser {
   int64_t experts_ = 0, shared_ = 1;
 };
 
-template <class T>
-void set_meta(Artifact* a, const std::string& key, T value) {
-  for (auto& [k, v] : a->metadata)
-    if (k == key) {
-      v.v = std::move(value);
-      return;
-    }
-  a->metadata.emplace_back(key, MetaValue{std::move(value)});
-}
-
 // llama-quantize's, which makes nothing of use without one.
 bool needs_imatrix(const std::string& name, DType to, std::string_view mix) {
   const Category c = category_of(name);
@@ -331,6 +314,15 @@ Status check_importance(const Artifact& a, const FileType& type, const std::vect
 }
 
 }  // namespace
+
+void set_meta(Artifact* a, const std::string& key, MetaValue value) {
+  for (auto& [k, v] : a->metadata)
+    if (k == key) {
+      v = std::move(value);
+      return;
+    }
+  a->metadata.emplace_back(key, std::move(value));
+}
 
 double bits_per_weight(DType t) { return 8.0 * static_cast<double>(info(t).bytes) / static_cast<double>(info(t).block); }
 
@@ -397,16 +389,17 @@ Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type,
     options.on_notice(fmt::format("{} tensors of {} are quantized: written as floats they keep the values that they have, not those they were "
                                   "made from",
                                   unpacked, gguf.path));
-  set_meta(&out, "general.quantization_version", kQuantizationVersion);
-  set_meta(&out, "general.file_type", type.id);
+  set_meta(&out, "general.quantization_version", {kQuantizationVersion});
+  set_meta(&out, "general.file_type", {type.id});
   if (options.imatrix && is_block_type(type.base)) {
     std::vector<std::string> names;
     for (const std::string& path : options.imatrix->files) names.push_back(path.substr(path.rfind('/') + 1));  // where it lies is the user's affair
-    set_meta(&out, "quantize.imatrix.file", fmt::format("{}", fmt::join(names, ", ")));
-    set_meta(&out, "quantize.imatrix.dataset", options.imatrix->dataset);
-    set_meta(&out, "quantize.imatrix.entries_count", static_cast<uint32_t>(options.imatrix->weights.size()));
-    set_meta(&out, "quantize.imatrix.chunks_count", options.imatrix->chunks);
+    set_meta(&out, "quantize.imatrix.file", {fmt::format("{}", fmt::join(names, ", "))});
+    set_meta(&out, "quantize.imatrix.dataset", {options.imatrix->dataset});
+    set_meta(&out, "quantize.imatrix.entries_count", {static_cast<uint32_t>(options.imatrix->weights.size())});
+    set_meta(&out, "quantize.imatrix.chunks_count", {options.imatrix->chunks});
   }
+  for (const auto& [key, value] : options.metadata) set_meta(&out, key, value);
   return out;
 }
 

@@ -29,6 +29,7 @@ struct QuantizeOptions {
   std::shared_ptr<const Importance> imatrix;  // or null
   std::string to_give_it;                      // how the user gives one, for errors: "--imatrix FILE"
   bool advise = false;                         // a notice where a type of few bits is made without one
+  std::vector<std::pair<std::string, MetaValue>> metadata;  // set last, over what quantizing sets
   std::shared_ptr<CastCounts> counts;
   std::function<void(const std::string&)> on_notice;
 };
@@ -39,6 +40,7 @@ struct FileType {
   DType base;
 };
 const std::vector<FileType>& file_types();
+void set_meta(Artifact* a, const std::string& key, MetaValue value);
 // Of an element type, its scales included.
 double bits_per_weight(DType t);
 // Case-insensitive; a usage error that lists the known ones.

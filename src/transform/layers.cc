@@ -1,0 +1,107 @@
+#include "transform/layers.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "formats/gguf.h"
+
+namespace ingot::transform {
+namespace {
+
+constexpr std::string_view kLayer = "blk.";
+
+// Where a layer that stays comes to lie.
+int64_t number_after(int64_t layer, const std::set<int64_t>& gone) { return layer - std::distance(gone.begin(), gone.lower_bound(layer)); }
+
+// The name in the pruned model; nothing where it is of a layer that goes.
+std::optional<std::string> name_after(const std::string& name, const std::set<int64_t>& gone) {
+  const int64_t layer = layer_of(name);
+  if (layer < 0) return name;
+  if (gone.contains(layer)) return std::nullopt;
+  return fmt::format("{}{}{}", kLayer, number_after(layer, gone), name.substr(name.find('.', kLayer.size())));
+}
+
+// Calls `f` with an integer of the metadata, whatever its width, to change it.
+template <class F>
+bool with_integer(MetaValue* m, F f) {
+  return std::visit(
+      [&]<class T>(T& v) {
+        if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
+          v = static_cast<T>(f(static_cast<int64_t>(v)));
+          return true;
+        }
+        return false;
+      },
+      m->v);
+}
+
+// Of a list with an element a layer those of the layers that stay.
+void drop_elements(MetaValue* m, int64_t count, const std::set<int64_t>& gone) {
+  std::visit(
+      [&]<class T>(T& v) {
+        if constexpr (requires { v.erase(v.begin()); } && !std::is_same_v<T, std::string>) {
+          if (static_cast<int64_t>(v.size()) != count) return;
+          for (auto it = gone.rbegin(); it != gone.rend(); ++it) v.erase(v.begin() + *it);
+        }
+      },
+      m->v);
+}
+
+}  // namespace
+
+int64_t layer_of(std::string_view name) {
+  if (!name.starts_with(kLayer)) return -1;
+  int64_t n = 0;
+  size_t i = kLayer.size();
+  for (; i < name.size() && i < kLayer.size() + 8 && name[i] >= '0' && name[i] <= '9'; ++i) n = n * 10 + (name[i] - '0');
+  return i > kLayer.size() && i < name.size() && name[i] == '.' ? n : -1;
+}
+
+Result<Artifact> prune_layers(const Artifact& gguf, const std::set<int64_t>& layers) {
+  const std::string* architecture = meta_string(gguf, "general.architecture");
+  const std::string prefix = architecture ? *architecture + "." : "";
+  int64_t count = 0;
+  for (const LazyTensor& t : gguf.tensors) {
+    count = std::max(count, layer_of(t.name) + 1);
+    if (t.name.starts_with("enc.blk.") || t.name.starts_with("dec.blk.")) return usage("pruning layers of {}: it has an encoder and a decoder, of which layers cannot be left out by number", gguf.path);
+  }
+  if (count == 0) return usage("pruning layers of {}: it has none (no tensor is called 'blk.N...')", gguf.path);
+  for (const int64_t layer : layers)
+    if (layer >= count) return usage("pruning layers of {}: it has no layer {}; its layers are 0 to {}", gguf.path, layer, count - 1);
+  if (static_cast<int64_t>(layers.size()) == count) return usage("pruning layers of {}: these are all {} of its layers", gguf.path, count);
+
+  Artifact out = gguf;
+  out.tensors.edit([&](std::vector<LazyTensor>& all) {
+    std::erase_if(all, [&](const LazyTensor& t) { return layers.contains(layer_of(t.name)); });
+    for (LazyTensor& t : all) t.name = *name_after(t.name, layers);
+  });
+  std::erase_if(out.metadata, [](const auto& kv) { return kv.first == "general.size_label"; });  // it counts the weights of the whole
+  bool counted = false;
+  for (auto& [key, value] : out.metadata) {
+    if (!key.starts_with(prefix)) continue;
+    const std::string_view what = std::string_view(key).substr(prefix.size());
+    if (what == "block_count") counted = with_integer(&value, [&](int64_t n) { return n - static_cast<int64_t>(layers.size()); });
+    else if (what == "leading_dense_block_count") with_integer(&value, [&](int64_t n) { return number_after(n, layers); });
+    else drop_elements(&value, count, layers);
+  }
+  if (!counted) return bad_input("pruning layers of {}: its metadata has no {}block_count to lower", gguf.path, prefix);
+  // Those lists are of each layer; a window or an interval that is one number is of every second, fourth, ... layer by its number.
+  for (const auto& [key, value] : out.metadata)
+    if (key.starts_with(prefix) && (key.ends_with(".attention.sliding_window_pattern") || key.ends_with(".full_attention_interval") || key.ends_with(".interleave_moe_layer_step") ||
+                                    (key.ends_with(".attention.sliding_window") && !out.meta(prefix + "attention.sliding_window_pattern"))))
+      if (MetaValue copy = value; with_integer(&copy, [](int64_t n) { return n; })) {
+        out.notices.push_back(fmt::format("{}: {} tells layers apart by their numbers, which are others now: a layer that looked at all of the text may see a window of it, and the other way round", gguf.path, key));
+        break;
+      }
+  return out;
+}
+
+Importance without_layers(const Importance& whole, const std::set<int64_t>& layers) {
+  Importance out = whole;
+  out.weights.clear();
+  for (const auto& [name, weights] : whole.weights)
+    if (auto other = name_after(name, layers)) out.weights.emplace(*std::move(other), weights);
+  return out;
+}
+
+}  // namespace ingot::transform

@@ -1,0 +1,93 @@
+// Options of llama-quantize that change what model is written: layers left out, keys of the metadata, the files of the source.
+#include <gtest/gtest.h>
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <set>
+
+#include "program.h"
+
+namespace ingot::testing {
+namespace {
+
+using nlohmann::json;
+
+class QuantizeOptions : public CliTest {
+ protected:
+  void SetUp() override {
+    CliTest::SetUp();
+    ASSERT_EQ(ingot({"convert", example("tiny-llama-base"), f16_, "--type", "F16"}).exit_code, 0);
+  }
+  Finished quantize(const std::string& in, const std::string& out, std::vector<std::string> more) const {
+    std::vector<std::string> words = {"quantize", in, dir_ / out, "Q5_K_M"};
+    words.insert(words.end(), more.begin(), more.end());
+    return ingot(words);
+  }
+  json inspect(const std::string& file) const { return result_of(ingot({"inspect", dir_ / file, "--json"})); }
+  const std::string f16_ = dir_ / "f16.gguf";
+};
+
+TEST_F(QuantizeOptions, LayersAreLeftOut) {
+  const Finished f = quantize(f16_, "p.gguf", {"--prune-layers", "1,3-4", "--imatrix", data_file("quant/imatrix.gguf")});
+  ASSERT_EQ(f.exit_code, 0) << f.err;
+  EXPECT_EQ(f.err.find("importance"), std::string::npos) << f.err;  // its entries went with their layers
+  EXPECT_EQ(inspect("p.gguf")["metadata"]["llama.block_count"], 3);
+  EXPECT_EQ(ingot({"verify", dir_ / "p.gguf"}).exit_code, 0);
+  EXPECT_EQ(ingot({"run", dir_ / "p.gguf", "--prompt", "The", "-n", "4"}).exit_code, 0);
+  for (const char* wrong : {"6", "a", "1,", "3-1", "", "0-5"}) {
+    const Finished w = quantize(f16_, "w.gguf", {"--prune-layers", wrong});
+    EXPECT_EQ(w.exit_code, 2) << wrong << w.err;
+    EXPECT_FALSE(std::filesystem::exists(dir_ / "w.gguf"));
+  }
+}
+
+TEST_F(QuantizeOptions, KeysAreSet) {
+  const Finished f = quantize(f16_, "o.gguf", {"--override-kv", "general.name=str:a:b=c", "--override-kv", "llama.rope.freq_base=float:20000", "--override-kv", "general.file_type=int:1", "--override-kv",
+                                               "own.small=int:-3", "--override-kv", "tokenizer.ggml.add_space_prefix=bool:true"});
+  ASSERT_EQ(f.exit_code, 0) << f.err;
+  const json m = inspect("o.gguf")["metadata"];
+  EXPECT_EQ(m["general.name"], "a:b=c");
+  EXPECT_EQ(m["llama.rope.freq_base"], 20000.0);
+  EXPECT_EQ(m["general.file_type"], 1);  // over what quantizing says
+  EXPECT_EQ(m["own.small"], -3);
+  EXPECT_EQ(m["tokenizer.ggml.add_space_prefix"], true);
+  const std::pair<const char*, const char*> kWrong[] = {{"a", "KEY=TYPE:VALUE"},          {"a=i32:5", "KEY=TYPE:VALUE"},        {"=int:5", "KEY=TYPE:VALUE"}, {"general.name=int:3", "the key is str"},
+                                                        {"own.x=int:1.5", "no int"},      {"own.x=bool:maybe", "no bool"},      {"own.x=float:many", "no float"}, {"llama.block_count=int:99999999999", "type holds"},
+                                                        {"tokenizer.ggml.tokens=str:x", "a list"}, {"split.no=int:1", "split.*"}};
+  for (const auto& [word, part] : kWrong) {
+    const Finished w = quantize(f16_, "w.gguf", {"--override-kv", word});
+    EXPECT_EQ(w.exit_code, 2) << word << w.err;
+    EXPECT_NE(w.err.find(part), std::string::npos) << word << w.err;
+  }
+  const Finished contradiction = quantize(f16_, "c.gguf", {"--override-kv", "llama.block_count=int:9"});
+  EXPECT_EQ(contradiction.exit_code, 0);
+  EXPECT_NE(contradiction.err.find("contradicts itself: llama.block_count says 9"), std::string::npos) << contradiction.err;
+}
+
+// A tensor lies in the file of the same number as before, and the set is the same model as one file.
+TEST_F(QuantizeOptions, TheSplitStays) {
+  ASSERT_EQ(ingot({"gguf", "split", f16_, dir_ / "in", "--split-max-tensors", "20"}).exit_code, 0);
+  const auto name = [](const char* prefix, int i, int n) { return fmt::format("{}-{:05}-of-{:05}.gguf", prefix, i, n); };
+  const auto names = [&](const std::string& file) {
+    std::set<std::string> all;
+    for (const auto& t : inspect(file)["tensors"]) all.insert(t["name"]);
+    return all;
+  };
+  const int n = static_cast<int>(std::distance(std::filesystem::directory_iterator(dir_.path()), {})) - 1;
+  ASSERT_GT(n, 2);
+  const Finished f = quantize(dir_ / name("in", 1, n), "out.gguf", {"--keep-split"});
+  ASSERT_EQ(f.exit_code, 0) << f.err;
+  for (int i = 2; i <= n; ++i) EXPECT_EQ(std::filesystem::exists(dir_ / name("out", i, n)), true) << i;
+  ASSERT_EQ(quantize(f16_, "one.gguf", {}).exit_code, 0);
+  ASSERT_EQ(ingot({"gguf", "merge", dir_ / name("out", 1, n), dir_ / "merged.gguf"}).exit_code, 0);
+  EXPECT_EQ(names("merged.gguf"), names("one.gguf"));
+  EXPECT_EQ(ingot({"diff", dir_ / "merged.gguf", dir_ / "one.gguf", "--exit-code"}).exit_code, 0);
+  // One file is one file, and two rules for the files exclude each other.
+  ASSERT_EQ(quantize(f16_, "same.gguf", {"--keep-split"}).exit_code, 0);
+  EXPECT_EQ(read_file(dir_ / "same.gguf"), read_file(dir_ / "one.gguf"));
+  EXPECT_EQ(quantize(f16_, "w.gguf", {"--keep-split", "--max-shard-size", "1M"}).exit_code, 2);
+}
+
+}  // namespace
+}  // namespace ingot::testing
