@@ -82,11 +82,15 @@ int main(int argc, char** argv) {
       if (!c || !c->encode) continue;
       const std::string name(info(t).name);
       if (wanted(name)) {
-        row(name + " encode", target, static_cast<double>(m),
-            best_of([&] { c->encode(x.data(), m / 2048, 2048, nullptr, bytes.data()); }));
-        if (is_block_type(t))
-          row(name + " imatrix", target, static_cast<double>(m),
-              best_of([&] { c->encode(x.data(), m / 2048, 2048, importance.data(), bytes.data()); }));
+        const auto encode = [&](const char* what, const EncodeContext& how) {
+          row(name + what, target, static_cast<double>(m), best_of([&] { c->encode(x.data(), m / 2048, 2048, how, bytes.data()); }));
+        };
+        encode(" encode", {});
+        if (is_block_type(t)) {
+          encode(" imatrix", {importance.data()});
+          encode(" fast", {nullptr, Effort::kFast});
+          encode(" best", {nullptr, Effort::kBest});
+        }
         row(name + " decode", target, static_cast<double>(m),
             best_of([&] { c->decode(bytes.data(), m, back.data()); }));
       }

@@ -279,6 +279,7 @@ OrderedJson quantize_json(const std::string& type, const transform::QuantizeOpti
   if (o.leave_output) j["leave_output_tensor"] = true;
   if (o.output_type) j["output_tensor_type"] = info(*o.output_type).name;
   if (o.token_embedding_type) j["token_embedding_type"] = info(*o.token_embedding_type).name;
+  if (o.effort != Effort::kNormal) j["effort"] = o.effort == Effort::kFast ? "fast" : "best";
   if (o.imatrix) j["imatrix"] = o.imatrix->files;
   for (const auto& [pattern, t] : o.tensor_types) j["tensor_type"].push_back(fmt::format("{}={}", pattern, info(t).name));
   return j;

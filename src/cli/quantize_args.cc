@@ -31,12 +31,12 @@ void QuantizeArgs::declare(Args& a) {
   a.list("--imatrix", "FILE", &imatrix_, "importance of each column, as llama-imatrix computes it (.gguf or .dat); several are merged");
   a.list("--include-weights", "PART", &include_, "importance only for the tensors whose name has this in it; may be repeated");
   a.list("--exclude-weights", "PART", &exclude_, "no importance for these");
+  a.text("--effort", "HOW", &effort_, "how hard to look for the numbers of least error: fast, normal (default) or best, which takes up to four times as long");
   a.list("--prune-layers", "N[,N...]", &prune_, "layers that are left out, by number or as 4-7; the others are numbered anew");
   a.list("--override-kv", "KEY=T:VALUE", &override_, "a key of the metadata set; T is int, float, bool or str; may be repeated");
   a.flag("--keep-split", &keep_split_, "as many files as the source has, each with what comes from one of them");
   a.text("--max-buffer-size", "MiB", &buffer_, "as --memory; a number alone counts MiB");
   a.later("--calibrate", true, "computing an importance matrix from a text");
-  a.later("--effort", true, "choosing between fast and best");
   a.later("--ctx", true, "calibration");
   a.later("--chunks", true, "calibration");
 }
@@ -157,6 +157,9 @@ Result<transform::QuantizeOptions> QuantizeArgs::read(Context& c) const {
   o.allow_requantize = allow_requantize_;
   o.to_allow_it = "or allow it with --allow-requantize";
   o.leave_output = leave_output_;
+  if (effort_ == "fast") o.effort = Effort::kFast;
+  else if (effort_ == "best") o.effort = Effort::kBest;
+  else if (effort_ != "normal") return usage("--effort is fast, normal or best, not '{}'", effort_);
   if (leave_output_ && !output_type_.empty())
     return usage("--leave-output-tensor and --output-tensor-type exclude each other");
   if (!buffer_.empty()) {

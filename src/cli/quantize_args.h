@@ -24,7 +24,7 @@ class QuantizeArgs {
   Result<std::shared_ptr<const transform::Importance>> importance(Context& context) const;
 
   bool pure_ = false, allow_requantize_ = false, leave_output_ = false, keep_split_ = false;
-  std::string output_type_, embedding_type_, buffer_;
+  std::string effort_ = "normal", output_type_, embedding_type_, buffer_;
   std::vector<std::string> tensor_types_, tensor_type_files_, imatrix_, include_, exclude_, prune_, override_;
 };
 

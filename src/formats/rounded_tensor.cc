@@ -18,7 +18,7 @@ class Rounded final : public Node {
   void trace(Origin* o) const override { wide_->trace(o); }
   NodePtr unrounded() const override { return wide_; }
   Status compute(const Compute& c) const override {
-    to_.encode(c.inputs[0].f32(), 1, c.region.elements(), nullptr, c.out.data());
+    to_.encode(c.inputs[0].f32(), 1, c.region.elements(), {}, c.out.data());
     return {};
   }
 

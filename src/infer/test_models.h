@@ -127,7 +127,7 @@ inline std::vector<std::byte> encode(const std::vector<float>& x, DType type, in
   if (type == DType::kF32)
     std::memcpy(out.data(), x.data(), out.size());
   else
-    find_codec(type)->encode(x.data(), n / row, row, nullptr, out.data());
+    find_codec(type)->encode(x.data(), n / row, row, {}, out.data());
   return out;
 }
 

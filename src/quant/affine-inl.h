@@ -116,7 +116,7 @@ struct AffineBlocks {
   }
 
   // The fit before scale and min are rounded: a few ranges, then the best one's codes and fit once more.
-  INGOT_NOINLINE Affine search() const {
+  INGOT_NOINLINE Affine search(Effort effort) const {
     constexpr int kN = 4;
     constexpr int kRanges = sizeof Ranges<kMax>::kAll / sizeof(Range);
     static_assert(kRanges % kN == 0);
@@ -132,7 +132,7 @@ struct AffineBlocks {
       best.scale = select(better, a.scale, best.scale);
       best.min = select(better, a.min, best.min);
     };
-    for (int first = 0; first < kRanges; first += kN) {
+    for (int first = 0; first < (effort == Effort::kFast ? kN : kRanges); first += kN) {
       for (int c = 0; c < kN; ++c) {
         const Range r = Ranges<kMax>::kAll[first + c];
         inv[c] = splat(kMax + r.level) * unit;
@@ -145,6 +145,16 @@ struct AffineBlocks {
     offset[0] = best.min * inv[0];
     assign<1>(inv, offset, s);
     keep_better(s[0]);
+    if (effort == Effort::kBest) {
+      constexpr float kScales[] = {-2, -1, 0, 1, 2}, kShifts[kN] = {-0.3f, -0.1f, 0.1f, 0.3f};
+      const F32 per = inverse_or_zero(best.scale), at = best.min * per;
+      for (const float scale : kScales) {
+        const F32 factor = splat(1.0f + scale * (0.16f / kMax));
+        for (int c = 0; c < kN; ++c) inv[c] = per * factor, offset[c] = fma(at, factor, splat(kShifts[c]));
+        assign<kN>(inv, offset, s);
+        for (int c = 0; c < kN; ++c) keep_better(s[c]);
+      }
+    }
     return best;
   }
 

@@ -31,7 +31,7 @@ const std::vector<DType> kAll = {
 Bytes encode(DType t, const std::vector<float>& x, int64_t row, const float* importance = nullptr) {
   const int64_t n = static_cast<int64_t>(x.size());
   Bytes out(static_cast<size_t>(n / info(t).block * info(t).bytes) + 1, std::byte{0xa5});
-  find_codec(t)->encode(x.data(), n / row, row, importance, out.data());
+  find_codec(t)->encode(x.data(), n / row, row, {importance}, out.data());
   EXPECT_EQ(out.back(), std::byte{0xa5}) << "written past the end";
   out.pop_back();
   return out;
@@ -133,7 +133,7 @@ TEST_P(EachCodec, AnyTilingGivesTheSameBytes) {
     }
     // Bytes at an odd address.
     Bytes shifted(whole.size() + 1);
-    find_codec(t)->encode(x.data(), rows, row, importance, shifted.data() + 1);
+    find_codec(t)->encode(x.data(), rows, row, {importance}, shifted.data() + 1);
     EXPECT_EQ(0, std::memcmp(shifted.data() + 1, whole.data(), whole.size()));
     std::vector<float> y(x.size());
     find_codec(t)->decode(shifted.data() + 1, rows * row, y.data());
@@ -254,7 +254,7 @@ TEST(HandComputed, Q8_0) {
   x[1] = -2.5f;  // halves to even
   x[2] = 3.5f;
   x[31] = -127.0f;
-  b = encode(DType::kQ8_0, x, 32);
+  find_codec(DType::kQ8_0)->encode(x.data(), 1, 32, {nullptr, Effort::kFast}, b.data());
   EXPECT_EQ(b[0], std::byte{0x00});
   EXPECT_EQ(b[1], std::byte{0x3c});
   EXPECT_EQ(b[2], std::byte{127});
@@ -326,7 +326,7 @@ TEST(Golden, BytesOfEveryCodec) {
       {DType::kF32, 1, "9de5f7bc1ea4e8bdae799f38576aaeb6", "9de5f7bc1ea4e8bdae799f38576aaeb6"},
       {DType::kF16, 1, "19748b101796dbce50e98721c0dbefed", "19748b101796dbce50e98721c0dbefed"},
       {DType::kBF16, 1, "355e37f626858907ea5c3f04a52169dd", "355e37f626858907ea5c3f04a52169dd"},
-      {DType::kQ8_0, 1, "2cf278c1ca2e803cfd6fbd7695db578e", "2cf278c1ca2e803cfd6fbd7695db578e"},
+      {DType::kQ8_0, 2, "e7bd0b805404a7b9ee9df8005270ecfb", "4bf693bac71a0c40d85f6e97d971df85"},
       {DType::kQ4_0, 1, "e7563498bca82f55b9d0b9372a1fa97f", "c9857089ab0ff2bed91a483b732cc169"},
       {DType::kQ4_K, 1, "30b5926600fa91171f86177323dd4b20", "ae4525f545c6ba213e59f466ffaf01df"},
       {DType::kQ5_K, 1, "0c6788324def3dc784a3e820062d11ae", "0ef48c19ddb038a51fa4a711196006cd"},

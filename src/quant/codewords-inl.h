@@ -41,17 +41,22 @@ inline Word nearest_word(const F32* b, const F32* w, const uint32_t* near) {
 
 // The least-squares scale over candidates that map the largest value to levels[c], then over the best one's own words.
 template <class Blocks, int kCandidates>
-inline F32 best_scale(const Blocks& blocks, F32 most, const float (&levels)[kCandidates]) {
+inline F32 best_scale(const Blocks& blocks, F32 most, const float (&levels)[kCandidates], Effort effort) {
   const F32 unit = inverse_or_zero(most);
   F32 best = splat(0.0f), gain = splat(0.0f);
-  for (int c = 0; c <= kCandidates; ++c) {
-    const F32 inv = c < kCandidates ? unit * splat(levels[c < kCandidates ? c : 0]) : inverse_or_zero(best);
+  const auto attempt = [&](F32 inv) {
     typename Blocks::Sums s;
     blocks.template assign<1>(&inv, &s);
     const F32 scale = max(s.qx / s.qq, splat(0.0f)), explained = scale * s.qx;
     const Mask better = gain < explained;
     gain = select(better, explained, gain);
     best = select(better, scale, best);
+  };
+  for (int c = 0; c < kCandidates; c += effort == Effort::kFast ? 2 : 1) attempt(unit * splat(levels[c]));
+  attempt(inverse_or_zero(best));
+  if (effort == Effort::kBest) {
+    const F32 found = inverse_or_zero(best);
+    for (const float factor : {0.91f, 0.94f, 0.97f, 1.03f, 1.06f, 1.09f}) attempt(found * splat(factor));
   }
   return best;
 }
@@ -135,7 +140,7 @@ struct Coded {
   }
 
   template <int kCandidates>
-  F32 search(const float (&candidates)[kCandidates]) const { return best_scale(*this, most, candidates); }
+  F32 search(const float (&candidates)[kCandidates], Effort effort) const { return best_scale(*this, most, candidates, effort); }
 
   // The error of kN stored scales, words chosen for each.
   template <int kN>

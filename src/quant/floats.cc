@@ -8,7 +8,7 @@
 namespace ingot {
 namespace {
 
-void encode_f32(const float* x, int64_t rows, int64_t n, const float*, std::byte* out) {
+void encode_f32(const float* x, int64_t rows, int64_t n, const EncodeContext&, std::byte* out) {
   if (rows * n > 0) std::memcpy(out, x, static_cast<size_t>(rows * n) * 4);
 }
 void decode_f32(const std::byte* in, int64_t n, float* out) {
@@ -20,11 +20,11 @@ void decode_f32(const std::byte* in, int64_t n, float* out) {
 uint16_t* as_u16(std::byte* p) { return reinterpret_cast<uint16_t*>(p); }
 const uint16_t* as_u16(const std::byte* p) { return reinterpret_cast<const uint16_t*>(p); }
 
-void encode_f16(const float* x, int64_t rows, int64_t n, const float*, std::byte* out) {
+void encode_f16(const float* x, int64_t rows, int64_t n, const EncodeContext&, std::byte* out) {
   f32_to_f16(x, rows * n, as_u16(out));
 }
 void decode_f16(const std::byte* in, int64_t n, float* out) { f16_to_f32(as_u16(in), n, out); }
-void encode_bf16(const float* x, int64_t rows, int64_t n, const float*, std::byte* out) {
+void encode_bf16(const float* x, int64_t rows, int64_t n, const EncodeContext&, std::byte* out) {
   f32_to_bf16(x, rows * n, as_u16(out));
 }
 void decode_bf16(const std::byte* in, int64_t n, float* out) { bf16_to_f32(as_u16(in), n, out); }

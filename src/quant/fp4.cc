@@ -51,7 +51,7 @@ inline F32 error_in(const F32* t, const F32* w, F32 inv) {
 template <bool kWeighted>
 struct Fp4 {
   static constexpr int kBytes = 17;
-  static void step(const float* x, const float* importance, int blocks, uint8_t* out) {
+  static void step(const float* x, const float* importance, Effort effort, int blocks, uint8_t* out) {
     F32 t[kBlock], w[kWeighted ? kBlock : 1];
     to_lanes<kBlock>(x, -FLT_MAX, FLT_MAX, t);
     if constexpr (kWeighted) importance_to_lanes<kBlock>(importance, w);
@@ -61,7 +61,7 @@ struct Fp4 {
     // Its neighbours' units are half and twice of that, so their squares a quarter and four times.
     constexpr float kBeside[] = {0, -1, 1}, kSquare[] = {1, 0.25f, 4};
     F32 power = splat(0.0f), least = splat(FLT_MAX);
-    for (int c = 0; c < 3; ++c) {
+    for (int c = 0; c < (effort == Effort::kFast ? 1 : 3); ++c) {
       const F32 p = clamp(first + splat(kBeside[c]), splat(2.0f), splat(kMaxPower));
       const F32 err = error_in<kBlock, kWeighted>(t, w, inverse_or_zero(unit(p))) * splat(kSquare[c]);
       const Mask better = err < least;
@@ -93,7 +93,7 @@ inline F32 code_of(F32 v) {
 template <bool kWeighted>
 struct Nv {
   static constexpr int kValues = 16, kBytes = 36;
-  static void step(const float* x, const float* importance, int blocks, uint8_t* out) {
+  static void step(const float* x, const float* importance, Effort effort, int blocks, uint8_t* out) {
     F32 t[kValues], w[kWeighted ? kValues : 1];
     to_lanes<kValues>(x, -448.0f * 6, 448.0f * 6, t);
     if constexpr (kWeighted) importance_to_lanes<kValues>(importance, w);
@@ -102,7 +102,8 @@ struct Nv {
     // From the largest value's being a little beyond 6 to its being 4, which is half as much again.
     const F32 first = code_of(most * splat(1.0f / 6));
     F32 code = splat(0.0f), least = splat(FLT_MAX);
-    for (int c = -2; c < 7; ++c) {
+    const int lowest = effort == Effort::kFast ? 0 : effort == Effort::kBest ? -5 : -2, highest = effort == Effort::kFast ? 1 : effort == Effort::kBest ? 12 : 6;
+    for (int c = lowest; c <= highest; ++c) {
       const F32 of = clamp(first + splat(static_cast<float>(c)), splat(1.0f), splat(126.0f)), half = half_of(of);
       const F32 err = error_in<kValues, kWeighted>(t, w, inverse_or_zero(half)) * half * half;
       const Mask better = err < least;
@@ -125,16 +126,16 @@ struct Nv {
   }
 };
 
-void encode_nvfp4(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<Nv, 16, 64>(x, r, n, w, out); }
-void encode_mxfp4(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<Fp4>(x, r, n, w, out); }
+void encode_nvfp4(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { encode_either<Nv, 16, 64>(x, r, n, how, out); }
+void encode_mxfp4(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { encode_either<Fp4>(x, r, n, how, out); }
 
 #include "kernels/target_end.h"
 
 #if INGOT_LAST_TARGET
 namespace ingot {
 namespace {
-void enc(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { INGOT_DISPATCH(encode_mxfp4)(x, r, n, w, out); }
-void nv(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { INGOT_DISPATCH(encode_nvfp4)(x, r, n, w, out); }
+void enc(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { INGOT_DISPATCH(encode_mxfp4)(x, r, n, how, out); }
+void nv(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { INGOT_DISPATCH(encode_nvfp4)(x, r, n, how, out); }
 }  // namespace
 
 extern const Codec kCodecMXFP4, kCodecNVFP4;

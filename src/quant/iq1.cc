@@ -115,7 +115,7 @@ struct Shifted {
   }
 
   template <int kCandidates>
-  F32 search(const float (&candidates)[kCandidates]) const { return best_scale(*this, most, candidates); }
+  F32 search(const float (&candidates)[kCandidates], Effort effort) const { return best_scale(*this, most, candidates, effort); }
 
   template <int kN>
   void errors(const F32* stored, F32* err) const {
@@ -157,10 +157,10 @@ inline Stored<Blocks::kWords> store_words(const Blocks& blocks, const Scales<K>&
 template <bool kWeighted>
 struct S {
   static constexpr int kBytes = 50;
-  static void step(const float* x, const float* importance, int blocks, uint8_t* out) {
+  static void step(const float* x, const float* importance, Effort effort, int blocks, uint8_t* out) {
     Shifted<32, false, kWeighted> fit;
     fit.read(x, importance);
-    const auto g = fit_scales<Type<8>>(fit);
+    const auto g = fit_scales<Type<8>>(fit, effort);
     const auto words = store_words(fit, g);
     for (int s = 0; s < blocks / 8; ++s, out += kBytes) {
       g.put(s, out);
@@ -181,10 +181,10 @@ struct S {
 template <bool kWeighted>
 struct M {
   static constexpr int kBytes = 56;
-  static void step(const float* x, const float* importance, int, uint8_t* out) {
+  static void step(const float* x, const float* importance, Effort effort, int, uint8_t* out) {
     Shifted<16, true, kWeighted> fit;
     fit.read(x, importance);
-    const auto g = fit_scales<Type<16>>(fit);
+    const auto g = fit_scales<Type<16>>(fit, effort);
     const auto words = store_words(fit, g);
     uint16_t h;
     stored_unit<Type<16>>(g.d[0], &h);
@@ -205,16 +205,16 @@ struct M {
   }
 };
 
-void encode_iq1_s(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<S, 32, 256>(x, r, n, w, out); }
-void encode_iq1_m(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<M, 16, 256>(x, r, n, w, out); }
+void encode_iq1_s(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { encode_either<S, 32, 256>(x, r, n, how, out); }
+void encode_iq1_m(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { encode_either<M, 16, 256>(x, r, n, how, out); }
 
 #include "kernels/target_end.h"
 
 #if INGOT_LAST_TARGET
 namespace ingot {
 namespace {
-void s(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { INGOT_DISPATCH(encode_iq1_s)(x, r, n, w, out); }
-void m(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { INGOT_DISPATCH(encode_iq1_m)(x, r, n, w, out); }
+void s(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { INGOT_DISPATCH(encode_iq1_s)(x, r, n, how, out); }
+void m(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { INGOT_DISPATCH(encode_iq1_m)(x, r, n, how, out); }
 }  // namespace
 
 extern const Codec kCodecIQ1_S, kCodecIQ1_M;

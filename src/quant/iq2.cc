@@ -37,10 +37,10 @@ struct Type {
 template <bool kWeighted>
 struct Xxs {
   static constexpr int kBytes = 66;
-  static void step(const float* x, const float* importance, int blocks, uint8_t* out) {
+  static void step(const float* x, const float* importance, Effort effort, int blocks, uint8_t* out) {
     Coded<Grid<near_iq2_xxs>, 32, true, kWeighted> fit;
     fit.read(x, importance, kLimit);
-    const auto g = fit_scales<Type<8>>(fit);
+    const auto g = fit_scales<Type<8>>(fit, effort);
     const auto chosen = choose(fit, g);
     for (int s = 0; s < blocks / 8; ++s, out += kBytes) {
       g.put(s, out);
@@ -60,10 +60,10 @@ struct Xxs {
 template <bool kWeighted>
 struct Xs {
   static constexpr int kBytes = 74;
-  static void step(const float* x, const float* importance, int, uint8_t* out) {
+  static void step(const float* x, const float* importance, Effort effort, int, uint8_t* out) {
     Coded<Grid<near_iq2_xs>, 16, true, kWeighted> fit;
     fit.read(x, importance, kLimit);
-    const auto g = fit_scales<Type<16>>(fit);
+    const auto g = fit_scales<Type<16>>(fit, effort);
     const auto chosen = choose(fit, g);
     g.put(0, out);
     for (int k = 0; k < 32; ++k) {
@@ -77,10 +77,10 @@ struct Xs {
 template <bool kWeighted>
 struct S {
   static constexpr int kBytes = 82;
-  static void step(const float* x, const float* importance, int, uint8_t* out) {
+  static void step(const float* x, const float* importance, Effort effort, int, uint8_t* out) {
     Coded<Grid<near_iq2_s>, 16, false, kWeighted> fit;
     fit.read(x, importance, kLimit);
-    const auto g = fit_scales<Type<16>>(fit);
+    const auto g = fit_scales<Type<16>>(fit, effort);
     const auto chosen = choose(fit, g);
     g.put(0, out);
     uint8_t *low = out + 2, *signs = out + 34, *high = out + 66, *scales = out + 74;
@@ -97,18 +97,18 @@ struct S {
   }
 };
 
-void encode_iq2_xxs(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<Xxs, 32, 256>(x, r, n, w, out); }
-void encode_iq2_xs(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<Xs, 16, 256>(x, r, n, w, out); }
-void encode_iq2_s(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<S, 16, 256>(x, r, n, w, out); }
+void encode_iq2_xxs(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { encode_either<Xxs, 32, 256>(x, r, n, how, out); }
+void encode_iq2_xs(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { encode_either<Xs, 16, 256>(x, r, n, how, out); }
+void encode_iq2_s(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { encode_either<S, 16, 256>(x, r, n, how, out); }
 
 #include "kernels/target_end.h"
 
 #if INGOT_LAST_TARGET
 namespace ingot {
 namespace {
-void xxs(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { INGOT_DISPATCH(encode_iq2_xxs)(x, r, n, w, out); }
-void xs(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { INGOT_DISPATCH(encode_iq2_xs)(x, r, n, w, out); }
-void s(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { INGOT_DISPATCH(encode_iq2_s)(x, r, n, w, out); }
+void xxs(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { INGOT_DISPATCH(encode_iq2_xxs)(x, r, n, how, out); }
+void xs(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { INGOT_DISPATCH(encode_iq2_xs)(x, r, n, how, out); }
+void s(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { INGOT_DISPATCH(encode_iq2_s)(x, r, n, how, out); }
 }  // namespace
 
 extern const Codec kCodecIQ2_XXS, kCodecIQ2_XS, kCodecIQ2_S;

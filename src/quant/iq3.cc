@@ -43,10 +43,10 @@ struct TypeS {
 template <bool kWeighted>
 struct Xxs {
   static constexpr int kBytes = 98;
-  static void step(const float* x, const float* importance, int blocks, uint8_t* out) {
+  static void step(const float* x, const float* importance, Effort effort, int blocks, uint8_t* out) {
     Coded<GridXxs, 32, true, kWeighted> fit;
     fit.read(x, importance, 65504.0f / 4 * 31 * 62);
-    const auto g = fit_scales<TypeXxs>(fit);
+    const auto g = fit_scales<TypeXxs>(fit, effort);
     const auto chosen = choose(fit, g);
     for (int s = 0; s < blocks / 8; ++s, out += kBytes) {
       g.put(s, out);
@@ -64,10 +64,10 @@ struct Xxs {
 template <bool kWeighted>
 struct S {
   static constexpr int kBytes = 110;
-  static void step(const float* x, const float* importance, int blocks, uint8_t* out) {
+  static void step(const float* x, const float* importance, Effort effort, int blocks, uint8_t* out) {
     Coded<GridS, 32, false, kWeighted> fit;
     fit.read(x, importance, 65504.0f * 31 * 15);
-    const auto g = fit_scales<TypeS>(fit);
+    const auto g = fit_scales<TypeS>(fit, effort);
     const auto chosen = choose(fit, g);
     for (int s = 0; s < blocks / 8; ++s, out += kBytes) {
       g.put(s, out);
@@ -86,16 +86,16 @@ struct S {
   }
 };
 
-void encode_iq3_xxs(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<Xxs, 32, 256>(x, r, n, w, out); }
-void encode_iq3_s(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<S, 32, 256>(x, r, n, w, out); }
+void encode_iq3_xxs(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { encode_either<Xxs, 32, 256>(x, r, n, how, out); }
+void encode_iq3_s(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { encode_either<S, 32, 256>(x, r, n, how, out); }
 
 #include "kernels/target_end.h"
 
 #if INGOT_LAST_TARGET
 namespace ingot {
 namespace {
-void xxs(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { INGOT_DISPATCH(encode_iq3_xxs)(x, r, n, w, out); }
-void s(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { INGOT_DISPATCH(encode_iq3_s)(x, r, n, w, out); }
+void xxs(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { INGOT_DISPATCH(encode_iq3_xxs)(x, r, n, how, out); }
+void s(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { INGOT_DISPATCH(encode_iq3_s)(x, r, n, how, out); }
 }  // namespace
 
 extern const Codec kCodecIQ3_XXS, kCodecIQ3_S;

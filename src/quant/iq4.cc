@@ -18,6 +18,7 @@
 constexpr float kBetween[16] = {-115.5f, -93.5f, -74, -57, -42, -28.5f, -16, -4.5f, 7, 19, 31.5f, 45.5f, 61, 79, 101, 1e30f};
 
 struct Nonlinear {
+  static constexpr float kFine = 0.011f;
   // A line through the numbers finds the one or the one below it: what is to the right of where the two meet is the next.
   static I32 index(F32 v) {
     const I32 low = to_int(clamp(round(fma(v, splat(0.069976f), splat(7.4058608f))), splat(0.0f), splat(15.0f)));
@@ -33,12 +34,12 @@ template <bool kWeighted>
 struct Nl {
   static constexpr int kBytes = 18;
   using Fit = Symmetric<kBlock, Nonlinear, kWeighted>;
-  static void step(const float* x, const float* importance, int blocks, uint8_t* out) {
+  static void step(const float* x, const float* importance, Effort effort, int blocks, uint8_t* out) {
     Fit e;
     e.read(x, importance, 65504.0f * 113);
     uint16_t h[16];
     float inv[16];
-    store_f16(h, clamp(e.search(kLevels4), splat(-65504.0f), splat(65504.0f)));
+    store_f16(h, clamp(e.search(kLevels4, effort), splat(-65504.0f), splat(65504.0f)));
     store(inv, inverse_or_zero(load_f16(h)));
     for (int b = 0; b < blocks; ++b, out += kBytes) {
       std::memcpy(out, h + b, 2);
@@ -55,10 +56,10 @@ struct Xs {
 template <bool kWeighted>
 struct Super {
   static constexpr int kBytes = 136;
-  static void step(const float* x, const float* importance, int blocks, uint8_t* out) {
+  static void step(const float* x, const float* importance, Effort effort, int blocks, uint8_t* out) {
     Symmetric<kBlock, Nonlinear, kWeighted> fit;
     fit.read(x, importance, 65504.0f * 31 * 113);
-    const Scales<Xs> g = fit_scales<Xs>(fit);
+    const Scales<Xs> g = fit_scales<Xs>(fit, effort);
     float inv[16];
     uint8_t scale[16];
     store(inv, inverse_or_zero(g.scale * g.lanes()));
@@ -78,16 +79,16 @@ struct Super {
   }
 };
 
-void encode_iq4_nl(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<Nl>(x, r, n, w, out); }
-void encode_iq4_xs(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<Super, 32, 256>(x, r, n, w, out); }
+void encode_iq4_nl(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { encode_either<Nl>(x, r, n, how, out); }
+void encode_iq4_xs(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { encode_either<Super, 32, 256>(x, r, n, how, out); }
 
 #include "kernels/target_end.h"
 
 #if INGOT_LAST_TARGET
 namespace ingot {
 namespace {
-void nl(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { INGOT_DISPATCH(encode_iq4_nl)(x, r, n, w, out); }
-void xs(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { INGOT_DISPATCH(encode_iq4_xs)(x, r, n, w, out); }
+void nl(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { INGOT_DISPATCH(encode_iq4_nl)(x, r, n, how, out); }
+void xs(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { INGOT_DISPATCH(encode_iq4_xs)(x, r, n, how, out); }
 }  // namespace
 
 extern const Codec kCodecIQ4_NL, kCodecIQ4_XS;

@@ -1,6 +1,7 @@
 // Q2_K, Q4_K and Q5_K: super-blocks of 256 values, value = d * scale * q - dmin * min, d and dmin f16 for the super-block. Q4_K and Q5_K: eight blocks of 32 with
 // a 6-bit scale and a 6-bit min each, q of 4 or 5 bits; two super-blocks are encoded at a time, their sixteen blocks one in each lane. Q2_K: sixteen blocks of 16
 // with 4-bit scales and mins, q of 2 bits.
+#include <cfloat>
 #include <cstdint>
 #include <cstring>
 
@@ -147,11 +148,38 @@ INGOT_NOINLINE void refit_units(const typename K::template Blocks<kWeighted>& bl
   }
 }
 
+// Factors of d and of dmin: other units to begin with.
+struct Beside {
+  float d, dmin;
+};
+constexpr Beside kBeside[] = {{0.94f, 1.0f}, {1.06f, 1.0f}, {1.0f, 0.94f}, {1.0f, 1.06f}};
+
+// Of every super-block of g the other one, where that has less error. `least` is that of g's blocks.
 template <class K, bool kWeighted>
-INGOT_NOINLINE void fit_group(const float* values, const float* importance, Scales* g) {
+INGOT_NOINLINE void keep_better(const typename K::template Blocks<kWeighted>& blocks, const Scales& other, float* least, Scales* g) {
+  const Affine stored{load(other.scale6) * load(other.d), load(other.min6) * load(other.dmin)};
+  F32 of;
+  blocks.template errors<1>(&stored, &of);
+  float err[16];
+  store(err, blocks.mass * of);
+  for (int first = 0; first < 16; first += K::kPer) {
+    double mine = 0, others = 0;
+    for (int i = first; i < first + K::kPer; ++i) mine += least[i], others += err[i];
+    if (!(others < mine)) continue;
+    const size_t size = K::kPer * sizeof(float);
+    std::memcpy(least + first, err + first, size);
+    std::memcpy(g->d + first, other.d + first, size);
+    std::memcpy(g->dmin + first, other.dmin + first, size);
+    std::memcpy(g->scale6 + first, other.scale6 + first, size);
+    std::memcpy(g->min6 + first, other.min6 + first, size);
+  }
+}
+
+template <class K, bool kWeighted>
+INGOT_NOINLINE void fit_group(const float* values, const float* importance, Effort effort, Scales* g) {
   typename K::template Blocks<kWeighted> blocks;
   blocks.read(values, importance, K::kLimit);
-  const Affine exact = blocks.search();
+  const Affine exact = blocks.search(effort);
   float scale[16], mins[16];
   store(scale, exact.scale);
   store(mins, exact.min);
@@ -167,7 +195,20 @@ INGOT_NOINLINE void fit_group(const float* values, const float* importance, Scal
       g->dmin[i] = dmin;
     }
   }
-  for (int round = 0; round < K::kRounds; ++round) refit_units<K, kWeighted>(blocks, round_scales<K, kWeighted>(blocks, exact, g), g);
+  const Scales first = *g;
+  const int rounds = effort == Effort::kFast ? 1 : K::kRounds;
+  for (int round = 0; round < rounds; ++round) refit_units<K, kWeighted>(blocks, round_scales<K, kWeighted>(blocks, exact, g), g);
+  if (effort != Effort::kBest) return;
+  float least[16];
+  for (float& e : least) e = FLT_MAX;
+  const Scales found = *g;
+  keep_better<K, kWeighted>(blocks, found, least, g);
+  for (const Beside& by : kBeside) {
+    Scales other = first;
+    for (int i = 0; i < 16; ++i) other.d[i] = round_f16(min_of(first.d[i] * by.d, 65504.0f)), other.dmin[i] = round_f16(min_of(first.dmin[i] * by.dmin, 65504.0f));
+    for (int round = 0; round < rounds; ++round) refit_units<K, kWeighted>(blocks, round_scales<K, kWeighted>(blocks, exact, &other), &other);
+    keep_better<K, kWeighted>(blocks, other, least, g);
+  }
 }
 
 // The bytes of one super-block whose scales are the eight lanes from `lane`.
@@ -237,7 +278,7 @@ constexpr int64_t bytes_of() {
 }
 
 template <int kBits, bool kWeighted>
-inline void encode_rows(const float* x, int64_t n, int64_t row, const float* importance, std::byte* out) {
+inline void encode_rows(const float* x, int64_t n, int64_t row, const EncodeContext& how, std::byte* out) {
   using K = KindOf<kBits>;
   uint8_t* p = reinterpret_cast<uint8_t*>(out);
   Scales g;
@@ -251,8 +292,8 @@ inline void encode_rows(const float* x, int64_t n, int64_t row, const float* imp
       src = xs;
     }
     if constexpr (kWeighted)
-      for (int k = 0; k < K::kGroup; k += kSuper) std::memcpy(ws + k, importance + (i + k) % row, kSuper * 4);
-    fit_group<K, kWeighted>(src, ws, &g);
+      for (int k = 0; k < K::kGroup; k += kSuper) std::memcpy(ws + k, how.importance + (i + k) % row, kSuper * 4);
+    fit_group<K, kWeighted>(src, ws, how.effort, &g);
     if constexpr (kBits == 2) {
       pack2(src, g, p);
       p += bytes_of<kBits>();
@@ -267,11 +308,11 @@ inline void encode_rows(const float* x, int64_t n, int64_t row, const float* imp
 }
 
 template <int kBits>
-inline void encode(const float* x, int64_t n_rows, int64_t row, const float* importance, std::byte* out) {
-  if (importance)
-    encode_rows<kBits, true>(x, n_rows * row, row, importance, out);
+inline void encode(const float* x, int64_t n_rows, int64_t row, const EncodeContext& how, std::byte* out) {
+  if (how.importance)
+    encode_rows<kBits, true>(x, n_rows * row, row, how, out);
   else
-    encode_rows<kBits, false>(x, n_rows * row, row, nullptr, out);
+    encode_rows<kBits, false>(x, n_rows * row, row, how, out);
 }
 
 template <int kBits>
@@ -307,14 +348,14 @@ inline void decode(const std::byte* in, int64_t n, float* out) {
   }
 }
 
-void encode_q4_k(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
-  encode<4>(x, r, n, w, out);
+void encode_q4_k(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) {
+  encode<4>(x, r, n, how, out);
 }
-void encode_q5_k(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
-  encode<5>(x, r, n, w, out);
+void encode_q5_k(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) {
+  encode<5>(x, r, n, how, out);
 }
-void encode_q2_k(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
-  encode<2>(x, r, n, w, out);
+void encode_q2_k(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) {
+  encode<2>(x, r, n, how, out);
 }
 void decode_q4_k(const std::byte* in, int64_t n, float* out) { decode<4>(in, n, out); }
 void decode_q5_k(const std::byte* in, int64_t n, float* out) { decode<5>(in, n, out); }
@@ -324,14 +365,14 @@ void decode_q5_k(const std::byte* in, int64_t n, float* out) { decode<5>(in, n, 
 #if INGOT_LAST_TARGET
 namespace ingot {
 namespace {
-void enc4(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
-  INGOT_DISPATCH(encode_q4_k)(x, r, n, w, out);
+void enc4(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) {
+  INGOT_DISPATCH(encode_q4_k)(x, r, n, how, out);
 }
-void enc5(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
-  INGOT_DISPATCH(encode_q5_k)(x, r, n, w, out);
+void enc5(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) {
+  INGOT_DISPATCH(encode_q5_k)(x, r, n, how, out);
 }
-void enc2(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
-  INGOT_DISPATCH(encode_q2_k)(x, r, n, w, out);
+void enc2(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) {
+  INGOT_DISPATCH(encode_q2_k)(x, r, n, how, out);
 }
 void dec4(const std::byte* in, int64_t n, float* out) { INGOT_DISPATCH(decode_q4_k)(in, n, out); }
 void dec5(const std::byte* in, int64_t n, float* out) { INGOT_DISPATCH(decode_q5_k)(in, n, out); }

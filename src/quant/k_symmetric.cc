@@ -81,17 +81,17 @@ inline void pack(Three, const float* src, I32 scale, const float* inv, uint8_t* 
 }
 
 template <class K, bool kWeighted>
-inline Scales<K> fit_super(const float* x, const float* importance) {
+inline Scales<K> fit_super(const float* x, const float* importance, Effort effort) {
   Symmetric<16, typename K::Numbers, kWeighted> blocks;
   blocks.read(x, importance, kLimit<K>);
-  return fit_scales<K>(blocks);
+  return fit_scales<K>(blocks, effort);
 }
 
 template <class K>
-inline void encode(const float* x, int64_t n, int64_t row, const float* importance, std::byte* out) {
+inline void encode(const float* x, int64_t n, int64_t row, const EncodeContext& how, std::byte* out) {
   uint8_t* p = reinterpret_cast<uint8_t*>(out);
   for (int64_t i = 0; i < n; i += kSuper, p += K::kBytes) {
-    const Scales<K> g = importance ? fit_super<K, true>(x + i, importance + i % row) : fit_super<K, false>(x + i, nullptr);
+    const Scales<K> g = how.importance ? fit_super<K, true>(x + i, how.importance + i % row, how.effort) : fit_super<K, false>(x + i, nullptr, how.effort);
     float inv[16];
     store(inv, inverse_or_zero(g.scale * splat(g.d[0])));
     pack(K(), x + i, to_int(g.scale), inv, p);
@@ -99,8 +99,8 @@ inline void encode(const float* x, int64_t n, int64_t row, const float* importan
   }
 }
 
-void encode_q6_k(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode<Six>(x, r * n, n, w, out); }
-void encode_q3_k(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode<Three>(x, r * n, n, w, out); }
+void encode_q6_k(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { encode<Six>(x, r * n, n, how, out); }
+void encode_q3_k(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { encode<Three>(x, r * n, n, how, out); }
 
 void decode_q6_k(const std::byte* in, int64_t n, float* out) {
   const uint8_t* p = reinterpret_cast<const uint8_t*>(in);
@@ -130,11 +130,11 @@ void decode_q6_k(const std::byte* in, int64_t n, float* out) {
 #if INGOT_LAST_TARGET
 namespace ingot {
 namespace {
-void enc(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
-  INGOT_DISPATCH(encode_q6_k)(x, r, n, w, out);
+void enc(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) {
+  INGOT_DISPATCH(encode_q6_k)(x, r, n, how, out);
 }
-void enc3(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
-  INGOT_DISPATCH(encode_q3_k)(x, r, n, w, out);
+void enc3(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) {
+  INGOT_DISPATCH(encode_q3_k)(x, r, n, how, out);
 }
 void dec(const std::byte* in, int64_t n, float* out) { INGOT_DISPATCH(decode_q6_k)(in, n, out); }
 }  // namespace

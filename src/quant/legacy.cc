@@ -24,9 +24,29 @@ constexpr float kMoreLevels[] = {-8.125f, -8.625f, -7.25f, -7.75f, -8.375f, -6.8
 
 constexpr float kLevels5[] = {-16.125f, -15.125f, -16.625f, -14.125f, -15.75f, -17.25f, -13.125f, -14.75f, -16.375f, -13.875f, -12.25f, -15.375f};
 
+// Codes of the block's largest value. 127 alone is what the reference takes, and fast effort.
+constexpr float kLevels8[] = {127.0f, 126.5f, 127.5f, -127.75f};
+
+template <bool kWeighted>
 struct Q8 {
   static constexpr int kBytes = kQ8Bytes;
-  static void step(const float* x, const float*, int blocks, uint8_t* out) {
+  static void step(const float* x, const float* importance, Effort effort, int blocks, uint8_t* out) {
+    Symmetric<kBlock, Uniform<127>, kWeighted> e;
+    e.read(x, importance, kQ8Limit);
+    uint16_t h[16];
+    float inv[16];
+    store_f16(h, clamp(e.search(kLevels8, effort), splat(-65504.0f), splat(65504.0f)));
+    store(inv, inverse_or_zero(load_f16(h)));
+    for (int b = 0; b < blocks; ++b, out += kBytes) {
+      std::memcpy(out, h + b, 2);
+      for (int half = 0; half < 32; half += 16) store_u8(out + 2 + half, to_int(Uniform<127>::nearest(load(x + 32 * b + half) * splat(inv[b]))));
+    }
+  }
+};
+
+struct FastQ8 {
+  static constexpr int kBytes = kQ8Bytes;
+  static void step(const float* x, const float*, Effort, int blocks, uint8_t* out) {
     F32 m[16];
     for (int b = 0; b < 16; ++b) m[b] = max(abs(load(x + 32 * b)), abs(load(x + 32 * b + 16)));
     transpose(m);
@@ -50,16 +70,16 @@ template <bool kWeighted>
 struct Q4 {
   static constexpr int kBytes = kQ4Bytes;
   using Fit = Symmetric<kBlock, Uniform<7>, kWeighted>;
-  static void step(const float* x, const float* importance, int blocks, uint8_t* out) {
+  static void step(const float* x, const float* importance, Effort effort, int blocks, uint8_t* out) {
     Fit e;
     e.read(x, importance, kQ4Limit);
     uint16_t h[16];
     float inv[16];
     F32 d;
-    if constexpr (kWeighted)
-      d = e.search(kMoreLevels);
+    if (kWeighted || effort == Effort::kBest)
+      d = e.search(kMoreLevels, effort);
     else
-      d = e.search(kLevels);
+      d = e.search(kLevels, effort);
     store_f16(h, clamp(d, splat(-65504.0f), splat(65504.0f)));
     store(inv, inverse_or_zero(load_f16(h)));
     const I32 eight = splat_i(8);
@@ -83,10 +103,10 @@ template <bool kWeighted>
 struct Q5 {
   static constexpr int kBytes = 22;
   using Fit = Symmetric<kBlock, Uniform<15>, kWeighted>;
-  static void step(const float* x, const float* importance, int blocks, uint8_t* out) {
+  static void step(const float* x, const float* importance, Effort effort, int blocks, uint8_t* out) {
     Fit e;
     e.read(x, importance, kQ5Limit);
-    const F32 d = e.search(kLevels5);
+    const F32 d = e.search(kLevels5, effort);
     uint16_t h[16];
     float inv[16];
     store_f16(h, clamp(d, splat(-65504.0f), splat(65504.0f)));
@@ -108,11 +128,11 @@ struct Q5 {
 template <int kMax, bool kWeighted>
 struct WithMin {
   static constexpr int kBytes = kMax == 15 ? 20 : 24;
-  static void step(const float* x, const float* importance, int blocks, uint8_t* out) {
+  static void step(const float* x, const float* importance, Effort effort, int blocks, uint8_t* out) {
     using Fit = AffineBlocks<kBlock, kMax, kWeighted, true>;
     Fit e;
     e.read(x, importance, kMinLimit);
-    const Affine best = e.search();
+    const Affine best = e.search(effort);
     uint16_t d16[16], m16[16];
     float d[16], inv[16], m[16];
     store_f16(d16, min(best.scale, splat(65504.0f)));
@@ -145,14 +165,17 @@ using Q41 = WithMin<15, kWeighted>;
 template <bool kWeighted>
 using Q51 = WithMin<31, kWeighted>;
 
-void encode_q5_0(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<Q5>(x, r, n, w, out); }
-void encode_q4_1(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<Q41>(x, r, n, w, out); }
-void encode_q5_1(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<Q51>(x, r, n, w, out); }
+void encode_q5_0(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { encode_either<Q5>(x, r, n, how, out); }
+void encode_q4_1(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { encode_either<Q41>(x, r, n, how, out); }
+void encode_q5_1(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { encode_either<Q51>(x, r, n, how, out); }
 
-void encode_q8_0(const float* x, int64_t r, int64_t n, const float*, std::byte* out) {
-  for_groups<Q8>(x, r * n, n, nullptr, reinterpret_cast<uint8_t*>(out));
+void encode_q8_0(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) {
+  if (how.effort == Effort::kFast)
+    for_groups<FastQ8>(x, r * n, n, {}, reinterpret_cast<uint8_t*>(out));
+  else
+    encode_either<Q8>(x, r, n, how, out);
 }
-void encode_q4_0(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode_either<Q4>(x, r, n, w, out); }
+void encode_q4_0(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { encode_either<Q4>(x, r, n, how, out); }
 
 // The f16 scales of up to sixteen blocks.
 inline void scales(const uint8_t* p, int bytes, int blocks, float* d) {
@@ -195,21 +218,21 @@ void decode_q4_0(const std::byte* in, int64_t n, float* out) {
 #if INGOT_LAST_TARGET
 namespace ingot {
 namespace {
-void enc8(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
-  INGOT_DISPATCH(encode_q8_0)(x, r, n, w, out);
+void enc8(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) {
+  INGOT_DISPATCH(encode_q8_0)(x, r, n, how, out);
 }
-void enc4(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) {
-  INGOT_DISPATCH(encode_q4_0)(x, r, n, w, out);
+void enc4(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) {
+  INGOT_DISPATCH(encode_q4_0)(x, r, n, how, out);
 }
-void enc41(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { INGOT_DISPATCH(encode_q4_1)(x, r, n, w, out); }
-void enc50(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { INGOT_DISPATCH(encode_q5_0)(x, r, n, w, out); }
-void enc51(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { INGOT_DISPATCH(encode_q5_1)(x, r, n, w, out); }
+void enc41(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { INGOT_DISPATCH(encode_q4_1)(x, r, n, how, out); }
+void enc50(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { INGOT_DISPATCH(encode_q5_0)(x, r, n, how, out); }
+void enc51(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { INGOT_DISPATCH(encode_q5_1)(x, r, n, how, out); }
 void dec8(const std::byte* in, int64_t n, float* out) { INGOT_DISPATCH(decode_q8_0)(in, n, out); }
 void dec4(const std::byte* in, int64_t n, float* out) { INGOT_DISPATCH(decode_q4_0)(in, n, out); }
 }  // namespace
 
 extern const Codec kCodecQ8_0, kCodecQ4_0, kCodecQ4_1, kCodecQ5_0, kCodecQ5_1;
-const Codec kCodecQ8_0{DType::kQ8_0, 1, enc8, dec8, false, 65504.0f * 127};
+const Codec kCodecQ8_0{DType::kQ8_0, 2, enc8, dec8, false, 65504.0f * 127};
 const Codec kCodecQ4_0{DType::kQ4_0, 1, enc4, dec4, false, 65504.0f * 7};
 const Codec kCodecQ4_1{DType::kQ4_1, 1, enc41, decode_q4_1, false, 65504.0f};
 const Codec kCodecQ5_0{DType::kQ5_0, 1, enc50, decode_q5_0, false, 65504.0f * 15};

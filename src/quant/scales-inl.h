@@ -110,15 +110,50 @@ inline void fit_units(const Fit& blocks, F32 exact, Scales<K>* of) {
     if (after[s] < before[s]) g.d[s] = refitted.d[s];
 }
 
+// The error of each super-block.
+template <class K, class Fit>
+inline void errors_of(const Fit& blocks, const Scales<K>& g, double* out) {
+  const F32 stored = g.scale * g.lanes();
+  F32 err;
+  blocks.template errors<1>(&stored, &err);
+  totals<K::kLanes>(blocks.mass * err, out);
+}
+
+// Other units, as factors of the one that gives the largest scale its place.
+constexpr float kUnitsBeside[] = {0.93f, 0.965f, 1.035f, 1.07f};
+
 // Sixteen blocks.
 template <class K, class Fit>
-inline Scales<K> fit_scales(const Fit& blocks) {
-  const F32 exact = blocks.search(K::kLevels);
+inline Scales<K> fit_scales(const Fit& blocks, Effort effort) {
+  constexpr int kSupers = Scales<K>::kSupers;
+  const F32 exact = blocks.search(K::kLevels, effort);
   float s[16];
   store(s, exact);
-  Scales<K> g;
-  for (int i = 0; i < Scales<K>::kSupers; ++i) g.d[i] = unit<K>(s + i * K::kLanes);
-  g.scale = splat(0.0f);
-  for (int round = 0; round < K::kRounds; ++round) fit_units<K>(blocks, exact, &g);
+  Scales<K> first;
+  for (int i = 0; i < kSupers; ++i) first.d[i] = unit<K>(s + i * K::kLanes);
+  first.scale = splat(0.0f);
+  const int rounds = effort == Effort::kFast ? 1 : K::kRounds;
+  Scales<K> g = first;
+  for (int round = 0; round < rounds; ++round) fit_units<K>(blocks, exact, &g);
+  if (effort != Effort::kBest) return g;
+  double least[kSupers];
+  errors_of<K>(blocks, g, least);
+  for (const float factor : kUnitsBeside) {
+    Scales<K> other = first;
+    for (float& d : other.d) d = stored_unit<K>(d * factor);
+    for (int round = 0; round < rounds; ++round) fit_units<K>(blocks, exact, &other);
+    double err[kSupers];
+    errors_of<K>(blocks, other, err);
+    float best[16], scale[16];
+    store(best, g.scale);
+    store(scale, other.scale);
+    for (int i = 0; i < kSupers; ++i) {
+      if (!(err[i] < least[i])) continue;
+      least[i] = err[i];
+      g.d[i] = other.d[i];
+      std::memcpy(best + i * K::kLanes, scale + i * K::kLanes, K::kLanes * sizeof(float));
+    }
+    g.scale = load(best);
+  }
   return g;
 }

@@ -1,9 +1,12 @@
 // The search shared by types without a min: value = scale * q, q one of a set of numbers, scale of either sign (so that the larger end of a block can take the set's
 // larger end). Include after lanes-inl.h.
+//
+// Numbers: nearest(); kFine, the relative step of scales in which few codes change.
 
 // q from -kMax - 1 to kMax.
 template <int kMax>
 struct Uniform {
+  static constexpr float kFine = 0.08f / kMax;
   static F32 nearest(F32 v) { return clamp(round(v), splat(static_cast<float>(-kMax - 1)), splat(static_cast<float>(kMax))); }
 };
 
@@ -52,13 +55,13 @@ struct Symmetric {
   // The least-squares scale over candidates that map the extreme value to levels[c], then over the best one's
   // own codes. The gain is the energy explained: the most gain is the least error.
   template <int kCandidates>
-  F32 search(const float (&levels)[kCandidates]) const {
+  F32 search(const float (&levels)[kCandidates], Effort effort) const {
     constexpr int kN = 4;
     static_assert(kCandidates % kN == 0);
     const F32 unit = inverse_or_zero(extreme);
     F32 best = splat(0.0f), most = splat(0.0f), inv[kN];
     Sums s[kN];
-    for (int first = 0; first < kCandidates; first += kN) {
+    for (int first = 0; first < (effort == Effort::kFast ? kN : kCandidates); first += kN) {
       for (int c = 0; c < kN; ++c) inv[c] = unit * splat(levels[first + c]);
       assign<kN>(inv, s);
       for (int c = 0; c < kN; ++c) keep_better(s[c], &best, &most);
@@ -66,6 +69,15 @@ struct Symmetric {
     inv[0] = inverse_or_zero(best);
     assign<1>(inv, s);
     keep_better(s[0], &best, &most);
+    if (effort == Effort::kBest) {
+      constexpr float kAround[] = {-8, -7, -6, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8};
+      const F32 found = inverse_or_zero(best);
+      for (int first = 0; first < 16; first += kN) {
+        for (int c = 0; c < kN; ++c) inv[c] = found * splat(1.0f + Numbers::kFine * kAround[first + c]);
+        assign<kN>(inv, s);
+        for (int c = 0; c < kN; ++c) keep_better(s[c], &best, &most);
+      }
+    }
     return best;
   }
 

@@ -157,26 +157,26 @@ inline void encode_super(const float* x, const float* importance, uint8_t* out) 
 }
 
 template <class Type>
-inline void encode(const float* x, int64_t n, int64_t row, const float* importance, std::byte* out) {
+inline void encode(const float* x, int64_t n, int64_t row, const EncodeContext& how, std::byte* out) {
   uint8_t* p = reinterpret_cast<uint8_t*>(out);
   for (int64_t i = 0; i < n; i += kSuper, p += Type::kBytes) {
-    if (importance)
-      encode_super<Type, true>(x + i, importance + i % row, p);
+    if (how.importance)
+      encode_super<Type, true>(x + i, how.importance + i % row, p);
     else
       encode_super<Type, false>(x + i, nullptr, p);
   }
 }
 
-void encode_tq1_0(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode<Tq1>(x, r * n, n, w, out); }
-void encode_tq2_0(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { encode<Tq2>(x, r * n, n, w, out); }
+void encode_tq1_0(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { encode<Tq1>(x, r * n, n, how, out); }
+void encode_tq2_0(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { encode<Tq2>(x, r * n, n, how, out); }
 
 #include "kernels/target_end.h"
 
 #if INGOT_LAST_TARGET
 namespace ingot {
 namespace {
-void enc1(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { INGOT_DISPATCH(encode_tq1_0)(x, r, n, w, out); }
-void enc2(const float* x, int64_t r, int64_t n, const float* w, std::byte* out) { INGOT_DISPATCH(encode_tq2_0)(x, r, n, w, out); }
+void enc1(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { INGOT_DISPATCH(encode_tq1_0)(x, r, n, how, out); }
+void enc2(const float* x, int64_t r, int64_t n, const EncodeContext& how, std::byte* out) { INGOT_DISPATCH(encode_tq2_0)(x, r, n, how, out); }
 }  // namespace
 
 extern const Codec kCodecTQ1_0, kCodecTQ2_0;

@@ -40,6 +40,7 @@ class Cast final : public Node {
     spec_.type = to.type;
     if (options_.counts) number_ = options_.counts->begin();
     describe_ = fmt::format("cast {} {}v{}", read_tag(from_), info(to.type).name, to.version);
+    if (options_.effort != Effort::kNormal && !to_.holds_nonfinite) describe_ += options_.effort == Effort::kFast ? " fast" : " best";
     if (options_.importance)
       describe_ += " imatrix " + to_hex(hash128({reinterpret_cast<const std::byte*>(options_.importance->data()),
                                                  options_.importance->size() * sizeof(float)}));
@@ -114,7 +115,7 @@ class Cast final : public Node {
 
   void encode(const Region& region, int64_t row, int64_t n_rows, int64_t cols, const float* x, std::byte* out) const {
     const int last = region.extent.rank - 1;
-    if (!options_.importance || last < 0) return to_.encode(x, n_rows, cols, nullptr, out);
+    if (!options_.importance || last < 0) return to_.encode(x, n_rows, cols, {nullptr, options_.effort}, out);
     const auto& imp = *options_.importance;
     const int64_t width = spec_.shape.back(), matrices = static_cast<int64_t>(imp.size()) / width;
     // The matrix of a row is its index in dimension 0 of a 3-D tensor (the expert).
@@ -122,7 +123,7 @@ class Cast final : public Node {
     for (int64_t i = 0, n = 0; i < n_rows; i += n) {
       n = std::min(n_rows - i, per_matrix - (row + i) % per_matrix);
       const int64_t m = matrices > 1 ? region.begin[0] + (row + i) / per_matrix : 0;
-      to_.encode(x + i * cols, n, cols, imp.data() + m * width + region.begin[last], out + bytes_of(to_.type, i * cols));
+      to_.encode(x + i * cols, n, cols, {imp.data() + m * width + region.begin[last], options_.effort}, out + bytes_of(to_.type, i * cols));
     }
   }
 

@@ -9,6 +9,7 @@
 #include <tuple>
 #include <vector>
 
+#include "quant/codec.h"
 #include "tensor/artifact.h"
 
 namespace ingot::transform {
@@ -39,6 +40,7 @@ struct CastOptions {
   std::shared_ptr<const std::vector<float>> importance;
   std::shared_ptr<CastCounts> counts;  // may be null
   bool provisional = false;            // Node::unrounded() of the result is the input
+  Effort effort = Effort::kNormal;     // of block types
 };
 
 // F32, F16, BF16, F64: what a model's weights are stored in.

@@ -33,7 +33,7 @@ TEST(Cast, EveryPairEqualsItsCodecsOnTheWholeAndOnRegions) {
       }
       const auto x = values(in);
       std::vector<std::byte> want(bytes_of(to, 9 * 768));
-      find_codec(to)->encode(x.data(), 9, 768, nullptr, want.data());
+      find_codec(to)->encode(x.data(), 9, 768, {}, want.data());
       EXPECT_TRUE(*evaluate(out) == want) << info(from).name << " to " << info(to).name;
       expect_regions_match(out, 10, 2);
     }
@@ -170,7 +170,7 @@ TEST(Cast, ImportanceIsTheColumnsOwn) {
   for (int i = 0; i < 512; ++i) imp->push_back(static_cast<float>(1 + i % 7));
   const NodePtr node = cast_or_die(f32_tensor({4, 512}, v), DType::kQ4_K, {imp, nullptr});
   std::vector<std::byte> want(bytes_of(DType::kQ4_K, 4 * 512));
-  find_codec(DType::kQ4_K)->encode(v.data(), 4, 512, imp->data(), want.data());
+  find_codec(DType::kQ4_K)->encode(v.data(), 4, 512, {imp->data()}, want.data());
   EXPECT_TRUE(*evaluate(node) == want);
   expect_regions_match(node, 20, 6);
   EXPECT_NE(node->describe(), cast_or_die(f32_tensor({4, 512}, v), DType::kQ4_K)->describe());
@@ -178,7 +178,7 @@ TEST(Cast, ImportanceIsTheColumnsOwn) {
   auto two = std::make_shared<std::vector<float>>(*imp);
   for (int i = 0; i < 512; ++i) two->push_back(static_cast<float>(1 + i % 3));
   const NodePtr experts = cast_or_die(f32_tensor({2, 2, 512}, v), DType::kQ4_K, {two, nullptr});
-  find_codec(DType::kQ4_K)->encode(v.data() + 1024, 2, 512, two->data() + 512, want.data() + want.size() / 2);
+  find_codec(DType::kQ4_K)->encode(v.data() + 1024, 2, 512, {two->data() + 512}, want.data() + want.size() / 2);
   EXPECT_TRUE(*evaluate(experts) == want);
   expect_regions_match(experts, 20, 7);
   for (auto bad : {std::vector<float>(511, 1.f), std::vector<float>(512, -1.f), std::vector<float>(512, std::nanf(""))})

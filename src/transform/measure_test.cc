@@ -29,7 +29,7 @@ std::vector<float> normal(size_t n, unsigned seed) {
 
 NodePtr coded(DType type, Shape shape, const std::vector<float>& v) {
   std::vector<std::byte> bytes(bytes_of(type, static_cast<int64_t>(v.size())));
-  find_codec(type)->encode(v.data(), static_cast<int64_t>(v.size()) / shape.back(), shape.back(), nullptr, bytes.data());
+  find_codec(type)->encode(v.data(), static_cast<int64_t>(v.size()) / shape.back(), shape.back(), {}, bytes.data());
   return make_memory_tensor({type, shape}, std::move(bytes));
 }
 
@@ -125,7 +125,7 @@ TEST(Measure, SameValuesInOtherTypesAndWhatIsNoNumber) {
   w[0] = NAN;
   w[5] = -0.0f;
   std::vector<std::byte> half(12);
-  find_codec(DType::kBF16)->encode(v.data(), 1, 6, nullptr, half.data());
+  find_codec(DType::kBF16)->encode(v.data(), 1, 6, {}, half.data());
   const Shape shape{6};
   const NodePtr x = tensor(DType::kF32, shape, v);
   const auto r = differences({{x, make_memory_tensor({DType::kBF16, shape}, half)}, {x, tensor(DType::kF32, shape, w)}}, {});

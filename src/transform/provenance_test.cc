@@ -77,7 +77,7 @@ TEST(Provenance, TellsInputsOperationsAndContentInOnePass) {
   EXPECT_NE(j["operations"][0]["steps"].dump().find("lora v1"), std::string::npos);
   EXPECT_NE(j["operations"][1]["steps"].dump().find("permute_rope v1"), std::string::npos);
   EXPECT_EQ(j["operations"][1]["steps"].dump().find("lora"), std::string::npos);
-  EXPECT_NE(j["operations"][2]["steps"].dump().find("Q8_0v1"), std::string::npos);
+  EXPECT_NE(j["operations"][2]["steps"].dump().find("Q8_0v2"), std::string::npos);
   EXPECT_EQ(get_file(*store, "m.gguf").find("placeholder"), std::string::npos);
   // Factors of the adapter that many tiles need are read for these apart; all else once.
   uint64_t base = 0, adapter = 0;

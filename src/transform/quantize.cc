@@ -380,7 +380,7 @@ Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type,
       return bad_input("quantizing {}: tensor '{}' is {} already; quantizing it again loses more than once: start from F32, F16 or BF16{}{}",
                        gguf.path, t.name, info(from).name, options.to_allow_it.empty() ? "" : ", ", options.to_allow_it);
     if (is_block_type(from) && !is_block_type(types[i])) ++unpacked;
-    CastOptions o{nullptr, options.counts};
+    CastOptions o{.importance = nullptr, .counts = options.counts, .effort = options.effort};
     if (options.imatrix && is_block_type(types[i]))
       if (auto it = options.imatrix->weights.find(t.name); it != options.imatrix->weights.end()) o.importance = it->second;
     INGOT_ASSIGN(out.tensors.node(i), cast(t, types[i], o));

@@ -29,6 +29,7 @@ struct QuantizeOptions {
   std::shared_ptr<const Importance> imatrix;  // or null
   std::string to_give_it;                      // how the user gives one, for errors: "--imatrix FILE"
   bool advise = false;                         // a notice where a type of few bits is made without one
+  Effort effort = Effort::kNormal;
   std::vector<std::pair<std::string, MetaValue>> metadata;  // set last, over what quantizing sets
   std::shared_ptr<CastCounts> counts;
   std::function<void(const std::string&)> on_notice;

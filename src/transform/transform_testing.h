@@ -41,7 +41,7 @@ inline std::vector<float> values(const NodePtr& node) {
 inline NodePtr typed_tensor(DType type, Shape shape, const std::vector<float>& v) {
   std::vector<std::byte> bytes(bytes_of(type, shape.elements()));
   const int64_t cols = shape.back();
-  find_codec(type)->encode(v.data(), shape.elements() / cols, cols, nullptr, bytes.data());
+  find_codec(type)->encode(v.data(), shape.elements() / cols, cols, {}, bytes.data());
   return make_memory_tensor({type, shape}, std::move(bytes));
 }
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <map>
 #include <set>
 
 #include "program.h"
@@ -63,6 +64,25 @@ TEST_F(QuantizeOptions, KeysAreSet) {
   const Finished contradiction = quantize(f16_, "c.gguf", {"--override-kv", "llama.block_count=int:9"});
   EXPECT_EQ(contradiction.exit_code, 0);
   EXPECT_NE(contradiction.err.find("contradicts itself: llama.block_count says 9"), std::string::npos) << contradiction.err;
+}
+
+TEST_F(QuantizeOptions, EffortIsOfThree) {
+  std::map<std::string, std::string> bytes;
+  for (const char* effort : {"fast", "normal", "best"}) {
+    ASSERT_EQ(quantize(f16_, std::string(effort) + ".gguf", {"--effort", effort}).exit_code, 0);
+    bytes[effort] = read_file(dir_ / (std::string(effort) + ".gguf"));
+  }
+  EXPECT_NE(bytes["fast"], bytes["normal"]);
+  EXPECT_NE(bytes["best"], bytes["normal"]);
+  EXPECT_EQ(bytes["best"].size(), bytes["normal"].size());
+  // Another effort over the same name is another job, not one that is up to date.
+  ASSERT_EQ(quantize(f16_, "fast.gguf", {"--effort", "best", "--force"}).exit_code, 0);
+  EXPECT_EQ(read_file(dir_ / "fast.gguf"), bytes["best"]);
+  ASSERT_EQ(quantize(f16_, "plain.gguf", {}).exit_code, 0);
+  EXPECT_EQ(read_file(dir_ / "plain.gguf"), bytes["normal"]);
+  const Finished w = quantize(f16_, "w.gguf", {"--effort", "most"});
+  EXPECT_EQ(w.exit_code, 2);
+  EXPECT_NE(w.err.find("fast, normal or best"), std::string::npos) << w.err;
 }
 
 // A tensor lies in the file of the same number as before, and the set is the same model as one file.
