@@ -48,7 +48,7 @@ std::string plan_text(const PlanReport& plan) {
                      plan.spilled ? fmt::format("; {} values go to disk", plan.spilled) : "");
 }
 
-Status print_plan(Context& c, const PlanReport& plan) {
+Status print_plan(Context& c, const PlanReport& plan, const PlanDetails& details = {}) {
   OrderedJson files = OrderedJson::array();
   Table table({"~file", ">size"});
   uint64_t bytes = 0;
@@ -57,16 +57,17 @@ Status print_plan(Context& c, const PlanReport& plan) {
     table.row({printable(f.path), format_bytes(f.bytes)});
     bytes += f.bytes;
   }
-  return c.report.done({{"dry_run", true},
-                        {"files", files},
-                        {"source_bytes", plan.source_bytes},
-                        {"written_bytes", bytes},
-                        {"memory", plan.memory},
-                        {"memory_floor", plan.memory_floor},
-                        {"tasks", plan.tasks},
-                        {"values_spilled", plan.spilled},
-                        {"up_to_date", plan.up_to_date}},
-                       (plan.files.empty() ? "" : table.str(0, stdout_width())) +
+  OrderedJson j = {{"dry_run", true},
+                   {"files", files},
+                   {"source_bytes", plan.source_bytes},
+                   {"written_bytes", bytes},
+                   {"memory", plan.memory},
+                   {"memory_floor", plan.memory_floor},
+                   {"tasks", plan.tasks},
+                   {"values_spilled", plan.spilled},
+                   {"up_to_date", plan.up_to_date}};
+  j.update(details.json);
+  return c.report.done(std::move(j), details.text + (plan.files.empty() ? "" : table.str(0, stdout_width())) +
                            (plan.up_to_date ? "up to date: nothing would be done (--force makes it anew)" : plan_text(plan)) + "\n");
 }
 
@@ -96,7 +97,7 @@ void tell_plan(Context& c, const PlanReport& plan, const ExecOptions& options) {
 
 }  // namespace
 
-Result<std::optional<ExecReport>> run_reported(Context& c, const std::vector<Output>& given, const transform::Provenance* provenance) {
+Result<std::optional<ExecReport>> run_reported(Context& c, const std::vector<Output>& given, const transform::Provenance* provenance, const PlanDetails& details) {
   ExecOptions options = exec_options(c);
   INGOT_ASSIGN(const ProcessRank process, process_rank());
   options.rank = process.rank;
@@ -120,7 +121,7 @@ Result<std::optional<ExecReport>> run_reported(Context& c, const std::vector<Out
     INGOT_TRY(check_size_limit(plan));
     tell_plan(c, plan, options);
     if (c.args.common.dry_run) {
-      if (process.rank == 0) INGOT_TRY(print_plan(c, plan));
+      if (process.rank == 0) INGOT_TRY(print_plan(c, plan, details));
       return std::optional<ExecReport>();
     }
   }

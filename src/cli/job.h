@@ -18,8 +18,12 @@ ExecOptions exec_options(Context& context);
 
 // Runs the job with progress shown; with `provenance`, which may be null, the manifests in the outputs are completed. No report: --dry-run,
 // whose plan was printed.
+struct PlanDetails {  // what else --dry-run prints, before the files
+  std::string text;
+  OrderedJson json;   // members beside those of the plan
+};
 Result<std::optional<ExecReport>> run_reported(Context& context, const std::vector<Output>& outputs,
-                                               const transform::Provenance* provenance);
+                                               const transform::Provenance* provenance, const PlanDetails& details = {});
 
 // The hashes of a model's tensors, by a job that writes nothing; its journal lies in the user's cache, so that a run that was killed is gone
 // on with. `verb` ("hashing") stands in the bar. No hashes: --dry-run, or a process that leaves the work to the first of several.

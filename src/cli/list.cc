@@ -1,11 +1,15 @@
 // ingot list: what there is.
+#include <algorithm>
+#include <iterator>
 #include <map>
 
 #include "cli/command.h"
 #include "cli/job.h"
+#include "cli/model_args.h"
 #include "cli/output.h"
 #include "cli/text.h"
 #include "formats/formats.h"
+#include "formats/gguf.h"
 #include "formats/output_formats.h"
 #include "model/architecture.h"
 #include "transform/quantize.h"
@@ -58,28 +62,66 @@ constexpr Advice kAdvice[] = {
     {"NVFP4", 0, "four bits with a scale for each 16; for GPUs that compute with it"},
 };
 
+const Advice* advice_for(std::string_view type) {
+  const auto* it = std::find_if(std::begin(kAdvice), std::end(kAdvice), [&](const Advice& a) { return a.type == type; });
+  return it == std::end(kAdvice) ? nullptr : it;
+}
+
+OrderedJson type_json(const transform::FileType& t, double bits, std::string_view advice) {
+  return {{"name", t.name}, {"file_type", t.id}, {"element_type", info(t.base).name}, {"bits_per_weight", bits}, {"advice", advice}};
+}
+
 Status list_types(Context& c) {
   Table table({"type", "of", ">bits/weight", ">8B model", "=advice"});
   OrderedJson types = OrderedJson::array();
   for (const transform::FileType& t : transform::file_types()) {
-    std::string_view advice;
-    double bits = transform::bits_per_weight(t.base);
-    for (const Advice& a : kAdvice) {
-      if (a.type != t.name) continue;
-      advice = a.text;
-      if (a.bits > 0) bits = a.bits;
-    }
+    const Advice* a = advice_for(t.name);
+    const double bits = a && a->bits > 0 ? a->bits : transform::bits_per_weight(t.base);
+    const std::string_view advice = a ? a->text : "";
     table.row({std::string(t.name), std::string(info(t.base).name), fmt::format("{:.2f}", bits),
                format_bytes(static_cast<uint64_t>(bits / 8 * 8.03e9)), std::string(advice)});
-    types.push_back({{"name", t.name},
-                     {"file_type", t.id},
-                     {"element_type", info(t.base).name},
-                     {"bits_per_weight", bits},
-                     {"advice", advice}});
+    types.push_back(type_json(t, bits, advice));
   }
   return c.report.result(
       {{"types", types}},
       table.str(0, stdout_width()) + "\"of\": the type that most tensors get; mixes (_S, _M) keep some tensors larger.\n");
+}
+
+// The same for a model that is there: the file that each type would make of it.
+Status list_types_for(Context& c, const std::string& model) {
+  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, model, {}));
+  transform::Operations done = opened.operations;
+  INGOT_ASSIGN(const Artifact gguf, as_gguf(c, opened.artifact, "", &done));
+  uint64_t weights = 0;
+  bool quantized = false;
+  for (const LazyTensor& t : gguf.tensors) weights += static_cast<uint64_t>(t.spec().shape.elements()), quantized = quantized || is_block_type(t.spec().type);
+  Table table({"type", ">bits/weight", ">size", "=advice"});
+  OrderedJson types = OrderedJson::array();
+  for (const transform::FileType& t : transform::file_types()) {
+    transform::QuantizeOptions options;
+    INGOT_ASSIGN(transform::TypePlan plan, transform::plan_types(gguf, t.name, options));
+    if (plan.needs_imatrix) {  // with which some mixes are others
+      options.imatrix = std::make_shared<transform::Importance>();
+      INGOT_ASSIGN(plan, transform::plan_types(gguf, t.name, options));
+    }
+    std::vector<NamedSpec> specs;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < plan.types.size(); ++i) {
+      specs.emplace_back(gguf.tensors[i].name, TensorSpec{plan.types[i], gguf.tensors[i].spec().shape});
+      bytes += bytes_of(specs.back().second);
+    }
+    INGOT_ASSIGN(const Layout layout, layout_gguf(gguf, specs));
+    const double bits = weights ? static_cast<double>(bytes) * 8 / static_cast<double>(weights) : 0;
+    const Advice* a = advice_for(t.name);
+    const std::string_view advice = a ? a->text : "";
+    table.row({std::string(t.name), fmt::format("{:.2f}", bits), format_bytes(layout.files[0].size), std::string(advice)});
+    OrderedJson j = type_json(t, bits, advice);
+    j["bytes"] = layout.files[0].size, j["needs_imatrix"] = plan.needs_imatrix;
+    types.push_back(std::move(j));
+  }
+  return c.report.result({{"model", opened.path}, {"weights", weights}, {"types", types}},
+                         table.str(0, stdout_width()) + fmt::format("of {}, {} weights{}\n", opened.path, format_count(weights),
+                                                                    quantized ? "; they are quantized already, and made smaller only with --allow-requantize, which loses more than once" : ""));
 }
 
 Status list_formats(Context& c) {
@@ -136,14 +178,17 @@ constexpr Row kLists[] = {{"types", list_types},
 }  // namespace
 
 Status command_list(Context& c) {
-  std::string what;
-  c.args.usage("list types | methods | formats | architectures | stores");
+  std::string what, model;
+  c.args.usage("list types [--for MODEL] | methods | formats | architectures | stores");
   c.args.positional("WHAT", &what, "types, methods, formats, architectures or stores");
-  c.args.later("--for", true, "sizes for one model");
+  c.args.text("--for", "MODEL", &model, "types: what each would make of this model");
   c.args.example("ingot list types");
+  c.args.example("ingot list types --for model-F16.gguf");
   c.args.unused(kForWriters);
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
+  if (!model.empty() && what != "types") return usage("--for goes with 'ingot list types' alone");
+  if (!model.empty()) return list_types_for(c, model);
   std::vector<std::string> names;
   for (const Row& row : kLists) {
     if (what == row.name) return row.list(c);

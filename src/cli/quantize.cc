@@ -1,15 +1,56 @@
 // ingot quantize: a GGUF file or a Hugging Face directory to smaller GGUF files.
+#include <map>
+#include <tuple>
+
 #include "cli/command.h"
 #include "cli/diagnosis.h"
 #include "cli/job.h"
 #include "cli/model_args.h"
+#include "cli/output.h"
 #include "cli/quantize_args.h"
 #include "cli/target_args.h"
 #include "cli/text.h"
 #include "cli/type_names.h"
 #include "formats/outputs.h"
+#include "transform/layers.h"
 
 namespace ingot::cli {
+
+namespace {
+
+// "blk.*.attn_q.weight" of "blk.7.attn_q.weight".
+std::string of_all_layers(const std::string& name) {
+  if (transform::layer_of(name) < 0) return name;
+  return "blk.*" + name.substr(name.find('.', 4));
+}
+
+// Which type each tensor gets in each file, those of a name in all layers together; --json has every tensor.
+void add_types(const Artifact& gguf, const std::string& type, const Artifact& made, PlanDetails* details) {
+  struct Kind {
+    uint64_t count = 0, bytes = 0;
+  };
+  std::map<std::tuple<std::string, DType, DType>, Kind> kinds;
+  std::vector<std::tuple<std::string, DType, DType>> order;
+  OrderedJson list = OrderedJson::array();
+  for (size_t i = 0; i < gguf.tensors.size(); ++i) {
+    const std::string& name = gguf.tensors[i].name;
+    const TensorSpec from = gguf.tensors[i].spec(), to = made.tensors[i].spec();
+    const std::tuple key(of_all_layers(name), from.type, to.type);
+    auto [it, fresh] = kinds.try_emplace(key);
+    if (fresh) order.push_back(key);
+    ++it->second.count, it->second.bytes += bytes_of(to);
+    list.push_back({{"name", name}, {"from", info(from.type).name}, {"type", info(to.type).name}, {"bytes", bytes_of(to)}});
+  }
+  Table table({"~tensor", ">of them", "from", type, ">size"});
+  for (const auto& key : order) {
+    const Kind& k = kinds[key];
+    table.row({printable(std::get<0>(key)), format_count(k.count), std::string(info(std::get<1>(key)).name), std::string(info(std::get<2>(key)).name), format_bytes(k.bytes)});
+  }
+  details->text += table.str(0, stdout_width()) + fmt::format("{:.2f} bits/weight\n\n", totals_of(made).bits_per_weight());
+  details->json["types"].push_back({{"type", type}, {"bits_per_weight", totals_of(made).bits_per_weight()}, {"tensors", std::move(list)}});
+}
+
+}  // namespace
 
 Status command_quantize(Context& c) {
   std::string path, pre_tokenizer;
@@ -47,14 +88,16 @@ Status command_quantize(Context& c) {
   INGOT_ASSIGN(Artifact gguf, as_gguf(c, opened.artifact, pre_tokenizer, &done));
   INGOT_ASSIGN(gguf, quantize_args.prepared(c, std::move(gguf), &options, &done));
   std::vector<Output> outputs;
+  PlanDetails details;
   std::vector<std::string> type_of;  // each output's
   for (size_t i = 0; i < types.size(); ++i) {
     transform::Operations all = done;
     INGOT_ASSIGN(Artifact made, quantized(c, gguf, types[i], options, &all));
+    if (c.args.common.dry_run) add_types(gguf, types[i], made, &details);
     INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, opened, std::move(made), all, names[i], quantize_args.keep_split()));
     for (Output& file : files) outputs.push_back(std::move(file)), type_of.push_back(types[i]);
   }
-  INGOT_ASSIGN(const auto report, run_reported(c, outputs, opened.provenance.get()));
+  INGOT_ASSIGN(const auto report, run_reported(c, outputs, opened.provenance.get(), details));
   if (!report) return {};
   OrderedJson j = report_json(outputs, *report);
   warn_nonfinite(c, *options.counts, &j);

@@ -363,6 +363,14 @@ uint32_t float_file_type(const Artifact& a) {
   return 0;
 }
 
+Result<TypePlan> plan_types(const Artifact& gguf, std::string_view file_type, const QuantizeOptions& options) {
+  INGOT_ASSIGN(const FileType type, file_type_by_name(file_type));
+  TypePlan plan;
+  INGOT_ASSIGN(plan.types, Chooser(gguf, type, options).run());
+  for (size_t i = 0; i < plan.types.size(); ++i) plan.needs_imatrix = plan.needs_imatrix || needs_imatrix(gguf.tensors[i].name, plan.types[i], type.name);
+  return plan;
+}
+
 Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type, const QuantizeOptions& options) {
   INGOT_ASSIGN(const FileType type, file_type_by_name(file_type));
   if (gguf.naming != "gguf")

@@ -49,6 +49,13 @@ Result<FileType> file_type_by_name(std::string_view name);
 // The general.file_type of an artifact whose weights are floats: that of the type most of them have.
 uint32_t float_file_type(const Artifact& a);
 
+// The type that each tensor would get, in their order; nothing is held against an importance matrix. needs_imatrix: quantize_gguf refuses it without one.
+struct TypePlan {
+  std::vector<DType> types;
+  bool needs_imatrix = false;
+};
+Result<TypePlan> plan_types(const Artifact& gguf, std::string_view file_type, const QuantizeOptions& options = {});
+
 // Tensors that have their type already pass unchanged. Before anything is read: an importance matrix of another model is bad input that names what differs, and so is a
 // type that needs one (IQ1, IQ2, IQ3_XXS, Q2_K in a Q2_K_S file; embeddings and output excepted) where it has no entry.
 Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type, const QuantizeOptions& options = {});

@@ -85,6 +85,32 @@ TEST_F(QuantizeOptions, EffortIsOfThree) {
   EXPECT_NE(w.err.find("fast, normal or best"), std::string::npos) << w.err;
 }
 
+// What is planned is what is written: sizes and types of every tensor, here and in the list of types.
+TEST_F(QuantizeOptions, ThePlanIsWhatIsWritten) {
+  const json plan = result_of(quantize(f16_, "p.gguf", {"--dry-run", "--json"}));
+  ASSERT_EQ(plan["types"].size(), 1u);
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "p.gguf"));
+  const Finished text = quantize(f16_, "p.gguf", {"--dry-run"});
+  EXPECT_NE(text.out.find("blk.*.ffn_down.weight"), std::string::npos) << text.out;
+  ASSERT_EQ(quantize(f16_, "p.gguf", {}).exit_code, 0);
+  const json made = inspect("p.gguf");
+  std::map<std::string, std::string> types;
+  for (const auto& t : made["tensors"]) types[t["name"]] = t["type"];
+  ASSERT_EQ(plan["types"][0]["tensors"].size(), types.size());
+  for (const auto& t : plan["types"][0]["tensors"]) EXPECT_EQ(t["type"], types[t["name"]]) << t;
+  const json list = result_of(ingot({"list", "types", "--for", f16_, "--json"}));
+  for (const auto& t : list["types"]) {
+    if (t["name"] == "Q5_K_M") {
+      EXPECT_EQ(t["bytes"], std::filesystem::file_size(dir_ / "p.gguf"));
+      EXPECT_FALSE(t["needs_imatrix"]);
+    }
+    if (t["name"] == "IQ2_XXS") {
+      EXPECT_TRUE(t["needs_imatrix"]);
+    }
+  }
+  EXPECT_EQ(ingot({"list", "formats", "--for", f16_}).exit_code, 2);
+}
+
 // A tensor lies in the file of the same number as before, and the set is the same model as one file.
 TEST_F(QuantizeOptions, TheSplitStays) {
   ASSERT_EQ(ingot({"gguf", "split", f16_, dir_ / "in", "--split-max-tensors", "20"}).exit_code, 0);
