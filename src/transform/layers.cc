@@ -80,8 +80,9 @@ Result<Artifact> prune_layers(const Artifact& gguf, const std::set<int64_t>& lay
   for (auto& [key, value] : out.metadata) {
     if (!key.starts_with(prefix)) continue;
     const std::string_view what = std::string_view(key).substr(prefix.size());
-    if (what == "block_count") counted = with_integer(&value, [&](int64_t n) { return n - static_cast<int64_t>(layers.size()); });
+    if (what == "block_count") counted = with_integer(&value, [&](int64_t n) { return std::max<int64_t>(n - static_cast<int64_t>(layers.size()), 0); });
     else if (what == "leading_dense_block_count") with_integer(&value, [&](int64_t n) { return number_after(n, layers); });
+    else if (what == "nextn_predict_layers") with_integer(&value, [&](int64_t n) { return n - std::distance(layers.lower_bound(count - n), layers.end()); });  // the last ones
     else drop_elements(&value, count, layers);
   }
   if (!counted) return bad_input("pruning layers of {}: its metadata has no {}block_count to lower", gguf.path, prefix);

@@ -18,6 +18,7 @@ Artifact of_layers(int n) {
   a.metadata = {{"general.architecture", MetaValue{std::string("toy")}},
                 {"toy.block_count", MetaValue{static_cast<uint32_t>(n)}},
                 {"toy.leading_dense_block_count", MetaValue{uint32_t{3}}},
+                {"toy.nextn_predict_layers", MetaValue{uint32_t{2}}},
                 {"toy.attention.head_count_kv", MetaValue{std::vector<int32_t>{0, 1, 2, 3, 4}}},
                 {"toy.attention.sliding_window_pattern", MetaValue{MetaArray{{true}, {true}, {false}, {true}, {false}}}},
                 {"toy.rope.dimension_sections", MetaValue{std::vector<int32_t>{7, 8, 9}}},
@@ -49,6 +50,7 @@ TEST(Layers, ThoseThatStayAreNumberedAnew) {
   }
   EXPECT_EQ(std::get<uint32_t>(pruned->meta("toy.block_count")->v), 3u);
   EXPECT_EQ(std::get<uint32_t>(pruned->meta("toy.leading_dense_block_count")->v), 2u);
+  EXPECT_EQ(std::get<uint32_t>(pruned->meta("toy.nextn_predict_layers")->v), 1u);
   EXPECT_EQ(std::get<std::vector<int32_t>>(pruned->meta("toy.attention.head_count_kv")->v), (std::vector<int32_t>{0, 2, 4}));
   EXPECT_EQ(std::get<MetaArray>(pruned->meta("toy.attention.sliding_window_pattern")->v).size(), 3u);
   EXPECT_EQ(std::get<std::vector<int32_t>>(pruned->meta("toy.rope.dimension_sections")->v).size(), 3u);
