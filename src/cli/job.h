@@ -20,7 +20,7 @@ ExecOptions exec_options(Context& context);
 // whose plan was printed.
 struct PlanDetails {  // what else --dry-run prints, before the files
   std::string text;
-  OrderedJson json;   // members beside those of the plan
+  OrderedJson json = OrderedJson::object();  // members beside those of the plan
 };
 Result<std::optional<ExecReport>> run_reported(Context& context, const std::vector<Output>& outputs,
                                                const transform::Provenance* provenance, const PlanDetails& details = {});
