@@ -197,7 +197,7 @@ class Checkpointer:
     ``overlap``: what a save does while another is being written: "wait" for it, or "skip" itself. ``model_files``: a directory whose config and tokenizer files go
     into each checkpoint, so that transformers loads it as a model. ``settle``: seconds that a mount with a cache (rclone; SkyPilot's MOUNT_CACHED) gets to upload a
     checkpoint before an older one is removed; 300 there, 0 elsewhere. ``threads``: of copies and writes, 0 for all (of writes without
-    compression four on a machine: more slow a disk down). ``staging_bytes``: memory for copies of the
+    compression four on a machine, at least one of each rank: more slow a disk down). ``staging_bytes``: memory for copies of the
     state, 0 for as much as the state is large; what does not fit is written from where it lies, and ``save`` returns when that is done. ``compress``: "zstd" packs the files of all keys but ``model``,
     which other software reads, losslessly. ``deadline``: seconds after a preemption signal by which the process must be gone.
 

@@ -1,4 +1,5 @@
 #include "checkpoint/save.h"
+#include "base/threads.h"
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -600,6 +601,20 @@ std::vector<int64_t> kept(const std::vector<Found>& found, const Keep& keep, con
     if (d.keep) out.push_back(d.step);
   }
   return out;
+}
+
+TEST(Threads, AFewOfAMachineWrite) {
+  const int all = thread_count(0);
+  const auto threads = [](int asked, int neighbours, bool compresses) {
+    SaveOptions o;
+    o.threads = asked, o.neighbours = neighbours;
+    return writing_threads(o, compresses);
+  };
+  EXPECT_EQ(threads(0, 1, false), std::min(4, all));
+  EXPECT_EQ(threads(0, 2, false), std::min(2, all));
+  for (const int many : {4, 8, 1 << 16}) EXPECT_EQ(threads(0, many, false), 1);
+  EXPECT_EQ(threads(0, 8, true), all);
+  EXPECT_EQ(threads(7, 8, false), 7);
 }
 
 TEST(CheckpointKeep, EveryRuleAddsAndTheNewestStays) {

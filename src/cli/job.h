@@ -16,12 +16,13 @@ namespace ingot::cli {
 // The common options as the executor has them, with progress and notices shown.
 ExecOptions exec_options(Context& context);
 
+// What else --dry-run prints: before the files, and as members beside those of the plan.
+struct PlanDetails {
+  std::string text;
+  OrderedJson json = OrderedJson::object();
+};
 // Runs the job with progress shown; with `provenance`, which may be null, the manifests in the outputs are completed. No report: --dry-run,
 // whose plan was printed.
-struct PlanDetails {  // what else --dry-run prints, before the files
-  std::string text;
-  OrderedJson json = OrderedJson::object();  // members beside those of the plan
-};
 Result<std::optional<ExecReport>> run_reported(Context& context, const std::vector<Output>& outputs,
                                                const transform::Provenance* provenance, const PlanDetails& details = {});
 

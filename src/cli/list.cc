@@ -91,7 +91,13 @@ Status list_types(Context& c) {
 Status list_types_for(Context& c, const std::string& model) {
   INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, model, {}));
   transform::Operations done = opened.operations;
-  INGOT_ASSIGN(const Artifact gguf, as_gguf(c, opened.artifact, "", &done));
+  // The name of a tokenizer's rules is a few bytes.
+  Artifact gguf;
+  if (auto named = as_gguf(c, opened.artifact, "", &done); named.ok()) {
+    gguf = *std::move(named);
+  } else {
+    INGOT_ASSIGN(gguf, as_gguf(c, opened.artifact, "default", &done));
+  }
   uint64_t weights = 0;
   bool quantized = false;
   for (const LazyTensor& t : gguf.tensors) weights += static_cast<uint64_t>(t.spec().shape.elements()), quantized = quantized || is_block_type(t.spec().type);

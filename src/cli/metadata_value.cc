@@ -117,4 +117,6 @@ Result<MetaValue> metadata_value(std::string_view option, const std::string& key
   return usage("{} {}={}: expected {}{}{}", option, key, given, list ? "a list of " : "", kTypes[*type].first, other);
 }
 
+std::string_view metadata_type(const MetaValue& value) { return value.v.index() < std::size(kTypes) ? kTypes[value.v.index()].first : "list"; }
+
 }  // namespace ingot::cli

@@ -13,4 +13,7 @@ namespace ingot::cli {
 // of them as JSON. A usage error says it with `option` ("--set").
 Result<MetaValue> metadata_value(std::string_view option, const std::string& key, std::string text, const MetaValue* old);
 
+// "u8", "str", ... of a value that is no list.
+std::string_view metadata_type(const MetaValue& value);
+
 }  // namespace ingot::cli

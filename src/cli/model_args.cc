@@ -319,7 +319,6 @@ Result<std::vector<Output>> gguf_files(const Context& c, const OpenedModel& from
                                        const std::string& given, bool keep_split) {
   const std::vector<std::string> inputs = input_paths(from);
   GgufSplit split{.bytes = c.args.common.max_shard_size, .as_source = keep_split};
-  if (keep_split && split.bytes) return usage("--keep-split and --max-shard-size exclude each other");
   INGOT_ASSIGN(const Located to, output_path(given, file_of("gguf"), inputs));
   INGOT_ASSIGN(made, with_manifest(c, from, std::move(made), done, file_of("gguf")));
   INGOT_ASSIGN(std::vector<Output> outputs, gguf_splits(std::move(made), *to.store, to.path, split));

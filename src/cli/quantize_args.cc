@@ -31,10 +31,10 @@ void QuantizeArgs::declare(Args& a) {
   a.list("--imatrix", "FILE", &imatrix_, "importance of each column, as llama-imatrix computes it (.gguf or .dat); several are merged");
   a.list("--include-weights", "PART", &include_, "importance only for the tensors whose name has this in it; may be repeated");
   a.list("--exclude-weights", "PART", &exclude_, "no importance for these");
-  a.text("--effort", "HOW", &effort_, "how hard to look for the numbers of least error: fast, normal (default) or best, which takes up to four times as long");
-  a.list("--prune-layers", "N[,N...]", &prune_, "layers that are left out, by number or as 4-7; the others are numbered anew");
+  a.text("--effort", "HOW", &effort_, "how hard to look for the numbers of least error: fast, normal (default) or best, which takes four to five times as long");
+  a.list("--prune-layers", "N[,N...]", &prune_, "layers that are left out, by number or as 4-7; the others are numbered anew, and --tensor-type goes by the new names");
   a.list("--override-kv", "KEY=T:VALUE", &override_, "a key of the metadata set; T is int, float, bool or str; may be repeated");
-  a.flag("--keep-split", &keep_split_, "as many files as the source has, each with what comes from one of them");
+  a.flag("--keep-split", &keep_split_, "a file for each of the source's that has tensors left, with those that begin in it");
   a.text("--max-buffer-size", "MiB", &buffer_, "as --memory; a number alone counts MiB");
   a.later("--calibrate", true, "computing an importance matrix from a text");
   a.later("--ctx", true, "calibration");
@@ -84,7 +84,7 @@ Result<std::pair<std::string, MetaValue>> read_override(const Artifact& gguf, co
   if (equals == 0 || std::find(std::begin(kKinds), std::end(kKinds), kind) == std::end(kKinds))
     return usage("--override-kv {}: write it as KEY=TYPE:VALUE with a TYPE of int, float, bool or str, like tokenizer.ggml.add_bos_token=bool:false", given);
   const std::string key = given.substr(0, equals), text = given.substr(colon + 1);
-  if (key.starts_with("split.")) return usage("--override-kv {}: the keys of split.* are of the files that are written", given);
+  if (key.starts_with("split.") || key == "general.alignment") return usage("--override-kv {}: the key is of the files that are written, not of the model", given);
   const MetaValue* old = gguf.meta(key);
   const auto is = [&](const auto& v) -> std::string_view {
     using T = std::decay_t<decltype(v)>;
@@ -97,8 +97,10 @@ Result<std::pair<std::string, MetaValue>> read_override(const Artifact& gguf, co
   if (old)
     if (const std::string_view there = std::visit(is, old->v); there != kind)
       return usage("--override-kv {}: the key is {} in {}, not {}; 'ingot gguf edit' changes types", given, there, gguf.path, kind);
-  const std::string typed = old || kind == "int" ? text : kind == "float" ? "f32:" + text : kind + ":" + text;
-  auto v = metadata_value("--override-kv", key, typed, old);
+  // The type is said in front of the value, so that nothing in the value is taken for one.
+  if (!old && kind == "int" && text.find(':') != std::string::npos) return usage("--override-kv {}: '{}' is no int", given, text);
+  const std::string typed = old ? fmt::format("{}:{}", metadata_type(*old), text) : kind == "int" ? text : kind == "float" ? "f32:" + text : kind + ":" + text;
+  auto v = metadata_value("--override-kv", key, typed, nullptr);
   if (!v.ok() || std::visit(is, v->v) != kind) return usage("--override-kv {}: '{}' is no {}{}", given, text, kind, old ? ", or none that the key's type holds" : "");
   return std::pair(key, *std::move(v));
 }
@@ -109,7 +111,10 @@ Result<Artifact> QuantizeArgs::prepared(Context& c, Artifact gguf, transform::Qu
   if (!prune_.empty()) {
     INGOT_ASSIGN(const std::set<int64_t> layers, read_layers(prune_));
     const size_t told = gguf.notices.size();
+    const std::vector<std::string> before = transform::examine_gguf(gguf).faults;
     INGOT_ASSIGN(gguf, transform::prune_layers(gguf, layers));
+    for (const std::string& fault : transform::examine_gguf(gguf).faults)
+      if (std::find(before.begin(), before.end(), fault) == before.end()) return bad_input("pruning layers of {}: what stays contradicts itself: {}", gguf.path, fault);
     for (size_t i = told; i < gguf.notices.size(); ++i) c.report.warning(gguf.notices[i]);
     if (options->imatrix) options->imatrix = std::make_shared<transform::Importance>(transform::without_layers(*options->imatrix, layers));
     done->add("prune_layers", {{"layers", layers}}, gguf);
@@ -160,6 +165,7 @@ Result<transform::QuantizeOptions> QuantizeArgs::read(Context& c) const {
   if (effort_ == "fast") o.effort = Effort::kFast;
   else if (effort_ == "best") o.effort = Effort::kBest;
   else if (effort_ != "normal") return usage("--effort is fast, normal or best, not '{}'", effort_);
+  if (keep_split_ && c.args.common.max_shard_size) return usage("--keep-split and --max-shard-size exclude each other");
   if (leave_output_ && !output_type_.empty())
     return usage("--leave-output-tensor and --output-tensor-type exclude each other");
   if (!buffer_.empty()) {

@@ -19,6 +19,7 @@ class QuantizeArgs {
   // itself would set stays as it was given.
   Result<Artifact> prepared(Context& context, Artifact gguf, transform::QuantizeOptions* options, transform::Operations* done) const;
   bool keep_split() const { return keep_split_; }
+  bool changes_model() const { return !prune_.empty() || !override_.empty(); }
 
  private:
   Result<std::shared_ptr<const transform::Importance>> importance(Context& context) const;

@@ -94,10 +94,9 @@ Result<Artifact> open_written(const Written& w) {
   INGOT_ASSIGN(Artifact written, open_model(*w.store, w.path));
   if (written.tensors.size() != w.artifact.tensors.size())
     return failed("'{}' was written with {} tensors but opens with {}", w.path, w.artifact.tensors.size(), written.tensors.size());
-  for (size_t i = 0; i < written.tensors.size(); ++i) {
-    const LazyTensor& t = written.tensors[i];
-    const LazyTensor& o = w.artifact.tensors[i];
-    if (o.name != t.name || !(o.spec() == t.spec()))
+  for (const LazyTensor& t : written.tensors) {
+    const LazyTensor* o = w.artifact.find(t.name);
+    if (!o || !(o->spec() == t.spec()))
       return failed("'{}': the tensor '{}' is not what was to be written", w.path, t.name);
   }
   return written;
@@ -160,6 +159,8 @@ Status command_ship(Context& c) {
   INGOT_ASSIGN(const std::vector<std::string> types, read_types(c.report, o.target.types));
   INGOT_ASSIGN(const std::vector<Kept> keep, read_keep(o.keep));
   INGOT_ASSIGN(transform::QuantizeOptions quantize, o.quantize_args.read(c));
+  if (o.quantize_args.changes_model() && std::any_of(keep.begin(), keep.end(), [](const Kept& k) { return k.what == "merged"; }))
+    return usage("--keep merged=DIR keeps the model that adapters were merged into, which --prune-layers and --override-kv do not change; leave one of them out");
   if (!o.dtype.empty() && std::none_of(keep.begin(), keep.end(), [](const Kept& k) { return k.what == "merged"; }))
     c.report.warning("--dtype changes nothing without --keep merged=DIR");
   if (!o.dtype.empty())
@@ -187,6 +188,7 @@ Status command_ship(Context& c) {
     if (k.what == "f16") {
       transform::QuantizeOptions plain;
       plain.counts = quantize.counts;
+      plain.metadata = quantize.metadata;
       transform::Operations all = done;
       INGOT_ASSIGN(const Artifact f16, quantized(c, gguf, "F16", plain, &all));
       INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, opened, f16, all, k.path, o.quantize_args.keep_split()));

@@ -68,8 +68,8 @@ Result<Layout> layout_gguf(const Artifact& meta, const std::vector<NamedSpec>& s
   uint64_t alignment = 32;
   if (const MetaValue* m = meta.meta("general.alignment")) {
     const auto* v = std::get_if<uint32_t>(&m->v);
-    if (!v || *v == 0 || (*v & (*v - 1)) != 0)
-      return bad_input("writing GGUF: general.alignment must be a power of two");
+    if (!v || *v == 0 || (*v & (*v - 1)) != 0 || *v > (1u << 24))
+      return bad_input("writing GGUF: general.alignment must be a power of two, 16 MiB at most");
     alignment = *v;
   }
   ByteWriter w;

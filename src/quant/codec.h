@@ -14,7 +14,7 @@ namespace ingot {
 enum class Effort : uint8_t {
   kFast,    // among its first candidates
   kNormal,  // what docs/quantize.md tells errors of
-  kBest,    // around what that finds, too, and with other units of the super-blocks: up to four times as long
+  kBest,    // around what that finds, too, and with other units of the super-blocks: four to five times as long. MXFP4, TQ1_0, TQ2_0: as kNormal
 };
 
 // What an encoder is told beside the values.

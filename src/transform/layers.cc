@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "formats/gguf.h"
 
@@ -21,16 +22,20 @@ std::optional<std::string> name_after(const std::string& name, const std::set<in
   return fmt::format("{}{}{}", kLayer, number_after(layer, gone), name.substr(name.find('.', kLayer.size())));
 }
 
-// Calls `f` with an integer of the metadata, whatever its width, to change it.
-template <class F>
-bool with_integer(MetaValue* m, F f) {
+// The value, where it is an integer from 0 to `most`.
+std::optional<int64_t> integer(const MetaValue& m, int64_t most) {
   return std::visit(
+      [&]<class T>(const T& v) -> std::optional<int64_t> {
+        if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>)
+          if (std::cmp_greater_equal(v, 0) && std::cmp_less_equal(v, most)) return static_cast<int64_t>(v);
+        return std::nullopt;
+      },
+      m.v);
+}
+void set_integer(MetaValue* m, int64_t n) {
+  std::visit(
       [&]<class T>(T& v) {
-        if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
-          v = static_cast<T>(f(static_cast<int64_t>(v)));
-          return true;
-        }
-        return false;
+        if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) v = static_cast<T>(n);
       },
       m->v);
 }
@@ -54,7 +59,8 @@ int64_t layer_of(std::string_view name) {
   int64_t n = 0;
   size_t i = kLayer.size();
   for (; i < name.size() && i < kLayer.size() + 8 && name[i] >= '0' && name[i] <= '9'; ++i) n = n * 10 + (name[i] - '0');
-  return i > kLayer.size() && i < name.size() && name[i] == '.' ? n : -1;
+  const bool as_written = i == kLayer.size() + 1 || name[kLayer.size()] != '0';  // "blk.01" is no other name of "blk.1"
+  return i > kLayer.size() && as_written && i < name.size() && name[i] == '.' ? n : -1;
 }
 
 Result<Artifact> prune_layers(const Artifact& gguf, const std::set<int64_t>& layers) {
@@ -64,7 +70,13 @@ Result<Artifact> prune_layers(const Artifact& gguf, const std::set<int64_t>& lay
   for (const LazyTensor& t : gguf.tensors) {
     count = std::max(count, layer_of(t.name) + 1);
     if (t.name.starts_with("enc.blk.") || t.name.starts_with("dec.blk.")) return usage("pruning layers of {}: it has an encoder and a decoder, of which layers cannot be left out by number", gguf.path);
+    if (t.name.starts_with("per_layer_")) return usage("pruning layers of {}: '{}' has a part for each layer, which is not cut", gguf.path, t.name);
   }
+  for (const char* every : {"full_attention_interval", "interleave_moe_layer_step", "moe_every_n_layers"})
+    if (const MetaValue* m = gguf.meta(prefix + every); m && integer(*m, 1).value_or(2) > 1)
+      return usage("pruning layers of {}: by {}{} its layers are of different kinds by their numbers, which would be others", gguf.path, prefix, every);
+  constexpr int64_t kMostLayers = 1 << 20;
+  if (const MetaValue* m = gguf.meta(prefix + "block_count")) count = std::max(count, integer(*m, kMostLayers).value_or(0));  // trailing layers may have no tensors here
   if (count == 0) return usage("pruning layers of {}: it has none (no tensor is called 'blk.N...')", gguf.path);
   for (const int64_t layer : layers)
     if (layer >= count) return usage("pruning layers of {}: it has no layer {}; its layers are 0 to {}", gguf.path, layer, count - 1);
@@ -77,23 +89,28 @@ Result<Artifact> prune_layers(const Artifact& gguf, const std::set<int64_t>& lay
   });
   std::erase_if(out.metadata, [](const auto& kv) { return kv.first == "general.size_label"; });  // it counts the weights of the whole
   bool counted = false;
+  const auto gone_from = [&](int64_t first) { return std::distance(layers.lower_bound(first), layers.end()); };
   for (auto& [key, value] : out.metadata) {
     if (!key.starts_with(prefix)) continue;
     const std::string_view what = std::string_view(key).substr(prefix.size());
-    if (what == "block_count") counted = with_integer(&value, [&](int64_t n) { return std::max<int64_t>(n - static_cast<int64_t>(layers.size()), 0); });
-    else if (what == "leading_dense_block_count") with_integer(&value, [&](int64_t n) { return number_after(n, layers); });
-    else if (what == "nextn_predict_layers") with_integer(&value, [&](int64_t n) { return n - std::distance(layers.lower_bound(count - n), layers.end()); });  // the last ones
-    else drop_elements(&value, count, layers);
+    const auto n = integer(value, count);
+    if (what == "block_count") {
+      counted = n && *n >= static_cast<int64_t>(layers.size());
+      if (counted) set_integer(&value, *n - static_cast<int64_t>(layers.size()));
+    } else if (what == "leading_dense_block_count") {
+      if (n) set_integer(&value, number_after(*n, layers));
+    } else if (what == "nextn_predict_layers" || what == "attention.shared_kv_layers") {  // the last ones
+      if (n) set_integer(&value, *n - gone_from(count - *n));
+    } else {
+      drop_elements(&value, count, layers);
+    }
   }
-  if (!counted) return bad_input("pruning layers of {}: its metadata has no {}block_count to lower", gguf.path, prefix);
-  // Those lists are of each layer; a window or an interval that is one number is of every second, fourth, ... layer by its number.
-  for (const auto& [key, value] : out.metadata)
-    if (key.starts_with(prefix) && (key.ends_with(".attention.sliding_window_pattern") || key.ends_with(".full_attention_interval") || key.ends_with(".interleave_moe_layer_step") ||
-                                    (key.ends_with(".attention.sliding_window") && !out.meta(prefix + "attention.sliding_window_pattern"))))
-      if (MetaValue copy = value; with_integer(&copy, [](int64_t n) { return n; })) {
-        out.notices.push_back(fmt::format("{}: {} tells layers apart by their numbers, which are others now: a layer that looked at all of the text may see a window of it, and the other way round", gguf.path, key));
-        break;
-      }
+  if (!counted) return bad_input("pruning layers of {}: its metadata has no {}block_count that counts them", gguf.path, prefix);
+  // Those lists are of each layer; a window that is one number is, for some models, of every second or sixth layer by its number.
+  const MetaValue* window = out.meta(prefix + "attention.sliding_window");
+  if (window && integer(*window, INT64_MAX).value_or(0) > 0 && !out.meta(prefix + "attention.sliding_window_pattern"))
+    out.notices.push_back(fmt::format("{}: it has {}attention.sliding_window, and nothing that says which layers look through it: where llama.cpp goes by their numbers, which are others now, "
+                                      "a layer that looked at all of the text sees a window of it, and the other way round", gguf.path, prefix));
   return out;
 }
 

@@ -33,7 +33,7 @@ Artifact of_layers(int n) {
 TEST(Layers, NumberOfAName) {
   EXPECT_EQ(layer_of("blk.0.attn_q.weight"), 0);
   EXPECT_EQ(layer_of("blk.123.x"), 123);
-  for (const char* name : {"blk.", "blk.x.y", "blk.7", "blk.-1.x", "v.blk.3.x", "output.weight", "blk.99999999999999999999.x"}) EXPECT_EQ(layer_of(name), -1) << name;
+  for (const char* name : {"blk.", "blk.x.y", "blk.7", "blk.-1.x", "v.blk.3.x", "output.weight", "blk.99999999999999999999.x", "blk.01.x"}) EXPECT_EQ(layer_of(name), -1) << name;
 }
 
 TEST(Layers, ThoseThatStayAreNumberedAnew) {
@@ -58,6 +58,32 @@ TEST(Layers, ThoseThatStayAreNumberedAnew) {
   EXPECT_TRUE(pruned->notices.empty());
 }
 
+// Numbers that count no layers of this model stay; nothing overflows.
+TEST(Layers, WhatTheMetadataSaysMayBeWrong) {
+  for (const MetaValue& wrong : {MetaValue{int64_t{INT64_MIN}}, MetaValue{uint64_t{UINT64_MAX}}, MetaValue{int32_t{-1}}, MetaValue{uint32_t{4000000000}}, MetaValue{std::string("2")}}) {
+    Artifact a = of_layers(5);
+    for (auto& [key, value] : a.metadata)
+      if (key == "toy.nextn_predict_layers" || key == "toy.leading_dense_block_count") value = wrong;
+    const auto pruned = prune_layers(a, {4});
+    ASSERT_TRUE(pruned.ok()) << pruned.error().message;
+    const auto same = [&]<class T>(const T& v) {
+      if constexpr (std::is_integral_v<T>) {
+        EXPECT_EQ(std::get<T>(pruned->meta("toy.nextn_predict_layers")->v), v);
+      }
+    };
+    std::visit(same, wrong.v);
+    a.metadata[1].second = wrong;
+    EXPECT_FALSE(prune_layers(a, {4}).ok());
+  }
+  // More layers than have tensors: lists and the last ones go by what block_count says.
+  Artifact more = of_layers(4);
+  more.metadata[1].second = MetaValue{uint32_t{5}};
+  const auto pruned = prune_layers(more, {0});
+  ASSERT_TRUE(pruned.ok());
+  EXPECT_EQ(std::get<std::vector<int32_t>>(pruned->meta("toy.attention.head_count_kv")->v), (std::vector<int32_t>{1, 2, 3, 4}));
+  EXPECT_EQ(std::get<uint32_t>(pruned->meta("toy.nextn_predict_layers")->v), 2u);
+}
+
 TEST(Layers, AWindowOfEverySoManyIsToldOf) {
   Artifact a = of_layers(5);
   std::erase_if(a.metadata, [](const auto& kv) { return kv.first.ends_with("pattern"); });
@@ -78,6 +104,16 @@ TEST(Layers, WhatCannotBeLeftOut) {
   Artifact two = of_layers(2);
   two.tensors.push_back({"enc.blk.0.attn_q.weight", one(0)});
   EXPECT_NE(refused(two, {0}).find("an encoder and a decoder"), std::string::npos);
+  for (const char* every : {"full_attention_interval", "moe_every_n_layers"}) {
+    Artifact kinds = of_layers(4);
+    kinds.metadata.push_back({fmt::format("toy.{}", every), MetaValue{uint32_t{2}}});
+    EXPECT_NE(refused(kinds, {0}).find(every), std::string::npos);
+    kinds.metadata.back().second = MetaValue{uint32_t{1}};
+    EXPECT_EQ(refused(kinds, {0}), "");
+  }
+  Artifact each = of_layers(2);
+  each.tensors.push_back({"per_layer_token_embd.weight", one(0)});
+  EXPECT_NE(refused(each, {0}).find("a part for each layer"), std::string::npos);
   Artifact uncounted = of_layers(2);
   uncounted.metadata.resize(1);
   EXPECT_NE(refused(uncounted, {0}).find("block_count"), std::string::npos);

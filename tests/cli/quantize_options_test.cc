@@ -44,18 +44,19 @@ TEST_F(QuantizeOptions, LayersAreLeftOut) {
 }
 
 TEST_F(QuantizeOptions, KeysAreSet) {
-  const Finished f = quantize(f16_, "o.gguf", {"--override-kv", "general.name=str:a:b=c", "--override-kv", "llama.rope.freq_base=float:20000", "--override-kv", "general.file_type=int:1", "--override-kv",
+  const Finished f = quantize(f16_, "o.gguf", {"--override-kv", "general.name=str:str:b=c", "--override-kv", "llama.rope.freq_base=float:20000", "--override-kv", "general.file_type=int:1", "--override-kv",
                                                "own.small=int:-3", "--override-kv", "tokenizer.ggml.add_space_prefix=bool:true"});
   ASSERT_EQ(f.exit_code, 0) << f.err;
   const json m = inspect("o.gguf")["metadata"];
-  EXPECT_EQ(m["general.name"], "a:b=c");
+  EXPECT_EQ(m["general.name"], "str:b=c");  // nothing in the value is taken for a type
   EXPECT_EQ(m["llama.rope.freq_base"], 20000.0);
   EXPECT_EQ(m["general.file_type"], 1);  // over what quantizing says
   EXPECT_EQ(m["own.small"], -3);
   EXPECT_EQ(m["tokenizer.ggml.add_space_prefix"], true);
   const std::pair<const char*, const char*> kWrong[] = {{"a", "KEY=TYPE:VALUE"},          {"a=i32:5", "KEY=TYPE:VALUE"},        {"=int:5", "KEY=TYPE:VALUE"}, {"general.name=int:3", "the key is str"},
                                                         {"own.x=int:1.5", "no int"},      {"own.x=bool:maybe", "no bool"},      {"own.x=float:many", "no float"}, {"llama.block_count=int:99999999999", "type holds"},
-                                                        {"tokenizer.ggml.tokens=str:x", "a list"}, {"split.no=int:1", "split.*"}};
+                                                        {"tokenizer.ggml.tokens=str:x", "a list"}, {"split.no=int:1", "of the files"},
+                                                        {"general.alignment=int:64", "of the files"}, {"llama.block_count=int:u64:6", "no int"}, {"own.x=int:u8:5", "no int"}};
   for (const auto& [word, part] : kWrong) {
     const Finished w = quantize(f16_, "w.gguf", {"--override-kv", word});
     EXPECT_EQ(w.exit_code, 2) << word << w.err;
@@ -133,6 +134,21 @@ TEST_F(QuantizeOptions, TheSplitStays) {
   ASSERT_EQ(quantize(f16_, "same.gguf", {"--keep-split"}).exit_code, 0);
   EXPECT_EQ(read_file(dir_ / "same.gguf"), read_file(dir_ / "one.gguf"));
   EXPECT_EQ(quantize(f16_, "w.gguf", {"--keep-split", "--max-shard-size", "1M"}).exit_code, 2);
+}
+
+// ship: what is kept beside is changed as well, or it is told that it cannot be; tensors of the source's files in turn make no difference.
+TEST_F(QuantizeOptions, InShip) {
+  const std::string base = example("tiny-llama-base"), adapter = example("lora-code");
+  const auto ship = [&](std::vector<std::string> more) {
+    std::vector<std::string> words = {"ship", base, "--adapter", adapter, "--type", "Q8_0", "--out", dir_ / "s.gguf", "--force"};
+    words.insert(words.end(), more.begin(), more.end());
+    return ingot(words);
+  };
+  ASSERT_EQ(ship({"--keep", "f16=" + (dir_ / "k.gguf"), "--override-kv", "general.file_type=int:9", "--prune-layers", "2"}).exit_code, 0);
+  EXPECT_EQ(inspect("k.gguf")["metadata"]["general.file_type"], 9);
+  EXPECT_EQ(inspect("k.gguf")["metadata"]["llama.block_count"], 5);
+  EXPECT_EQ(ship({"--keep", "merged=" + (dir_ / "m"), "--prune-layers", "2"}).exit_code, 2);
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "m"));
 }
 
 }  // namespace
