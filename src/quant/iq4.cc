@@ -37,13 +37,10 @@ struct Nl {
   static void step(const float* x, const float* importance, Effort effort, int blocks, uint8_t* out) {
     Fit e;
     e.read(x, importance, 65504.0f * 113);
-    uint16_t h[16];
-    float inv[16];
-    store_f16(h, clamp(e.search(kLevels4, effort), splat(-65504.0f), splat(65504.0f)));
-    store(inv, inverse_or_zero(load_f16(h)));
+    const Halves d = halves(e.search(kLevels4, effort));
     for (int b = 0; b < blocks; ++b, out += kBytes) {
-      std::memcpy(out, h + b, 2);
-      store_u8(out + 2, Nonlinear::index(load(x + 32 * b) * splat(inv[b])) | shl<4>(Nonlinear::index(load(x + 32 * b + 16) * splat(inv[b]))));
+      std::memcpy(out, d.h + b, 2);
+      store_u8(out + 2, Nonlinear::index(load(x + 32 * b) * splat(d.inv[b])) | shl<4>(Nonlinear::index(load(x + 32 * b + 16) * splat(d.inv[b]))));
     }
   }
 };

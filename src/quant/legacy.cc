@@ -33,13 +33,10 @@ struct Q8 {
   static void step(const float* x, const float* importance, Effort effort, int blocks, uint8_t* out) {
     Symmetric<kBlock, Uniform<127>, kWeighted> e;
     e.read(x, importance, kQ8Limit);
-    uint16_t h[16];
-    float inv[16];
-    store_f16(h, clamp(e.search(kLevels8, effort), splat(-65504.0f), splat(65504.0f)));
-    store(inv, inverse_or_zero(load_f16(h)));
+    const Halves d = halves(e.search(kLevels8, effort));
     for (int b = 0; b < blocks; ++b, out += kBytes) {
-      std::memcpy(out, h + b, 2);
-      for (int half = 0; half < 32; half += 16) store_u8(out + 2 + half, to_int(Uniform<127>::nearest(load(x + 32 * b + half) * splat(inv[b]))));
+      std::memcpy(out, d.h + b, 2);
+      for (int half = 0; half < 32; half += 16) store_u8(out + 2 + half, to_int(Uniform<127>::nearest(load(x + 32 * b + half) * splat(d.inv[b]))));
     }
   }
 };
@@ -73,19 +70,11 @@ struct Q4 {
   static void step(const float* x, const float* importance, Effort effort, int blocks, uint8_t* out) {
     Fit e;
     e.read(x, importance, kQ4Limit);
-    uint16_t h[16];
-    float inv[16];
-    F32 d;
-    if (kWeighted || effort == Effort::kBest)
-      d = e.search(kMoreLevels, effort);
-    else
-      d = e.search(kLevels, effort);
-    store_f16(h, clamp(d, splat(-65504.0f), splat(65504.0f)));
-    store(inv, inverse_or_zero(load_f16(h)));
+    const Halves d = halves(kWeighted || effort == Effort::kBest ? e.search(kMoreLevels, effort) : e.search(kLevels, effort));
     const I32 eight = splat_i(8);
     for (int b = 0; b < blocks; ++b, out += kBytes) {
-      std::memcpy(out, h + b, 2);
-      const F32 s = splat(inv[b]);
+      std::memcpy(out, d.h + b, 2);
+      const F32 s = splat(d.inv[b]);
       const I32 q0 = to_int(Fit::code(load(x + 32 * b) * s)) + eight;
       const I32 q1 = to_int(Fit::code(load(x + 32 * b + 16) * s)) + eight;
       store_u8(out + 2, q0 | shl<4>(q1));
@@ -106,18 +95,14 @@ struct Q5 {
   static void step(const float* x, const float* importance, Effort effort, int blocks, uint8_t* out) {
     Fit e;
     e.read(x, importance, kQ5Limit);
-    const F32 d = e.search(kLevels5, effort);
-    uint16_t h[16];
-    float inv[16];
-    store_f16(h, clamp(d, splat(-65504.0f), splat(65504.0f)));
-    store(inv, inverse_or_zero(load_f16(h)));
+    const Halves d = halves(e.search(kLevels5, effort));
     const I32 offset = splat_i(16), nibble = splat_i(15);
     for (int b = 0; b < blocks; ++b, out += kBytes) {
-      const F32 s = splat(inv[b]);
+      const F32 s = splat(d.inv[b]);
       const I32 q0 = to_int(Fit::code(load(x + 32 * b) * s)) + offset;
       const I32 q1 = to_int(Fit::code(load(x + 32 * b + 16) * s)) + offset;
       const uint32_t high = fifth_bits(q0, q1);
-      std::memcpy(out, h + b, 2);
+      std::memcpy(out, d.h + b, 2);
       std::memcpy(out + 2, &high, 4);
       store_u8(out + 6, (q0 & nibble) | shl<4>(q1 & nibble));
     }

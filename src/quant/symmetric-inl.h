@@ -109,3 +109,15 @@ struct Symmetric {
     for (int c = 0; c < kN; ++c) err[c] = sum[c];
   }
 };
+
+// Scales of sixteen blocks that each have their own f16: as they are stored, and the inverses of what is read.
+struct Halves {
+  uint16_t h[16];
+  float inv[16];
+};
+inline Halves halves(F32 scale) {
+  Halves out;
+  store_f16(out.h, clamp(scale, splat(-65504.0f), splat(65504.0f)));
+  store(out.inv, inverse_or_zero(load_f16(out.h)));
+  return out;
+}

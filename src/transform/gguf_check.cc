@@ -10,6 +10,7 @@
 #include "formats/gguf.h"
 #include "model/model_config.h"
 #include "transform/gguf_rope.h"
+#include "transform/layers.h"
 
 namespace ingot::transform {
 namespace {
@@ -34,15 +35,7 @@ std::optional<int64_t> whole(double v) {
   return static_cast<int64_t>(v);
 }
 
-std::optional<int64_t> whole(const MetaValue& m) {
-  return std::visit(
-      [](const auto& v) -> std::optional<int64_t> {
-        using T = std::decay_t<decltype(v)>;
-        if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) return whole(static_cast<double>(v));
-        else return std::nullopt;
-      },
-      m.v);
-}
+std::optional<int64_t> whole(const MetaValue& m) { return count_of(m); }
 
 // Nothing: it is no whole number, nor a list of them.
 std::optional<Numbers> numbers(const MetaValue& m) {
@@ -83,15 +76,6 @@ bool has_experts(const Artifact& a) {
   const MetaValue* m = arch ? a.meta(*arch + ".expert_count") : nullptr;
   const auto experts = m ? numbers(*m) : std::nullopt;
   return experts && experts->at(0) > 0;
-}
-
-// The layer of "blk.7.attn_q.weight", or -1.
-int64_t layer_of(const std::string& name) {
-  if (!name.starts_with("blk.")) return -1;
-  size_t i = 4;
-  int64_t n = 0;
-  for (; i < name.size() && i < 13 && name[i] >= '0' && name[i] <= '9'; ++i) n = n * 10 + (name[i] - '0');
-  return i > 4 && i < name.size() && name[i] == '.' ? n : -1;
 }
 
 // As ggml compares them: leading dimensions of 1 are none.
@@ -375,6 +359,15 @@ void Examiner::check_architecture(const Architecture& arch) {
 Error not_a_model(const Artifact& gguf, const std::string& why) { return bad_input("using {} as a model: {}", gguf.path, why); }
 
 }  // namespace
+
+std::optional<int64_t> count_of(const MetaValue& value) {
+  return std::visit(
+      []<class T>(const T& v) -> std::optional<int64_t> {
+        if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) return whole(static_cast<double>(v));
+        else return std::nullopt;
+      },
+      value.v);
+}
 
 const Architecture* architecture_of(const Artifact& gguf) {
   const std::string* name = meta_string(gguf, "general.architecture");

@@ -25,6 +25,9 @@ struct GgufReport {
 // (block_count, embedding_length, tokens): those are quantized without being known.
 GgufReport examine_gguf(const Artifact& gguf);
 
+// A count or a length of the metadata: an integer from 0 to UINT32_MAX.
+std::optional<int64_t> count_of(const MetaValue& value);
+
 // The first fault as an error. A file without any tensor is a vocabulary: good for a tokenizer alone.
 enum class GgufUse { kWeights, kTokenizer };
 Status check_gguf(const Artifact& gguf, GgufUse use);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "formats/gguf.h"
+#include "transform/gguf_check.h"
 
 namespace ingot::transform {
 namespace {
@@ -22,16 +23,6 @@ std::optional<std::string> name_after(const std::string& name, const std::set<in
   return fmt::format("{}{}{}", kLayer, number_after(layer, gone), name.substr(name.find('.', kLayer.size())));
 }
 
-// The value, where it is an integer from 0 to `most`.
-std::optional<int64_t> integer(const MetaValue& m, int64_t most) {
-  return std::visit(
-      [&]<class T>(const T& v) -> std::optional<int64_t> {
-        if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>)
-          if (std::cmp_greater_equal(v, 0) && std::cmp_less_equal(v, most)) return static_cast<int64_t>(v);
-        return std::nullopt;
-      },
-      m.v);
-}
 void set_integer(MetaValue* m, int64_t n) {
   std::visit(
       [&]<class T>(T& v) {
@@ -58,7 +49,7 @@ int64_t layer_of(std::string_view name) {
   if (!name.starts_with(kLayer)) return -1;
   int64_t n = 0;
   size_t i = kLayer.size();
-  for (; i < name.size() && i < kLayer.size() + 8 && name[i] >= '0' && name[i] <= '9'; ++i) n = n * 10 + (name[i] - '0');
+  for (; i < name.size() && i < kLayer.size() + 9 && name[i] >= '0' && name[i] <= '9'; ++i) n = n * 10 + (name[i] - '0');
   const bool as_written = i == kLayer.size() + 1 || name[kLayer.size()] != '0';  // "blk.01" is no other name of "blk.1"
   return i > kLayer.size() && as_written && i < name.size() && name[i] == '.' ? n : -1;
 }
@@ -73,10 +64,11 @@ Result<Artifact> prune_layers(const Artifact& gguf, const std::set<int64_t>& lay
     if (t.name.starts_with("per_layer_")) return usage("pruning layers of {}: '{}' has a part for each layer, which is not cut", gguf.path, t.name);
   }
   for (const char* every : {"full_attention_interval", "interleave_moe_layer_step", "moe_every_n_layers"})
-    if (const MetaValue* m = gguf.meta(prefix + every); m && integer(*m, 1).value_or(2) > 1)
+    if (const MetaValue* m = gguf.meta(prefix + every); m && count_of(*m).value_or(2) > 1)
       return usage("pruning layers of {}: by {}{} its layers are of different kinds by their numbers, which would be others", gguf.path, prefix, every);
   constexpr int64_t kMostLayers = 1 << 20;
-  if (const MetaValue* m = gguf.meta(prefix + "block_count")) count = std::max(count, integer(*m, kMostLayers).value_or(0));  // trailing layers may have no tensors here
+  const MetaValue* told = gguf.meta(prefix + "block_count");
+  if (const auto n = told ? count_of(*told) : std::nullopt; n && *n <= kMostLayers) count = std::max(count, *n);  // trailing layers may have no tensors here
   if (count == 0) return usage("pruning layers of {}: it has none (no tensor is called 'blk.N...')", gguf.path);
   for (const int64_t layer : layers)
     if (layer >= count) return usage("pruning layers of {}: it has no layer {}; its layers are 0 to {}", gguf.path, layer, count - 1);
@@ -93,7 +85,8 @@ Result<Artifact> prune_layers(const Artifact& gguf, const std::set<int64_t>& lay
   for (auto& [key, value] : out.metadata) {
     if (!key.starts_with(prefix)) continue;
     const std::string_view what = std::string_view(key).substr(prefix.size());
-    const auto n = integer(value, count);
+    auto n = count_of(value);
+    if (n && *n > count) n.reset();  // counts no layers of this model
     if (what == "block_count") {
       counted = n && *n >= static_cast<int64_t>(layers.size());
       if (counted) set_integer(&value, *n - static_cast<int64_t>(layers.size()));
@@ -108,7 +101,7 @@ Result<Artifact> prune_layers(const Artifact& gguf, const std::set<int64_t>& lay
   if (!counted) return bad_input("pruning layers of {}: its metadata has no {}block_count that counts them", gguf.path, prefix);
   // Those lists are of each layer; a window that is one number is, for some models, of every second or sixth layer by its number.
   const MetaValue* window = out.meta(prefix + "attention.sliding_window");
-  if (window && integer(*window, INT64_MAX).value_or(0) > 0 && !out.meta(prefix + "attention.sliding_window_pattern"))
+  if (window && count_of(*window).value_or(0) > 0 && !out.meta(prefix + "attention.sliding_window_pattern"))
     out.notices.push_back(fmt::format("{}: it has {}attention.sliding_window, and nothing that says which layers look through it: where llama.cpp goes by their numbers, which are others now, "
                                       "a layer that looked at all of the text sees a window of it, and the other way round", gguf.path, prefix));
   return out;
