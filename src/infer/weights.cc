@@ -67,6 +67,7 @@ Status WeightLoader::matrices(const std::string& name, const Shape& shape, std::
   w.row_bytes = bytes_of(type, w.cols);
   w.decode = find_decode(type);
   for (int64_t k = 0; k < shape[0]; ++k) {
+    w.part = k, w.parts = shape[0];
     w.data = std::shared_ptr<const std::byte[]>(bytes, bytes.get() + static_cast<uint64_t>(k) * w.bytes());
     out->push_back(w);
   }

@@ -28,6 +28,7 @@ struct WeightMatrix {
   std::string name;
   DType type = DType::kF32;
   int64_t rows = 0, cols = 0;
+  int64_t part = 0, parts = 1;  // which matrix of a 3-D tensor, and how many it has
   uint64_t row_bytes = 0;
   std::shared_ptr<const std::byte[]> data;  // null when only the packed form is kept
   std::shared_ptr<const PackedMatrix> packed;
