@@ -25,17 +25,19 @@ struct Part {
   LayerCache* cache = nullptr;
 };
 
+// kBadInput, naming the token, where one is outside of the vocabulary.
+Status check_tokens(std::span<const int32_t> tokens, const ModelConfig& config);
+
 // Sees the input of a product before it is made: x [rows, w.cols].
 using ProductObserver = std::function<void(const WeightMatrix& w, const float* x, int64_t rows)>;
 
 // Not thread-safe; several may run over one model and take turns in its pool.
 class Forward {
  public:
-  // `context`: positions that the sequences may come to; rotations that change beyond an original context go by it.
-  Forward(const Model& model, int64_t context, ProductObserver on_product = {});
+  explicit Forward(const Model& model, ProductObserver on_product = {});
 
-  // Memory for batches of so many rows.
-  void prepare(int64_t rows);
+  // Memory for batches of so many rows, of sequences that may come to so many positions: rotations that change beyond an original context go by that.
+  void prepare(int64_t rows, int64_t context);
   // Room for so many positions of one layer. Throws std::bad_alloc or std::length_error.
   void grow(LayerCache* cache, int64_t positions) const;
   uint64_t cache_bytes(int64_t positions) const;  // of one layer
@@ -79,7 +81,7 @@ class Forward {
 
   const Model& model_;
   const ModelConfig& c_;
-  int64_t context_;
+  bool long_ = false;  // beyond the original context
   ProductObserver on_product_;
   Activation activation_ = Activation::kSilu;
   int64_t value_stride_ = 0;

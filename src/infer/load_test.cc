@@ -16,7 +16,7 @@ void refused(const std::function<void(Artifact*)>& damage, const std::string& ex
   Artifact a = random_model({});
   damage(&a);
   auto m =
-      Model::load(a, {.threads = 1, .arithmetic = Arithmetic::kFast, .cancel = nullptr, .on_progress = {}});
+      Model::load(a, {.threads = 1, .arithmetic = Arithmetic::kFast, .resident = true, .cancel = nullptr, .on_progress = {}});
   ASSERT_FALSE(m.ok()) << expected;
   EXPECT_EQ(m.error().kind, ErrorKind::kBadInput);
   EXPECT_NE(m.error().message.find(expected), std::string::npos) << m.error().message;

@@ -65,7 +65,8 @@ int in_child(const std::function<Outcome()>& f) {
 Outcome outcome_of(const Status& s) {
   if (s.ok()) return kDone;
   const std::string& m = s.error().message;
-  const bool memory = m.find("no memory") != std::string::npos || m.find("not enough memory") != std::string::npos;
+  const auto says = [&](const char* words) { return m.find(words) != std::string::npos; };
+  const bool memory = says("no memory") || says("not enough memory") || says("out of memory");
   if (s.error().kind == ErrorKind::kFailed && memory) return kRefused;
   set_limit(RLIM_INFINITY);
   std::fprintf(stderr, "%s\n", m.c_str());
@@ -92,7 +93,7 @@ TEST(Memory, ALongPromptInLittleMemoryIsAnError) {
   for (const DType type : {DType::kF32, DType::kQ8_0}) {
     const Artifact a = random_model(kModel, type);
     with_little_memory([&](uint64_t free) {
-      auto m = Model::load(a, {.threads = 2, .arithmetic = Arithmetic::kExact, .cancel = nullptr, .on_progress = {}});
+      auto m = Model::load(a, {.threads = 2, .arithmetic = Arithmetic::kExact, .resident = true, .cancel = nullptr, .on_progress = {}});
       if (!m.ok()) return kWrong;
       const std::vector<int32_t> tokens(300, 7);
       Session s(**m);
@@ -108,7 +109,7 @@ TEST(Memory, LoadingInLittleMemoryIsAnError) {
   ASSERT_TRUE(architectures().ok());  // read by whoever opens a model, long before its weights: nlohmann's destructors allocate
   with_little_memory([&](uint64_t free) {
     leave_free(free);
-    auto m = Model::load(a, {.threads = 1, .arithmetic = Arithmetic::kExact, .cancel = nullptr, .on_progress = {}});
+    auto m = Model::load(a, {.threads = 1, .arithmetic = Arithmetic::kExact, .resident = true, .cancel = nullptr, .on_progress = {}});
     return m.ok() ? kDone : outcome_of(m.take_error());
   });
 }
@@ -118,7 +119,7 @@ TEST(Memory, ThreadsThatTheSystemRefusesAreDoneWithout) {
   const Artifact a = random_model({});
   EXPECT_EQ(in_child([&] {
               leave_free(12u << 20);  // a thread's stack takes 8 MiB of it
-              auto m = Model::load(a, {.threads = 64, .arithmetic = Arithmetic::kExact, .cancel = nullptr, .on_progress = {}});
+              auto m = Model::load(a, {.threads = 64, .arithmetic = Arithmetic::kExact, .resident = true, .cancel = nullptr, .on_progress = {}});
               if (!m.ok() || (*m)->pool().threads() >= 64) return kWrong;
               Session s(**m);
               const int32_t tokens[] = {1, 2, 3};

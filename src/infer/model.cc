@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "exec/evaluate.h"
 #include "exec/plan.h"
+#include "infer/layer_stream.h"
 #include "infer/packed.h"
 #include "kernels/cast.h"
 
@@ -22,10 +23,11 @@ int64_t tokenizer_size(const Artifact& artifact) {
   return tokens ? static_cast<int64_t>(tokens->size()) : -1;
 }
 
-uint64_t total_bytes(const Artifact& artifact) {
-  uint64_t n = 0;
-  for (const auto& t : artifact.tensors) n += bytes_of(t.spec());
-  return n;
+// -1 of a tensor that is in none.
+int64_t layer_number(const std::string& name) {
+  int64_t layer = -1;
+  if (name.starts_with("blk.")) std::from_chars(name.data() + 4, name.data() + name.size(), layer);
+  return layer;
 }
 
 // Where a tensor of a layer goes, by what follows "blk.{i}." in its name.
@@ -103,6 +105,24 @@ Result<LayerWeights> load_layer(const Artifact& artifact, const ModelConfig& c, 
   return l;
 }
 
+uint64_t weight_bytes(const Artifact& artifact, bool resident) {
+  std::vector<uint64_t> layers;
+  uint64_t n = 0;
+  for (const auto& t : artifact.tensors) {
+    const uint64_t bytes = bytes_of(t.spec());
+    n += bytes;
+    const int64_t layer = layer_number(t.name);
+    if (resident || layer < 0 || layer > 65535) continue;
+    n -= bytes;
+    if (layers.size() <= static_cast<size_t>(layer)) layers.resize(static_cast<size_t>(layer) + 1);
+    layers[static_cast<size_t>(layer)] += bytes;
+  }
+  return n + (layers.empty() ? 0 : 2 * *std::max_element(layers.begin(), layers.end()));
+}
+
+Model::Model() = default;
+Model::~Model() = default;
+
 Result<std::unique_ptr<Model>> Model::load(const Artifact& artifact, const LoadOptions& options) {
   std::unique_ptr<Model> m;
   Status loaded = within_memory("with the threads that run it (fewer take less)", [&]() -> Status {
@@ -120,14 +140,12 @@ Result<std::unique_ptr<Model>> Model::load(const Artifact& artifact, const LoadO
 }
 
 Status Model::load_tensors(const Artifact& artifact, const LoadOptions& options) {
-  const uint64_t total = total_bytes(artifact);
+  const uint64_t total = weight_bytes(artifact, options.resident);
   auto progress = [&] {
     if (options.on_progress) options.on_progress(weight_bytes_, total);
   };
   for (const auto& t : artifact.tensors) {
-    int64_t layer = -1;
-    if (t.name.starts_with("blk.")) std::from_chars(t.name.data() + 4, t.name.data() + t.name.size(), layer);
-    if (layer >= config_.layers)
+    if (const int64_t layer = layer_number(t.name); layer >= config_.layers)
       return bad_input("tensor {} is in layer {}, but the metadata says {} layers", t.name, layer, config_.layers);
   }
   const LazyTensor* embedding = artifact.find("token_embd.weight");
@@ -168,21 +186,42 @@ Status Model::load_tensors(const Artifact& artifact, const LoadOptions& options)
     output_.name = "output.weight";
   }
   weight_bytes_ += token_embedding_.bytes() + (tied ? 0 : output_.bytes());
-  pack(&output_, options);
+  pack(&output_, options.arithmetic);
   rope_frequencies_[static_cast<size_t>(Angles::kUsual)] = make_angles(factors, false);
   rope_frequencies_[static_cast<size_t>(Angles::kLong)] = make_angles(long_factors, false);
   rope_frequencies_[static_cast<size_t>(Angles::kSliding)] = make_angles({}, true);
+  if (!options.resident) {
+    LoadOptions later = options;
+    later.on_progress = nullptr;
+    stream_ = std::make_unique<LayerStream>(config_.layers, [this, artifact, later, exec](int64_t layer) -> Result<LayerWeights> {
+      auto loaded = load_packed(artifact, layer, later, exec);
+      if (!loaded.ok() && loaded.error().kind != ErrorKind::kInterrupted) return loaded.take_error().during("loading " + artifact.path);
+      return loaded;
+    });
+    progress();
+    return Status();
+  }
   for (int64_t i = 0; i < config_.layers; ++i) {
     if (options.cancel && options.cancel->cancelled()) return interrupted();
-    INGOT_ASSIGN(auto layer, load_layer(artifact, config_, i, exec));
-    for_each_matrix(layer, [&](WeightMatrix& w) {
-      weight_bytes_ += w.bytes();
-      if (w) pack(&w, options);
-    });
-    layers_.push_back(std::move(layer));
+    INGOT_ASSIGN(auto layer, load_packed(artifact, i, options, exec));
+    for_each_matrix(layer, [&](const WeightMatrix& w) { weight_bytes_ += w.bytes(); });
+    layers_.push_back(std::make_shared<const LayerWeights>(std::move(layer)));
     progress();
   }
   return Status();
+}
+
+Result<LayerWeights> Model::load_packed(const Artifact& artifact, int64_t layer, const LoadOptions& options, const ExecOptions& exec) {
+  INGOT_ASSIGN(auto loaded, load_layer(artifact, config_, layer, exec));
+  for_each_matrix(loaded, [&](WeightMatrix& w) {
+    if (w) pack(&w, options.arithmetic);
+  });
+  return loaded;
+}
+
+Result<std::shared_ptr<const LayerWeights>> Model::layer(int64_t layer) const {
+  if (stream_) return stream_->get(layer);
+  return layers_[static_cast<size_t>(layer)];
 }
 
 std::string Model::element(const std::string& tensor, const Shape& index) const {
@@ -213,8 +252,8 @@ std::string Model::nonfinite_weight(const std::vector<std::string>& prefixes) co
 }
 
 // Where there is no memory for it, or no packed form, the plain one stays.
-void Model::pack(WeightMatrix* w, const LoadOptions& options) {
-  if (options.arithmetic != Arithmetic::kFast || !can_pack(w->type)) return;
+void Model::pack(WeightMatrix* w, Arithmetic arithmetic) {
+  if (arithmetic != Arithmetic::kFast || !can_pack(w->type)) return;
   w->packed = pack_matrix(*pool_, *w);
   if (w->packed) w->data = nullptr;
 }

@@ -21,6 +21,7 @@ enum class Arithmetic {
 struct LoadOptions {
   int threads = 0;  // 0 = the machine's
   Arithmetic arithmetic = Arithmetic::kFast;
+  bool resident = true;  // false: the layers stay where they are, and are loaded when they are asked for, the next one while one is used
   CancelToken* cancel = nullptr;
   // Called after each layer: bytes of weights loaded so far, and of all of them.
   std::function<void(uint64_t done, uint64_t total)> on_progress;
@@ -46,14 +47,21 @@ struct LayerWeights {
   std::vector<float> shared_router;
 };
 Result<LayerWeights> load_layer(const Artifact& artifact, const ModelConfig& config, int64_t layer, const ExecOptions& options);
+// Bytes of the tensors, in the types that they have: what a model takes in memory, and what it takes that is not resident (two layers at a time).
+uint64_t weight_bytes(const Artifact& artifact, bool resident = true);
+
+class LayerStream;  // layer_stream.h
 
 class Model {
  public:
   // The artifact is GGUF-shaped: its tensor names and metadata are those of GGUF.
   static Result<std::unique_ptr<Model>> load(const Artifact& artifact, const LoadOptions& options = {});
+  ~Model();
 
   const ModelConfig& config() const { return config_; }
-  const std::vector<LayerWeights>& layers() const { return layers_; }
+  // Alive as long as it is held. Of a model that is not resident one at a time should be: the next is on its way.
+  Result<std::shared_ptr<const LayerWeights>> layer(int64_t layer) const;
+  bool fused_qkv() const { return source_.find("blk.0.attn_qkv.weight") != nullptr; }
   const WeightMatrix& token_embedding() const { return token_embedding_; }
   const WeightMatrix& output() const { return output_; }
   const WeightMatrix& position_embedding() const { return position_embedding_; }  // empty where the model has none
@@ -70,19 +78,21 @@ class Model {
   std::string nonfinite_weight(const std::vector<std::string>& prefixes) const;
 
  private:
-  Model() = default;
+  Model();
   Status load_tensors(const Artifact& artifact, const LoadOptions& options);
+  Result<LayerWeights> load_packed(const Artifact& artifact, int64_t layer, const LoadOptions& options, const ExecOptions& exec);
   std::vector<float> make_angles(const std::vector<float>& factors, bool sliding) const;
-  void pack(WeightMatrix* w, const LoadOptions& options);
+  void pack(WeightMatrix* w, Arithmetic arithmetic);
 
   ModelConfig config_;
   Artifact source_;  // the tensors alone, for messages
-  std::vector<LayerWeights> layers_;
+  std::vector<std::shared_ptr<const LayerWeights>> layers_;  // none of a model that is not resident
   WeightMatrix token_embedding_, position_embedding_, output_;
   LayerWeights::Norm output_norm_;
   std::vector<float> rope_frequencies_[3];
   uint64_t weight_bytes_ = 0;
   std::unique_ptr<ThreadPool> pool_;
+  std::unique_ptr<LayerStream> stream_;  // after the pool, which it packs with
 };
 
 }  // namespace ingot

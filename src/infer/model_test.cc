@@ -293,9 +293,9 @@ TEST(Session, SeesEveryProduct) {
   ASSERT_TRUE(m);
   std::map<std::string, int64_t> rows;
   SessionOptions o;
-  o.on_product = [&](std::string_view name, const float*, int64_t n, int64_t cols) {
-    rows[std::string(name)] += n;
-    EXPECT_EQ(cols, name.find("down") != std::string_view::npos ? 80 : 48);
+  o.on_product = [&](const WeightMatrix& w, const float*, int64_t n) {
+    rows[w.name] += n;
+    EXPECT_EQ(w.cols, w.name.find("down") != std::string::npos ? 80 : 48);
   };
   Session s(*m, o);
   const int32_t tokens[] = {1, 2, 3};

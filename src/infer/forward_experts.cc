@@ -4,7 +4,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "infer/session.h"
+#include "infer/forward.h"
 #include "kernels/cast.h"
 
 namespace ingot {
@@ -43,7 +43,7 @@ std::vector<std::vector<Choice>> route(float* scores, int64_t n, int64_t experts
 
 }  // namespace
 
-Status Session::mixture(const LayerWeights& w, int64_t n, const float* x, float* out) {
+Status Forward::mixture(const LayerWeights& w, int64_t n, const float* x, float* out) {
   const int64_t hidden = c_.hidden;
   for (auto* v : {&gathered_, &given_}) v->resize(static_cast<size_t>(n * hidden));
   routed_.resize(static_cast<size_t>(n * c_.experts));
