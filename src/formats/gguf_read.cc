@@ -6,6 +6,7 @@
 #include "formats/gguf.h"
 #include "formats/gguf_endian.h"
 #include "formats/gguf_header.h"
+#include "formats/gguf_scales.h"
 
 namespace ingot {
 namespace {
@@ -191,6 +192,7 @@ Result<Artifact> open_gguf(Store& store, const Probe& p, Faults* faults) {
   INGOT_TRY(read_file(p.file, &a, faults));
   if (auto n = small_int(a, "split.count"); n && *n > 1) INGOT_TRY(read_splits(store, p.path, *n, &a, faults));
   tell_imatrix(&a);
+  if (Status bound = bind_gguf_scales(&a); !bound.ok()) INGOT_TRY(fault(faults, bound.take_error()));
   return a;
 }
 

@@ -145,7 +145,10 @@ void Forward::norm_rows(const LayerWeights::Norm& w, float* x, int64_t rows, int
 Status Forward::products(const float* x, int64_t n, std::initializer_list<Product> list) {
   if (on_product_)
     for (const auto& p : list) on_product_(*p.w, x, n);
-  return multiply(model_.pool(), memory_, x, n, std::span<const Product>(list.begin(), list.size()));
+  INGOT_TRY(multiply(model_.pool(), memory_, x, n, std::span<const Product>(list.begin(), list.size())));
+  for (const Product& p : list)
+    if (p.w->scale != 1) scale(p.y, n * p.w->rows, p.w->scale);
+  return {};
 }
 
 Status Forward::layer(const LayerWeights& w, int64_t l, std::span<const Part> parts, float* residual) {

@@ -4,11 +4,13 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <list>
 #include <numbers>
 
 #include "base/memory.h"
 #include "exec/evaluate.h"
 #include "exec/plan.h"
+#include "formats/gguf_scales.h"
 #include "infer/layer_stream.h"
 #include "infer/packed.h"
 #include "kernels/cast.h"
@@ -81,6 +83,11 @@ Error no_place(const std::string& name) { return bad_input("tensor {} cannot be 
 Result<LayerWeights> load_layer(const Artifact& artifact, const ModelConfig& c, int64_t layer, const ExecOptions& options) {
   LayerWeights l;
   WeightLoader loader(artifact);
+  struct Scales {
+    std::vector<float> values;
+    std::vector<WeightMatrix*> matrices;
+  };
+  std::list<Scales> scales;  // which stay where they are
   const Params params = params_of(c);
   for (const TensorRule& rule : c.rules->tensors) {
     if (!rule.per_layer() || rule.alternative) continue;
@@ -99,9 +106,18 @@ Result<LayerWeights> load_layer(const Artifact& artifact, const ModelConfig& c, 
       else if (place->vector) INGOT_TRY(loader.vector(name, shape, &(l.*place->vector)));
       else if (place->experts) INGOT_TRY(loader.matrices(name, shape, &(l.*place->experts)));
       else INGOT_TRY(loader.matrix(name, shape[0], shape[1], place->linear ? &(l.*place->linear).w : &(l.*place->matrix)));
+      const LazyTensor* scale = bias ? nullptr : artifact.find(gguf_scale_name(name));
+      if (!scale || (!place->linear && !place->experts)) continue;
+      scales.push_back({});
+      if (place->linear) scales.back().matrices.push_back(&(l.*place->linear).w);
+      else
+        for (auto& w : l.*place->experts) scales.back().matrices.push_back(&w);
+      INGOT_TRY(loader.vector(scale->name, scale->spec().shape, &scales.back().values));
     }
   }
   INGOT_TRY(loader.load(options));
+  for (const Scales& s : scales)
+    for (size_t k = 0; k < s.matrices.size(); ++k) s.matrices[k]->scale = s.values[s.values.size() == s.matrices.size() ? k : 0];
   return l;
 }
 
@@ -180,7 +196,10 @@ Status Model::load_tensors(const Artifact& artifact, const LoadOptions& options)
   const char* usual = config_.longrope ? "rope_factors_short.weight" : "rope_freqs.weight";
   if (config_.longrope || artifact.find(usual)) INGOT_TRY(loader.vector(usual, pairs, &factors));
   if (config_.longrope) INGOT_TRY(loader.vector("rope_factors_long.weight", pairs, &long_factors));
+  std::vector<float> output_scale;
+  if (const LazyTensor* scale = artifact.find("output.scale"); scale && !tied && output_.type == DType::kNVFP4) INGOT_TRY(loader.vector(scale->name, {1}, &output_scale));
   INGOT_TRY(loader.load(exec));
+  if (!output_scale.empty()) output_.scale = output_scale[0];
   if (tied) {
     output_ = token_embedding_;
     output_.name = "output.weight";

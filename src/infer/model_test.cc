@@ -288,6 +288,34 @@ TEST(Session, ContextAndTruncation) {
   EXPECT_FALSE(session.forward(negative).ok());
 }
 
+// A scale beside a weight multiplies what products with it give, an expert's with its own.
+TEST(Model, ScalesBesideWeights) {
+  Artifact a = random_model({}), scaled = a;
+  for (const auto& t : a.tensors) {
+    if (!t.name.ends_with("attn_q.weight") && !t.name.ends_with("ffn_down.weight")) continue;
+    put(&scaled, t.name.substr(0, t.name.size() - 6) + "scale", DType::kF32, {1}, encode({4.0f}, DType::kF32, 1));
+    auto bytes = evaluate(t.node);
+    ASSERT_TRUE(bytes.ok());
+    for (size_t i = 0; i < bytes->size(); i += 4) {
+      float x;
+      std::memcpy(&x, bytes->data() + i, 4);
+      x *= 4;  // exact
+      std::memcpy(bytes->data() + i, &x, 4);
+    }
+    const TensorSpec spec = t.spec();
+    const std::string name = t.name;
+    a.tensors.edit([&](auto& all) {
+      for (auto& o : all)
+        if (o.name == name) o.node = make_memory_tensor(spec, *bytes);
+    });
+  }
+  const std::vector<int32_t> tokens = {1, 5, 9, 20, 3};
+  const auto with = load(scaled), folded = load(a), without = load(random_model({}));
+  ASSERT_TRUE(with && folded && without);
+  EXPECT_EQ(logits_of(*with, tokens), logits_of(*folded, tokens));
+  EXPECT_NE(logits_of(*with, tokens), logits_of(*without, tokens));
+}
+
 TEST(Session, SeesEveryProduct) {
   const auto m = load(random_model({}));
   ASSERT_TRUE(m);

@@ -30,6 +30,7 @@ struct WeightMatrix {
   int64_t rows = 0, cols = 0;
   int64_t part = 0, parts = 1;  // which matrix of a 3-D tensor, and how many it has
   uint64_t row_bytes = 0;
+  float scale = 1;  // of what products with it give: a tensor beside it (formats/gguf_scales.h)
   std::shared_ptr<const std::byte[]> data;  // null when only the packed form is kept
   std::shared_ptr<const PackedMatrix> packed;
   Decode decode = nullptr;

@@ -73,6 +73,7 @@ struct LlamaCpp {
   std::vector<std::string> unread, needed;  // templates of GGUF names: it has none of these; it cannot be without these
   bool square = false;                      // heads * head_dim is the width
   bool one_base = false;                    // it loads, but rotates layers with a window by the base of the others
+  bool ffn_scales = false;                  // it multiplies by the scales (formats/gguf_scales.h) of feed-forward weights, too, not of attention's alone
 };
 
 // Kinds of a layer's parts (infer/ computes them). What a layer has beside (norms behind a part, of q and k, biases, experts) the tensors tell.

@@ -116,13 +116,13 @@ Result<WindowRule> window_rule(const Json& j, const std::string& what) {
 }
 
 Result<LlamaCpp> llama_cpp_rule(const Json& j, const std::string& what) {
-  INGOT_TRY(known_keys(j, {"unread", "needed", "square", "one_base"}, what));
+  INGOT_TRY(known_keys(j, {"unread", "needed", "square", "one_base", "ffn_scales"}, what));
   LlamaCpp l;
   for (auto [key, list] : {std::pair{"unread", &l.unread}, {"needed", &l.needed}})
     if (const Json* m = json_member(j, key)) {
       INGOT_ASSIGN(*list, string_list(*m, what));
     }
-  l.square = flag_of(j, "square"), l.one_base = flag_of(j, "one_base");
+  l.square = flag_of(j, "square"), l.one_base = flag_of(j, "one_base"), l.ffn_scales = flag_of(j, "ffn_scales");
   return l;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/memory.h"
+#include "formats/gguf_scales.h"
 #include "formats/json.h"
 #include "quant/decode.h"
 #include "tokenizer/json_write.h"
@@ -94,7 +95,7 @@ Result<std::vector<LazyTensor>> hf_tensors(const Artifact& gguf, const Architect
   const MetadataParams params = metadata_params(gguf, arch);
   std::vector<LazyTensor> out;
   for (const LazyTensor& t : gguf.tensors) {
-    if (is_rope_factors(t.name)) continue;
+    if (is_rope_factors(t.name) || is_gguf_scale(gguf, t.name)) continue;
     const auto mapped = map_from_gguf(arch, t.name);
     if (!mapped) return bad_input("the tensor '{}' is none of the architecture {}", t.name, arch.name);
     const TensorRule& rule = *mapped->rule;

@@ -6,9 +6,11 @@
 #include <tuple>
 
 #include "formats/gguf.h"
+#include "formats/gguf_scales.h"
 #include "formats/hf_weights.h"
 #include "quant/codec.h"
 #include "transform/layers.h"
+#include "transform/nvfp4_scale.h"
 #include "transform/pattern.h"
 
 namespace ingot::transform {
@@ -380,6 +382,8 @@ Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type,
   Artifact out = gguf;
   TiedCast cast;
   size_t unpacked = 0;
+  std::vector<std::string> changed;
+  std::vector<std::pair<std::string, LazyTensor>> scales;  // and the weights that they stand behind
   for (size_t i = 0; i < gguf.tensors.size(); ++i) {
     const LazyTensor& t = gguf.tensors[i];
     const DType from = t.spec().type;
@@ -391,8 +395,28 @@ Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type,
     CastOptions o{.importance = nullptr, .counts = options.counts, .effort = options.effort};
     if (options.imatrix && is_block_type(types[i]))
       if (auto it = options.imatrix->weights.find(t.name); it != options.imatrix->weights.end()) o.importance = it->second;
-    INGOT_ASSIGN(out.tensors.node(i), cast(t, types[i], o));
+    LazyTensor source = t;
+    if (types[i] == DType::kNVFP4 && has_nvfp4_scale(gguf, t.name)) {
+      INGOT_ASSIGN(NodePtr floats, cast(t, DType::kF32));
+      Nvfp4Scaled scaled = nvfp4_scaled(std::move(floats));
+      source.node = std::move(scaled.values);
+      scales.push_back({t.name, {gguf_scale_name(t.name), std::move(scaled.scale)}});
+    }
+    INGOT_ASSIGN(out.tensors.node(i), cast(source, types[i], o));
+    changed.push_back(t.name);
   }
+  for (const std::string& name : changed) drop_gguf_scales(name, &out);
+  if (!scales.empty())
+    out.tensors.edit([&](std::vector<LazyTensor>& all) {
+      std::vector<LazyTensor> with;
+      auto next = scales.begin();
+      for (LazyTensor& t : all) {
+        const bool scaled = next != scales.end() && next->first == t.name;
+        with.push_back(std::move(t));
+        if (scaled) with.push_back(std::move((next++)->second));
+      }
+      all = std::move(with);
+    });
   if (unpacked && options.on_notice)
     options.on_notice(fmt::format("{} tensors of {} are quantized: written as floats they keep the values that they have, not those they were "
                                   "made from",

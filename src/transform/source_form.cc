@@ -5,6 +5,7 @@
 #include <map>
 
 #include "formats/gguf.h"
+#include "formats/gguf_scales.h"
 #include "formats/json.h"
 #include "formats/widened_tensor.h"
 #include "model/model_config.h"
@@ -27,7 +28,7 @@ Result<std::vector<LazyTensor>> from_gguf(const Artifact& a) {
   if (!name) return bad_input("its metadata names no architecture");
   const Architecture* arch = architecture_of(a);
   if (!arch) return bad_input("ingot does not know the architecture '{}' (ingot list architectures)", *name);
-  return hf_tensors(a, *arch, [](const LazyTensor& t) -> Result<NodePtr> { return t.node; }, false);
+  return hf_tensors(a, *arch, [&](const LazyTensor& t) -> Result<NodePtr> { return gguf_values(a, t); }, false);
 }
 
 // What the class's usual names have of a tensor under another spelling: experts that were fused, one by one. Empty where it does not fit.
