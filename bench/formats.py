@@ -33,13 +33,26 @@ class Formats(Bench):
             else:
                 bench.run([bench.PEER_PYTHON, bench.ROOT / "bench" / "make_formats.py", name, self.base, path], self.log)
 
+    def half_config(self):
+        """The configuration of the ZeRO files' model, which has half of the layers, beside the base's tokenizer."""
+        folder = self.out / "half"
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in self.base.glob("*.json"):
+            text = path.read_text()
+            if path.name == "config.json":
+                config = json.loads(text)
+                config["num_hidden_layers"] //= 2
+                text = json.dumps(config)
+            (folder / path.name).write_text(text)
+        return folder
+
     def format_row(self, name):
         title, peer, source, kind = ROWS[name]
         source = self.dir / source
         end = ".safetensors" if kind == "safetensors" else ""
         peer_out, out = self.out / f"peer-{name}{'.pt' if name == 'dcp' else end}", self.out / f"ingot-{name}{end}"
         # A directory of weights alone: what zero_to_fp32 makes has no configuration either; ingot's gets the model's.
-        more = ["--config-from", self.base] if name.startswith("zero") else ["--dtype", "f16"] if name == "gguf" else []
+        more = ["--config-from", self.half_config()] if name.startswith("zero") else ["--dtype", "f16"] if name == "gguf" else []
         words = [self.args.ingot, "convert", source, "--out", out, *more, "--memory", "128M", "--threads", self.args.threads, "--force", "--json"]
         self.row(title, Side(peer, [Step([bench.PEER_PYTHON, PEERS, name, source, peer_out], peer_out, self.peer_env)], peer_out),
                  [Side("ingot convert --memory 128M", [Step(words, out)], out),
