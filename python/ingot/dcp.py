@@ -13,6 +13,7 @@ What lies there is what ``ingot.Checkpointer`` leaves: docs/formats/checkpoint.m
 from __future__ import annotations
 
 import atexit
+import collections
 import dataclasses
 import io
 import json
@@ -34,7 +35,7 @@ from . import _ingot, devices, flat, nest, plans, reading
 from .arguments import expand, fixed, metrics_of, number, outside, whole
 from .checkpointer import Checkpointer, Keep, _model_files, _no_checkpoint, _none_can_be_taken, not_replaced, of_others, run_id, taken
 from .plans import Assigned, Places, key_of
-from .ranges import Ranges
+from .ranges import WHOLE, Ranges, objects_of
 from .ranks import neighbours, rank_here
 from .shares import DEFAULT_SHARD
 
@@ -539,10 +540,23 @@ class StorageReader(torch_dcp.StorageReader):
             _agree("checkpoints", "finds", [p.storage_data for p in plans_])
         except ValueError as e:
             raise _ingot.Error(f"loading from {self._path}: {str(e).replace('save different', 'find different')}: one is being saved or removed, or not all of them see it yet; give StorageReader the step") from None
-        return [dataclasses.replace(p, storage_data=(rank, len(plans_))) for rank, p in enumerate(plans_)]
+        besides = self._unread(plans_) if self._verify else [()] * len(plans_)
+        return [dataclasses.replace(p, storage_data=b) for p, b in zip(plans_, besides)]
+
+    def _unread(self, plans_: List[LoadPlan]) -> List[Tuple[str, ...]]:
+        """The files that no rank reads as good as whole, whose hashes are compared for all that: each a rank's."""
+        objects, read = objects_of(self._found), collections.Counter()
+        for rank, plan in enumerate(plans_):
+            for item in plan.items:
+                if item.type != LoadItemType.BYTE_IO:
+                    fqn, offset = item.storage_index.fqn, tuple(item.storage_index.offset or ())
+                    size = nest.bytes_of(self._stored.forms[self._flat.tensors[fqn]][0])
+                    read[rank, self._pieces[fqn, offset].file] += math.prod(item.lengths) * size
+        whole_ones = {f for (_, f), n in read.items() if n >= WHOLE * objects[f]["bytes"]}
+        rest = sorted(f for f in objects if f not in whole_ones)
+        return [tuple(rest[rank::len(plans_)]) for rank in range(len(plans_))]
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> "Future[None]":
-        rank, world = plan.storage_data or (0, 1)
         ranges, values = Ranges(self._found), []
         filled = []
         for item in plan.items:
@@ -557,8 +571,7 @@ class StorageReader(torch_dcp.StorageReader):
             ranges.box(self._stored.forms[self._flat.tensors[fqn]][0], piece, tuple(item.storage_offsets), target)
             filled.append((item, target))
         try:
-            besides = [o for i, o in enumerate(sorted(ranges.objects)) if i % world == rank] if self._verify else []
-            ranges.read(self._threads, self._verify is not False, tuple(besides))
+            ranges.read(self._threads, self._verify is not False, plan.storage_data or ())
         except _ingot.BadInput as e:
             if self._of_directory:
                 try:

@@ -15,7 +15,7 @@ from .reading import Piece, _address
 _PAGE = 4096        # a disk reads no less
 _FEW = 64           # reads that cost less than what lies between them
 _AT_ONCE = 8 << 20  # bytes of one read
-_WHOLE = 0.92       # of a file from which on all of it is read, and compared
+WHOLE = 0.92        # of a file from which on all of it is read, and compared
 
 
 class Run(NamedTuple):
@@ -31,7 +31,7 @@ class Ranges:
 
     def __init__(self, found: Any) -> None:
         self.found = found
-        self.objects = _objects_of(found)
+        self.objects = objects_of(found)
         self.runs: List[Run] = []
         self.cut: List[Tuple[Any, Any]] = []    # (target, view of what was read with what lies between)
         self.later: List[Tuple[Any, Any]] = []  # (target, what was read for it), after those
@@ -65,7 +65,7 @@ class Ranges:
         files: Dict[str, List[Run]] = {}
         for r in self.runs:
             files.setdefault(r.file, []).append(r)
-        whole = [f for f, runs in files.items() if compare and sum(r.bytes for r in runs) >= _WHOLE * self.objects[f]["bytes"]]
+        whole = [f for f, runs in files.items() if compare and sum(r.bytes for r in runs) >= WHOLE * self.objects[f]["bytes"]]
         by_engine = whole + [f for f in files if f not in whole and self.objects[f].get("frames") is not None]
         also = [f for f in besides if f not in by_engine]
         reading = self.found.reading(threads)
@@ -114,7 +114,7 @@ class Ranges:
             done += n
 
 
-def _objects_of(found: Any) -> Dict[str, Dict[str, Any]]:
+def objects_of(found: Any) -> Dict[str, Dict[str, Any]]:
     """The manifest's objects by their names."""
     with open(os.path.join(found.path, "manifest.json"), encoding="utf-8") as f:
         return {o["name"]: o for o in json.load(f)["objects"]}

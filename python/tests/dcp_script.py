@@ -173,13 +173,13 @@ def main(arguments=None):
                 future.result()
                 continue
             print("state", n, digest(state), flush=True)
-        elif what == "load":
+        elif what in ("load", "verify"):  # verify: the hashes of all files are compared
             state = {**state_of(), **table(), "step": None, "note": None, "seen": {"é": 0}}
             with torch.no_grad():
                 for _, t in leaves(state):
                     if isinstance(t, torch.Tensor):
                         (t.to_local() if hasattr(t, "to_local") else t).zero_()
-            reader = ingot.dcp.StorageReader(ck or a.dir, n or None, verify=None)
+            reader = ingot.dcp.StorageReader(ck or a.dir, n or None, verify=True if what == "verify" else None)
             needed = local_bytes(state)
             dcp.load(state, storage_reader=reader)
             set_state_dict(model, opt, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
