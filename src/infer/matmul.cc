@@ -10,6 +10,7 @@
 #include <cstring>
 #include <vector>
 
+#include "infer/level_strips.h"
 #include "infer/packed.h"
 
 #define INGOT_TARGET_FILE "infer/matmul.cc"
@@ -172,6 +173,17 @@ bool multiply_panel(WorkMemory& memory, int thread, const WeightMatrix& w, int64
   return true;
 }
 
+// False when memory is short.
+bool multiply_levels(WorkMemory& memory, int thread, const WorkMemory::Share& t, const Int8Activations& x) {
+  const WeightMatrix& w = *t.product->w;
+  auto* levels = reinterpret_cast<std::byte*>(memory.floats(thread, 0, level_strip_bytes(w.type, w.cols) / 4));
+  for (int64_t s = t.first; levels && s < t.first + t.n; ++s) {
+    read_level_strip(w, s, levels);
+    multiply_level_strip(w, s, levels, x, t.product->y);
+  }
+  return levels != nullptr;
+}
+
 }  // namespace
 
 void WorkMemory::prepare(int threads) {
@@ -195,10 +207,10 @@ Status multiply(ThreadPool& pool, WorkMemory& memory, const float* x, int64_t to
   bool any_packed = false;
   for (const Product& p : products) {
     int64_t step = panel_rows(*p.w, tokens), n = p.w->rows;
-    if (p.w->packed) {
+    if (p.w->packed || p.w->by_levels) {
       any_packed = true;
       step = tokens == 1 ? std::max<int64_t>(1, step / 16) : 1;
-      n = p.w->packed->strips;
+      n = (p.w->rows + 15) / 16;
     }
     for (int64_t r = 0; r < n; r += step) list.push_back({&p, r, std::min(step, n - r)});
     work += p.w->rows * p.w->cols * tokens;
@@ -207,10 +219,12 @@ Status multiply(ThreadPool& pool, WorkMemory& memory, const float* x, int64_t to
   std::atomic<bool> no_memory{false};
   auto one = [&](int64_t i, int thread) {
     const WorkMemory::Share& t = list[static_cast<size_t>(i)];
-    if (t.product->w->packed)
-      multiply_strips(*t.product->w->packed, t.first, t.first + t.n, int8, t.product->y);
-    else if (!multiply_panel(memory, thread, *t.product->w, t.first, t.n, x, tokens, t.product->y))
-      no_memory = true;
+    const WeightMatrix& w = *t.product->w;
+    bool done = true;
+    if (w.packed) multiply_strips(*w.packed, t.first, t.first + t.n, int8, t.product->y);
+    else if (w.by_levels) done = multiply_levels(memory, thread, t, int8);
+    else done = multiply_panel(memory, thread, w, t.first, t.n, x, tokens, t.product->y);
+    if (!done) no_memory = true;
   };
   const int64_t n = static_cast<int64_t>(list.size());
   if (work < 32768)

@@ -12,6 +12,7 @@
 #include "exec/plan.h"
 #include "formats/gguf_scales.h"
 #include "infer/layer_stream.h"
+#include "infer/level_strips.h"
 #include "infer/packed.h"
 #include "kernels/cast.h"
 
@@ -270,9 +271,11 @@ std::string Model::nonfinite_weight(const std::vector<std::string>& prefixes) co
   return "";
 }
 
-// Where there is no memory for it, or no packed form, the plain one stays.
+// Where there is no memory for a packed form, or none, the plain one stays.
 void Model::pack(WeightMatrix* w, Arithmetic arithmetic) {
-  if (arithmetic != Arithmetic::kFast || !can_pack(w->type)) return;
+  if (arithmetic != Arithmetic::kFast) return;
+  w->by_levels = !can_pack(w->type) && can_multiply_levels(w->type);
+  if (!can_pack(w->type)) return;
   w->packed = pack_matrix(*pool_, *w);
   if (w->packed) w->data = nullptr;
 }

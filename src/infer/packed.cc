@@ -10,6 +10,7 @@
 
 #include "kernels/cast.h"
 #include "kernels/dispatch.h"
+#include "quant/levels.h"
 
 #if defined(__x86_64__)
 #if !defined(__clang__)
@@ -23,94 +24,47 @@
 namespace ingot {
 namespace {
 
-// Codes, scales and minima of `kColumns` columns of one row, as the block formats hold them (ggml-common.h).
-struct RowBlock {
-  uint8_t codes[256];  // value = d * scale * (code - offset) - dmin * min
-  uint16_t d = 0, dmin = 0;
-  uint8_t scale[16] = {};  // for each 32 columns, Q6_K: each 16, signed
-  uint8_t min[8] = {};
-};
-
 inline uint16_t u16_at(const uint8_t* p) {
   uint16_t v;
   std::memcpy(&v, p, 2);
   return v;
 }
-// The 6-bit scales and minima of Q4_K and Q5_K, 12 bytes for 8 of each.
-inline void scales_of_k4(const uint8_t* s, RowBlock* out) {
-  for (int j = 0; j < 4; ++j) {
-    out->scale[j] = s[j] & 63;
-    out->min[j] = s[j + 4] & 63;
-    out->scale[j + 4] = static_cast<uint8_t>((s[j + 8] & 15) | (s[j] >> 6) << 4);
-    out->min[j + 4] = static_cast<uint8_t>(s[j + 8] >> 4 | (s[j + 4] >> 6) << 4);
+
+// What a type's strip holds. Values: d * scale * (code - offset) - dmin * min.
+template <DType type, int columns, int bits, int offset, bool min = false, bool halves = false>
+struct Packing {
+  static constexpr DType kType = type;
+  static constexpr int kColumns = columns, kBits = bits, kOffset = offset;
+  static constexpr bool kMin = min, kHalves = halves;
+};
+using Q8_0 = Packing<DType::kQ8_0, 32, 8, 128>;
+using Q4_0 = Packing<DType::kQ4_0, 32, 4, 8>;
+using Q4_K = Packing<DType::kQ4_K, 256, 4, 0, true>;
+using Q5_K = Packing<DType::kQ5_K, 256, 5, 0, true>;
+using Q6_K = Packing<DType::kQ6_K, 256, 6, 32, false, true>;
+
+// Codes, scales and minima of `kColumns` columns of one row.
+struct RowBlock {
+  uint8_t codes[256];
+  uint16_t d = 0, dmin = 0;
+  uint8_t scale[16] = {};  // for each 32 columns, Q6_K: each 16, signed
+  uint8_t min[8] = {};
+};
+
+// The code that `value` is of `unit`; any where the unit says nothing.
+uint8_t code_of(float value, float unit) { return unit != 0 && std::isfinite(unit) ? static_cast<uint8_t>(static_cast<int>(std::lrint(value / unit))) : uint8_t{1}; }
+
+template <class F>
+void codes_of_block(const Levels& l, RowBlock* out) {
+  for (int i = 0; i < F::kColumns; ++i) out->codes[i] = static_cast<uint8_t>(l.level[i] + F::kOffset);
+  f32_to_f16(&l.d, 1, &out->d);
+  if (F::kMin) f32_to_f16(&l.dmin, 1, &out->dmin);
+  for (int g = 0; F::kColumns == 256 && g < 16; ++g) {
+    if (F::kHalves) out->scale[g] = code_of(l.scale[g], l.d);
+    else if (g % 2 == 0) out->scale[g / 2] = code_of(l.scale[g], l.d);
+    if (F::kMin && g % 2 == 0) out->min[g / 2] = code_of(l.min[g], l.dmin);
   }
 }
-
-struct Q8_0 {
-  static constexpr DType kType = DType::kQ8_0;
-  static constexpr int kColumns = 32, kBits = 8, kOffset = 128, kBytes = 34;
-  static constexpr bool kMin = false, kHalves = false;
-  static void unpack(const uint8_t* b, RowBlock* out) {
-    out->d = u16_at(b);
-    for (int i = 0; i < 32; ++i) out->codes[i] = b[2 + i] ^ 128;
-  }
-};
-struct Q4_0 {
-  static constexpr DType kType = DType::kQ4_0;
-  static constexpr int kColumns = 32, kBits = 4, kOffset = 8, kBytes = 18;
-  static constexpr bool kMin = false, kHalves = false;
-  static void unpack(const uint8_t* b, RowBlock* out) {
-    out->d = u16_at(b);
-    for (int i = 0; i < 16; ++i) out->codes[i] = b[2 + i] & 15, out->codes[16 + i] = b[2 + i] >> 4;
-  }
-};
-struct Q4_K {
-  static constexpr DType kType = DType::kQ4_K;
-  static constexpr int kColumns = 256, kBits = 4, kOffset = 0, kBytes = 144;
-  static constexpr bool kMin = true, kHalves = false;
-  static void unpack(const uint8_t* b, RowBlock* out) {
-    out->d = u16_at(b), out->dmin = u16_at(b + 2);
-    scales_of_k4(b + 4, out);
-    for (int c = 0; c < 4; ++c)
-      for (int i = 0; i < 32; ++i) {
-        out->codes[64 * c + i] = b[16 + 32 * c + i] & 15;
-        out->codes[64 * c + 32 + i] = b[16 + 32 * c + i] >> 4;
-      }
-  }
-};
-struct Q5_K {
-  static constexpr DType kType = DType::kQ5_K;
-  static constexpr int kColumns = 256, kBits = 5, kOffset = 0, kBytes = 176;
-  static constexpr bool kMin = true, kHalves = false;
-  static void unpack(const uint8_t* b, RowBlock* out) {
-    out->d = u16_at(b), out->dmin = u16_at(b + 2);
-    scales_of_k4(b + 4, out);
-    for (int c = 0; c < 4; ++c)
-      for (int i = 0; i < 32; ++i) {
-        const int high = b[16 + i] >> (2 * c), q = b[48 + 32 * c + i];
-        out->codes[64 * c + i] = static_cast<uint8_t>((q & 15) | (high & 1) << 4);
-        out->codes[64 * c + 32 + i] = static_cast<uint8_t>(q >> 4 | (high >> 1 & 1) << 4);
-      }
-  }
-};
-struct Q6_K {
-  static constexpr DType kType = DType::kQ6_K;
-  static constexpr int kColumns = 256, kBits = 6, kOffset = 32, kBytes = 210;
-  static constexpr bool kMin = false, kHalves = true;
-  static void unpack(const uint8_t* b, RowBlock* out) {
-    for (int n = 0; n < 2; ++n)
-      for (int i = 0; i < 32; ++i) {
-        const int a = b[64 * n + i], c = b[64 * n + 32 + i], high = b[128 + 32 * n + i];
-        uint8_t* to = out->codes + 128 * n + i;
-        to[0] = static_cast<uint8_t>((a & 15) | (high & 3) << 4);
-        to[32] = static_cast<uint8_t>((c & 15) | (high >> 2 & 3) << 4);
-        to[64] = static_cast<uint8_t>(a >> 4 | (high >> 4 & 3) << 4);
-        to[96] = static_cast<uint8_t>(c >> 4 | (high >> 6 & 3) << 4);
-      }
-    std::memcpy(out->scale, b + 192, 16);
-    out->d = u16_at(b + 208);
-  }
-};
 
 // Offsets within a strip.
 template <class F>
@@ -132,7 +86,7 @@ bool with_one_of(DType type, Fn& f) {
   return ((type == Fs::kType && (f(Fs()), true)) || ...);
 }
 
-// Calls f(format) for the type; false when it has no packed form. A new format is a struct above and a name here.
+// Calls f(format) for the type; false when it has no packed form. A new format is a Packing above and a name here.
 template <class Fn>
 bool with_format(DType type, Fn f) {
   return with_one_of<Q8_0, Q4_0, Q4_K, Q5_K, Q6_K>(type, f);
@@ -143,11 +97,15 @@ void pack_strip(const WeightMatrix& w, int64_t strip, uint8_t* out) {
   using L = StripLayout<F>;
   std::memset(out, 0, static_cast<size_t>(w.cols / F::kColumns * L::kSuperBytes));
   RowBlock b;
+  Levels l;
+  const LevelReader& reader = *find_levels(F::kType);
+  const int64_t bytes = info(F::kType).bytes;
   for (int64_t lane = 0; lane < 16 && strip * 16 + lane < w.rows; ++lane) {
     const auto* in = reinterpret_cast<const uint8_t*>(w.row(strip * 16 + lane));
     uint8_t* to = out;
-    for (int64_t s = 0; s < w.cols / F::kColumns; ++s, in += F::kBytes, to += L::kSuperBytes) {
-      F::unpack(in, &b);
+    for (int64_t s = 0; s < w.cols / F::kColumns; ++s, in += bytes, to += L::kSuperBytes) {
+      reader.read(in, &l);
+      codes_of_block<F>(l, &b);
       std::memcpy(to + 2 * lane, &b.d, 2);
       if (F::kMin) std::memcpy(to + 32 + 2 * lane, &b.dmin, 2);
       for (int k = 0; k < L::kBlocks; ++k) {
@@ -341,7 +299,6 @@ void strip_vnni(const uint8_t* strip, const ActivationView& x, float* out) {
 #endif
 
 namespace ingot {
-namespace {
 
 bool machine_has_vnni() {
 #if defined(__x86_64__)
@@ -351,6 +308,8 @@ bool machine_has_vnni() {
   return false;
 #endif
 }
+
+namespace {
 
 constexpr int kTileTokens = 8;
 

@@ -27,6 +27,8 @@ struct PackedMatrix {
   AlignedBytes data;
 };
 
+// The instructions that multiply bytes, on this machine and by the target that is active.
+bool machine_has_vnni();
 // Whether the machine has the instructions that make packing worth it, and the type has a packed form.
 bool can_pack(DType type);
 // Makes the packed form; null when memory is short or the type has none. Works on any machine.

@@ -4,8 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include "infer/level_strips.h"
 #include "infer/test_models.h"
 #include "kernels/dispatch.h"
+#include "quant/levels.h"
 
 namespace ingot {
 namespace {
@@ -26,42 +28,69 @@ WeightMatrix matrix(DType type, int64_t rows, int64_t cols, uint64_t seed) {
   return w;
 }
 
+// `multiply` with the machine's instructions gives the products of the codec's values, and the same bits without them.
+template <class F>
+void expect_products(const WeightMatrix& w, int64_t tokens, F multiply) {
+  ThreadPool pool(2);
+  const int64_t cols = w.cols, rows = w.rows;
+  // Whole numbers with a 127 in every block survive the rounding exactly.
+  auto x = random_values(tokens * cols, 9, 40.0f);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = i % 32 == 5 ? 127 : std::round(std::clamp(x[i], -127.0f, 127.0f));
+  Int8Activations a;
+  a.quantize(pool, x.data(), tokens, cols);
+  std::vector<float> y(static_cast<size_t>(rows * tokens), NAN), row(static_cast<size_t>(cols));
+  multiply(a, y.data());
+  for (int64_t r = 0; r < rows; ++r) {
+    decode_row(w, r, row.data());
+    for (int64_t t = 0; t < tokens; ++t) {
+      double want = 0, size = 0;
+      for (int64_t k = 0; k < cols; ++k) {
+        const double v = static_cast<double>(row[static_cast<size_t>(k)]) * x[static_cast<size_t>(t * cols + k)];
+        want += v, size += std::abs(v);
+      }
+      ASSERT_NEAR(y[static_cast<size_t>(t * rows + r)], want, 1e-6 * size) << info(w.type).name << " row " << r;
+    }
+  }
+  const auto before = y;
+  ASSERT_TRUE(force_target("scalar"));
+  multiply(a, y.data());
+  ASSERT_TRUE(force_target(""));
+  ASSERT_EQ(0, std::memcmp(y.data(), before.data(), y.size() * 4)) << info(w.type).name;
+}
+
 TEST(Packed, EqualsTheCodecOnWholeNumbers) {
   ThreadPool pool(2);
   for (DType type : {DType::kQ8_0, DType::kQ4_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K})
-    for (int64_t rows : {1, 16, 37})
-      for (int64_t tokens : {1, 2, 3, 8, 21}) {
-        const int64_t cols = 512;
-        const WeightMatrix w = matrix(type, rows, cols, 7);
-        const auto packed = pack_matrix(pool, w);
-        ASSERT_TRUE(packed);
-        // Whole numbers with a 127 in every block survive the rounding exactly.
-        auto x = random_values(tokens * cols, 9, 40.0f);
-        for (size_t i = 0; i < x.size(); ++i)
-          x[i] = i % 32 == 5 ? 127 : std::round(std::clamp(x[i], -127.0f, 127.0f));
-        Int8Activations a;
-        a.quantize(pool, x.data(), tokens, cols);
-        std::vector<float> y(static_cast<size_t>(rows * tokens), NAN), row(static_cast<size_t>(cols));
-        multiply_strips(*packed, 0, packed->strips, a, y.data());
-        for (int64_t r = 0; r < rows; ++r) {
-          decode_row(w, r, row.data());
-          for (int64_t t = 0; t < tokens; ++t) {
-            double want = 0, size = 0;
-            for (int64_t k = 0; k < cols; ++k) {
-              const double v =
-                  static_cast<double>(row[static_cast<size_t>(k)]) * x[static_cast<size_t>(t * cols + k)];
-              want += v, size += std::abs(v);
-            }
-            ASSERT_NEAR(y[static_cast<size_t>(t * rows + r)], want, 1e-6 * size)
-                << info(type).name << " row " << r;
+    for (int64_t rows : {1, 16, 37}) {
+      const WeightMatrix w = matrix(type, rows, 512, 7);
+      const auto packed = pack_matrix(pool, w);
+      ASSERT_TRUE(packed);
+      for (int64_t tokens : {1, 2, 3, 8, 21})
+        expect_products(w, tokens, [&](const Int8Activations& a, float* y) { multiply_strips(*packed, 0, packed->strips, a, y); });
+    }
+}
+
+TEST(LevelStrips, EqualTheCodecOnWholeNumbers) {
+  int types = 0;
+  for (int i = 0; i < 64; ++i) {
+    const auto type = static_cast<DType>(i);
+    if (!find_levels(type) || !find_codec(type)) continue;
+    ++types;
+    for (int64_t rows : {1, 16, 37}) {
+      const WeightMatrix w = matrix(type, rows, 512, 7);
+      for (int64_t tokens : {1, 2, 3, 8, 21})
+        expect_products(w, tokens, [&](const Int8Activations& a, float* y) {
+          std::vector<std::byte> levels(static_cast<size_t>(level_strip_bytes(type, w.cols)));
+          for (int64_t s = 0; s < (rows + 15) / 16; ++s) {
+            std::fill(levels.begin(), levels.end(), std::byte{0xA5});
+            read_level_strip(w, s, levels.data());
+            multiply_level_strip(w, s, levels.data(), a, y);
           }
-        }
-        const auto before = y;
-        ASSERT_TRUE(force_target("scalar"));
-        multiply_strips(*packed, 0, packed->strips, a, y.data());
-        ASSERT_TRUE(force_target(""));
-        ASSERT_EQ(0, std::memcmp(y.data(), before.data(), y.size() * 4)) << info(type).name;
-      }
+        });
+    }
+  }
+  EXPECT_EQ(types, 23);
+  EXPECT_FALSE(can_multiply_levels(DType::kF16));
 }
 
 TEST(Packed, ActivationsOfEveryKind) {

@@ -1,4 +1,4 @@
-// For decoders: block after block through one function, and the fields of a block.
+// For readers of blocks: the fields of a block, and scales that several groups of 16 columns share.
 #pragma once
 
 #include <cstddef>
@@ -6,14 +6,9 @@
 #include <cstring>
 
 #include "kernels/cast.h"
+#include "quant/levels.h"
 
 namespace ingot {
-
-// Calls one(block's bytes, block's values) for each block of n values.
-template <int kValues, int kBytes, class One>
-void each_block(const std::byte* in, int64_t n, float* out, One one) {
-  for (int64_t i = 0; i < n; i += kValues, in += kBytes) one(reinterpret_cast<const uint8_t*>(in), out + i);
-}
 
 // Little-endian, at any address.
 template <class T>
@@ -28,5 +23,13 @@ inline float half(uint16_t h) {
   return f;
 }
 inline float half(const uint8_t* p) { return half(field<uint16_t>(p)); }
+
+// Groups [first, first + n).
+inline void set_scale(Levels* l, int first, int n, float scale) {
+  for (int g = first; g < first + n; ++g) l->scale[g] = scale;
+}
+inline void set_min(Levels* l, int first, int n, float min) {
+  for (int g = first; g < first + n; ++g) l->min[g] = min;
+}
 
 }  // namespace ingot

@@ -1,4 +1,4 @@
-// The table of what is read; the 8-bit floats and F64.
+// The table of what is read; blocks by their levels; the 8-bit floats and F64.
 #include "quant/decode.h"
 
 #include <fmt/core.h>
@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "quant/codec.h"
+#include "quant/levels.h"
 
 namespace ingot {
 namespace {
@@ -52,6 +53,42 @@ void decode_f64(const std::byte* in, int64_t n, float* out) {
   }
 }
 
+// By levels.
+template <void (*read)(const uint8_t*, Levels*), bool has_min>
+void decode_blocks(const std::byte* in, int64_t n, float* out, int64_t values, int64_t bytes) {
+  Levels l;
+  const auto* p = reinterpret_cast<const uint8_t*>(in);
+  for (int64_t i = 0; i < n; i += values, p += bytes) {
+    read(p, &l);
+    for (int64_t g = 0; g < values / 16; ++g, out += 16) {
+      const float scale = l.scale[g];
+      for (int64_t k = 0; k < 16; ++k) out[k] = scale * static_cast<float>(l.level[16 * g + k]);
+      if (!has_min) continue;
+      const float min = l.min[g];
+      for (int64_t k = 0; k < 16; ++k) out[k] -= min;
+    }
+  }
+}
+
+constexpr LevelReader kReaders[] = {
+#define DECODER(type, name, min, halves) {DType::k##type, levels_##name, min, halves},
+#define READER DECODER
+#include "quant/decoders.def"
+#undef READER
+#undef DECODER
+};
+
+}  // namespace
+
+#define DECODER(type, name, min, halves) \
+  void decode_##name(const std::byte* in, int64_t n, float* out) { decode_blocks<levels_##name, min>(in, n, out, info(DType::k##type).block, info(DType::k##type).bytes); }
+#define READER(type, name, min, halves)
+#include "quant/decoders.def"
+#undef READER
+#undef DECODER
+
+namespace {
+
 constexpr std::pair<DType, Decode> kDecoders[] = {
     {DType::kF8E4M3, decode_f8<value_of<3, 7, Ends::kNan>>},
     {DType::kF8E5M2, decode_f8<value_of<2, 15, Ends::kInfinities>>},
@@ -60,8 +97,10 @@ constexpr std::pair<DType, Decode> kDecoders[] = {
     {DType::kF8E8M0, decode_f8<e8m0_value>},
     {DType::kF64, decode_f64},
 // Also those that codecs of encoders have made their own.
-#define DECODER(type, name) {DType::k##type, decode_##name},
+#define DECODER(type, name, min, halves) {DType::k##type, decode_##name},
+#define READER(type, name, min, halves)
 #include "quant/decoders.def"
+#undef READER
 #undef DECODER
 };
 
@@ -71,6 +110,12 @@ Decode find_decode(DType t) {
   if (const Codec* codec = find_codec(t)) return codec->decode;
   for (const auto& [type, decode] : kDecoders)
     if (type == t) return decode;
+  return nullptr;
+}
+
+const LevelReader* find_levels(DType type) {
+  for (const LevelReader& r : kReaders)
+    if (r.type == type) return &r;
   return nullptr;
 }
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -10,14 +11,17 @@
 #include <string>
 #include <vector>
 
+#include "quant/levels.h"
 #include "quant/test_tensors.h"
 
 namespace ingot {
 namespace {
 
 const DType kRead[] = {
-#define DECODER(type, name) DType::k##type,
+#define DECODER(type, name, min, halves) DType::k##type,
+#define READER(type, name, min, halves)
 #include "quant/decoders.def"
+#undef READER
 #undef DECODER
 };
 
@@ -62,6 +66,42 @@ TEST(Decode, AnyBytesAtAnyAddress) {  // a damaged file may hold any
     find_decode(t)(b.data(), count, at_one.data());
     find_decode(t)(b.data(), 0, nullptr);
   }
+}
+
+// Also of the types whose codecs decode by kernels of their own, and what the flags of a type say.
+TEST(Decode, IsWhatTheLevelsSay) {
+  testing::Generator g(11);
+  int types = 0;
+  for (int i = 0; i < 64; ++i) {
+    const auto t = static_cast<DType>(i);
+    const LevelReader* r = find_levels(t);
+    if (!r) continue;
+    ++types;
+    const int64_t values = info(t).block;
+    std::vector<std::byte> b(static_cast<size_t>(info(t).bytes));
+    std::vector<float> got(static_cast<size_t>(values));
+    bool halves = false;
+    for (int repeat = 0; repeat < 200; ++repeat) {
+      for (auto& v : b) v = static_cast<std::byte>(static_cast<int>(g.uniform() * 256));
+      find_decode(t)(b.data(), values, got.data());
+      Levels l = {};
+      r->read(reinterpret_cast<const uint8_t*>(b.data()), &l);
+      for (int64_t k = 0; k < values; ++k) {
+        float want = l.scale[k / 16] * static_cast<float>(l.level[k]);
+        if (r->min) want -= l.min[k / 16];
+        ASSERT_TRUE(got[static_cast<size_t>(k)] == want || std::isnan(want)) << info(t).name << " " << k;
+      }
+      for (int64_t k = 0; k < values / 16; k += 2) {
+        if (std::isnan(l.scale[k]) || (r->min && std::isnan(l.min[k]))) continue;
+        halves |= l.scale[k] != l.scale[k + 1] || (r->min && l.min[k] != l.min[k + 1]);
+      }
+      // What a multiple of d is: the scales' own codes.
+      const int64_t groups = l.d != 0 && std::isfinite(l.d) && t != DType::kNVFP4 ? values / 16 : 0;
+      for (int64_t k = 0; k < groups; ++k) ASSERT_EQ(std::nearbyint(l.scale[k] / l.d * 8), l.scale[k] / l.d * 8) << info(t).name;
+    }
+    EXPECT_EQ(halves, r->halves) << info(t).name;
+  }
+  EXPECT_EQ(types, 27);
 }
 
 }  // namespace
