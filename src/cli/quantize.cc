@@ -2,8 +2,10 @@
 #include <map>
 #include <tuple>
 
+#include "base/threads.h"
 #include "cli/command.h"
 #include "cli/diagnosis.h"
+#include "cli/encode_time.h"
 #include "cli/job.h"
 #include "cli/model_args.h"
 #include "cli/output.h"
@@ -24,30 +26,38 @@ std::string of_all_layers(const std::string& name) {
   return "blk.*" + name.substr(name.find('.', 4));
 }
 
-// Which type each tensor gets in each file, those of a name in all layers together; --json has every tensor.
-void add_types(const Artifact& gguf, const std::string& type, const Artifact& made, PlanDetails* details) {
+// Which type each tensor gets in each file, those of a name in all layers together; --json has every tensor. And how long it takes to compute that.
+void add_types(Context& c, const Artifact& gguf, const std::string& type, const Artifact& made, const transform::QuantizeOptions& options, PlanDetails* details) {
   struct Kind {
     uint64_t count = 0, bytes = 0;
   };
-  std::map<std::tuple<std::string, DType, DType>, Kind> kinds;
-  std::vector<std::tuple<std::string, DType, DType>> order;
+  std::map<std::tuple<std::string, std::string, std::string>, Kind> kinds;
+  std::vector<std::tuple<std::string, std::string, std::string>> order;
   OrderedJson list = OrderedJson::array();
-  for (size_t i = 0; i < gguf.tensors.size(); ++i) {
-    const std::string& name = gguf.tensors[i].name;
-    const TensorSpec from = gguf.tensors[i].spec(), to = made.tensors[i].spec();
-    const std::tuple key(of_all_layers(name), from.type, to.type);
+  EncodedValues encoded;
+  for (const LazyTensor& t : made.tensors) {
+    const LazyTensor* source = gguf.find(t.name);  // none of the scale that stands beside a weight
+    const TensorSpec to = t.spec();
+    const std::string from(source ? info(source->spec().type).name : std::string_view("-"));
+    const std::tuple key(of_all_layers(t.name), from, std::string(info(to.type).name));
     auto [it, fresh] = kinds.try_emplace(key);
     if (fresh) order.push_back(key);
     ++it->second.count, it->second.bytes += bytes_of(to);
-    list.push_back({{"name", name}, {"from", info(from.type).name}, {"type", info(to.type).name}, {"bytes", bytes_of(to)}});
+    OrderedJson row = {{"name", t.name}, {"from", from}, {"type", info(to.type).name}, {"bytes", bytes_of(to)}};
+    if (!source) row.erase("from");
+    list.push_back(std::move(row));
+    if (source && source->spec().type != to.type && is_block_type(to.type)) encoded[{to.type, options.imatrix && options.imatrix->weights.contains(t.name)}] += to.shape.elements();
   }
   Table table({"~tensor", ">of them", "from", type, ">size"});
   for (const auto& key : order) {
     const Kind& k = kinds[key];
-    table.row({printable(std::get<0>(key)), format_count(k.count), std::string(info(std::get<1>(key)).name), std::string(info(std::get<2>(key)).name), format_bytes(k.bytes)});
+    table.row({printable(std::get<0>(key)), format_count(k.count), std::get<1>(key), std::get<2>(key), format_bytes(k.bytes)});
   }
-  details->text += table.str(0, stdout_width()) + fmt::format("{:.2f} bits/weight\n\n", totals_of(made).bits_per_weight());
-  details->json["types"].push_back({{"type", type}, {"bits_per_weight", totals_of(made).bits_per_weight()}, {"tensors", std::move(list)}});
+  const int threads = thread_count(c.args.common.threads);
+  const double seconds = encode_seconds(encoded, options.effort) / threads, bits = totals_of(made).bits_per_weight();
+  details->text += table.str(0, stdout_width()) + fmt::format("{:.2f} bits/weight; about {} of computing with {} thread{}, while it is read and written\n\n", bits, format_duration(seconds), threads,
+                                                               threads == 1 ? "" : "s");
+  details->json["types"].push_back({{"type", type}, {"bits_per_weight", bits}, {"compute_seconds", seconds}, {"tensors", std::move(list)}});
 }
 
 }  // namespace
@@ -93,7 +103,7 @@ Status command_quantize(Context& c) {
   for (size_t i = 0; i < types.size(); ++i) {
     transform::Operations all = done;
     INGOT_ASSIGN(Artifact made, quantized(c, gguf, types[i], options, &all));
-    if (c.args.common.dry_run) add_types(gguf, types[i], made, &details);
+    if (c.args.common.dry_run) add_types(c, gguf, types[i], made, options, &details);
     INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, opened, std::move(made), all, names[i], quantize_args.keep_split()));
     for (Output& file : files) outputs.push_back(std::move(file)), type_of.push_back(types[i]);
   }

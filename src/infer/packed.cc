@@ -1,6 +1,5 @@
-// Packing, rounding of activations, and the product: once in plain C++ (the reference), once for AVX-512
-// VNNI. Both do the same integer sums and the same f32 operations in the same order, so they agree to the
-// bit.
+// Packing, rounding of activations, and the product: in plain C++ (the reference), for AVX2 and for AVX-512 VNNI. All do the same integer sums and the same f32 operations
+// in the same order, so they agree to the bit.
 #include "infer/packed.h"
 
 #include <algorithm>
@@ -186,6 +185,92 @@ void strip_reference(const uint8_t* strip, const ActivationView& x, float* out) 
 
 #if defined(__x86_64__)
 #if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#endif
+#include "infer/strip_dots_avx2-inl.h"
+namespace ingot {
+namespace {
+
+// The codes of a block, one byte each.
+template <class F>
+inline const uint8_t* bytes_of_codes(const uint8_t* codes, uint8_t* memory) {
+  if constexpr (F::kBits == 8) return codes;
+  const __m256i low = _mm256_set1_epi8(15);
+  for (int half = 0; half < 2; ++half)
+    for (int j = 0; j < 8; ++j) {
+      __m256i c = code_bytes(codes + 64 * (j % 4) + 32 * half);
+      c = _mm256_and_si256(j < 4 ? c : _mm256_srli_epi16(c, 4), low);
+      if constexpr (F::kBits == 5) {
+        const __m256i bit = _mm256_and_si256(code_bytes(codes + 256 + 32 * half), _mm256_set1_epi8(static_cast<char>(1 << j)));
+        c = _mm256_or_si256(c, _mm256_andnot_si256(_mm256_cmpeq_epi8(bit, _mm256_setzero_si256()), _mm256_set1_epi8(16)));
+      }
+      if constexpr (F::kBits == 6) {
+        const __m256i two = _mm256_and_si256(_mm256_srli_epi16(code_bytes(codes + 256 + 64 * (j / 4) + 32 * half), 2 * (j % 4)), _mm256_set1_epi8(3));
+        c = _mm256_or_si256(c, _mm256_slli_epi16(two, 4));
+      }
+      _mm256_store_si256(reinterpret_cast<__m256i*>(memory + 64 * j + 32 * half), c);
+    }
+  return memory;
+}
+inline __m256 eight_halves(const uint8_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+inline __m256i eight_bytes(const uint8_t* p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
+inline __m256i eight_signed(const uint8_t* p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
+
+// kT tokens times one strip; out [kT, 16].
+template <class F, int kT>
+void strip_avx2(const uint8_t* strip, const ActivationView& x, float* out) {
+  using L = StripLayout<F>;
+  constexpr int kAdds = F::kBits == 8 ? 0 : adds_of((1 << F::kBits) - 1);
+  const int64_t blocks = x.cols / 32;
+  __m256 acc[kT][2];
+  for (int t = 0; t < kT; ++t) acc[t][0] = acc[t][1] = _mm256_setzero_ps();
+  alignas(32) uint8_t memory[512];
+  int64_t block = 0;
+  for (int64_t s = 0; s < x.cols / F::kColumns; ++s, strip += L::kSuperBytes) {
+    const __m256 d[2] = {eight_halves(strip), eight_halves(strip + 16)};
+    __m256 dmin[2] = {d[0], d[1]};
+    if constexpr (F::kMin) dmin[0] = eight_halves(strip + 32), dmin[1] = eight_halves(strip + 48);
+    for (int k = 0; k < L::kBlocks; ++k, ++block) {
+      const uint8_t* p = strip + L::kHeaderBytes + k * L::kBlockBytes;
+      const uint8_t* codes = bytes_of_codes<F>(p + L::kScaleBytes + L::kMinBytes, memory);
+      __m256i dots[kT][2][2];
+      dots_avx2<kAdds, F::kHalves, kT>(codes, x.q + block * 32, x.cols, dots);
+      __m256 w[2] = {d[0], d[1]}, m[2] = {d[0], d[1]};
+      for (int r = 0; r < 2; ++r) {
+        if constexpr (L::kScaled && !F::kHalves) w[r] = _mm256_mul_ps(d[r], _mm256_cvtepi32_ps(eight_bytes(p + 8 * r)));
+        if constexpr (F::kMin) m[r] = _mm256_mul_ps(dmin[r], _mm256_cvtepi32_ps(eight_bytes(p + L::kScaleBytes + 8 * r)));
+      }
+      for (int t = 0; t < kT; ++t) {
+        const int32_t* sums = x.sums + (t * blocks + block) * 2;
+        const float dx = x.scale[t * blocks + block];
+        const int32_t over[2] = {kAdds == 0 ? 0 : F::kOffset * (F::kHalves ? sums[0] : sums[0] + sums[1]), F::kOffset * sums[1]};
+        for (int r = 0; r < 2; ++r) {
+          __m256i dot = _mm256_sub_epi32(dots[t][0][r], _mm256_set1_epi32(over[0]));
+          if constexpr (F::kHalves)
+            dot = _mm256_add_epi32(_mm256_mullo_epi32(dot, eight_signed(p + 8 * r)),
+                                   _mm256_mullo_epi32(_mm256_sub_epi32(dots[t][1][r], _mm256_set1_epi32(over[1])), eight_signed(p + 16 + 8 * r)));
+          acc[t][r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(w[r], _mm256_set1_ps(dx)), acc[t][r]);
+          if constexpr (F::kMin) acc[t][r] = _mm256_fnmadd_ps(m[r], _mm256_set1_ps(dx * static_cast<float>(sums[0] + sums[1])), acc[t][r]);
+        }
+      }
+    }
+  }
+  for (int t = 0; t < kT; ++t)
+    for (int r = 0; r < 2; ++r) _mm256_storeu_ps(out + 16 * t + 8 * r, acc[t][r]);
+}
+
+}  // namespace
+}  // namespace ingot
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#if defined(__clang__)
 #pragma clang attribute push(                                                               \
     __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"))), \
     apply_to = function)
@@ -309,6 +394,14 @@ bool machine_has_vnni() {
 #endif
 }
 
+bool machine_has_byte_products() {
+#if defined(__x86_64__)
+  return active_target() != Target::kScalar;
+#else
+  return false;
+#endif
+}
+
 namespace {
 
 constexpr int kTileTokens = 8;
@@ -320,6 +413,11 @@ int strip_tile(const uint8_t* strip, const ActivationView& x, int64_t tokens, fl
     if (tokens >= kTileTokens) return strip_vnni<F, kTileTokens>(strip, x, out), kTileTokens;
     if (tokens >= 2) return strip_vnni<F, 2>(strip, x, out), 2;
     return strip_vnni<F, 1>(strip, x, out), 1;
+  }
+  if (machine_has_byte_products()) {
+    if (tokens >= 4) return strip_avx2<F, 4>(strip, x, out), 4;
+    if (tokens >= 2) return strip_avx2<F, 2>(strip, x, out), 2;
+    return strip_avx2<F, 1>(strip, x, out), 1;
   }
 #endif
   (void)tokens;
@@ -356,7 +454,7 @@ void quantize_row(const float* x, int64_t cols, int8_t* q, float* scale, int32_t
 }  // namespace
 
 bool can_pack(DType type) {
-  return machine_has_vnni() && with_format(type, [](auto) {});
+  return machine_has_byte_products() && with_format(type, [](auto) {});
 }
 
 std::shared_ptr<const PackedMatrix> pack_matrix(ThreadPool& pool, const WeightMatrix& w) {

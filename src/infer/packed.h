@@ -27,8 +27,9 @@ struct PackedMatrix {
   AlignedBytes data;
 };
 
-// The instructions that multiply bytes, on this machine and by the target that is active.
+// The instructions that multiply bytes, on this machine and by the target that is active: AVX-512 VNNI, or at least AVX2.
 bool machine_has_vnni();
+bool machine_has_byte_products();
 // Whether the machine has the instructions that make packing worth it, and the type has a packed form.
 bool can_pack(DType type);
 // Makes the packed form; null when memory is short or the type has none. Works on any machine.

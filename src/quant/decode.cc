@@ -71,7 +71,7 @@ void decode_blocks(const std::byte* in, int64_t n, float* out, int64_t values, i
 }
 
 constexpr LevelReader kReaders[] = {
-#define DECODER(type, name, min, halves) {DType::k##type, levels_##name, min, halves},
+#define DECODER(type, name, low, high, min, halves) {DType::k##type, levels_##name, low, high, min, halves},
 #define READER DECODER
 #include "quant/decoders.def"
 #undef READER
@@ -80,9 +80,9 @@ constexpr LevelReader kReaders[] = {
 
 }  // namespace
 
-#define DECODER(type, name, min, halves) \
+#define DECODER(type, name, low, high, min, halves) \
   void decode_##name(const std::byte* in, int64_t n, float* out) { decode_blocks<levels_##name, min>(in, n, out, info(DType::k##type).block, info(DType::k##type).bytes); }
-#define READER(type, name, min, halves)
+#define READER(type, name, low, high, min, halves)
 #include "quant/decoders.def"
 #undef READER
 #undef DECODER
@@ -97,8 +97,8 @@ constexpr std::pair<DType, Decode> kDecoders[] = {
     {DType::kF8E8M0, decode_f8<e8m0_value>},
     {DType::kF64, decode_f64},
 // Also those that codecs of encoders have made their own.
-#define DECODER(type, name, min, halves) {DType::k##type, decode_##name},
-#define READER(type, name, min, halves)
+#define DECODER(type, name, low, high, min, halves) {DType::k##type, decode_##name},
+#define READER(type, name, low, high, min, halves)
 #include "quant/decoders.def"
 #undef READER
 #undef DECODER

@@ -15,8 +15,8 @@ Decode find_decode(DType t);
 // "Q4_Kv1": the type and the version of how its values are read, for the key of a job.
 std::string read_tag(DType t);
 
-#define DECODER(type, name, min, halves) void decode_##name(const std::byte* in, int64_t n, float* out);
-#define READER(type, name, min, halves)
+#define DECODER(type, name, low, high, min, halves) void decode_##name(const std::byte* in, int64_t n, float* out);
+#define READER(type, name, low, high, min, halves)
 #include "quant/decoders.def"
 #undef READER
 #undef DECODER

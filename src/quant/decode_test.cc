@@ -18,8 +18,8 @@ namespace ingot {
 namespace {
 
 const DType kRead[] = {
-#define DECODER(type, name, min, halves) DType::k##type,
-#define READER(type, name, min, halves)
+#define DECODER(type, name, low, high, min, halves) DType::k##type,
+#define READER(type, name, low, high, min, halves)
 #include "quant/decoders.def"
 #undef READER
 #undef DECODER
@@ -81,12 +81,14 @@ TEST(Decode, IsWhatTheLevelsSay) {
     std::vector<std::byte> b(static_cast<size_t>(info(t).bytes));
     std::vector<float> got(static_cast<size_t>(values));
     bool halves = false;
+    int low = 0, high = 0;
     for (int repeat = 0; repeat < 200; ++repeat) {
       for (auto& v : b) v = static_cast<std::byte>(static_cast<int>(g.uniform() * 256));
       find_decode(t)(b.data(), values, got.data());
       Levels l = {};
       r->read(reinterpret_cast<const uint8_t*>(b.data()), &l);
       for (int64_t k = 0; k < values; ++k) {
+        low = std::min<int>(low, l.level[k]), high = std::max<int>(high, l.level[k]);
         float want = l.scale[k / 16] * static_cast<float>(l.level[k]);
         if (r->min) want -= l.min[k / 16];
         ASSERT_TRUE(got[static_cast<size_t>(k)] == want || std::isnan(want)) << info(t).name << " " << k;
@@ -100,6 +102,8 @@ TEST(Decode, IsWhatTheLevelsSay) {
       for (int64_t k = 0; k < groups; ++k) ASSERT_EQ(std::nearbyint(l.scale[k] / l.d * 8), l.scale[k] / l.d * 8) << info(t).name;
     }
     EXPECT_EQ(halves, r->halves) << info(t).name;
+    EXPECT_EQ(low, r->low) << info(t).name;
+    EXPECT_EQ(high, r->high) << info(t).name;
   }
   EXPECT_EQ(types, 27);
 }

@@ -19,13 +19,14 @@ struct Levels {
 struct LevelReader {
   DType type;
   void (*read)(const uint8_t* block, Levels* out);
+  int low, high;  // the least and the greatest level
   bool min;     // whether there are minima
   bool halves;  // whether each 16 columns have a scale of their own; else 32 or more share one
 };
 // nullptr of types that are no blocks.
 const LevelReader* find_levels(DType type);
 
-#define DECODER(type, name, min, halves) void levels_##name(const uint8_t* block, Levels* out);
+#define DECODER(type, name, low, high, min, halves) void levels_##name(const uint8_t* block, Levels* out);
 #define READER DECODER
 #include "quant/decoders.def"
 #undef READER

@@ -86,6 +86,25 @@ TEST_F(QuantizeOptions, EffortIsOfThree) {
   EXPECT_NE(w.err.find("fast, normal or best"), std::string::npos) << w.err;
 }
 
+// NVFP4 has scales beside its weights that the source has not.
+TEST_F(QuantizeOptions, ThePlanHasTensorsThatTheSourceHasNot) {
+  const std::vector<std::string> words = {"quantize", f16_, dir_ / "n.gguf", "NVFP4"};
+  auto dry = words;
+  dry.insert(dry.end(), {"--dry-run", "--json"});
+  const json plan = result_of(ingot(dry));
+  ASSERT_EQ(ingot(words).exit_code, 0);
+  const json made = inspect("n.gguf");
+  ASSERT_EQ(plan["types"][0]["tensors"].size(), made["tensors"].size());
+  size_t scales = 0;
+  for (size_t i = 0; i < made["tensors"].size(); ++i) {
+    const json& t = plan["types"][0]["tensors"][i];
+    EXPECT_EQ(t["name"], made["tensors"][i]["name"]);
+    EXPECT_EQ(t["type"], made["tensors"][i]["type"]);
+    scales += !t.contains("from");
+  }
+  EXPECT_EQ(scales, 42u);
+}
+
 // What is planned is what is written: sizes and types of every tensor, here and in the list of types.
 TEST_F(QuantizeOptions, ThePlanIsWhatIsWritten) {
   const json plan = result_of(quantize(f16_, "p.gguf", {"--dry-run", "--json"}));
@@ -93,6 +112,8 @@ TEST_F(QuantizeOptions, ThePlanIsWhatIsWritten) {
   EXPECT_FALSE(std::filesystem::exists(dir_ / "p.gguf"));
   const Finished text = quantize(f16_, "p.gguf", {"--dry-run"});
   EXPECT_NE(text.out.find("blk.*.ffn_down.weight"), std::string::npos) << text.out;
+  EXPECT_NE(text.out.find(" of computing with "), std::string::npos) << text.out;
+  EXPECT_GT(plan["types"][0]["compute_seconds"].get<double>(), 0);
   ASSERT_EQ(quantize(f16_, "p.gguf", {}).exit_code, 0);
   const json made = inspect("p.gguf");
   std::map<std::string, std::string> types;
