@@ -4,7 +4,7 @@
 #include <cmath>
 #include <vector>
 
-#include "tensor/types.h"
+#include "tensor/shape.h"
 
 namespace ingot::cli {
 namespace {
