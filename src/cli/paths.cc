@@ -2,15 +2,9 @@
 #include "cli/paths.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cctype>
-#include <charconv>
-#include <climits>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <optional>
@@ -25,112 +19,9 @@ namespace ingot::cli {
 
 namespace fs = std::filesystem;
 
-namespace {
-
-bool is_variable_name(std::string_view name) {
-  if (name.empty() || (name[0] >= '0' && name[0] <= '9')) return false;
-  return std::all_of(name.begin(), name.end(), [](char c) { return c == '_' || std::isalnum(static_cast<unsigned char>(c)); });
-}
-
-// The '}' that closes the "${" at `begin`; one that belongs to a "${" inside is passed over.
-size_t closing_brace(const std::string& path, size_t begin) {
-  int depth = 0;
-  for (size_t i = begin; i < path.size(); ++i) {
-    if (path.compare(i, 2, "${") == 0) ++depth;
-    if (path[i] == '}' && --depth == 0) return i;
-  }
-  return std::string::npos;
-}
-
-}  // namespace
-
-Result<std::string> expand_variables(const std::string& path) {
-  std::string out;
-  for (size_t i = 0; i < path.size();) {
-    if (path.compare(i, 2, "${") != 0) {
-      out += path[i++];
-      continue;
-    }
-    const size_t end = closing_brace(path, i);
-    if (end == std::string::npos) return usage("'{}': ${{ without the closing }}", path);
-    const std::string inner = path.substr(i + 2, end - i - 2);
-    const size_t mark = inner.find(":-");
-    const std::string name = inner.substr(0, mark);
-    if (!is_variable_name(name))
-      return usage("'{}': '{}' is no variable; write ${{NAME}}, or ${{NAME:-TEXT}} for a text where NAME is not set", path,
-                   path.substr(i, end + 1 - i));
-    const char* value = std::getenv(name.c_str());
-    if (mark != std::string::npos && (!value || !*value)) {
-      INGOT_ASSIGN(const std::string other, expand_variables(inner.substr(mark + 2)));
-      out += other;
-    } else if (!value) {
-      return usage("'{}': the environment variable {} is not set", path, name);
-    } else {
-      out += value;
-    }
-    i = end + 1;
-  }
-  return out;
-}
-
-namespace {
-
-// The shell replaces it only where it begins a word: not in '~/x', nor in --out=~/x.
-bool is_tilde(std::string_view path) {
-  std::error_code error;
-  return (path == "~" || path.starts_with("~/")) && !fs::exists("~", error);
-}
-
-Result<std::string> expand(const std::string& given) {
-  INGOT_ASSIGN(std::string path, expand_variables(given));
-  if (path.empty())
-    return usage("an empty path was given{}", given.empty() ? "" : fmt::format(" ('{}')", given));
-  if (is_tilde(path)) return usage("'{}': the shell has not replaced ~ here; write ${{HOME}}{}", path, path.substr(1));
-  return path;
-}
-
-// "; did you mean 'dir/model.gguf'?" of the name nearest beside it.
-std::string meant(const std::string& path) {
-  const auto above = locate(parent_path(path));
-  const auto entries = above.ok() ? above->store->list(above->path) : Result<std::vector<Entry>>(std::vector<Entry>());
-  std::vector<std::string> names;
-  if (entries.ok())
-    for (const Entry& e : *entries) names.push_back(e.name);
-  const std::string near = nearest(file_name(path), names);
-  return near.empty() ? "" : fmt::format("; did you mean '{}'?", join_path(parent_path(path), near));
-}
-
-}  // namespace
-
 std::string extension(const std::string& path) {
   return lower(fs::path(path).extension().string().substr(fs::path(path).has_extension() ? 1 : 0));
 }
-
-namespace {
-
-// That what is named lies there and may be read.
-Status check_there(const std::string& path, const std::string& name) {
-  std::error_code error;
-  const auto status = fs::status(path, error);
-  if (fs::exists(status)) {
-    if (::access(path.c_str(), R_OK) != 0) return bad_input("'{}' may not be read: permission denied", path);
-    return {};
-  }
-  if (error && status.type() != fs::file_type::not_found) return bad_input("'{}': {}", path, error.message());
-  if (const fs::path to = fs::read_symlink(path, error); !error) return bad_input("'{}' is a link to '{}', which is not there", path, to.string());
-  const std::string parent = parent_path(path);
-  const auto above = fs::status(parent, error);
-  if (error && above.type() != fs::file_type::not_found) return bad_input("'{}': '{}': {}", path, parent, error.message());
-  if (!fs::exists(above)) return bad_input("'{}': there is no directory '{}'", path, parent);
-  if (!fs::is_directory(above)) return bad_input("'{}': '{}' is not a directory", path, parent);
-  const std::string near = meant(path);
-  const bool shadowed = near.empty() && path == name && parse_hub_id(path) && path.find('/') != std::string::npos;
-  return bad_input("'{}': no such file or directory{}", path,
-                   shadowed ? fmt::format("; the directory '{}' here makes it a path: for the model of that name on the Hub write hf://{}", parent, path)
-                            : near);
-}
-
-}  // namespace
 
 namespace {
 
@@ -172,7 +63,7 @@ Result<Located> input_path(const std::string& given) {
   auto located = locate_input(name);
   // Of one word a slip is likelier than a model of the Hub.
   if (!located.ok() && name.find('/') == std::string::npos)
-    if (const std::string near = meant(name); !near.empty()) return bad_input("'{}': no such file or directory{}", name, near);
+    if (const std::string near = meant_path(name); !near.empty()) return bad_input("'{}': no such file or directory{}", name, near);
   INGOT_ASSIGN(Located at, std::move(located));
   INGOT_TRY(check_there(at.path, name));
   return model_in_folder(at);
@@ -182,60 +73,6 @@ bool is_input(const std::string& given) {
   const auto path = expand_variables(given);
   const auto at = path.ok() ? locate_input(*path) : Result<Located>(path.error());
   return at.ok() && is_there(*at->store, at->path);
-}
-
-namespace {
-
-Result<std::string> read_stream(int fd, const std::string& name, size_t most, const CancelToken& cancel) {
-  std::string text;
-  char buffer[65536];
-  for (;;) {
-    // A wait that a signal just missed must not last for ever.
-    pollfd input{fd, POLLIN, 0};
-    while (!cancel.cancelled() && ::poll(&input, 1, 100) <= 0) {
-    }
-    if (cancel.cancelled()) return Error{ErrorKind::kInterrupted, fmt::format("interrupted while reading {}; nothing was done", name)};
-    const ssize_t n = ::read(fd, buffer, sizeof buffer);
-    if (n == 0) return text;
-    if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-    if (n < 0) return failed("reading {}: {}", name, std::strerror(errno));
-    text.append(buffer, static_cast<size_t>(n));
-    if (text.size() > most) return bad_input("{} holds more than {} of text", name, format_bytes(most));
-  }
-}
-
-}  // namespace
-
-Result<Located> text_path(const std::string& given) {
-  INGOT_ASSIGN(const std::string name, expand(given));
-  INGOT_ASSIGN(Located at, locate(name));
-  INGOT_TRY(check_there(at.path, ""));
-  return at;
-}
-
-Result<std::string> read_text_at(const Located& at, size_t most, const CancelToken& cancel) {
-  std::error_code error;
-  const auto status = fs::status(at.path, error);
-  if (!fs::is_fifo(status) && !fs::is_character_file(status)) return read_text(*at.store, at.path, most);
-  const std::string name = fmt::format("'{}'", at.path);
-  // What is open already is not opened again: of a pipe whose writer has been and gone one would wait for another.
-  int64_t open = -1;
-  if (at.path == "/dev/stdin") open = STDIN_FILENO;
-  if (at.path.starts_with("/dev/fd/")) std::from_chars(at.path.data() + 8, at.path.data() + at.path.size(), open);
-  if (open >= 0 && open <= INT_MAX) return read_stream(static_cast<int>(open), name, most, cancel);
-  // Not for a writer either where nobody could interrupt it.
-  const int fd = ::open(at.path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-  if (fd < 0) return failed("opening '{}': {}", at.path, std::strerror(errno));
-  auto text = read_stream(fd, name, most, cancel);
-  ::close(fd);
-  return text;
-}
-
-Result<std::string> read_text_input(const std::string& given, const CancelToken& cancel) {
-  constexpr size_t kMaxText = 1u << 30;
-  if (given == "-") return read_stream(STDIN_FILENO, "standard input", kMaxText, cancel);
-  INGOT_ASSIGN(const Located at, text_path(given));
-  return read_text_at(at, kMaxText, cancel);
 }
 
 namespace {

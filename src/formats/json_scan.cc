@@ -72,7 +72,8 @@ class Scanner {
     size_t n = std::min<size_t>(20, s_.size() - at_);
     while (at_ + n < s_.size() && (static_cast<unsigned char>(s_[at_ + n]) & 0xC0) == 0x80) --n;  // no character is cut
     const auto line = 1 + std::count(s_.begin(), s_.begin() + static_cast<std::ptrdiff_t>(at_), '\n');
-    error_ = n ? fmt::format("not valid JSON at byte {} (line {}) near '{}': {}", at_ + 1, line, s_.substr(at_, n), why)
+    const std::string where = s_.find('\n') < s_.size() ? fmt::format(" (line {})", line) : "";
+    error_ = n ? fmt::format("not valid JSON at byte {}{} near '{}': {}", at_ + 1, where, s_.substr(at_, n), why)
                : fmt::format("not valid JSON: it ends after {} bytes: {}", s_.size(), why);
     return false;
   }

@@ -83,8 +83,8 @@ TEST(Json, HalfOfASurrogatePairIsNoTextAndStays) {
 
 TEST(Json, WhatPythonRefusesIsRefusedWithItsPlace) {
   const std::pair<const char*, const char*> cases[] = {
-      {"", "it ends after 0 bytes: expected a value"}, {"{} x", "byte 4 (line 1) near 'x': something follows"},
-      {"[1,]", "byte 4 (line 1) near ']': expected a value"},   {R"({"a":1,})", "near '}': expected a key"},
+      {"", "it ends after 0 bytes: expected a value"}, {"{} x", "byte 4 near 'x': something follows"},
+      {"[1,]\n", "byte 4 (line 1) near ']\n': expected a value"},   {R"({"a":1,})", "near '}': expected a key"},
       {"{'a': 1}", "near ''a': 1}': expected a key"},  {"{\"a\" 1}", "expected a colon"},
       {"[1 2]", "near '2]': expected a comma or ]"},   {R"({"a":1 "b":2})", "expected a comma or }"},
       {"[1}", "expected a comma or ]"},                {"{\"a\":1]", "expected a comma or }"},

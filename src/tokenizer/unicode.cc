@@ -202,6 +202,12 @@ void normalize_segment(std::string_view text, Form form, std::vector<utf8proc_in
 
 bool is_valid_utf8(std::string_view text) { return simdjson::validate_utf8(text.data(), text.size()); }
 
+size_t well_formed_prefix(std::string_view text) {
+  size_t at = 0;
+  for (int n = 1; at < text.size() && (n = sequence_length(text.substr(at))) > 0;) at += static_cast<size_t>(n);
+  return at;
+}
+
 std::string replace_invalid_utf8(std::string_view text) {
   std::string out;
   out.reserve(text.size());

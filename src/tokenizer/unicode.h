@@ -10,6 +10,8 @@ namespace ingot::unicode {
 
 // True when `text` is well-formed UTF-8.
 bool is_valid_utf8(std::string_view text);
+// Length of the longest prefix that is: where ill-formed text begins to be so.
+size_t well_formed_prefix(std::string_view text);
 // Copies `text`, replacing each maximal ill-formed subsequence by U+FFFD (the practice of the Unicode
 // standard, Rust's from_utf8_lossy and Python's errors="replace").
 std::string replace_invalid_utf8(std::string_view text);

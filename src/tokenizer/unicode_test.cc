@@ -21,6 +21,15 @@ TEST(Unicode, ReplacesMaximalIllFormedSubparts) {
   EXPECT_EQ(replace_invalid_utf8(""), "");
 }
 
+TEST(Unicode, WellFormedPrefixEndsWhereTheFirstBadByteStands) {
+  EXPECT_EQ(well_formed_prefix(""), 0u);
+  EXPECT_EQ(well_formed_prefix("a\u4E2D\U0001F600"), 8u);
+  EXPECT_EQ(well_formed_prefix("a\xFF" "b"), 1u);
+  EXPECT_EQ(well_formed_prefix("ab\xE4\xB8"), 2u);  // unfinished
+  EXPECT_EQ(well_formed_prefix("\u00E9\xED\xA0\x80"), 2u);  // a surrogate
+  EXPECT_EQ(well_formed_prefix("\xC0\xAF"), 0u);
+}
+
 TEST(Unicode, CompletePrefixHoldsBackUnfinishedCharacters) {
   EXPECT_EQ(complete_prefix(""), 0u);
   EXPECT_EQ(complete_prefix("ab"), 2u);
