@@ -49,7 +49,7 @@ class Members : public JsonEvents {
 }  // namespace
 
 std::string no_utf8(uint64_t byte, char c) {
-  return fmt::format("byte {} of the file ({:#04x}) is no UTF-8; write the text as UTF-8, of an older encoding with iconv -f WINDOWS-1252 -t UTF-8", byte,
+  return fmt::format("byte {} of the file ({:#04x}) is no UTF-8; convert the file, for example with iconv -f WINDOWS-1252 -t UTF-8", byte,
                      static_cast<unsigned>(static_cast<unsigned char>(c)));
 }
 
