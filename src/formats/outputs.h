@@ -1,6 +1,7 @@
 // From an artifact to an Output that the executor can write: the artifact with the layout of a format bound to it.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -26,6 +27,9 @@ Result<std::vector<Output>> gguf_splits(Artifact artifact, Store& store, const s
 Output hf_directory_output(Artifact artifact, Store& store, const std::string& path,
                            uint64_t max_shard = kDefaultShardBytes);
 Output safetensors_output(Artifact artifact, Store& store, const std::string& path);
+// An importance matrix as llama-imatrix's older files (.dat) have it: tensors and values as imatrix.cc reads them. `calls` of the entries, where they are known only when
+// the tensors are; else they stand in the artifact's values.
+Output imatrix_output(Artifact artifact, Store& store, const std::string& path, std::function<Result<std::vector<int32_t>>()> calls = nullptr);
 // The small files of a model directory as they are written beside these weights: config.json says the dtype that most of them have.
 std::map<std::string, std::string> side_files_of(std::map<std::string, std::string> files, const std::vector<NamedSpec>& specs);
 // By name as in --to (output_formats.h), or by the extension of the path when it is empty, else a Hugging Face directory.
