@@ -33,6 +33,7 @@ Status collect(const Model& model, const TokenWindows& w, const CollectOptions& 
   return within_memory("collecting the sums", [&]() -> Status {
     ImportanceMatrix now = c->sums;
     int64_t group = per;
+    double seconds = o.group_seconds;
     WindowsOptions options;
     options.batch = o.batch;
     options.cancel = o.cancel;
@@ -58,8 +59,9 @@ Status collect(const Model& model, const TokenWindows& w, const CollectOptions& 
       c->windows += n;
       if (o.on_group) o.on_group();
       // Longer groups save nothing where the weights are in memory: they are as long as one may lose.
-      const double each = seconds_since(start) / static_cast<double>(n);
-      group = std::clamp<int64_t>(each > 0 ? static_cast<int64_t>(o.group_seconds / each) / per * per : most, per, std::min(most, 2 * group));
+      const double took = seconds_since(start), each = took / static_cast<double>(n);
+      if (!o.resident && n == per) seconds = std::max(o.group_seconds, 2.5 * took);
+      group = std::clamp<int64_t>(each > 0 ? static_cast<int64_t>(seconds / each) / per * per : most, per, std::min(most, 2 * group));
     }
     return {};
   });

@@ -15,7 +15,9 @@ struct CollectOptions {
   int64_t batch = 512;  // tokens that are multiplied together
   uint64_t memory = 0;  // bytes for the states of windows that pass together, beside weights and sums; 0: as little as works
   std::string output;  // the name under which the inputs of the output's product are collected; empty: they are not
-  double group_seconds = 5;  // windows pass in groups that take about so long: what an interruption loses
+  // Windows pass in groups that take about so long: what an interruption loses. Where the layers are not resident in memory, at least twice as long as reading them.
+  double group_seconds = 5;
+  bool resident = true;
   const CancelToken* cancel = nullptr;
   std::function<void(int64_t done, int64_t total)> on_progress;  // tokens, of all windows
   std::function<void()> on_group;                                // `Collected` has one group more

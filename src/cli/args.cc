@@ -16,7 +16,9 @@ namespace ingot::cli {
 
 namespace {
 constexpr int kHelpWidth = 80, kHelpColumn = 25;
-}
+// "-ofreq", as llama.cpp's tools have names, and CLI11 has not: the option's main name stands for it.
+bool one_dash(std::string_view name) { return name.size() > 2 && name[0] == '-' && name[1] != '-'; }
+}  // namespace
 
 Args::Args(std::string command, std::vector<std::string> words)
     : command_(std::move(command)), words_(std::move(words)) {}
@@ -137,10 +139,11 @@ void Args::later(std::string names, bool takes_value, std::string what) {
   };
 }
 
-void Args::ignored(const char* name) {
-  add(name, "", "").later = true;
-  specs_.back().set = [](const std::string&, const std::string&) { return Status(); };
-  unused_.push_back(name);
+void Args::ignored(const char* names, const char* value_name) {
+  Spec& s = add(names, value_name, "");
+  s.later = true, s.repeat = true;
+  s.set = [](const std::string&, const std::string&) { return Status(); };
+  unused_.push_back(std::string_view(names).substr(0, std::string_view(names).find('|')));
 }
 
 void Args::add_common() {
@@ -252,6 +255,7 @@ Result<bool> Args::parse() {
     const Spec& s = specs_[i];
     std::vector<std::string> names = s.names;
     if (s.is_positional) names.erase(names.begin());
+    std::erase_if(names, one_dash);
     if (names.empty()) continue;
     CLI::Option* o;
     if (s.value_name.empty()) {
@@ -277,7 +281,7 @@ Result<bool> Args::parse() {
       continue;
     }
     // Name and value apart: CLI11 takes the next word for the value of "--prompt=", and "=8" for that of "-n=8".
-    words.push_back(w->substr(0, equals));
+    words.push_back(one_dash(w->substr(0, equals)) ? s->names[s->is_positional] : w->substr(0, equals));
     if (equals == std::string::npos && w + 1 == end) return ingot::usage("{} needs a value; {}", *w, hint());
     words.push_back(equals == std::string::npos ? *++w : w->substr(equals + 1));
   }

@@ -54,8 +54,8 @@ class Args {
   void flag(std::string names, bool* value, std::string help);
   // A name of the contract whose behaviour comes later: refused by name, with `what` it will do.
   void later(std::string names, bool takes_value, std::string what);
-  // A flag of a peer's tool that changes nothing here: taken, and warned of.
-  void ignored(const char* name);
+  // An option of a peer's tool that changes nothing here: taken, and warned of. With `value_name` a value follows it.
+  void ignored(const char* names, const char* value_name = "");
   // What may be meant by a word after all positionals: the end of a sentence.
   void too_many(std::string text) { too_many_ = std::move(text); }
   // Common options that mean nothing to this command: not in its help, and warned of where they are given.

@@ -25,7 +25,7 @@ struct GroupRow {
   std::vector<std::string> later;
 };
 const GroupRow kGroups[] = {{"Start", {}},
-                            {"Make", {"merge", "imatrix"}},
+                            {"Make", {"merge"}},
                             {"Try", {"eval"}},
                             {"Look", {}},
                             {"Train", {}},

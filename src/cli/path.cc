@@ -38,7 +38,10 @@ std::vector<Fitting> fitting(const Context& c, const Findings& f) {
   if (f.can_ship() && f.kind == "model") add(fmt::format("ingot convert {}", path), "a GGUF file of the type that it has");
   if (f.kind == "gguf") add("ingot verify " + path, "whether it is what was written");
   if (f.kind == "gguf adapter") add("ingot convert " + path + " --to peft --out DIR", "the adapter as PEFT has it");
-  if (f.kind == "imatrix") add("ingot convert " + path + " --out imatrix.npz", "its sums, for NumPy");
+  if (f.kind == "imatrix") {
+    add("ingot imatrix " + path + " --stats", "figures for each tensor");
+    add("ingot convert " + path + " --out imatrix.npz", "its sums, for NumPy");
+  }
   add("ingot inspect " + path, "all its tensors and metadata");
   return out;
 }

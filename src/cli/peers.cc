@@ -48,7 +48,7 @@ constexpr Row kPrograms[] = {
     {"gguf-set-metadata,gguf_set_metadata.py,gguf_set_metadata,gguf-new-metadata,gguf_new_metadata.py,gguf_new_metadata,gguf-edit,edit",
      "'ingot gguf edit FILE --set KEY=VALUE' (a copy with --out OUT.gguf)"},
     {"mergekit-yaml,mergekit", "not there yet (merging models)"},
-    {"llama-imatrix", "not there yet (importance matrices)"},
+    {"llama-imatrix", "'ingot imatrix MODEL --calibrate TEXT --out imatrix.gguf'"},
     {"llama-perplexity", "not there yet (perplexity)"},
     {"llama-server", "not there"},
     {"version", "'ingot --version'"},

@@ -13,7 +13,7 @@ namespace {
 
 using Manners = CliTest;
 
-const std::vector<std::string> kCommands = {"ship", "convert",  "quantize", "lora",
+const std::vector<std::string> kCommands = {"ship", "convert",  "quantize", "imatrix", "lora",
                                             "run",  "tokenize", "inspect",  "list", "doctor", "hash", "diff", "gguf", "verify", "checkpoint"};
 
 TEST_F(Manners, HelpIsThereForEachCommandIn80ColumnsWithAnExample) {
@@ -114,7 +114,6 @@ TEST_F(Manners, WrongUsageIsNamedAndTheNearestSuggested) {
       {{}, 2, {"a command is needed"}},
       {{"shpi"}, 2, {"no command 'shpi'", "did you mean 'ingot ship'"}},
       {{"quantise", "x"}, 2, {"did you mean 'ingot quantize'"}},
-      {{"imatrix", "x"}, 2, {"not there yet"}},
       {{"eval", "x"}, 2, {"not there yet"}},
       {{"--json"}, 2, {}},
       {{"ship", base, "--adaptr", lora}, 2, {"--adaptr", "did you mean --adapter?"}},

@@ -100,7 +100,7 @@ TEST_F(Slips, WhatOtherToolsHaveIsNamedAsItIsHere) {
   for (const char* name : {"llama-gguf-split", "gguf-split", "split"}) refused({name, "m.gguf", "parts"}, {"'ingot gguf split ", "'ingot gguf merge "});
   refused({"gguf-merge", "m-00001-of-00002.gguf", "m.gguf"}, {"'ingot gguf merge "});
   for (const char* name : {"gguf_set_metadata.py", "gguf-set-metadata", "gguf_new_metadata.py", "edit"}) refused({name, "m.gguf"}, {"'ingot gguf edit "});
-  refused({"llama-imatrix"}, {"not there yet"});
+  refused({"llama-imatrix"}, {"'ingot imatrix MODEL"});
   refused({"version"}, {"ingot --version"});
   refused({"run", "base", "Hello"}, {"--prompt"});
   refused({"tokenize", "base", "Hello"}, {"--text"});
