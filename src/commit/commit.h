@@ -7,6 +7,7 @@
 //   .NAME.ingot-KEY.part      the file or directory that becomes NAME
 //   .NAME.ingot-KEY.old       the directory that --force replaces, between its leaving the name and its removal
 //   .NAME.ingot-KEY.journal   beside the first output (.journal.rN of rank N, with .rN.lock)
+//   .NAME.ingot-KEY.progress  what a computation has before there are bytes of NAME (progress_file.h)
 // On a store without rename a file is an upload under its final name instead, invisible until it is completed.
 #pragma once
 
