@@ -52,9 +52,8 @@ Result<std::string> key_of(const ImatrixArgs& a, const ImatrixSources& s) {
     text += "|" + to_hex(hash128(as_bytes(header.files[0].extents[0].bytes)));
     for (const LazyTensor& t : s.gguf.tensors) text += "|" + t.name;
     text += "|" + to_hex(hash128(std::as_bytes(std::span(s.windows.ids))));
-    // Quantized weights are multiplied in another way where the machine has the instructions.
-    const bool packed = std::any_of(s.gguf.tensors.begin(), s.gguf.tensors.end(), [](const LazyTensor& t) { return can_pack(t.spec().type); });
-    text += packed ? "|int8" : "|f32";
+    const auto packed = [](const LazyTensor& t) { return can_pack(t.spec().type); };
+    if (a.arithmetic == Arithmetic::kFast && std::any_of(s.gguf.tensors.begin(), s.gguf.tensors.end(), packed)) text += "|int8";
   }
   return to_hex(hash128(as_bytes(text)));
 }

@@ -7,6 +7,7 @@
 
 #include "cli/command.h"
 #include "cli/model_args.h"
+#include "infer/model.h"
 
 namespace ingot::cli {
 
@@ -15,12 +16,16 @@ struct ImatrixArgs {
   std::vector<std::string> texts, in_files;
   AdapterArgs adapters;
   int64_t length = 512, chunks = 0, skip = 0;
+  Arithmetic arithmetic = Arithmetic::kExact;
   bool process_output = false, parse_special = false, statistics = false;
 
   void declare(Args& args);
-  Status check(const Args& args) const;
+  Status check(const Args& args);
   bool older() const;  // a .dat file is written
   bool looks() const { return statistics || !svg.empty(); }
+
+ private:
+  std::string how_;
 };
 
 }  // namespace ingot::cli

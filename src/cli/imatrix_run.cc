@@ -72,6 +72,7 @@ Result<ImatrixRun> run_windows(Context& c, const ImatrixArgs& a, const ImatrixSo
     c.report.notice(fmt::format("the model's {} do not fit into the memory; its layers are read from the file for each group of windows", format_bytes(weight_bytes(s.gguf))));
   LoadOptions load;
   load.resident = memory.resident;
+  load.arithmetic = a.arithmetic;
   INGOT_ASSIGN(const std::unique_ptr<Model> model, load_model(c, s.gguf, load));
   const uint64_t least = calibrate::least_states(*model, w.length, kBatch);
   if (c.args.common.memory && memory.states < least)
