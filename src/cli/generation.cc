@@ -83,8 +83,9 @@ Result<std::vector<int32_t>> encode_prompt(Context& c, const Tokenizer& tokenize
   return usage("{}: the prompt has {} tokens, the context is {}; give a shorter one", option, ids.size(), model.context);
 }
 
-Result<std::unique_ptr<Model>> load_model(Context& c, const Artifact& artifact) {
+Result<std::unique_ptr<Model>> load_model(Context& c, const Artifact& artifact, Arithmetic arithmetic) {
   LoadOptions options;
+  options.arithmetic = arithmetic;
   options.threads = static_cast<int>(c.args.common.threads);
   options.cancel = &c.cancel;
   options.on_progress = [&](uint64_t done, uint64_t total) {

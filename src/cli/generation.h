@@ -38,7 +38,7 @@ Result<std::vector<int32_t>> encode_prompt(Context& context, const Tokenizer& to
                                            const std::string& option, bool add_special = true);
 
 // The weights of a GGUF-shaped artifact in memory, with progress shown.
-Result<std::unique_ptr<Model>> load_model(Context& context, const Artifact& artifact);
+Result<std::unique_ptr<Model>> load_model(Context& context, const Artifact& artifact, Arithmetic arithmetic = Arithmetic::kFast);
 
 struct TextRequest {
   std::string prompt;

@@ -74,10 +74,11 @@ std::string bar_line(const Progress& p, double rate, double seconds_left, const 
   const std::string percent = p.total ? fmt::format("{:3.0f}%", std::floor(share * 100)) : "";
   const std::string verb = fmt::format("{:<9}", named ? named : phase_verb(p.phase));
   // Widths are fixed where they can be, so that nothing jumps about.
-  const std::string bytes = p.total
+  const std::string bytes = !style.bytes ? ""
+                            : p.total
                                 ? fmt::format("{:>15}", format_bytes(p.done) + "/" + format_bytes(p.total))
                                 : format_bytes(p.done);
-  const std::string speed = rate > 0 ? fmt::format("{:>9}", format_rate(rate)) : "";
+  const std::string speed = style.bytes && rate > 0 ? fmt::format("{:>9}", format_rate(rate)) : "";
   const std::string left = seconds_left >= 0 ? format_duration(seconds_left) + " left" : "";
 
   std::string line = verb + " " + percent;

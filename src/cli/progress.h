@@ -28,6 +28,7 @@ struct BarStyle {
   int width = 80;  // columns of the terminal
   bool utf8 = true;
   bool colour = false;
+  bool bytes = true;  // what is counted is bytes, and is told
 };
 // At most style.width - 1 columns, no newline. `seconds_left` < 0: unknown; `verb` instead of the phase's.
 std::string bar_line(const Progress& p, double rate, double seconds_left, const BarStyle& style,

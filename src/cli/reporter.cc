@@ -117,11 +117,12 @@ void Reporter::event(const char* name, const nlohmann::ordered_json& fields) {
   print_error(dump(e) + "\n");
 }
 
-void Reporter::begin_progress(const char* verb) {
+void Reporter::begin_progress(const char* verb, bool bytes) {
   std::lock_guard lock(mutex_);
   if (active_ || quiet() || (!redraw_ && !json())) return;
   active_ = true, any_ = false;
   verb_ = verb;
+  bytes_ = bytes;
   metered_ = emitted_phase_ = Phase::kDone;
   try {
     thread_ = std::thread([this] { tick(); });
@@ -173,7 +174,7 @@ void Reporter::tick() {
 
 void Reporter::draw() {
   if (!redraw_ || !any_) return;
-  const BarStyle style{stderr_width(), locale_is_utf8(), want_colour()};
+  const BarStyle style{stderr_width(), locale_is_utf8(), want_colour(), bytes_};
   std::string line;
   if (cancel_ && cancel_->cancelled()) {
     line = shorten_middle("stopping...", std::max(0, style.width - 1));
@@ -200,7 +201,7 @@ void Reporter::emit_progress() {
                               {"done", now_.done},       {"total", now_.total},
                               {"resumed", now_.resumed}, {"tensor", now_.tensor}};
   if (meter_.rate() > 0) {
-    e["bytes_per_second"] = std::llround(meter_.rate());
+    if (bytes_) e["bytes_per_second"] = std::llround(meter_.rate());
     if (now_.total >= now_.done)
       e["seconds_left"] = static_cast<double>(now_.total - now_.done) / meter_.rate();
   }

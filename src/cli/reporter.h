@@ -52,8 +52,8 @@ class Reporter {
   void event(const char* name, const nlohmann::ordered_json& fields);
 
   // Long work: progress() may be called often, from any thread; end_progress() leaves a clean line.
-  // `verb` ("loading") stands for the phase's own where given.
-  void begin_progress(const char* verb = nullptr);
+  // `verb` ("loading") stands for the phase's own where given. `bytes`: that is what is counted.
+  void begin_progress(const char* verb = nullptr, bool bytes = true);
   void progress(const Progress& p);
   void end_progress();
 
@@ -83,6 +83,7 @@ class Reporter {
   std::thread thread_;
   bool active_ = false, drawn_ = false, any_ = false;
   const char* verb_ = nullptr;
+  bool bytes_ = true;
   Progress now_;
   RateMeter meter_;
   Phase metered_ = Phase::kDone;
