@@ -18,70 +18,93 @@ struct WindowShape {
 WindowShape shape_of(const TokenWindows& w) { return {w.length, w.length / 2, w.length - w.length / 2}; }
 
 // What an evaluation takes, by what it holds at once.
-class Costs {
+class Planner {
  public:
-  Costs(const std::vector<Candidate>& candidates, bool against, const TokenWindows& windows, const EvaluateOptions& options)
-      : candidates_(candidates), against_(against), shape_(shape_of(windows)), batch_(options.batch) {}
+  Planner(const std::vector<Candidate>& candidates, bool against, const TokenWindows& windows, const EvaluateOptions& options)
+      : candidates_(candidates), against_(against), shape_(shape_of(windows)), all_(windows.count()), options_(options) {
+    for (const Candidate& c : candidates_) vocab_ = std::max(vocab_, c.config.vocab);
+  }
 
-  uint64_t together(int64_t at_once, int64_t rows) const {
-    uint64_t sum = logits(rows);
-    for (const Candidate& c : candidates_) sum += c.weights + pass(c, at_once);
-    return sum;
+  Result<EvaluatePlan> plan() const {
+    EvaluatePlan p;
+    const int64_t usual = std::clamp<int64_t>(options_.batch / std::max<int64_t>(shape_.length, 1), 1, all_), rows = std::min(kRows, usual * shape_.rows), least_rows = std::min(kLeastRows, rows);
+    p.passes.resize(candidates_.size());
+    for (size_t i = 0; i < candidates_.size(); ++i) p.least = std::max(p.least, of(i, false, 1, least_rows) + kept(1));
+    const uint64_t free = 4 * default_memory(), memory = options_.memory ? options_.memory : std::max(free / 4 * 3, p.least + free / 8);
+    if (memory < p.least)
+      return usage("evaluating: --memory {} is too small: one layer after another, the states of one window of {} tokens and the logits of {} of them take {} bytes; --memory {}M works, and fewer "
+                   "tokens (--ctx) take less", memory, shape_.length, least_rows, p.least, (p.least >> 20) + 1);
+    p.rows = rows;
+    for (EvaluatePlan::Pass& pass : p.passes) pass.at_once = usual;
+    p.bytes = together(p);
+    p.together = candidates_.size() > 1 && p.bytes <= memory;
+    if (p.together) return p;
+    one_by_one(memory, usual, rows, &p);
+    if (most(p) + kept(p.kept) > memory) one_by_one(memory, 1, least_rows, &p);
+    p.bytes = most(p) + kept(p.kept);
+    return p;
   }
-  // Beside the states that are kept.
-  uint64_t one_by_one(int64_t at_once, int64_t rows) const {
-    uint64_t most = 0;
-    for (const Candidate& c : candidates_) {
-      const bool reference = against_ && &c == &candidates_[0];
-      most = std::max(most, c.weights + pass(c, at_once) + (reference ? 0 : logits(rows) + (against_ ? candidates_[0].head : 0)));
-    }
-    return most;
-  }
-  uint64_t kept(int64_t windows) const { return against_ ? static_cast<uint64_t>(windows * shape_.rows * candidates_[0].config.hidden) * sizeof(float) : 0; }
 
  private:
-  uint64_t pass(const Candidate& c, int64_t windows) const { return WindowRunner::bytes_of(c.config, windows, shape_.length, batch_); }
-  uint64_t logits(int64_t rows) const {
-    int64_t vocab = 0;
-    for (const Candidate& c : candidates_) vocab = std::max(vocab, c.config.vocab);
-    return static_cast<uint64_t>(rows * vocab) * sizeof(float) * (against_ ? 2 : 1);
+  // A model with what it needs while it is the one that is read, beside the states that are kept.
+  uint64_t of(size_t i, bool resident, int64_t at_once, int64_t rows) const {
+    const Candidate& c = candidates_[i];
+    const uint64_t alone = (resident ? c.weights : c.not_resident) + WindowRunner::bytes_of(c.config, at_once, shape_.length, options_.batch);
+    return against_ && i == 0 ? alone : alone + logits(rows) + (against_ ? candidates_[0].head : 0);
+  }
+  uint64_t logits(int64_t rows) const { return static_cast<uint64_t>(rows * vocab_) * sizeof(float) * (against_ ? 2 : 1); }
+  uint64_t kept(int64_t windows) const { return against_ ? static_cast<uint64_t>(windows * shape_.rows * candidates_[0].config.hidden) * sizeof(float) : 0; }
+  uint64_t together(const EvaluatePlan& p) const {
+    uint64_t sum = logits(p.rows);
+    for (size_t i = 0; i < candidates_.size(); ++i) sum += candidates_[i].weights + WindowRunner::bytes_of(candidates_[i].config, p.passes[i].at_once, shape_.length, options_.batch);
+    return sum;
+  }
+  uint64_t most(const EvaluatePlan& p) const {
+    uint64_t out = 0;
+    for (size_t i = 0; i < p.passes.size(); ++i) out = std::max(out, of(i, p.passes[i].resident, p.passes[i].at_once, p.rows));
+    return out;
+  }
+
+  // A model that is resident is read once for all windows whose reference states are kept; one that is not once for all windows that pass together, so where one is, as many of these as of
+  // those.
+  void one_by_one(uint64_t memory, int64_t usual, int64_t rows, EvaluatePlan* p) const {
+    p->rows = rows;
+    bool all_resident = true;
+    for (size_t i = 0; i < p->passes.size(); ++i) {
+      p->passes[i] = {of(i, true, usual, rows) + kept(1) <= memory, usual, 1};
+      all_resident = all_resident && p->passes[i].resident;
+    }
+    // The most windows for which it fits.
+    const auto with = [&](int64_t n) {
+      for (EvaluatePlan::Pass& pass : p->passes) pass.at_once = pass.resident ? std::min(usual, n) : n;
+      p->kept = against_ ? n : 0;
+      return most(*p) + kept(p->kept);
+    };
+    int64_t n = all_;
+    if (against_ || !all_resident) {
+      int64_t low = 1, high = all_ + 1;  // low fits, or nothing does
+      while (high - low > 1) {
+        const int64_t middle = low + (high - low) / 2;
+        (with(middle) <= memory ? low : high) = middle;
+      }
+      const int64_t groups = (all_ + low - 1) / low;
+      n = (all_ + groups - 1) / groups;
+    }
+    with(n);
+    for (EvaluatePlan::Pass& pass : p->passes) pass.reads = against_ || !pass.resident ? (all_ + n - 1) / n : 1;
   }
 
   const std::vector<Candidate>& candidates_;
   bool against_;
   WindowShape shape_;
-  int64_t batch_;
+  int64_t all_, vocab_ = 0;
+  const EvaluateOptions& options_;
 };
 
 }  // namespace
 
 Result<EvaluatePlan> plan_evaluation(const std::vector<Candidate>& candidates, bool against, const TokenWindows& windows, const EvaluateOptions& options) {
-  const Costs costs(candidates, against, windows, options);
-  const int64_t all = windows.count();
-  EvaluatePlan p;
-  p.at_once = std::clamp<int64_t>(options.batch / std::max<int64_t>(windows.length, 1), 1, all);
-  p.rows = std::min(kRows, p.at_once * shape_of(windows).rows);
-  const int64_t least_rows = std::min(kLeastRows, p.rows);
-  p.least = costs.one_by_one(1, least_rows) + costs.kept(1);
-  const uint64_t free = 4 * default_memory();
-  const uint64_t memory = options.memory ? options.memory : std::max(free / 4 * 3, p.least + free / 8);
-  if (memory < p.least)
-    return usage("evaluating: --memory {} is too small: the largest model, its states of one window of {} tokens and its logits of {} of them take {} bytes; --memory {}M works, and fewer tokens (--ctx) "
-                 "take less", memory, windows.length, least_rows, p.least, (p.least >> 20) + 1);
-  p.together = candidates.size() > 1 && costs.together(p.at_once, p.rows) <= memory;
-  if (p.together) {
-    p.bytes = costs.together(p.at_once, p.rows);
-    return p;
-  }
-  if (costs.one_by_one(p.at_once, p.rows) + costs.kept(1) > memory) p.at_once = 1, p.rows = least_rows;
-  const uint64_t beside = costs.one_by_one(p.at_once, p.rows);
-  if (against) {
-    const auto most = static_cast<int64_t>(std::min<uint64_t>((memory - beside) / costs.kept(1), static_cast<uint64_t>(all)));
-    p.reads = (all + most - 1) / most;
-    p.kept = (all + p.reads - 1) / p.reads;
-  }
-  p.bytes = beside + costs.kept(p.kept);
-  return p;
+  return Planner(candidates, against, windows, options).plan();
 }
 
 namespace {
@@ -109,7 +132,7 @@ class Evaluation {
 
   Result<Open> open(size_t number) {
     Open o{number, nullptr, nullptr, {}};
-    INGOT_ASSIGN(o.model, candidates_[number].load());
+    INGOT_ASSIGN(o.model, candidates_[number].load(plan_.passes[number].resident));
     start(&o);
     return o;
   }
@@ -201,8 +224,9 @@ class Evaluation {
     }
     std::vector<Open*> models;
     for (size_t i = against_ ? 1 : 0; i < all.size(); ++i) models.push_back(&all[i]);
-    for (int64_t w = 0; w < windows_.count(); w += plan_.at_once) {
-      const int64_t n = std::min(plan_.at_once, windows_.count() - w);
+    const int64_t at_once = plan_.passes[0].at_once;
+    for (int64_t w = 0; w < windows_.count(); w += at_once) {
+      const int64_t n = std::min(at_once, windows_.count() - w);
       for (Open& o : all) INGOT_TRY(advance(&o, w, n));
       INGOT_TRY(score_windows(w, n, against_ ? &all[0] : nullptr, true, models));
     }
@@ -226,8 +250,9 @@ class Evaluation {
   Status keep_states(Open* reference, int64_t first, int64_t n) {
     const size_t window = static_cast<size_t>(shape_.rows * reference->model->config().hidden);
     kept_.resize(static_cast<size_t>(n) * window);
-    for (int64_t w = 0; w < n; w += plan_.at_once) {
-      INGOT_TRY(advance(reference, first + w, std::min(plan_.at_once, n - w)));
+    const int64_t at_once = plan_.passes[0].at_once;
+    for (int64_t w = 0; w < n; w += at_once) {
+      INGOT_TRY(advance(reference, first + w, std::min(at_once, n - w)));
       std::copy(reference->states.begin(), reference->states.end(), kept_.begin() + static_cast<std::ptrdiff_t>(static_cast<size_t>(w) * window));
     }
     reference->runner.reset();
@@ -240,8 +265,9 @@ class Evaluation {
   Status go_through(size_t number, int64_t first, int64_t n, Open* reference) {
     INGOT_ASSIGN(Open o, open(number));
     Open* const one = &o;
-    for (int64_t w = 0; w < n; w += plan_.at_once) {
-      const int64_t count = std::min(plan_.at_once, n - w);
+    const int64_t at_once = plan_.passes[number].at_once;
+    for (int64_t w = 0; w < n; w += at_once) {
+      const int64_t count = std::min(at_once, n - w);
       INGOT_TRY(advance(&o, first + w, count));
       if (reference) reference->states = std::span<const float>(kept_).subspan(static_cast<size_t>(w * shape_.rows * reference->model->config().hidden));
       INGOT_TRY(score_windows(first + w, count, reference, number == 1, {&one, 1}));

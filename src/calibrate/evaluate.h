@@ -15,11 +15,11 @@ namespace ingot::calibrate {
 
 // A model as it is known before its weights are read.
 struct Candidate {
-  std::string name;      // for messages
-  ModelConfig config;    // with its vocabulary
-  uint64_t weights = 0;  // bytes in memory
-  uint64_t head = 0;     // of those, what its logits are made of
-  std::function<Result<std::unique_ptr<Model>>()> load;
+  std::string name;                       // for messages
+  ModelConfig config;                     // with its vocabulary
+  uint64_t weights = 0, not_resident = 0;  // bytes that it takes with all layers in memory, and with those that stay in their file
+  uint64_t head = 0;                      // of those, what its logits are made of
+  std::function<Result<std::unique_ptr<Model>>(bool resident)> load;
 };
 
 // models[i] are the scores of the first windows[i] windows, `per_window` of each: of the positions from length / 2 to length - 2, each for the token after it, as llama-perplexity has
@@ -39,13 +39,18 @@ struct EvaluateOptions {
 };
 
 // How it is done within the memory. Together: all models are held, and the windows go through each, a few at a time. Else one model after another is read; the reference first, of
-// which the states of `kept` windows stay, and what makes logits of them. Where those are not all windows, the models are read again for the next ones. The figures are the same.
+// which the states of `kept` windows stay, and what makes logits of them; where those are not all windows, the models are read again for the next ones. A model that does not fit even alone
+// stays in its file: its layers are read in turn, for as many windows together as the memory has room for. The figures are the same.
 struct EvaluatePlan {
   bool together = false;
-  int64_t at_once = 1;  // windows that pass the layers together
-  int64_t rows = 1;     // positions whose logits are made together
+  int64_t rows = 1;  // positions whose logits are made together
   int64_t kept = 0;
-  int64_t reads = 1;    // times that each model is read
+  struct Pass {
+    bool resident = true;
+    int64_t at_once = 1;  // windows that pass the layers together
+    int64_t reads = 1;    // times that the layers are read
+  };
+  std::vector<Pass> passes;  // of each candidate
   uint64_t bytes = 0, least = 0;
 };
 // candidates[0] is the reference where `against` is set: there are others then, and the vocabularies are of one size. kUsage where the least does not fit.

@@ -83,9 +83,7 @@ Result<std::vector<int32_t>> encode_prompt(Context& c, const Tokenizer& tokenize
   return usage("{}: the prompt has {} tokens, the context is {}; give a shorter one", option, ids.size(), model.context);
 }
 
-Result<std::unique_ptr<Model>> load_model(Context& c, const Artifact& artifact, Arithmetic arithmetic) {
-  LoadOptions options;
-  options.arithmetic = arithmetic;
+Result<std::unique_ptr<Model>> load_model(Context& c, const Artifact& artifact, LoadOptions options) {
   options.threads = static_cast<int>(c.args.common.threads);
   options.cancel = &c.cancel;
   options.on_progress = [&](uint64_t done, uint64_t total) {

@@ -37,8 +37,8 @@ Result<std::vector<int32_t>> encode_whole(Context& context, const Tokenizer& tok
 Result<std::vector<int32_t>> encode_prompt(Context& context, const Tokenizer& tokenizer, const std::string& prompt, const Runnable& model,
                                            const std::string& option, bool add_special = true);
 
-// The weights of a GGUF-shaped artifact in memory, with progress shown.
-Result<std::unique_ptr<Model>> load_model(Context& context, const Artifact& artifact, Arithmetic arithmetic = Arithmetic::kFast);
+// The weights of a GGUF-shaped artifact in memory, with progress shown; threads and cancellation are the context's.
+Result<std::unique_ptr<Model>> load_model(Context& context, const Artifact& artifact, LoadOptions options = {});
 
 struct TextRequest {
   std::string prompt;
