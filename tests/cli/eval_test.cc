@@ -229,11 +229,12 @@ TEST_F(Eval, InterruptedItPrintsWhatItHas) {
   write_file(dir_ / "long.txt", text);
   SpawnOptions o;
   o.terminal = true;
-  o.columns = 120;
+  o.terminal_stdout = false;
+  o.columns = 160;
   o.set = {{"TERM", "xterm"}};
   Child child({INGOT_PROGRAM, "eval", dir_ / "large", "--text", dir_ / "long.txt", "-c", "64"}, o);
-  ASSERT_TRUE(child.wait_for("perplexity"));  // the bar's
-  child.kill(SIGINT);
+  ASSERT_TRUE(child.wait_for([](const std::string& err) { return err.find(" perplexity ") != std::string::npos; }));  // the bar's
+  child.send(SIGINT);
   const Finished f = child.finish();
   EXPECT_EQ(f.exit_code, 4) << f.err;
   EXPECT_NE(f.out.find("interrupted after"), std::string::npos) << f.out;
