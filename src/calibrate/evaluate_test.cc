@@ -44,12 +44,12 @@ TokenWindows windows_of(int64_t n, int64_t length, int64_t vocab) {
   return w;
 }
 
-struct Run {
+struct Made {
   Scores scores;
   EvaluatePlan plan;
 };
-Run run(const std::vector<Candidate>& all, bool against, const TokenWindows& w, uint64_t memory = 0, int64_t batch = 512) {
-  Run r;
+Made run(const std::vector<Candidate>& all, bool against, const TokenWindows& w, uint64_t memory = 0, int64_t batch = 512) {
+  Made r;
   EvaluateOptions o;
   o.memory = memory, o.batch = batch;
   const auto plan = plan_evaluation(all, against, w, o);
@@ -162,13 +162,13 @@ TEST(Evaluate, MemoryChangesTheWayAndNotTheFigures) {
   for (const bool against : {true, false}) {
     int64_t loads = 0;
     const std::vector<Candidate> all = {candidate(a, 2, &loads), candidate(b, 2, &loads), candidate(c, 2, &loads)};
-    const Run whole = run(all, against, w, 1 << 30, 48);
+    const Made whole = run(all, against, w, 1 << 30, 48);
     EXPECT_TRUE(whole.plan.together);
     EXPECT_EQ(loads, 3);
     bool one_by_one = false, in_file = false, again = false;
     for (uint64_t memory = whole.plan.least; memory < whole.plan.bytes; memory += (whole.plan.bytes - whole.plan.least) / 12) {
       loads = 0;
-      const Run r = run(all, against, w, memory, 48);
+      const Made r = run(all, against, w, memory, 48);
       EXPECT_FALSE(r.plan.together);
       EXPECT_LE(r.plan.bytes, memory);
       expect_same(r.scores, whole.scores);
@@ -193,7 +193,7 @@ TEST(Evaluate, ModelsOfOtherSizesBesideEachOther) {
   larger.hidden = 96, larger.layers = 3;
   const Artifact a = random_model(larger, DType::kF32), b = random_model(kSize, DType::kF32, 77);
   const TokenWindows w = windows_of(6, 20, kSize.vocab);
-  const Run whole = run({candidate(a), candidate(b)}, true, w, 1 << 30), least = run({candidate(a), candidate(b)}, true, w, whole.plan.least);
+  const Made whole = run({candidate(a), candidate(b)}, true, w, 1 << 30), least = run({candidate(a), candidate(b)}, true, w, whole.plan.least);
   expect_same(least.scores, whole.scores);
   EXPECT_GT(divergence(whole.scores.models[1]).mean.value, 0);
 }

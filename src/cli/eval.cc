@@ -228,7 +228,7 @@ Status command_eval(Context& c) {
       return bad_input("'{}' and {}'{}' have other tokens ({}): {}", s.told.path, request.against ? "the reference " : "", all[0].told.path, differs,
                        request.against ? "a divergence is between distributions over the same ones" : "perplexities compare only over the same ones; evaluate them one by one");
   }
-  INGOT_ASSIGN(const std::vector<calibrate::Text> read, calibrate::read_texts(texts));
+  INGOT_ASSIGN(const std::vector<calibrate::Text> read, calibrate::read_texts(texts, calibrate::BuiltinHalf::kEvaluate, &c.cancel));
   INGOT_TRY(go_on(c));
   INGOT_ASSIGN(const calibrate::TokenWindows windows, calibrate::cut(all[0].tokenizer, read, window));
   for (const Subject& s : all) {

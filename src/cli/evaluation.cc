@@ -144,7 +144,7 @@ std::string evaluation_text(const Evaluation& e, int width) {
   for (const Sheet& s : sheets_of(e)) {
     Table table(s.header);
     for (const auto& row : s.rows) table.row(row);
-    out += "\n" + (s.title.empty() ? "" : s.title + "\n") + table.str(0, width);
+    out += std::string("\n") + (s.title.empty() ? "" : s.title + "\n") + table.str(0, width);
   }
   return out;
 }
