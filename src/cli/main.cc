@@ -26,7 +26,7 @@ struct GroupRow {
 };
 const GroupRow kGroups[] = {{"Start", {}},
                             {"Make", {"merge"}},
-                            {"Try", {"eval"}},
+                            {"Try", {}},
                             {"Look", {}},
                             {"Train", {}},
                             {"Move", {"push", "pull", "sync", "gc"}}};

@@ -26,6 +26,8 @@ constexpr Row kOptions[] = {
     {"-e,--escape,--no-escape", "a text is taken as it stands; leave it out (in bash, $'a\\nb' holds the end of a line)"},
     {"-hf,-hfr,--hf-repo,-hff,--hf-file,-mu,--model-url,--remote", "download the model with 'hf download org/model', then give org/model"},
     {"--lora-scaled", "it is --adapter DIR --weight W"},
+    {"--kl-divergence-base,--save-all-logits", "no file of logits is needed: give the reference itself, --against MODEL"},
+    {"--hellaswag,--hellaswag-tasks,--winogrande,--winogrande-tasks,--multiple-choice,--multiple-choice-tasks,--ppl-stride,--ppl-output-type", "it is not there"},
     {"--repeat-last-n", "the last 64 tokens count; leave it out"},
     {"--no-bos", "it is --no-special"},
     {"--stdin", "it is --file -"},
@@ -49,7 +51,7 @@ constexpr Row kPrograms[] = {
      "'ingot gguf edit FILE --set KEY=VALUE' (a copy with --out OUT.gguf)"},
     {"mergekit-yaml,mergekit", "not there yet (merging models)"},
     {"llama-imatrix", "'ingot imatrix MODEL --calibrate TEXT --out imatrix.gguf'"},
-    {"llama-perplexity", "not there yet (perplexity)"},
+    {"llama-perplexity", "'ingot eval MODEL... --against REFERENCE --text FILE'"},
     {"llama-server", "not there"},
     {"version", "'ingot --version'"},
 };

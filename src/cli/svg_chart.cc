@@ -10,7 +10,7 @@
 namespace ingot::cli {
 namespace {
 
-constexpr double kWidth = 760, kLeft = 84, kRight = 28, kTop = 64, kPlot = 132, kAbove = 34, kBelow = 30;
+constexpr double kWidth = 760, kLeft = 84, kRight = 28, kTop = 64, kAbove = 34, kBelow = 30;
 constexpr size_t kLarge = 40, kSmall = 200;  // points up to which each has a mark, of two sizes
 constexpr int kTitle = 44;                   // columns, beside the text on the right
 
@@ -29,21 +29,34 @@ text { fill: #e6edf3 } .page { fill: #0d1117 } .tick, .sub { fill: #9198a1 } .gr
 </style>
 )";
 
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : printable(text)) {
-    if (c == '&') out += "&amp;";
-    else if (c == '<') out += "&lt;";
-    else if (c == '>') out += "&gt;";
-    else if (c == '"') out += "&quot;";
-    else out += c;
-  }
-  return out;
+std::string text_at(double x, double y, const char* style, const char* anchor, const std::string& text) {
+  return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"{}\" text-anchor=\"{}\">{}</text>\n", x, y, style, anchor, escape_markup(text));
 }
 
-std::string text_at(double x, double y, const char* style, const char* anchor, const std::string& text) {
-  return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"{}\" text-anchor=\"{}\">{}</text>\n", x, y, style, anchor, escaped(text));
-}
+// A label's place: right of its mark, else left of it, above or below, where it covers no other.
+struct Labels {
+  struct Box {
+    double left, right, top, bottom;
+  };
+  std::vector<Box> taken;
+  void add(double x, double y, const std::string& label, double width, std::string* out) {
+    constexpr double kHigh = 13, kLetter = 6.6;
+    const double wide = kLetter * display_width(printable(label));
+    const struct {
+      double dx, dy;
+      const char* anchor;
+    } places[] = {{8, 4, "start"}, {-8, 4, "end"}, {0, -9, "middle"}, {0, 19, "middle"}, {8, -9, "start"}, {-8, 19, "end"}};
+    for (const auto& p : places) {
+      const double left = x + p.dx - (*p.anchor == 'e' ? wide : *p.anchor == 'm' ? wide / 2 : 0);
+      const Box b{left, left + wide, y + p.dy - kHigh, y + p.dy};
+      if (b.left < 2 || b.right > width - 2) continue;
+      if (std::any_of(taken.begin(), taken.end(), [&](const Box& t) { return b.left < t.right && t.left < b.right && b.top < t.bottom && t.top < b.bottom; })) continue;
+      taken.push_back(b);
+      *out += text_at(x + p.dx, y + p.dy, "tick", p.anchor, label);
+      return;
+    }
+  }
+};
 
 struct Range {
   double low = 0, high = 1;
@@ -94,9 +107,15 @@ std::vector<Tick> byte_ticks(double high) {
   return ticks;
 }
 
-void draw_series(const ChartSeries& s, const char* which, const Range& x, const Range& y, double top, std::string* out) {
-  const double right = kWidth - kRight, bottom = top + kPlot;
-  std::string line, marks;
+void draw_series(const ChartSeries& s, const char* which, const Range& x, const Range& y, double top, double bottom, std::string* out) {
+  const double right = kWidth - kRight;
+  std::string line, marks, labels;
+  Labels places;
+  for (const ChartPoint& p : s.points)
+    if (std::isfinite(p.y)) {
+      const double px = x.at(p.x, kLeft, right), py = y.at(p.y, bottom, top);
+      places.taken.push_back({px - 5, px + 5, py - 5, py + 5});
+    }
   bool begun = false;
   const double radius = s.points.size() <= kLarge ? 3.2 : s.points.size() <= kSmall ? 1.8 : 0;
   for (const ChartPoint& p : s.points) {
@@ -110,22 +129,27 @@ void draw_series(const ChartSeries& s, const char* which, const Range& x, const 
     const double py = y.at(p.y, bottom, top);
     line += fmt::format("{}{:.1f} {:.1f}", begun ? "L" : "M", px, py);
     begun = true;
+    if (p.error > 0 && std::isfinite(p.error)) {
+      const double from = y.powers && p.error >= p.y ? bottom : std::min(bottom, y.at(p.y - p.error, bottom, top)), to = std::max(top, y.at(p.y + p.error, bottom, top));
+      marks += fmt::format("<path class=\"{}\" d=\"M{:.1f} {:.1f}V{:.1f}\"/>\n", which, px, from, to);
+    }
+    if (!p.label.empty()) places.add(px, py, p.label, kWidth, &labels);
     if (radius > 0)
       marks += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\" class=\"d{}{}\"><title>{}: {:.6g}</title></circle>\n", px, py, radius, which, p.hollow ? " hollow" : "", tick_text(p.x, 1), p.y);
   }
-  if (!line.empty()) *out += fmt::format("<path class=\"{}\" d=\"{}\"/>\n", which, line);
-  *out += marks;
+  if (s.line && !line.empty()) *out += fmt::format("<path class=\"{}\" d=\"{}\"/>\n", which, line);
+  *out += marks + labels;
 }
 
 std::string draw_panel(const ChartPanel& p, const Range& x, const std::vector<double>& x_ticks, double top) {
-  const double right = kWidth - kRight, bottom = top + kPlot;
+  const double right = kWidth - kRight, bottom = top + p.height;
   std::vector<double> values;
   size_t odd = 0;
   for (const ChartSeries& s : p.series)
     for (const ChartPoint& q : s.points) std::isfinite(q.y) ? values.push_back(q.y) : void(++odd);
   Range y = range_of(values, 0.08);
   if (p.bytes) y = {0, std::max(y.high, 1.0), false};
-  const bool powers = !p.bytes && wants_powers(values);
+  const bool powers = !p.bytes && (p.powers ? std::all_of(values.begin(), values.end(), [](double v) { return v > 0; }) : wants_powers(values));
   if (powers) {
     for (double& v : values) v = std::log10(v);
     y = range_of(values, 0.08), y.powers = true;
@@ -141,7 +165,7 @@ std::string draw_panel(const ChartPanel& p, const Range& x, const std::vector<do
   }
   std::string out;
   const std::string title = shorten_middle(printable(p.title), kTitle);
-  out += fmt::format("<g><title>{}</title>\n", escaped(p.title)) + text_at(kLeft, top - 12, "name", "start", title + (powers ? " (log scale)" : ""));
+  out += fmt::format("<g><title>{}</title>\n", escape_markup(p.title)) + text_at(kLeft, top - 12, "name", "start", title + (powers ? " (log scale)" : ""));
   for (const auto& [t, label] : y_ticks) {
     const double py = y.at(t, bottom, top);
     out += fmt::format("<path class=\"grid\" d=\"M{:.1f} {:.1f}H{:.1f}\"/>\n", kLeft, py, right) + text_at(kLeft - 8, py + 4, "tick", "end", label);
@@ -153,17 +177,29 @@ std::string draw_panel(const ChartPanel& p, const Range& x, const std::vector<do
   }
   if (values.empty()) out += text_at((kLeft + right) / 2, (top + bottom) / 2, "sub", "middle", "no finite value");
   constexpr const char* kWhich[] = {"a", "b"};
-  for (size_t i = 0; i < std::min<size_t>(p.series.size(), 2); ++i) draw_series(p.series[i], kWhich[i], x, y, top, &out);
+  for (size_t i = 0; i < std::min<size_t>(p.series.size(), 2); ++i) draw_series(p.series[i], kWhich[i], x, y, top, bottom, &out);
   if (p.best) out += fmt::format("<circle class=\"best\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"6\"/>\n", x.at(p.best->x, kLeft, right), y.at(p.best->y, bottom, top));
   std::string beside;
   if (odd) beside = fmt::format("<tspan class=\"todd\">\u00d7 not finite{}</tspan>", p.best || p.series.size() > 1 ? "\u2003" : "");
-  if (p.best) beside += fmt::format("<tspan class=\"tbest\">\u25cb {}</tspan>", escaped(p.best_text));
-  for (size_t i = 0; p.series.size() > 1 && i < 2; ++i) beside += fmt::format("{}<tspan class=\"t{}\">{} {}</tspan>", i ? "\u2003" : "", kWhich[i], i ? "\u2504" : "\u2500", escaped(p.series[i].name));
+  if (p.best) beside += fmt::format("<tspan class=\"tbest\">\u25cb {}</tspan>", escape_markup(p.best_text));
+  for (size_t i = 0; p.series.size() > 1 && i < 2; ++i) beside += fmt::format("{}<tspan class=\"t{}\">{} {}</tspan>", i ? "\u2003" : "", kWhich[i], i ? "\u2504" : "\u2500", escape_markup(p.series[i].name));
   if (!beside.empty()) out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"end\">{}</text>\n", right, top - 12, beside);
   return out + "</g>\n";
 }
 
 }  // namespace
+
+std::string escape_markup(std::string_view text) {
+  std::string out;
+  for (const char c : printable(text)) {
+    if (c == '&') out += "&amp;";
+    else if (c == '<') out += "&lt;";
+    else if (c == '>') out += "&gt;";
+    else if (c == '"') out += "&quot;";
+    else out += c;
+  }
+  return out;
+}
 
 std::vector<double> round_ticks(double low, double high, int wanted, bool whole) {
   const double rough = (high - low) / std::max(wanted, 1), power = std::pow(10, std::floor(std::log10(rough)));
@@ -189,12 +225,17 @@ std::string svg_chart(const std::string& title, const std::string& subtitle, con
   std::vector<double> x_ticks;
   if (const auto [low, high] = std::minmax_element(xs.begin(), xs.end()); low != xs.end())
     x_ticks = *low == *high ? std::vector<double>{*low} : round_ticks(std::max(x.low, std::min(0.0, *low)), x.high, 6, true);
-  const double each = kAbove + kPlot + kBelow, height = kTop + each * static_cast<double>(panels.size()) + 18;
-  std::string out = fmt::format("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 0 {0:.0f} {1:.0f}\" role=\"img\" aria-label=\"{2}\">\n", kWidth, height, escaped(title));
+  double height = kTop + 18;
+  for (const ChartPanel& p : panels) height += kAbove + p.height + kBelow;
+  std::string out = fmt::format("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 0 {0:.0f} {1:.0f}\" role=\"img\" aria-label=\"{2}\">\n", kWidth, height, escape_markup(title));
   out += kStyle;
   out += fmt::format("<rect class=\"page\" width=\"{:.0f}\" height=\"{:.0f}\"/>\n", kWidth, height);
   out += text_at(24, 28, "head", "start", shorten_middle(printable(title), 80)) + text_at(24, 48, "sub", "start", subtitle);
-  for (size_t i = 0; i < panels.size(); ++i) out += draw_panel(panels[i], x, x_ticks, kTop + each * static_cast<double>(i) + kAbove);
+  double top = kTop;
+  for (const ChartPanel& p : panels) {
+    out += draw_panel(p, x, x_ticks, top + kAbove);
+    top += kAbove + p.height + kBelow;
+  }
   out += text_at((kLeft + kWidth - kRight) / 2, height - 10, "sub", "middle", x_name);
   return out + "</svg>\n";
 }

@@ -244,6 +244,11 @@ Result<std::shared_ptr<const LayerWeights>> Model::layer(int64_t layer) const {
   return layers_[static_cast<size_t>(layer)];
 }
 
+void Model::keep_head() {
+  layers_.clear();
+  stream_.reset();
+}
+
 std::string Model::element(const std::string& tensor, const Shape& index) const {
   const LazyTensor* t = source_.find(tensor);
   return t ? element_text(*t->node, index, tensor) : tensor;

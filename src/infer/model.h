@@ -71,6 +71,8 @@ class Model {
   enum class Angles { kUsual, kLong, kSliding };
   const std::vector<float>& rope_frequencies(Angles which) const { return rope_frequencies_[static_cast<size_t>(which)]; }
   ThreadPool& pool() const { return *pool_; }
+  // Forgets the layers: what is left makes logits of states that were made before.
+  void keep_head();
 
   // For messages: an element as the file that the tensor came from calls it; and the first value that is NaN or infinite
   // in the tensors whose GGUF names begin with one of these, read again, "" if there is none.

@@ -69,8 +69,7 @@ Status WindowRunner::logits(const float* states, int64_t rows, float* out) {
   return within_memory("running the model", [&] { return forward_.logits(states, rows, out); });
 }
 
-uint64_t WindowRunner::bytes_of(const Model& model, int64_t windows, int64_t length, int64_t batch) {
-  const ModelConfig& c = model.config();
+uint64_t WindowRunner::bytes_of(const ModelConfig& c, int64_t windows, int64_t length, int64_t batch) {
   const int64_t together = std::max<int64_t>(1, batch / length), rows = std::min(together, windows) * std::min(length, batch);
   const int64_t width = std::max({c.ffn, c.ffn_expert, c.ffn_shared}) * 3 + c.hidden * 6 + 2 * (c.q_dim() + 2 * c.kv_dim()) + c.experts;
   const auto of = [](int64_t n) { return static_cast<uint64_t>(n) * sizeof(float); };

@@ -30,7 +30,8 @@ class WindowRunner {
   Status logits(const float* states, int64_t rows, float* out);
 
   // Bytes that so many windows need at once, beside the weights.
-  static uint64_t bytes_of(const Model& model, int64_t windows, int64_t length, int64_t batch);
+  static uint64_t bytes_of(const ModelConfig& config, int64_t windows, int64_t length, int64_t batch);
+  static uint64_t bytes_of(const Model& model, int64_t windows, int64_t length, int64_t batch) { return bytes_of(model.config(), windows, length, batch); }
 
  private:
   Status run(std::span<const int32_t> ids, int64_t length, int64_t first);

@@ -14,7 +14,7 @@ namespace {
 using Manners = CliTest;
 
 const std::vector<std::string> kCommands = {"ship", "convert",  "quantize", "imatrix", "lora",
-                                            "run",  "tokenize", "inspect",  "list", "doctor", "hash", "diff", "gguf", "verify", "checkpoint"};
+                                            "run",  "tokenize", "inspect",  "list", "doctor", "hash", "diff", "gguf", "verify", "checkpoint", "eval"};
 
 TEST_F(Manners, HelpIsThereForEachCommandIn80ColumnsWithAnExample) {
   const Finished all = ingot({"--help"});
@@ -114,7 +114,8 @@ TEST_F(Manners, WrongUsageIsNamedAndTheNearestSuggested) {
       {{}, 2, {"a command is needed"}},
       {{"shpi"}, 2, {"no command 'shpi'", "did you mean 'ingot ship'"}},
       {{"quantise", "x"}, 2, {"did you mean 'ingot quantize'"}},
-      {{"eval", "x"}, 2, {"not there yet"}},
+      {{"eval", "x"}, 2, {"--text FILE"}},
+      {{"eval", "--text", "x"}, 2, {"MODEL..."}},
       {{"--json"}, 2, {}},
       {{"ship", base, "--adaptr", lora}, 2, {"--adaptr", "did you mean --adapter?"}},
       {{"ship"}, 2, {"BASE"}},
