@@ -34,7 +34,7 @@ Candidate candidate(const Artifact& a, int threads = 2, int64_t* loads = nullptr
   return c;
 }
 
-TokenWindows windows_of(int64_t n, int64_t length, int64_t vocab) {
+TokenWindows eval_windows(int64_t n, int64_t length, int64_t vocab) {
   TokenWindows w;
   w.length = length;
   for (int64_t i = 0; i < n * length; ++i) w.ids.push_back(static_cast<int32_t>(random_unit(9, static_cast<uint64_t>(i)) * static_cast<double>(vocab)));
@@ -75,7 +75,7 @@ void expect_same(const Scores& a, const Scores& b) {
 
 TEST(Evaluate, IsAPlainSumOverTheLogitsOfASession) {
   const Artifact a = random_model(kSize, DType::kF32, 1), b = random_model(kSize, DType::kF32, 1000);
-  const TokenWindows w = windows_of(3, 21, kSize.vocab);
+  const TokenWindows w = eval_windows(3, 21, kSize.vocab);
   const Scores s = run({candidate(a), candidate(b)}, true, w).scores;
   ASSERT_EQ(s.per_window, 10);  // positions 10 to 19 of 21
   std::vector<std::vector<double>> p[2];
@@ -117,7 +117,7 @@ TEST(Evaluate, TheBundledModelHasThePerplexityThatTransformersGivesIt) {
   const Raw& logits = recorded.at("logits");
   const Raw& tokens = recorded.at("tokens");
   const int64_t n = logits.shape[logits.shape.size() - 2], vocab = logits.shape.back();
-  TokenWindows w = windows_of(1, n, vocab);
+  TokenWindows w = eval_windows(1, n, vocab);
   for (int64_t i = 0; i < n; ++i) {
     int64_t id = 0;
     std::memcpy(&id, tokens.bytes.data() + static_cast<size_t>(i) * tokens.bytes.size() / static_cast<size_t>(n), tokens.bytes.size() / static_cast<size_t>(n));
@@ -139,7 +139,7 @@ TEST(Evaluate, TheBundledModelHasThePerplexityThatTransformersGivesIt) {
 
 TEST(Evaluate, AModelAgainstItselfHasNoDivergence) {
   const Artifact a = random_model(kSize, DType::kQ8_0);
-  const Scores s = run({candidate(a), candidate(a)}, true, windows_of(4, 32, kSize.vocab)).scores;
+  const Scores s = run({candidate(a), candidate(a)}, true, eval_windows(4, 32, kSize.vocab)).scores;
   const Divergence d = divergence(s.models[1]);
   EXPECT_EQ(d.mean.value, 0);
   EXPECT_EQ(d.max, 0);
@@ -150,7 +150,7 @@ TEST(Evaluate, AModelAgainstItselfHasNoDivergence) {
 
 TEST(Evaluate, ThreadsChangeNothing) {
   const Artifact a = random_model(kSize, DType::kF32), b = random_model(kSize, DType::kQ4_0);
-  const TokenWindows w = windows_of(5, 40, kSize.vocab);
+  const TokenWindows w = eval_windows(5, 40, kSize.vocab);
   const Scores one = run({candidate(a, 1), candidate(b, 1)}, true, w).scores;
   for (const int threads : {2, 7}) expect_same(run({candidate(a, threads), candidate(b, threads)}, true, w).scores, one);
 }
@@ -158,7 +158,7 @@ TEST(Evaluate, ThreadsChangeNothing) {
 // Every amount of memory between the least and what holds all gives the same figures, by all the ways there are.
 TEST(Evaluate, MemoryChangesTheWayAndNotTheFigures) {
   const Artifact a = random_model(kSize, DType::kF32), b = random_model(kSize, DType::kQ8_0), c = random_model(kSize, DType::kQ4_0);
-  const TokenWindows w = windows_of(9, 24, kSize.vocab);
+  const TokenWindows w = eval_windows(9, 24, kSize.vocab);
   for (const bool against : {true, false}) {
     int64_t loads = 0;
     const std::vector<Candidate> all = {candidate(a, 2, &loads), candidate(b, 2, &loads), candidate(c, 2, &loads)};
@@ -192,7 +192,7 @@ TEST(Evaluate, ModelsOfOtherSizesBesideEachOther) {
   Size larger = kSize;
   larger.hidden = 96, larger.layers = 3;
   const Artifact a = random_model(larger, DType::kF32), b = random_model(kSize, DType::kF32, 77);
-  const TokenWindows w = windows_of(6, 20, kSize.vocab);
+  const TokenWindows w = eval_windows(6, 20, kSize.vocab);
   const Made whole = run({candidate(a), candidate(b)}, true, w, 1 << 30), least = run({candidate(a), candidate(b)}, true, w, whole.plan.least);
   expect_same(least.scores, whole.scores);
   EXPECT_GT(divergence(whole.scores.models[1]).mean.value, 0);
@@ -205,7 +205,7 @@ TEST(Evaluate, ErrorsNameTheModelAndTheLayer) {
   std::vector<float> x = random_values(kSize.hidden * kSize.ffn, 3, 0.1f);
   x[70] = std::numeric_limits<float>::quiet_NaN();
   put(&b, "blk.1.ffn_down.weight", DType::kF32, Shape{kSize.hidden, kSize.ffn}, encode(x, DType::kF32, kSize.ffn));
-  const TokenWindows w = windows_of(2, 16, kSize.vocab);
+  const TokenWindows w = eval_windows(2, 16, kSize.vocab);
   const std::vector<Candidate> all = {candidate(a), candidate(b)};
   const auto plan = plan_evaluation(all, true, w, {});
   ASSERT_TRUE(plan.ok());
@@ -218,7 +218,7 @@ TEST(Evaluate, ErrorsNameTheModelAndTheLayer) {
 
 TEST(Evaluate, StoppedItKeepsWhatWasScored) {
   const Artifact a = random_model(kSize, DType::kF32), b = random_model(kSize, DType::kQ8_0);
-  const TokenWindows w = windows_of(8, 16, kSize.vocab);
+  const TokenWindows w = eval_windows(8, 16, kSize.vocab);
   const std::vector<Candidate> all = {candidate(a), candidate(b)};
   const Scores whole = run(all, true, w).scores;
   CancelToken cancel;

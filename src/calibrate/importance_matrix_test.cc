@@ -15,7 +15,7 @@ namespace {
 
 using testing_models::random_values;
 
-const std::vector<WeightShape> kShapes = {{"blk.0.attn_k.weight", 70, 1}, {"blk.0.attn_q.weight", 70, 1}, {"blk.0.ffn_down_exps.weight", 3, 4}};
+const std::vector<WeightShape> kOfMatrix = {{"blk.0.attn_k.weight", 70, 1}, {"blk.0.attn_q.weight", 70, 1}, {"blk.0.ffn_down_exps.weight", 3, 4}};
 
 std::vector<double> plain(const std::vector<float>& x, int64_t cols) {
   std::vector<double> out(static_cast<size_t>(cols));
@@ -29,7 +29,7 @@ TEST(ImportanceMatrix, SumsSquaresOfColumnsWhateverTheThreads) {
     std::string first;
     for (const int threads : {1, 2, 7}) {
       ThreadPool pool(threads);
-      ImportanceMatrix m(kShapes);
+      ImportanceMatrix m(kOfMatrix);
       m.add(pool, "blk.0.attn_q.weight", 0, x.data(), rows, 70);
       const auto& e = m.entries().find("blk.0.attn_q.weight")->second;
       EXPECT_EQ(e.sums, plain(x, 70)) << rows;
@@ -44,7 +44,7 @@ TEST(ImportanceMatrix, SumsSquaresOfColumnsWhateverTheThreads) {
 // Query, key and value have one input; what lies in the same buffer later is another one.
 TEST(ImportanceMatrix, WeightsOfOneInputGetTheSameSumsAndANewInputIsSeen) {
   ThreadPool pool(2);
-  ImportanceMatrix m(kShapes);
+  ImportanceMatrix m(kOfMatrix);
   auto x = random_values(5 * 70, 1, 1);
   const auto add = [&](const char* name) { m.add(pool, name, 0, x.data(), 5, 70); };
   const auto sums = [&](const char* name) { return m.entries().find(name)->second.sums; };
@@ -67,7 +67,7 @@ TEST(ImportanceMatrix, WeightsOfOneInputGetTheSameSumsAndANewInputIsSeen) {
 
 TEST(ImportanceMatrix, ExpertsAreApartAndWhatIsNotExpectedIsLeftOut) {
   ThreadPool pool(1);
-  ImportanceMatrix m(kShapes);
+  ImportanceMatrix m(kOfMatrix);
   const std::vector<float> x = {1, 2, 3, 4, 5, 6};
   m.add(pool, "blk.0.ffn_down_exps.weight", 2, x.data(), 2, 3);
   m.add(pool, "output.weight", 0, x.data(), 2, 3);
@@ -82,7 +82,7 @@ TEST(ImportanceMatrix, ExpertsAreApartAndWhatIsNotExpectedIsLeftOut) {
 
 TEST(ImportanceMatrix, ASumThatNoF32HoldsIsNamed) {
   ThreadPool pool(1);
-  ImportanceMatrix m(kShapes);
+  ImportanceMatrix m(kOfMatrix);
   std::vector<float> x = {1, 3e19F, 1};
   m.add(pool, "blk.0.ffn_down_exps.weight", 1, x.data(), 1, 3);
   const Status s = m.check_finite();
@@ -91,7 +91,7 @@ TEST(ImportanceMatrix, ASumThatNoF32HoldsIsNamed) {
   EXPECT_NE(s.error().message.find("'blk.0.ffn_down_exps.weight' (matrix 1)"), std::string::npos) << s.error().message;
   EXPECT_NE(s.error().message.find("column 1"), std::string::npos) << s.error().message;
   x[1] = std::nanf("");
-  ImportanceMatrix n(kShapes);
+  ImportanceMatrix n(kOfMatrix);
   n.add(pool, "blk.0.attn_q.weight", 0, random_values(70, 1, 1).data(), 1, 70);
   EXPECT_TRUE(n.check_finite().ok());
   n.add(pool, "blk.0.ffn_down_exps.weight", 0, x.data(), 1, 3);
@@ -100,7 +100,7 @@ TEST(ImportanceMatrix, ASumThatNoF32HoldsIsNamed) {
 
 TEST(ImportanceMatrix, ComesBackFromItsBytesAndFromNoOthers) {
   ThreadPool pool(1);
-  ImportanceMatrix m(kShapes), n(kShapes);
+  ImportanceMatrix m(kOfMatrix), n(kOfMatrix);
   const auto x = random_values(4 * 70, 9, 1);
   m.add(pool, "blk.0.attn_q.weight", 0, x.data(), 4, 70);
   m.add(pool, "blk.0.ffn_down_exps.weight", 3, x.data(), 4, 3);
@@ -108,7 +108,7 @@ TEST(ImportanceMatrix, ComesBackFromItsBytesAndFromNoOthers) {
   ASSERT_TRUE(n.restore(as_bytes(bytes)).ok());
   EXPECT_EQ(n.bytes(), bytes);
   const auto refused = [&](const std::string& text) {
-    ImportanceMatrix o(kShapes);
+    ImportanceMatrix o(kOfMatrix);
     const std::string before = o.bytes();
     const Status s = o.restore(as_bytes(text));
     EXPECT_FALSE(s.ok());
@@ -124,11 +124,11 @@ TEST(ImportanceMatrix, ComesBackFromItsBytesAndFromNoOthers) {
     EXPECT_NE(refused(text).find("'blk.0.ffn_down_exps.weight'"), std::string::npos);
   }
   for (const WeightShape& other : {WeightShape{"blk.0.attn_k.weight", 71, 1}, {"blk.0.attn_k.weight", 70, 2}, {"blk.1.attn_k.weight", 70, 1}}) {
-    auto shapes = kShapes;
+    auto shapes = kOfMatrix;
     shapes[0] = other;
     (void)refused(ImportanceMatrix(shapes).bytes());
   }
-  (void)refused(ImportanceMatrix({kShapes[0], kShapes[1]}).bytes());
+  (void)refused(ImportanceMatrix({kOfMatrix[0], kOfMatrix[1]}).bytes());
 }
 
 // The names that are expected of a file's tensors are those that the engine multiplies with, in every architecture.
