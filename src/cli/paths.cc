@@ -59,7 +59,7 @@ Result<Located> locate_input(const std::string& name) {
 }  // namespace
 
 Result<Located> input_path(const std::string& given) {
-  INGOT_ASSIGN(const std::string name, expand(given));
+  INGOT_ASSIGN(const std::string name, expand_path(given));
   auto located = locate_input(name);
   // Of one word a slip is likelier than a model of the Hub.
   if (!located.ok() && name.find('/') == std::string::npos)
@@ -127,7 +127,7 @@ OutputKind file_of(std::string_view format) { return {output_format(format), fal
 OutputKind directory_of(std::string_view format) { return {output_format(format), true}; }
 
 Result<Located> output_path(const std::string& given, OutputKind kind, const std::vector<std::string>& inputs) {
-  INGOT_ASSIGN(const std::string name, expand(given));
+  INGOT_ASSIGN(const std::string name, expand_path(given));
   if (name == "-") return usage("a model cannot be written to standard output; give the name of a file (one called - is ./-)");
   INGOT_ASSIGN(Located at, locate(name, "write to a path here and copy it there"));
   std::string& path = at.path;
