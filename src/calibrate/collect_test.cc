@@ -64,6 +64,7 @@ TEST(Collect, IsWhatSessionsShowInEveryArchitecture) {
     std::map<std::string, std::vector<int64_t>> counts;
     for (int64_t k = 0; k < w.count(); ++k) {
       SessionOptions o;
+      o.context = w.length;  // rotations may go by it
       o.on_product = [&](const WeightMatrix& weight, const float* x, int64_t rows) {
         if (weight.name == "output.weight") return;
         auto& s = sums[weight.name];

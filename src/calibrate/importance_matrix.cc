@@ -37,6 +37,7 @@ std::vector<WeightShape> product_weights(const Artifact& gguf, const ModelConfig
     const int64_t layer = transform::layer_of(t.name);
     // A norm of each head's own is 2-D and multiplied with nothing.
     if (layer < 0 || layer >= config.layers || !t.name.ends_with(".weight") || t.name.ends_with("norm.weight") || s.rank < 2 || s.rank > 3) continue;
+    if (s.rank == 2 && s[0] == 1) continue;  // the gate of a shared expert: a number a token, never quantized
     all.push_back({t.name, s.back(), s.rank == 3 ? s[0] : 1});
   }
   if (output) all.push_back({std::string(gguf.find(kOutputName) ? kOutputName : "token_embd.weight"), config.hidden, 1});
