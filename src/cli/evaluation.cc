@@ -103,14 +103,14 @@ std::vector<Sheet> sheets_of(const Evaluation& e) {
   }
   out.push_back(std::move(head));
   if (e.against) {
-    Sheet spread{"KL divergence (nats), and p(token) minus the reference's", {"~model", ">median", ">99 %", ">99.9 %", ">max", ">min", ">mean " + delta_p(), ">RMS " + delta_p()}, {}};
-    Sheet ratio{"perplexity and the reference's (ppl), token by token", {"~model", ">ppl / reference", ">ppl - reference", ">correlation"}, {}};
+    Sheet spread{"KL divergence (nats), and the correlation of ln p(token) with the reference's", {"~model", ">median", ">99 %", ">99.9 %", ">max", ">min", ">correlation"}, {}};
+    Sheet ratio{"perplexity (ppl) and p(token), against the reference's token by token", {"~model", ">ppl / reference", ">ppl - reference", ">mean " + delta_p(), ">RMS " + delta_p()}, {}};
     for (const ModelFigures& m : e.models) {
       if (!m.all.divergence || m.windows == 0) continue;
       const calibrate::Divergence& d = *m.all.divergence;
       const std::string name = printable(m.model.name);
-      spread.rows.push_back({name, small(d.median), small(d.percentile_99), small(d.percentile_999), small(d.max), small(d.min), fixed(d.mean_dp, 3, 100, " %", true), fixed(d.rms_dp, 3, 100, " %")});
-      ratio.rows.push_back({name, fixed(d.ratio, 6), fixed(d.difference, 4, 1, "", true), std::isnan(d.correlation) ? "" : fmt::format("{:.4f} %", d.correlation * 100)});
+      spread.rows.push_back({name, small(d.median), small(d.percentile_99), small(d.percentile_999), small(d.max), small(d.min), std::isnan(d.correlation) ? "" : fmt::format("{:.4f} %", d.correlation * 100)});
+      ratio.rows.push_back({name, fixed(d.ratio, 6), fixed(d.difference, 4, 1, "", true), fixed(d.mean_dp, 3, 100, " %", true), fixed(d.rms_dp, 3, 100, " %")});
     }
     out.push_back(std::move(spread));
     out.push_back(std::move(ratio));
@@ -144,7 +144,7 @@ std::string evaluation_text(const Evaluation& e, int width) {
   for (const Sheet& s : sheets_of(e)) {
     Table table(s.header);
     for (const auto& row : s.rows) table.row(row);
-    out += std::string("\n") + (s.title.empty() ? "" : s.title + "\n") + table.str(0, width);
+    out += fmt::format("\n{}{}{}", s.title, s.title.empty() ? "" : "\n", table.str(0, width));
   }
   return out;
 }
