@@ -21,7 +21,7 @@
 #if INGOT_TARGET_ID == 2
 constexpr int kTileRows = 4, kTileTokens = 6;
 #elif INGOT_TARGET_ID == 1
-constexpr int kTileRows = 2, kTileTokens = 2;
+constexpr int kTileRows = 2, kTileTokens = 3;
 #else
 constexpr int kTileRows = 2, kTileTokens = 2;
 #endif
@@ -71,6 +71,35 @@ inline void accumulate(const std::byte* w, int64_t w_stride, const float* x, int
   for (int i = 0; i < kR * kT; ++i) s[i] = acc[i];
 }
 
+#if INGOT_TARGET_ID == 1
+// The same of f32, the sixteen lanes in two halves: twelve sums, the rows' values and a token's fill the sixteen registers, and each value is loaded once.
+template <int kR, int kT>
+inline void accumulate_f32(const float* w, int64_t w_stride, const float* x, int64_t x_stride, int64_t n, F32* s) {
+  __m256 low[kR * kT], high[kR * kT];
+  for (int i = 0; i < kR * kT; ++i) low[i] = s[i].lo, high[i] = s[i].hi;
+  const int64_t whole = n / 16 * 16;
+  const auto half = [&](const float* wk, const float* xk, __m256* acc) {
+    __m256 a[kR];
+    for (int r = 0; r < kR; ++r) a[r] = _mm256_loadu_ps(wk + r * w_stride);
+    for (int t = 0; t < kT; ++t) {
+      const __m256 b = _mm256_loadu_ps(xk + t * x_stride);
+      for (int r = 0; r < kR; ++r) acc[r * kT + t] = _mm256_fmadd_ps(a[r], b, acc[r * kT + t]);
+    }
+  };
+  for (int64_t k = 0; k < whole; k += 16) {
+    half(w + k, x + k, low);
+    half(w + k + 8, x + k + 8, high);
+  }
+  for (int i = 0; i < kR * kT; ++i) s[i] = F32{low[i], high[i]};
+  if (whole < n) accumulate<LoadF32, kR, kT>(reinterpret_cast<const std::byte*>(w + whole), w_stride * 4, x + whole, x_stride, n - whole, s);
+}
+#else
+template <int kR, int kT>
+inline void accumulate_f32(const float* w, int64_t w_stride, const float* x, int64_t x_stride, int64_t n, F32* s) {
+  accumulate<LoadF32, kR, kT>(reinterpret_cast<const std::byte*>(w), w_stride * 4, x, x_stride, n, s);
+}
+#endif
+
 // One token: y[r] for n_rows rows, as they lie in memory.
 template <class L>
 inline void rows_by_one(const std::byte* w, int64_t w_stride, const float* x, int64_t cols, int64_t n_rows,
@@ -98,42 +127,48 @@ void rows_bf16(const std::byte* w, int64_t stride, const float* x, int64_t cols,
   rows_by_one<LoadBF16>(w, stride, x, cols, n, y);
 }
 
-// Part of a panel in f32 [rows, cols] times `tokens` tokens; k in chunks that stay in the first-level cache,
-// the running sums waiting in `sums` [rows, tokens] in between.
+// Where the outputs of a panel go, and their running sums [rows, ld] while columns are left.
+struct Outputs {
+  float* y;
+  int64_t y_stride;
+  F32* sums;
+  int64_t ld;
+  bool first, last;  // chunk of columns
+};
+
+// Part of a panel in f32 [rows, cols] times `tokens` tokens, from row r and token t on; k in chunks that stay in the caches.
 template <int kR, int kT>
-inline void tile(const float* w, int64_t cols, const float* x, int64_t n, int64_t ld, F32* sums) {
+inline void tile(const float* w, int64_t cols, const float* x, int64_t n, const Outputs& out, int64_t row, int64_t token) {
   F32 s[kR * kT];
+  F32* kept = out.sums + row * out.ld + token;
   for (int r = 0; r < kR; ++r)
-    for (int t = 0; t < kT; ++t) s[r * kT + t] = sums[r * ld + t];
-  accumulate<LoadF32, kR, kT>(reinterpret_cast<const std::byte*>(w), cols * 4, x, cols, n, s);
+    for (int t = 0; t < kT; ++t) s[r * kT + t] = out.first ? splat(0.0f) : kept[r * out.ld + t];
+  accumulate_f32<kR, kT>(w, cols, x, cols, n, s);
   for (int r = 0; r < kR; ++r)
-    for (int t = 0; t < kT; ++t) sums[r * ld + t] = s[r * kT + t];
+    for (int t = 0; t < kT; ++t) {
+      if (out.last) out.y[(token + t) * out.y_stride + row + r] = sum_lanes(s[r * kT + t]);
+      else kept[r * out.ld + t] = s[r * kT + t];
+    }
 }
 
 template <int kT>
-inline void tile_rows(const float* w, int64_t rows, int64_t cols, const float* x, int64_t n, int64_t ld,
-                      F32* sums) {
+inline void tile_rows(const float* w, int64_t rows, int64_t cols, const float* x, int64_t n, const Outputs& out, int64_t token) {
   int64_t r = 0;
-  for (; r + kTileRows <= rows; r += kTileRows)
-    tile<kTileRows, kT>(w + r * cols, cols, x, n, ld, sums + r * ld);
-  for (; r < rows; ++r) tile<1, kT>(w + r * cols, cols, x, n, ld, sums + r * ld);
+  for (; r + kTileRows <= rows; r += kTileRows) tile<kTileRows, kT>(w + r * cols, cols, x, n, out, r, token);
+  for (; r < rows; ++r) tile<1, kT>(w + r * cols, cols, x, n, out, r, token);
 }
 
 // y + t * y_stride + r. `sums_memory`: rows * tokens * 16 floats.
-void panel(const float* w, int64_t rows, int64_t cols, const float* x, int64_t tokens, float* y,
-           int64_t y_stride, float* sums_memory) {
-  constexpr int64_t kChunk = 512;
-  F32* sums = reinterpret_cast<F32*>(sums_memory);
-  for (int64_t i = 0; i < rows * tokens; ++i) sums[i] = splat(0.0f);
+void panel(const float* w, int64_t rows, int64_t cols, const float* x, int64_t tokens, float* y, int64_t y_stride, float* sums_memory) {
+  constexpr int64_t kChunk = 1024;
+  Outputs out{y, y_stride, reinterpret_cast<F32*>(sums_memory), tokens, true, false};
   for (int64_t k = 0; k < cols; k += kChunk) {
     const int64_t n = std::min(kChunk, cols - k);
+    out.first = k == 0, out.last = k + n == cols;
     int64_t t = 0;
-    for (; t + kTileTokens <= tokens; t += kTileTokens)
-      tile_rows<kTileTokens>(w + k, rows, cols, x + t * cols + k, n, tokens, sums + t);
-    for (; t < tokens; ++t) tile_rows<1>(w + k, rows, cols, x + t * cols + k, n, tokens, sums + t);
+    for (; t + kTileTokens <= tokens; t += kTileTokens) tile_rows<kTileTokens>(w + k, rows, cols, x + t * cols + k, n, out, t);
+    for (; t < tokens; ++t) tile_rows<1>(w + k, rows, cols, x + t * cols + k, n, out, t);
   }
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t t = 0; t < tokens; ++t) y[t * y_stride + r] = sum_lanes(sums[r * tokens + t]);
 }
 
 #include "kernels/target_end.h"
