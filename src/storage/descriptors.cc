@@ -1,6 +1,7 @@
 #include "storage/descriptors.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -50,6 +51,9 @@ class OpenFiles {
  public:
   static OpenFiles& instance() {
     static OpenFiles* const all = new OpenFiles;  // never destroyed: files may outlive main
+    // Another thread may be in it when one forks: the child finds it whole and free.
+    static const int registered = ::pthread_atfork([] { all->mutex_.lock(); }, [] { all->mutex_.unlock(); }, [] { all->mutex_.unlock(); });
+    (void)registered;
     return *all;
   }
 

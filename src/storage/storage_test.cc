@@ -1,9 +1,11 @@
 // Stores: the promises of store.h, on the local file system and in memory.
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <filesystem>
 #include <fstream>
@@ -253,6 +255,32 @@ TEST_F(LocalStoreTest, FarMoreFilesAreOpenThanTheSystemAllows) {
   ASSERT_FALSE(s.ok());
   EXPECT_NE(s.error().message.find("replaced"), std::string::npos) << s.error().message;
   ::setrlimit(RLIMIT_NOFILE, &before);
+}
+
+TEST_F(LocalStoreTest, AChildOfAForkOpensFilesWhateverOtherThreadsWereAt) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "the thread sanitizer has no children of several threads";
+#endif
+  put("a", "abc");
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> openers;
+  for (int i = 0; i < 3; ++i)
+    openers.emplace_back([&] {
+      while (!stop) (void)store_.open(at("a"));
+    });
+  int good = 0;
+  for (int i = 0; i < 60; ++i) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::alarm(20);  // a child that hangs ends by it
+      ::_exit(store_.open(at("a")).ok() ? 0 : 1);
+    }
+    int status = 0;
+    good += child > 0 && ::waitpid(child, &status, 0) == child && status == 0;
+  }
+  stop = true;
+  for (std::thread& t : openers) t.join();
+  EXPECT_EQ(good, 60);
 }
 
 TEST_F(LocalStoreTest, CreateReservesTheSizeAndResumeKeepsBytes) {
