@@ -54,6 +54,7 @@ struct Sheet {
 std::string summary_of(const Evaluation& e);  // of the text and its windows
 std::vector<Sheet> sheets_of(const Evaluation& e);
 
+inline constexpr int kTableWidth = 100;  // where no terminal narrows them
 std::string evaluation_text(const Evaluation& e, int width);
 OrderedJson evaluation_json(const Evaluation& e);
 // Divergence (without a reference: perplexity) over size.

@@ -1,9 +1,9 @@
 // ingot imatrix: how much each input column of a model's weights matters, by the inputs that a text gives them.
 #include <algorithm>
 
-#include "calibrate/importance_file.h"
 #include "calibrate/importance_statistics.h"
 #include "cli/command.h"
+#include "cli/imatrix_output.h"
 #include "cli/imatrix_run.h"
 #include "cli/imatrix_sources.h"
 #include "cli/imatrix_statistics.h"
@@ -12,72 +12,15 @@
 #include "cli/paths.h"
 #include "cli/target_args.h"
 #include "cli/text.h"
-#include "commit/names.h"
 #include "commit/small_file.h"
-#include "exec/key.h"
 #include "exec/ranks.h"
 #include "formats/formats.h"
-#include "formats/gguf.h"
-#include "infer/packed.h"
-#include "kernels/hash.h"
 
 namespace ingot::cli {
 namespace {
 
-using calibrate::ImportanceFile;
 using calibrate::TokenWindows;
-using calibrate::WeightShape;
 using transform::ImportanceSums;
-
-// The names of the texts, without the folders of this machine.
-std::vector<std::string> datasets_of(const ImatrixSources& s) {
-  std::vector<std::string> all = s.sums.datasets;
-  for (const std::string& name : s.windows.names) all.push_back(file_name(name));
-  return all;
-}
-
-uint32_t chunk_size_of(const Context& c, const ImatrixArgs& a, const ImatrixSources& s) {
-  return s.runs() || c.args.has("--ctx") || !s.sums.chunk_size ? static_cast<uint32_t>(a.length) : s.sums.chunk_size;
-}
-
-// What changes the sums beside the sources' own bytes.
-Result<std::string> key_of(const ImatrixArgs& a, const ImatrixSources& s) {
-  std::string text = fmt::format("imatrix 1|{}|{}", a.length, a.process_output);
-  for (const Artifact& f : s.files) text += "|" + f.format;
-  if (s.runs()) {
-    // Tensors are told apart by their names, and run by what the metadata says.
-    Artifact meta;
-    meta.metadata = s.gguf.metadata;
-    INGOT_ASSIGN(const Layout header, layout_gguf(meta, {}));
-    text += "|" + to_hex(hash128(as_bytes(header.files[0].extents[0].bytes)));
-    for (const LazyTensor& t : s.gguf.tensors) text += "|" + t.name;
-    text += "|" + to_hex(hash128(std::as_bytes(std::span(s.windows.ids))));
-    const auto packed = [](const LazyTensor& t) { return can_pack(t.spec().type); };
-    if (a.arithmetic == Arithmetic::kFast && std::any_of(s.gguf.tensors.begin(), s.gguf.tensors.end(), packed)) text += "|int8";
-  }
-  return to_hex(hash128(as_bytes(text)));
-}
-
-Result<ImportanceFile> make_file(const Context& c, const ImatrixArgs& a, const ImatrixSources& s) {
-  calibrate::ImportanceFileOptions o;
-  o.older = a.older();
-  INGOT_ASSIGN(o.key, key_of(a, s));
-  for (const Artifact& f : s.files)
-    for (const LazyTensor& t : f.tensors) o.sources.push_back(t.node);
-  std::vector<WeightShape> weights = calibrate::shapes_of(s.sums);
-  double most = 0;
-  for (const auto& [name, e] : s.sums.entries) most = std::max(most, *std::max_element(e.counts.begin(), e.counts.end()));
-  if (s.runs()) {
-    for (const LazyTensor& t : s.gguf.tensors) o.sources.push_back(t.node);
-    for (const WeightShape& w : s.weights)
-      if (!s.sums.entries.contains(w.name)) weights.push_back(w);
-    most += static_cast<double>(s.windows.ids.size());
-  }
-  o.datasets = datasets_of(s);
-  o.chunk_size = chunk_size_of(c, a, s);
-  o.chunks = static_cast<uint32_t>(std::min<double>(most / o.chunk_size, UINT32_MAX));
-  return ImportanceFile(std::move(weights), std::move(o));
-}
 
 Status check_drawing(const std::string& svg) {
   if (svg.empty()) return {};
@@ -108,47 +51,29 @@ Result<ImportanceSums> sums_of_file(const Located& at) {
   return transform::read_importance_sums({a});
 }
 
-std::string plan_details(const ImatrixSources& s) {
-  const TokenWindows& w = s.windows;
-  if (!s.runs()) return fmt::format("merges {} importance {}\n", s.files.size(), s.files.size() == 1 ? "matrix" : "matrices");
-  return fmt::format("runs {} of {} tokens ({} of the text's {}) through {} of '{}' and collects {}\n", count_of(static_cast<uint64_t>(w.count()), "window"), w.length,
-                     format_count(w.ids.size()), format_count(static_cast<uint64_t>(w.tokens)), count_of(static_cast<uint64_t>(s.config.layers), "layer"), printable(s.model->path),
-                     count_of(s.weights.size(), "tensor"));
-}
-
 Status write_matrix(Context& c, const ImatrixArgs& a, ImatrixSources* s) {
   INGOT_ASSIGN(const Located to, output_path(a.out, file_of("gguf"), input_paths(*s)));
-  INGOT_ASSIGN(ImportanceFile file, make_file(c, a, *s));
+  INGOT_ASSIGN(calibrate::ImportanceFile file, imatrix_file(c, a, *s));
   std::vector<Output> outputs = {file.output(*to.store, to.path)};
   const ExecOptions options = exec_options(c);
   // All that can be refused is refused before the work, and what is done already is not done again.
   INGOT_ASSIGN(const PlanReport plan, plan_job(outputs, options));
   const TokenWindows& w = s->windows;
   OrderedJson j = OrderedJson::object();
-  if (s->runs())
-    j = {{"chunks", w.count()}, {"chunk_size", w.length}, {"tokens", w.ids.size()}, {"text_tokens", w.tokens}, {"texts", w.names}};
+  if (s->runs()) j = imatrix_json(*s);
   std::unique_ptr<ProgressFile> kept;
   ImatrixRun ran;
   if (!plan.up_to_date && !c.args.common.dry_run) {
     if (s->runs()) {
-      INGOT_ASSIGN(const std::string key, job_key(outputs, options));
-      const std::string stamped = to_hex(hash128(as_bytes(key + sources_stamp(sources_of(outputs)))));
-      INGOT_ASSIGN(kept, ProgressFile::open(*to.store, to.path, stamped, options.resume, options.on_notice));
-      INGOT_ASSIGN(ran, run_windows(c, a, *s, kept.get()));
-      ImportanceSums run = ran.got.sums.sums();
-      j["few"] = warn_few(c, run);
-      run.datasets = w.names;
-      run.chunks = static_cast<uint32_t>(w.count()), run.chunk_size = static_cast<uint32_t>(w.length);
-      INGOT_TRY(transform::add_sums(run, &s->sums));
+      INGOT_ASSIGN(ran, run_windows(c, a, outputs, s, &kept, &j));
     }
     INGOT_TRY(file.fill(s->sums));
     outputs = {file.output(*to.store, to.path)};
   }
-  // Killed between the output's publishing and the end, a run leaves what it kept.
-  if (plan.up_to_date && s->runs() && !c.args.common.dry_run) (void)ProgressFile::open(*to.store, to.path, std::string(kKeyDigits, '0'), false, [](const std::string&) {});
+  if (plan.up_to_date && s->runs() && !c.args.common.dry_run) remove_left(outputs);
   if (kept) kept->release();
   PlanDetails details;
-  details.text = plan_details(*s);
+  details.text = imatrix_plan(*s);
   details.json = j;
   INGOT_ASSIGN(const auto report, run_reported(c, outputs, nullptr, details));
   if (!report) return {};
@@ -159,9 +84,7 @@ Status write_matrix(Context& c, const ImatrixArgs& a, ImatrixSources* s) {
   if (ran.seconds > 0) {
     const double rate = static_cast<double>((w.count() - ran.resumed) * w.length) / ran.seconds;
     all["resumed_chunks"] = ran.resumed, all["seconds_run"] = ran.seconds, all["tokens_per_second"] = rate;
-    text += fmt::format("{} of {} tokens ({} of the text's {}) in {} ({} tokens/s){}\n", count_of(static_cast<uint64_t>(w.count()), "window"), w.length, format_count(w.ids.size()),
-                        format_count(static_cast<uint64_t>(w.tokens)), format_duration(ran.seconds), format_count(static_cast<uint64_t>(rate)),
-                        ran.resumed ? fmt::format("; {} of them by an earlier run", ran.resumed) : "");
+    text += imatrix_run_text(*s, ran.resumed, ran.seconds);
   }
   if (a.looks()) {
     if (plan.up_to_date) {

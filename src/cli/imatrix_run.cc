@@ -4,10 +4,15 @@
 #include <map>
 
 #include "base/clock.h"
+#include "calibrate/collect.h"
 #include "calibrate/importance_statistics.h"
 #include "cli/generation.h"
+#include "cli/job.h"
 #include "cli/text.h"
+#include "commit/names.h"
+#include "exec/key.h"
 #include "exec/plan.h"
+#include "kernels/hash.h"
 
 namespace ingot::cli {
 namespace {
@@ -52,11 +57,9 @@ Status restore(const std::string& state, int64_t windows, calibrate::Collected* 
   return {};
 }
 
-}  // namespace
-
-Result<ImatrixRun> run_windows(Context& c, const ImatrixArgs& a, const ImatrixSources& s, ProgressFile* kept) {
-  ImatrixRun run{{calibrate::ImportanceMatrix(s.weights), 0}, 0, 0};
-  calibrate::Collected& got = run.got;
+Result<ImatrixRun> run_model(Context& c, const ImatrixArgs& a, const ImatrixSources& s, ProgressFile* kept, calibrate::Collected* collected) {
+  ImatrixRun run;
+  calibrate::Collected& got = *collected;
   const TokenWindows& w = s.windows;
   if (!kept->found().empty()) {
     if (const Status taken = restore(kept->found(), w.count(), &got); taken.ok())
@@ -137,5 +140,25 @@ OrderedJson warn_few(Context& c, const transform::ImportanceSums& sums) {
                                places.size() > kShown ? fmt::format(" and {} more", places.size() - kShown) : ""));
   return list;
 }
+
+}  // namespace
+
+Result<ImatrixRun> run_windows(Context& c, const ImatrixArgs& a, const std::vector<Output>& outputs, ImatrixSources* s, std::unique_ptr<ProgressFile>* kept, OrderedJson* told) {
+  const ExecOptions options = exec_options(c);
+  const TokenWindows& w = s->windows;
+  INGOT_ASSIGN(const std::string key, job_key(outputs, options));
+  const std::string stamped = to_hex(hash128(as_bytes(key + sources_stamp(sources_of(outputs)))));
+  INGOT_ASSIGN(*kept, ProgressFile::open(*outputs[0].store, outputs[0].path, stamped, options.resume, options.on_notice));
+  calibrate::Collected got{calibrate::ImportanceMatrix(s->weights), 0};
+  INGOT_ASSIGN(const ImatrixRun run, run_model(c, a, *s, kept->get(), &got));
+  transform::ImportanceSums sums = got.sums.sums();
+  (*told)["few"] = warn_few(c, sums);
+  sums.datasets = w.names;
+  sums.chunks = static_cast<uint32_t>(w.count()), sums.chunk_size = static_cast<uint32_t>(w.length);
+  INGOT_TRY(transform::add_sums(sums, &s->sums));
+  return run;
+}
+
+void remove_left(const std::vector<Output>& outputs) { (void)ProgressFile::open(*outputs[0].store, outputs[0].path, std::string(kKeyDigits, '0'), false, [](const std::string&) {}); }
 
 }  // namespace ingot::cli

@@ -32,16 +32,9 @@ Status open_model_argument(Context& c, ImatrixArgs* a, const std::vector<Adapter
     a->in_files.insert(a->in_files.begin(), a->model);
     return {};
   }
-  INGOT_ASSIGN(s->model, open_with_adapters(c, a->model, adapters, Given::kBaseOfAdapter));
-  INGOT_ASSIGN(s->gguf, as_gguf_weights(c, s->model->artifact));
-  INGOT_ASSIGN(const Runnable can, runnable(s->gguf));
-  s->config = can.config;
-  if (a->length > can.context) {
-    const std::string limit = can.limit.empty() ? "context" : can.limit;
-    return usage("--ctx {}: the {} of '{}' is {} tokens; give at most that", a->length, limit, s->model->path, can.context);
-  }
-  s->weights = calibrate::product_weights(s->gguf, s->config, a->process_output);
-  return {};
+  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, a->model, adapters, Given::kBaseOfAdapter));
+  INGOT_ASSIGN(Artifact gguf, as_gguf_weights(c, opened.artifact));
+  return calibrate_model(opened, std::move(gguf), *a, s);
 }
 
 // The type that most of the weights that are collected have, where it is a quantized one.
@@ -78,6 +71,19 @@ Status check_fit(Context& c, ImatrixSources* s) {
 }
 
 }  // namespace
+
+Status calibrate_model(const OpenedModel& model, Artifact gguf, const ImatrixArgs& a, ImatrixSources* s) {
+  s->model = model;
+  s->gguf = std::move(gguf);
+  INGOT_ASSIGN(const Runnable can, runnable(s->gguf));
+  s->config = can.config;
+  if (a.length > can.context) {
+    const std::string limit = can.limit.empty() ? "context" : can.limit;
+    return usage("--ctx {}: the {} of '{}' is {} tokens; give at most that", a.length, limit, s->model->path, can.context);
+  }
+  s->weights = calibrate::product_weights(s->gguf, s->config, a.process_output);
+  return {};
+}
 
 Result<ImatrixSources> open_imatrix_sources(Context& c, ImatrixArgs* a) {
   ImatrixSources s;

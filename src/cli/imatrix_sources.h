@@ -24,6 +24,8 @@ struct ImatrixSources {
   bool runs() const { return windows.count() > 0; }
 };
 
+// This model, as `gguf` says that it is to be run.
+Status calibrate_model(const OpenedModel& model, Artifact gguf, const ImatrixArgs& args, ImatrixSources* sources);
 // The model, or the importance matrix in its place, and the files of --in-file, against each other. Then the text, if one is to be run; what was taken for it without being asked for goes to
 // `assumed`.
 Result<ImatrixSources> open_imatrix_sources(Context& context, ImatrixArgs* args);

@@ -84,9 +84,12 @@ Status command_quantize(Context& c) {
   c.args.example("ingot quantize model-F16.gguf model-Q4_K_M.gguf Q4_K_M");
   c.args.example("ingot quantize base/ --type Q4_K_M,Q8_0 --out 'model-{type}.gguf'");
   c.args.example("ingot quantize org/model Q4_K_M --tensor-type attn_v=Q6_K");
+  c.args.example("ingot quantize base/ --type IQ2_XS --calibrate chat.jsonl");
   INGOT_ASSIGN(const bool go, c.args.parse());
   if (!go) return {};
   INGOT_TRY(target.read(c, path));
+  for (const char* name : {"--ctx", "--chunks"})
+    if (c.args.has(name) && !quantize_args.calibrates()) c.report.warning(fmt::format("{} changes nothing without --calibrate", name));
   target.assume_type(kUsualType);
   INGOT_ASSIGN(const std::vector<std::string> types, read_types(c.report, target.types));
   INGOT_ASSIGN(transform::QuantizeOptions options, quantize_args.read(c));
@@ -97,6 +100,7 @@ Status command_quantize(Context& c) {
   transform::Operations done = opened.operations;
   INGOT_ASSIGN(Artifact gguf, as_gguf(c, opened.artifact, pre_tokenizer, &done));
   INGOT_ASSIGN(gguf, quantize_args.prepared(c, std::move(gguf), &options, &done));
+  INGOT_ASSIGN(const std::unique_ptr<Calibration> calibration, quantize_args.calibration(c, opened, gguf, &options));
   std::vector<Output> outputs;
   PlanDetails details;
   std::vector<std::string> type_of;  // each output's
@@ -107,12 +111,18 @@ Status command_quantize(Context& c) {
     INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, opened, std::move(made), all, names[i], quantize_args.keep_split()));
     for (Output& file : files) outputs.push_back(std::move(file)), type_of.push_back(types[i]);
   }
+  if (calibration) {
+    details.text = calibration->plan() + details.text;
+    INGOT_TRY(calibration->run(c, &outputs, opened.provenance.get()));
+  }
   INGOT_ASSIGN(const auto report, run_reported(c, outputs, opened.provenance.get(), details));
   if (!report) return {};
   OrderedJson j = report_json(outputs, *report);
+  std::string text = report_text(outputs, *report);
+  if (calibration) calibration->finish(&j, &text);
   warn_nonfinite(c, *options.counts, &j);
   for (size_t i = 0; i < type_of.size(); ++i) j["outputs"][i]["type"] = type_of[i];
-  return c.report.done(j, report_text(outputs, *report));
+  return c.report.done(j, text);
 }
 
 }  // namespace ingot::cli

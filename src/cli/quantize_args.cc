@@ -29,6 +29,10 @@ void QuantizeArgs::declare(Args& a) {
          "matches holds");
   a.list("--tensor-type-file", "FILE", &tensor_type_files_, "such words, apart by spaces or lines, from a file");
   a.list("--imatrix", "FILE", &imatrix_, "importance of each column, as llama-imatrix computes it (.gguf or .dat); several are merged");
+  a.list("--calibrate", "TEXT", &calibrate_.texts,
+         "compute it from this text first, with the model that is quantized, whose weights are read once more for it; a file of text or JSON lines, CATEGORY=FILE, or 'builtin': the mix that ships with ingot; may be repeated");
+  a.integer("--ctx", "N", &calibrate_.length, 8, 1 << 20, "tokens of its windows (default 512)");
+  a.integer("--chunks", "N", &calibrate_.chunks, -1, INT32_MAX, "at most so many of them (default: all)");
   a.list("--include-weights", "PART", &include_, "importance only for the tensors whose name has this in it; may be repeated");
   a.list("--exclude-weights", "PART", &exclude_, "no importance for these");
   a.text("--effort", "HOW", &effort_, "how hard to look for the numbers of least error: fast, normal (default) or best, which takes four to five times as long");
@@ -36,9 +40,6 @@ void QuantizeArgs::declare(Args& a) {
   a.list("--override-kv", "KEY=T:VALUE", &override_, "a key of the metadata set; T is int, float, bool or str; may be repeated");
   a.flag("--keep-split", &keep_split_, "a file for each of the source's that has tensors left, with those that begin in it");
   a.text("--max-buffer-size", "MiB", &buffer_, "as --memory; a number alone counts MiB");
-  a.later("--calibrate", true, "computing an importance matrix from a text");
-  a.later("--ctx", true, "calibration");
-  a.later("--chunks", true, "calibration");
 }
 
 namespace {
@@ -132,13 +133,34 @@ Result<Artifact> QuantizeArgs::prepared(Context& c, Artifact gguf, transform::Qu
   return gguf;
 }
 
+Status QuantizeArgs::choose_weights(transform::Importance* all) const {
+  if (include_.empty() && exclude_.empty()) return {};
+  const std::vector<std::string>& parts = include_.empty() ? exclude_ : include_;
+  std::erase_if(all->weights, [&](const auto& entry) {
+    const bool has_one = std::any_of(parts.begin(), parts.end(), [&](const std::string& part) { return entry.first.find(part) != std::string::npos; });
+    return has_one == include_.empty();
+  });
+  if (all->weights.empty()) return usage("{} leaves no entry of the importance matrix", include_.empty() ? "--exclude-weights" : "--include-weights");
+  return {};
+}
+
+Result<std::unique_ptr<Calibration>> QuantizeArgs::calibration(Context& c, const OpenedModel& model, const Artifact& gguf, transform::QuantizeOptions* options) const {
+  if (!calibrates()) return std::unique_ptr<Calibration>();
+  INGOT_ASSIGN(std::unique_ptr<Calibration> made, Calibration::prepare(c, calibrate_, model, gguf, options));
+  transform::Importance chosen = *options->imatrix;
+  INGOT_TRY(choose_weights(&chosen));
+  options->imatrix = std::make_shared<const transform::Importance>(std::move(chosen));
+  return made;
+}
+
 Result<std::shared_ptr<const transform::Importance>> QuantizeArgs::importance(Context& c) const {
   std::shared_ptr<const transform::Importance> none;
+  if (!include_.empty() && !exclude_.empty()) return usage("--include-weights and --exclude-weights exclude each other");
   if (imatrix_.empty()) {
-    if (!include_.empty() || !exclude_.empty()) return usage("{} chooses among the entries of an importance matrix; give one with --imatrix FILE", include_.empty() ? "--exclude-weights" : "--include-weights");
+    if ((!include_.empty() || !exclude_.empty()) && !calibrates()) return usage("{} chooses among the entries of an importance matrix; give one with --imatrix FILE", include_.empty() ? "--exclude-weights" : "--include-weights");
     return none;
   }
-  if (!include_.empty() && !exclude_.empty()) return usage("--include-weights and --exclude-weights exclude each other");
+  if (calibrates()) return usage("--imatrix and --calibrate are two importance matrices; 'ingot imatrix MODEL --in-file {} --calibrate {}' adds them up", shell_word(imatrix_[0]), shell_word(calibrate_.texts[0]));
   std::vector<Artifact> files;
   for (const std::string& given : imatrix_) {
     INGOT_ASSIGN(const std::string path, expand_variables(given));
@@ -148,11 +170,7 @@ Result<std::shared_ptr<const transform::Importance>> QuantizeArgs::importance(Co
   }
   INGOT_ASSIGN(transform::Importance all, transform::read_importance(files));
   for (const std::string& n : all.notices) c.report.notice(n);
-  const auto has_one = [](const std::string& name, const std::vector<std::string>& parts) {
-    return std::any_of(parts.begin(), parts.end(), [&](const std::string& part) { return name.find(part) != std::string::npos; });
-  };
-  std::erase_if(all.weights, [&](const auto& entry) { return include_.empty() ? has_one(entry.first, exclude_) : !has_one(entry.first, include_); });
-  if (all.weights.empty()) return usage("{} leaves no entry of the importance matrix", include_.empty() ? "--exclude-weights" : "--include-weights");
+  INGOT_TRY(choose_weights(&all));
   return std::shared_ptr<const transform::Importance>(std::make_shared<transform::Importance>(std::move(all)));
 }
 
@@ -192,7 +210,7 @@ Result<transform::QuantizeOptions> QuantizeArgs::read(Context& c) const {
     o.tensor_types.push_back(std::move(pattern));
   }
   INGOT_ASSIGN(o.imatrix, importance(c));
-  o.to_give_it = "--imatrix FILE";
+  o.to_give_it = "--imatrix FILE or --calibrate TEXT";
   o.counts = std::make_shared<transform::CastCounts>();
   o.on_notice = [&c](const std::string& text) { c.report.notice(text); };
   return o;

@@ -1,9 +1,11 @@
 // ingot ship: base + adapters -> GGUF names -> quantized, in one pass over the weights; each file verified,
 // opened again and tried.
 #include <algorithm>
+#include <optional>
 
 #include "cli/command.h"
 #include "cli/diagnosis.h"
+#include "cli/evaluation_run.h"
 #include "cli/generation.h"
 #include "cli/job.h"
 #include "cli/model_args.h"
@@ -25,7 +27,7 @@ struct ShipOptions {
   TargetArgs target;
   AdapterArgs adapter_args;
   QuantizeArgs quantize_args;
-  std::vector<std::string> tests, keep;
+  std::vector<std::string> tests, keep, eval;
   int64_t test_tokens = 128;
 };
 
@@ -44,13 +46,14 @@ void declare(Args& a, ShipOptions& o) {
   a.integer("-n,--n-predict", "N", &o.test_tokens, 1, INT32_MAX,
             "tokens to generate for --test (default 128)");
   a.list("--keep", "WHAT=PATH", &o.keep,
-         "also write merged=DIR (a Hugging Face directory) or f16=FILE (GGUF), in the same pass");
+         "also write merged=DIR (a Hugging Face directory), f16=FILE (GGUF) or imatrix=FILE (what --calibrate computes), in the same pass");
   a.text("--dtype", "T", &o.dtype, "float type of --keep merged: f32, f16 or bf16 (default: as the base)");
   a.text("--pre-tokenizer", "NAME", &o.pre_tokenizer,
          "name of the tokenizer's rules where they match none that is known");
   a.text("--config-from", "DIR", &o.config_from, "config.json, tokenizer and the like for weights that came without (a checkpoint)");
   o.quantize_args.declare(a);
-  a.later("--eval", true, "measuring the result on a text");
+  a.list("--eval", "TEXT", &o.eval,
+         "measure each written type on this text: perplexity, and divergence from the model that it was made of, as 'ingot eval --against' does, with windows of --ctx tokens, --chunks of them; may be repeated");
   a.later("--ollama", true, "writing for Ollama");
   a.later("--bpw", true, "choosing types by bits per weight");
   a.later("--size", true, "choosing types by size");
@@ -58,6 +61,7 @@ void declare(Args& a, ShipOptions& o) {
   a.later("--report", true, "a report page");
   a.example("ingot ship lora/     # on the base that it names, to Q4_K_M, here");
   a.example("ingot ship base/ --adapter lora/ --type Q8_0 --out model.gguf --test 'Hello'");
+  a.example("ingot ship lora/ --type Q4_K_M --calibrate chat.jsonl --eval heldout.txt");
   a.example("ingot ship org/model --type F16,Q4_K_M --out 'model-{type}.gguf'");
 }
 
@@ -70,9 +74,9 @@ Result<std::vector<Kept>> read_keep(const std::vector<std::string>& given) {
   for (const std::string& text : given) {
     const size_t at = text.find('=');
     Kept k{text.substr(0, at), at == std::string::npos ? "" : text.substr(at + 1)};
-    if (k.what == "adapter-gguf" || k.what == "imatrix") return usage("--keep {}=FILE is not there yet in this version of ingot", k.what);
-    if ((k.what != "merged" && k.what != "f16") || k.path.empty())
-      return usage("--keep '{}': write it as merged=DIR or f16=FILE", text);
+    if (k.what == "adapter-gguf") return usage("--keep {}=FILE is not there yet in this version of ingot", k.what);
+    if ((k.what != "merged" && k.what != "f16" && k.what != "imatrix") || k.path.empty())
+      return usage("--keep '{}': write it as merged=DIR, f16=FILE or imatrix=FILE", text);
     for (const Kept& other : out)
       if (other.what == k.what) return usage("--keep {} is given twice", k.what);
     out.push_back(std::move(k));
@@ -120,6 +124,34 @@ Result<std::vector<TextRequest>> prepare_tests(Context& c, const ShipOptions& o,
   return requests;
 }
 
+// --eval: the model that the files are made of, and the text in its tokens; before the first byte is written.
+struct Measure {
+  EvaluationRequest request;
+  std::vector<Subject> subjects;  // the reference, then what was written
+  calibrate::TokenWindows windows;
+};
+Result<Measure> prepare_eval(Context& c, const ShipOptions& o, const OpenedModel& opened, const Artifact& gguf) {
+  Measure m;
+  m.request.texts = o.eval;
+  m.request.against = true;
+  m.request.window.length = o.quantize_args.window(), m.request.window.most = o.quantize_args.windows();
+  INGOT_ASSIGN(Subject reference, make_subject(c, opened.adapters.empty() ? opened.path : opened.adapters.back(), totals_of(gguf).bytes, gguf, gguf));
+  m.subjects.push_back(std::move(reference));
+  INGOT_ASSIGN(m.windows, evaluation_windows(c, m.subjects, m.request));
+  return m;
+}
+
+Status measure(Context& c, Measure* m, OrderedJson* j) {
+  name_subjects(&m->subjects);
+  INGOT_ASSIGN(const calibrate::EvaluatePlan plan, evaluation_plan(c, m->subjects, m->request, m->windows));
+  Evaluation e;
+  const Status done = run_evaluation(c, m->subjects, m->request, m->windows, plan, &e);
+  if (e.models.empty()) return done;
+  (*j)["evaluation"] = evaluation_json(e);
+  if (!c.report.json() && !c.report.quiet()) INGOT_TRY(print("\n" + evaluation_text(e, stdout_width() ? stdout_width() : kTableWidth)));
+  return done;
+}
+
 Result<OrderedJson> try_file(Context& c, const std::vector<TextRequest>& tests, const Artifact& written) {
   OrderedJson results = OrderedJson::array();
   INGOT_ASSIGN(const Tokenizer tokenizer, open_tokenizer(c, written));
@@ -156,11 +188,15 @@ Status command_ship(Context& c) {
   INGOT_TRY(o.target.read(c, o.given));
   o.target.assume_type(kUsualType);
   if (c.args.has("--n-predict") && o.tests.empty()) c.report.warning("-n changes nothing without --test");
+  for (const char* name : {"--ctx", "--chunks"})
+    if (c.args.has(name) && !o.quantize_args.calibrates() && o.eval.empty()) c.report.warning(fmt::format("{} changes nothing without --calibrate or --eval", name));
   INGOT_ASSIGN(const std::vector<std::string> types, read_types(c.report, o.target.types));
   INGOT_ASSIGN(const std::vector<Kept> keep, read_keep(o.keep));
   INGOT_ASSIGN(transform::QuantizeOptions quantize, o.quantize_args.read(c));
   if (o.quantize_args.changes_model() && std::any_of(keep.begin(), keep.end(), [](const Kept& k) { return k.what == "merged"; }))
     return usage("--keep merged=DIR keeps the model that adapters were merged into, which --prune-layers and --override-kv do not change; leave one of them out");
+  if (!o.quantize_args.calibrates() && std::any_of(keep.begin(), keep.end(), [](const Kept& k) { return k.what == "imatrix"; }))
+    return usage("--keep imatrix=FILE keeps what --calibrate TEXT computes; give a text, or 'builtin'");
   if (!o.dtype.empty() && std::none_of(keep.begin(), keep.end(), [](const Kept& k) { return k.what == "merged"; }))
     c.report.warning("--dtype changes nothing without --keep merged=DIR");
   if (!o.dtype.empty())
@@ -170,7 +206,14 @@ Status command_ship(Context& c) {
   INGOT_ASSIGN(const std::vector<std::string> names, o.target.paths(c, opened, types));
   transform::Operations done = opened.operations;
   INGOT_ASSIGN(Artifact gguf, as_gguf(c, opened.artifact, o.pre_tokenizer, &done));
+  std::optional<Measure> eval;
+  if (!o.eval.empty()) {
+    auto prepared = prepare_eval(c, o, opened, gguf);
+    if (!prepared.ok()) return prepared.take_error().during("--eval");
+    eval = *std::move(prepared);
+  }
   INGOT_ASSIGN(gguf, o.quantize_args.prepared(c, std::move(gguf), &quantize, &done));
+  INGOT_ASSIGN(const std::unique_ptr<Calibration> calibration, o.quantize_args.calibration(c, opened, gguf, &quantize));
   INGOT_ASSIGN(const std::vector<TextRequest> tests, prepare_tests(c, o, gguf));
   std::vector<Output> outputs;
   std::vector<Written> models;
@@ -185,6 +228,12 @@ Status command_ship(Context& c) {
     add("type", types[i], made, std::move(files));
   }
   for (const Kept& k : keep) {
+    if (k.what == "imatrix") {
+      INGOT_ASSIGN(Output matrix, calibration->keep(c, k.path, outputs.size()));
+      const Artifact artifact = matrix.artifact;
+      add("kept", k.what, artifact, {std::move(matrix)});
+      continue;
+    }
     if (k.what == "f16") {
       transform::QuantizeOptions plain;
       plain.counts = quantize.counts;
@@ -213,9 +262,16 @@ Status command_ship(Context& c) {
     add("kept", k.what, merged, {hf_directory_output(merged, *to.store, to.path, shard ? shard : kDefaultShardBytes)});
   }
 
-  INGOT_ASSIGN(const auto report, run_reported(c, outputs, opened.provenance.get()));
+  PlanDetails details;
+  if (calibration) {
+    details.text = calibration->plan();
+    INGOT_TRY(calibration->run(c, &outputs, opened.provenance.get()));
+  }
+  INGOT_ASSIGN(const auto report, run_reported(c, outputs, opened.provenance.get(), details));
   if (!report) return {};
   OrderedJson j = report_json(outputs, *report);
+  std::string text = report_text(outputs, *report);
+  if (calibration) calibration->finish(&j, &text);
   warn_nonfinite(c, *quantize.counts, &j);
   size_t first = 0;
   std::vector<size_t> begins;
@@ -223,9 +279,15 @@ Status command_ship(Context& c) {
     begins.push_back(first);
     for (size_t i = 0; i < m.outputs; ++i) j["outputs"][first++][m.label] = m.name;
   }
-  if (!c.report.json() && !c.report.quiet()) INGOT_TRY(print(report_text(outputs, *report)));
+  if (!c.report.json() && !c.report.quiet()) INGOT_TRY(print(text));
   for (size_t i = 0; i < types.size(); ++i) {
     INGOT_ASSIGN(const Artifact written, open_written(models[i]));
+    if (eval) {
+      uint64_t bytes = 0;
+      for (size_t k = 0; k < models[i].outputs; ++k) bytes += report->outputs[begins[i] + k].bytes;
+      INGOT_ASSIGN(Subject s, make_subject(c, models[i].path, bytes, written, written));
+      eval->subjects.push_back(std::move(s));
+    }
     if (tests.empty()) continue;
     auto tried = try_file(c, tests, written);
     if (!tried.ok()) {
@@ -237,6 +299,12 @@ Status command_ship(Context& c) {
     }
     j["outputs"][begins[i]]["tests"] = std::move(*tried);
   }
+  if (eval)
+    if (Status measured = measure(c, &*eval, &j); !measured.ok()) {
+      if (j.contains("evaluation")) c.report.keep_in_result(j);
+      Error e = measured.take_error();
+      return Error{e.kind, fmt::format("all files are written and verified, but not measured whole: {}", e.message)};
+    }
   return c.report.result(j, "");
 }
 

@@ -42,8 +42,7 @@ class Cast final : public Node {
     describe_ = fmt::format("cast {} {}v{}", read_tag(from_), info(to.type).name, to.version);
     if (options_.effort != Effort::kNormal && !to_.holds_nonfinite) describe_ += options_.effort == Effort::kFast ? " fast" : " best";
     if (options_.importance)
-      describe_ += " imatrix " + to_hex(hash128({reinterpret_cast<const std::byte*>(options_.importance->data()),
-                                                 options_.importance->size() * sizeof(float)}));
+      describe_ += " imatrix " + (options_.importance_key.empty() ? to_hex(hash128(std::as_bytes(std::span(*options_.importance)))) : options_.importance_key);
   }
 
   TensorSpec spec() const override { return spec_; }

@@ -41,6 +41,7 @@ struct CastOptions {
   std::shared_ptr<CastCounts> counts;  // may be null
   bool provisional = false;            // Node::unrounded() of the result is the input
   Effort effort = Effort::kNormal;     // of block types
+  std::string importance_key = {};     // what the imatrix is made of, where its values come later (Importance::key)
 };
 
 // F32, F16, BF16, F64: what a model's weights are stored in.

@@ -108,10 +108,8 @@ Status add_sums(const ImportanceSums& other, ImportanceSums* sums) {
   return {};
 }
 
-Result<Importance> read_importance(const std::vector<Artifact>& files) {
+Importance importance_of(const ImportanceSums& all) {
   Importance out;
-  INGOT_ASSIGN(const ImportanceSums all, read_importance_sums(files));
-  for (const Artifact& a : files) out.files.push_back(a.path);
   if (!all.datasets.empty()) out.dataset = all.datasets.front();
   out.chunks = all.chunks;
   size_t unseen = 0, of = 0;
@@ -133,6 +131,13 @@ Result<Importance> read_importance(const std::vector<Artifact>& files) {
   if (unseen)
     out.notices.push_back(fmt::format("the importance matrix says nothing of {}{}: all columns count alike there; a longer calibration text may reach {}", first,
                                       unseen > 1 ? fmt::format(" and {} more of {}", unseen - 1, of) : "", unseen > 1 ? "them" : "it"));
+  return out;
+}
+
+Result<Importance> read_importance(const std::vector<Artifact>& files) {
+  INGOT_ASSIGN(const ImportanceSums all, read_importance_sums(files));
+  Importance out = importance_of(all);
+  for (const Artifact& a : files) out.files.push_back(a.path);
   return out;
 }
 

@@ -32,6 +32,8 @@ Result<ImportanceSums> read_importance_sums(const std::vector<Artifact>& files, 
 Status add_sums(const ImportanceSums& other, ImportanceSums* sums);
 
 struct Importance {
+  // Where the values are computed after the job is known (--calibrate), and stand for nothing until then: what they are made of. Empty: they are there.
+  std::string key;
   // Of a tensor by its name: the mean of the squares of each input column, one after another for the matrices of a 3-D tensor.
   std::map<std::string, std::shared_ptr<const std::vector<float>>> weights;
   std::vector<std::string> files;  // their paths
@@ -40,6 +42,8 @@ struct Importance {
   std::vector<std::string> notices;
 };
 
+// Means of the sums; columns of a matrix that was never used count alike.
+Importance importance_of(const ImportanceSums& sums);
 // Of several merged files.
 Result<Importance> read_importance(const std::vector<Artifact>& files);
 

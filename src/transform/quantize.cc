@@ -394,7 +394,10 @@ Result<Artifact> quantize_gguf(const Artifact& gguf, std::string_view file_type,
     if (is_block_type(from) && !is_block_type(types[i])) ++unpacked;
     CastOptions o{.importance = nullptr, .counts = options.counts, .effort = options.effort};
     if (options.imatrix && is_block_type(types[i]))
-      if (auto it = options.imatrix->weights.find(t.name); it != options.imatrix->weights.end()) o.importance = it->second;
+      if (auto it = options.imatrix->weights.find(t.name); it != options.imatrix->weights.end()) {
+        o.importance = it->second;
+        if (!options.imatrix->key.empty()) o.importance_key = fmt::format("{} {}", options.imatrix->key, t.name);
+      }
     LazyTensor source = t;
     if (types[i] == DType::kNVFP4 && has_nvfp4_scale(gguf, t.name)) {
       INGOT_ASSIGN(NodePtr floats, cast(t, DType::kF32));
