@@ -60,7 +60,7 @@ std::vector<calibrate::Candidate> candidates_of(Context& c, const std::vector<Su
   for (const Subject& s : all) {
     const LazyTensor* output = s.gguf.find("output.weight");
     const uint64_t embedding = bytes_of(s.gguf.find("token_embd.weight")->spec());
-    out.push_back({s.told.path, s.can.config, weight_bytes(s.gguf), weight_bytes(s.gguf, false), embedding + (output ? bytes_of(output->spec()) : 0), [&c, &s, r](bool resident) {
+    out.push_back({s.told.path, s.can.config, weight_bytes(s.gguf, true, r.arithmetic), weight_bytes(s.gguf, false, r.arithmetic), embedding + (output ? bytes_of(output->spec()) : 0), [&c, &s, r](bool resident) {
                      c.report.end_progress();
                      LoadOptions o;
                      o.arithmetic = r.arithmetic, o.resident = resident;

@@ -29,13 +29,13 @@ struct RunMemory {
   bool resident = true;
   uint64_t taken = 0, states = 0;  // by weights and sums, and what is left
 };
-RunMemory run_memory(const Context& c, const ImatrixSources& s) {
+RunMemory run_memory(const Context& c, const ImatrixSources& s, Arithmetic arithmetic) {
   uint64_t sums = 0;
   for (const WeightShape& w : s.weights) sums += 2 * sizeof(double) * static_cast<uint64_t>(w.cols * w.matrices);
-  const uint64_t free = 4 * default_memory(), budget = c.args.common.memory ? c.args.common.memory : free - free / 4, whole = weight_bytes(s.gguf);
+  const uint64_t free = 4 * default_memory(), budget = c.args.common.memory ? c.args.common.memory : free - free / 4, whole = weight_bytes(s.gguf, true, arithmetic);
   RunMemory m;
   m.resident = whole + sums + whole / 16 <= budget;
-  m.taken = (m.resident ? whole : weight_bytes(s.gguf, false)) + sums;
+  m.taken = (m.resident ? whole : weight_bytes(s.gguf, false, arithmetic)) + sums;
   m.states = budget > m.taken ? budget - m.taken : 0;
   return m;
 }
@@ -70,7 +70,7 @@ Result<ImatrixRun> run_model(Context& c, const ImatrixArgs& a, const ImatrixSour
   }
   run.resumed = got.windows;
   if (got.windows == w.count()) return run;
-  const RunMemory memory = run_memory(c, s);
+  const RunMemory memory = run_memory(c, s, a.arithmetic);
   if (!memory.resident)
     c.report.notice(fmt::format("the model's {} do not fit into the memory; its layers are read from the file for each group of windows", format_bytes(weight_bytes(s.gguf))));
   LoadOptions load;

@@ -10,7 +10,6 @@
 #include <cstring>
 #include <vector>
 
-#include "infer/level_strips.h"
 #include "infer/packed.h"
 
 #define INGOT_TARGET_FILE "infer/matmul.cc"
@@ -208,17 +207,6 @@ bool multiply_panel(WorkMemory& memory, int thread, const WeightMatrix& w, int64
   return true;
 }
 
-// False when memory is short.
-bool multiply_levels(WorkMemory& memory, int thread, const WorkMemory::Share& t, const Int8Activations& x) {
-  const WeightMatrix& w = *t.product->w;
-  auto* levels = reinterpret_cast<std::byte*>(memory.floats(thread, 0, level_strip_bytes(w.type, w.cols) / 4));
-  for (int64_t s = t.first; levels && s < t.first + t.n; ++s) {
-    read_level_strip(w, s, levels);
-    multiply_level_strip(w, s, levels, x, t.product->y);
-  }
-  return levels != nullptr;
-}
-
 }  // namespace
 
 void WorkMemory::prepare(int threads) {
@@ -242,7 +230,7 @@ Status multiply(ThreadPool& pool, WorkMemory& memory, const float* x, int64_t to
   bool any_packed = false;
   for (const Product& p : products) {
     int64_t step = panel_rows(*p.w, tokens), n = p.w->rows;
-    if (p.w->packed || p.w->by_levels) {
+    if (p.w->packed) {
       any_packed = true;
       step = tokens == 1 ? std::max<int64_t>(1, step / 16) : 1;
       n = (p.w->rows + 15) / 16;
@@ -257,7 +245,6 @@ Status multiply(ThreadPool& pool, WorkMemory& memory, const float* x, int64_t to
     const WeightMatrix& w = *t.product->w;
     bool done = true;
     if (w.packed) multiply_strips(*w.packed, t.first, t.first + t.n, int8, t.product->y);
-    else if (w.by_levels) done = multiply_levels(memory, thread, t, int8);
     else done = multiply_panel(memory, thread, w, t.first, t.n, x, tokens, t.product->y);
     if (!done) no_memory = true;
   };

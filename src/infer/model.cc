@@ -12,7 +12,6 @@
 #include "exec/plan.h"
 #include "formats/gguf_scales.h"
 #include "infer/layer_stream.h"
-#include "infer/level_strips.h"
 #include "infer/packed.h"
 #include "kernels/cast.h"
 
@@ -122,11 +121,13 @@ Result<LayerWeights> load_layer(const Artifact& artifact, const ModelConfig& c, 
   return l;
 }
 
-uint64_t weight_bytes(const Artifact& artifact, bool resident) {
+uint64_t weight_bytes(const Artifact& artifact, bool resident, Arithmetic arithmetic) {
   std::vector<uint64_t> layers;
   uint64_t n = 0;
   for (const auto& t : artifact.tensors) {
-    const uint64_t bytes = bytes_of(t.spec());
+    const TensorSpec spec = t.spec();
+    uint64_t bytes = bytes_of(spec);
+    if (arithmetic == Arithmetic::kFast && spec.shape.rank >= 2 && can_pack(spec.type)) bytes = std::max(bytes, packed_bytes(spec.type, spec.shape.elements() / spec.shape.back(), spec.shape.back()));
     n += bytes;
     const int64_t layer = layer_number(t.name);
     if (resident || layer < 0 || layer > 65535) continue;
@@ -278,9 +279,7 @@ std::string Model::nonfinite_weight(const std::vector<std::string>& prefixes) co
 
 // Where there is no memory for a packed form, or none, the plain one stays.
 void Model::pack(WeightMatrix* w, Arithmetic arithmetic) {
-  if (arithmetic != Arithmetic::kFast) return;
-  w->by_levels = !can_pack(w->type) && can_multiply_levels(w->type);
-  if (!can_pack(w->type)) return;
+  if (arithmetic != Arithmetic::kFast || !can_pack(w->type)) return;
   w->packed = pack_matrix(*pool_, *w);
   if (w->packed) w->data = nullptr;
 }

@@ -47,8 +47,8 @@ struct LayerWeights {
   std::vector<float> shared_router;
 };
 Result<LayerWeights> load_layer(const Artifact& artifact, const ModelConfig& config, int64_t layer, const ExecOptions& options);
-// Bytes of the tensors, in the types that they have: what a model takes in memory, and what it takes that is not resident (two layers at a time).
-uint64_t weight_bytes(const Artifact& artifact, bool resident = true);
+// Bytes of the tensors in the types that they have, or of their packed forms where those are larger: what a model takes in memory, and what it takes that is not resident (two layers at a time).
+uint64_t weight_bytes(const Artifact& artifact, bool resident = true, Arithmetic arithmetic = Arithmetic::kExact);
 
 class LayerStream;  // layer_stream.h
 

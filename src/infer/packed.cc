@@ -3,10 +3,12 @@
 #include "infer/packed.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
 
+#include "infer/packings.h"
 #include "kernels/cast.h"
 #include "kernels/dispatch.h"
 #include "quant/levels.h"
@@ -29,105 +31,89 @@ inline uint16_t u16_at(const uint8_t* p) {
   return v;
 }
 
-// What a type's strip holds. Values: d * scale * (code - offset) - dmin * min.
-template <DType type, int columns, int bits, int offset, bool min = false, bool halves = false>
-struct Packing {
-  static constexpr DType kType = type;
-  static constexpr int kColumns = columns, kBits = bits, kOffset = offset;
-  static constexpr bool kMin = min, kHalves = halves;
-};
-using Q8_0 = Packing<DType::kQ8_0, 32, 8, 128>;
-using Q4_0 = Packing<DType::kQ4_0, 32, 4, 8>;
-using Q4_K = Packing<DType::kQ4_K, 256, 4, 0, true>;
-using Q5_K = Packing<DType::kQ5_K, 256, 5, 0, true>;
-using Q6_K = Packing<DType::kQ6_K, 256, 6, 32, false, true>;
-
-// Codes, scales and minima of `kColumns` columns of one row.
-struct RowBlock {
-  uint8_t codes[256];
-  uint16_t d = 0, dmin = 0;
-  uint8_t scale[16] = {};  // for each 32 columns, Q6_K: each 16, signed
-  uint8_t min[8] = {};
-};
-
-// The code that `value` is of `unit`; any where the unit says nothing.
-uint8_t code_of(float value, float unit) { return unit != 0 && std::isfinite(unit) ? static_cast<uint8_t>(static_cast<int>(std::lrint(value / unit))) : uint8_t{1}; }
-
+inline float number_at(const uint8_t* p, bool wide) {
+  if (!wide) return float_from_f16(u16_at(p));
+  float f;
+  std::memcpy(&f, p, 4);
+  return f;
+}
 template <class F>
-void codes_of_block(const Levels& l, RowBlock* out) {
-  for (int i = 0; i < F::kColumns; ++i) out->codes[i] = static_cast<uint8_t>(l.level[i] + F::kOffset);
-  f32_to_f16(&l.d, 1, &out->d);
-  if (F::kMin) f32_to_f16(&l.dmin, 1, &out->dmin);
-  for (int g = 0; F::kColumns == 256 && g < 16; ++g) {
-    if (F::kHalves) out->scale[g] = code_of(l.scale[g], l.d);
-    else if (g % 2 == 0) out->scale[g / 2] = code_of(l.scale[g], l.d);
-    if (F::kMin && g % 2 == 0) out->min[g / 2] = code_of(l.min[g], l.dmin);
-  }
+void put_number(float v, uint8_t* p) {
+  uint16_t h;
+  if (!F::kWide) f32_to_f16(&v, 1, &h);
+  std::memcpy(p, F::kWide ? static_cast<const void*>(&v) : &h, F::kWide ? 4 : 2);
 }
 
-// Offsets within a strip.
-template <class F>
-struct StripLayout {
-  static constexpr int kScaled = F::kColumns == 256;
-  static constexpr int kScaleBytes = kScaled ? (F::kHalves ? 32 : 16) : 0;
-  static constexpr int kMinBytes = F::kMin ? 16 : 0;
-  static constexpr int kCodeBytes = F::kBits == 8 ? 512 : 256;
-  static constexpr int kHighBytes = F::kBits == 8 ? 0 : (F::kBits - 4) * 64;
-  static constexpr int kBlockBytes = kScaleBytes + kMinBytes + kCodeBytes + kHighBytes;
-  static constexpr int kBlocks = F::kColumns / 32;
-  static constexpr int kHeaderBytes = F::kMin ? 64 : 32;
-  static constexpr int kSuperBytes = kHeaderBytes + kBlocks * kBlockBytes;
-};
+// The multiple that `value` is of `unit`; any where the unit says nothing.
+uint8_t multiple_of(float unit, float value) { return unit != 0 && std::isfinite(unit) ? static_cast<uint8_t>(static_cast<int>(std::lrint(value / unit))) : uint8_t{1}; }
 
-// Calls f(format) for the format of a type among Fs; false when it is none of them.
-template <class... Fs, class Fn>
-bool with_one_of(DType type, Fn& f) {
-  return ((type == Fs::kType && (f(Fs()), true)) || ...);
+// Codes by their levels, from -128 on.
+template <class F>
+constexpr std::array<uint8_t, 256> kCodes = [] {
+  std::array<uint8_t, 256> t{};
+  for (int c = (1 << F::kBits) - 1; c >= 0; --c)
+    if (const int l = F::level(c); l >= -128 && l < 128) t[static_cast<size_t>(l + 128)] = static_cast<uint8_t>(c);
+  return t;
+}();
+
+// 32 columns of one row: its codes and high bits, `in` are the levels.
+template <class F>
+void pack_codes(const int8_t* in, int64_t lane, uint8_t* codes) {
+  uint8_t* high = codes + F::kCodeBytes;
+  for (int j = 0; j < 8; ++j)
+    for (int i = 0; i < 4; ++i) {
+      const uint8_t c = kCodes<F>[static_cast<size_t>(in[4 * j + i] + 128)];
+      const int64_t at = 4 * lane + i;
+      if (F::kBits == 8) codes[64 * j + at] = c;
+      else if (F::kBits >= 4) codes[64 * (j % 4) + at] |= static_cast<uint8_t>(j < 4 ? c & 15 : (c & 15) << 4);
+      else codes[64 * (j / 4) + at] |= static_cast<uint8_t>((c & 3) << 2 * (j % 4));
+      if (F::kBits == 3) high[at] |= static_cast<uint8_t>((c >> 2) << j);
+      if (F::kBits == 5) high[at] |= static_cast<uint8_t>((c >> 4) << j);
+      if (F::kBits == 6) high[64 * (j / 4) + at] |= static_cast<uint8_t>((c >> 4) << 2 * (j % 4));
+    }
 }
 
-// Calls f(format) for the type; false when it has no packed form. A new format is a Packing above and a name here.
-template <class Fn>
-bool with_format(DType type, Fn f) {
-  return with_one_of<Q8_0, Q4_0, Q4_K, Q5_K, Q6_K>(type, f);
+// The code of column 4j + i of a row.
+template <class F>
+int code_at(const uint8_t* codes, int j, int64_t at) {
+  const uint8_t* high = codes + F::kCodeBytes;
+  if (F::kBits == 8) return codes[64 * j + at];
+  int c = F::kBits >= 4 ? codes[64 * (j % 4) + at] >> (j < 4 ? 0 : 4) & 15 : codes[64 * (j / 4) + at] >> 2 * (j % 4) & 3;
+  if (F::kBits == 3) c |= (high[at] >> j & 1) << 2;
+  if (F::kBits == 5) c |= (high[at] >> j & 1) << 4;
+  if (F::kBits == 6) c |= (high[64 * (j / 4) + at] >> 2 * (j % 4) & 3) << 4;
+  return c;
 }
 
 template <class F>
 void pack_strip(const WeightMatrix& w, int64_t strip, uint8_t* out) {
-  using L = StripLayout<F>;
-  std::memset(out, 0, static_cast<size_t>(w.cols / F::kColumns * L::kSuperBytes));
-  RowBlock b;
+  std::memset(out, 0, static_cast<size_t>(w.cols / F::kColumns * F::kSuperBytes));
   Levels l;
   const LevelReader& reader = *find_levels(F::kType);
-  const int64_t bytes = info(F::kType).bytes;
+  const int64_t bytes = info(F::kType).bytes, values = info(F::kType).block;
   for (int64_t lane = 0; lane < 16 && strip * 16 + lane < w.rows; ++lane) {
     const auto* in = reinterpret_cast<const uint8_t*>(w.row(strip * 16 + lane));
-    uint8_t* to = out;
-    for (int64_t s = 0; s < w.cols / F::kColumns; ++s, in += bytes, to += L::kSuperBytes) {
+    uint8_t* super = out;
+    for (int64_t at = 0; at < w.cols; at += values, in += bytes) {
       reader.read(in, &l);
-      codes_of_block<F>(l, &b);
-      std::memcpy(to + 2 * lane, &b.d, 2);
-      if (F::kMin) std::memcpy(to + 32 + 2 * lane, &b.dmin, 2);
-      for (int k = 0; k < L::kBlocks; ++k) {
-        uint8_t* p = to + L::kHeaderBytes + k * L::kBlockBytes;
-        if (F::kHalves) {
-          p[lane] = b.scale[2 * k], p[16 + lane] = b.scale[2 * k + 1];
-        } else if (L::kScaled) {
-          p[lane] = b.scale[k];
+      const float d = l.d * F::kUnit;
+      for (int64_t b = 0; b < values / 32; ++b) {
+        const int64_t k = b % F::kBlocks;
+        if (k == 0 && F::kScaled) {
+          put_number<F>(d, super + F::kNumber / 16 * lane);
+          if (F::kMin) put_number<F>(l.dmin, super + F::kOfMin + F::kNumber / 16 * lane);
+        } else if (!F::kScaled) {
+          put_number<F>(l.scale[2 * b], super + F::kNumber / 16 * lane);
+          if (F::kHalves) put_number<F>(l.scale[2 * b + 1], super + F::kNumber + F::kNumber / 16 * lane);
+          if (F::kMin) put_number<F>(l.min[2 * b], super + F::kOfMin + F::kNumber / 16 * lane);
         }
-        if (F::kMin) p[L::kScaleBytes + lane] = b.min[k];
-        p += L::kScaleBytes + L::kMinBytes;
-        for (int j = 0; j < 8; ++j)
-          for (int i = 0; i < 4; ++i) {
-            const uint8_t c = b.codes[32 * k + 4 * j + i];
-            if (F::kBits == 8) {
-              p[64 * j + 4 * lane + i] = c;
-              continue;
-            }
-            p[64 * (j % 4) + 4 * lane + i] |= static_cast<uint8_t>(j < 4 ? c & 15 : (c & 15) << 4);
-            if (F::kBits == 5) p[256 + 4 * lane + i] |= static_cast<uint8_t>((c >> 4) << j);
-            if (F::kBits == 6)
-              p[256 + 64 * (j / 4) + 4 * lane + i] |= static_cast<uint8_t>((c >> 4) << (2 * (j % 4)));
-          }
+        uint8_t* p = super + F::kHeaderBytes + k * F::kBlockBytes;
+        for (int h = 0; F::kScaled && h < (F::kHalves ? 2 : 1); ++h) {
+          p[16 * h + lane] = multiple_of(d, l.scale[2 * b + h]);
+          if (F::kMin) p[F::kScaleBytes + 16 * h + lane] = multiple_of(l.dmin, l.min[2 * b + h]);
+        }
+        pack_codes<F>(l.level + 32 * b, lane, p + F::kScaleBytes + F::kMinBytes);
+        if (k == F::kBlocks - 1) super += F::kSuperBytes;
       }
     }
   }
@@ -143,37 +129,33 @@ struct ActivationView {
 
 template <class F>
 void strip_reference(const uint8_t* strip, const ActivationView& x, float* out) {
-  using L = StripLayout<F>;
   float acc[16] = {};
   int64_t block = 0;
-  for (int64_t s = 0; s < x.cols / F::kColumns; ++s, strip += L::kSuperBytes)
-    for (int k = 0; k < L::kBlocks; ++k, ++block) {
-      const uint8_t* p = strip + L::kHeaderBytes + k * L::kBlockBytes;
-      const uint8_t* codes = p + L::kScaleBytes + L::kMinBytes;
+  for (int64_t s = 0; s < x.cols / F::kColumns; ++s, strip += F::kSuperBytes)
+    for (int k = 0; k < F::kBlocks; ++k, ++block) {
+      const uint8_t* p = strip + F::kHeaderBytes + k * F::kBlockBytes;
+      const uint8_t* mins = p + F::kScaleBytes;
       const float dx = x.scale[block];
-      const int32_t s0 = x.sums[2 * block], s1 = x.sums[2 * block + 1];
+      const int32_t sum[2] = {x.sums[2 * block], x.sums[2 * block + 1]};
       for (int r = 0; r < 16; ++r) {
-        int32_t half[2] = {-F::kOffset * s0, -F::kOffset * s1};
+        int32_t half[2] = {};
         for (int j = 0; j < 8; ++j)
-          for (int i = 0; i < 4; ++i) {
-            int c;
-            if (F::kBits == 8)
-              c = codes[64 * j + 4 * r + i];
-            else
-              c = j < 4 ? codes[64 * j + 4 * r + i] & 15 : codes[64 * (j - 4) + 4 * r + i] >> 4;
-            if (F::kBits == 5) c |= (codes[256 + 4 * r + i] >> j & 1) << 4;
-            if (F::kBits == 6) c |= (codes[256 + 64 * (j / 4) + 4 * r + i] >> (2 * (j % 4)) & 3) << 4;
-            half[j / 4] += c * x.q[block * 32 + 4 * j + i];
-          }
-        const float d = float_from_f16(u16_at(strip + 2 * r));
-        int32_t dot = half[0] + half[1];
-        if (F::kHalves) dot = half[0] * static_cast<int8_t>(p[r]) + half[1] * static_cast<int8_t>(p[16 + r]);
-        const float w = L::kScaled && !F::kHalves ? d * static_cast<float>(p[r]) : d;
-        acc[r] = std::fma(static_cast<float>(dot), w * dx, acc[r]);
-        if (F::kMin) {
-          const float m =
-              float_from_f16(u16_at(strip + 32 + 2 * r)) * static_cast<float>(p[L::kScaleBytes + r]);
-          acc[r] = std::fma(-m, dx * static_cast<float>(s0 + s1), acc[r]);
+          for (int i = 0; i < 4; ++i) half[j / 4] += F::level(code_at<F>(mins + F::kMinBytes, j, 4 * r + i)) * x.q[block * 32 + 4 * j + i];
+        const float d = number_at(strip + F::kNumber / 16 * r, F::kWide);
+        if (F::kHalves && !F::kScaled) {
+          acc[r] = std::fma(static_cast<float>(half[0]), d * dx, acc[r]);
+          acc[r] = std::fma(static_cast<float>(half[1]), number_at(strip + F::kNumber + F::kNumber / 16 * r, F::kWide) * dx, acc[r]);
+        } else {
+          const int32_t dot = F::kHalves ? half[0] * static_cast<int8_t>(p[r]) + half[1] * static_cast<int8_t>(p[16 + r]) : half[0] + half[1];
+          const float w = F::kScaled && !F::kHalves ? d * static_cast<float>(static_cast<int8_t>(p[r])) : d;
+          acc[r] = std::fma(static_cast<float>(dot), w * dx, acc[r]);
+        }
+        if (!F::kMin) continue;
+        const float dmin = number_at(strip + F::kOfMin + F::kNumber / 16 * r, F::kWide);
+        if (F::kHalves) {
+          for (int h = 0; h < 2; ++h) acc[r] = std::fma(-(dmin * static_cast<float>(mins[16 * h + r])), dx * static_cast<float>(sum[h]), acc[r]);
+        } else {
+          acc[r] = std::fma(-(F::kScaled ? dmin * static_cast<float>(mins[r]) : dmin), dx * static_cast<float>(sum[0] + sum[1]), acc[r]);
         }
       }
     }
@@ -194,70 +176,87 @@ void strip_reference(const uint8_t* strip, const ActivationView& x, float* out) 
 namespace ingot {
 namespace {
 
-// The codes of a block, one byte each.
+// The codes of a block, or what the table has for them, one byte each.
 template <class F>
 inline const uint8_t* bytes_of_codes(const uint8_t* codes, uint8_t* memory) {
   if constexpr (F::kBits == 8) return codes;
-  const __m256i low = _mm256_set1_epi8(15);
+  const uint8_t* highs = codes + F::kCodeBytes;
+  alignas(16) uint8_t table[16];
+  for (int c = 0; c < 16; ++c) table[c] = static_cast<uint8_t>(F::kLevels[static_cast<size_t>(c)] + F::kOffset);
+  const __m256i bytes = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(table)));
   for (int half = 0; half < 2; ++half)
     for (int j = 0; j < 8; ++j) {
-      __m256i c = code_bytes(codes + 64 * (j % 4) + 32 * half);
-      c = _mm256_and_si256(j < 4 ? c : _mm256_srli_epi16(c, 4), low);
-      if constexpr (F::kBits == 5) {
-        const __m256i bit = _mm256_and_si256(code_bytes(codes + 256 + 32 * half), _mm256_set1_epi8(static_cast<char>(1 << j)));
-        c = _mm256_or_si256(c, _mm256_andnot_si256(_mm256_cmpeq_epi8(bit, _mm256_setzero_si256()), _mm256_set1_epi8(16)));
+      __m256i c;
+      if constexpr (F::kBits >= 4) {
+        c = code_bytes(codes + 64 * (j % 4) + 32 * half);
+        c = _mm256_and_si256(j < 4 ? c : _mm256_srli_epi16(c, 4), _mm256_set1_epi8(15));
+      } else {
+        c = _mm256_and_si256(_mm256_srli_epi16(code_bytes(codes + 64 * (j / 4) + 32 * half), 2 * (j % 4)), _mm256_set1_epi8(3));
+      }
+      if constexpr (F::kBits == 3 || F::kBits == 5) {
+        const __m256i bit = _mm256_and_si256(code_bytes(highs + 32 * half), _mm256_set1_epi8(static_cast<char>(1 << j)));
+        c = _mm256_or_si256(c, _mm256_andnot_si256(_mm256_cmpeq_epi8(bit, _mm256_setzero_si256()), _mm256_set1_epi8(F::kBits == 3 ? 4 : 16)));
       }
       if constexpr (F::kBits == 6) {
-        const __m256i two = _mm256_and_si256(_mm256_srli_epi16(code_bytes(codes + 256 + 64 * (j / 4) + 32 * half), 2 * (j % 4)), _mm256_set1_epi8(3));
+        const __m256i two = _mm256_and_si256(_mm256_srli_epi16(code_bytes(highs + 64 * (j / 4) + 32 * half), 2 * (j % 4)), _mm256_set1_epi8(3));
         c = _mm256_or_si256(c, _mm256_slli_epi16(two, 4));
       }
+      if constexpr (F::kTabled) c = _mm256_shuffle_epi8(bytes, c);
       _mm256_store_si256(reinterpret_cast<__m256i*>(memory + 64 * j + 32 * half), c);
     }
   return memory;
 }
-inline __m256 eight_halves(const uint8_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 inline __m256i eight_bytes(const uint8_t* p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
 inline __m256i eight_signed(const uint8_t* p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
+// Numbers of a header, rows 8r and on.
+template <class F>
+inline __m256 eight_numbers(const uint8_t* p, int r) {
+  if constexpr (F::kWide) return _mm256_loadu_ps(reinterpret_cast<const float*>(p) + 8 * r);
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p) + r));
+}
 
 // kT tokens times one strip; out [kT, 16].
 template <class F, int kT>
 void strip_avx2(const uint8_t* strip, const ActivationView& x, float* out) {
-  using L = StripLayout<F>;
-  constexpr int kAdds = F::kBits == 8 ? 0 : adds_of((1 << F::kBits) - 1);
+  constexpr int kAdds = adds_of(F::kRange);
+  static_assert(kAdds != 0 || F::kOffset == 128);
   const int64_t blocks = x.cols / 32;
   __m256 acc[kT][2];
   for (int t = 0; t < kT; ++t) acc[t][0] = acc[t][1] = _mm256_setzero_ps();
   alignas(32) uint8_t memory[512];
   int64_t block = 0;
-  for (int64_t s = 0; s < x.cols / F::kColumns; ++s, strip += L::kSuperBytes) {
-    const __m256 d[2] = {eight_halves(strip), eight_halves(strip + 16)};
-    __m256 dmin[2] = {d[0], d[1]};
-    if constexpr (F::kMin) dmin[0] = eight_halves(strip + 32), dmin[1] = eight_halves(strip + 48);
-    for (int k = 0; k < L::kBlocks; ++k, ++block) {
-      const uint8_t* p = strip + L::kHeaderBytes + k * L::kBlockBytes;
-      const uint8_t* codes = bytes_of_codes<F>(p + L::kScaleBytes + L::kMinBytes, memory);
+  for (int64_t s = 0; s < x.cols / F::kColumns; ++s, strip += F::kSuperBytes)
+    for (int k = 0; k < F::kBlocks; ++k, ++block) {
+      const uint8_t *p = strip + F::kHeaderBytes + k * F::kBlockBytes, *mins = p + F::kScaleBytes;
+      const uint8_t* codes = bytes_of_codes<F>(mins + F::kMinBytes, memory);
       __m256i dots[kT][2][2];
       dots_avx2<kAdds, F::kHalves, kT>(codes, x.q + block * 32, x.cols, dots);
-      __m256 w[2] = {d[0], d[1]}, m[2] = {d[0], d[1]};
       for (int r = 0; r < 2; ++r) {
-        if constexpr (L::kScaled && !F::kHalves) w[r] = _mm256_mul_ps(d[r], _mm256_cvtepi32_ps(eight_bytes(p + 8 * r)));
-        if constexpr (F::kMin) m[r] = _mm256_mul_ps(dmin[r], _mm256_cvtepi32_ps(eight_bytes(p + L::kScaleBytes + 8 * r)));
-      }
-      for (int t = 0; t < kT; ++t) {
-        const int32_t* sums = x.sums + (t * blocks + block) * 2;
-        const float dx = x.scale[t * blocks + block];
-        const int32_t over[2] = {kAdds == 0 ? 0 : F::kOffset * (F::kHalves ? sums[0] : sums[0] + sums[1]), F::kOffset * sums[1]};
-        for (int r = 0; r < 2; ++r) {
-          __m256i dot = _mm256_sub_epi32(dots[t][0][r], _mm256_set1_epi32(over[0]));
-          if constexpr (F::kHalves)
-            dot = _mm256_add_epi32(_mm256_mullo_epi32(dot, eight_signed(p + 8 * r)),
-                                   _mm256_mullo_epi32(_mm256_sub_epi32(dots[t][1][r], _mm256_set1_epi32(over[1])), eight_signed(p + 16 + 8 * r)));
-          acc[t][r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(w[r], _mm256_set1_ps(dx)), acc[t][r]);
-          if constexpr (F::kMin) acc[t][r] = _mm256_fnmadd_ps(m[r], _mm256_set1_ps(dx * static_cast<float>(sums[0] + sums[1])), acc[t][r]);
+        const __m256 d = eight_numbers<F>(strip, r);
+        __m256 w[2] = {d, d}, m[2] = {d, d};
+        if constexpr (F::kScaled && !F::kHalves) w[0] = _mm256_mul_ps(d, _mm256_cvtepi32_ps(eight_signed(p + 8 * r)));
+        if constexpr (!F::kScaled && F::kHalves) w[1] = eight_numbers<F>(strip + F::kNumber, r);
+        if constexpr (F::kMin) {
+          m[0] = m[1] = eight_numbers<F>(strip + F::kOfMin, r);
+          if constexpr (F::kScaled)
+            for (int h = 0; h < (F::kHalves ? 2 : 1); ++h) m[h] = _mm256_mul_ps(m[h], _mm256_cvtepi32_ps(eight_bytes(mins + 16 * h + 8 * r)));
+        }
+        for (int t = 0; t < kT; ++t) {
+          const int32_t* sums = x.sums + (t * blocks + block) * 2;
+          const float dx = x.scale[t * blocks + block];
+          const __m256 dxs = _mm256_set1_ps(dx);
+          const int32_t sum[2] = {F::kHalves ? sums[0] : sums[0] + sums[1], sums[1]};
+          __m256i dot[2];
+          for (int h = 0; h < (F::kHalves ? 2 : 1); ++h) dot[h] = kAdds == 0 ? dots[t][h][r] : _mm256_sub_epi32(dots[t][h][r], _mm256_set1_epi32(F::kOffset * sum[h]));
+          if constexpr (F::kScaled && F::kHalves)
+            dot[0] = _mm256_add_epi32(_mm256_mullo_epi32(dot[0], eight_signed(p + 8 * r)), _mm256_mullo_epi32(dot[1], eight_signed(p + 16 + 8 * r)));
+          acc[t][r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[0]), _mm256_mul_ps(w[0], dxs), acc[t][r]);
+          if constexpr (!F::kScaled && F::kHalves) acc[t][r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[1]), _mm256_mul_ps(w[1], dxs), acc[t][r]);
+          if constexpr (F::kMin)
+            for (int h = 0; h < (F::kHalves ? 2 : 1); ++h) acc[t][r] = _mm256_fnmadd_ps(m[h], _mm256_set1_ps(dx * static_cast<float>(sum[h])), acc[t][r]);
         }
       }
     }
-  }
   for (int t = 0; t < kT; ++t)
     for (int r = 0; r < 2; ++r) _mm256_storeu_ps(out + 16 * t + 8 * r, acc[t][r]);
 }
@@ -281,20 +280,22 @@ void strip_avx2(const uint8_t* strip, const ActivationView& x, float* out) {
 namespace ingot {
 namespace {
 
-// The codes of columns 4j .. 4j + 3 of a block, for 16 rows.
+// The codes of columns 4j .. 4j + 3 of a block, or what the table has for them, for 16 rows.
 template <class F, int j>
-inline __m512i codes_of(const uint8_t* p, const __m512i* high) {
+inline __m512i codes_of(const uint8_t* p, const __m512i* high, __m512i table) {
   if constexpr (F::kBits == 8) {
     return _mm512_loadu_si512(p + 64 * j);
   } else {
-    __m512i c = _mm512_loadu_si512(p + 64 * (j % 4));
-    if constexpr (j >= 4) c = _mm512_srli_epi16(c, 4);
-    c = _mm512_and_si512(c, _mm512_set1_epi8(15));
-    if constexpr (F::kBits == 5) {
+    __m512i c = _mm512_loadu_si512(p + 64 * (F::kBits >= 4 ? j % 4 : j / 4));
+    if constexpr (F::kBits >= 4 && j >= 4) c = _mm512_srli_epi16(c, 4);
+    if constexpr (F::kBits < 4 && j % 4 > 0) c = _mm512_srli_epi16(c, 2 * (j % 4));
+    c = _mm512_and_si512(c, _mm512_set1_epi8(F::kBits >= 4 ? 15 : 3));
+    if constexpr (F::kBits == 3 || F::kBits == 5) {
+      constexpr int to = F::kBits - 1;
       __m512i h = high[0];
-      if constexpr (j < 4) h = _mm512_slli_epi16(h, 4 - j);
-      if constexpr (j > 4) h = _mm512_srli_epi16(h, j - 4);
-      c = _mm512_or_si512(c, _mm512_and_si512(h, _mm512_set1_epi8(16)));
+      if constexpr (j < to) h = _mm512_slli_epi16(h, to - j);
+      if constexpr (j > to) h = _mm512_srli_epi16(h, j - to);
+      c = _mm512_or_si512(c, _mm512_and_si512(h, _mm512_set1_epi8(1 << to)));
     }
     if constexpr (F::kBits == 6) {
       __m512i h = high[j / 4];
@@ -302,6 +303,7 @@ inline __m512i codes_of(const uint8_t* p, const __m512i* high) {
       if constexpr (j % 4 == 3) h = _mm512_srli_epi16(h, 2);
       c = _mm512_or_si512(c, _mm512_and_si512(h, _mm512_set1_epi8(48)));
     }
+    if constexpr (F::kTabled) c = _mm512_shuffle_epi8(table, c);
     return c;
   }
 }
@@ -311,46 +313,51 @@ inline __m512i four(const int8_t* p) {
   std::memcpy(&v, p, 4);
   return _mm512_set1_epi32(v);
 }
-inline __m512 halves_at(const uint8_t* p) {
+template <class F>
+inline __m512 numbers_at(const uint8_t* p) {
+  if constexpr (F::kWide) return _mm512_loadu_ps(p);
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 inline __m128i bytes_at(const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
+inline __m512i sixteen_signed(const uint8_t* p) { return _mm512_cvtepi8_epi32(bytes_at(p)); }
+inline __m512 sixteen_bytes(const uint8_t* p) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes_at(p))); }
 
 // kT tokens times one strip; out [kT, 16].
 template <class F, int kT>
 void strip_vnni(const uint8_t* strip, const ActivationView& x, float* out) {
-  using L = StripLayout<F>;
   const int64_t blocks = x.cols / 32;
+  alignas(16) uint8_t levels[16];
+  for (int c = 0; c < 16; ++c) levels[c] = static_cast<uint8_t>(F::kLevels[static_cast<size_t>(c)] + F::kOffset);
+  const __m512i table = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(levels)));
   __m512 acc[kT];
   for (int t = 0; t < kT; ++t) acc[t] = _mm512_setzero_ps();
   int64_t block = 0;
-  for (int64_t s = 0; s < x.cols / F::kColumns; ++s, strip += L::kSuperBytes) {
-    const __m512 d = halves_at(strip);
-    __m512 dmin = d;
-    if constexpr (F::kMin) dmin = halves_at(strip + 32);
-    for (int k = 0; k < L::kBlocks; ++k, ++block) {
-      const uint8_t* p = strip + L::kHeaderBytes + k * L::kBlockBytes;
-      const uint8_t* codes = p + L::kScaleBytes + L::kMinBytes;
+  for (int64_t s = 0; s < x.cols / F::kColumns; ++s, strip += F::kSuperBytes) {
+    const __m512 d = numbers_at<F>(strip);
+    for (int k = 0; k < F::kBlocks; ++k, ++block) {
+      const uint8_t *p = strip + F::kHeaderBytes + k * F::kBlockBytes, *mins = p + F::kScaleBytes, *codes = mins + F::kMinBytes;
       __m512i high[2];
-      if constexpr (F::kBits == 5) high[0] = _mm512_loadu_si512(codes + 256);
-      if constexpr (F::kBits == 6)
-        high[0] = _mm512_loadu_si512(codes + 256), high[1] = _mm512_loadu_si512(codes + 320);
-      const __m512i u[8] = {codes_of<F, 0>(codes, high), codes_of<F, 1>(codes, high),
-                            codes_of<F, 2>(codes, high), codes_of<F, 3>(codes, high),
-                            codes_of<F, 4>(codes, high), codes_of<F, 5>(codes, high),
-                            codes_of<F, 6>(codes, high), codes_of<F, 7>(codes, high)};
-      __m512 w = d, m = d;
-      if constexpr (L::kScaled && !F::kHalves)
-        w = _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes_at(p))));
-      if constexpr (F::kMin)
-        m = _mm512_mul_ps(dmin, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes_at(p + L::kScaleBytes))));
+      if constexpr (F::kHighBytes > 0) high[0] = _mm512_loadu_si512(codes + F::kCodeBytes);
+      if constexpr (F::kHighBytes > 64) high[1] = _mm512_loadu_si512(codes + F::kCodeBytes + 64);
+      const __m512i u[8] = {codes_of<F, 0>(codes, high, table), codes_of<F, 1>(codes, high, table), codes_of<F, 2>(codes, high, table), codes_of<F, 3>(codes, high, table),
+                            codes_of<F, 4>(codes, high, table), codes_of<F, 5>(codes, high, table), codes_of<F, 6>(codes, high, table), codes_of<F, 7>(codes, high, table)};
+      __m512 w[2] = {d, d}, m[2] = {d, d};
+      if constexpr (F::kScaled && !F::kHalves) w[0] = _mm512_mul_ps(d, _mm512_cvtepi32_ps(sixteen_signed(p)));
+      if constexpr (!F::kScaled && F::kHalves) w[1] = numbers_at<F>(strip + F::kNumber);
+      if constexpr (F::kMin) {
+        m[0] = m[1] = numbers_at<F>(strip + F::kOfMin);
+        if constexpr (F::kScaled)
+          for (int h = 0; h < (F::kHalves ? 2 : 1); ++h) m[h] = _mm512_mul_ps(m[h], sixteen_bytes(mins + 16 * h));
+      }
       for (int t = 0; t < kT; ++t) {
         const int8_t* q = x.q + t * x.cols + block * 32;
         const int32_t* sums = x.sums + t * blocks * 2 + block * 2;
         const float dx = x.scale[t * blocks + block];
-        __m512i a = _mm512_set1_epi32(-F::kOffset * (F::kHalves ? sums[0] : sums[0] + sums[1]));
+        const __m512 dxs = _mm512_set1_ps(dx);
+        const int32_t sum[2] = {F::kHalves ? sums[0] : sums[0] + sums[1], sums[1]};
+        __m512i a = _mm512_set1_epi32(-F::kOffset * sum[0]);
         // Two chains for one token alone: the sums are integers, their order is free.
-        __m512i b = F::kHalves ? _mm512_set1_epi32(-F::kOffset * sums[1]) : _mm512_setzero_si512();
+        __m512i b = F::kHalves ? _mm512_set1_epi32(-F::kOffset * sum[1]) : _mm512_setzero_si512();
         for (int j = 0; j < 4; ++j) {
           a = _mm512_dpbusd_epi32(a, u[j], four(q + 4 * j));
           if (F::kHalves || kT == 1)
@@ -358,15 +365,15 @@ void strip_vnni(const uint8_t* strip, const ActivationView& x, float* out) {
           else
             a = _mm512_dpbusd_epi32(a, u[4 + j], four(q + 16 + 4 * j));
         }
-        if constexpr (F::kHalves) {
-          a = _mm512_add_epi32(_mm512_mullo_epi32(a, _mm512_cvtepi8_epi32(bytes_at(p))),
-                               _mm512_mullo_epi32(b, _mm512_cvtepi8_epi32(bytes_at(p + 16))));
-        } else if constexpr (kT == 1) {
+        if constexpr (F::kScaled && F::kHalves) {
+          a = _mm512_add_epi32(_mm512_mullo_epi32(a, sixteen_signed(p)), _mm512_mullo_epi32(b, sixteen_signed(p + 16)));
+        } else if constexpr (!F::kHalves && kT == 1) {
           a = _mm512_add_epi32(a, b);
         }
-        acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a), _mm512_mul_ps(w, _mm512_set1_ps(dx)), acc[t]);
+        acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a), _mm512_mul_ps(w[0], dxs), acc[t]);
+        if constexpr (!F::kScaled && F::kHalves) acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(b), _mm512_mul_ps(w[1], dxs), acc[t]);
         if constexpr (F::kMin)
-          acc[t] = _mm512_fnmadd_ps(m, _mm512_set1_ps(dx * static_cast<float>(sums[0] + sums[1])), acc[t]);
+          for (int h = 0; h < (F::kHalves ? 2 : 1); ++h) acc[t] = _mm512_fnmadd_ps(m[h], _mm512_set1_ps(dx * static_cast<float>(sum[h])), acc[t]);
       }
     }
   }
@@ -454,7 +461,16 @@ void quantize_row(const float* x, int64_t cols, int8_t* q, float* scale, int32_t
 }  // namespace
 
 bool can_pack(DType type) {
-  return machine_has_byte_products() && with_format(type, [](auto) {});
+  return machine_has_byte_products() && with_packing(type, [](auto) {});
+}
+
+uint64_t packed_bytes(DType type, int64_t rows, int64_t cols) {
+  uint64_t bytes = 0;
+  with_packing(type, [&](auto f) {
+    using F = decltype(f);
+    bytes = static_cast<uint64_t>((rows + 15) / 16 * (cols / F::kColumns) * F::kSuperBytes);
+  });
+  return bytes;
 }
 
 std::shared_ptr<const PackedMatrix> pack_matrix(ThreadPool& pool, const WeightMatrix& w) {
@@ -463,9 +479,9 @@ std::shared_ptr<const PackedMatrix> pack_matrix(ThreadPool& pool, const WeightMa
   m->rows = w.rows;
   m->cols = w.cols;
   m->strips = (w.rows + 15) / 16;
-  const bool made = with_format(w.type, [&](auto f) {
+  const bool made = with_packing(w.type, [&](auto f) {
     using F = decltype(f);
-    m->strip_bytes = static_cast<uint64_t>(w.cols / F::kColumns * StripLayout<F>::kSuperBytes);
+    m->strip_bytes = static_cast<uint64_t>(w.cols / F::kColumns * F::kSuperBytes);
     m->data = allocate_aligned(m->strip_bytes * static_cast<uint64_t>(m->strips));
     if (!m->data) return;
     auto* out = reinterpret_cast<uint8_t*>(m->data.get());
@@ -494,7 +510,7 @@ void Int8Activations::quantize(ThreadPool& pool, const float* x, int64_t n, int6
 
 void multiply_strips(const PackedMatrix& w, int64_t first, int64_t last, const Int8Activations& x, float* y) {
   float out[kTileTokens * 16];
-  with_format(w.type, [&](auto f) {
+  with_packing(w.type, [&](auto f) {
     using F = decltype(f);
     for (int64_t s = first; s < last; ++s) {
       const auto* strip =

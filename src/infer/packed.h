@@ -2,13 +2,9 @@
 // int8.
 //
 // Sixteen rows lie interleaved, four columns of each at a time, so that one 64-byte register holds 16 rows
-// and every row sums in its own lane: no sum across lanes, no shuffles. Codes keep the file's width (4 to 8
-// bits); the values are exactly those of the codec. Activations are rounded to int8 in blocks of 32 with an
+// and every row sums in its own lane: no sum across lanes, no shuffles. Codes take 2 to 8 bits; the values are exactly those of the codec. Activations are rounded to int8 in blocks of 32 with an
 // f32 scale: that is the only error of a product.
-//
-// A superblock of a strip (16 rows): d[16] f16, dmin[16] f16 where the type has minima, then for every 32
-// columns: scale bytes [16] (two of them in Q6_K) and min bytes [16] where the type has them, codes, high
-// bits.
+// packings.h has the form of each type.
 #pragma once
 
 #include <cstdint>
@@ -32,6 +28,8 @@ bool machine_has_vnni();
 bool machine_has_byte_products();
 // Whether the machine has the instructions that make packing worth it, and the type has a packed form.
 bool can_pack(DType type);
+// What the packed form takes.
+uint64_t packed_bytes(DType type, int64_t rows, int64_t cols);
 // Makes the packed form; null when memory is short or the type has none. Works on any machine.
 std::shared_ptr<const PackedMatrix> pack_matrix(ThreadPool& pool, const WeightMatrix& w);
 
