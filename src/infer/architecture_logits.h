@@ -15,7 +15,9 @@ struct LogitsError {
 
 inline LogitsError compare(const Case& c, const Artifact& g, int64_t batch = 512) {
   LogitsError out;
-  auto model = Model::load(g);
+  LoadOptions exact;
+  exact.arithmetic = Arithmetic::kExact;
+  auto model = Model::load(g, exact);
   EXPECT_TRUE(model.ok()) << c.name << ": " << (model.ok() ? "" : model.error().message);
   if (!model.ok()) return out;
   SessionOptions o;

@@ -35,6 +35,8 @@ using ProductObserver = std::function<void(const WeightMatrix& w, const float* x
 class Forward {
  public:
   explicit Forward(const Model& model, ProductObserver on_product = {});
+  // The bits of a row depend on no other row, with any arithmetic: WorkMemory::one_by_tiles.
+  void keep_rows_apart() { memory_.one_by_tiles = true; }
 
   // Memory for batches of so many rows, of sequences that may come to so many positions: rotations that change beyond an original context go by that.
   void prepare(int64_t rows, int64_t context);

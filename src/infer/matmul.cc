@@ -227,7 +227,8 @@ Status multiply(ThreadPool& pool, WorkMemory& memory, const float* x, int64_t to
   Int8Activations& int8 = memory.rounded;
   list.clear();
   int64_t work = 0;
-  bool any_packed = false;
+  bool any_packed = false, any_tiles = false;
+  const bool by_tiles = tokens > 1 || memory.one_by_tiles;
   for (const Product& p : products) {
     int64_t step = panel_rows(*p.w, tokens), n = p.w->rows;
     if (p.w->packed) {
@@ -235,17 +236,29 @@ Status multiply(ThreadPool& pool, WorkMemory& memory, const float* x, int64_t to
       step = tokens == 1 ? std::max<int64_t>(1, step / 16) : 1;
       n = (p.w->rows + 15) / 16;
     }
+    if (p.w->by_tiles && by_tiles) {
+      any_tiles = true;
+      step = std::clamp<int64_t>(n / (4 * pool.threads()) / 32 * 32, 32, kTileShare);
+    }
     for (int64_t r = 0; r < n; r += step) list.push_back({&p, r, std::min(step, n - r)});
     work += p.w->rows * p.w->cols * tokens;
   }
+  if (any_tiles) memory.parts.split(pool, x, tokens, products[0].w->cols);
   if (any_packed) int8.quantize(pool, x, tokens, products[0].w->cols);
   std::atomic<bool> no_memory{false};
   auto one = [&](int64_t i, int thread) {
     const WorkMemory::Share& t = list[static_cast<size_t>(i)];
     const WeightMatrix& w = *t.product->w;
     bool done = true;
-    if (w.packed) multiply_strips(*w.packed, t.first, t.first + t.n, int8, t.product->y);
-    else done = multiply_panel(memory, thread, w, t.first, t.n, x, tokens, t.product->y);
+    if (w.packed) {
+      multiply_strips(*w.packed, t.first, t.first + t.n, int8, t.product->y);
+    } else if (w.by_tiles && by_tiles) {
+      auto* room = reinterpret_cast<std::byte*>(memory.floats(thread, 0, tile_work_bytes(w) / 4));
+      if (room) multiply_by_tiles(w, t.first, t.n, memory.parts, room, t.product->y);
+      done = room != nullptr;
+    } else {
+      done = multiply_panel(memory, thread, w, t.first, t.n, x, tokens, t.product->y);
+    }
     if (!done) no_memory = true;
   };
   const int64_t n = static_cast<int64_t>(list.size());

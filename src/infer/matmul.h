@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "infer/bf16_tiles.h"
 #include "infer/packed.h"
 #include "infer/weights.h"
 
@@ -30,8 +31,11 @@ class WorkMemory {
     const Product* product;
     int64_t first, n;
   };
+  // One token alone is multiplied as it lies, which reads least; by tiles here, too, where a token's bits must not depend on how many come with it.
+  bool one_by_tiles = false;
   std::vector<Share> shares;
   Int8Activations rounded;
+  Bf16Activations parts;
 
  private:
   static constexpr int kBuffers = 2;
@@ -43,7 +47,7 @@ class WorkMemory {
 };
 
 // All products take the same x [tokens, cols]. Weights are expanded to f32 exactly and sums are f32, except
-// for matrices with a packed form, which are multiplied in int8 (packed.h). Fails when memory for that is short.
+// for matrices with a packed form, which are multiplied in int8 (packed.h), and those that are multiplied by tiles where two tokens or more come at once (bf16_tiles.h). Fails when memory for that is short.
 Status multiply(ThreadPool& pool, WorkMemory& memory, const float* x, int64_t tokens, std::span<const Product> products);
 
 }  // namespace ingot

@@ -12,6 +12,7 @@
 #include "exec/plan.h"
 #include "formats/gguf_scales.h"
 #include "infer/layer_stream.h"
+#include "infer/bf16_tiles.h"
 #include "infer/packed.h"
 #include "kernels/cast.h"
 
@@ -279,7 +280,9 @@ std::string Model::nonfinite_weight(const std::vector<std::string>& prefixes) co
 
 // Where there is no memory for a packed form, or none, the plain one stays.
 void Model::pack(WeightMatrix* w, Arithmetic arithmetic) {
-  if (arithmetic != Arithmetic::kFast || !can_pack(w->type)) return;
+  if (arithmetic != Arithmetic::kFast) return;
+  w->by_tiles = can_multiply_by_tiles(w->type);
+  if (!can_pack(w->type)) return;
   w->packed = pack_matrix(*pool_, *w);
   if (w->packed) w->data = nullptr;
 }

@@ -12,10 +12,12 @@
 
 namespace ingot {
 
-// How quantized weights are multiplied. Float weights are always exact: expanded to f32, summed in f32.
+// How weights are multiplied.
 enum class Arithmetic {
-  kFast,   // activations rounded to int8 in blocks of 32 where the machine has the instructions
-  kExact,  // weights expanded to f32
+  // Where the machine has the instructions: quantized weights with activations rounded to int8 in blocks of 32 (packed.h), float weights with two tokens or more by parts of bf16, which keep
+  // sixteen bits (bf16_tiles.h).
+  kFast,
+  kExact,  // weights expanded to f32, sums in f32: the same bits on every machine
 };
 
 struct LoadOptions {

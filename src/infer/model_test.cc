@@ -217,6 +217,7 @@ TEST(Forward, ThreadsBatchesAndTargetsChangeNoBit) {
     std::vector<int32_t> tokens;
     for (int i = 0; i < 75; ++i) tokens.push_back((i * 131 + 3) % 1003);
     for (Arithmetic arithmetic : {Arithmetic::kExact, Arithmetic::kFast}) {
+      if (arithmetic == Arithmetic::kFast && !is_block_type(type)) continue;  // one token alone is multiplied in f32, several perhaps by tiles
       const auto one = load(a, 1, arithmetic), three = load(a, 3, arithmetic);
       ASSERT_TRUE(one && three);
       const auto whole = logits_of(*one, tokens);

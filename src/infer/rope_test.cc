@@ -15,6 +15,12 @@
 namespace ingot {
 namespace {
 
+LoadOptions exact() {
+  LoadOptions o;
+  o.arithmetic = Arithmetic::kExact;
+  return o;
+}
+
 using namespace testing_models;
 
 constexpr int kDim = 32, kContext = 2048;
@@ -111,7 +117,7 @@ TEST(Rope, EachKindHasTransformersAnglesFromTheDirectoryAndFromItsFile) {
       if (!rope.contains("rope_theta")) members["rope_theta"] = 10000.0;
       auto gguf = transform::to_gguf(example_with(members));
       ASSERT_TRUE(gguf.ok()) << rope.dump() << gguf.error().message;
-      auto model = Model::load(*gguf);
+      auto model = Model::load(*gguf, exact());
       ASSERT_TRUE(model.ok()) << rope.dump() << model.error().message;
       expect_angles(**model, transformers_angles(rope), rope.dump());
       EXPECT_EQ((*model)->config().usable, kContext);
@@ -120,14 +126,14 @@ TEST(Rope, EachKindHasTransformersAnglesFromTheDirectoryAndFromItsFile) {
       testing::write_output(gguf_output(*gguf, *store, "m.gguf"));
       auto again = open_model(*store, "m.gguf");
       ASSERT_TRUE(again.ok()) << again.error().message;
-      auto read = Model::load(*again);
+      auto read = Model::load(*again, exact());
       ASSERT_TRUE(read.ok()) << read.error().message;
       expect_angles(**read, transformers_angles(rope), "file of " + rope.dump());
     }
 }
 
 std::vector<float> logits(const Artifact& a) {
-  auto m = Model::load(a);
+  auto m = Model::load(a, exact());
   EXPECT_TRUE(m.ok()) << m.error().message;
   if (!m.ok()) return {};
   Session s(**m);
@@ -160,7 +166,7 @@ void refused(const std::string& key, MetaValue value, const std::string& expecte
   set(&a, "llama.rope.scaling.factor", {4.0f});
   EXPECT_TRUE(Model::load(a).ok());
   set(&a, key, std::move(value));
-  auto m = Model::load(a);
+  auto m = Model::load(a, exact());
   ASSERT_FALSE(m.ok()) << key;
   EXPECT_NE(m.error().message.find(expected), std::string::npos) << m.error().message;
 }

@@ -33,6 +33,7 @@ struct WeightMatrix {
   float scale = 1;  // of what products with it give: a tensor beside it (formats/gguf_scales.h)
   std::shared_ptr<const std::byte[]> data;  // null when only the packed form is kept
   std::shared_ptr<const PackedMatrix> packed;
+  bool by_tiles = false;  // of two tokens or more (bf16_tiles.h)
   Decode decode = nullptr;
 
   explicit operator bool() const { return data || packed; }

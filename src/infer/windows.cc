@@ -9,6 +9,7 @@ namespace ingot {
 WindowRunner::WindowRunner(const Model& model, WindowsOptions options)
     : model_(model), options_(std::move(options)), forward_(model, options_.on_product) {
   options_.batch = std::clamp<int64_t>(options_.batch, 1, 4096);
+  forward_.keep_rows_apart();
 }
 
 Result<std::span<const float>> WindowRunner::states(std::span<const int32_t> ids, int64_t length, int64_t first) {

@@ -1,6 +1,6 @@
 // WindowRunner: texts of one length, each by itself from position 0, through the layers together. What an importance matrix, a perplexity and a divergence need: the layers
 // come one after another, each sees all windows before the next one is asked for, so that a model larger than memory is read once for many windows.
-// To the bit what a Session gives for each window alone.
+// To the bit what a Session gives for each window alone, but for float weights that are multiplied by tiles (bf16_tiles.h): there a session multiplies one token alone in f32.
 #pragma once
 
 #include <cstdint>

@@ -15,7 +15,7 @@ namespace {
 
 using namespace testing_models;
 
-std::unique_ptr<Model> load(const Artifact& a, bool resident = true, int threads = 2, Arithmetic arithmetic = Arithmetic::kFast) {
+std::unique_ptr<Model> load(const Artifact& a, bool resident = true, int threads = 2, Arithmetic arithmetic = Arithmetic::kExact) {
   LoadOptions o;
   o.threads = threads;
   o.arithmetic = arithmetic;
@@ -64,7 +64,7 @@ std::vector<float> by_windows(const Model& m, const std::vector<int32_t>& ids, i
 
 TEST(Windows, AreWhatASessionGivesForEach) {
   for (const DType type : {DType::kF32, DType::kQ8_0}) {
-    const auto m = load(random_model({.layers = 2, .hidden = 64, .heads = 4, .kv_heads = 2, .head_dim = 16, .ffn = 96, .vocab = 101, .context = 256}, type));
+    const auto m = load(random_model({.layers = 2, .hidden = 64, .heads = 4, .kv_heads = 2, .head_dim = 16, .ffn = 96, .vocab = 101, .context = 256}, type), true, 2, is_block_type(type) ? Arithmetic::kFast : Arithmetic::kExact);
     ASSERT_TRUE(m);
     for (const int64_t length : {1, 5, 33, 64}) {
       const auto ids = some_tokens(length * 5, 101);
@@ -88,6 +88,22 @@ TEST(Windows, OfEveryArchitectureAndWithLayersInTheFile) {
     EXPECT_EQ(by_windows(*m, ids, length, 0, 512), expected) << c.name;
     EXPECT_EQ(by_windows(*streamed, ids, length, 0, length + 3), expected) << c.name;
     EXPECT_EQ(by_sessions(*streamed, ids, length, 0), expected) << c.name;
+  }
+}
+
+// Whatever is multiplied together, a mixture's experts with one row or with many, by whatever the machine has.
+TEST(Windows, GroupsAndThreadsChangeNoBitInAnyArithmetic) {
+  for (const std::string& name : {"mixtral", "qwen2moe", "llama"}) {
+    if (const auto names = case_names(); std::find(names.begin(), names.end(), name) == names.end()) continue;
+    const Artifact a = gguf_of(load_case(name));
+    const auto m = load(a, true, 1, Arithmetic::kFast), other = load(a, false, 3, Arithmetic::kFast);
+    ASSERT_TRUE(m && other) << name;
+    const int64_t length = std::min<int64_t>(21, m->config().usable);
+    const auto ids = some_tokens(6 * length, m->config().vocab);
+    const auto alone = by_windows(*m, ids, length, 0, length);
+    EXPECT_EQ(by_windows(*m, ids, length, 0, 512), alone) << name;
+    EXPECT_EQ(by_windows(*other, ids, length, 0, 3 * length), alone) << name;
+    EXPECT_EQ(by_windows(*m, ids, length, 0, 1), alone) << name;
   }
 }
 
