@@ -379,13 +379,6 @@ class Ranks(unittest.TestCase):
             self.assertEqual(self.said(outs, "loaded"), saved, world)
             for read, needed in self.reads(outs):
                 self.assertLessEqual(read, 1.1 * needed, world)
-        # Every hash is compared: of the files that the ranks read as whole, that costs no byte more.
-        _, outs = self.run_ranks(2, "fsdp2", "verify:3", "--width", 3001)
-        reads = self.reads(outs)
-        self.assertLessEqual(sum(r for r, _ in reads), 1.1 * sum(n for _, n in reads))
-        flip(os.path.join(self.dir, "checkpoint-3", "optimizer-rank-00002.safetensors"), -100)
-        codes, outs = self.run_ranks(3, "fsdp2", "verify:3", "--width", 3001, check=False)
-        self.assertTrue(any("optimizer-rank-00002.safetensors" in err for _, err in outs), outs)
 
     def test_replicas_are_divided_and_read_by_transformers_names(self):
         _, outs = self.run_ranks(4, "ddp", "train:1", "save:1", "load:1", "--lowest", "--width", 60_000)

@@ -119,7 +119,7 @@ def run(began, directory, out, way):
 
 
 def of(directory):
-    return sorted(n for n in os.listdir(directory) if n not in ("latest", "lease.json"))
+    return sorted(n for n in os.listdir(directory) if n not in ("latest", "lease.json") and not n.startswith(".ingot-probe-"))  # as killing.left_over has it
 
 
 def linked(directory):
