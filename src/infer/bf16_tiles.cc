@@ -1,8 +1,6 @@
 #include "infer/bf16_tiles.h"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <cstring>
 
 #include "kernels/dispatch.h"
@@ -24,46 +22,27 @@ namespace {
 
 constexpr int64_t kRows = 16, kColumns = 32;     // of a tile of weights
 constexpr int64_t kTileNumbers = kRows * kColumns;
-constexpr int64_t kChunk = 1024;                 // columns that are multiplied before the next ones: what they need stays in the second-level cache
+constexpr int64_t kChunk = 256;                  // columns that are multiplied before the next ones: those of 32 tokens and 32 rows lie in the first-level cache
 constexpr int64_t kTokens = 32;                  // that are multiplied together: two tiles
 
 int64_t up_to(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
-
-// To nearest even; what is finite stays so.
-uint16_t bf16_of(float x) {
-  const auto bits = std::bit_cast<uint32_t>(x);
-  const uint32_t rounded = bits + 0x7fff + (bits >> 16 & 1);
-  if ((bits & 0x7f800000) == 0x7f800000) return static_cast<uint16_t>(bits >> 16 | (bits & 0x007fffff ? 0x40 : 0));  // infinite; NaN stays one
-  return static_cast<uint16_t>((rounded & 0x7f800000) == 0x7f800000 ? bits >> 16 : rounded >> 16);
-}
-float float_of(uint16_t b) { return std::bit_cast<float>(static_cast<uint32_t>(b) << 16); }
-
-void split_row(const float* x, int64_t n, uint16_t* high, uint16_t* low) {
-  for (int64_t i = 0; i < n; ++i) {
-    high[i] = bf16_of(x[i]);
-    low[i] = std::isfinite(x[i]) ? bf16_of(x[i] - float_of(high[i])) : uint16_t{0};
-  }
-}
 
 int parts_of(DType type) { return type == DType::kBF16 ? 1 : 2; }
 
 }  // namespace
 
-void Bf16Activations::split(ThreadPool& pool, const float* x, int64_t n, int64_t width) {
-  tokens = n, cols = width, stride = up_to(width, kColumns);
-  const auto size = static_cast<size_t>(up_to(n, kTokens) * stride);
-  high.assign(size, 0);
-  low.assign(size, 0);
-  const auto one = [&](int64_t t) { split_row(x + t * width, width, high.data() + t * stride, low.data() + t * stride); };
-  if (n < 8)
-    for (int64_t t = 0; t < n; ++t) one(t);
-  else
-    pool.parallel_for(n, one);
+// Of a share: its weights as tiles, the same as f32 on the way there, and its sums [32 tokens][32 rows][4 tiles].
+struct Work {
+  int64_t weights, floats, sums;
+};
+static Work work_of(const WeightMatrix& w, int64_t tokens) {
+  const int64_t columns = std::min(up_to(w.cols, kColumns), kChunk);
+  return {kTileShare * columns * 2 * parts_of(w.type), kRows * columns * 4, up_to(tokens, kTokens) * kTileShare * 4};
 }
 
-int64_t tile_work_bytes(const WeightMatrix& w) {
-  const int64_t columns = std::min(up_to(w.cols, kColumns), kChunk);
-  return kTileShare * columns * 2 * parts_of(w.type) + kRows * columns * 4 + 2 * kTokens * kRows * 4;
+int64_t tile_work_bytes(const WeightMatrix& w, int64_t tokens) {
+  const Work b = work_of(w, tokens);
+  return b.weights + b.floats + b.sums;
 }
 
 #if defined(INGOT_TILES)
@@ -96,6 +75,49 @@ struct alignas(64) TileConfig {
   uint16_t bytes[16] = {};
   uint8_t rows[16] = {};
 };
+
+// Sixteen numbers in two parts, the low one of what the high one leaves; each rounded to nearest even. What is finite stays so.
+struct Parts {
+  __m256i high, low;
+};
+inline __m256i bf16_of(__m512 x) {
+  const __m512i bits = _mm512_castps_si512(x), exponent = _mm512_set1_epi32(0x7f800000);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+  // Beyond the greatest number, and of what was none: cut. NaN keeps a bit that says so.
+  const __mmask16 beyond = _mm512_cmpeq_epi32_mask(_mm512_and_si512(rounded, exponent), exponent) | _mm512_cmpeq_epi32_mask(_mm512_and_si512(bits, exponent), exponent);
+  rounded = _mm512_mask_mov_epi32(rounded, beyond, bits);
+  rounded = _mm512_mask_or_epi32(rounded, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), rounded, _mm512_set1_epi32(0x400000));
+  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
+}
+inline Parts split16(__m512 x) {
+  Parts p;
+  p.high = bf16_of(x);
+  const __m512 rest = _mm512_sub_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(p.high), 16)));
+  p.low = bf16_of(_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(rest, rest, _CMP_ORD_Q), rest));  // what is infinite, or no number, leaves nothing
+  return p;
+}
+inline __m512 some_of(const float* x, int64_t n) { return n >= 16 ? _mm512_loadu_ps(x) : _mm512_maskz_loadu_ps(static_cast<__mmask16>((1 << n) - 1), x); }
+
+void split_row(const float* x, int64_t n, uint16_t* high, uint16_t* low) {
+  for (int64_t i = 0; i < n; i += 16) {
+    const Parts p = split16(some_of(x + i, n - i));
+    const auto there = static_cast<__mmask16>(n - i >= 16 ? 0xffff : (1 << (n - i)) - 1);
+    _mm256_mask_storeu_epi16(high + i, there, p.high);
+    _mm256_mask_storeu_epi16(low + i, there, p.low);
+  }
+}
+
+// Token t of activations into its tiles.
+void split_token(const float* x, int64_t cols, int64_t t, Bf16Activations* a) {
+  const int64_t at = t / 16 * a->stride * 16 + t % 16 * 32;
+  for (int64_t c = 0; c < cols; c += 16) {
+    const Parts p = split16(some_of(x + c, cols - c));
+    const int64_t to = at + c / 32 * 512 + c % 32;
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(a->high.data() + to), p.high);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(a->low.data() + to), p.low);
+  }
+}
 
 // Sixteen rows of sixteen words, turned.
 inline void transpose(__m512i* r) {
@@ -152,15 +174,15 @@ inline void add_four() {
 }
 // Tiles 0 to 3 are sums of 32 tokens (two tiles of 16) and 32 rows, [tokens][rows]; 4 and 5 activations, 6 and 7 weights. Each step adds what matters of the products of parts.
 template <int kParts>
-void add_products(const std::byte* high, const std::byte* low, int64_t stride, const std::byte* a, const std::byte* b, int64_t steps) {
-  for (int64_t s = 0; s < steps; ++s, high += 64, low += 64, a += 1024 * kParts, b += 1024 * kParts) {
-    _tile_loadd(4, low, stride);
-    _tile_loadd(5, low + 16 * stride, stride);
+void add_products(const std::byte* high, const std::byte* low, int64_t second, const std::byte* a, const std::byte* b, int64_t steps) {
+  for (int64_t s = 0; s < steps; ++s, high += 1024, low += 1024, a += 1024 * kParts, b += 1024 * kParts) {
+    _tile_loadd(4, low, 64);
+    _tile_loadd(5, low + second, 64);
     _tile_loadd(6, a, 64);
     _tile_loadd(7, b, 64);
     add_four();
-    _tile_loadd(4, high, stride);
-    _tile_loadd(5, high + 16 * stride, stride);
+    _tile_loadd(4, high, 64);
+    _tile_loadd(5, high + second, 64);
     add_four();
     if constexpr (kParts == 2) {
       _tile_loadd(6, a + 1024, 64);
@@ -170,59 +192,65 @@ void add_products(const std::byte* high, const std::byte* low, int64_t stride, c
   }
 }
 
-// The sums of 32 tokens from t on and 32 rows from r on, between y and `buffer`, where not all of them are there.
-void exchange(float* buffer, float* y, int64_t width, int64_t tokens, int64_t rows, bool out) {
-  for (int64_t t = 0; t < tokens; ++t) {
-    if (out) std::memcpy(y + t * width, buffer + t * 32, static_cast<size_t>(rows) * 4);
-    else std::memcpy(buffer + t * 32, y + t * width, static_cast<size_t>(rows) * 4);
-  }
-}
-
 }  // namespace
+
+void Bf16Activations::split(ThreadPool& pool, const float* x, int64_t n, int64_t width) {
+  tokens = n, cols = width, stride = up_to(width, kColumns);
+  const auto size = static_cast<size_t>(up_to(n, kTokens) * stride);
+  high.assign(size, 0);
+  low.assign(size, 0);
+  const auto one = [&](int64_t t) { split_token(x + t * width, width, t, this); };
+  if (n < 8)
+    for (int64_t t = 0; t < n; ++t) one(t);
+  else
+    pool.parallel_for(n, one);
+}
 
 void multiply_by_tiles(const WeightMatrix& w, int64_t first, int64_t n, const Bf16Activations& x, std::byte* work, float* y) {
   TileConfig config;
   for (int i = 0; i < 8; ++i) config.bytes[i] = 64, config.rows[i] = 16;
   _tile_loadconfig(&config);
   const int parts = parts_of(w.type);
-  const int64_t chunk = std::min(x.stride, kChunk), strips = up_to(n, 32) / kRows, bytes = x.stride * 2;
-  auto* buffer = reinterpret_cast<float*>(work + kTileShare * chunk * 2 * parts);
-  float* floats = buffer + 2 * kTokens * kRows;
+  const int64_t strips = up_to(n, 32) / kRows, second = x.stride * 32;  // bytes to the next sixteen tokens
+  const Work bytes = work_of(w, x.tokens);
+  auto* floats = reinterpret_cast<float*>(work + bytes.weights);
+  auto* sums = reinterpret_cast<float*>(work + bytes.weights + bytes.floats);
   for (int64_t k = 0; k < x.stride; k += kChunk) {
     const int64_t columns = std::min(kChunk, x.stride - k), strip_bytes = columns * kRows * 2 * parts;
     for (int64_t s = 0; s < strips; ++s) put_tiles(w, first + s * kRows, k, columns, floats, work + s * strip_bytes);
-    for (int64_t t = 0; t < x.tokens; t += kTokens)
-      for (int64_t s = 0; s < strips; s += 2) {
-        const int64_t row = first + s * kRows, rows = std::min<int64_t>(32, w.rows - row), tokens = std::min(kTokens, x.tokens - t);
-        float* to = y + t * w.rows + row;
-        const bool whole = rows == 32 && tokens == kTokens;
-        float* sums = whole ? to : buffer;
-        const int64_t stride = (whole ? w.rows : 32) * 4;
+    float* c = sums;
+    for (int64_t t = 0; t < x.tokens; t += kTokens) {
+      const auto* high = reinterpret_cast<const std::byte*>(x.high.data() + t * x.stride + k * 16);
+      const auto* low = reinterpret_cast<const std::byte*>(x.low.data() + t * x.stride + k * 16);
+      for (int64_t s = 0; s < strips; s += 2, c += 1024) {
         if (k == 0) {
           _tile_zero(0);
           _tile_zero(1);
           _tile_zero(2);
           _tile_zero(3);
         } else {
-          if (!whole) exchange(buffer, to, w.rows, tokens, rows, false);
-          _tile_loadd(0, sums, stride);
-          _tile_loadd(1, sums + 16, stride);
-          _tile_loadd(2, sums + stride * 4, stride);
-          _tile_loadd(3, sums + stride * 4 + 16, stride);
+          _tile_loadd(0, c, 64);
+          _tile_loadd(1, c + 256, 64);
+          _tile_loadd(2, c + 512, 64);
+          _tile_loadd(3, c + 768, 64);
         }
-        const auto* high = reinterpret_cast<const std::byte*>(x.high.data() + t * x.stride + k);
-        const auto* low = reinterpret_cast<const std::byte*>(x.low.data() + t * x.stride + k);
         const std::byte* a = work + s * strip_bytes;
-        if (parts == 1) add_products<1>(high, low, bytes, a, a + strip_bytes, columns / kColumns);
-        else add_products<2>(high, low, bytes, a, a + strip_bytes, columns / kColumns);
-        _tile_stored(0, sums, stride);
-        _tile_stored(1, sums + 16, stride);
-        _tile_stored(2, sums + stride * 4, stride);
-        _tile_stored(3, sums + stride * 4 + 16, stride);
-        if (!whole) exchange(buffer, to, w.rows, tokens, rows, true);
+        if (parts == 1) add_products<1>(high, low, second, a, a + strip_bytes, columns / kColumns);
+        else add_products<2>(high, low, second, a, a + strip_bytes, columns / kColumns);
+        _tile_stored(0, c, 64);
+        _tile_stored(1, c + 256, 64);
+        _tile_stored(2, c + 512, 64);
+        _tile_stored(3, c + 768, 64);
       }
+    }
   }
   _tile_release();
+  for (int64_t t = 0; t < x.tokens; ++t)
+    for (int64_t s = 0; s < strips; ++s) {
+      const int64_t row = first + s * kRows, rows = std::min(kRows, w.rows - row);
+      const float* c = sums + (t / kTokens * (strips / 2) + s / 2) * 1024 + (t % kTokens / 16 * 2 + s % 2) * 256 + t % 16 * 16;
+      if (rows > 0) std::memcpy(y + t * w.rows + row, c, static_cast<size_t>(rows) * 4);
+    }
 }
 
 }  // namespace ingot
@@ -237,6 +265,7 @@ namespace ingot {
 #else
 
 bool machine_has_bf16_tiles() { return false; }
+void Bf16Activations::split(ThreadPool&, const float*, int64_t, int64_t) {}
 void multiply_by_tiles(const WeightMatrix&, int64_t, int64_t, const Bf16Activations&, std::byte*, float*) {}
 
 #endif

@@ -16,7 +16,8 @@ bool machine_has_bf16_tiles();
 // F32, F16 and BF16, where the machine has the instructions.
 bool can_multiply_by_tiles(DType type);
 
-// Activations [tokens, cols] as two parts; rows of zeros up to a multiple of 32, and columns alike.
+// Activations [tokens, cols] as two parts, each in tiles of 16 tokens and 32 columns, [tokens / 16][columns / 32][16][32]: rows that lie a power of two apart would meet in the first-level cache.
+// Zeros up to a multiple of 32 tokens, and of 32 columns.
 struct Bf16Activations {
   int64_t tokens = 0, cols = 0, stride = 0;  // stride: columns with those of zeros
   std::vector<uint16_t> high, low;
@@ -25,8 +26,8 @@ struct Bf16Activations {
 };
 
 inline constexpr int64_t kTileShare = 128;  // rows that are multiplied together at most; shares begin at multiples of 32
-// Bytes that so many rows need besides.
-int64_t tile_work_bytes(const WeightMatrix& w);
+// Bytes that they need besides.
+int64_t tile_work_bytes(const WeightMatrix& w, int64_t tokens);
 // y[t, r] for n rows from `first` on. The bits of a token depend on no other token.
 void multiply_by_tiles(const WeightMatrix& w, int64_t first, int64_t n, const Bf16Activations& x, std::byte* work, float* y);
 

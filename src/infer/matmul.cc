@@ -253,7 +253,7 @@ Status multiply(ThreadPool& pool, WorkMemory& memory, const float* x, int64_t to
     if (w.packed) {
       multiply_strips(*w.packed, t.first, t.first + t.n, int8, t.product->y);
     } else if (w.by_tiles && by_tiles) {
-      auto* room = reinterpret_cast<std::byte*>(memory.floats(thread, 0, tile_work_bytes(w) / 4));
+      auto* room = reinterpret_cast<std::byte*>(memory.floats(thread, 0, tile_work_bytes(w, tokens) / 4));
       if (room) multiply_by_tiles(w, t.first, t.n, memory.parts, room, t.product->y);
       done = room != nullptr;
     } else {

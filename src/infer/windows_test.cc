@@ -93,7 +93,7 @@ TEST(Windows, OfEveryArchitectureAndWithLayersInTheFile) {
 
 // Whatever is multiplied together, a mixture's experts with one row or with many, by whatever the machine has.
 TEST(Windows, GroupsAndThreadsChangeNoBitInAnyArithmetic) {
-  for (const std::string& name : {"mixtral", "qwen2moe", "llama"}) {
+  for (const std::string name : {"mixtral", "qwen2moe", "llama"}) {
     if (const auto names = case_names(); std::find(names.begin(), names.end(), name) == names.end()) continue;
     const Artifact a = gguf_of(load_case(name));
     const auto m = load(a, true, 1, Arithmetic::kFast), other = load(a, false, 3, Arithmetic::kFast);
