@@ -66,7 +66,7 @@ Status command_eval(Context& c) {
   c.args.integer("--chunk|--from-chunk", "N", &window.skip, 0, INT32_MAX, "leave out the first N windows");
   c.args.flag("--parse-special", &window.parse_special, "special tokens that the text names (<|im_start|>) become those tokens");
   adapter_args.declare(c.args);
-  c.args.text("--arithmetic", "HOW", &arithmetic, "exact (default): only the file counts, the same on every machine; fast: as 'ingot run' multiplies, activations rounded to int8 where the machine has the instructions");
+  c.args.text("--arithmetic", "HOW", &arithmetic, "exact (default): only the file counts, the same on every machine; fast: as 'ingot run' multiplies, where the machine has the instructions: activations rounded to int8 with quantized weights, to sixteen bits with floats");
   c.args.text("--svg", "FILE", &svg, "also draws divergence (or perplexity) over size; a FILE.svg that is there is replaced");
   c.args.text("--html", "FILE", &html, "also writes tables and drawing as one page; a FILE.html that is there is replaced");
   c.args.example("ingot eval model-Q4_K_M.gguf --text heldout.txt");

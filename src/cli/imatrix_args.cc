@@ -23,7 +23,7 @@ void ImatrixArgs::declare(Args& a) {
   a.text("-o,--out|--output-file,--output", "FILE", &out, "the importance matrix (default MODEL-imatrix.gguf, here)");
   a.text("--output-format", "F", &format, "gguf (default), or dat as older llama.cpp reads it (default for FILE.dat)");
   a.flag("--process-output", &process_output, "the output's matrix too");
-  a.text("--arithmetic", "HOW", &how_, "exact (default): only the file counts, the same bytes on every machine; fast: quantized weights are multiplied as 'ingot run' does, with activations rounded to int8 where the machine has the instructions");
+  a.text("--arithmetic", "HOW", &how_, "exact (default): only the file counts, the same bytes on every machine; fast: as 'ingot run' multiplies, where the machine has the instructions: activations rounded to int8 with quantized weights, to sixteen bits with floats");
   a.list("--in-file", "FILE", &in_files, "importance matrices whose sums are added (.gguf or .dat); may be repeated; with MODEL and without --calibrate nothing is run");
   a.flag("--stats|--show-statistics", &statistics, "print figures for each tensor, as llama-imatrix defines them");
   a.text("--svg", "FILE", &svg, "draw the mean importance of each kind of tensor over the layers; a FILE.svg that is there is replaced");

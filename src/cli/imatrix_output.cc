@@ -5,6 +5,7 @@
 #include "cli/paths.h"
 #include "cli/text.h"
 #include "formats/gguf.h"
+#include "infer/bf16_tiles.h"
 #include "infer/packed.h"
 #include "kernels/hash.h"
 
@@ -38,8 +39,9 @@ Result<std::string> imatrix_key(const ImatrixArgs& a, const ImatrixSources& s) {
     text += "|" + to_hex(hash128(as_bytes(header.files[0].extents[0].bytes)));
     for (const LazyTensor& t : s.gguf.tensors) text += "|" + t.name;
     text += "|" + to_hex(hash128(std::as_bytes(std::span(s.windows.ids))));
-    const auto packed = [](const LazyTensor& t) { return can_pack(t.spec().type); };
-    if (a.arithmetic == Arithmetic::kFast && std::any_of(s.gguf.tensors.begin(), s.gguf.tensors.end(), packed)) text += "|int8";
+    const auto some = [&](bool (*can)(DType)) { return std::any_of(s.gguf.tensors.begin(), s.gguf.tensors.end(), [can](const LazyTensor& t) { return t.spec().shape.rank > 1 && can(t.spec().type); }); };
+    if (a.arithmetic == Arithmetic::kFast && some(can_pack)) text += "|int8";
+    if (a.arithmetic == Arithmetic::kFast && some(can_multiply_by_tiles)) text += "|tiles";
   }
   return to_hex(hash128(as_bytes(text)));
 }
