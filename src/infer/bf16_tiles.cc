@@ -3,12 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/dispatch.h"
-
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(__x86_64__)
 #define INGOT_TILES 1
-#include <sys/syscall.h>
-#include <unistd.h>
 #if !defined(__clang__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -47,18 +43,6 @@ int64_t tile_work_bytes(const WeightMatrix& w, int64_t tokens) {
 
 #if defined(INGOT_TILES)
 
-bool machine_has_bf16_tiles() {
-  static const bool has = [] {
-    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw")) return false;
-    uint32_t a = 0, b = 0, c = 0, d = 0;
-    __asm__("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(7), "c"(0));
-    if (!(d >> 22 & 1) || !(d >> 24 & 1)) return false;  // AMX-BF16, AMX-TILE
-    constexpr long kRequest = 0x1023, kTileData = 18;    // ARCH_REQ_XCOMP_PERM: the system keeps the tiles of a thread for who asks once
-    return ::syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
-  }();
-  return has && active_target() == Target::kAvx512;
-}
-
 }  // namespace ingot
 
 #if defined(__clang__)
@@ -69,12 +53,6 @@ bool machine_has_bf16_tiles() {
 #endif
 namespace ingot {
 namespace {
-
-struct alignas(64) TileConfig {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t bytes[16] = {};
-  uint8_t rows[16] = {};
-};
 
 // Sixteen numbers in two parts, the low one of what the high one leaves; each rounded to nearest even. What is finite stays so.
 struct Parts {
@@ -264,7 +242,6 @@ namespace ingot {
 
 #else
 
-bool machine_has_bf16_tiles() { return false; }
 void Bf16Activations::split(ThreadPool&, const float*, int64_t, int64_t) {}
 void multiply_by_tiles(const WeightMatrix&, int64_t, int64_t, const Bf16Activations&, std::byte*, float*) {}
 

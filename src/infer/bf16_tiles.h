@@ -7,12 +7,11 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "infer/amx.h"
 #include "infer/weights.h"
 
 namespace ingot {
 
-// Whether the machine has the instructions, the system lets this process use them, and the target that is active is its best.
-bool machine_has_bf16_tiles();
 // F32, F16 and BF16, where the machine has the instructions.
 bool can_multiply_by_tiles(DType type);
 

@@ -1,4 +1,4 @@
-// Packing, rounding of activations, and the product: in plain C++ (the reference), for AVX2 and for AVX-512 VNNI. All do the same integer sums and the same f32 operations
+// Packing, rounding of activations, and the product: in plain C++ (the reference), for AVX2, for AVX-512 VNNI and for AMX (packed_tiles-inl.h). All do the same integer sums and the same f32 operations
 // in the same order, so they agree to the bit.
 #include "infer/packed.h"
 
@@ -8,6 +8,7 @@
 #include <cstring>
 #include <limits>
 
+#include "infer/amx.h"
 #include "infer/packings.h"
 #include "kernels/cast.h"
 #include "kernels/dispatch.h"
@@ -384,6 +385,15 @@ void strip_vnni(const uint8_t* strip, const ActivationView& x, float* out) {
 }  // namespace ingot
 #if defined(__clang__)
 #pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-int8"))), apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-int8")
+#endif
+#include "infer/packed_tiles-inl.h"
+#if defined(__clang__)
+#pragma clang attribute pop
 #else
 #pragma GCC pop_options
 #pragma GCC diagnostic pop
@@ -498,9 +508,23 @@ void Int8Activations::quantize(ThreadPool& pool, const float* x, int64_t n, int6
   q.resize(static_cast<size_t>(n * width));
   scale.resize(static_cast<size_t>(n * width / 32));
   sums.resize(static_cast<size_t>(n * width / 16));
+  const int64_t blocks = width / 32, tiled = machine_has_int8_tiles() ? n / 16 * 16 : 0;
+  tiles.resize(static_cast<size_t>(tiled * width));
+  tile_scale.resize(static_cast<size_t>(tiled * blocks));
+  tile_sums.resize(static_cast<size_t>(tiled * blocks * 3));
   auto one = [&](int64_t t) {
-    quantize_row(x + t * width, width, q.data() + t * width, scale.data() + t * width / 32,
-                 sums.data() + t * width / 16);
+    int8_t* to = q.data() + t * width;
+    float* d = scale.data() + t * blocks;
+    int32_t* s = sums.data() + t * blocks * 2;
+    quantize_row(x + t * width, width, to, d, s);
+    for (int64_t b = 0; t < tiled && b < blocks; ++b) {
+      const int64_t block = t / 16 * blocks + b, at = t % 16;
+      std::memcpy(tiles.data() + block * 512 + at * 32, to + b * 32, 32);
+      tile_scale[static_cast<size_t>(block * 16 + at)] = d[b];
+      float* products = tile_sums.data() + block * 48 + at;
+      products[0] = d[b] * static_cast<float>(s[2 * b] + s[2 * b + 1]);
+      products[16] = d[b] * static_cast<float>(s[2 * b]), products[32] = d[b] * static_cast<float>(s[2 * b + 1]);
+    }
   };
   if (n < 8)
     for (int64_t t = 0; t < n; ++t) one(t);
@@ -509,19 +533,30 @@ void Int8Activations::quantize(ThreadPool& pool, const float* x, int64_t n, int6
 }
 
 void multiply_strips(const PackedMatrix& w, int64_t first, int64_t last, const Int8Activations& x, float* y) {
-  float out[kTileTokens * 16];
   with_packing(w.type, [&](auto f) {
     using F = decltype(f);
     for (int64_t s = first; s < last; ++s) {
       const auto* strip =
           reinterpret_cast<const uint8_t*>(w.data.get()) + static_cast<uint64_t>(s) * w.strip_bytes;
       const auto rows = static_cast<size_t>(std::min<int64_t>(16, w.rows - s * 16));
-      for (int64_t t = 0; t < x.tokens;) {
-        const ActivationView view{x.q.data() + t * x.cols, x.scale.data() + t * x.cols / 32,
-                                  x.sums.data() + t * x.cols / 16, x.cols};
-        const int n = strip_tile<F>(strip, view, x.tokens - t, out);
-        for (int i = 0; i < n; ++i) std::memcpy(y + (t + i) * w.rows + s * 16, out + 16 * i, rows * 4);
+      int64_t t = 0;
+      const auto take = [&](const float* out, int64_t n) {
+        for (int64_t i = 0; i < n; ++i) std::memcpy(y + (t + i) * w.rows + s * 16, out + 16 * i, rows * 4);
         t += n;
+      };
+#if defined(__x86_64__)
+      const int64_t groups = machine_has_int8_tiles() ? x.groups() : 0;
+      for (int64_t g = 0; g < groups; g += kTileGroups) {
+        alignas(64) float out[kTileGroups * 256];
+        const int n = static_cast<int>(std::min<int64_t>(kTileGroups, groups - g));
+        strip_tiles<F>(strip, x, g, n, out);
+        take(out, n * 16);
+      }
+#endif
+      while (t < x.tokens) {
+        float out[kTileTokens * 16];
+        const ActivationView view{x.q.data() + t * x.cols, x.scale.data() + t * x.cols / 32, x.sums.data() + t * x.cols / 16, x.cols};
+        take(out, strip_tile<F>(strip, view, x.tokens - t, out));
       }
     }
   });

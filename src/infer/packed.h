@@ -7,6 +7,7 @@
 // packings.h has the form of each type.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -40,6 +41,11 @@ struct Int8Activations {
   std::vector<int8_t> q;
   std::vector<float> scale;   // [tokens, cols / 32]
   std::vector<int32_t> sums;  // [tokens, cols / 16], of q
+  // Where the machine has tiles of int8: of each sixteen tokens that are whole, for each block q [16][32], scale [16], and scale times the sum of the block's q, of its first half's and its second
+  // half's [3][16].
+  std::vector<int8_t> tiles;
+  std::vector<float> tile_scale, tile_sums;
+  int64_t groups() const { return static_cast<int64_t>(tile_scale.size()) * 2 / std::max<int64_t>(1, cols); }
 
   void quantize(ThreadPool& pool, const float* x, int64_t tokens, int64_t cols);
 };

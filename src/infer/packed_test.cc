@@ -96,7 +96,7 @@ TEST(Packed, EqualsTheCodecOnWholeNumbers) {
       const auto packed = pack_matrix(pool, w);
       ASSERT_TRUE(packed) << info(type).name;
       EXPECT_EQ(packed_bytes(type, rows, 512), packed->strip_bytes * static_cast<uint64_t>(packed->strips));
-      for (int64_t tokens : {1, 2, 3, 8, 21})
+      for (int64_t tokens : {1, 2, 3, 8, 21, 160})
         expect_products(w, tokens, [&](const Int8Activations& a, float* y) { multiply_strips(*packed, 0, packed->strips, a, y); });
     }
   }
