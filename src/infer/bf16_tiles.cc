@@ -17,7 +17,6 @@ namespace ingot {
 namespace {
 
 constexpr int64_t kRows = 16, kColumns = 32;     // of a tile of weights
-constexpr int64_t kTileNumbers = kRows * kColumns;
 constexpr int64_t kChunk = 256;                  // columns that are multiplied before the next ones: those of 32 tokens and 32 rows lie in the first-level cache
 constexpr int64_t kTokens = 32;                  // that are multiplied together: two tiles
 
