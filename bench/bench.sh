@@ -40,7 +40,7 @@ fi
 if [[ ! -x $peers/build/bin/llama-quantize ]]; then
   step llama-configure cmake -S "$llama_cpp" -B "$peers/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON \
     -DBUILD_SHARED_LIBS=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF
-  step llama-build cmake --build "$peers/build" -j "$(nproc)" --target llama-quantize llama-simple llama-perplexity
+  step llama-build cmake --build "$peers/build" -j "$(nproc)" --target llama-quantize llama-simple llama-perplexity llama-bench llama-imatrix
 fi
 export LLAMA_CPP_DIR=$llama_cpp PEER_PYTHON=$python LLAMA_QUANTIZE=$peers/build/bin/llama-quantize
 exec "$python" -B "bench/${INGOT_BENCH:-bench.py}" "$@"
