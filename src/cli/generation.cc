@@ -106,6 +106,7 @@ SessionOptions session_options(const Context& c, const TextRequest& request) {
   SessionOptions options;
   options.context = request.context;
   options.cancel = &c.cancel;
+  options.cache = request.cache;
   return options;
 }
 

@@ -45,6 +45,7 @@ struct TextRequest {
   std::vector<int32_t> ids;  // of the prompt
   int64_t context = 0;       // Runnable's
   int64_t max_tokens = 128;
+  CacheTypes cache;
   SampleOptions sample;
   std::vector<std::string> stops;
 };

@@ -7,14 +7,27 @@
 #include "cli/output.h"
 #include "cli/paths.h"
 #include "cli/text.h"
+#include "cli/type_names.h"
 
 namespace ingot::cli {
+
+namespace {
+
+Result<DType> cache_type(const char* option, const std::string& given) {
+  if (given.empty()) return DType::kF32;
+  INGOT_ASSIGN(const DType type, read_element_type(option, given));
+  if (!is_cache_type(type)) return usage("{} {}: the cache is of f32, f16 or q8_0", option, given);
+  return type;
+}
+
+}  // namespace
 
 Status command_run(Context& c) {
   std::string path, pre_tokenizer, file;
   AdapterArgs adapter_args;
   ChatArgs chat_args;
   TextRequest request;
+  std::string key_type, value_type;
   int64_t top_k = 0;
   double temperature = 0, top_p = 1, min_p = 0, repeat_penalty = 1;
   c.args.usage("run MODEL [--adapter DIR [--weight W]]... --prompt TEXT [-n N]");
@@ -32,6 +45,8 @@ Status command_run(Context& c) {
   adapter_args.declare(c.args);
   c.args.list("--stop|--reverse-prompt,-r", "TEXT", &request.stops, "end before this text; may be repeated");
   chat_args.declare(c.args);
+  c.args.text("--cache-type-k|-ctk", "T", &key_type, "keys of the tokens so far in f32 (default), f16 or q8_0: half of the memory, or a quarter");
+  c.args.text("--cache-type-v|-ctv", "T", &value_type, "values alike");
   c.args.section("Sampling");
   c.args.real("--temperature|--temp", "T", &temperature, 0, 100,
               "0 (default): always the most likely token; higher: more variety");
@@ -62,6 +77,8 @@ Status command_run(Context& c) {
     INGOT_ASSIGN(request.prompt, read_text_input(file, c.cancel));
     if (request.prompt.ends_with('\n')) request.prompt.pop_back();  // editors put it there, as llama.cpp's tools know
   }
+  INGOT_ASSIGN(request.cache.keys, cache_type("--cache-type-k", key_type));
+  INGOT_ASSIGN(request.cache.values, cache_type("--cache-type-v", value_type));
   for (const std::string& stop : request.stops)
     if (stop.empty()) return usage("--stop: an empty text would stop at once");
   request.sample = {static_cast<float>(temperature),

@@ -30,8 +30,8 @@ Status check_tokens(std::span<const int32_t> tokens, const ModelConfig& c) {
   return Status();
 }
 
-Forward::Forward(const Model& model, ProductObserver on_product)
-    : model_(model), c_(model.config()), on_product_(std::move(on_product)), value_stride_((c_.head_dim + 15) / 16 * 16) {
+Forward::Forward(const Model& model, ProductObserver on_product, CacheTypes cache)
+    : model_(model), c_(model.config()), on_product_(std::move(on_product)), cache_{cache, c_.kv_heads, c_.head_dim} {
   activation_ = c_.kinds().activation == "silu" ? Activation::kSilu : c_.kinds().activation == "gelu" ? Activation::kGelu : Activation::kGeluTanh;
 }
 
@@ -51,13 +51,12 @@ void Forward::prepare(int64_t b, int64_t context) {
 }
 
 void Forward::grow(LayerCache* cache, int64_t positions) const {
-  const int64_t n = (positions + 15) / 16 * 16;  // keys lie in blocks
-  cache->keys.resize(static_cast<size_t>(n * c_.kv_dim()));
-  cache->values.resize(static_cast<size_t>(n * c_.kv_heads * value_stride_));
+  cache->shape = cache_;
+  cache->grow(positions);
 }
 
 uint64_t Forward::cache_bytes(int64_t positions) const {
-  return static_cast<uint64_t>((positions + 15) / 16 * 16 * (c_.kv_dim() + c_.kv_heads * value_stride_)) * sizeof(float);
+  return static_cast<uint64_t>((positions + 15) / 16 * cache_.kv_heads * (cache_.key_bytes() + 16 * cache_.value_bytes()));
 }
 
 // `what` gave x. The tensors that it was made with are searched for the cause.
@@ -217,18 +216,12 @@ Status Forward::attention(const LayerWeights& w, int64_t layer, std::span<const 
   std::atomic<bool> no_memory{false};
   int64_t begin = 0;
   for (const Part& part : parts) {
-    const CacheView cache{part.cache->keys.data(), part.cache->values.data(), c_.kv_heads, c_.head_dim, value_stride_};
     const int64_t row = begin, position = part.position;
     for_each(part.rows, [&](int64_t i) {
       const int64_t t = row + i;
       for (int64_t h = 0; h < c_.heads; ++h) rotate(q_.data() + t * c_.q_dim() + h * d, t);
-      for (int64_t h = 0; h < c_.kv_heads; ++h) {
-        float* key = k_.data() + t * c_.kv_dim() + h * d;
-        rotate(key, t);
-        float* keys = part.cache->keys.data() + key_offset(cache, position + i, h);
-        for (int64_t e = 0; e < d; ++e) keys[e * 16] = key[e];
-        std::copy_n(v_.data() + t * c_.kv_dim() + h * d, d, part.cache->values.data() + ((position + i) * c_.kv_heads + h) * value_stride_);
-      }
+      for (int64_t h = 0; h < c_.kv_heads; ++h) rotate(k_.data() + t * c_.kv_dim() + h * d, t);
+      part.cache->put(position + i, k_.data() + t * c_.kv_dim(), v_.data() + t * c_.kv_dim());
     });
     auto one = [&](int64_t i, int thread) {
       // Longest sequences first: the last tasks to end are the short ones.
@@ -241,7 +234,7 @@ Status Forward::attention(const LayerWeights& w, int64_t layer, std::span<const 
       }
       for (int64_t h = kv_head * c_.group(); h < (kv_head + 1) * c_.group(); ++h) {
         const int64_t at = (row + t) * c_.q_dim() + h * d;
-        attend(cache, q_.data() + at, kv_head, first, length, c_.attention_scale, c_.attention_cap, scores, attended_.data() + at);
+        attend(*part.cache, q_.data() + at, kv_head, first, length, c_.attention_scale, c_.attention_cap, scores, attended_.data() + at);
       }
     };
     if (part.rows * (position + part.rows) * c_.q_dim() < 65536)

@@ -8,16 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "infer/cache.h"
 #include "infer/matmul.h"
 #include "infer/model.h"
 #include "infer/ops.h"
 
 namespace ingot {
-
-// Keys and values of one layer for the positions of one sequence (ops.h has their order).
-struct LayerCache {
-  std::vector<float> keys, values;
-};
 
 // Rows of a batch that are one sequence's: `rows` tokens at positions from `position` on. `cache` has those before, and gets these.
 struct Part {
@@ -34,7 +30,7 @@ using ProductObserver = std::function<void(const WeightMatrix& w, const float* x
 // Not thread-safe; several may run over one model and take turns in its pool.
 class Forward {
  public:
-  explicit Forward(const Model& model, ProductObserver on_product = {});
+  explicit Forward(const Model& model, ProductObserver on_product = {}, CacheTypes cache = {});
   // The bits of a row depend on no other row, with any arithmetic: WorkMemory::one_by_tiles.
   void keep_rows_apart() { memory_.one_by_tiles = true; }
 
@@ -86,7 +82,7 @@ class Forward {
   bool long_ = false;  // beyond the original context
   ProductObserver on_product_;
   Activation activation_ = Activation::kSilu;
-  int64_t value_stride_ = 0;
+  CacheShape cache_;
   WorkMemory memory_;
   std::vector<std::pair<int64_t, int64_t>> turned_;  // rows and position of the parts that the angles are of
   Rotation usual_, sliding_;

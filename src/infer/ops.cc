@@ -1,4 +1,4 @@
-// Norms, gates, rotations and attention, the same bits on every target.
+// Norms, gates and rotations, the same bits on every target.
 #include "infer/ops.h"
 
 #include <algorithm>
@@ -113,72 +113,6 @@ void add_impl(float* out, const float* x, int64_t n) {
   for (; i < n; ++i) out[i] += x[i];
 }
 
-// Scores of kBlocks blocks of 16 positions.
-template <int kBlocks>
-inline void score_blocks(const float* keys, int64_t block_stride, const float* q, int64_t d, F32 scale,
-                         float* out) {
-  F32 acc[kBlocks];
-  for (int b = 0; b < kBlocks; ++b) acc[b] = splat(0.0f);
-  for (int64_t i = 0; i < d; ++i) {
-    const F32 qi = splat(q[i]);
-    for (int b = 0; b < kBlocks; ++b) acc[b] = fma(qi, load(keys + b * block_stride + i * 16), acc[b]);
-  }
-  for (int b = 0; b < kBlocks; ++b) store(out + b * 16, acc[b] * scale);
-}
-
-template <int kParts>
-inline void weigh_values(const float* values, int64_t stride, const float* p, int64_t n, F32 inverse,
-                         float* out) {
-  F32 acc[kParts];
-  for (int i = 0; i < kParts; ++i) acc[i] = splat(0.0f);
-  for (int64_t k = 0; k < n; ++k) {
-    const F32 w = splat(p[k]);
-    for (int i = 0; i < kParts; ++i) acc[i] = fma(w, load(values + k * stride + i * 16), acc[i]);
-  }
-  for (int i = 0; i < kParts; ++i) store(out + i * 16, acc[i] * inverse);
-}
-
-void attend_impl(const CacheView& c, const float* query, int64_t kv_head, int64_t begin, int64_t n, float scale, float cap,
-                 float* scores, float* out) {
-  const int64_t d = c.head_dim;
-  const int64_t stride = c.kv_heads * d * 16;
-  const int64_t first = begin / 16, blocks = (n + 15) / 16 - first;  // scores are counted from the first block
-  const float* keys = c.keys + kv_head * d * 16 + first * stride;
-  const F32 s = splat(scale);
-  int64_t b = 0;
-  for (; b + 4 <= blocks; b += 4) score_blocks<4>(keys + b * stride, stride, query, d, s, scores + b * 16);
-  for (; b < blocks; ++b) score_blocks<1>(keys + b * stride, stride, query, d, s, scores + b * 16);
-  if (cap > 0) soft_cap_impl(scores, blocks * 16, cap);
-  const int64_t skipped = begin - first * 16;
-  for (int64_t i = 0; i < skipped; ++i) scores[i] = -std::numeric_limits<float>::infinity();
-  for (int64_t i = n - first * 16; i < blocks * 16; ++i) scores[i] = -std::numeric_limits<float>::infinity();
-
-  F32 top = load(scores);
-  for (b = 1; b < blocks; ++b) top = max(top, load(scores + b * 16));
-  float lanes[16];
-  store(lanes, top);
-  const F32 m = splat(*std::max_element(lanes, lanes + 16));
-  F32 sum = splat(0.0f);
-  for (b = 0; b < blocks; ++b) {
-    const F32 e = exp_lanes(load(scores + b * 16) - m);
-    store(scores + b * 16, e);
-    sum = sum + e;
-  }
-  const F32 inverse = splat(1.0f / sum_lanes(sum));
-
-  const int64_t value_stride = c.kv_heads * c.value_stride, count = n - begin;
-  const float* values = c.values + kv_head * c.value_stride + begin * value_stride;
-  const float* p = scores + skipped;
-  int64_t i = 0;
-  for (; i + 64 <= d; i += 64) weigh_values<4>(values + i, value_stride, p, count, inverse, out + i);
-  for (; i + 16 <= d; i += 16) weigh_values<1>(values + i, value_stride, p, count, inverse, out + i);
-  if (i < d) {
-    float part[16];
-    weigh_values<1>(values + i, value_stride, p, count, inverse, part);
-    std::memcpy(out + i, part, static_cast<size_t>(d - i) * 4);
-  }
-}
-
 #include "kernels/target_end.h"
 
 #if INGOT_LAST_TARGET
@@ -209,11 +143,6 @@ void rotate_halves(float* head, const float* cos, const float* sin, int64_t n_pa
     head[i] = a * cos[i] - b * sin[i];
     head[i + n_pairs] = b * cos[i] + a * sin[i];
   }
-}
-
-void attend(const CacheView& cache, const float* query, int64_t kv_head, int64_t first, int64_t n, float scale, float cap,
-            float* scores, float* out) {
-  INGOT_DISPATCH(attend_impl)(cache, query, kv_head, first, n, scale, cap, scores, out);
 }
 
 }  // namespace ingot

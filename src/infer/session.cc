@@ -12,7 +12,7 @@ Session::Session(const Model& model, const SessionOptions& options)
       c_(model.config()),
       options_(options),
       context_(options.context > 0 ? options.context : c_.usable),
-      forward_(model, options.on_product) {
+      forward_(model, options.on_product, options.cache) {
   options_.batch = std::clamp<int64_t>(options_.batch, 1, 4096);
 }
 

@@ -17,6 +17,7 @@ struct SessionOptions {
   int64_t batch = 512;  // tokens that pass through the layers together
   const CancelToken* cancel = nullptr;
   ProductObserver on_product;
+  CacheTypes cache;
 };
 
 // Not thread-safe; sessions of one model may run from several threads but take turns in its pool.

@@ -1,0 +1,224 @@
+// The cache, and attention over it: the same bits on every target.
+#include "infer/cache.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "infer/ops.h"
+#include "kernels/cast.h"
+
+#define INGOT_TARGET_FILE "infer/cache.cc"
+#include "kernels/foreach_target.h"
+#include "kernels/target_begin.h"
+
+#include "kernels/exp-inl.h"
+
+// What keys and values of a type are read by. kGroup: elements that share a scale, 0 where there is none.
+struct AsF32 {
+  static constexpr int64_t kBytes = 4, kGroup = 0;
+  static inline F32 get(const std::byte* p) { return load(reinterpret_cast<const float*>(p)); }
+};
+struct AsF16 {
+  static constexpr int64_t kBytes = 2, kGroup = 0;
+  static inline F32 get(const std::byte* p) { return load_f16(p); }
+};
+struct AsQ8 {
+  static constexpr int64_t kBytes = 1, kGroup = 32;
+  static inline F32 get(const std::byte* p) { return to_float(load_i8(reinterpret_cast<const int8_t*>(p))); }
+};
+
+// Scores of kBlocks blocks of 16 positions.
+template <class K, int kBlocks>
+inline void score_blocks(const std::byte* keys, int64_t block_stride, const float* q, int64_t d, F32 scale, float* out) {
+  F32 acc[kBlocks];
+  for (int b = 0; b < kBlocks; ++b) acc[b] = splat(0.0f);
+  if constexpr (K::kGroup == 0) {
+    for (int64_t i = 0; i < d; ++i) {
+      const F32 qi = splat(q[i]);
+      for (int b = 0; b < kBlocks; ++b) acc[b] = fma(qi, K::get(keys + b * block_stride + i * 16 * K::kBytes), acc[b]);
+    }
+  } else {
+    for (int64_t g = 0; g < d; g += K::kGroup, keys += K::kGroup * 16 + 64) {
+      F32 sum[kBlocks];
+      for (int b = 0; b < kBlocks; ++b) sum[b] = splat(0.0f);
+      for (int64_t i = 0; i < std::min(K::kGroup, d - g); ++i) {
+        const F32 qi = splat(q[g + i]);
+        for (int b = 0; b < kBlocks; ++b) sum[b] = fma(qi, K::get(keys + b * block_stride + i * 16), sum[b]);
+      }
+      for (int b = 0; b < kBlocks; ++b) acc[b] = fma(sum[b], load(reinterpret_cast<const float*>(keys + b * block_stride + K::kGroup * 16)), acc[b]);
+    }
+  }
+  for (int b = 0; b < kBlocks; ++b) store(out + b * 16, acc[b] * scale);
+}
+
+inline float scale_at(const std::byte* p) {
+  float f;
+  std::memcpy(&f, p, 4);
+  return f;
+}
+
+// Elements from `at` on, 16 * kParts of them, weighed by p over n positions.
+template <class V, int kParts>
+inline void weigh_values(const std::byte* values, int64_t stride, int64_t at, const float* p, int64_t n, F32 inverse, float* out) {
+  F32 acc[kParts];
+  for (int i = 0; i < kParts; ++i) acc[i] = splat(0.0f);
+  for (int64_t k = 0; k < n; ++k, values += stride) {
+    if constexpr (V::kGroup == 0) {
+      const F32 w = splat(p[k]);
+      for (int i = 0; i < kParts; ++i) acc[i] = fma(w, V::get(values + (at + 16 * i) * V::kBytes), acc[i]);
+    } else {
+      for (int i = 0; i < kParts; ++i) {
+        const std::byte* group = values + (at + 16 * i) / V::kGroup * (V::kGroup + 4);
+        acc[i] = fma(splat(p[k] * scale_at(group)), V::get(group + 4 + (at + 16 * i) % V::kGroup), acc[i]);
+      }
+    }
+  }
+  for (int i = 0; i < kParts; ++i) store(out + i * 16, acc[i] * inverse);
+}
+
+template <class K>
+void score(const LayerCache& c, const float* query, int64_t kv_head, int64_t first, int64_t blocks, float scale, float* scores) {
+  const int64_t d = c.shape.head_dim, bytes = c.shape.key_bytes(), stride = c.shape.kv_heads * bytes;
+  const std::byte* keys = c.keys.data() + kv_head * bytes + first * stride;
+  const F32 s = splat(scale);
+  int64_t b = 0;
+  for (; b + 4 <= blocks; b += 4) score_blocks<K, 4>(keys + b * stride, stride, query, d, s, scores + b * 16);
+  for (; b < blocks; ++b) score_blocks<K, 1>(keys + b * stride, stride, query, d, s, scores + b * 16);
+}
+
+template <class V>
+void weigh(const LayerCache& c, int64_t kv_head, int64_t begin, int64_t count, const float* p, F32 inverse, float* out) {
+  const int64_t d = c.shape.head_dim, bytes = c.shape.value_bytes(), stride = c.shape.kv_heads * bytes;
+  const std::byte* values = c.values.data() + kv_head * bytes + begin * stride;
+  int64_t i = 0;
+  for (; i + 64 <= d; i += 64) weigh_values<V, 4>(values, stride, i, p, count, inverse, out + i);
+  for (; i + 16 <= d; i += 16) weigh_values<V, 1>(values, stride, i, p, count, inverse, out + i);
+  if (i < d) {
+    float part[16];
+    weigh_values<V, 1>(values, stride, i, p, count, inverse, part);
+    std::memcpy(out + i, part, static_cast<size_t>(d - i) * 4);
+  }
+}
+
+void attend_impl(const LayerCache& c, const float* query, int64_t kv_head, int64_t begin, int64_t n, float scale, float cap, float* scores, float* out) {
+  const int64_t first = begin / 16, blocks = (n + 15) / 16 - first;  // scores are counted from the first block
+  switch (c.shape.types.keys) {
+    case DType::kF16: score<AsF16>(c, query, kv_head, first, blocks, scale, scores); break;
+    case DType::kQ8_0: score<AsQ8>(c, query, kv_head, first, blocks, scale, scores); break;
+    default: score<AsF32>(c, query, kv_head, first, blocks, scale, scores);
+  }
+  if (cap > 0) soft_cap(scores, blocks * 16, cap);
+  const int64_t skipped = begin - first * 16;
+  for (int64_t i = 0; i < skipped; ++i) scores[i] = -std::numeric_limits<float>::infinity();
+  for (int64_t i = n - first * 16; i < blocks * 16; ++i) scores[i] = -std::numeric_limits<float>::infinity();
+
+  F32 top = load(scores);
+  for (int64_t b = 1; b < blocks; ++b) top = max(top, load(scores + b * 16));
+  float lanes[16];
+  store(lanes, top);
+  const F32 m = splat(*std::max_element(lanes, lanes + 16));
+  F32 sum = splat(0.0f);
+  for (int64_t b = 0; b < blocks; ++b) {
+    const F32 e = exp_lanes(load(scores + b * 16) - m);
+    store(scores + b * 16, e);
+    sum = sum + e;
+  }
+  const F32 inverse = splat(1.0f / sum_lanes(sum));
+  const float* p = scores + skipped;
+  switch (c.shape.types.values) {
+    case DType::kF16: weigh<AsF16>(c, kv_head, begin, n - begin, p, inverse, out); break;
+    case DType::kQ8_0: weigh<AsQ8>(c, kv_head, begin, n - begin, p, inverse, out); break;
+    default: weigh<AsF32>(c, kv_head, begin, n - begin, p, inverse, out);
+  }
+}
+
+#include "kernels/target_end.h"
+
+#if INGOT_LAST_TARGET
+namespace ingot {
+namespace {
+
+constexpr int64_t kGroup = 32;
+
+int64_t groups(int64_t head_dim) { return (head_dim + kGroup - 1) / kGroup; }
+
+// Some elements as q8_0, `step` bytes from one to the next; the scale.
+float put_q8(const float* x, int64_t n, std::byte* out, int64_t step) {
+  float top = 0, poison = 0;
+  for (int64_t i = 0; i < n; ++i) top = std::max(top, std::fabs(x[i])), poison += x[i] * 0.0f;  // NaN where one is not finite
+  const float scale = top / 127 + poison, inverse = std::isfinite(scale) && scale > 0 && std::isfinite(1 / scale) ? 1 / scale : 0;
+  for (int64_t i = 0; i < n; ++i) out[i * step] = static_cast<std::byte>(static_cast<int8_t>(inverse > 0 ? std::clamp(std::nearbyintf(x[i] * inverse), -127.0f, 127.0f) : 0.0f));
+  return scale;
+}
+
+}  // namespace
+
+bool is_cache_type(DType t) { return t == DType::kF32 || t == DType::kF16 || t == DType::kQ8_0; }
+
+int64_t CacheShape::key_bytes() const {
+  if (types.keys == DType::kQ8_0) return groups(head_dim) * (kGroup * 16 + 64);
+  return head_dim * 16 * (types.keys == DType::kF16 ? 2 : 4);
+}
+
+int64_t CacheShape::value_bytes() const {
+  if (types.values == DType::kQ8_0) return groups(head_dim) * (kGroup + 4);
+  return (head_dim + 15) / 16 * 16 * (types.values == DType::kF16 ? 2 : 4);
+}
+
+void LayerCache::grow(int64_t positions) {
+  const int64_t blocks = (positions + 15) / 16;
+  keys.resize(static_cast<size_t>(blocks * shape.kv_heads * shape.key_bytes()));
+  values.resize(static_cast<size_t>(blocks * 16 * shape.kv_heads * shape.value_bytes()));
+}
+
+void LayerCache::put(int64_t position, const float* key, const float* value) {
+  const int64_t d = shape.head_dim, key_bytes = shape.key_bytes(), value_bytes = shape.value_bytes(), lane = position % 16;
+  for (int64_t h = 0; h < shape.kv_heads; ++h, key += d, value += d) {
+    std::byte* k = keys.data() + (position / 16 * shape.kv_heads + h) * key_bytes;
+    std::byte* v = values.data() + (position * shape.kv_heads + h) * value_bytes;
+    uint16_t half[16];
+    switch (shape.types.keys) {
+      case DType::kF16:
+        for (int64_t i = 0; i < d; i += 16) {
+          const int64_t n = std::min<int64_t>(16, d - i);
+          f32_to_f16(key + i, n, half);
+          for (int64_t e = 0; e < n; ++e) std::memcpy(k + ((i + e) * 16 + lane) * 2, half + e, 2);
+        }
+        break;
+      case DType::kQ8_0:
+        for (int64_t g = 0; g < d; g += kGroup, k += kGroup * 16 + 64) {
+          const float scale = put_q8(key + g, std::min(kGroup, d - g), k + lane, 16);
+          std::memcpy(k + kGroup * 16 + lane * 4, &scale, 4);
+        }
+        break;
+      default:
+        for (int64_t e = 0; e < d; ++e) std::memcpy(k + (e * 16 + lane) * 4, key + e, 4);
+    }
+    switch (shape.types.values) {
+      case DType::kF16: {
+        for (int64_t i = 0; i < d; i += 16) {
+          const int64_t n = std::min<int64_t>(16, d - i);
+          f32_to_f16(value + i, n, half);
+          std::memcpy(v + i * 2, half, static_cast<size_t>(n) * 2);
+        }
+        break;
+      }
+      case DType::kQ8_0:
+        for (int64_t g = 0; g < d; g += kGroup, v += kGroup + 4) {
+          const float scale = put_q8(value + g, std::min(kGroup, d - g), v + 4, 1);
+          std::memcpy(v, &scale, 4);
+        }
+        break;
+      default: std::memcpy(v, value, static_cast<size_t>(d) * 4);
+    }
+  }
+}
+
+void attend(const LayerCache& cache, const float* query, int64_t kv_head, int64_t first, int64_t n, float scale, float cap, float* scores, float* out) {
+  INGOT_DISPATCH(attend_impl)(cache, query, kv_head, first, n, scale, cap, scores, out);
+}
+
+}  // namespace ingot
+#endif
