@@ -29,28 +29,38 @@ struct AsQ8 {
   static inline F32 get(const std::byte* p) { return to_float(load_i8(reinterpret_cast<const int8_t*>(p))); }
 };
 
-// Scores of kBlocks blocks of 16 positions.
-template <class K, int kBlocks>
-inline void score_blocks(const std::byte* keys, int64_t block_stride, const float* q, int64_t d, F32 scale, float* out) {
-  F32 acc[kBlocks];
-  for (int b = 0; b < kBlocks; ++b) acc[b] = splat(0.0f);
-  if constexpr (K::kGroup == 0) {
-    for (int64_t i = 0; i < d; ++i) {
-      const F32 qi = splat(q[i]);
-      for (int b = 0; b < kBlocks; ++b) acc[b] = fma(qi, K::get(keys + b * block_stride + i * 16 * K::kBytes), acc[b]);
+// Scores of kQ queries [d] with kBlocks blocks of 16 positions, `out` apart by `apart`: what is read of the cache serves all of them. Each score is one sum over the elements in their order.
+template <class K, int kQ, int kBlocks>
+inline void score_blocks(const std::byte* keys, int64_t block_stride, const float* q, int64_t d, F32 scale, float* out, int64_t apart) {
+  F32 acc[kQ][kBlocks];
+  for (auto& row : acc)
+    for (F32& a : row) a = splat(0.0f);
+  const auto add = [&](F32 (&to)[kQ][kBlocks], const std::byte* k, int64_t step, int64_t begin, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) {
+      F32 ki[kBlocks];
+      for (int b = 0; b < kBlocks; ++b) ki[b] = K::get(k + b * block_stride + i * step);
+      for (int h = 0; h < kQ; ++h) {
+        const F32 qi = splat(q[h * d + begin + i]);
+        for (int b = 0; b < kBlocks; ++b) to[h][b] = fma(qi, ki[b], to[h][b]);
+      }
     }
+  };
+  if constexpr (K::kGroup == 0) {
+    add(acc, keys, 16 * K::kBytes, 0, d);
   } else {
     for (int64_t g = 0; g < d; g += K::kGroup, keys += K::kGroup * 16 + 64) {
-      F32 sum[kBlocks];
-      for (int b = 0; b < kBlocks; ++b) sum[b] = splat(0.0f);
-      for (int64_t i = 0; i < std::min(K::kGroup, d - g); ++i) {
-        const F32 qi = splat(q[g + i]);
-        for (int b = 0; b < kBlocks; ++b) sum[b] = fma(qi, K::get(keys + b * block_stride + i * 16), sum[b]);
+      F32 sum[kQ][kBlocks];
+      for (auto& row : sum)
+        for (F32& a : row) a = splat(0.0f);
+      add(sum, keys, 16, g, std::min(K::kGroup, d - g));
+      for (int b = 0; b < kBlocks; ++b) {
+        const F32 scales = load(reinterpret_cast<const float*>(keys + b * block_stride + K::kGroup * 16));
+        for (int h = 0; h < kQ; ++h) acc[h][b] = fma(sum[h][b], scales, acc[h][b]);
       }
-      for (int b = 0; b < kBlocks; ++b) acc[b] = fma(sum[b], load(reinterpret_cast<const float*>(keys + b * block_stride + K::kGroup * 16)), acc[b]);
     }
   }
-  for (int b = 0; b < kBlocks; ++b) store(out + b * 16, acc[b] * scale);
+  for (int h = 0; h < kQ; ++h)
+    for (int b = 0; b < kBlocks; ++b) store(out + h * apart + b * 16, acc[h][b] * scale);
 }
 
 inline float scale_at(const std::byte* p) {
@@ -59,79 +69,103 @@ inline float scale_at(const std::byte* p) {
   return f;
 }
 
-// Elements from `at` on, 16 * kParts of them, weighed by p over n positions.
-template <class V, int kParts>
-inline void weigh_values(const std::byte* values, int64_t stride, int64_t at, const float* p, int64_t n, F32 inverse, float* out) {
-  F32 acc[kParts];
-  for (int i = 0; i < kParts; ++i) acc[i] = splat(0.0f);
+// Elements from `at` on, 16 * kParts of them, weighed by kQ rows of p over n positions; out [kQ][d].
+template <class V, int kQ, int kParts>
+inline void weigh_values(const std::byte* values, int64_t stride, int64_t at, const float* p, int64_t apart, int64_t n, const float* inverse, float* out, int64_t d) {
+  F32 acc[kQ][kParts];
+  for (auto& row : acc)
+    for (F32& a : row) a = splat(0.0f);
   for (int64_t k = 0; k < n; ++k, values += stride) {
-    if constexpr (V::kGroup == 0) {
-      const F32 w = splat(p[k]);
-      for (int i = 0; i < kParts; ++i) acc[i] = fma(w, V::get(values + (at + 16 * i) * V::kBytes), acc[i]);
-    } else {
-      for (int i = 0; i < kParts; ++i) {
+    F32 v[kParts];
+    float scales[kParts];
+    for (int i = 0; i < kParts; ++i) {
+      if constexpr (V::kGroup == 0) {
+        v[i] = V::get(values + (at + 16 * i) * V::kBytes);
+      } else {
         const std::byte* group = values + (at + 16 * i) / V::kGroup * (V::kGroup + 4);
-        acc[i] = fma(splat(p[k] * scale_at(group)), V::get(group + 4 + (at + 16 * i) % V::kGroup), acc[i]);
+        scales[i] = scale_at(group);
+        v[i] = V::get(group + 4 + (at + 16 * i) % V::kGroup);
       }
     }
+    for (int h = 0; h < kQ; ++h)
+      for (int i = 0; i < kParts; ++i) acc[h][i] = fma(splat(V::kGroup == 0 ? p[h * apart + k] : p[h * apart + k] * scales[i]), v[i], acc[h][i]);
   }
-  for (int i = 0; i < kParts; ++i) store(out + i * 16, acc[i] * inverse);
+  for (int h = 0; h < kQ; ++h)
+    for (int i = 0; i < kParts; ++i) {
+      const F32 y = acc[h][i] * splat(inverse[h]);
+      if (at + 16 * i + 16 <= d) {
+        store(out + h * d + at + 16 * i, y);
+      } else {
+        float part[16];
+        store(part, y);
+        std::memcpy(out + h * d + at + 16 * i, part, static_cast<size_t>(d - at - 16 * i) * 4);
+      }
+    }
 }
 
-template <class K>
+// Blocks, or sixteens of elements, whose sums are in registers together.
+template <int kQ>
+constexpr int kAtOnce = INGOT_TARGET_ID == 2 || kQ == 1 ? 4 : 1;
+
+template <class K, int kQ>
 void score(const LayerCache& c, const float* query, int64_t kv_head, int64_t first, int64_t blocks, float scale, float* scores) {
   const int64_t d = c.shape.head_dim, bytes = c.shape.key_bytes(), stride = c.shape.kv_heads * bytes;
   const std::byte* keys = c.keys.data() + kv_head * bytes + first * stride;
   const F32 s = splat(scale);
   int64_t b = 0;
-  for (; b + 4 <= blocks; b += 4) score_blocks<K, 4>(keys + b * stride, stride, query, d, s, scores + b * 16);
-  for (; b < blocks; ++b) score_blocks<K, 1>(keys + b * stride, stride, query, d, s, scores + b * 16);
+  for (; b + kAtOnce<kQ> <= blocks; b += kAtOnce<kQ>) score_blocks<K, kQ, kAtOnce<kQ>>(keys + b * stride, stride, query, d, s, scores + b * 16, blocks * 16);
+  for (; b < blocks; ++b) score_blocks<K, kQ, 1>(keys + b * stride, stride, query, d, s, scores + b * 16, blocks * 16);
 }
 
-template <class V>
-void weigh(const LayerCache& c, int64_t kv_head, int64_t begin, int64_t count, const float* p, F32 inverse, float* out) {
+template <class V, int kQ>
+void weigh(const LayerCache& c, int64_t kv_head, int64_t begin, int64_t count, const float* p, int64_t apart, const float* inverse, float* out) {
   const int64_t d = c.shape.head_dim, bytes = c.shape.value_bytes(), stride = c.shape.kv_heads * bytes;
   const std::byte* values = c.values.data() + kv_head * bytes + begin * stride;
   int64_t i = 0;
-  for (; i + 64 <= d; i += 64) weigh_values<V, 4>(values, stride, i, p, count, inverse, out + i);
-  for (; i + 16 <= d; i += 16) weigh_values<V, 1>(values, stride, i, p, count, inverse, out + i);
-  if (i < d) {
-    float part[16];
-    weigh_values<V, 1>(values, stride, i, p, count, inverse, part);
-    std::memcpy(out + i, part, static_cast<size_t>(d - i) * 4);
+  for (; i + 16 * kAtOnce<kQ> <= d; i += 16 * kAtOnce<kQ>) weigh_values<V, kQ, kAtOnce<kQ>>(values, stride, i, p, apart, count, inverse, out, d);
+  for (; i < d; i += 16) weigh_values<V, kQ, 1>(values, stride, i, p, apart, count, inverse, out, d);
+}
+
+template <int kQ>
+void attend_some(const LayerCache& c, const float* query, int64_t kv_head, int64_t begin, int64_t n, float scale, float cap, float* scores, float* out) {
+  const int64_t first = begin / 16, blocks = (n + 15) / 16 - first, apart = blocks * 16;  // scores are counted from the first block
+  switch (c.shape.types.keys) {
+    case DType::kF16: score<AsF16, kQ>(c, query, kv_head, first, blocks, scale, scores); break;
+    case DType::kQ8_0: score<AsQ8, kQ>(c, query, kv_head, first, blocks, scale, scores); break;
+    default: score<AsF32, kQ>(c, query, kv_head, first, blocks, scale, scores);
+  }
+  if (cap > 0) soft_cap(scores, kQ * apart, cap);
+  const int64_t skipped = begin - first * 16;
+  float inverse[kQ];
+  for (int h = 0; h < kQ; ++h) {
+    float* row = scores + h * apart;
+    for (int64_t i = 0; i < skipped; ++i) row[i] = -std::numeric_limits<float>::infinity();
+    for (int64_t i = n - first * 16; i < apart; ++i) row[i] = -std::numeric_limits<float>::infinity();
+    F32 top = load(row);
+    for (int64_t b = 1; b < blocks; ++b) top = max(top, load(row + b * 16));
+    float lanes[16];
+    store(lanes, top);
+    const F32 m = splat(*std::max_element(lanes, lanes + 16));
+    F32 sum = splat(0.0f);
+    for (int64_t b = 0; b < blocks; ++b) {
+      const F32 e = exp_lanes(load(row + b * 16) - m);
+      store(row + b * 16, e);
+      sum = sum + e;
+    }
+    inverse[h] = 1.0f / sum_lanes(sum);
+  }
+  const float* p = scores + skipped;
+  switch (c.shape.types.values) {
+    case DType::kF16: weigh<AsF16, kQ>(c, kv_head, begin, n - begin, p, apart, inverse, out); break;
+    case DType::kQ8_0: weigh<AsQ8, kQ>(c, kv_head, begin, n - begin, p, apart, inverse, out); break;
+    default: weigh<AsF32, kQ>(c, kv_head, begin, n - begin, p, apart, inverse, out);
   }
 }
 
-void attend_impl(const LayerCache& c, const float* query, int64_t kv_head, int64_t begin, int64_t n, float scale, float cap, float* scores, float* out) {
-  const int64_t first = begin / 16, blocks = (n + 15) / 16 - first;  // scores are counted from the first block
-  switch (c.shape.types.keys) {
-    case DType::kF16: score<AsF16>(c, query, kv_head, first, blocks, scale, scores); break;
-    case DType::kQ8_0: score<AsQ8>(c, query, kv_head, first, blocks, scale, scores); break;
-    default: score<AsF32>(c, query, kv_head, first, blocks, scale, scores);
-  }
-  if (cap > 0) soft_cap(scores, blocks * 16, cap);
-  const int64_t skipped = begin - first * 16;
-  for (int64_t i = 0; i < skipped; ++i) scores[i] = -std::numeric_limits<float>::infinity();
-  for (int64_t i = n - first * 16; i < blocks * 16; ++i) scores[i] = -std::numeric_limits<float>::infinity();
-
-  F32 top = load(scores);
-  for (int64_t b = 1; b < blocks; ++b) top = max(top, load(scores + b * 16));
-  float lanes[16];
-  store(lanes, top);
-  const F32 m = splat(*std::max_element(lanes, lanes + 16));
-  F32 sum = splat(0.0f);
-  for (int64_t b = 0; b < blocks; ++b) {
-    const F32 e = exp_lanes(load(scores + b * 16) - m);
-    store(scores + b * 16, e);
-    sum = sum + e;
-  }
-  const F32 inverse = splat(1.0f / sum_lanes(sum));
-  const float* p = scores + skipped;
-  switch (c.shape.types.values) {
-    case DType::kF16: weigh<AsF16>(c, kv_head, begin, n - begin, p, inverse, out); break;
-    case DType::kQ8_0: weigh<AsQ8>(c, kv_head, begin, n - begin, p, inverse, out); break;
-    default: weigh<AsF32>(c, kv_head, begin, n - begin, p, inverse, out);
-  }
+void attend_impl(const LayerCache& c, const float* queries, int64_t n_queries, int64_t kv_head, int64_t begin, int64_t n, float scale, float cap, float* scores, float* out) {
+  const int64_t d = c.shape.head_dim;
+  for (; n_queries >= kQueriesTogether; n_queries -= kQueriesTogether, queries += kQueriesTogether * d, out += kQueriesTogether * d) attend_some<kQueriesTogether>(c, queries, kv_head, begin, n, scale, cap, scores, out);
+  for (; n_queries > 0; --n_queries, queries += d, out += d) attend_some<1>(c, queries, kv_head, begin, n, scale, cap, scores, out);
 }
 
 #include "kernels/target_end.h"
@@ -216,8 +250,8 @@ void LayerCache::put(int64_t position, const float* key, const float* value) {
   }
 }
 
-void attend(const LayerCache& cache, const float* query, int64_t kv_head, int64_t first, int64_t n, float scale, float cap, float* scores, float* out) {
-  INGOT_DISPATCH(attend_impl)(cache, query, kv_head, first, n, scale, cap, scores, out);
+void attend(const LayerCache& cache, const float* queries, int64_t n_queries, int64_t kv_head, int64_t first, int64_t n, float scale, float cap, float* scores, float* out) {
+  INGOT_DISPATCH(attend_impl)(cache, queries, n_queries, kv_head, first, n, scale, cap, scores, out);
 }
 
 }  // namespace ingot

@@ -36,8 +36,10 @@ struct LayerCache {
   void put(int64_t position, const float* key, const float* value);
 };
 
-// One query head over positions [first, n): out[head_dim]. scores: n - first, and 64 more, rounded up to 64 floats of memory, 64-byte
-// aligned. A cap above 0 is soft_cap's, of the scores.
-void attend(const LayerCache& cache, const float* query, int64_t kv_head, int64_t first, int64_t n, float scale, float cap, float* scores, float* out);
+// Query heads [queries, head_dim] that share a head of keys, over positions [first, n): out [queries, head_dim]. What is read serves four of them at once; the bits of one do not depend on the others.
+// A cap above 0 is soft_cap's, of the scores, for which there is room of attend_floats(n - first), 64-byte aligned.
+inline constexpr int kQueriesTogether = 4;
+inline int64_t attend_floats(int64_t positions) { return kQueriesTogether * ((positions + 127) / 64 * 64); }
+void attend(const LayerCache& cache, const float* queries, int64_t n_queries, int64_t kv_head, int64_t first, int64_t n, float scale, float cap, float* scores, float* out);
 
 }  // namespace ingot

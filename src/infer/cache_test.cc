@@ -39,18 +39,24 @@ TEST(Cache, AttentionIsWhatTheTypesKeep) {
             p.push_back(std::exp(0.1 * s));
             sum += p.back();
           }
-          AlignedBytes room = allocate_aligned(4096);
+          AlignedBytes room = allocate_aligned(static_cast<uint64_t>(attend_floats(256)) * 4);
           auto* scores = reinterpret_cast<float*>(room.get());
           std::vector<float> out(static_cast<size_t>(d)), again(out);
-          attend(cache, q.data(), h, first, n, 0.1f, 0, scores, out.data());
+          attend(cache, q.data(), 1, h, first, n, 0.1f, 0, scores, out.data());
           for (int64_t e = 0; e < d; ++e) {
             double want = 0;
             for (int64_t t = first; t < n; ++t) want += p[static_cast<size_t>(t - first)] / sum * v[static_cast<size_t>((t * heads + h) * d + e)];
             ASSERT_NEAR(out[static_cast<size_t>(e)], want, loss(values) + 0.3 * loss(keys)) << info(keys).name << " " << info(values).name << " " << d << " element " << e;
           }
+          // Among others it is the same.
+          std::vector<float> many, outs(static_cast<size_t>(7 * d));
+          for (int i = 0; i < 7; ++i)
+            for (const float e : q) many.push_back(i == 5 || i == 2 ? e : e * static_cast<float>(i));
+          attend(cache, many.data(), 7, h, first, n, 0.1f, 0, scores, outs.data());
+          for (const int64_t i : {2, 5}) ASSERT_EQ(0, std::memcmp(outs.data() + i * d, out.data(), out.size() * 4)) << i;
           for (const std::string& target : supported_targets()) {
             ASSERT_TRUE(force_target(target));
-            attend(cache, q.data(), h, first, n, 0.1f, 0, scores, again.data());
+            attend(cache, q.data(), 1, h, first, n, 0.1f, 0, scores, again.data());
             ASSERT_TRUE(force_target(""));
             ASSERT_EQ(0, std::memcmp(out.data(), again.data(), out.size() * 4)) << target;
           }
@@ -70,8 +76,8 @@ TEST(Cache, TakesWhatItsTypesTake) {
   // What is no number stays none, and is no undefined conversion.
   std::vector<float> nan(8 * 128, NAN), out(128);
   quarter.put(0, nan.data(), nan.data());
-  AlignedBytes room = allocate_aligned(4096);
-  attend(quarter, std::vector<float>(128, 1.0f).data(), 3, 0, 1, 1, 0, reinterpret_cast<float*>(room.get()), out.data());
+  AlignedBytes room = allocate_aligned(static_cast<uint64_t>(attend_floats(256)) * 4);
+  attend(quarter, std::vector<float>(128, 1.0f).data(), 1, 3, 0, 1, 1, 0, reinterpret_cast<float*>(room.get()), out.data());
   EXPECT_TRUE(std::isnan(out[0]));
 }
 

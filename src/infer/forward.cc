@@ -227,15 +227,13 @@ Status Forward::attention(const LayerWeights& w, int64_t layer, std::span<const 
       // Longest sequences first: the last tasks to end are the short ones.
       const int64_t t = part.rows - 1 - i / c_.kv_heads, kv_head = i % c_.kv_heads;
       const int64_t length = position + t + 1, first = plan.window ? std::max<int64_t>(0, length - plan.window) : 0;
-      float* scores = memory_.floats(thread, 0, (length - first + 1151) / 1024 * 1024);  // grows now and then, not with each token
+      float* scores = memory_.floats(thread, 0, attend_floats((length - first + 1023) / 1024 * 1024));  // grows now and then, not with each token
       if (!scores) {
         no_memory = true;
         return;
       }
-      for (int64_t h = kv_head * c_.group(); h < (kv_head + 1) * c_.group(); ++h) {
-        const int64_t at = (row + t) * c_.q_dim() + h * d;
-        attend(*part.cache, q_.data() + at, kv_head, first, length, c_.attention_scale, c_.attention_cap, scores, attended_.data() + at);
-      }
+      const int64_t at = (row + t) * c_.q_dim() + kv_head * c_.group() * d;
+      attend(*part.cache, q_.data() + at, c_.group(), kv_head, first, length, c_.attention_scale, c_.attention_cap, scores, attended_.data() + at);
     };
     if (part.rows * (position + part.rows) * c_.q_dim() < 65536)
       for (int64_t i = 0; i < part.rows * c_.kv_heads; ++i) one(i, 0);
