@@ -247,5 +247,20 @@ TEST_F(Options, AConfigurationThatContradictsItselfIsBadInput) {
   EXPECT_TRUE(empty_but_for(dir_.path(), {"m"}));
 }
 
+TEST_F(Options, TheCacheIsOfTheTypeThatIsAskedFor) {
+  const std::string base = example("tiny-llama-base");
+  const Finished plain = ingot({"run", base, "-p", "def main(", "-n", "12"});
+  ASSERT_EQ(plain.exit_code, 0) << plain.err;
+  EXPECT_EQ(ingot({"run", base, "-p", "def main(", "-n", "12", "--cache-type-k", "f32", "--cache-type-v", "F32"}).out, plain.out);
+  for (const char* type : {"f16", "q8_0"}) {
+    const Finished f = ingot({"run", base, "-p", "def main(", "-n", "12", "-ctk", type, "-ctv", type});
+    EXPECT_EQ(f.exit_code, 0) << f.err;
+    EXPECT_FALSE(f.out.empty());
+  }
+  const Finished wrong = ingot({"run", base, "-p", "x", "-ctk", "q4_0"});
+  EXPECT_EQ(wrong.exit_code, 2);
+  EXPECT_NE(wrong.err.find("--cache-type-k q4_0: the cache is of f32, f16 or q8_0"), std::string::npos) << wrong.err;
+}
+
 }  // namespace
 }  // namespace ingot::testing
