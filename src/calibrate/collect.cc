@@ -26,7 +26,7 @@ int64_t most_windows(const Model& model, int64_t length, int64_t per, int64_t to
 
 }  // namespace
 
-uint64_t least_states(const Model& model, int64_t length, int64_t batch) { return WindowRunner::bytes_of(model, together(length, batch), length, batch); }
+uint64_t least_states(const ModelConfig& config, int64_t length, int64_t batch) { return WindowRunner::bytes_of(config, together(length, batch), length, batch); }
 
 Status collect(const Model& model, const TokenWindows& w, const CollectOptions& o, Collected* c) {
   const int64_t length = w.length, total = w.count(), per = together(length, o.batch), most = most_windows(model, length, per, total, o);

@@ -30,7 +30,7 @@ struct Collected {
 };
 
 // The least memory for states that works.
-uint64_t least_states(const Model& model, int64_t length, int64_t batch);
+uint64_t least_states(const ModelConfig& config, int64_t length, int64_t batch);
 
 // Adds the windows that *c has not. After an error (kInterrupted too) it has what it had after the last group. kBadInput, naming the tensor, for sums that are not finite.
 Status collect(const Model& model, const TokenWindows& windows, const CollectOptions& options, Collected* c);

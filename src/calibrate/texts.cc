@@ -112,6 +112,8 @@ Status read_argument(const std::string& given, BuiltinHalf half, const CancelTok
 
 }  // namespace
 
+std::string path_of_text(const std::string& argument) { return parse(argument).path; }
+
 Result<std::vector<Text>> read_texts(const std::vector<std::string>& arguments, BuiltinHalf half, const CancelToken* cancel) {
   const CancelToken never;
   std::vector<Text> texts;

@@ -25,6 +25,9 @@ enum class BuiltinHalf { kCalibrate, kEvaluate };
 // "-" is standard input, as plain text. kBadInput: what is no UTF-8 (with the byte's position), an empty file, one of another kind (a parquet file: says how to make jsonl of it).
 Result<std::vector<Text>> read_texts(const std::vector<std::string>& arguments, BuiltinHalf half = BuiltinHalf::kCalibrate, const CancelToken* cancel = nullptr);
 
+// The file that such an argument names, or "-", or "builtin".
+std::string path_of_text(const std::string& argument);
+
 // Windows of `length` tokens. The texts of a category are tokenized apart, their tokens follow one another and are cut; what is left over at the end is left out. Where the
 // tokenizer begins a text with BOS, each window's first token is replaced by it, as llama-perplexity and llama-imatrix do.
 struct TokenWindows {

@@ -1,5 +1,7 @@
 #include "cli/calibration.h"
 
+#include <algorithm>
+
 #include "cli/imatrix_output.h"
 #include "cli/job.h"
 #include "cli/paths.h"
@@ -17,11 +19,12 @@ Result<std::unique_ptr<Calibration>> Calibration::prepare(Context& c, const Imat
   made->args_ = args;
   if (const Status fits = calibrate_model(model, gguf, args, &made->sources_); !fits.ok()) return Error(fits.error()).during("--calibrate");
   std::string assumed;
-  INGOT_TRY(read_imatrix_text(c, &made->args_, &assumed, &made->sources_));
+  if (Status read = read_imatrix_text(c, &made->args_, &assumed, &made->sources_); !read.ok()) return read.take_error().during("--calibrate");
+  if (Status room = check_run_memory(c, args, made->sources_); !room.ok()) return room.take_error().during("--calibrate");
   auto matrix = std::make_shared<transform::Importance>();
   INGOT_ASSIGN(matrix->key, imatrix_key(made->args_, made->sources_));
   const calibrate::TokenWindows& w = made->sources_.windows;
-  matrix->files = {"of --calibrate"};
+  matrix->files = {args.out.empty() ? "of --calibrate" : args.out};
   if (!w.names.empty()) matrix->dataset = file_name(w.names[0]);
   matrix->chunks = static_cast<uint32_t>(w.count());
   for (const calibrate::WeightShape& s : made->sources_.weights)
@@ -30,19 +33,27 @@ Result<std::unique_ptr<Calibration>> Calibration::prepare(Context& c, const Imat
   return made;
 }
 
-Result<Output> Calibration::keep(const Context& c, const std::string& path, size_t index) {
-  args_.out = path;
-  INGOT_ASSIGN(const Located to, output_path(path, file_of("gguf"), input_paths(sources_)));
+void warn_useless_calibration(Context& c, bool asked, const std::vector<Output>& outputs) {
+  const auto blocks = [](const Output& o) { return std::any_of(o.artifact.tensors.begin(), o.artifact.tensors.end(), [](const LazyTensor& t) { return is_block_type(t.spec().type); }); };
+  if (asked && std::none_of(outputs.begin(), outputs.end(), blocks)) c.report.warning("--calibrate changes nothing in files of floats");
+}
+
+Result<Output> Calibration::keep(const Context& c, size_t index) {
+  INGOT_ASSIGN(const Located to, output_path(args_.out, file_of("gguf"), input_paths(sources_)));
   INGOT_ASSIGN(calibrate::ImportanceFile file, imatrix_file(c, args_, sources_));
   Output out = file.output(*to.store, to.path);
   file_.emplace(Kept{std::move(file), index});
   return out;
 }
 
-Status Calibration::run(Context& c, std::vector<Output>* outputs, const transform::Provenance* provenance) {
-  if (c.args.common.dry_run) return {};
+Status Calibration::run(Context& c, std::vector<Output>* outputs, const transform::Provenance* provenance, PlanDetails* details) {
   const std::vector<Output> all = provenance ? provenance->complete(*outputs) : *outputs;
-  INGOT_ASSIGN(const PlanReport plan, plan_job(all, exec_options(c)));
+  INGOT_ASSIGN(PlanReport plan, plan_job(all, exec_options(c)));
+  if (provenance) plan.files.resize(plan.files.size() - provenance->hash_files());
+  INGOT_TRY(check_size_limit(plan));
+  details->json["calibration"] = imatrix_json(sources_);
+  if (!plan.up_to_date) details->text = "first " + imatrix_plan(sources_) + details->text;
+  if (c.args.common.dry_run) return {};
   if (plan.up_to_date) {
     remove_left(all);
     return {};
@@ -71,9 +82,7 @@ void Calibration::finish(OrderedJson* j, std::string* text) {
   kept_.reset();
   told_["resumed_chunks"] = ran_.resumed, told_["seconds_run"] = ran_.seconds;
   (*j)["calibration"] = told_;
-  if (ran_.seconds > 0) *text += "calibrated with " + imatrix_run_text(sources_, ran_.resumed, ran_.seconds);
+  *text += ran_.seconds > 0 ? "calibrated with " + imatrix_run_text(sources_, ran_.resumed, ran_.seconds) : "calibrated by an earlier run\n";
 }
-
-std::string Calibration::plan() const { return "first " + imatrix_plan(sources_); }
 
 }  // namespace ingot::cli

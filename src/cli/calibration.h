@@ -10,6 +10,7 @@
 
 #include "calibrate/importance_file.h"
 #include "cli/imatrix_run.h"
+#include "cli/job.h"
 #include "transform/provenance.h"
 #include "transform/quantize.h"
 
@@ -17,15 +18,14 @@ namespace ingot::cli {
 
 class Calibration {
  public:
-  // What would be refused is refused here. options->imatrix has the tensors; their values come with run().
+  // What would be refused is refused here. options->imatrix has the tensors; their values come with run(). args.out: the file of keep(), or empty.
   static Result<std::unique_ptr<Calibration>> prepare(Context& context, const ImatrixArgs& args, const OpenedModel& model, const Artifact& gguf, transform::QuantizeOptions* options);
   // The matrix as an output of the same job, number `index` of them.
-  Result<Output> keep(const Context& context, const std::string& path, size_t index);
-  // Runs the windows, unless the outputs are there already as this job makes them. `provenance` may be null.
-  Status run(Context& context, std::vector<Output>* outputs, const transform::Provenance* provenance);
+  Result<Output> keep(const Context& context, size_t index);
+  // Runs the windows, unless the outputs are there already as this job makes them, or --dry-run is given, whose plan is told of them. `provenance` may be null.
+  Status run(Context& context, std::vector<Output>* outputs, const transform::Provenance* provenance, PlanDetails* details);
   // The job is done: nothing is kept any more.
   void finish(OrderedJson* j, std::string* text);
-  std::string plan() const;  // for --dry-run
 
  private:
   ImatrixArgs args_;
@@ -40,5 +40,8 @@ class Calibration {
   ImatrixRun ran_;
   OrderedJson told_ = OrderedJson::object();
 };
+
+// Where no output has blocks.
+void warn_useless_calibration(Context& context, bool asked, const std::vector<Output>& outputs);
 
 }  // namespace ingot::cli

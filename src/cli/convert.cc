@@ -76,7 +76,7 @@ Result<Artifact> from_gguf(Context& c, const Artifact& in, const std::string& dt
     INGOT_ASSIGN(options.dtype, read_float_type(dtype));
   }
   const bool blocks = std::any_of(in.tensors.begin(), in.tensors.end(), [](const LazyTensor& t) { return is_block_type(t.spec().type); });
-  if (blocks && dtype.empty()) c.report.notice("no --dtype: what is quantized becomes F16, in which the scales of its blocks are");
+  if (blocks && dtype.empty()) c.report.notice("no --dtype: what is quantized becomes F16; --dtype bf16 or f32 chooses another");
   INGOT_ASSIGN(Artifact hf, transform::to_hf(in, options));
   if (one_file) c.report.notice("one file has no place for config.json and the tokenizer; for a model that transformers loads give a directory");
   OrderedJson how = OrderedJson::object();

@@ -60,7 +60,10 @@ Status write_matrix(Context& c, const ImatrixArgs& a, ImatrixSources* s) {
   INGOT_ASSIGN(const PlanReport plan, plan_job(outputs, options));
   const TokenWindows& w = s->windows;
   OrderedJson j = OrderedJson::object();
-  if (s->runs()) j = imatrix_json(*s);
+  if (s->runs()) {
+    INGOT_TRY(check_run_memory(c, a, *s));
+    j = imatrix_json(*s);
+  }
   std::unique_ptr<ProgressFile> kept;
   ImatrixRun ran;
   if (!plan.up_to_date && !c.args.common.dry_run) {

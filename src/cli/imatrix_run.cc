@@ -7,6 +7,7 @@
 #include "calibrate/collect.h"
 #include "calibrate/importance_statistics.h"
 #include "cli/generation.h"
+#include "cli/imatrix_output.h"
 #include "cli/job.h"
 #include "cli/text.h"
 #include "commit/names.h"
@@ -77,10 +78,6 @@ Result<ImatrixRun> run_model(Context& c, const ImatrixArgs& a, const ImatrixSour
   load.resident = memory.resident;
   load.arithmetic = a.arithmetic;
   INGOT_ASSIGN(const std::unique_ptr<Model> model, load_model(c, s.gguf, load));
-  const uint64_t least = calibrate::least_states(*model, w.length, kBatch);
-  if (c.args.common.memory && memory.states < least)
-    return usage("--memory {} is too little: two layers at a time, the sums and one batch of windows of {} tokens take {}; give --memory {}M, or smaller windows (--ctx)", format_bytes(c.args.common.memory),
-                 w.length, format_bytes(memory.taken + least), ((memory.taken + least) >> 20) + 1);
   calibrate::CollectOptions o;
   o.batch = kBatch;
   o.memory = memory.states;
@@ -111,7 +108,10 @@ Result<ImatrixRun> run_model(Context& c, const ImatrixArgs& a, const ImatrixSour
   Status done = calibrate::collect(*model, w, o, &got);
   c.report.end_progress();
   run.seconds = seconds_since(start);
-  if (done.ok()) return run;
+  if (done.ok()) {
+    save();  // what is written of it may take longer than it did
+    return run;
+  }
   const bool stopped = done.error().kind == ErrorKind::kInterrupted;
   if (got.windows > run.resumed && done.error().kind != ErrorKind::kBadInput) save();
   if (!stopped) return done.take_error().during(fmt::format("running '{}'", s.model->path));
@@ -146,8 +146,15 @@ OrderedJson warn_few(Context& c, const transform::ImportanceSums& sums) {
 Result<ImatrixRun> run_windows(Context& c, const ImatrixArgs& a, const std::vector<Output>& outputs, ImatrixSources* s, std::unique_ptr<ProgressFile>* kept, OrderedJson* told) {
   const ExecOptions options = exec_options(c);
   const TokenWindows& w = s->windows;
-  INGOT_ASSIGN(const std::string key, job_key(outputs, options));
-  const std::string stamped = to_hex(hash128(as_bytes(key + sources_stamp(sources_of(outputs)))));
+  // Whatever is made of the sums besides: by what they depend on alone.
+  ImatrixArgs sums_alone = a;
+  sums_alone.out.clear(), sums_alone.format = "gguf";
+  INGOT_ASSIGN(const calibrate::ImportanceFile sums_file, imatrix_file(c, sums_alone, *s));
+  const std::vector<Output> of_sums = {sums_file.output(*outputs[0].store, outputs[0].path)};
+  ExecOptions plain = options;
+  plain.seed = 0;
+  INGOT_ASSIGN(const std::string key, job_key(of_sums, plain));
+  const std::string stamped = to_hex(hash128(as_bytes(key + sources_stamp(sources_of(of_sums)))));
   INGOT_ASSIGN(*kept, ProgressFile::open(*outputs[0].store, outputs[0].path, stamped, options.resume, options.on_notice));
   calibrate::Collected got{calibrate::ImportanceMatrix(s->weights), 0};
   INGOT_ASSIGN(const ImatrixRun run, run_model(c, a, *s, kept->get(), &got));
@@ -157,6 +164,14 @@ Result<ImatrixRun> run_windows(Context& c, const ImatrixArgs& a, const std::vect
   sums.chunks = static_cast<uint32_t>(w.count()), sums.chunk_size = static_cast<uint32_t>(w.length);
   INGOT_TRY(transform::add_sums(sums, &s->sums));
   return run;
+}
+
+Status check_run_memory(const Context& c, const ImatrixArgs& a, const ImatrixSources& s) {
+  const RunMemory memory = run_memory(c, s, a.arithmetic);
+  const uint64_t least = calibrate::least_states(s.config, s.windows.length, kBatch);
+  if (!c.args.common.memory || memory.states >= least) return {};
+  return usage("--memory {} is too little: two layers at a time, the sums and one batch of windows of {} tokens take {}; give --memory {}M{}", format_bytes(c.args.common.memory), s.windows.length,
+               format_bytes(memory.taken + least), ((memory.taken + least) >> 20) + 1, s.windows.length > kBatch ? ", or smaller windows (--ctx)" : "");
 }
 
 void remove_left(const std::vector<Output>& outputs) { (void)ProgressFile::open(*outputs[0].store, outputs[0].path, std::string(kKeyDigits, '0'), false, [](const std::string&) {}); }

@@ -19,6 +19,8 @@ struct ImatrixRun {
 // beside the first output until *kept is removed, and gone on from. kInterrupted says how far it came. Tensors and experts that too few tokens came to: a warning, and the member "few"
 // of *told.
 Result<ImatrixRun> run_windows(Context& context, const ImatrixArgs& args, const std::vector<Output>& outputs, ImatrixSources* sources, std::unique_ptr<ProgressFile>* kept, OrderedJson* told);
+// kUsage where --memory does not hold the least that works.
+Status check_run_memory(const Context& context, const ImatrixArgs& args, const ImatrixSources& sources);
 // Killed between the outputs' publishing and the end, a run leaves what it kept beside them.
 void remove_left(const std::vector<Output>& outputs);
 

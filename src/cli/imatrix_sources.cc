@@ -79,7 +79,7 @@ Status calibrate_model(const OpenedModel& model, Artifact gguf, const ImatrixArg
   s->config = can.config;
   if (a.length > can.context) {
     const std::string limit = can.limit.empty() ? "context" : can.limit;
-    return usage("--ctx {}: the {} of '{}' is {} tokens; give at most that", a.length, limit, s->model->path, can.context);
+    return usage("--ctx {}{}: the {} of '{}' is {} tokens; give at most that", a.length, a.length == 512 ? " (the default)" : "", limit, s->model->path, can.context);
   }
   s->weights = calibrate::product_weights(s->gguf, s->config, a.process_output);
   return {};

@@ -79,6 +79,14 @@ bool has_size_limit(uint64_t* limit) {
   return true;
 }
 
+void tell_plan(Context& c, const PlanReport& plan, const ExecOptions& options) {
+  c.report.detail(fmt::format("{} threads, {} kernels{}", thread_count(options.threads), target_name(active_target()),
+                              options.memory ? "" : "; memory: a quarter of what is free"));
+  c.report.detail(plan_text(plan));
+}
+
+}  // namespace
+
 Status check_size_limit(const PlanReport& plan) {
   uint64_t limit = 0;
   if (!has_size_limit(&limit)) return {};
@@ -88,14 +96,6 @@ Status check_size_limit(const PlanReport& plan) {
                     format_bytes(f.bytes), format_bytes(limit));
   return {};
 }
-
-void tell_plan(Context& c, const PlanReport& plan, const ExecOptions& options) {
-  c.report.detail(fmt::format("{} threads, {} kernels{}", thread_count(options.threads), target_name(active_target()),
-                              options.memory ? "" : "; memory: a quarter of what is free"));
-  c.report.detail(plan_text(plan));
-}
-
-}  // namespace
 
 Result<std::optional<ExecReport>> run_reported(Context& c, const std::vector<Output>& given, const transform::Provenance* provenance, const PlanDetails& details) {
   ExecOptions options = exec_options(c);

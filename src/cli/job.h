@@ -21,6 +21,8 @@ struct PlanDetails {
   std::string text;
   OrderedJson json = OrderedJson::object();
 };
+// kFailed for a file that this process may not write (ulimit -f).
+Status check_size_limit(const PlanReport& plan);
 // Runs the job with progress shown; with `provenance`, which may be null, the manifests in the outputs are completed. No report: --dry-run,
 // whose plan was printed.
 Result<std::optional<ExecReport>> run_reported(Context& context, const std::vector<Output>& outputs,

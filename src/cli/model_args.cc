@@ -223,6 +223,7 @@ std::vector<std::string> input_paths(const OpenedModel& model) {
     if (Origin o = origin_of(*t.node); !o.file.empty()) files.insert(std::move(o.file));
   std::vector<std::string> paths(files.begin(), files.end());
   paths.insert(paths.end(), model.adapters.begin(), model.adapters.end());
+  paths.insert(paths.end(), model.texts.begin(), model.texts.end());
   return paths;
 }
 

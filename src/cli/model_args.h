@@ -52,6 +52,7 @@ struct OpenedModel {
   Artifact artifact;  // adapters folded in (lazily)
   transform::Operations operations;                   // that made it
   std::shared_ptr<transform::Provenance> provenance;  // with --provenance
+  std::vector<std::string> texts;                     // files that the job reads besides
   bool is_gguf() const { return base.naming == "gguf"; }
 };
 // With kBaseOfAdapter `given` may be an adapter: its base is found by its own word, and it is the first of the adapters.

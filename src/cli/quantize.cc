@@ -95,7 +95,8 @@ Status command_quantize(Context& c) {
   INGOT_ASSIGN(transform::QuantizeOptions options, quantize_args.read(c));
   options.advise = true;
 
-  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, path, {}));
+  INGOT_ASSIGN(OpenedModel opened, open_with_adapters(c, path, {}));
+  for (const std::string& text : quantize_args.texts()) opened.texts.push_back(calibrate::path_of_text(text));
   INGOT_ASSIGN(const std::vector<std::string> names, target.paths(c, opened, types));
   transform::Operations done = opened.operations;
   INGOT_ASSIGN(Artifact gguf, as_gguf(c, opened.artifact, pre_tokenizer, &done));
@@ -111,15 +112,14 @@ Status command_quantize(Context& c) {
     INGOT_ASSIGN(std::vector<Output> files, gguf_files(c, opened, std::move(made), all, names[i], quantize_args.keep_split()));
     for (Output& file : files) outputs.push_back(std::move(file)), type_of.push_back(types[i]);
   }
-  if (calibration) {
-    details.text = calibration->plan() + details.text;
-    INGOT_TRY(calibration->run(c, &outputs, opened.provenance.get()));
-  }
+  warn_useless_calibration(c, quantize_args.calibrates(), outputs);
+  if (calibration) INGOT_TRY(calibration->run(c, &outputs, opened.provenance.get(), &details));
   INGOT_ASSIGN(const auto report, run_reported(c, outputs, opened.provenance.get(), details));
   if (!report) return {};
   OrderedJson j = report_json(outputs, *report);
   std::string text = report_text(outputs, *report);
   if (calibration) calibration->finish(&j, &text);
+  else remove_left(outputs);
   warn_nonfinite(c, *options.counts, &j);
   for (size_t i = 0; i < type_of.size(); ++i) j["outputs"][i]["type"] = type_of[i];
   return c.report.done(j, text);

@@ -31,7 +31,7 @@ void QuantizeArgs::declare(Args& a) {
   a.list("--imatrix", "FILE", &imatrix_, "importance of each column, as llama-imatrix computes it (.gguf or .dat); several are merged");
   a.list("--calibrate", "TEXT", &calibrate_.texts,
          "compute it from this text first, with the model that is quantized, whose weights are read once more for it; a file of text or JSON lines, CATEGORY=FILE, or 'builtin': the mix that ships with ingot; may be repeated");
-  a.integer("--ctx", "N", &calibrate_.length, 8, 1 << 20, "tokens of its windows (default 512)");
+  a.integer("-c,--ctx|--ctx-size", "N", &calibrate_.length, 8, 1 << 20, "tokens of its windows (default 512)");
   a.integer("--chunks", "N", &calibrate_.chunks, -1, INT32_MAX, "at most so many of them (default: all)");
   a.list("--include-weights", "PART", &include_, "importance only for the tensors whose name has this in it; may be repeated");
   a.list("--exclude-weights", "PART", &exclude_, "no importance for these");
@@ -144,9 +144,11 @@ Status QuantizeArgs::choose_weights(transform::Importance* all) const {
   return {};
 }
 
-Result<std::unique_ptr<Calibration>> QuantizeArgs::calibration(Context& c, const OpenedModel& model, const Artifact& gguf, transform::QuantizeOptions* options) const {
+Result<std::unique_ptr<Calibration>> QuantizeArgs::calibration(Context& c, const OpenedModel& model, const Artifact& gguf, transform::QuantizeOptions* options, const std::string& kept) const {
   if (!calibrates()) return std::unique_ptr<Calibration>();
-  INGOT_ASSIGN(std::unique_ptr<Calibration> made, Calibration::prepare(c, calibrate_, model, gguf, options));
+  ImatrixArgs args = calibrate_;
+  args.out = kept;
+  INGOT_ASSIGN(std::unique_ptr<Calibration> made, Calibration::prepare(c, args, model, gguf, options));
   transform::Importance chosen = *options->imatrix;
   INGOT_TRY(choose_weights(&chosen));
   options->imatrix = std::make_shared<const transform::Importance>(std::move(chosen));

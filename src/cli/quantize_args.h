@@ -21,9 +21,10 @@ class QuantizeArgs {
   // The model as it is to be quantized: without layers, with other metadata. The options follow: the importance matrix is that of the layers which stay, and what quantizing
   // itself would set stays as it was given.
   Result<Artifact> prepared(Context& context, Artifact gguf, transform::QuantizeOptions* options, transform::Operations* done) const;
-  // With --calibrate: the importance matrix of what prepared() gave, into the options; else none. Before quantized(): types are chosen by whether there is one.
-  Result<std::unique_ptr<Calibration>> calibration(Context& context, const OpenedModel& model, const Artifact& gguf, transform::QuantizeOptions* options) const;
+  // With --calibrate: the importance matrix of what prepared() gave, into the options; else none. `kept`: where --keep imatrix= wants it. Before quantized(): types are chosen by whether there is one.
+  Result<std::unique_ptr<Calibration>> calibration(Context& context, const OpenedModel& model, const Artifact& gguf, transform::QuantizeOptions* options, const std::string& kept = "") const;
   bool calibrates() const { return !calibrate_.texts.empty(); }
+  const std::vector<std::string>& texts() const { return calibrate_.texts; }
   int64_t window() const { return calibrate_.length; }  // --ctx, --chunks
   int64_t windows() const { return std::max<int64_t>(0, calibrate_.chunks); }
   bool keep_split() const { return keep_split_; }

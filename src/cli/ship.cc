@@ -84,6 +84,24 @@ Result<std::vector<Kept>> read_keep(const std::vector<std::string>& given) {
   return out;
 }
 
+std::string kept_path(const std::vector<Kept>& keep, std::string_view what) {
+  for (const Kept& k : keep)
+    if (k.what == what) return k.path;
+  return "";
+}
+
+// What is measured on is not what was calibrated with.
+Status check_texts(Context& c, const ShipOptions& o) {
+  for (const std::string& e : o.eval)
+    for (const std::string& t : o.quantize_args.texts()) {
+      const std::string path = calibrate::path_of_text(e);
+      if (path == "builtin" || path != calibrate::path_of_text(t)) continue;
+      if (path == "-") return usage("--calibrate - and --eval -: standard input is read once; give one of them as a file");
+      c.report.warning(fmt::format("--eval measures on the text that --calibrate fits the file to ('{}'): the figures will be too good; give a text that is held out", path));
+    }
+  return {};
+}
+
 // A model among the outputs: one, or the splits that --max-shard-size made of it.
 struct Written {
   std::string label, name;  // "type": "Q4_K_M", or "kept": "merged"
@@ -129,26 +147,33 @@ struct Measure {
   EvaluationRequest request;
   std::vector<Subject> subjects;  // the reference, then what was written
   calibrate::TokenWindows windows;
+  calibrate::EvaluatePlan plan;
 };
-Result<Measure> prepare_eval(Context& c, const ShipOptions& o, const OpenedModel& opened, const Artifact& gguf) {
+Result<Measure> prepare_eval(Context& c, const ShipOptions& o, const OpenedModel& opened, const Artifact& source, const std::vector<Written>& planned, std::string* plan) {
   Measure m;
   m.request.texts = o.eval;
   m.request.against = true;
   m.request.window.length = o.quantize_args.window(), m.request.window.most = o.quantize_args.windows();
-  INGOT_ASSIGN(Subject reference, make_subject(c, opened.adapters.empty() ? opened.path : opened.adapters.back(), totals_of(gguf).bytes, gguf, gguf));
+  INGOT_ASSIGN(Subject reference, make_subject(c, opened.adapters.empty() ? opened.path : opened.adapters.back(), totals_of(source).bytes, source, source));
   m.subjects.push_back(std::move(reference));
+  for (const Written& w : planned) {
+    INGOT_ASSIGN(Subject s, make_subject(c, w.path, totals_of(w.artifact).bytes, w.artifact, w.artifact));
+    m.subjects.push_back(std::move(s));
+  }
+  name_subjects(&m.subjects);
   INGOT_ASSIGN(m.windows, evaluation_windows(c, m.subjects, m.request));
+  INGOT_ASSIGN(m.plan, evaluation_plan(c, m.subjects, m.request, m.windows));
+  *plan = fmt::format("then evaluates {} of {} tokens; {}\n", count_of(static_cast<uint64_t>(m.windows.count()), "window"), m.windows.length, plan_text(m.plan, m.subjects));
   return m;
 }
 
 Status measure(Context& c, Measure* m, OrderedJson* j) {
-  name_subjects(&m->subjects);
-  INGOT_ASSIGN(const calibrate::EvaluatePlan plan, evaluation_plan(c, m->subjects, m->request, m->windows));
   Evaluation e;
-  const Status done = run_evaluation(c, m->subjects, m->request, m->windows, plan, &e);
+  const Status done = run_evaluation(c, m->subjects, m->request, m->windows, m->plan, &e);
   if (e.models.empty()) return done;
   (*j)["evaluation"] = evaluation_json(e);
-  if (!c.report.json() && !c.report.quiet()) INGOT_TRY(print("\n" + evaluation_text(e, stdout_width() ? stdout_width() : kTableWidth)));
+  (*j)["evaluation"]["arithmetic"] = "exact";
+  if (!c.report.json()) INGOT_TRY(print("\n" + evaluation_text(e, stdout_width() ? stdout_width() : kTableWidth)));
   return done;
 }
 
@@ -202,18 +227,16 @@ Status command_ship(Context& c) {
   if (!o.dtype.empty())
     INGOT_TRY(read_float_type(o.dtype).ok() ? Status() : Status(read_float_type(o.dtype).take_error()));
 
-  INGOT_ASSIGN(const OpenedModel opened, open_with_adapters(c, o.given, adapters, Given::kBaseOfAdapter, o.config_from));
+  INGOT_TRY(check_texts(c, o));
+  INGOT_ASSIGN(OpenedModel opened, open_with_adapters(c, o.given, adapters, Given::kBaseOfAdapter, o.config_from));
+  for (const std::string& text : o.quantize_args.texts()) opened.texts.push_back(calibrate::path_of_text(text));
+  for (const std::string& text : o.eval) opened.texts.push_back(calibrate::path_of_text(text));
   INGOT_ASSIGN(const std::vector<std::string> names, o.target.paths(c, opened, types));
   transform::Operations done = opened.operations;
   INGOT_ASSIGN(Artifact gguf, as_gguf(c, opened.artifact, o.pre_tokenizer, &done));
-  std::optional<Measure> eval;
-  if (!o.eval.empty()) {
-    auto prepared = prepare_eval(c, o, opened, gguf);
-    if (!prepared.ok()) return prepared.take_error().during("--eval");
-    eval = *std::move(prepared);
-  }
+  const Artifact source = gguf;
   INGOT_ASSIGN(gguf, o.quantize_args.prepared(c, std::move(gguf), &quantize, &done));
-  INGOT_ASSIGN(const std::unique_ptr<Calibration> calibration, o.quantize_args.calibration(c, opened, gguf, &quantize));
+  INGOT_ASSIGN(const std::unique_ptr<Calibration> calibration, o.quantize_args.calibration(c, opened, gguf, &quantize, kept_path(keep, "imatrix")));
   INGOT_ASSIGN(const std::vector<TextRequest> tests, prepare_tests(c, o, gguf));
   std::vector<Output> outputs;
   std::vector<Written> models;
@@ -229,7 +252,7 @@ Status command_ship(Context& c) {
   }
   for (const Kept& k : keep) {
     if (k.what == "imatrix") {
-      INGOT_ASSIGN(Output matrix, calibration->keep(c, k.path, outputs.size()));
+      INGOT_ASSIGN(Output matrix, calibration->keep(c, outputs.size()));
       const Artifact artifact = matrix.artifact;
       add("kept", k.what, artifact, {std::move(matrix)});
       continue;
@@ -263,15 +286,20 @@ Status command_ship(Context& c) {
   }
 
   PlanDetails details;
-  if (calibration) {
-    details.text = calibration->plan();
-    INGOT_TRY(calibration->run(c, &outputs, opened.provenance.get()));
+  std::optional<Measure> eval;
+  if (!o.eval.empty()) {
+    auto prepared = prepare_eval(c, o, opened, source, {models.begin(), models.begin() + static_cast<std::ptrdiff_t>(types.size())}, &details.text);
+    if (!prepared.ok()) return prepared.take_error().during("--eval");
+    eval = *std::move(prepared);
   }
+  warn_useless_calibration(c, o.quantize_args.calibrates(), outputs);
+  if (calibration) INGOT_TRY(calibration->run(c, &outputs, opened.provenance.get(), &details));
   INGOT_ASSIGN(const auto report, run_reported(c, outputs, opened.provenance.get(), details));
   if (!report) return {};
   OrderedJson j = report_json(outputs, *report);
   std::string text = report_text(outputs, *report);
   if (calibration) calibration->finish(&j, &text);
+  else remove_left(outputs);
   warn_nonfinite(c, *quantize.counts, &j);
   size_t first = 0;
   std::vector<size_t> begins;
@@ -279,14 +307,15 @@ Status command_ship(Context& c) {
     begins.push_back(first);
     for (size_t i = 0; i < m.outputs; ++i) j["outputs"][first++][m.label] = m.name;
   }
+  c.report.keep_in_result(j);
   if (!c.report.json() && !c.report.quiet()) INGOT_TRY(print(text));
   for (size_t i = 0; i < types.size(); ++i) {
     INGOT_ASSIGN(const Artifact written, open_written(models[i]));
     if (eval) {
       uint64_t bytes = 0;
       for (size_t k = 0; k < models[i].outputs; ++k) bytes += report->outputs[begins[i] + k].bytes;
-      INGOT_ASSIGN(Subject s, make_subject(c, models[i].path, bytes, written, written));
-      eval->subjects.push_back(std::move(s));
+      Subject& s = eval->subjects[i + 1];
+      s.gguf = written, s.told.bytes = bytes;
     }
     if (tests.empty()) continue;
     auto tried = try_file(c, tests, written);
@@ -301,7 +330,7 @@ Status command_ship(Context& c) {
   }
   if (eval)
     if (Status measured = measure(c, &*eval, &j); !measured.ok()) {
-      if (j.contains("evaluation")) c.report.keep_in_result(j);
+      c.report.keep_in_result(j);
       Error e = measured.take_error();
       return Error{e.kind, fmt::format("all files are written and verified, but not measured whole: {}", e.message)};
     }

@@ -37,7 +37,7 @@ const Tiles& tiles() {
 
 }  // namespace
 
-bool machine_has_bf16_tiles() { return tiles().bf16 && active_target() == Target::kAvx512; }
-bool machine_has_int8_tiles() { return tiles().int8 && active_target() == Target::kAvx512; }
+bool machine_has_bf16_tiles() { return active_target() == Target::kAvx512 && tiles().bf16; }
+bool machine_has_int8_tiles() { return active_target() == Target::kAvx512 && tiles().int8; }
 
 }  // namespace ingot

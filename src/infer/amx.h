@@ -15,4 +15,7 @@ struct alignas(64) TileConfig {
   uint8_t rows[16] = {};
 };
 
+// g++ is not told that the instructions which load tiles, and their configuration, read memory: what was stored for them is there after this.
+inline void stored_for_tiles() { __asm__ volatile("" ::: "memory"); }
+
 }  // namespace ingot

@@ -186,6 +186,7 @@ void Bf16Activations::split(ThreadPool& pool, const float* x, int64_t n, int64_t
 void multiply_by_tiles(const WeightMatrix& w, int64_t first, int64_t n, const Bf16Activations& x, std::byte* work, float* y) {
   TileConfig config;
   for (int i = 0; i < 8; ++i) config.bytes[i] = 64, config.rows[i] = 16;
+  stored_for_tiles();
   _tile_loadconfig(&config);
   const int parts = parts_of(w.type);
   const int64_t strips = up_to(n, 32) / kRows, second = x.stride * 32;  // bytes to the next sixteen tokens
@@ -195,6 +196,7 @@ void multiply_by_tiles(const WeightMatrix& w, int64_t first, int64_t n, const Bf
   for (int64_t k = 0; k < x.stride; k += kChunk) {
     const int64_t columns = std::min(kChunk, x.stride - k), strip_bytes = columns * kRows * 2 * parts;
     for (int64_t s = 0; s < strips; ++s) put_tiles(w, first + s * kRows, k, columns, floats, work + s * strip_bytes);
+    stored_for_tiles();
     float* c = sums;
     for (int64_t t = 0; t < x.tokens; t += kTokens) {
       const auto* high = reinterpret_cast<const std::byte*>(x.high.data() + t * x.stride + k * 16);

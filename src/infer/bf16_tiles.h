@@ -1,5 +1,6 @@
 // Float weights times many activations by AMX's tiles of bf16: numbers are split into two parts, x = high + low, of eight bits each, and the products of parts that matter are summed in f32
-// (BF16 weights are one part, F16 weights exactly two). What is lost is 2^-16 of a factor, where int8 (packed.h) loses 2^-8. Intel's Architecture Instruction Set Extensions, chapter "Intel AMX".
+// (BF16 weights are one part, F16 weights exactly two). What is lost is 2^-16 of a factor, where int8 (packed.h) loses 2^-8;
+// of numbers or products near the least that f32 has (2^-117 and below) more, as the instructions take denormals for zero. Intel's Architecture Instruction Set Extensions, chapter "Intel AMX".
 #pragma once
 
 #include <cstddef>

@@ -178,6 +178,13 @@ constexpr int64_t kGroup = 32;
 
 int64_t groups(int64_t head_dim) { return (head_dim + kGroup - 1) / kGroup; }
 
+// Some elements as f16: what is finite stays so.
+void put_f16(const float* x, int64_t n, uint16_t* out) {
+  float within[16];
+  for (int64_t i = 0; i < n; ++i) within[i] = std::isfinite(x[i]) ? std::clamp(x[i], -65504.0f, 65504.0f) : x[i];
+  f32_to_f16(within, n, out);
+}
+
 // Some elements as q8_0, `step` bytes from one to the next; the scale.
 float put_q8(const float* x, int64_t n, std::byte* out, int64_t step) {
   float top = 0, poison = 0;
@@ -217,7 +224,7 @@ void LayerCache::put(int64_t position, const float* key, const float* value) {
       case DType::kF16:
         for (int64_t i = 0; i < d; i += 16) {
           const int64_t n = std::min<int64_t>(16, d - i);
-          f32_to_f16(key + i, n, half);
+          put_f16(key + i, n, half);
           for (int64_t e = 0; e < n; ++e) std::memcpy(k + ((i + e) * 16 + lane) * 2, half + e, 2);
         }
         break;
@@ -234,7 +241,7 @@ void LayerCache::put(int64_t position, const float* key, const float* value) {
       case DType::kF16: {
         for (int64_t i = 0; i < d; i += 16) {
           const int64_t n = std::min<int64_t>(16, d - i);
-          f32_to_f16(value + i, n, half);
+          put_f16(value + i, n, half);
           std::memcpy(v + i * 2, half, static_cast<size_t>(n) * 2);
         }
         break;

@@ -79,6 +79,11 @@ TEST(Cache, TakesWhatItsTypesTake) {
   AlignedBytes room = allocate_aligned(static_cast<uint64_t>(attend_floats(256)) * 4);
   attend(quarter, std::vector<float>(128, 1.0f).data(), 1, 3, 0, 1, 1, 0, reinterpret_cast<float*>(room.get()), out.data());
   EXPECT_TRUE(std::isnan(out[0]));
+  // What f16 has not is its greatest.
+  std::vector<float> great(8 * 128, 1e6f);
+  half.put(0, great.data(), great.data());
+  attend(half, std::vector<float>(128, 0.0f).data(), 1, 3, 0, 1, 1, 0, reinterpret_cast<float*>(room.get()), out.data());
+  EXPECT_EQ(out[0], 65504.0f);
 }
 
 TEST(Cache, ASessionSaysNearlyTheSameWithAnyOfThem) {

@@ -128,7 +128,12 @@ uint64_t weight_bytes(const Artifact& artifact, bool resident, Arithmetic arithm
   for (const auto& t : artifact.tensors) {
     const TensorSpec spec = t.spec();
     uint64_t bytes = bytes_of(spec);
-    if (arithmetic == Arithmetic::kFast && spec.shape.rank >= 2 && can_pack(spec.type)) bytes = std::max(bytes, packed_bytes(spec.type, spec.shape.elements() / spec.shape.back(), spec.shape.back()));
+    if (arithmetic == Arithmetic::kFast && spec.shape.rank >= 2 && spec.shape.elements() > 0 && can_pack(spec.type)) {
+      const int64_t matrices = spec.shape.rank > 2 ? spec.shape[0] : 1, cols = spec.shape.back();
+      const uint64_t packed = static_cast<uint64_t>(matrices) * packed_bytes(spec.type, spec.shape.elements() / matrices / cols, cols);
+      // An embedding that is the output's matrix, too, is there in both forms.
+      bytes = t.name == "token_embd.weight" && !artifact.find("output.weight") ? bytes + packed : std::max(bytes, packed);
+    }
     n += bytes;
     const int64_t layer = layer_number(t.name);
     if (resident || layer < 0 || layer > 65535) continue;
@@ -160,6 +165,8 @@ Result<std::unique_ptr<Model>> Model::load(const Artifact& artifact, const LoadO
 
 Status Model::load_tensors(const Artifact& artifact, const LoadOptions& options) {
   const uint64_t total = weight_bytes(artifact, options.resident);
+  // What is larger packed than in its file stays as it is where memory is short: slower, but it runs.
+  pack_larger_ = weight_bytes(artifact, options.resident, Arithmetic::kFast) <= 4 * default_memory();
   auto progress = [&] {
     if (options.on_progress) options.on_progress(weight_bytes_, total);
   };
@@ -282,7 +289,7 @@ std::string Model::nonfinite_weight(const std::vector<std::string>& prefixes) co
 void Model::pack(WeightMatrix* w, Arithmetic arithmetic) {
   if (arithmetic != Arithmetic::kFast) return;
   w->by_tiles = can_multiply_by_tiles(w->type);
-  if (!can_pack(w->type)) return;
+  if (!can_pack(w->type) || (!pack_larger_ && packed_bytes(w->type, w->rows, w->cols) > w->bytes())) return;
   w->packed = pack_matrix(*pool_, *w);
   if (w->packed) w->data = nullptr;
 }

@@ -95,6 +95,7 @@ class Model {
   LayerWeights::Norm output_norm_;
   std::vector<float> rope_frequencies_[3];
   uint64_t weight_bytes_ = 0;
+  bool pack_larger_ = true;
   std::unique_ptr<ThreadPool> pool_;
   std::unique_ptr<LayerStream> stream_;  // after the pool, which it packs with
 };

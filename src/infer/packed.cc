@@ -1,5 +1,5 @@
 // Packing, rounding of activations, and the product: in plain C++ (the reference), for AVX2, for AVX-512 VNNI and for AMX (packed_tiles-inl.h). All do the same integer sums and the same f32 operations
-// in the same order, so they agree to the bit.
+// in the same order, so they agree to the bit (of NaN the sign may be another).
 #include "infer/packed.h"
 
 #include <algorithm>

@@ -88,6 +88,7 @@ void strip_tiles(const uint8_t* strip, const Int8Activations& x, int64_t group, 
   for (const int c : {0, 1}) config.bytes[c] = 64, config.rows[c] = 16;
   for (const int a : {2, 3}) config.bytes[a] = F::kHalves ? 16 : 32, config.rows[a] = 16;
   for (const int b : {4, 5}) config.bytes[b] = 64, config.rows[b] = F::kHalves ? 4 : 8;
+  stored_for_tiles();
   _tile_loadconfig(&config);
   Unpacked u;
   std::memset(out, 0, static_cast<size_t>(groups) * 1024);
@@ -95,6 +96,7 @@ void strip_tiles(const uint8_t* strip, const Int8Activations& x, int64_t group, 
   for (int64_t b = 0; b < blocks; b += kTileBlocks) {
     const int n = static_cast<int>(std::min<int64_t>(kTileBlocks, blocks - b));
     for (int k = 0; k < n; ++k) unpack_block<F>(strip + (b + k) / F::kBlocks * F::kSuperBytes, static_cast<int>((b + k) % F::kBlocks), k, &u);
+    stored_for_tiles();
     for (int g = 0; g < groups; ++g) add_blocks<F>(u, n, b, blocks, x, group + g, out + g * 256);
   }
   _tile_release();

@@ -201,5 +201,13 @@ TEST(WeightBytes, OfAModelThatIsNotResidentAreTwoLayers) {
   EXPECT_EQ(weight_bytes(a, false), all - 2 * layer);
 }
 
+// What a file may have beside its model.
+TEST(WeightBytes, OfATensorOfNothingAreNone) {
+  Artifact a = random_model({.layers = 1, .hidden = 64, .heads = 4, .kv_heads = 2, .head_dim = 16, .ffn = 96, .vocab = 33, .context = 64}, DType::kQ8_0);
+  const uint64_t before = weight_bytes(a, true, Arithmetic::kFast);
+  a.tensors.push_back({"extra.weight", make_memory_tensor({DType::kQ4_0, {5, 0}}, {})});
+  EXPECT_EQ(weight_bytes(a, true, Arithmetic::kFast), before);
+}
+
 }  // namespace
 }  // namespace ingot

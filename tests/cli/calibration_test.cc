@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include <chrono>
+#include <filesystem>
 #include <thread>
 
 #include "program.h"
@@ -49,9 +50,11 @@ TEST_F(Calibrated, OneCommandGivesWhatThreeGive) {
   EXPECT_EQ(read_file(dir_ / "im.gguf") == read_file(dir_ / "one.imatrix.gguf"), true);
   ASSERT_EQ(ingot({"ship", kBase, "--adapter", kAdapter, "--type", "Q3_K_M,IQ2_XS", "--imatrix", dir_ / "im.gguf", "--out", dir_ / "two-{type}.gguf"}).exit_code, 0);
   ASSERT_EQ(ingot({"ship", kBase, "--adapter", kAdapter, "--type", "F32", "--out", dir_ / "f32.gguf"}).exit_code, 0);
+  EXPECT_EQ(one["evaluation"]["arithmetic"], "exact");
   for (const char* type : {"Q3_K_M.gguf", "IQ2_XS.gguf"}) EXPECT_EQ(hash(std::string("one-") + type), hash(std::string("two-") + type));
   const json metadata = result_of(ingot({"inspect", dir_ / "one-IQ2_XS.gguf", "--json", "-v"}))["metadata"];
   EXPECT_EQ(metadata["quantize.imatrix.dataset"], "text.txt");
+  EXPECT_EQ(metadata["quantize.imatrix.file"], "one.imatrix.gguf");
   EXPECT_EQ(metadata["quantize.imatrix.chunks_count"], 12);
   const json e = result_of(ingot({"eval", dir_ / "two-Q3_K_M.gguf", dir_ / "two-IQ2_XS.gguf", "--against", dir_ / "f32.gguf", "--text", held_, "--ctx", "64", "--chunks", "12", "--json"}));
   const json& measured = one["evaluation"];
@@ -96,6 +99,44 @@ TEST_F(Calibrated, KilledWhileItCalibratesItGoesOnToTheSameBytes) {
   EXPECT_TRUE(empty_but_for(dir_.path(), {"a.gguf", "fresh.gguf", "text.txt", "held.txt"}));
 }
 
+// The sums are of the model and the text alone: what is made of them may be something else the next time.
+TEST_F(Calibrated, KilledItGoesOnForOtherTypesToo) {
+  std::vector<std::string> words = {INGOT_PROGRAM, "quantize", kBase, "--calibrate", text_, "--ctx", "64", "--threads", "1", "--out", dir_ / "{type}.gguf", "--type"};
+  const auto of = [&](const std::string& types) {
+    std::vector<std::string> all = words;
+    all.push_back(types);
+    return all;
+  };
+  {
+    Child child(of("Q2_K"));
+    for (int i = 0; i < 12000 && progress().empty(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    child.send(SIGKILL);
+    EXPECT_EQ(child.finish().signal, SIGKILL);
+  }
+  ASSERT_NE(progress(), "");
+  expect_said(Child(of("Q2_K,Q3_K_S")).finish(), 0, {"going on after "});
+  EXPECT_EQ(progress(), "");
+  // And one that is not wanted any more goes with the next job there.
+  std::filesystem::remove(dir_ / "Q2_K.gguf");
+  {
+    Child child(of("Q2_K"));
+    for (int i = 0; i < 12000 && progress().empty(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    child.send(SIGKILL);
+    child.finish();
+  }
+  ASSERT_NE(progress(), "");
+  ASSERT_EQ(ingot({"quantize", kBase, "--type", "Q2_K", "--out", dir_ / "Q2_K.gguf"}).exit_code, 0);
+  EXPECT_EQ(progress(), "");
+}
+
+TEST_F(Calibrated, APlanTellsOfAllThatWouldBeDone) {
+  const Finished f = ingot(ship("{type}.gguf", {"--eval", held_, "--dry-run"}));
+  ASSERT_EQ(f.exit_code, 0) << f.err;
+  for (const char* part : {"first runs 12 windows of 64 tokens", "then evaluates 12 windows of 64 tokens"}) EXPECT_NE(f.out.find(part), std::string::npos) << f.out;
+  EXPECT_EQ(result_of(ingot(ship("{type}.gguf", {"--dry-run", "--json"})))["calibration"]["chunks"], 12);
+  EXPECT_TRUE(empty_but_for(dir_.path(), {"text.txt", "held.txt"}));
+}
+
 TEST_F(Calibrated, WeightsAreChosenAsOfAFile) {
   ASSERT_EQ(ingot(ship("all-{type}.gguf", {"--type", "Q4_K_M"})).exit_code, 2);  // given twice
   const auto quantize = [&](const std::string& out, std::vector<std::string> more) {
@@ -123,6 +164,15 @@ TEST_F(Calibrated, WhatCannotBeIsSaidBeforeAnythingIsRun) {
   expect_said(ingot({"ship", kBase, "--out", dir_ / "x.gguf", "--eval", dir_ / "none.txt"}), 3, {"--eval: ", "none.txt"});
   expect_said(ingot({"ship", kBase, "--out", dir_ / "x.gguf", "--eval", text_, "--ctx", "100000"}), 2, {"--eval: --ctx 100000"});
   expect_said(ingot({"quantize", kBase, "--out", dir_ / "x.gguf", "--ctx", "100", "--dry-run"}), 0, {"--ctx changes nothing without --calibrate"});
+  expect_said(ingot(ship("x-{type}.gguf", {"--memory", "7M"})), 2, {"--calibrate: --memory ", "is too little"});
+  expect_said(ingot({"ship", kBase, "--out", dir_ / "x.gguf", "--eval", text_, "--ctx", "128", "--override-kv", "llama.context_length=int:64"}), 2, {"--eval: --ctx 128"});
+  expect_said(ingot({"ship", kBase, "--out", dir_ / "x.gguf", "--calibrate", "-", "--eval", "-"}), 2, {"standard input is read once"});
+  expect_said(ingot(ship("x-{type}.gguf", {"--eval", text_, "--dry-run"})), 0, {"the text that --calibrate fits the file to"});
+  expect_said(ingot({"quantize", kBase, "--type", "F16", "--out", dir_ / "x.gguf", "--calibrate", text_, "--ctx", "64", "--dry-run"}), 0, {"--calibrate changes nothing in files of floats"});
+  const std::string kept_text = dir_ / "text.gguf";
+  write_file(kept_text, read_file(text_));
+  expect_said(ingot({"ship", kBase, "--out", dir_ / "x.gguf", "--calibrate", kept_text, "--keep", "imatrix=" + kept_text, "--force"}), 2, {"is the input itself"});
+  std::filesystem::remove(kept_text);
   write_file(dir_ / "short.txt", "A few words.");
   expect_said(ingot({"quantize", kBase, "--out", dir_ / "x.gguf", "--calibrate", dir_ / "short.txt"}), 3, {"tokens"});
   EXPECT_TRUE(empty_but_for(dir_.path(), {"text.txt", "held.txt", "short.txt"}));
