@@ -1,6 +1,7 @@
 """Names that a framework gives its checkpoints, beside the directories that ingot gives them: links, and where a file system has none small files that say the same."""
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from typing import Optional
@@ -20,9 +21,12 @@ def point(path: str, target: str) -> None:
     """``path`` is another name of ``target`` from here on, at once; what was there, if no directory, is replaced."""
     there = os.path.dirname(path)
     os.makedirs(there, exist_ok=True)
+    # One process gives names here: what a killed one left on the way to its own, of whatever name, is nobody's.
+    for left in os.listdir(there):
+        if left.startswith(".") and left.endswith((".ingot-link", ".ingot-new")):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(there, left))
     aside, to = os.path.join(there, f".{os.path.basename(path)}.ingot-link"), os.path.relpath(target, there)
-    if os.path.lexists(aside):
-        os.remove(aside)
     try:
         os.symlink(to, aside)
     except OSError:  # mounted buckets have no links

@@ -17,7 +17,7 @@ import warnings
 import numpy as np
 
 import ingot
-from ingot import nest
+from ingot import names, nest
 from shared import flip
 
 
@@ -947,6 +947,17 @@ class Files(Case):
         self.assertEqual(np.asarray(f["x"]).tolist(), [[0, 1, 2], [3, 4, 5]])
         with self.assertRaises(ingot.BadInput):
             ingot.open(os.path.join(self.tmp.name, "nothing.pt"))
+
+
+class Names(Case):
+    def test_what_a_killed_process_left_on_the_way_to_a_name_goes(self):
+        os.makedirs(os.path.join(self.dir, "checkpoint-1"))
+        for left in (".epoch=0.ckpt.ingot-link", ".other.ingot-new"):
+            pathlib.Path(self.dir, left).write_text("x")
+        pathlib.Path(self.dir, ".mine").write_text("x")
+        names.point(os.path.join(self.dir, "last.ckpt"), os.path.join(self.dir, "checkpoint-1"))
+        self.assertEqual(sorted(os.listdir(self.dir)), [".mine", "checkpoint-1", "last.ckpt"])
+        self.assertEqual(names.target_of(os.path.join(self.dir, "last.ckpt")), os.path.realpath(os.path.join(self.dir, "checkpoint-1")))
 
 
 class Processes(Case):

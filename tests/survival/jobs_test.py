@@ -54,7 +54,8 @@ class Jobs(survival_test.Judged):
         ended = runner.run(History("", command).arguments(directory, told), Faults(os.path.join(place, "faults"), directory))
         self.assertEqual(ended.code, 0, ended.err)
         newest = max(os.listdir(directory), key=lambda n: int(n.rpartition("-")[2]) if n.startswith("checkpoint-") else -1)
-        return sum(os.path.getsize(os.path.join(directory, newest, n)) for n in os.listdir(os.path.join(directory, newest)))
+        newest = os.path.join(directory, newest)
+        return sum(os.path.getsize(os.path.join(newest, n)) for n in os.listdir(newest)) if os.path.isdir(newest) else os.path.getsize(newest)
 
     def judged(self, runners, name, command, must_pass=True, at_random=20 if LONG else 5, actions=ACTIONS):
         runner, table = runners.get(), judge.Table()
