@@ -19,6 +19,7 @@ using testing_models::random_model;
 
 std::unique_ptr<Model> load(const Artifact& a, int threads = 2, bool resident = true) {
   LoadOptions o;
+  o.arithmetic = Arithmetic::kExact;
   o.threads = threads;
   o.resident = resident;
   auto m = Model::load(a, o);

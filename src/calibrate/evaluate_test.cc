@@ -80,7 +80,9 @@ TEST(Evaluate, IsAPlainSumOverTheLogitsOfASession) {
   ASSERT_EQ(s.per_window, 10);  // positions 10 to 19 of 21
   std::vector<std::vector<double>> p[2];
   for (const Artifact* x : {&a, &b}) {
-    const auto model = Model::load(*x);
+    LoadOptions exact;
+    exact.arithmetic = Arithmetic::kExact;
+    const auto model = Model::load(*x, exact);
     ASSERT_TRUE(model.ok());
     for (int64_t window = 0; window < 3; ++window) {
       Session session(**model);

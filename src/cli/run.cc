@@ -13,11 +13,13 @@ namespace ingot::cli {
 
 namespace {
 
-Result<DType> cache_type(const char* option, const std::string& given) {
-  if (given.empty()) return DType::kF32;
+Result<CacheType> cache_type(const char* option, const std::string& given) {
+  if (given.empty()) return CacheType::kF32;
   INGOT_ASSIGN(const DType type, read_element_type(option, given));
-  if (!is_cache_type(type)) return usage("{} {}: the cache is of f32, f16 or q8_0", option, given);
-  return type;
+  if (type == DType::kF32) return CacheType::kF32;
+  if (type == DType::kF16) return CacheType::kF16;
+  if (type == DType::kQ8_0) return CacheType::kQ8_0;
+  return usage("{} {}: the cache is of f32, f16 or q8_0", option, given);
 }
 
 }  // namespace

@@ -3,8 +3,7 @@
 #include "kernels/dispatch.h"
 
 #if defined(__x86_64__) && defined(__linux__)
-#include <sys/syscall.h>
-#include <unistd.h>
+extern "C" int arch_prctl(int code, unsigned long address) noexcept;  // of the C library, which declares it nowhere
 #endif
 
 namespace ingot {
@@ -22,8 +21,9 @@ Tiles of_machine() {
   constexpr uint32_t kBf16 = 1U << 22, kTile = 1U << 24, kInt8 = 1U << 25;
   if (!(d & kTile)) return {};
   // ARCH_REQ_XCOMP_PERM: the system keeps the tiles' state for threads of a process that has asked.
-  constexpr long kRequest = 0x1023, kTileData = 18;
-  if (::syscall(SYS_arch_prctl, kRequest, kTileData) != 0) return {};
+  constexpr int kRequest = 0x1023;
+  constexpr unsigned long kTileData = 18;
+  if (::arch_prctl(kRequest, kTileData) != 0) return {};
   return {(d & kBf16) != 0, (d & kInt8) != 0};
 #else
   return {};

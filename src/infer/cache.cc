@@ -130,8 +130,8 @@ template <int kQ>
 void attend_some(const LayerCache& c, const float* query, int64_t kv_head, int64_t begin, int64_t n, float scale, float cap, float* scores, float* out) {
   const int64_t first = begin / 16, blocks = (n + 15) / 16 - first, apart = blocks * 16;  // scores are counted from the first block
   switch (c.shape.types.keys) {
-    case DType::kF16: score<AsF16, kQ>(c, query, kv_head, first, blocks, scale, scores); break;
-    case DType::kQ8_0: score<AsQ8, kQ>(c, query, kv_head, first, blocks, scale, scores); break;
+    case CacheType::kF16: score<AsF16, kQ>(c, query, kv_head, first, blocks, scale, scores); break;
+    case CacheType::kQ8_0: score<AsQ8, kQ>(c, query, kv_head, first, blocks, scale, scores); break;
     default: score<AsF32, kQ>(c, query, kv_head, first, blocks, scale, scores);
   }
   if (cap > 0) soft_cap(scores, kQ * apart, cap);
@@ -156,8 +156,8 @@ void attend_some(const LayerCache& c, const float* query, int64_t kv_head, int64
   }
   const float* p = scores + skipped;
   switch (c.shape.types.values) {
-    case DType::kF16: weigh<AsF16, kQ>(c, kv_head, begin, n - begin, p, apart, inverse, out); break;
-    case DType::kQ8_0: weigh<AsQ8, kQ>(c, kv_head, begin, n - begin, p, apart, inverse, out); break;
+    case CacheType::kF16: weigh<AsF16, kQ>(c, kv_head, begin, n - begin, p, apart, inverse, out); break;
+    case CacheType::kQ8_0: weigh<AsQ8, kQ>(c, kv_head, begin, n - begin, p, apart, inverse, out); break;
     default: weigh<AsF32, kQ>(c, kv_head, begin, n - begin, p, apart, inverse, out);
   }
 }
@@ -196,16 +196,14 @@ float put_q8(const float* x, int64_t n, std::byte* out, int64_t step) {
 
 }  // namespace
 
-bool is_cache_type(DType t) { return t == DType::kF32 || t == DType::kF16 || t == DType::kQ8_0; }
-
 int64_t CacheShape::key_bytes() const {
-  if (types.keys == DType::kQ8_0) return groups(head_dim) * (kGroup * 16 + 64);
-  return head_dim * 16 * (types.keys == DType::kF16 ? 2 : 4);
+  if (types.keys == CacheType::kQ8_0) return groups(head_dim) * (kGroup * 16 + 64);
+  return head_dim * 16 * (types.keys == CacheType::kF16 ? 2 : 4);
 }
 
 int64_t CacheShape::value_bytes() const {
-  if (types.values == DType::kQ8_0) return groups(head_dim) * (kGroup + 4);
-  return (head_dim + 15) / 16 * 16 * (types.values == DType::kF16 ? 2 : 4);
+  if (types.values == CacheType::kQ8_0) return groups(head_dim) * (kGroup + 4);
+  return (head_dim + 15) / 16 * 16 * (types.values == CacheType::kF16 ? 2 : 4);
 }
 
 void LayerCache::grow(int64_t positions) {
@@ -221,14 +219,14 @@ void LayerCache::put(int64_t position, const float* key, const float* value) {
     std::byte* v = values.data() + (position * shape.kv_heads + h) * value_bytes;
     uint16_t half[16];
     switch (shape.types.keys) {
-      case DType::kF16:
+      case CacheType::kF16:
         for (int64_t i = 0; i < d; i += 16) {
           const int64_t n = std::min<int64_t>(16, d - i);
           put_f16(key + i, n, half);
           for (int64_t e = 0; e < n; ++e) std::memcpy(k + ((i + e) * 16 + lane) * 2, half + e, 2);
         }
         break;
-      case DType::kQ8_0:
+      case CacheType::kQ8_0:
         for (int64_t g = 0; g < d; g += kGroup, k += kGroup * 16 + 64) {
           const float scale = put_q8(key + g, std::min(kGroup, d - g), k + lane, 16);
           std::memcpy(k + kGroup * 16 + lane * 4, &scale, 4);
@@ -238,7 +236,7 @@ void LayerCache::put(int64_t position, const float* key, const float* value) {
         for (int64_t e = 0; e < d; ++e) std::memcpy(k + (e * 16 + lane) * 4, key + e, 4);
     }
     switch (shape.types.values) {
-      case DType::kF16: {
+      case CacheType::kF16: {
         for (int64_t i = 0; i < d; i += 16) {
           const int64_t n = std::min<int64_t>(16, d - i);
           put_f16(value + i, n, half);
@@ -246,7 +244,7 @@ void LayerCache::put(int64_t position, const float* key, const float* value) {
         }
         break;
       }
-      case DType::kQ8_0:
+      case CacheType::kQ8_0:
         for (int64_t g = 0; g < d; g += kGroup, v += kGroup + 4) {
           const float scale = put_q8(value + g, std::min(kGroup, d - g), v + 4, 1);
           std::memcpy(v, &scale, 4);

@@ -8,15 +8,12 @@
 #include <cstdint>
 #include <vector>
 
-#include "tensor/types.h"
-
 namespace ingot {
 
+enum class CacheType { kF32, kF16, kQ8_0 };
 struct CacheTypes {
-  DType keys = DType::kF32, values = DType::kF32;
+  CacheType keys = CacheType::kF32, values = CacheType::kF32;
 };
-// F32, F16, Q8_0.
-bool is_cache_type(DType type);
 
 struct CacheShape {
   CacheTypes types;
