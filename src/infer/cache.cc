@@ -25,7 +25,7 @@ struct AsF16 {
   static inline F32 get(const std::byte* p) { return load_f16(p); }
 };
 struct AsQ8 {
-  static constexpr int64_t kBytes = 1, kGroup = 32;
+  static constexpr int64_t kGroup = 32;
   static inline F32 get(const std::byte* p) { return to_float(load_i8(reinterpret_cast<const int8_t*>(p))); }
 };
 
