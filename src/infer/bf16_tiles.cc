@@ -85,11 +85,11 @@ void split_row(const float* x, int64_t n, uint16_t* high, uint16_t* low) {
   }
 }
 
-// Token t of activations into its tiles.
-void split_token(const float* x, int64_t cols, int64_t t, Bf16Activations* a) {
+// Token t of activations into its tiles; zeros behind its columns, and of a token that is none (null).
+void split_token(const float* x, int64_t t, Bf16Activations* a) {
   const int64_t at = t / 16 * a->stride * 16 + t % 16 * 32;
-  for (int64_t c = 0; c < cols; c += 16) {
-    const Parts p = split16(some_of(x + c, cols - c));
+  for (int64_t c = 0; c < a->stride; c += 16) {
+    const Parts p = split16(x && c < a->cols ? some_of(x + c, a->cols - c) : _mm512_setzero_ps());
     const int64_t to = at + c / 32 * 512 + c % 32;
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(a->high.data() + to), p.high);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(a->low.data() + to), p.low);
@@ -173,14 +173,14 @@ void add_products(const std::byte* high, const std::byte* low, int64_t second, c
 
 void Bf16Activations::split(ThreadPool& pool, const float* x, int64_t n, int64_t width) {
   tokens = n, cols = width, stride = up_to(width, kColumns);
-  const auto size = static_cast<size_t>(up_to(n, kTokens) * stride);
-  high.assign(size, 0);
-  low.assign(size, 0);
-  const auto one = [&](int64_t t) { split_token(x + t * width, width, t, this); };
+  const int64_t rows = up_to(n, kTokens);
+  high.resize(static_cast<size_t>(rows * stride));
+  low.resize(high.size());
+  const auto one = [&](int64_t t) { split_token(t < n ? x + t * width : nullptr, t, this); };
   if (n < 8)
-    for (int64_t t = 0; t < n; ++t) one(t);
+    for (int64_t t = 0; t < rows; ++t) one(t);
   else
-    pool.parallel_for(n, one);
+    pool.parallel_for(rows, one);
 }
 
 void multiply_by_tiles(const WeightMatrix& w, int64_t first, int64_t n, const Bf16Activations& x, std::byte* work, float* y) {

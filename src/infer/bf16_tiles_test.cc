@@ -13,12 +13,7 @@ namespace {
 using namespace testing_models;
 
 WeightMatrix tiled(DType type, int64_t rows, int64_t cols, uint64_t seed) {
-  const auto bytes = encode(random_values(rows * cols, seed, 1.0f), type, cols);
-  WeightMatrix w;
-  w.type = type, w.rows = rows, w.cols = cols, w.row_bytes = bytes_of(type, cols), w.decode = find_decode(type);
-  AlignedBytes b = allocate_aligned(bytes.size());
-  std::memcpy(b.get(), bytes.data(), bytes.size());
-  w.data = std::shared_ptr<const std::byte[]>(std::move(b));
+  WeightMatrix w = weight_matrix(type, rows, cols, encode(random_values(rows * cols, seed, 1.0f), type, cols));
   w.by_tiles = true;
   return w;
 }
@@ -74,6 +69,20 @@ TEST_F(Tiles, ATokensBitsAreItsOwnWhateverComesWithItOrHowManyThreadsThereAre) {
       EXPECT_EQ(0, std::memcmp(two.data(), all.data() + t * rows, two.size() * 4)) << t;
     }
   }
+}
+
+TEST_F(Tiles, WhatWasMultipliedBeforeIsNotRead) {
+  ThreadPool pool(2);
+  WorkMemory memory;
+  memory.prepare(2);
+  const WeightMatrix wide = tiled(DType::kF16, 40, 640, 1), narrow = tiled(DType::kF16, 40, 600, 2);
+  const std::vector<float> nan(static_cast<size_t>(64 * 640), NAN), x = random_values(33 * 600, 3, 1.0f);
+  std::vector<float> y(static_cast<size_t>(64 * 40));
+  const Product before{&wide, y.data()}, now{&narrow, y.data()};
+  ASSERT_TRUE(multiply(pool, memory, nan.data(), 64, std::span(&before, 1)).ok());
+  ASSERT_TRUE(multiply(pool, memory, x.data(), 33, std::span(&now, 1)).ok());
+  y.resize(static_cast<size_t>(33 * 40));
+  EXPECT_EQ(y, times(narrow, x, 33));
 }
 
 TEST_F(Tiles, WhatIsNotFiniteIsNotLost) {

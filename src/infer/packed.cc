@@ -309,6 +309,15 @@ inline __m512i codes_of(const uint8_t* p, const __m512i* high, __m512i table) {
   }
 }
 
+template <class F>
+inline void codes_of_block(const uint8_t* p, __m512i table, __m512i* u) {
+  __m512i high[2];
+  if constexpr (F::kHighBytes > 0) high[0] = _mm512_loadu_si512(p + F::kCodeBytes);
+  if constexpr (F::kHighBytes > 64) high[1] = _mm512_loadu_si512(p + F::kCodeBytes + 64);
+  u[0] = codes_of<F, 0>(p, high, table), u[1] = codes_of<F, 1>(p, high, table), u[2] = codes_of<F, 2>(p, high, table), u[3] = codes_of<F, 3>(p, high, table);
+  u[4] = codes_of<F, 4>(p, high, table), u[5] = codes_of<F, 5>(p, high, table), u[6] = codes_of<F, 6>(p, high, table), u[7] = codes_of<F, 7>(p, high, table);
+}
+
 inline __m512i four(const int8_t* p) {
   int32_t v;
   std::memcpy(&v, p, 4);
@@ -337,11 +346,8 @@ void strip_vnni(const uint8_t* strip, const ActivationView& x, float* out) {
     const __m512 d = numbers_at<F>(strip);
     for (int k = 0; k < F::kBlocks; ++k, ++block) {
       const uint8_t *p = strip + F::kHeaderBytes + k * F::kBlockBytes, *mins = p + F::kScaleBytes, *codes = mins + F::kMinBytes;
-      __m512i high[2];
-      if constexpr (F::kHighBytes > 0) high[0] = _mm512_loadu_si512(codes + F::kCodeBytes);
-      if constexpr (F::kHighBytes > 64) high[1] = _mm512_loadu_si512(codes + F::kCodeBytes + 64);
-      const __m512i u[8] = {codes_of<F, 0>(codes, high, table), codes_of<F, 1>(codes, high, table), codes_of<F, 2>(codes, high, table), codes_of<F, 3>(codes, high, table),
-                            codes_of<F, 4>(codes, high, table), codes_of<F, 5>(codes, high, table), codes_of<F, 6>(codes, high, table), codes_of<F, 7>(codes, high, table)};
+      __m512i u[8];
+      codes_of_block<F>(codes, table, u);
       __m512 w[2] = {d, d}, m[2] = {d, d};
       if constexpr (F::kScaled && !F::kHalves) w[0] = _mm512_mul_ps(d, _mm512_cvtepi32_ps(sixteen_signed(p)));
       if constexpr (!F::kScaled && F::kHalves) w[1] = numbers_at<F>(strip + F::kNumber);

@@ -14,19 +14,7 @@ namespace {
 
 using namespace testing_models;
 
-WeightMatrix matrix(DType type, int64_t rows, int64_t cols, uint64_t seed) {
-  const auto bytes = encode(random_values(rows * cols, seed, 1.0f), type, cols);
-  WeightMatrix w;
-  w.type = type;
-  w.rows = rows;
-  w.cols = cols;
-  w.row_bytes = bytes_of(type, cols);
-  w.decode = find_decode(type);
-  AlignedBytes b = allocate_aligned(bytes.size());
-  std::memcpy(b.get(), bytes.data(), bytes.size());
-  w.data = std::shared_ptr<const std::byte[]>(std::move(b));
-  return w;
-}
+WeightMatrix matrix(DType type, int64_t rows, int64_t cols, uint64_t seed) { return weight_matrix(type, rows, cols, encode(random_values(rows * cols, seed, 1.0f), type, cols)); }
 
 // `multiply` with the machine's instructions gives the products of the codec's values, and the same bits with fewer of them and with none.
 template <class F>
@@ -63,23 +51,17 @@ void expect_products(const WeightMatrix& w, int64_t tokens, F multiply) {
 
 // Blocks of a type that is read and not written: any bytes behind a scale.
 WeightMatrix unwritten(DType type, int64_t rows, int64_t cols) {
-  WeightMatrix w;
-  w.type = type;
-  w.rows = rows, w.cols = cols;
-  w.row_bytes = bytes_of(type, cols);
-  w.decode = find_decode(type);
-  const auto size = static_cast<size_t>(w.row_bytes) * static_cast<size_t>(rows), block = static_cast<size_t>(info(type).bytes);
-  AlignedBytes b = allocate_aligned(size);
+  std::vector<std::byte> bytes(static_cast<size_t>(bytes_of(type, cols) * static_cast<uint64_t>(rows)));
+  const auto block = static_cast<size_t>(info(type).bytes);
   uint32_t state = 5;
-  for (size_t i = 0; i < size; ++i) b[i] = static_cast<std::byte>((state = state * 1664525 + 1013904223) >> 24);
-  for (size_t i = 0; i < size; i += block) {
+  for (std::byte& b : bytes) b = static_cast<std::byte>((state = state * 1664525 + 1013904223) >> 24);
+  for (size_t i = 0; i < bytes.size(); i += block) {
     const float d = 0.01f * static_cast<float>(1 + i / block % 7);
     uint16_t h;
     f32_to_f16(&d, 1, &h);
-    std::memcpy(&b[i], type == DType::kQ8_K ? static_cast<const void*>(&d) : &h, type == DType::kQ8_K ? 4 : 2);
+    std::memcpy(&bytes[i], type == DType::kQ8_K ? static_cast<const void*>(&d) : &h, type == DType::kQ8_K ? 4 : 2);
   }
-  w.data = std::shared_ptr<const std::byte[]>(std::move(b));
-  return w;
+  return weight_matrix(type, rows, cols, bytes);
 }
 
 // Every type of quantized blocks has a packed form.
@@ -111,12 +93,7 @@ TEST(Packed, RowsOfZerosStayZeros) {
     std::vector<float> values(static_cast<size_t>(20) * 512, 0.0f);
     const auto some = random_values(512, 3, 1.0f);
     std::copy(some.begin(), some.end(), values.begin() + 4 * 512);
-    const auto bytes = encode(values, type, 512);
-    WeightMatrix w;
-    w.type = type, w.rows = 20, w.cols = 512, w.row_bytes = bytes_of(type, 512), w.decode = find_decode(type);
-    AlignedBytes b = allocate_aligned(bytes.size());
-    std::memcpy(b.get(), bytes.data(), bytes.size());
-    w.data = std::shared_ptr<const std::byte[]>(std::move(b));
+    const WeightMatrix w = weight_matrix(type, 20, 512, encode(values, type, 512));
     const auto packed = pack_matrix(pool, w);
     ASSERT_TRUE(packed);
     Int8Activations a;

@@ -18,12 +18,9 @@ struct alignas(64) Unpacked {
 template <class F>
 inline void unpack_block(const uint8_t* super, int k, int to, Unpacked* u) {
   const uint8_t *p = super + F::kHeaderBytes + k * F::kBlockBytes, *mins = p + F::kScaleBytes, *codes = mins + F::kMinBytes;
-  __m512i high[2], table = _mm512_setzero_si512();
+  __m512i table = _mm512_setzero_si512(), c[8];
   if constexpr (F::kTabled) table = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(F::kLevels.data())));
-  if constexpr (F::kHighBytes > 0) high[0] = _mm512_loadu_si512(codes + F::kCodeBytes);
-  if constexpr (F::kHighBytes > 64) high[1] = _mm512_loadu_si512(codes + F::kCodeBytes + 64);
-  const __m512i c[8] = {codes_of<F, 0>(codes, high, table), codes_of<F, 1>(codes, high, table), codes_of<F, 2>(codes, high, table), codes_of<F, 3>(codes, high, table),
-                        codes_of<F, 4>(codes, high, table), codes_of<F, 5>(codes, high, table), codes_of<F, 6>(codes, high, table), codes_of<F, 7>(codes, high, table)};
+  codes_of_block<F>(codes, table, c);
   const __m512i offset = _mm512_set1_epi8(static_cast<char>(F::kTabled ? 0 : F::kOffset));
   for (int j = 0; j < 8; ++j) _mm512_store_si512(u->levels[to] + 64 * j, _mm512_sub_epi8(c[j], offset));
   const __m512 d = numbers_at<F>(super);

@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "infer/sample.h"
+#include "infer/weights.h"
 #include "quant/codec.h"
+#include "quant/decode.h"
 #include "tensor/artifact.h"
 
 namespace ingot::testing_models {
@@ -129,6 +131,16 @@ inline std::vector<std::byte> encode(const std::vector<float>& x, DType type, in
   else
     find_codec(type)->encode(x.data(), n / row, row, {}, out.data());
   return out;
+}
+
+// Rows of a type as the engine has them, without a packed form.
+inline WeightMatrix weight_matrix(DType type, int64_t rows, int64_t cols, const std::vector<std::byte>& bytes) {
+  WeightMatrix w;
+  w.type = type, w.rows = rows, w.cols = cols, w.row_bytes = bytes_of(type, cols), w.decode = find_decode(type);
+  AlignedBytes b = allocate_aligned(bytes.size());
+  std::memcpy(b.get(), bytes.data(), bytes.size());
+  w.data = std::shared_ptr<const std::byte[]>(std::move(b));
+  return w;
 }
 
 struct Size {

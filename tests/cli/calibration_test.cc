@@ -31,6 +31,13 @@ class Calibrated : public CliTest {
       if (name.ends_with(".progress")) return dir_ / name;
     return "";
   }
+  void kill_while_it_calibrates(const std::vector<std::string>& command) const {
+    Child child(command);
+    for (int i = 0; i < 12000 && progress().empty(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    child.send(SIGKILL);
+    EXPECT_EQ(child.finish().signal, SIGKILL);
+    ASSERT_NE(progress(), "");
+  }
   static void expect_said(const Finished& f, int exit_code, const std::vector<std::string>& parts) {
     EXPECT_EQ(f.exit_code, exit_code) << f.err;
     for (const std::string& part : parts) EXPECT_NE(f.err.find(part), std::string::npos) << part << "\n" << f.err;
@@ -86,13 +93,7 @@ TEST_F(Calibrated, KilledWhileItCalibratesItGoesOnToTheSameBytes) {
     all.push_back(dir_ / name);
     return all;
   };
-  {
-    Child child(to("a.gguf"));
-    for (int i = 0; i < 12000 && progress().empty(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    child.send(SIGKILL);
-    EXPECT_EQ(child.finish().signal, SIGKILL);
-  }
-  ASSERT_NE(progress(), "");
+  kill_while_it_calibrates(to("a.gguf"));
   expect_said(Child(to("a.gguf")).finish(), 0, {"going on after "});
   ASSERT_EQ(Child(to("fresh.gguf")).finish().exit_code, 0);
   EXPECT_TRUE(same_bytes(dir_ / "a.gguf", dir_ / "fresh.gguf"));
@@ -107,24 +108,12 @@ TEST_F(Calibrated, KilledItGoesOnForOtherTypesToo) {
     all.push_back(types);
     return all;
   };
-  {
-    Child child(of("Q2_K"));
-    for (int i = 0; i < 12000 && progress().empty(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    child.send(SIGKILL);
-    EXPECT_EQ(child.finish().signal, SIGKILL);
-  }
-  ASSERT_NE(progress(), "");
+  kill_while_it_calibrates(of("Q2_K"));
   expect_said(Child(of("Q2_K,Q3_K_S")).finish(), 0, {"going on after "});
   EXPECT_EQ(progress(), "");
   // And one that is not wanted any more goes with the next job there.
   std::filesystem::remove(dir_ / "Q2_K.gguf");
-  {
-    Child child(of("Q2_K"));
-    for (int i = 0; i < 12000 && progress().empty(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    child.send(SIGKILL);
-    child.finish();
-  }
-  ASSERT_NE(progress(), "");
+  kill_while_it_calibrates(of("Q2_K"));
   ASSERT_EQ(ingot({"quantize", kBase, "--type", "Q2_K", "--out", dir_ / "Q2_K.gguf"}).exit_code, 0);
   EXPECT_EQ(progress(), "");
 }
